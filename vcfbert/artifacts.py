@@ -1,0 +1,138 @@
+"""Artifacts are folders: written under a temporary name, fsynced and renamed, ``manifest.json`` last.
+
+A manifest holds the kind and format version of the artifact, whatever its writer records, and a sha256 of
+every other file. Reading checks version and hashes before anything is parsed.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from vcfbert.errors import ArtifactError, InputError, ResourceError
+
+MANIFEST = "manifest.json"
+
+
+def sha256_file(path: Path) -> str:
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def sha256_json(value: Any) -> str:
+    """Digest of a JSON-serialisable value, independent of the order of its keys."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def _fsync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def output_error(error: OSError, path: Path) -> Exception:
+    """The error a user should see when writing to ``path`` failed."""
+    if error.errno == errno.ENOSPC:
+        return ResourceError("disk_full", "no space left on the device", where=str(path), hint="free some space")
+    return InputError(
+        "output_not_writable",
+        f"cannot write here ({error.strerror or error})",
+        where=str(path),
+        hint="choose a folder that exists and that you may write to",
+    )
+
+
+@contextmanager
+def atomic_file(path: Path) -> Iterator[Path]:
+    """Yields a temporary path beside ``path``; renamed on success, removed on failure."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.touch()
+        yield temporary
+        _fsync(temporary)
+        os.replace(temporary, path)
+        _fsync(path.parent)
+    except OSError as error:
+        raise output_error(error, path) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    with atomic_file(path) as temporary:
+        temporary.write_text(text)
+
+
+def write_json(path: Path, value: Any) -> None:
+    write_text(path, json.dumps(value, indent=1, sort_keys=True) + "\n")
+
+
+@contextmanager
+def atomic_folder(path: Path, *, kind: str, version: int, manifest: dict[str, Any]) -> Iterator[Path]:
+    """Yields a temporary folder to fill. On success its files are hashed, the manifest is written last and the
+    folder takes the place of ``path``. ``manifest`` may be filled while the folder is being written."""
+    temporary: Path | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
+        temporary.chmod(0o755)
+        yield temporary
+        files = sorted(p for p in temporary.rglob("*") if p.is_file())
+        hashes = {p.relative_to(temporary).as_posix(): sha256_file(p) for p in files}
+        for file in files:
+            _fsync(file)
+        body = {"kind": kind, "format_version": version, **manifest, "files": hashes}
+        (temporary / MANIFEST).write_text(json.dumps(body, indent=1, sort_keys=True) + "\n")
+        _fsync(temporary / MANIFEST)
+        if path.exists():
+            shutil.rmtree(path)
+        os.replace(temporary, path)
+        _fsync(path.parent)
+    except OSError as error:
+        raise output_error(error, path) from error
+    finally:
+        if temporary is not None:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def read_manifest(path: Path, *, kind: str, version: int, verify: bool = True) -> Mapping[str, Any]:
+    """The manifest of the artifact at ``path``, after checking kind, format version and (``verify``) hashes."""
+    where = str(path)
+    if not path.is_dir():
+        raise ArtifactError(f"{kind}_missing", f"no {kind} here", where=where)
+    if not (path / MANIFEST).is_file():
+        raise ArtifactError(f"{kind}_unfinished", f"not a finished {kind}: {MANIFEST} is missing", where=where)
+    try:
+        manifest = json.loads((path / MANIFEST).read_text())
+        found = (manifest["kind"], manifest["format_version"])
+        files = dict(manifest["files"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise ArtifactError(f"{kind}_damaged", f"{MANIFEST} cannot be read ({error})", where=where) from error
+    if found != (kind, version):
+        raise ArtifactError(
+            f"{kind}_format",
+            f"this is a {found[0]} of format {found[1]}, and {kind} format {version} is needed",
+            where=where,
+            hint="write it again with this version of vcfbert",
+        )
+    if verify:
+        for name, digest in files.items():
+            if not (path / name).is_file() or sha256_file(path / name) != digest:
+                raise ArtifactError(
+                    f"{kind}_hash",
+                    f"{name} is missing or differs from its recorded sha256",
+                    where=where,
+                    hint="copy or build it again: it was changed or damaged since it was written",
+                )
+    return manifest  # type: ignore[no-any-return]

@@ -1,0 +1,236 @@
+"""Configuration: ``params.yaml`` -> frozen dataclasses, validated where they are built.
+
+One dataclass a section of ``params.yaml``; profiles (``vcfbert/profiles/*.yaml``) are whole files of the same form.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import yaml
+
+from vcfbert.artifacts import sha256_json
+from vcfbert.constants import VARIANTS
+from vcfbert.errors import InputError
+
+PROFILES = ("cpu", "gpu", "original")
+
+
+def _require(condition: bool, name: str, value: object, rule: str) -> None:
+    if not condition:
+        raise InputError("params_invalid", f"{name} is {value!r}: {rule}", hint="see `vcfbert config show`")
+
+
+@dataclass(frozen=True)
+class PrepareConfig:
+    panel: str  # VCF, VCF.gz or BCF of phased reference haplotypes
+    map: str | None = None  # genetic map; None = 1 cM/Mb
+    region: str | None = None  # CHROM or CHROM:FROM-TO, 1-based and inclusive
+    holdout: float = 0.1  # share of samples held out for validation
+    seed: int = 17
+
+    def __post_init__(self) -> None:
+        _require(0.0 < self.holdout < 1.0, "prepare.holdout", self.holdout, "must lie between 0 and 1")
+
+
+@dataclass(frozen=True)
+class EncodeConfig:
+    window: int = 256  # sites the network sees at once, flanks included
+    flank: int = 16  # sites a side that neighbouring windows share
+    span_cm: float = 0.2  # how far beyond the window typed sites serve as retrieval key, a side
+
+    def __post_init__(self) -> None:
+        _require(self.window >= 8, "encode.window", self.window, "must be at least 8 sites")
+        _require(0 <= self.flank <= self.window // 4, "encode.flank", self.flank, "must be 0 .. window/4")
+        _require(self.span_cm >= 0, "encode.span_cm", self.span_cm, "must not be negative")
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    dims: int = 64  # width of embeddings and encoder
+    layers: int = 2  # encoder blocks
+    heads: int = 4  # attention heads
+    mlp_ratio: int = 4  # hidden width of a block's MLP, in dims
+    dropout: float = 0.0
+    seed: int = 17  # of the initial weights
+
+    def __post_init__(self) -> None:
+        _require(self.dims >= 8, "model.dims", self.dims, "must be at least 8")
+        _require(
+            self.heads >= 1 and self.dims % self.heads == 0,
+            "model.heads",
+            self.heads,
+            f"must divide model.dims ({self.dims})",
+        )
+        _require(self.layers >= 1, "model.layers", self.layers, "must be at least 1")
+        _require(self.mlp_ratio >= 1, "model.mlp_ratio", self.mlp_ratio, "must be at least 1")
+        _require(0.0 <= self.dropout < 1.0, "model.dropout", self.dropout, "must lie in [0, 1)")
+
+
+@dataclass(frozen=True)
+class RetrievalConfig:
+    k: dict[str, int] = field(default_factory=lambda: {"v17": 2, "v18": 64})  # haplotypes retrieved, a variant
+    refresh_every: int = 1  # epochs between refreshes of embeddings and index; 0 = never
+    backend: Literal["auto", "faiss", "torch"] = "auto"
+
+    def __post_init__(self) -> None:
+        for variant in VARIANTS:
+            _require(self.k.get(variant, 0) >= 1, f"retrieval.k.{variant}", self.k.get(variant), "must be at least 1")
+        _require(self.refresh_every >= 0, "retrieval.refresh_every", self.refresh_every, "must not be negative")
+
+
+@dataclass(frozen=True)
+class MaskConfig:
+    start: float = 0.30  # share of sites masked in the first epochs
+    end: float = 0.80  # and in the last ones
+    step_epochs: int = 2  # epochs between two steps
+    rare: float = 0.70  # least share of sites with MAF < 5% masked
+    array_share: float = 0.5  # share of (epoch, window) pairs masked as an array would
+    array_density: tuple[float, float] = (0.01, 0.20)  # typed density of array-like masks, log-uniform
+
+    def __post_init__(self) -> None:
+        _require(0.0 < self.start <= self.end < 1.0, "masks.start, masks.end", (self.start, self.end), "0 < start <= end < 1")
+        _require(self.step_epochs >= 1, "masks.step_epochs", self.step_epochs, "must be at least 1")
+        _require(0.0 <= self.rare < 1.0, "masks.rare", self.rare, "must lie in [0, 1)")
+        _require(0.0 <= self.array_share <= 1.0, "masks.array_share", self.array_share, "must lie in [0, 1]")
+        low, high = self.array_density
+        _require(0.0 < low <= high <= 1.0, "masks.array_density", self.array_density, "0 < low <= high <= 1")
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    epochs: int = 6
+    batch_size: int = 32  # diploid samples a step
+    samples_per_epoch: int = 32  # training samples drawn for each window, each epoch; 0 = all
+    accumulate: int = 1  # steps whose gradients are added up before the optimiser moves
+    lr: float = 2e-3
+    weight_decay: float = 0.01
+    warmup_steps: int = 50  # optimiser steps of linear warm-up, then cosine decay to a tenth
+    clip: float = 1.0  # largest gradient norm
+    loss: Literal["focal", "cross_entropy"] = "cross_entropy"
+    focal_gamma: float = 2.0
+    rare_weight: float = 2.0  # loss weight of sites with MAF < 5%
+    genotype_weight: float = 0.25  # loss weight of the genotype head
+    patience: int = 5  # epochs without a better validation loss before stopping
+    seed: int = 17
+    precision: Literal["auto", "32-true", "bf16-mixed"] = "auto"
+    compile: bool = False  # torch.compile, on CUDA only
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "accumulate", "patience"):
+            _require(getattr(self, name) >= 1, f"train.{name}", getattr(self, name), "must be at least 1")
+        for name in ("samples_per_epoch", "warmup_steps", "weight_decay", "focal_gamma", "genotype_weight"):
+            _require(getattr(self, name) >= 0, f"train.{name}", getattr(self, name), "must not be negative")
+        for name in ("lr", "clip", "rare_weight"):
+            _require(getattr(self, name) > 0, f"train.{name}", getattr(self, name), "must be positive")
+
+
+@dataclass(frozen=True)
+class EvaluateConfig:
+    truth: str | None = None  # VCF of the targets' true genotypes
+    typed_phased: str | None = None  # VCF of the targets' typed sites, phased
+    typed_unphased: str | None = None  # the same as the array gives them
+    groups: str | None = None  # TSV sample, group: figures by population
+    peers: bool = True  # run Beagle and Minimac4 beside, where they are on PATH
+    mask_rate: float = 0.5  # masked protocol: share of sites masked
+    mask_rare: float = 0.7  # and of those with MAF < 5%
+    min_maf: float = 0.01  # masked protocol: sites below are left out
+    batch_size: int = 64  # diploid samples a forward pass
+
+
+@dataclass(frozen=True)
+class PublishConfig:
+    name: str = "vcfbert"  # registered model
+    alias: str = "champion"
+    metric: str = "val/r2/all"  # decides which variant is best
+    minimum: float = 0.5  # and is refused below
+
+
+@dataclass(frozen=True)
+class Config:
+    prepare: PrepareConfig
+    encode: EncodeConfig
+    model: ModelConfig
+    retrieval: RetrievalConfig
+    masks: MaskConfig
+    train: TrainConfig
+    evaluate: EvaluateConfig
+    publish: PublishConfig
+
+    def as_dict(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+    def training_digest(self, variant: str, data_digest: str) -> str:
+        """Identity of a training run: checkpoints of another configuration or data are never resumed."""
+        body = self.as_dict()
+        sections = {name: body[name] for name in ("encode", "model", "retrieval", "masks", "train")}
+        return sha256_json({"variant": variant, "data": data_digest, **sections})[:16]
+
+
+T = TypeVar("T")
+
+
+def build(cls: type[T], values: Mapping[str, Any], where: str = "") -> T:
+    """An instance of dataclass ``cls`` from plain YAML values, checking names and types. Raises InputError."""
+    hints = typing.get_type_hints(cls)
+    known = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    for name in values:
+        _require(name in known, f"{where}{name}", values[name], f"no such parameter; known: {', '.join(known)}")
+    for name, f in known.items():
+        required = f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
+        _require(name in values or not required, f"{where}{name}", None, "is required")
+    return cls(**{name: _convert(hints[name], value, f"{where}{name}") for name, value in values.items()})
+
+
+def _convert(hint: Any, value: Any, name: str) -> Any:
+    if dataclasses.is_dataclass(hint):
+        _require(isinstance(value, Mapping), name, value, "must be a section")
+        return build(typing.cast(type, hint), value, f"{name}.")
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Literal:
+        _require(value in arguments, name, value, f"must be one of {', '.join(map(str, arguments))}")
+        return value
+    if origin is types.UnionType:
+        return None if value is None else _convert(arguments[0], value, name)
+    if origin is tuple:
+        _require(isinstance(value, list | tuple) and len(value) == len(arguments), name, value, f"must be {len(arguments)} values")
+        return tuple(_convert(h, v, name) for h, v in zip(arguments, value, strict=True))
+    if origin is dict:
+        _require(isinstance(value, Mapping), name, value, "must be a mapping")
+        return {_convert(arguments[0], k, name): _convert(arguments[1], v, f"{name}.{k}") for k, v in value.items()}
+    if hint is float:
+        _require(isinstance(value, int | float | str) and not isinstance(value, bool), name, value, "must be a number")
+        try:
+            return float(value)  # YAML reads 1e-3 as a string
+        except ValueError:
+            _require(False, name, value, "must be a number")
+    _require(isinstance(value, hint) and (hint is bool or not isinstance(value, bool)), name, value, f"must be {hint.__name__}")
+    return value
+
+
+def load(path: Path) -> Config:
+    """The configuration in a ``params.yaml``. Raises InputError."""
+    try:
+        values = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise InputError("params_missing", f"cannot be read ({error.strerror})", where=str(path)) from error
+    except yaml.YAMLError as error:
+        raise InputError("params_invalid", f"not valid YAML: {error}", where=str(path)) from error
+    return build(Config, values or {})
+
+
+def profile_text(name: str) -> str:
+    """The text of a built-in profile: cpu, gpu or original."""
+    _require(name in PROFILES, "profile", name, f"must be one of {', '.join(PROFILES)}")
+    return (files("vcfbert") / "profiles" / f"{name}.yaml").read_text()
+
+
+def profile(name: str) -> Config:
+    return build(Config, yaml.safe_load(profile_text(name)))

@@ -1,0 +1,34 @@
+"""Every sentinel, code and format version, named once."""
+
+from __future__ import annotations
+
+from typing import Final
+
+# Alleles, as stored in panels and targets.
+REF: Final = 0
+ALT: Final = 1
+MISSING: Final = -1
+
+# Tokens, as the models see alleles.
+PAD_TOKEN: Final = 0
+REF_TOKEN: Final = 1
+ALT_TOKEN: Final = 2
+MASK_TOKEN: Final = 3
+N_TOKENS: Final = 4
+
+# Minor-allele frequency (MAF) below which a site is called rare in F1 figures and in the loss.
+RARE_MAF: Final = 0.05
+# MAF bins of every dosage r2 that is reported: half-open, in the panel.
+MAF_BINS: Final = ((0.0, 0.005), (0.005, 0.01), (0.01, 0.05), (0.05, 0.5000001))
+MAF_BIN_NAMES: Final = ("0-0.5%", "0.5-1%", "1-5%", "5-50%")
+
+VARIANTS: Final = ("v17", "v18")
+
+# Format versions, written into manifests and checked on reading.
+PANEL_FORMAT: Final = 1
+ENCODING_FORMAT: Final = 1
+EMBEDDING_FORMAT: Final = 1
+BUNDLE_FORMAT: Final = 1
+
+# Recombination rate assumed where no genetic map is given.
+DEFAULT_CM_PER_MB: Final = 1.0

@@ -1,0 +1,42 @@
+"""What imputation hands to a writer: a block of consecutive panel sites, all samples."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+
+@dataclass(frozen=True)
+class ImputedBlock:
+    """Panel sites [start, stop) imputed for n samples. Dims: site, sample, haplotype.
+
+    ``haplotype_dosage`` float32 [l, n, 2]: probability that the haplotype carries ALT (VCF's HDS).
+    ``genotype_probability`` float32 [l, n, 3] of 0, 1, 2 ALT alleles (GP), consistent with the dosages:
+    GP1 + 2 GP2 = HDS1 + HDS2; None means that the two haplotypes are independent.
+    ``calls`` int8 [l, n, 2]: the typed alleles that the input gave, in the panel's orientation, -1 where the
+    sample was not typed; a typed call is written unchanged.
+    """
+
+    start: int
+    stop: int
+    haplotype_dosage: npt.NDArray[np.float32]
+    calls: npt.NDArray[np.int8]
+    genotype_probability: npt.NDArray[np.float32] | None = None
+
+    @property
+    def typed(self) -> npt.NDArray[np.bool_]:
+        """[l]: sites that at least one sample was typed at."""
+        return np.asarray((self.calls >= 0).any(axis=(1, 2)))
+
+
+def estimated_r2(haplotype_dosage: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+    """DR2 [l]: variance of the haplotype dosages [l, n, 2] over that of known haplotypes, p (1 - p).
+
+    The estimate of Minimac (Das et al. 2016, Nat. Genet. 48:1284); 0 where the site does not vary.
+    """
+    flat = haplotype_dosage.reshape(len(haplotype_dosage), -1).astype(np.float64)
+    p = flat.mean(axis=1)
+    expected = p * (1.0 - p)
+    return np.where(expected > 1e-9, flat.var(axis=1) / np.maximum(expected, 1e-9), 0.0).clip(0.0, 1.0)

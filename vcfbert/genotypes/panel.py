@@ -1,0 +1,95 @@
+"""The reference panel in memory: phased haplotypes, bit-packed, with their sites and genetic positions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+IntArray = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Sites:
+    """Biallelic sites of one chromosome, sorted by position. Dims: site.
+
+    ``pos`` is 1-based (VCF's POS); indices into these arrays are 0-based and intervals of them half-open.
+    ``id`` is '.' where the record has none. ``continues`` is True where a site was split off the same multiallelic
+    record as the site before it, so that a writer can join them again.
+    """
+
+    chrom: str
+    pos: npt.NDArray[np.int32]
+    ref: npt.NDArray[np.object_]
+    alt: npt.NDArray[np.object_]
+    id: npt.NDArray[np.object_]
+    continues: npt.NDArray[np.bool_]
+
+    def __len__(self) -> int:
+        return len(self.pos)
+
+    def take(self, index: npt.NDArray[np.int64] | slice) -> Sites:
+        return Sites(self.chrom, self.pos[index], self.ref[index], self.alt[index], self.id[index], self.continues[index])
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Phased reference haplotypes. Haplotypes ``2i`` and ``2i + 1`` belong to sample ``i``.
+
+    ``packed`` uint8 [n_sites, ceil(n_haplotypes / 8)]: bit ``h`` (big-endian, as ``numpy.packbits`` writes) of
+    row ``l`` is 1 where haplotype ``h`` carries ALT at site ``l``; it may be memory-mapped.
+    ``cm`` float64 [n_sites]: genetic position in centimorgans. ``allele_count`` int64 [n_sites]: ALT alleles.
+    ``validation``: sample indices held out of the memory while training.
+    """
+
+    samples: tuple[str, ...]
+    sites: Sites
+    packed: npt.NDArray[np.uint8]
+    cm: npt.NDArray[np.float64]
+    allele_count: IntArray
+    validation: tuple[int, ...]
+    digest: str
+
+    @property
+    def n_sites(self) -> int:
+        return len(self.sites)
+
+    @property
+    def n_haplotypes(self) -> int:
+        return 2 * len(self.samples)
+
+    @cached_property
+    def af(self) -> npt.NDArray[np.float64]:
+        """ALT allele frequency in the whole panel, [n_sites]."""
+        return self.allele_count / self.n_haplotypes
+
+    @cached_property
+    def maf(self) -> npt.NDArray[np.float64]:
+        """Minor-allele frequency in the whole panel, [n_sites]."""
+        return np.minimum(self.af, 1.0 - self.af)
+
+    @cached_property
+    def memory_haplotypes(self) -> IntArray:
+        """Haplotype indices of the training split, the only ones that retrieval searches while training."""
+        held_out = set(self.validation)
+        return haplotypes_of([i for i in range(len(self.samples)) if i not in held_out])
+
+    @cached_property
+    def validation_haplotypes(self) -> IntArray:
+        return haplotypes_of(self.validation)
+
+    def alleles(
+        self, sites: slice | npt.NDArray[np.int64], haplotypes: npt.NDArray[np.int64] | None = None
+    ) -> npt.NDArray[np.uint8]:
+        """Alleles uint8 [n_haplotypes or len(haplotypes), n_sites chosen], 0 = REF, 1 = ALT."""
+        rows = np.unpackbits(np.ascontiguousarray(self.packed[sites]), axis=1, count=self.n_haplotypes)
+        return np.ascontiguousarray((rows if haplotypes is None else rows[:, haplotypes]).T)
+
+
+def haplotypes_of(samples: Sequence[int]) -> IntArray:
+    """Haplotype indices [2 * n] of the given sample indices, in order."""
+    first = 2 * np.asarray(samples, dtype=np.int64)
+    return np.stack([first, first + 1], axis=1).reshape(-1)

@@ -1,0 +1,90 @@
+"""Windows: core sites that tile the panel, flanks that overlap, and the key span whose typed sites retrieve.
+
+All windows of a panel hold the same number of sites (the panel's own number if that is smaller), so batches
+need no padding: near the ends a window is shifted inwards rather than shortened.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import numpy.typing as npt
+
+
+@dataclass(frozen=True)
+class Window:
+    """Half-open intervals of site indices: core within window within key span."""
+
+    index: int
+    core: tuple[int, int]
+    start: int
+    stop: int
+    span: tuple[int, int]
+
+    @property
+    def sites(self) -> slice:
+        return slice(self.start, self.stop)
+
+    @property
+    def span_sites(self) -> slice:
+        return slice(*self.span)
+
+
+def tile(cm: npt.NDArray[np.float64], *, length: int, flank: int, span_cm: float) -> list[Window]:
+    """Windows over sites at genetic positions ``cm`` [n_sites] (centimorgans, ascending).
+
+    ``length`` sites a window, at least ``flank`` of them on each inner side beyond the core (``flank`` is at most
+    a quarter of ``length``); the key span reaches ``span_cm`` beyond the window on each side.
+    """
+    n_sites = len(cm)
+    size = min(length, n_sites)
+    count = 1 if size == n_sites else math.ceil(n_sites / (size - 2 * flank))
+    bounds = np.linspace(0, n_sites, count + 1).round().astype(int)
+    windows = []
+    for index, (core_start, core_stop) in enumerate(pairwise(bounds.tolist())):
+        start = int(np.clip((core_start + core_stop - size) // 2, 0, n_sites - size))
+        stop = start + size
+        span_start = int(np.searchsorted(cm, cm[start] - span_cm, side="left"))
+        span_stop = int(np.searchsorted(cm, cm[stop - 1] + span_cm, side="right"))
+        windows.append(Window(index, (core_start, core_stop), start, stop, (span_start, span_stop)))
+    return windows
+
+
+def blend_weights(
+    window: Window, windows: list[Window], cm: npt.NDArray[np.float64]
+) -> npt.NDArray[np.float32]:
+    """Weight [stop - start] of this window's predictions at its sites; over all windows they sum to 1 a site.
+
+    Across the stretch that two neighbours share, the weight falls linearly in genetic distance from 1 to 0;
+    where the map is flat, in site index.
+    """
+    weight = np.ones(window.stop - window.start, dtype=np.float64)
+    if window.index > 0:
+        previous = windows[window.index - 1]
+        weight *= _ramp(window.start, window.stop, (window.start, previous.stop), window.core[0], cm)
+    if window.index + 1 < len(windows):
+        following = windows[window.index + 1]
+        weight *= 1.0 - _ramp(window.start, window.stop, (following.start, window.stop), window.core[1], cm)
+    return weight.astype(np.float32)
+
+
+def _ramp(
+    start: int, stop: int, overlap: tuple[int, int], boundary: int, cm: npt.NDArray[np.float64]
+) -> npt.NDArray[np.float64]:
+    """0 left of the overlap, 1 right of it, rising over the sites symmetric about ``boundary`` within it."""
+    half = min(boundary - overlap[0], overlap[1] - boundary)
+    low, high = boundary - half, boundary + half
+    sites = np.arange(start, stop)
+    ramp = (sites >= boundary).astype(np.float64)
+    if half > 0:
+        inside = (sites >= low) & (sites < high)
+        # A small slope in site index keeps the ramp rising where the map is flat.
+        position = cm[low:high] + 1e-9 * np.arange(high - low)
+        ramp[inside] = (position - position[0] + 5e-10) / (position[-1] - position[0] + 1e-9)
+        ramp[sites < low] = 0.0
+        ramp[sites >= high] = 1.0
+    return ramp
+
