@@ -1,0 +1,314 @@
+"""Scores an imputed VCF against the truth: sites match on (POS, REF, ALT), samples on name.
+
+A site that the imputed file lacks, and a missing dosage, count as imputed to the panel's allele frequency: leaving
+out what is hard never pays. A sample that it lacks is an error.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import cyvcf2
+import numpy as np
+import numpy.typing as npt
+
+from vcfbert.errors import InputError
+from vcfbert.genotypes.panel import Panel, Sites
+from vcfbert.genotypes.vcf_reader import Genotypes, read_genotypes
+from vcfbert.metrics import ALL, BinScores, SiteScores
+
+SiteKey = tuple[int, str, str]  # POS, REF, ALT
+
+_VCF_SUFFIXES = (".vcf", ".vcf.gz", ".vcf.bgz", ".bcf")
+_BLOCK_CELLS = 1 << 19  # (site, sample) pairs scored at once: some 50 MB of temporaries
+_NO_GROUP = {"", ".", "NA"}
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Figures by bin of the panel's MAF, the last row over all bins; ``by_group`` the same for each group of
+    samples. ``absent``: scored sites that the imputed file lacks."""
+
+    rows: tuple[BinScores, ...]
+    samples: int
+    absent: int
+    by_group: Mapping[str, tuple[BinScores, ...]] = field(default_factory=dict)
+    group_samples: Mapping[str, int] = field(default_factory=dict)
+
+    def row(self, name: str = ALL) -> BinScores:
+        return next(row for row in self.rows if row.bin == name)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON: six decimals, None where a figure is undefined."""
+        return {
+            "rows": [row.as_dict() for row in self.rows],
+            "samples": self.samples,
+            "absent": self.absent,
+            "by_group": {name: [row.as_dict() for row in rows] for name, rows in self.by_group.items()},
+            "group_samples": dict(self.group_samples),
+        }
+
+    def table(self) -> str:
+        """The figures as aligned text, groups below."""
+        lines = [_HEADER, *map(_line, self.rows), f"samples: {self.samples}, sites absent from the imputed file: {self.absent}"]
+        for name, rows in self.by_group.items():
+            lines += ["", f"{name} ({self.group_samples[name]} samples)", *map(_line, rows)]
+        return "\n".join(lines)
+
+
+_COLUMNS = (
+    ("agg r2", "aggregate_r2"),
+    ("site r2", "mean_site_r2"),
+    ("NRC", "nonref_concordance"),
+    ("F1", "minor_f1"),
+    ("IQS", "iqs"),
+    ("calib", "calibration_error"),
+)
+_HEADER = f"{'MAF bin':>8} {'sites':>8} {'poly':>8}" + "".join(f" {title:>8}" for title, _ in _COLUMNS)
+
+
+def _line(row: BinScores) -> str:
+    figures = "".join(f" {getattr(row, name):>8.4f}" for _, name in _COLUMNS)
+    return f"{row.bin:>8} {row.sites:>8} {row.polymorphic_sites:>8}{figures}"
+
+
+def evaluate_files(
+    truth: Path,
+    imputed: Path,
+    reference: Path | Panel,
+    *,
+    typed: Path | None = None,
+    groups: Path | None = None,
+    region: str | None = None,
+) -> Evaluation:
+    """Scores ``imputed`` (VCF, VCF.gz or BCF) against ``truth`` at the sites of ``reference``.
+
+    Dosage is FORMAT/DS, else the sum of HDS, else the ALT alleles of GT; genotype probabilities are GP, else
+    follow from HDS, else from the dosage. ``reference``: the panel, or its VCF, whose frequencies make the bins.
+    ``typed``: sites not to score (by position), a table CHROM POS or a VCF. ``groups``: a tab-separated table
+    of sample and group. ``region``: CHROM, CHROM:FROM-TO or FROM-TO, 1-based and inclusive.
+
+    Raises InputError where a file cannot be read, a sample is missing or no site is left to score.
+    """
+    if truth.resolve() == imputed.resolve():
+        raise InputError("same_file", "truth and imputed are the same file", where=str(truth))
+    actual = read_genotypes(truth)
+    frequency = _site_frequencies(reference)
+    rows, af = _scored_sites(actual, frequency, typed_positions(typed), region)
+    if not len(rows):
+        raise InputError(
+            "nothing_to_score",
+            "no site of the truth is in the reference panel, varies there and is untyped",
+            where=str(truth),
+            hint="are truth and reference of the same chromosome and build?",
+        )
+    members = _group_members(groups, actual.samples)
+    keys = _keys(actual.sites.take(rows))
+    counts = np.where((actual.alleles[rows] < 0).any(axis=2), -1, actual.alleles[rows].sum(axis=2))  # [l, n]
+    scores = _Scores(members)
+    seen = np.zeros(len(rows), dtype=bool)
+    for at, dosage, probability in _imputed_blocks(imputed, actual.samples, keys):
+        seen[at] = True
+        dosage = np.where(np.isnan(dosage), 2.0 * af[at, None], dosage)
+        scores.update(counts[at], dosage, af[at], probability)
+    for at in _blocks(np.flatnonzero(~seen), len(actual.samples)):
+        scores.update(counts[at], np.repeat(2.0 * af[at, None], len(actual.samples), axis=1), af[at], None)
+    return Evaluation(
+        rows=tuple(scores.overall.rows()),
+        samples=len(actual.samples),
+        absent=int((~seen).sum()),
+        by_group={name: tuple(group.rows()) for name, group in scores.by_group.items()},
+        group_samples={name: len(columns) for name, columns in members.items()},
+    )
+
+
+class _Scores:
+    """One accumulator for all samples and one for each group."""
+
+    def __init__(self, members: Mapping[str, npt.NDArray[np.intp]]) -> None:
+        self.overall = SiteScores()
+        self.by_group = {name: SiteScores() for name in members}
+        self._members = members
+
+    def update(
+        self,
+        truth: npt.NDArray[Any],
+        dosage: npt.NDArray[Any],
+        af: npt.NDArray[np.float64],
+        probability: npt.NDArray[Any] | None,
+    ) -> None:
+        self.overall.update(truth, dosage, af, probability)
+        for name, columns in self._members.items():
+            part = None if probability is None else probability[:, columns]
+            self.by_group[name].update(truth[:, columns], dosage[:, columns], af, part)
+
+
+def _keys(sites: Sites) -> list[SiteKey]:
+    return list(zip(sites.pos.tolist(), sites.ref.tolist(), sites.alt.tolist(), strict=True))
+
+
+def _site_frequencies(reference: Path | Panel) -> dict[SiteKey, float]:
+    if isinstance(reference, Panel):
+        return dict(zip(_keys(reference.sites), reference.af.tolist(), strict=True))
+    panel = read_genotypes(reference)
+    known = (panel.alleles >= 0).all(axis=2)  # [l, n]
+    counts = np.where(known, panel.alleles.sum(axis=2), 0).sum(axis=1)
+    af = counts / np.maximum(known.sum(axis=1), 1) / 2.0
+    return dict(zip(_keys(panel.sites), af.tolist(), strict=True))
+
+
+def _scored_sites(
+    truth: Genotypes, frequency: Mapping[SiteKey, float], typed: set[int], region: str | None
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+    """Rows of ``truth`` to score and their panel ALT frequencies."""
+    chrom, first, last = parse_region(region)
+    if chrom is not None and chrom.removeprefix("chr") != truth.sites.chrom.removeprefix("chr"):
+        raise InputError("region_chrom", f"the truth is of chromosome {truth.sites.chrom}, not {chrom}", where=region)
+    af = np.array([frequency.get(key, 0.0) for key in _keys(truth.sites)])
+    inside = (truth.sites.pos >= first) & (truth.sites.pos <= last)
+    wanted = inside & (af > 0.0) & (af < 1.0) & ~np.isin(truth.sites.pos, sorted(typed))
+    rows = np.flatnonzero(wanted)
+    return rows, af[rows]
+
+
+def parse_region(region: str | None) -> tuple[str | None, int, int]:
+    """(CHROM or None, first, last) of CHROM, CHROM:FROM-TO or FROM-TO, 1-based and inclusive."""
+    whole = (0, 1 << 62)
+    if region is None:
+        return None, *whole
+    match = re.fullmatch(r"(?:(?P<chrom>[^:]+):)?(?P<first>[\d,]+)-(?P<last>[\d,]+)", region)
+    if match is None:
+        if ":" in region:
+            raise InputError("region_invalid", f"cannot read region {region!r}", hint="write it as CHROM:FROM-TO")
+        return region, *whole
+    first, last = (int(match[name].replace(",", "")) for name in ("first", "last"))
+    if first > last:
+        raise InputError("region_invalid", f"region {region!r} ends before it begins", hint="write it as CHROM:FROM-TO")
+    return match["chrom"], first, last
+
+
+def typed_positions(typed: Path | None) -> set[int]:
+    """1-based positions of a table CHROM POS (no header needed) or of a VCF."""
+    if typed is None:
+        return set()
+    if typed.name.endswith(_VCF_SUFFIXES):
+        with _open(typed) as vcf:
+            return {int(record.POS) for record in vcf}
+    positions = set()
+    for number, fields in _table(typed):
+        if len(fields) < 2 or not fields[1].isdigit():
+            if number == 1:
+                continue  # a header
+            raise InputError("typed_invalid", "expected CHROM and POS", where=f"{typed}, line {number}")
+        positions.add(int(fields[1]))
+    return positions
+
+
+def _group_members(groups: Path | None, samples: Sequence[str]) -> dict[str, npt.NDArray[np.intp]]:
+    """Columns of each group, in the order of the groups' names; samples without a group belong to none."""
+    if groups is None:
+        return {}
+    group_of: dict[str, str] = {}
+    for number, fields in _table(groups):
+        if len(fields) < 2:
+            raise InputError("groups_invalid", "expected sample and group", where=f"{groups}, line {number}")
+        group_of[fields[0]] = fields[1]
+    named = np.array([group_of.get(sample, "") for sample in samples])
+    names = sorted(set(named.tolist()) - _NO_GROUP)
+    if not names:
+        raise InputError(
+            "groups_no_sample",
+            "no sample of the truth has a group here",
+            where=str(groups),
+            hint="the first column must be the sample's name as in the VCF",
+        )
+    return {name: np.flatnonzero(named == name) for name in names}
+
+
+def _table(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """(line number from 1, fields) of a table separated by tabs or blanks."""
+    try:
+        lines = path.read_text().splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError("table_unreadable", f"cannot be read as a text table ({error})", where=str(path)) from error
+    return ((number, line.split()) for number, line in enumerate(lines, 1) if line.strip())
+
+
+def _open(path: Path) -> cyvcf2.VCF:
+    try:
+        return cyvcf2.VCF(str(path), lazy=False)
+    except (OSError, Exception) as error:
+        raise InputError("vcf_unreadable", f"cannot be read as VCF or BCF ({error})", where=str(path)) from error
+
+
+def _blocks(rows: npt.NDArray[np.intp], n_samples: int) -> Iterator[npt.NDArray[np.intp]]:
+    size = max(_BLOCK_CELLS // n_samples, 1)
+    return (rows[start : start + size] for start in range(0, len(rows), size))
+
+
+def _imputed_blocks(
+    path: Path, samples: Sequence[str], keys: Sequence[SiteKey]
+) -> Iterator[tuple[npt.NDArray[np.intp], npt.NDArray[np.float32], npt.NDArray[np.float32]]]:
+    """Blocks of the file's sites that are in ``keys``: rows into ``keys`` [l], dosages [l, n] and genotype
+    probabilities [l, n, 3], NaN where the file has none. Columns in the order of ``samples``."""
+    row_of = {key: row for row, key in enumerate(keys)}
+    with _open(path) as vcf:
+        order = _sample_order(path, vcf.samples, samples)
+        size = max(_BLOCK_CELLS // len(samples), 1)
+        rows: list[int] = []
+        dosages: list[npt.NDArray[np.float32]] = []
+        probabilities: list[npt.NDArray[np.float32]] = []
+        for record in vcf:
+            for index, alt in enumerate(record.ALT):
+                row = row_of.pop((record.POS, record.REF, alt), None)
+                if row is None:
+                    continue
+                dosage, probability = _record_values(record, index)
+                rows.append(row)
+                dosages.append(dosage[order])
+                probabilities.append(probability[order])
+            if len(rows) >= size:
+                yield np.array(rows), np.stack(dosages), np.stack(probabilities)
+                rows, dosages, probabilities = [], [], []
+        if rows:
+            yield np.array(rows), np.stack(dosages), np.stack(probabilities)
+
+
+def _sample_order(path: Path, present: Sequence[str], wanted: Sequence[str]) -> npt.NDArray[np.intp]:
+    column = {name: index for index, name in enumerate(present)}
+    missing = [name for name in wanted if name not in column]
+    if missing:
+        raise InputError(
+            "samples_missing",
+            f"{len(missing)} of the truth's {len(wanted)} samples are not here: {', '.join(missing[:5])}"
+            + (" ..." if len(missing) > 5 else ""),
+            where=str(path),
+            hint="truth and imputed file must name the samples alike",
+        )
+    return np.array([column[name] for name in wanted])
+
+
+def _record_values(record: Any, index: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """Dosage [n] and genotype probabilities [n, 3] of ALT ``index`` of a record; NaN where it gives none."""
+    n_alt, fields = len(record.ALT), record.FORMAT
+    haplotypes = record.format("HDS") if "HDS" in fields and n_alt == 1 else None  # [n, 1 or 2]
+    if "DS" in fields:
+        dosage = record.format("DS")[:, index]
+    elif haplotypes is not None:
+        dosage = np.nansum(haplotypes, axis=1)
+    else:
+        alleles = record.genotype.array()[:, :-1]  # [n, 2]; the last column tells the phase
+        dosage = np.where((alleles < 0).any(axis=1), np.nan, (alleles == index + 1).sum(axis=1))
+    probability = np.full((len(dosage), 3), np.nan, dtype=np.float32)
+    if "GP" in fields and n_alt == 1:
+        given = record.format("GP")
+        probability[:, : given.shape[1]] = given[:, :3]
+    elif haplotypes is not None and haplotypes.shape[1] == 2:
+        first, second = haplotypes[:, 0], haplotypes[:, 1]
+        both = first * second
+        probability[:] = np.stack([1.0 - first - second + both, first + second - 2.0 * both, both], axis=1)
+    return np.asarray(dosage, dtype=np.float32), probability
