@@ -1,0 +1,167 @@
+"""Genetic maps: base positions to centimorgans, from any of the formats in use."""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from vcfbert.constants import DEFAULT_CM_PER_MB
+from vcfbert.errors import InputError
+from vcfbert.genotypes.regions import same_chrom
+
+_GZIP_MAGIC = b"\x1f\x8b"
+
+
+@dataclass(frozen=True)
+class GeneticMap:
+    """Points ``pos`` int64 [n] (1-based, ascending) at ``cm`` float64 [n] (centimorgans, never falling).
+
+    Beyond the first and last point distance grows at ``end_rate`` cM/Mb. ``source`` says where it came from.
+    """
+
+    pos: npt.NDArray[np.int64]
+    cm_at: npt.NDArray[np.float64]
+    end_rate: float
+    source: str
+
+    @classmethod
+    def uniform(cls, cm_per_mb: float = DEFAULT_CM_PER_MB) -> GeneticMap:
+        zero = np.zeros(1)
+        return cls(zero.astype(np.int64), zero, cm_per_mb, f"uniform, {cm_per_mb:g} cM/Mb")
+
+    @classmethod
+    def read(cls, path: Path, chrom: str) -> GeneticMap:
+        """The map of ``chrom`` ('20' and 'chr20' are the same), gzipped or not, in any of these formats.
+
+        SHAPEIT and GLIMPSE ``pos chr cM``; SHAPEIT2 ``pos rate cM``; PLINK .map ``chr id cM pos`` (no header);
+        HapMap and Eagle ``chr pos rate cM``. A header, where there is one, decides; else the number of columns.
+        Raises InputError: file_not_found, map_invalid, map_chromosome, map_backwards.
+        """
+        rows = _rows(path)
+        layout = _layout(rows, path)
+        pos, cm = _points(rows, layout, chrom, path)
+        _check_forward(pos, cm, path)
+        first = np.append(True, np.diff(pos) > 0)  # a position given twice counts once
+        return cls(pos[first], cm[first], DEFAULT_CM_PER_MB, f"{path.name} ({layout.name})")
+
+    def cm(self, pos: npt.NDArray[np.integer]) -> npt.NDArray[np.float64]:
+        """Genetic position [n] of base positions [n], linear between the map's points; never falls as ``pos`` rises."""
+        at = np.asarray(pos, dtype=np.float64)
+        inside = np.interp(at, self.pos.astype(np.float64), self.cm_at)
+        beyond = np.minimum(at - self.pos[0], 0.0) + np.maximum(at - self.pos[-1], 0.0)
+        return np.asarray(inside + beyond * self.end_rate * 1e-6)
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """Column numbers of a map file; ``chrom`` None where the file has no chromosome column."""
+
+    name: str
+    chrom: int | None
+    pos: int
+    cm: int
+    header: bool
+
+
+def _rows(path: Path) -> list[list[str]]:
+    try:
+        data = path.read_bytes()
+        text = (gzip.decompress(data) if data[:2] == _GZIP_MAGIC else data).decode()
+    except (FileNotFoundError, IsADirectoryError) as error:
+        raise InputError("file_not_found", "no such file", where=str(path), hint="check the path") from error
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
+        raise _invalid(path, f"the file cannot be read as text ({error})") from error
+    rows = [line.replace(",", " ").split() for line in text.splitlines()]
+    rows = [row for row in rows if row]
+    if not rows:
+        raise _invalid(path, "the file is empty")
+    return rows
+
+
+def _layout(rows: list[list[str]], path: Path) -> _Layout:
+    header = [name.lstrip("#").lower() for name in rows[0]]
+    if not any(_is_number(value) for value in header[1:]):
+        return _layout_of_header(header, path)
+    if len(header) == 3:
+        return _Layout("SHAPEIT/GLIMPSE", chrom=1, pos=0, cm=2, header=False)
+    if len(header) == 4:
+        # Both PLINK and headerless HapMap maps have four columns; only PLINK ends with a base position.
+        if all(row[-1].lstrip("-").isdigit() for row in rows[:100]):
+            return _Layout("PLINK", chrom=0, pos=3, cm=2, header=False)
+        return _Layout("HapMap", chrom=0, pos=1, cm=3, header=False)
+    raise _invalid(path, f"its first line has {len(header)} columns")
+
+
+def _layout_of_header(header: list[str], path: Path) -> _Layout:
+    def column(*beginnings: str) -> int | None:
+        return next((i for i, name in enumerate(header) if name.startswith(beginnings)), None)
+
+    chrom = column("chr")
+    pos = column("pos", "bp")
+    cm = column("cm", "map", "genetic_map", "gen_map")
+    if pos is None or cm is None:
+        raise _invalid(path, f"its header names no position or no cM column: {' '.join(header)}")
+    name = "SHAPEIT/GLIMPSE" if len(header) == 3 else "HapMap"
+    return _Layout(name, chrom, pos, cm, header=True)
+
+
+def _points(
+    rows: list[list[str]], layout: _Layout, chrom: str, path: Path
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+    body = rows[1:] if layout.header else rows
+    width = max(layout.chrom or 0, layout.pos, layout.cm) + 1
+    narrow = next((row for row in body if len(row) < width), None)
+    if narrow is not None:
+        raise _invalid(path, f"a line has {len(narrow)} columns, {width} are needed: {' '.join(narrow)!r}")
+    if layout.chrom is not None:
+        names = {name: same_chrom(name, chrom) for name in {row[layout.chrom] for row in body}}
+        if not any(names.values()):
+            raise InputError(
+                "map_chromosome",
+                f"the map has no chromosome {chrom}; it holds {', '.join(sorted(names)[:30]) or 'no rows'}",
+                where=str(path),
+                hint=f"give the map of chromosome {chrom}",
+            )
+        body = [row for row in body if names[row[layout.chrom]]]
+    try:
+        pos = np.array([row[layout.pos] for row in body], dtype=np.float64).astype(np.int64)
+        cm = np.array([row[layout.cm] for row in body], dtype=np.float64)
+    except ValueError as error:
+        raise _invalid(path, f"a position is not a number ({error})") from error
+    if not len(pos) or not np.isfinite(cm).all():
+        raise _invalid(path, "it has no rows" if not len(pos) else "a genetic position is not finite")
+    return pos, cm
+
+
+def _check_forward(pos: npt.NDArray[np.int64], cm: npt.NDArray[np.float64], path: Path) -> None:
+    back = np.flatnonzero((np.diff(pos) < 0) | (np.diff(cm) < 0))
+    if len(back):
+        i = int(back[0])
+        raise InputError(
+            "map_backwards",
+            f"the map goes backwards: {pos[i]} at {cm[i]:g} cM is followed by {pos[i + 1]} at {cm[i + 1]:g} cM",
+            where=str(path),
+            hint="both columns must rise; sort the map, or use one of the same genome build as the panel",
+        )
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _invalid(path: Path, what: str) -> InputError:
+    return InputError(
+        "map_invalid",
+        f"not a genetic map: {what}",
+        where=str(path),
+        hint="columns `pos chr cM`, `chr id cM pos` or `chr pos rate cM`",
+    )

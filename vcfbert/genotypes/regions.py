@@ -1,0 +1,71 @@
+"""Regions of a chromosome as users write them, and the many names of one chromosome."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from vcfbert.errors import InputError
+
+_REGION = re.compile(r"(?P<chrom>[^:\s]+)(?::(?P<start>[\d,]+)(?:(?P<dash>-)(?P<stop>[\d,]*))?)?")
+# PLINK writes sex chromosomes and the mitochondrion as numbers.
+_PLINK_NAMES = {"23": "X", "24": "Y", "25": "X", "26": "MT", "M": "MT"}
+
+
+def canonical_chrom(name: str) -> str:
+    """One name for one chromosome: '20' for '20', 'chr20' and 'CHR20'; 'X' for 'chrX' and PLINK's '23'."""
+    bare = name[3:] if name[:3].lower() == "chr" else name
+    bare = bare.upper() if len(bare) <= 2 else bare
+    return _PLINK_NAMES.get(bare, bare)
+
+
+def same_chrom(a: str, b: str) -> bool:
+    return canonical_chrom(a) == canonical_chrom(b)
+
+
+@dataclass(frozen=True)
+class Region:
+    """A stretch of a chromosome: ``start`` and ``stop`` are 1-based and inclusive; ``stop`` None = to its end."""
+
+    chrom: str
+    start: int = 1
+    stop: int | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> Region:
+        """'CHROM', 'CHROM:POS', 'CHROM:FROM-' or 'CHROM:FROM-TO'. Raises InputError('region_invalid')."""
+        match = _REGION.fullmatch(text.strip())
+        if match is None:
+            raise _invalid(text)
+        if match["start"] is None:
+            return cls(match["chrom"])
+        start = _position(match["start"], text)
+        if match["dash"] is None:
+            return cls(match["chrom"], start, start)
+        stop = _position(match["stop"], text) if match["stop"] else None
+        if start < 1 or (stop is not None and stop < start):
+            raise _invalid(text)
+        return cls(match["chrom"], start, stop)
+
+    def __str__(self) -> str:
+        if self.start == 1 and self.stop is None:
+            return self.chrom
+        return f"{self.chrom}:{self.start}-{'' if self.stop is None else self.stop}"
+
+    def holds(self, pos: int) -> bool:
+        return self.start <= pos and (self.stop is None or pos <= self.stop)
+
+
+def _position(digits: str, text: str) -> int:
+    bare = digits.replace(",", "")
+    if not bare:
+        raise _invalid(text)
+    return int(bare)
+
+
+def _invalid(text: str) -> InputError:
+    return InputError(
+        "region_invalid",
+        f"{text!r} is not a region",
+        hint="write CHROM or CHROM:FROM-TO, positions 1-based and inclusive, such as 20:1000000-4000000",
+    )

@@ -1,0 +1,143 @@
+"""Is this file a VCF or BCF, whole, with a usable header? Asked before any record is parsed.
+
+htslib reads a file that was cut at a block's boundary without complaint, and reports other damage on stderr in
+its own words; the checks here turn both into errors a user can act on.
+"""
+
+from __future__ import annotations
+
+import gzip
+import struct
+import zlib
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Literal, cast
+
+from vcfbert.errors import InputError
+
+_GZIP_MAGIC = b"\x1f\x8b"
+_BGZF_MAGIC = b"\x1f\x8b\x08\x04"
+# The empty block that ends every complete BGZF file (SAM specification, section 4.1.2).
+_BGZF_EOF = bytes.fromhex("1f8b08040000000000ff0600424302001b0003000000000000000000")
+_VCF_MAGIC = b"##fileformat=VCF"
+_BCF_MAGIC = b"BCF\x02"
+_CHUNK = 1 << 20
+
+Container = Literal["plain", "gzip", "bgzf"]
+
+
+@dataclass(frozen=True)
+class VcfFile:
+    """A file that passed the checks: ``samples`` are the header's, in its order."""
+
+    path: Path
+    container: Container
+    samples: tuple[str, ...]
+
+    @property
+    def has_index(self) -> bool:
+        return self.container == "bgzf" and any(Path(f"{self.path}{end}").is_file() for end in (".tbi", ".csi"))
+
+
+def inspect(path: Path) -> VcfFile:
+    """Container, completeness and samples of a VCF or BCF.
+
+    Raises InputError: file_not_found, empty, not_vcf, truncated, no_samples, duplicate_samples.
+    """
+    if not path.is_file():
+        what = "is a folder, not a VCF or BCF" if path.is_dir() else "no such file"
+        raise InputError("file_not_found", what, where=str(path), hint="check the path")
+    try:
+        with path.open("rb") as handle:
+            container = _container(handle)
+    except OSError as error:
+        raise InputError("file_not_found", f"cannot be read ({error.strerror})", where=str(path)) from error
+    if path.stat().st_size == 0:
+        raise InputError("empty", "the file is empty", where=str(path), hint="copy or write it again")
+    _check_complete(path, container)
+    return VcfFile(path, container, _samples(path, container))
+
+
+def _container(handle: BinaryIO) -> Container:
+    head = handle.read(14)
+    if head[:4] == _BGZF_MAGIC and head[12:14] == b"BC":
+        return "bgzf"
+    return "gzip" if head[:2] == _GZIP_MAGIC else "plain"
+
+
+def _check_complete(path: Path, container: Container) -> None:
+    if container == "bgzf":
+        with path.open("rb") as handle:
+            handle.seek(max(path.stat().st_size - len(_BGZF_EOF), 0))
+            if handle.read() != _BGZF_EOF:
+                raise truncated(path, "its BGZF end-of-file block is missing")
+    elif container == "gzip":
+        # Plain gzip has no end marker that can be looked up: only its checksum tells, after reading it all.
+        try:
+            with gzip.open(path) as stream:
+                while stream.read(_CHUNK):
+                    pass
+        except (EOFError, OSError, zlib.error) as error:
+            raise truncated(path, str(error)) from error
+
+
+def truncated(path: Path, detail: str) -> InputError:
+    return InputError(
+        "truncated",
+        f"the file is cut short or damaged: {detail}",
+        where=str(path),
+        hint="copy or download it again and compare its size or checksum with the original's",
+    )
+
+
+def _samples(path: Path, container: Container) -> tuple[str, ...]:
+    try:
+        with cast(BinaryIO, path.open("rb") if container == "plain" else gzip.open(path)) as stream:
+            columns = _header_columns(stream, path)
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise truncated(path, str(error)) from error
+    samples = tuple(columns[9:])
+    if not samples:
+        hint = "a file of sites alone cannot be used"
+        raise InputError("no_samples", "the file has no samples", where=str(path), hint=hint)
+    repeated = [name for name, count in Counter(samples).items() if count > 1]
+    if repeated:
+        raise InputError(
+            "duplicate_samples",
+            f"{len(repeated)} sample names appear more than once, such as {repeated[0]!r}",
+            where=str(path),
+            hint="rename them: bcftools reheader --samples",
+        )
+    return samples
+
+
+def _header_columns(stream: BinaryIO, path: Path) -> list[str]:
+    """The columns of the header's #CHROM line."""
+    magic = stream.read(len(_VCF_MAGIC))
+    lines: Iterable[bytes]
+    if magic.startswith(_BCF_MAGIC):
+        (length,) = struct.unpack("<I", magic[5:9])
+        text = magic[9:] + stream.read(length - (len(magic) - 9))
+        lines = text.rstrip(b"\x00").split(b"\n")
+    elif magic == _VCF_MAGIC:
+        stream.readline()
+        lines = stream
+    else:
+        raise _not_vcf(path, "it does not begin with ##fileformat=VCF, nor is it a BCF")
+    for line in lines:
+        if line.startswith(b"#CHROM"):
+            return line.decode("utf-8", errors="replace").rstrip("\r\n").split("\t")
+        if not line.startswith(b"#"):
+            break
+    raise _not_vcf(path, "its header has no #CHROM line")
+
+
+def _not_vcf(path: Path, detail: str) -> InputError:
+    return InputError(
+        "not_vcf",
+        f"not a VCF or BCF: {detail}",
+        where=str(path),
+        hint="give a VCF, VCF.gz or BCF; PLINK files are converted by `plink2 --export vcf bgz`",
+    )

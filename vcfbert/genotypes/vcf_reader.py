@@ -1,0 +1,332 @@
+"""Reading genotypes: VCF or BCF -> biallelic sites and int8 alleles, whole or in blocks of bounded memory.
+
+Multiallelic records are split into one site an ALT allele: there, an allele is 1 where the haplotype carries that
+very ALT and 0 where it carries REF or another ALT, as ``bcftools norm -m-`` writes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cyvcf2
+import numpy as np
+import numpy.typing as npt
+
+from vcfbert.constants import MISSING
+from vcfbert.errors import InputError
+from vcfbert.genotypes.panel import Sites
+from vcfbert.genotypes.regions import Region, same_chrom
+from vcfbert.genotypes.vcf_file import VcfFile, inspect, truncated
+
+# The ALT of a record that has none: a site where the file only knows the reference allele.
+NO_ALT = "."
+
+# A block holds at most this many genotypes (records x samples), at 6 bytes each while it is being decoded.
+BLOCK_GENOTYPES = 4_000_000
+BLOCK_RECORDS = 4096
+
+# What cyvcf2 puts in place of the second allele of a haploid call among diploid ones.
+_NO_ALLELE = -2
+
+Progress = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class Genotypes:
+    """Diploid genotypes of one chromosome. Dims: site, sample, haplotype.
+
+    ``alleles`` int8 [n_sites, n_samples, 2]: 0 = REF, 1 = ALT, -1 = missing; a call with one allele missing is
+    missing whole. ``phased`` bool [n_sites]: no heterozygous call of the record is unphased ('/').
+    """
+
+    samples: tuple[str, ...]
+    sites: Sites
+    alleles: npt.NDArray[np.int8]
+    phased: npt.NDArray[np.bool_]
+
+
+def read_genotypes(path: Path, *, region: str | None = None, progress: Progress | None = None) -> Genotypes:
+    """All sites of one chromosome, or of ``region`` (CHROM or CHROM:FROM-TO, 1-based, inclusive), in memory.
+
+    ``progress`` is called with the number of sites read so far. Raises InputError; see ``stream_genotypes``.
+    """
+    blocks = list(stream_genotypes(path, region=region, progress=progress))
+    if len(blocks) == 1:
+        return blocks[0]
+    alleles = np.concatenate([block.alleles for block in blocks])
+    phased = np.concatenate([block.phased for block in blocks])
+    return Genotypes(blocks[0].samples, join_sites([block.sites for block in blocks]), alleles, phased)
+
+
+def join_sites(parts: list[Sites]) -> Sites:
+    """The sites of consecutive blocks of one chromosome."""
+    names = ("pos", "ref", "alt", "id", "continues")
+    return Sites(parts[0].chrom, *(np.concatenate([getattr(part, name) for part in parts]) for name in names))
+
+
+def stream_genotypes(
+    path: Path,
+    *,
+    region: str | None = None,
+    progress: Progress | None = None,
+    block_genotypes: int = BLOCK_GENOTYPES,
+) -> Iterator[Genotypes]:
+    """The same in blocks of consecutive records, at least one; a multiallelic record is never torn apart.
+
+    Raises InputError, before or while reading: file_not_found, empty, not_vcf, truncated, no_samples,
+    duplicate_samples, region_invalid, chromosome_missing, region_empty, several_chromosomes, unsorted_records,
+    duplicate_records, symbolic_alt, no_genotypes, haploid, mixed_ploidy, vcf_invalid.
+    """
+    file = inspect(path)
+    wanted = None if region is None else Region.parse(region)
+    size = min(max(block_genotypes // len(file.samples), 1), BLOCK_RECORDS)
+    batch = _Batch(file)
+    n_sites = 0
+    for record in _records(file, wanted):
+        batch.add(record)
+        if len(batch) == size:
+            block = batch.take()
+            n_sites += len(block.sites)
+            if progress is not None:
+                progress(n_sites)
+            yield block
+    if len(batch):
+        block = batch.take()
+        if progress is not None:
+            progress(n_sites + len(block.sites))
+        yield block
+    elif n_sites == 0:
+        raise _nothing_read(file, wanted)
+
+
+def _records(file: VcfFile, region: Region | None) -> Iterator[Any]:
+    """cyvcf2's records, those of ``region`` alone; through the index where there is one."""
+    # htslib's own words would reach the user beside ours, from another thread and without the file's name.
+    cyvcf2.cyvcf2.set_htslib_log_level(0)
+    try:
+        reader = cyvcf2.VCF(str(file.path), lazy=True, threads=2)
+    except Exception as error:  # cyvcf2 raises bare exceptions
+        raise _invalid(file, f"its header cannot be parsed ({error})") from error
+    try:
+        if region is not None and file.has_index:
+            yield from _indexed(reader, region)
+        else:
+            yield from _scanned(reader, file, region)
+    finally:
+        reader.close()
+
+
+def _indexed(reader: Any, region: Region) -> Iterator[Any]:
+    name = next((name for name in reader.seqnames if same_chrom(name, region.chrom)), None)
+    if name is None:
+        return
+    stop = "" if region.stop is None else region.stop
+    # An index finds what overlaps: a deletion that begins before the region is not in it.
+    yield from (record for record in reader(f"{name}:{region.start}-{stop}") if region.holds(record.POS))
+
+
+def _scanned(reader: Any, file: VcfFile, region: Region | None) -> Iterator[Any]:
+    chrom, inside = None, False
+    records = iter(reader)
+    while (record := _next(records, file)) is not None:
+        name = record.CHROM
+        if name != chrom:
+            if region is None and chrom is not None:
+                raise InputError(
+                    "several_chromosomes",
+                    f"the file holds several chromosomes ({chrom}, {name}, ...)",
+                    where=str(file.path),
+                    hint=f"name the one to read as region, such as {chrom}",
+                )
+            chrom = name
+            inside = region is None or same_chrom(chrom, region.chrom)
+        if inside and (region is None or region.holds(record.POS)):
+            yield record
+
+
+def _next(records: Iterator[Any], file: VcfFile) -> Any | None:
+    try:
+        return next(records, None)
+    except Exception as error:  # cyvcf2 raises bare exceptions
+        if file.container == "plain" and not _ends_with_newline(file.path):
+            raise truncated(file.path, "its last line is incomplete") from error
+        raise _invalid(file, "a record cannot be parsed, or the data are damaged") from error
+
+
+def _ends_with_newline(path: Path) -> bool:
+    with path.open("rb") as handle:
+        handle.seek(-1, 2)
+        return handle.read() == b"\n"
+
+
+class _Batch:
+    """Records being collected for one block. Order and duplicates are checked across blocks."""
+
+    def __init__(self, file: VcfFile) -> None:
+        self.file = file
+        self.chrom = ""
+        self.last_pos = 0
+        self.last_alleles: list[tuple[str, str]] = []  # (ref, alt) of every site at last_pos
+        self._clear()
+
+    def _clear(self) -> None:
+        self.pos: list[int] = []
+        self.ref: list[str] = []
+        self.alts: list[list[str]] = []
+        self.id: list[str] = []
+        self.genotypes: list[npt.NDArray[np.int16]] = []  # [n_samples, 3]: two alleles and phase
+
+    def __len__(self) -> int:
+        return len(self.pos)
+
+    def add(self, record: Any) -> None:
+        pos, ref = record.POS, record.REF.upper()
+        alts = [alt.upper() for alt in record.ALT] or [NO_ALT]
+        self.chrom = self.chrom or record.CHROM
+        self._check_alleles(pos, ref, alts)
+        self._check_order(pos, ref, alts)
+        self.pos.append(pos)
+        self.ref.append(ref)
+        self.alts.append(alts)
+        self.id.append(record.ID or ".")
+        self.genotypes.append(self._genotypes(record))
+
+    def take(self) -> Genotypes:
+        """The block collected so far; the batch is empty afterwards."""
+        genotypes = np.stack(self.genotypes)  # [records, n_samples, 3]
+        alleles, phased = self._alleles_and_phase(genotypes)
+        n_alts = np.array([len(alts) for alts in self.alts])
+        self._check_allele_numbers(alleles, n_alts)
+        record = np.repeat(np.arange(len(n_alts)), n_alts)  # record of every site
+        number = np.arange(len(record)) - np.repeat(np.cumsum(n_alts) - n_alts, n_alts)  # ALT number, from 0
+        split = alleles.astype(np.int8)
+        if len(record) > len(n_alts):
+            per_site = alleles[record]
+            split = (per_site == number[:, None, None] + 1).astype(np.int8)
+            split[per_site < 0] = MISSING
+        sites = Sites(
+            chrom=self.chrom,
+            pos=np.array(self.pos, dtype=np.int32)[record],
+            ref=np.array(self.ref, dtype=object)[record],
+            alt=np.array([alt for alts in self.alts for alt in alts], dtype=object),
+            id=np.array(self.id, dtype=object)[record],
+            continues=number > 0,
+        )
+        self._clear()
+        return Genotypes(self.file.samples, sites, split, phased[record])
+
+    def _check_alleles(self, pos: int, ref: str, alts: list[str]) -> None:
+        if not ref.isalpha():
+            raise _invalid(self.file, f"REF is {ref!r}", self._at(pos))
+        for alt in alts:
+            if not alt.isalpha() and alt != NO_ALT:
+                raise InputError(
+                    "symbolic_alt",
+                    f"ALT is {alt!r}: symbolic alleles, breakends and '*' cannot be imputed",
+                    where=self._at(pos),
+                    hint="leave such records out: bcftools view -e 'ALT~\"[^ACGTN]\"' IN -Ob -o OUT",
+                )
+
+    def _check_order(self, pos: int, ref: str, alts: list[str]) -> None:
+        alleles = [(ref, alt) for alt in alts]
+        if pos < self.last_pos:
+            raise InputError(
+                "unsorted_records",
+                f"this record comes after position {self.last_pos}: records must be sorted by position",
+                where=self._at(pos),
+                hint="sort the file: bcftools sort",
+            )
+        if pos > self.last_pos:
+            self.last_pos, self.last_alleles = pos, alleles
+            return
+        self.last_alleles = [*self.last_alleles, *alleles]
+        if len(set(self.last_alleles)) < len(self.last_alleles):
+            raise InputError(
+                "duplicate_records",
+                f"the alleles {ref}>{','.join(alts)} appear twice at this position",
+                where=self._at(pos),
+                hint="keep one of them: bcftools norm --rm-dup exact",
+            )
+
+    def _genotypes(self, record: Any) -> npt.NDArray[np.int16]:
+        try:
+            genotypes: npt.NDArray[np.int16] = record.genotype.array()
+        except Exception as error:  # cyvcf2 raises bare exceptions
+            raise InputError(
+                "no_genotypes", "the record has no GT", where=self._at(record.POS), hint="every record needs FORMAT GT"
+            ) from error
+        ploidy = genotypes.shape[1] - 1
+        if ploidy == 1:
+            if (genotypes[:, 0] >= 0).any():
+                raise self._ploidy_error("haploid", "all its calls are haploid", record.POS)
+            missing = np.full((len(genotypes), 3), MISSING, dtype=np.int16)
+            return missing
+        if ploidy > 2:
+            raise self._ploidy_error("mixed_ploidy", f"it has calls of {ploidy} alleles", record.POS)
+        return genotypes
+
+    def _alleles_and_phase(
+        self, genotypes: npt.NDArray[np.int16]
+    ) -> tuple[npt.NDArray[np.int16], npt.NDArray[np.bool_]]:
+        """Allele numbers of the record [records, n_samples, 2] and phase [records]."""
+        alleles = genotypes[:, :, :2]
+        first, second = alleles[:, :, 0], alleles[:, :, 1]
+        missing = (first < 0) | (second < 0)
+        if missing.any():
+            haploid = (first >= 0) & (second == _NO_ALLELE)
+            if haploid.any():
+                index = int(np.flatnonzero(haploid.any(axis=1))[0])
+                sample = self.file.samples[int(np.flatnonzero(haploid[index])[0])]
+                what = f"sample {sample!r} is haploid, others are diploid"
+                raise self._ploidy_error("mixed_ploidy", what, self.pos[index])
+            alleles[missing] = MISSING
+        unphased = (first != second) & (genotypes[:, :, 2] == 0)
+        return alleles, ~unphased.any(axis=1)
+
+    def _check_allele_numbers(self, alleles: npt.NDArray[np.int16], n_alts: npt.NDArray[np.int64]) -> None:
+        listed = np.array([0 if alts == [NO_ALT] else len(alts) for alts in self.alts])
+        wrong = np.flatnonzero(alleles.max(axis=(1, 2)) > listed)
+        if len(wrong):
+            where = self._at(self.pos[wrong[0]])
+            raise _invalid(self.file, "a genotype names an allele that the record does not list", where)
+
+    def _ploidy_error(self, code: str, what: str, pos: int) -> InputError:
+        return InputError(
+            code,
+            f"{what}: diploid genotypes are needed",
+            where=self._at(pos),
+            hint="leave out haploid stretches (chrX outside the PAR in males), or write such calls as homozygous: "
+            "bcftools +fixploidy",
+        )
+
+    def _at(self, pos: int) -> str:
+        return f"{self.file.path}, record {self.chrom}:{pos}"
+
+
+def _invalid(file: VcfFile, what: str, where: str | None = None) -> InputError:
+    return InputError(
+        "vcf_invalid", what, where=where or str(file.path), hint="`bcftools view` on the file shows what is wrong"
+    )
+
+
+def _nothing_read(file: VcfFile, region: Region | None) -> InputError:
+    where = str(file.path)
+    if region is None:
+        return InputError("empty", "the file has no records", where=where, hint="check how it was written")
+    present = _chromosomes(file)
+    if any(same_chrom(name, region.chrom) for name in present):
+        return InputError("region_empty", f"no record lies in region {region}", where=where, hint="check its bounds")
+    return InputError(
+        "chromosome_missing",
+        f"the file has no chromosome {region.chrom}; it holds {', '.join(present[:30]) or 'nothing'}",
+        where=where,
+        hint="choose one of those",
+    )
+
+
+def _chromosomes(file: VcfFile) -> list[str]:
+    """Names of the chromosomes that have records, in the file's order."""
+    return list(dict.fromkeys(record.CHROM for record in cyvcf2.VCF(str(file.path), lazy=True)))
