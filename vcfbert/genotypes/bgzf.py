@@ -1,0 +1,175 @@
+"""BGZF, the blocked gzip of VCF.gz files, written by a thread pool; and the tabix index of such a file.
+
+The formats are those of the SAM (section 4.1) and tabix specifications of hts-specs. Every block but the last holds
+the same number of bytes of text, so that a record's virtual offset follows from its offset in the text: the index
+needs no second pass over the file.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
+from types import TracebackType
+from typing import BinaryIO, Final
+
+import numpy as np
+import numpy.typing as npt
+from isal import isal_zlib
+
+BLOCK_BYTES: Final = 0xFF00  # of text in a block: with it a block of incompressible text still fits in 64 KiB
+EOF_BLOCK: Final = bytes.fromhex("1f8b08040000000000ff0600424302001b0003000000000000000000")
+# Magic, deflate, FEXTRA, no time, extra field of 6 bytes "BC" (2 bytes long) that holds the block's size.
+_BLOCK_HEAD: Final = bytes.fromhex("1f8b08040000000000ff060042430200")
+_BLOCK_OVERHEAD: Final = len(_BLOCK_HEAD) + 2 + 8
+
+_BLOCKS_PER_TASK: Final = 16
+_TASK_BYTES: Final = _BLOCKS_PER_TASK * BLOCK_BYTES
+# Measured on imputed VCF text, MB/s on one core and ratio: ISA-L level 1 820, 7.3; libdeflate level 1 340, 7.8;
+# zlib-ng level 2 360, 7.4; zlib level 1 230, 7.0; bgzip's default 50, 9.0.
+_LEVEL: Final = 1
+
+# Tabix: sites of the smallest bin as a power of two, and the bin that holds the file's statistics.
+_MIN_SHIFT: Final = 14
+_STATISTICS_BIN: Final = 37450
+# Largest 1-based position that a tabix index can hold.
+MAX_TABIX_POSITION: Final = 1 << 29
+
+
+def compress_block(text: bytes | memoryview) -> bytes:
+    """One BGZF block of at most ``BLOCK_BYTES`` bytes of text."""
+    body = isal_zlib.compress(text, _LEVEL, -15)
+    size = struct.pack("<H", len(body) + _BLOCK_OVERHEAD - 1)
+    return b"".join((_BLOCK_HEAD, size, body, struct.pack("<II", isal_zlib.crc32(text), len(text))))
+
+
+def _compress_task(text: bytes) -> list[bytes]:
+    view = memoryview(text)
+    return [compress_block(view[i : i + BLOCK_BYTES]) for i in range(0, len(text), BLOCK_BYTES)]
+
+
+def compress(text: bytes) -> bytes:
+    """A whole BGZF file in memory."""
+    return b"".join((*_compress_task(text), EOF_BLOCK))
+
+
+class BgzfWriter:
+    """Compresses what is written to it into ``handle`` on ``threads`` threads; a context manager.
+
+    On leaving without an error the remaining text and the end-of-file block are written. The handle stays open.
+    """
+
+    def __init__(self, handle: BinaryIO, *, threads: int = 1) -> None:
+        self._handle = handle
+        self._pool = ThreadPoolExecutor(max(threads, 1), thread_name_prefix="bgzf")
+        self._pending: deque[Future[list[bytes]]] = deque()
+        self._most_pending = 2 * max(threads, 1)
+        self._waiting: list[bytes] = []  # text not yet handed to the pool
+        self._waiting_bytes = 0
+        self._block_sizes: list[int] = []  # compressed
+
+    def write(self, text: bytes) -> None:
+        self._waiting.append(text)
+        self._waiting_bytes += len(text)
+        if self._waiting_bytes < _TASK_BYTES:
+            return
+        joined = b"".join(self._waiting)
+        whole = len(joined) - len(joined) % _TASK_BYTES
+        for start in range(0, whole, _TASK_BYTES):
+            self._submit(joined[start : start + _TASK_BYTES])
+        self._waiting = [joined[whole:]]
+        self._waiting_bytes = len(joined) - whole
+
+    def _submit(self, text: bytes) -> None:
+        self._pending.append(self._pool.submit(_compress_task, text))
+        if len(self._pending) > self._most_pending:
+            self._take_first()
+
+    def _take_first(self) -> None:
+        blocks = self._pending.popleft().result()
+        self._block_sizes += map(len, blocks)
+        self._handle.write(b"".join(blocks))
+
+    def __enter__(self) -> BgzfWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with self._pool:
+            if error is not None:
+                self._pool.shutdown(cancel_futures=True)
+                return
+            if self._waiting_bytes:
+                self._submit(b"".join(self._waiting))
+            while self._pending:
+                self._take_first()
+        self._handle.write(EOF_BLOCK)
+
+    def virtual_offsets(self, offsets: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Virtual offsets of the given offsets in the text, once everything is written."""
+        block_starts = np.concatenate([[0], np.cumsum(self._block_sizes, dtype=np.int64)])
+        block, within = np.divmod(offsets, BLOCK_BYTES)
+        return (block_starts[block] << 16) | within
+
+
+def tabix_index(
+    chrom: str,
+    start: npt.NDArray[np.int64],
+    stop: npt.NDArray[np.int64],
+    offsets: npt.NDArray[np.int64],
+) -> bytes:
+    """The .tbi file of a VCF.gz with the records of one chromosome, sorted by position.
+
+    ``start``, ``stop`` [r]: 0-based half-open reference intervals of the records. ``offsets`` [r + 1]: virtual
+    offsets of their lines, and of the end of the last one.
+    """
+    names = chrom.encode() + b"\0"
+    # One sequence; columns of a VCF (format 2, CHROM 1, POS 2, no END), comments start with '#', no line skipped.
+    parts = [b"TBI\1", struct.pack("<8i", 1, 2, 1, 2, 0, ord("#"), 0, len(names)), names]
+    if len(start) == 0:
+        parts.append(struct.pack("<2i", 0, 0))
+    else:
+        parts += _bin_index(_bins(start, stop), offsets)
+        linear = _linear_index(start, stop, offsets)
+        parts += [struct.pack("<i", len(linear)), linear.astype("<u8").tobytes()]
+    return compress(b"".join(parts))
+
+
+def _bins(start: npt.NDArray[np.int64], stop: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """The smallest bin that holds each interval (SAM specification, reg2bin)."""
+    last = stop - 1
+    bins = np.zeros(len(start), dtype=np.int64)
+    for level, first_bin in enumerate((1, 9, 73, 585, 4681)):  # from wide to narrow: the narrowest stays
+        shift = _MIN_SHIFT + 3 * (4 - level)
+        same = start >> shift == last >> shift
+        bins[same] = first_bin + (start[same] >> shift)
+    return bins
+
+
+def _bin_index(bins: npt.NDArray[np.int64], offsets: npt.NDArray[np.int64]) -> list[bytes]:
+    """Chunks of the file by bin: one chunk for each run of records of the same bin."""
+    run = np.flatnonzero(np.diff(bins, prepend=-1))
+    chunks: dict[int, list[tuple[int, int]]] = {}
+    ends = offsets[np.append(run[1:], len(bins))].tolist()
+    for bin_, first, last in zip(bins[run].tolist(), offsets[run].tolist(), ends, strict=True):
+        chunks.setdefault(bin_, []).append((first, last))
+    chunks[_STATISTICS_BIN] = [(int(offsets[0]), int(offsets[-1])), (len(bins), 0)]
+    parts = [struct.pack("<i", len(chunks))]
+    for bin_, of_bin in chunks.items():
+        parts.append(struct.pack("<Ii", bin_, len(of_bin)))
+        parts += [struct.pack("<2Q", *chunk) for chunk in of_bin]
+    return parts
+
+
+def _linear_index(
+    start: npt.NDArray[np.int64], stop: npt.NDArray[np.int64], offsets: npt.NDArray[np.int64]
+) -> npt.NDArray[np.int64]:
+    """For each stretch of 16 kb the offset of the first record that overlaps it or comes after it."""
+    first, last = start >> _MIN_SHIFT, (stop - 1) >> _MIN_SHIFT
+    linear = np.full(int(last.max()) + 1, offsets[-1])
+    np.minimum.at(linear, first, offsets[:-1])
+    for i in np.flatnonzero(last > first):
+        stretch = slice(first[i], last[i] + 1)
+        linear[stretch] = np.minimum(linear[stretch], offsets[i])
+    return np.minimum.accumulate(linear[::-1])[::-1]

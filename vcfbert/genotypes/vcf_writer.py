@@ -1,0 +1,192 @@
+"""Writes imputed genotypes as VCF, VCF.gz with a tabix index, or BCF with a CSI index.
+
+The text route (``vcf_lines``) through BGZF blocks compressed by threads; BCF is converted from it by htslib, which
+parses the text of a sample faster than Python can set its fields.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import BinaryIO, Final
+
+import numpy as np
+import numpy.typing as npt
+import pysam
+
+import vcfbert
+from vcfbert.artifacts import atomic_file
+from vcfbert.errors import InputError
+from vcfbert.genotypes import bgzf
+from vcfbert.genotypes.imputed import ImputedBlock
+from vcfbert.genotypes.panel import Panel
+from vcfbert.genotypes.vcf_lines import Line, LineFormatter, joined_sites, rows
+
+SUFFIXES: Final = (".vcf.gz", ".vcf", ".bcf")
+
+_META: Final = (
+    '##FILTER=<ID=PASS,Description="All filters passed">',
+    '##INFO=<ID=AF,Number=A,Type=Float,Description="Frequency of the ALT allele in the imputed dosages">',
+    '##INFO=<ID=MAF,Number=1,Type=Float,Description="Frequency of the second most common allele in the dosages">',
+    '##INFO=<ID=DR2,Number=A,Type=Float,Description="Estimated squared correlation of imputed and true dosage">',
+    '##INFO=<ID=IMP,Number=0,Type=Flag,Description="Imputed: no sample was typed here in the input">',
+    '##INFO=<ID=TYPED,Number=0,Type=Flag,Description="Typed in the input for at least one sample">',
+    '##FORMAT=<ID=GT,Number=1,Type=String,Description="Genotype: the most probable allele of each haplotype">',
+    '##FORMAT=<ID=DS,Number=A,Type=Float,Description="Expected number of ALT alleles, the sum of HDS">',
+    '##FORMAT=<ID=HDS,Number=.,Type=Float,Description="Probability of each ALT allele on the first haplotype, '
+    'then on the second">',
+    '##FORMAT=<ID=GP,Number=G,Type=Float,Description="Probabilities of the genotypes">',
+)
+_COLUMNS: Final = ("#CHROM", "POS", "ID", "REF", "ALT", "QUAL", "FILTER", "INFO", "FORMAT")
+
+
+def write_imputed(
+    path: Path,
+    blocks: Iterable[ImputedBlock],
+    *,
+    panel: Panel,
+    samples: Sequence[str],
+    header: Mapping[str, str],
+    ids: npt.NDArray[np.object_] | None = None,
+    swapped: npt.NDArray[np.bool_] | None = None,
+    threads: int = 2,
+    progress: Callable[[int], None] | None = None,
+) -> None:
+    """Writes ``blocks`` to ``path``, whose name ends in .vcf.gz (indexed), .vcf or .bcf (indexed).
+
+    The blocks tile a stretch of the panel's sites, in order. ``samples`` names their samples. ``header``: one
+    ``##vcfbert_KEY=VALUE`` line each. ``ids``, ``swapped`` [n_sites of the panel]: the input's IDs (None or '.'
+    where it has none), and True where the input had REF and ALT exchanged: such a record is written as the input
+    has it. ``threads`` compress; ``progress`` is called with the number of sites written since its last call.
+
+    File and index get their names only once complete. Raises InputError for a name of another kind, where the
+    path cannot be written or a position is beyond what the index can hold, ResourceError where the disk is full.
+    """
+    if not path.name.endswith(SUFFIXES):
+        raise InputError("output_format", "unknown kind of output", where=str(path), hint=f"use {', '.join(SUFFIXES)}")
+    exchanged = np.zeros(panel.n_sites, dtype=bool) if swapped is None else swapped
+    joined = joined_sites(panel, exchanged)
+    formatter = LineFormatter(panel, ids=ids, swapped=exchanged, joined=joined)
+    head = _header(panel.sites.chrom, samples, header)
+    lines = _lines(whole_records(blocks, joined), formatter, progress)
+    if path.name.endswith(".vcf"):
+        _write_plain(path, head, lines)
+    elif path.name.endswith(".bcf"):
+        _write_bcf(path, head, lines, panel.sites.chrom, threads)
+    else:
+        _write_bgzipped(path, head, lines, panel, threads)
+
+
+def _lines(
+    blocks: Iterable[ImputedBlock], formatter: LineFormatter, progress: Callable[[int], None] | None
+) -> Iterator[Line]:
+    for block in blocks:
+        yield from formatter.lines(block)
+        if progress is not None:
+            progress(block.stop - block.start)
+
+
+def whole_records(blocks: Iterable[ImputedBlock], joined: npt.NDArray[np.bool_]) -> Iterator[ImputedBlock]:
+    """The same sites, cut anew so that no multiallelic record (``joined`` [n_sites]) spans two blocks."""
+    held: ImputedBlock | None = None  # the beginning of a record that the next block goes on with
+    expected: int | None = None
+    for block in blocks:
+        if expected not in (None, block.start):
+            raise ValueError(f"blocks do not tile the panel: site {block.start} follows {expected}")
+        expected = block.stop
+        goes_on = block.stop < len(joined) and bool(joined[block.stop])
+        starts = np.flatnonzero(~joined[block.start : block.stop])  # of records, within the block
+        n_sites = block.stop - block.start
+        first = 0
+        if held is not None:
+            first = int(starts[0]) if len(starts) else n_sites
+            held = _concatenated(held, rows(block, 0, first))
+            if first == n_sites and goes_on:
+                continue
+            yield held
+            held = None
+        last = n_sites
+        if goes_on:
+            last = max(int(starts[-1]) if len(starts) else 0, first)
+            held = rows(block, last, n_sites)
+        if first < last:
+            yield rows(block, first, last)
+    if held is not None:
+        yield held
+
+
+def _concatenated(first: ImputedBlock, second: ImputedBlock) -> ImputedBlock:
+    """Both without genotype probabilities, which multiallelic records do not use."""
+    hds = np.concatenate([first.haplotype_dosage, second.haplotype_dosage])
+    calls = np.concatenate([first.calls, second.calls])
+    return replace(first, stop=second.stop, haplotype_dosage=hds, calls=calls, genotype_probability=None)
+
+
+def _header(chrom: str, samples: Sequence[str], extra: Mapping[str, str]) -> bytes:
+    own = [f"##vcfbert_{key}={' '.join(str(value).split())}" for key, value in extra.items()]
+    lines = [
+        "##fileformat=VCFv4.3",
+        f"##source=vcfbert {vcfbert.__version__}",
+        f"##contig=<ID={chrom}>",
+        *_META,
+        *own,
+        "\t".join([*_COLUMNS, *samples]),
+    ]
+    return "".join(f"{line}\n" for line in lines).encode()
+
+
+def _write_plain(path: Path, head: bytes, lines: Iterator[Line]) -> None:
+    with atomic_file(path) as temporary, temporary.open("wb") as handle:
+        handle.write(head)
+        handle.writelines(line.text for line in lines)
+
+
+def _write_bgzipped(path: Path, head: bytes, lines: Iterator[Line], panel: Panel, threads: int) -> None:
+    if panel.n_sites and int(panel.sites.pos[-1]) >= bgzf.MAX_TABIX_POSITION:
+        raise InputError(
+            "position_too_large",
+            f"position {panel.sites.pos[-1]} is beyond {bgzf.MAX_TABIX_POSITION}, the most that a tabix index can hold",
+            where=str(path),
+            hint="write a .bcf file instead",
+        )
+    with ExitStack() as files:
+        # Left in reverse order: the index gets its name first, so that a finished file is never without one.
+        temporary = files.enter_context(atomic_file(path))
+        temporary_index = files.enter_context(atomic_file(path.with_name(f"{path.name}.tbi")))
+        with temporary.open("wb") as handle:
+            index = _write_indexed(handle, head, lines, panel.sites.chrom, threads)
+        temporary_index.write_bytes(index)
+
+
+def _write_indexed(handle: BinaryIO, head: bytes, lines: Iterator[Line], chrom: str, threads: int) -> bytes:
+    """Writes BGZF; the bytes of its tabix index."""
+    intervals: list[tuple[int, int, int]] = []  # start and stop of each record, length of its line
+    with bgzf.BgzfWriter(handle, threads=threads) as writer:
+        writer.write(head)
+        for line in lines:
+            writer.write(line.text)
+            intervals.append((line.start, line.stop, len(line.text)))
+    start, stop, length = np.array(intervals, dtype=np.int64).reshape(-1, 3).T
+    offsets = len(head) + np.concatenate([[0], np.cumsum(length)])
+    return bgzf.tabix_index(chrom, start, stop, writer.virtual_offsets(offsets))
+
+
+def _write_bcf(path: Path, head: bytes, lines: Iterator[Line], chrom: str, threads: int) -> None:
+    with ExitStack() as files:
+        temporary = files.enter_context(atomic_file(path))
+        temporary_index = files.enter_context(atomic_file(path.with_name(f"{path.name}.csi")))
+        folder = files.enter_context(tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent))
+        text = Path(folder) / "text.vcf.gz"
+        with text.open("wb") as handle:
+            index = _write_indexed(handle, head, lines, chrom, threads)
+        text.with_name(f"{text.name}.tbi").write_bytes(index)  # htslib complains on stderr of a VCF.gz without one
+        with (
+            pysam.VariantFile(str(text)) as source,
+            pysam.VariantFile(str(temporary), "wb", header=source.header) as target,
+        ):
+            for record in source:
+                target.write(record)
+        pysam.tabix_index(str(temporary), force=True, preset="bcf", csi=True, index=str(temporary_index))
