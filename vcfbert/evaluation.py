@@ -6,7 +6,6 @@ out what is hard never pays. A sample that it lacks is an error.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +17,8 @@ import numpy.typing as npt
 
 from vcfbert.errors import InputError
 from vcfbert.genotypes.panel import Panel, Sites
+from vcfbert.genotypes.regions import Region, same_chrom
+from vcfbert.genotypes.vcf_file import inspect
 from vcfbert.genotypes.vcf_reader import Genotypes, read_genotypes
 from vcfbert.metrics import ALL, BinScores, SiteScores
 
@@ -90,7 +91,7 @@ def evaluate_files(
     Dosage is FORMAT/DS, else the sum of HDS, else the ALT alleles of GT; genotype probabilities are GP, else
     follow from HDS, else from the dosage. ``reference``: the panel, or its VCF, whose frequencies make the bins.
     ``typed``: sites not to score (by position), a table CHROM POS or a VCF. ``groups``: a tab-separated table
-    of sample and group. ``region``: CHROM, CHROM:FROM-TO or FROM-TO, 1-based and inclusive.
+    of sample and group. ``region``: CHROM or CHROM:FROM-TO, 1-based and inclusive.
 
     Raises InputError where a file cannot be read, a sample is missing or no site is left to score.
     """
@@ -110,17 +111,20 @@ def evaluate_files(
     keys = _keys(actual.sites.take(rows))
     counts = np.where((actual.alleles[rows] < 0).any(axis=2), -1, actual.alleles[rows].sum(axis=2))  # [l, n]
     scores = _Scores(members)
-    seen = np.zeros(len(rows), dtype=bool)
+    seen = np.zeros(len(rows), dtype=np.int64)  # how often the imputed file has each site
     for at, dosage, probability in _imputed_blocks(imputed, actual.samples, keys):
-        seen[at] = True
+        np.add.at(seen, at, 1)
         dosage = np.where(np.isnan(dosage), 2.0 * af[at, None], dosage)
         scores.update(counts[at], dosage, af[at], probability)
-    for at in _blocks(np.flatnonzero(~seen), len(actual.samples)):
+    if (seen > 1).any():
+        pos, ref, alt = keys[int(np.argmax(seen > 1))]
+        raise InputError("duplicate_records", f"the site {pos} {ref}>{alt} comes twice", where=str(imputed))
+    for at in _blocks(np.flatnonzero(seen == 0), len(actual.samples)):
         scores.update(counts[at], np.repeat(2.0 * af[at, None], len(actual.samples), axis=1), af[at], None)
     return Evaluation(
         rows=tuple(scores.overall.rows()),
         samples=len(actual.samples),
-        absent=int((~seen).sum()),
+        absent=int((seen == 0).sum()),
         by_group={name: tuple(group.rows()) for name, group in scores.by_group.items()},
         group_samples={name: len(columns) for name, columns in members.items()},
     )
@@ -165,30 +169,16 @@ def _scored_sites(
     truth: Genotypes, frequency: Mapping[SiteKey, float], typed: set[int], region: str | None
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
     """Rows of ``truth`` to score and their panel ALT frequencies."""
-    chrom, first, last = parse_region(region)
-    if chrom is not None and chrom.removeprefix("chr") != truth.sites.chrom.removeprefix("chr"):
-        raise InputError("region_chrom", f"the truth is of chromosome {truth.sites.chrom}, not {chrom}", where=region)
+    pos = truth.sites.pos
     af = np.array([frequency.get(key, 0.0) for key in _keys(truth.sites)])
-    inside = (truth.sites.pos >= first) & (truth.sites.pos <= last)
-    wanted = inside & (af > 0.0) & (af < 1.0) & ~np.isin(truth.sites.pos, sorted(typed))
+    wanted = (af > 0.0) & (af < 1.0) & ~np.isin(pos, sorted(typed))
+    if region is not None:
+        bounds = Region.parse(region)
+        if not same_chrom(bounds.chrom, truth.sites.chrom):
+            raise InputError("region_chrom", f"the truth is of chromosome {truth.sites.chrom}", where=f"region {region}")
+        wanted &= (pos >= bounds.start) & (pos <= (bounds.stop or pos[-1]))
     rows = np.flatnonzero(wanted)
     return rows, af[rows]
-
-
-def parse_region(region: str | None) -> tuple[str | None, int, int]:
-    """(CHROM or None, first, last) of CHROM, CHROM:FROM-TO or FROM-TO, 1-based and inclusive."""
-    whole = (0, 1 << 62)
-    if region is None:
-        return None, *whole
-    match = re.fullmatch(r"(?:(?P<chrom>[^:]+):)?(?P<first>[\d,]+)-(?P<last>[\d,]+)", region)
-    if match is None:
-        if ":" in region:
-            raise InputError("region_invalid", f"cannot read region {region!r}", hint="write it as CHROM:FROM-TO")
-        return region, *whole
-    first, last = (int(match[name].replace(",", "")) for name in ("first", "last"))
-    if first > last:
-        raise InputError("region_invalid", f"region {region!r} ends before it begins", hint="write it as CHROM:FROM-TO")
-    return match["chrom"], first, last
 
 
 def typed_positions(typed: Path | None) -> set[int]:
@@ -196,8 +186,7 @@ def typed_positions(typed: Path | None) -> set[int]:
     if typed is None:
         return set()
     if typed.name.endswith(_VCF_SUFFIXES):
-        with _open(typed) as vcf:
-            return {int(record.POS) for record in vcf}
+        return {int(record.POS) for record in _records(typed)}
     positions = set()
     for number, fields in _table(typed):
         if len(fields) < 2 or not fields[1].isdigit():
@@ -238,13 +227,6 @@ def _table(path: Path) -> Iterator[tuple[int, list[str]]]:
     return ((number, line.split()) for number, line in enumerate(lines, 1) if line.strip())
 
 
-def _open(path: Path) -> cyvcf2.VCF:
-    try:
-        return cyvcf2.VCF(str(path), lazy=False)
-    except (OSError, Exception) as error:
-        raise InputError("vcf_unreadable", f"cannot be read as VCF or BCF ({error})", where=str(path)) from error
-
-
 def _blocks(rows: npt.NDArray[np.intp], n_samples: int) -> Iterator[npt.NDArray[np.intp]]:
     size = max(_BLOCK_CELLS // n_samples, 1)
     return (rows[start : start + size] for start in range(0, len(rows), size))
@@ -256,26 +238,35 @@ def _imputed_blocks(
     """Blocks of the file's sites that are in ``keys``: rows into ``keys`` [l], dosages [l, n] and genotype
     probabilities [l, n, 3], NaN where the file has none. Columns in the order of ``samples``."""
     row_of = {key: row for row, key in enumerate(keys)}
-    with _open(path) as vcf:
-        order = _sample_order(path, vcf.samples, samples)
-        size = max(_BLOCK_CELLS // len(samples), 1)
-        rows: list[int] = []
-        dosages: list[npt.NDArray[np.float32]] = []
-        probabilities: list[npt.NDArray[np.float32]] = []
-        for record in vcf:
-            for index, alt in enumerate(record.ALT):
-                row = row_of.pop((record.POS, record.REF, alt), None)
-                if row is None:
-                    continue
+    order = _sample_order(path, inspect(path).samples, samples)
+    size = max(_BLOCK_CELLS // len(samples), 1)
+    block: list[tuple[int, npt.NDArray[np.float32], npt.NDArray[np.float32]]] = []
+    for record in _records(path):
+        for index, alt in enumerate(record.ALT):
+            key = (record.POS, record.REF, alt)
+            if key in row_of:
                 dosage, probability = _record_values(record, index)
-                rows.append(row)
-                dosages.append(dosage[order])
-                probabilities.append(probability[order])
-            if len(rows) >= size:
-                yield np.array(rows), np.stack(dosages), np.stack(probabilities)
-                rows, dosages, probabilities = [], [], []
-        if rows:
-            yield np.array(rows), np.stack(dosages), np.stack(probabilities)
+                block.append((row_of[key], dosage[order], probability[order]))
+        if len(block) >= size:
+            yield _stacked(block)
+            block = []
+    if block:
+        yield _stacked(block)
+
+
+def _stacked(
+    block: Sequence[tuple[int, npt.NDArray[np.float32], npt.NDArray[np.float32]]],
+) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    rows, dosages, probabilities = zip(*block, strict=True)
+    return np.array(rows, dtype=np.intp), np.stack(dosages), np.stack(probabilities)
+
+
+def _records(path: Path) -> Iterator[Any]:
+    """The records of a VCF or BCF. Raises InputError where it cannot be read to its end."""
+    try:
+        yield from cyvcf2.VCF(str(path))
+    except Exception as error:  # cyvcf2 raises bare Exceptions too
+        raise InputError("vcf_unreadable", f"cannot be read as VCF or BCF ({error})", where=str(path)) from error
 
 
 def _sample_order(path: Path, present: Sequence[str], wanted: Sequence[str]) -> npt.NDArray[np.intp]:
