@@ -1,0 +1,285 @@
+"""The model registry: which bundle is the champion, by what figure, and the gate it had to pass.
+
+Aliases say which version is in use (no stages); a version's tags say why. Reads go through ``resolve``, which turns
+``models:/NAME@ALIAS``, ``models:/NAME/VERSION`` or a folder into a local bundle folder.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vcfbert.artifacts import output_error
+from vcfbert.errors import ArtifactError, InputError
+from vcfbert.tracking import (
+    BUNDLE_ARTIFACT,
+    BUNDLE_DIGEST_TAG,
+    MlflowTracker,
+    bundle_digest,
+    connect,
+    project_root,
+    store_lock,
+)
+
+if TYPE_CHECKING:
+    from mlflow.entities.model_registry import ModelVersion
+
+_REFERENCE = re.compile(r"models:/(?P<name>[^/@]+)(@(?P<alias>[^/@]+)|/(?P<version>\d+))")
+_METRIC_TAG, _VALUE_TAG, _DATA_TAG, _WHY_TAG = "metric", "metric_value", "data_digest", "why"
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A trained bundle and its figures. ``model_uri`` is what ``Tracker.log_bundle`` returned ('' = log it now);
+    ``data_digest`` names the data behind the figures: only figures on the same data are compared."""
+
+    bundle: Path
+    metrics: Mapping[str, float]
+    model_uri: str = ""
+    data_digest: str = ""
+
+
+@dataclass(frozen=True)
+class Published:
+    """A registered version. ``changed`` is False where the alias already stood on this very bundle."""
+
+    name: str
+    version: int
+    alias: str | None
+    variant: str
+    metric: str
+    value: float
+    bundle_digest: str
+    why: str
+    changed: bool = True
+    data_digest: str = field(default="", repr=False)
+
+
+def publish(
+    candidates: Mapping[str, Candidate],
+    *,
+    name: str,
+    alias: str,
+    metric: str,
+    minimum: float,
+    root: Path | None = None,
+) -> Published:
+    """Gives ``alias`` to the best of ``candidates`` (by variant), where ``metric`` is the greater the better.
+
+    Raises InputError: 'metric_missing' where a candidate lacks the figure; 'gate_refused' where the best is below
+    ``minimum`` or, on the same data, below the current champion. Publishing the champion's own bundle changes nothing.
+    """
+    root = root or project_root()
+    variant = best_variant(candidates, metric)
+    best = candidates[variant]
+    connect(root)
+    with store_lock(root, "publish"):
+        current = champion(name, alias, root=root)
+        if current is not None and current.bundle_digest == bundle_digest(best.bundle):
+            return current
+        why = _pass_gate(candidates, variant, metric, minimum, current)
+        return register(
+            best.bundle,
+            name=name,
+            alias=alias,
+            variant=variant,
+            metric=metric,
+            value=best.metrics[metric],
+            minimum=minimum,
+            model_uri=best.model_uri,
+            data_digest=best.data_digest,
+            why=why,
+            root=root,
+        )
+
+
+def best_variant(candidates: Mapping[str, Candidate], metric: str) -> str:
+    """The variant with the highest figure; of equal ones the first by name. Raises InputError 'metric_missing'."""
+    if not candidates:
+        raise InputError("no_candidates", "nothing to publish", hint="train a variant first")
+    for variant, candidate in candidates.items():
+        if not math.isfinite(candidate.metrics.get(metric, math.nan)):
+            raise InputError(
+                "metric_missing",
+                f"{variant} has no figure {metric!r}",
+                hint=f"publish.metric must be one of: {', '.join(sorted(candidate.metrics)) or 'none was given'}",
+            )
+    return min(candidates, key=lambda variant: (-candidates[variant].metrics[metric], variant))
+
+
+def _pass_gate(
+    candidates: Mapping[str, Candidate], variant: str, metric: str, minimum: float, current: Published | None
+) -> str:
+    """Why the candidate may become champion, in a sentence. Raises InputError 'gate_refused'."""
+    best = candidates[variant]
+    value = best.metrics[metric]
+    _above_minimum(variant, metric, value, minimum)
+    others = ", ".join(f"{v} {c.metrics[metric]:.4f}" for v, c in sorted(candidates.items()) if v != variant)
+    why = f"{variant} has {metric} {value:.4f}" + (f" ({others})" if others else "") + f", at least {minimum:g}"
+    if current is None:
+        return f"{why}; first of this alias"
+    before = f"version {current.version} ({current.variant})"
+    same_data = not best.data_digest or not current.data_digest or best.data_digest == current.data_digest
+    if current.metric != metric or not same_data:
+        return f"{why}; not compared with {before}, which was measured by another metric or on other data"
+    if value < current.value:
+        raise InputError(
+            "gate_refused",
+            f"{variant} has {metric} {value:.4f}, below the {current.value:.4f} of {current.alias} {before}",
+            where=current.name,
+            hint="the champion stays; publish under another name, or train a better one",
+        )
+    return f"{why}; not below the {current.value:.4f} of {before}"
+
+
+def _above_minimum(variant: str, metric: str, value: float, minimum: float) -> None:
+    if not value >= minimum:  # written so that NaN is refused
+        raise InputError(
+            "gate_refused",
+            f"{variant} has {metric} {value:.4f}, and {minimum:g} is the least to be published",
+            hint="train longer or on more samples, or lower publish.minimum if you know why",
+        )
+
+
+def register(
+    bundle: Path,
+    *,
+    name: str,
+    alias: str | None,
+    variant: str,
+    metric: str,
+    value: float,
+    minimum: float,
+    model_uri: str = "",
+    data_digest: str = "",
+    why: str = "registered by hand",
+    root: Path | None = None,
+) -> Published:
+    """A version of model ``name`` for ``bundle``, tagged with its figure, and ``alias`` set on it (None = no alias).
+
+    A bundle that is registered already keeps its version. Without ``model_uri`` the bundle is logged in a run of
+    its own. Raises InputError 'gate_refused' below ``minimum``.
+    """
+    _above_minimum(variant, metric, value, minimum)
+    root = root or project_root()
+    digest = bundle_digest(bundle)
+    mlflow = connect(root)
+    client = mlflow.MlflowClient()
+    version = _registered(client, name, digest)
+    if version is None:
+        source = model_uri or _log_alone(bundle, variant, root)
+        version = mlflow.register_model(source, name, tags={BUNDLE_DIGEST_TAG: digest, "variant": variant})
+    tags = {_METRIC_TAG: metric, _VALUE_TAG: repr(value), _DATA_TAG: data_digest, _WHY_TAG: why}
+    if alias is not None:
+        tags[f"{alias}_since"] = datetime.now(UTC).isoformat(timespec="seconds")
+    for key, text in tags.items():
+        client.set_model_version_tag(name, version.version, key, text)
+    if alias is not None:  # last: a reader of the alias sees a version that is complete
+        client.set_registered_model_alias(name, alias, version.version)
+    return Published(
+        name, int(version.version), alias, variant, metric, value, digest, why, data_digest=data_digest
+    )
+
+
+def _registered(client: Any, name: str, digest: str) -> ModelVersion | None:
+    found = client.search_model_versions(f"name = '{name}' and tags.{BUNDLE_DIGEST_TAG} = '{digest}'")
+    return max(found, key=lambda version: int(version.version), default=None)
+
+
+def _log_alone(bundle: Path, variant: str, root: Path) -> str:
+    tracker = MlflowTracker(root, system_metrics=False)
+    with tracker.start(f"register {variant}", {}, {"variant": variant, "kind": "register"}):
+        return tracker.log_bundle(bundle, variant)
+
+
+def champion(name: str, alias: str, *, root: Path | None = None) -> Published | None:
+    """The version that ``alias`` stands on; None where there is no such model or alias."""
+    mlflow = connect(root or project_root())
+    try:
+        version = mlflow.MlflowClient().get_model_version_by_alias(name, alias)
+    except mlflow.MlflowException as error:
+        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            return None
+        raise
+    tags = version.tags
+    return Published(
+        name=name,
+        version=int(version.version),
+        alias=alias,
+        variant=tags.get("variant", ""),
+        metric=tags.get(_METRIC_TAG, ""),
+        value=float(tags.get(_VALUE_TAG, "nan")),
+        bundle_digest=tags.get(BUNDLE_DIGEST_TAG, ""),
+        why=tags.get(_WHY_TAG, ""),
+        changed=False,
+        data_digest=tags.get(_DATA_TAG, ""),
+    )
+
+
+def resolve(reference: str, *, root: Path | None = None, cache: Path | None = None) -> Path:
+    """The local bundle folder that ``reference`` names: ``models:/NAME@ALIAS``, ``models:/NAME/VERSION``, a folder.
+
+    A registered bundle is downloaded once, into ``cache`` (default ``~/.cache/vcfbert/models``), by its digest.
+    Raises InputError where there is none, ArtifactError where the download is not what was registered.
+    """
+    if not reference.startswith("models:"):
+        return Path(reference)
+    match = _REFERENCE.fullmatch(reference)
+    if match is None:
+        raise InputError(
+            "model_reference", f"{reference!r} names no model", hint="write models:/NAME@ALIAS or models:/NAME/VERSION"
+        )
+    mlflow = connect(root or project_root(), must_exist=True)
+    version = _version(mlflow, match["name"], match["alias"], match["version"])
+    digest = version.tags.get(BUNDLE_DIGEST_TAG, "")
+    cache = cache or Path.home() / ".cache" / "vcfbert" / "models"
+    folder = cache / f"{match['name']}-{version.version}-{digest[:16]}"
+    if not folder.is_dir():
+        _download(mlflow, f"models:/{match['name']}/{version.version}", folder)
+    if bundle_digest(folder) != digest:
+        raise ArtifactError(
+            "bundle_hash",
+            f"not the bundle that was registered as {reference}",
+            where=str(folder),
+            hint="remove the folder: it will be downloaded again",
+        )
+    return folder
+
+
+def _version(mlflow: Any, name: str, alias: str | None, number: str | None) -> ModelVersion:
+    client = mlflow.MlflowClient()
+    try:
+        return client.get_model_version_by_alias(name, alias) if alias else client.get_model_version(name, number)
+    except mlflow.MlflowException as error:
+        raise InputError(
+            "model_not_found",
+            f"{name} has no {f'alias {alias!r}' if alias else f'version {number}'} ({error.message})",
+            where=mlflow.get_tracking_uri(),
+            hint="`dvc repro publish` registers one; `make ui` shows what there is",
+        ) from error
+
+
+def _download(mlflow: Any, model_uri: str, folder: Path) -> None:
+    """The bundle's folder out of the MLflow model, put in place whole."""
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    except OSError as error:
+        raise output_error(error, folder) from error
+    try:
+        model = Path(mlflow.artifacts.download_artifacts(model_uri, dst_path=str(temporary)))
+        flavor = mlflow.models.Model.load(str(model)).flavors["python_function"]
+        os.replace(model / flavor["artifacts"][BUNDLE_ARTIFACT]["path"], folder)
+    except OSError as error:
+        if not folder.is_dir():  # else another process put it there first
+            raise output_error(error, folder) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
