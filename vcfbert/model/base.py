@@ -1,0 +1,73 @@
+"""The one interface of all variants: a batch of one window in, ALT logits out. Tensors only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor, nn
+
+from vcfbert.config import ModelConfig
+from vcfbert.model.embedding import AlleleEmbedding, PositionEmbedding
+from vcfbert.model.encoder import Encoder
+from vcfbert.model.heads import GenotypeHead, HaplotypeHead
+
+
+@dataclass(frozen=True)
+class SiteContext:
+    """What a batch's sites are; the same for all its queries. Dims: l sites of the window, t typed key sites."""
+
+    features: Tensor  # float32 [l, F], embedding.site_features
+    offset_cm: Tensor  # float32 [l], genetic position from the middle of the window
+    af: Tensor  # float32 [l], ALT frequency in the memory
+    key_features: Tensor  # float32 [t, F]
+    key_distance_cm: Tensor  # float32 [t], from the nearer edge of the window, 0 inside
+
+
+@dataclass(frozen=True)
+class WindowBatch:
+    """b diploid queries of one window and the k haplotypes retrieved for each of their two haplotypes."""
+
+    sites: SiteContext
+    tokens: Tensor  # int64 [b, 2, l], MASK where untyped
+    retrieved: Tensor  # uint8 [b, 2, k, l], their alleles, unmasked
+    mismatch: Tensor  # uint8 [b, 2, k, t], 1 where a typed allele of the query differs from the retrieved one
+
+
+@dataclass(frozen=True)
+class WindowOutput:
+    logit: Tensor  # float32 [b, 2, l], of ALT
+    genotype: Tensor  # float32 [b, l, 3], probabilities of 0, 1, 2 ALT alleles
+
+
+class Variant(nn.Module):
+    """A model variant: embedding, one encoder, two heads. Subclasses say how the retrieved meet the query.
+
+    ``learned_metric``: whether retrieval ranks by the model's own embedding (and so has something to refresh).
+    """
+
+    name: ClassVar[str]
+    learned_metric: ClassVar[bool]
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.embedding = AlleleEmbedding(config.dims)
+        self.position = PositionEmbedding(config.dims)
+        self.encoder = Encoder(config.dims, config.layers, config.heads, config.mlp_ratio, config.dropout)
+        self.haplotype_head = HaplotypeHead(config.dims)
+        self.genotype_head = GenotypeHead(config.dims)
+
+    def init_weights(self) -> None:
+        self.encoder.init_weights()
+        self.embedding.init_weights()
+        self.haplotype_head.init_weights()
+        self.genotype_head.init_weights()
+
+    def forward(self, batch: WindowBatch) -> WindowOutput:
+        raise NotImplementedError
+
+    def output(self, hidden: Tensor, base_logit: Tensor, af: Tensor) -> WindowOutput:
+        """``hidden`` [b, 2, l, dims], ``base_logit`` float32 [b, 2, l]: what retrieval alone says."""
+        logit = base_logit + self.haplotype_head(hidden).float()
+        return WindowOutput(logit, self.genotype_head(hidden, logit.sigmoid(), af))

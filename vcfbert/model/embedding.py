@@ -1,0 +1,97 @@
+"""Alleles and sites as vectors: what retrieval measures distances with and what the encoder reads."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from vcfbert.constants import ALT_TOKEN, N_TOKENS, REF_TOKEN
+
+AF_FREQUENCIES = 4
+N_SITE_FEATURES = 2 * AF_FREQUENCIES + 3
+POSITION_SCALES = 8  # Fourier scales of the genetic position within a window
+
+
+def site_features(af: Tensor, cm: Tensor) -> Tensor:
+    """Features of sites that any panel has, float32 [n_sites, N_SITE_FEATURES].
+
+    ``af`` [n_sites] ALT frequencies in the memory, ``cm`` float64 [n_sites] genetic positions. Fourier features of
+    the square root of AF (rare alleles spread out), log10 MAF, and the log marker spacing to both sides.
+    """
+    root = af.clamp(0.0, 1.0).sqrt()
+    angles = math.pi * root[:, None] * 2.0 ** torch.arange(AF_FREQUENCIES, device=af.device)
+    maf = torch.minimum(af, 1.0 - af)
+    gap = torch.diff(cm).float()
+    before, after = torch.cat([gap[:1], gap]), torch.cat([gap, gap[-1:]])
+    if len(cm) == 1:
+        before = after = torch.zeros(1, device=af.device)
+    spacing = torch.stack([before, after], dim=1).clamp(min=0.0)
+    columns = [
+        angles.sin(),
+        angles.cos(),
+        (maf + 1e-4).log10()[:, None] / 4.0 + 0.5,
+        ((spacing + 1e-5).log10() + 3.0) / 2.0,
+    ]
+    return torch.cat([c.float() for c in columns], dim=1)
+
+
+class AlleleEmbedding(nn.Module):
+    """E(l, token) = token vector x (1 + scale(site)) + shift(site), [n_sites, dims].
+
+    The product of token and site is what lets a metric learn: with a sum alone, two haplotypes at one site would
+    always lie the same distance apart, and L2 between embeddings would rank as Hamming does. ``scale`` starts at
+    zero and |ALT - REF| at one, so an untrained embedding *is* Hamming.
+    """
+
+    def __init__(self, dims: int) -> None:
+        super().__init__()
+        self.token = nn.Embedding(N_TOKENS, dims)
+        self.scale = nn.Sequential(nn.Linear(N_SITE_FEATURES, 64), nn.GELU(), nn.Linear(64, dims))
+        self.shift = nn.Linear(N_SITE_FEATURES, dims)
+
+    def init_weights(self) -> None:
+        nn.init.normal_(self.token.weight, std=0.5)
+        with torch.no_grad():
+            delta = torch.randn_like(self.token.weight[0])
+            self.token.weight[ALT_TOKEN] = self.token.weight[REF_TOKEN] + delta / delta.norm()
+        last = self.scale[-1]
+        assert isinstance(last, nn.Linear)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+
+    def forward(self, tokens: Tensor, features: Tensor) -> Tensor:
+        """``tokens`` [..., l], ``features`` [l, F] -> [..., l, dims]."""
+        embedded: Tensor = self.token(tokens) * (1.0 + self.scale(features)) + self.shift(features)
+        return embedded
+
+    def allele_delta(self, features: Tensor) -> Tensor:
+        """E(l, ALT) - E(l, REF), [l, dims]."""
+        difference = self.token.weight[ALT_TOKEN] - self.token.weight[REF_TOKEN]
+        return difference * (1.0 + self.scale(features))
+
+    def allele_weights(self, features: Tensor) -> Tensor:
+        """w_l = |E(l, ALT) - E(l, REF)|^2, [l]: what a mismatch at site l adds to the L2 distance."""
+        return self.allele_delta(features).square().sum(dim=-1)
+
+    def table(self, features: Tensor) -> Tensor:
+        """E [l, N_TOKENS, dims]: every token at every site."""
+        tokens = torch.arange(N_TOKENS, device=features.device)
+        return torch.stack([self(tokens[t].expand(len(features)), features) for t in range(N_TOKENS)], dim=1)
+
+
+class PositionEmbedding(nn.Module):
+    """Genetic position within the window (cM from its middle) as Fourier features, projected to [l, dims]."""
+
+    def __init__(self, dims: int) -> None:
+        super().__init__()
+        self.project = nn.Linear(2 * POSITION_SCALES, dims)
+        # Wavelengths from 4 cM down to 0.03 cM: from a whole key span to a few neighbouring sites.
+        self.register_buffer("frequency", 2.0 * math.pi / 4.0 * 2.0 ** torch.arange(POSITION_SCALES), persistent=False)
+
+    def forward(self, offset_cm: Tensor) -> Tensor:
+        frequency = self.get_buffer("frequency")
+        angles = offset_cm[:, None] * frequency
+        projected: Tensor = self.project(torch.cat([angles.sin(), angles.cos()], dim=1))
+        return projected

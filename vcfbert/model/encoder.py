@@ -1,0 +1,57 @@
+"""A pre-norm transformer encoder over the sites of a window."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class Block(nn.Module):
+    """Self-attention and MLP, each behind a LayerNorm and added to the residual stream."""
+
+    def __init__(self, dims: int, heads: int, mlp_ratio: int, dropout: float) -> None:
+        super().__init__()
+        self.heads = heads
+        self.dropout = dropout
+        self.attention_norm = nn.LayerNorm(dims)
+        self.query_key_value = nn.Linear(dims, 3 * dims)
+        self.attention_out = nn.Linear(dims, dims)
+        self.mlp_norm = nn.LayerNorm(dims)
+        self.mlp_in = nn.Linear(dims, mlp_ratio * dims)
+        self.mlp_out = nn.Linear(mlp_ratio * dims, dims)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[n, l, dims] -> [n, l, dims]."""
+        n, l, dims = x.shape
+        qkv = self.query_key_value(self.attention_norm(x)).view(n, l, 3, self.heads, dims // self.heads)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each [n, heads, l, dims / heads]
+        p = self.dropout if self.training else 0.0
+        attended = F.scaled_dot_product_attention(q, k, v, dropout_p=p).transpose(1, 2).reshape(n, l, dims)
+        x = x + F.dropout(self.attention_out(attended), p, self.training)
+        hidden = F.gelu(self.mlp_in(self.mlp_norm(x)), approximate="tanh")
+        return x + F.dropout(self.mlp_out(hidden), p, self.training)
+
+
+class Encoder(nn.Module):
+    def __init__(self, dims: int, layers: int, heads: int, mlp_ratio: int, dropout: float) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(Block(dims, heads, mlp_ratio, dropout) for _ in range(layers))
+        self.norm = nn.LayerNorm(dims)
+
+    def init_weights(self) -> None:
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.normal_(module.weight, std=module.in_features**-0.5)
+                nn.init.zeros_(module.bias)
+        for block in self.blocks:
+            # Each block starts as a small step away from the identity (GPT-2's scaling of residual projections).
+            assert isinstance(block, Block)
+            for last in (block.attention_out, block.mlp_out):
+                last.weight.data.mul_((2 * len(self.blocks)) ** -0.5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[n, l, dims] -> [n, l, dims], normalised."""
+        for block in self.blocks:
+            x = block(x)
+        normalised: Tensor = self.norm(x)
+        return normalised

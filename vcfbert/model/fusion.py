@@ -1,0 +1,54 @@
+"""How retrieved haplotypes meet the query."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+# Decay of a key site's weight with its distance from the window, per cM, where each retrieval head starts.
+INITIAL_DECAY = (0.5, 4.0, 12.0, 30.0)
+# Mismatches (at full weight) that divide a retrieved haplotype's weight by e, where training starts.
+INITIAL_TEMPERATURE = 1.0
+
+
+class RetrievalHeads(nn.Module):
+    """Turns mismatches with the retrieved haplotypes into copying weights, with gradient to the metric.
+
+    Head r measures d_r(q, k) = sum over key sites of w_l exp(-decay_r * distance_l) [q_l != k_l] (w from the allele
+    embedding, distance in cM from the window, 0 inside it) and weights the retrieved by softmax(-d_r / tau_r).
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.log_decay = nn.Parameter(torch.empty(len(INITIAL_DECAY)))
+        self.log_temperature = nn.Parameter(torch.empty(len(INITIAL_DECAY)))
+
+    def init_weights(self) -> None:
+        with torch.no_grad():
+            self.log_decay.copy_(torch.tensor(INITIAL_DECAY).log())
+            self.log_temperature.fill_(INITIAL_TEMPERATURE).log_()
+
+    def site_weights(self, allele_weights: Tensor, distance_cm: Tensor) -> Tensor:
+        """[heads, t]: what a mismatch at each key site costs, temperature included."""
+        decay = torch.exp(-self.log_decay.exp()[:, None] * distance_cm)
+        return allele_weights * decay / self.log_temperature.exp()[:, None]
+
+    def forward(self, mismatch: Tensor, site_weights: Tensor) -> Tensor:
+        """``mismatch`` [..., k, t] of 0/1, ``site_weights`` [heads, t] -> copying weights [..., heads, k]."""
+        scores = -(mismatch.to(site_weights.dtype) @ site_weights.T)  # [..., k, heads]
+        return torch.softmax(scores.transpose(-1, -2), dim=-1)
+
+
+def search_profile(decay: Tensor, temperature: Tensor, distance_cm: Tensor) -> Tensor:
+    """[t], largest value 1: the factor on the allele weights by which *searching* ranks, the heads' mean."""
+    profile = (torch.exp(-decay[:, None] * distance_cm) / temperature[:, None]).sum(dim=0)
+    return profile / (1.0 / temperature).sum()
+
+
+def smoothed_logit(fraction: Tensor, af: Tensor, smoothing: Tensor) -> Tensor:
+    """logit of the retrieved ALT fraction [..., l], pulled towards the panel's AF [l] by ``smoothing`` in (0, 1).
+
+    A site that no retrieved haplotype varies at keeps a finite logit, and the order of the dosages is unchanged.
+    """
+    p = (1.0 - smoothing) * fraction + smoothing * af.clamp(1e-4, 1.0 - 1e-4)
+    return torch.logit(p.float(), eps=1e-6)

@@ -1,0 +1,59 @@
+"""What the network says: the ALT probability of each haplotype, and the genotype of the pair."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class HaplotypeHead(nn.Module):
+    """A correction to the ALT logit, [..., l]. Its last layer starts at zero: training can only add."""
+
+    def __init__(self, dims: int) -> None:
+        super().__init__()
+        self.project = nn.Linear(dims, 1)
+
+    def init_weights(self) -> None:
+        nn.init.zeros_(self.project.weight)
+        nn.init.zeros_(self.project.bias)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        correction: Tensor = self.project(hidden).squeeze(-1)
+        return correction
+
+
+class GenotypeHead(nn.Module):
+    """Probabilities of 0, 1, 2 ALT alleles that agree with both haplotypes' ALT probabilities.
+
+    With ALT probabilities p, q the pair's joint law has one free number, the coupling c:
+    P(2) = pq + c, P(0) = (1-p)(1-q) + c, P(1) = the rest. So the dosage is p + q whatever c, and c = 0 is
+    independence: Hardy-Weinberg proportions given the haplotypes. The head learns c as a share in (-1, 1) of the
+    range that keeps every probability non-negative, from the pair's features and the site's HWE frequencies.
+    """
+
+    def __init__(self, dims: int) -> None:
+        super().__init__()
+        self.hidden = nn.Linear(2 * dims + 3, 32)
+        self.share = nn.Linear(32, 1)
+
+    def init_weights(self) -> None:
+        nn.init.zeros_(self.share.weight)
+        nn.init.zeros_(self.share.bias)
+
+    def forward(self, hidden: Tensor, probability: Tensor, af: Tensor) -> Tensor:
+        """``hidden`` [b, 2, l, dims], ``probability`` [b, 2, l], ``af`` [l] -> [b, l, 3]."""
+        first, second = hidden[:, 0], hidden[:, 1]
+        af = af.to(hidden.dtype)
+        hwe = torch.stack([(1 - af) ** 2, 2 * af * (1 - af), af**2], dim=-1).expand(len(hidden), -1, -1)
+        symmetric = torch.cat([first + second, (first - second).abs(), hwe], dim=-1)
+        share = torch.tanh(self.share(torch.nn.functional.gelu(self.hidden(symmetric)))).squeeze(-1).float()
+        return couple(probability[:, 0], probability[:, 1], share)
+
+
+def couple(p: Tensor, q: Tensor, share: Tensor) -> Tensor:
+    """Genotype probabilities [..., 3] of haplotypes with ALT probabilities p, q and coupling ``share`` in (-1, 1)."""
+    alike = torch.minimum(p * (1 - q), (1 - p) * q)  # how far c may rise
+    unlike = torch.minimum(p * q, (1 - p) * (1 - q))  # how far it may fall
+    c = torch.where(share >= 0, share * alike, share * unlike)
+    none, both = (1 - p) * (1 - q) + c, p * q + c
+    return torch.stack([none, 1.0 - none - both, both], dim=-1)

@@ -1,0 +1,35 @@
+"""Losses on masked alleles. Never on an estimated r2: that rewards over-confidence."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from vcfbert.constants import RARE_MAF
+
+
+def site_loss_weights(maf: Tensor, rare_weight: float) -> Tensor:
+    """[l]: ``rare_weight`` where MAF < 5%, else 1. A weight a site, not a class, keeps probabilities calibrated."""
+    return torch.where(maf < RARE_MAF, rare_weight, 1.0)
+
+
+def allele_loss(logit: Tensor, allele: Tensor, weight: Tensor, *, gamma: float) -> Tensor:
+    """Mean weighted focal loss of ALT logits (Lin et al. 2017, ICCV); ``gamma`` 0 is cross-entropy.
+
+    ``logit``, ``allele`` [..., l]; ``weight`` broadcast to them, 0 where the allele is not to be predicted.
+    """
+    target = allele.to(logit.dtype)
+    loss = F.binary_cross_entropy_with_logits(logit, target, reduction="none")
+    if gamma > 0:
+        loss = loss * (1.0 - torch.exp(-loss)) ** gamma
+    weight = weight.expand_as(loss)
+    return (loss * weight).sum() / weight.sum().clamp(min=1.0)
+
+
+def genotype_loss(probability: Tensor, genotype: Tensor, weight: Tensor) -> Tensor:
+    """Mean weighted cross-entropy of genotype probabilities [b, l, 3] against ALT counts [b, l]."""
+    chosen = probability.gather(-1, genotype.long()[..., None]).squeeze(-1)
+    loss = -torch.log(chosen.clamp(min=1e-6))
+    weight = weight.expand_as(loss)
+    return (loss * weight).sum() / weight.sum().clamp(min=1.0)

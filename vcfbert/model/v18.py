@@ -1,0 +1,67 @@
+"""V18: retrieval in the learned embedding space, fused before one pass of the encoder."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from vcfbert.config import ModelConfig
+from vcfbert.model.base import Variant, WindowBatch, WindowOutput
+from vcfbert.model.fusion import INITIAL_DECAY, RetrievalHeads, smoothed_logit
+
+
+class V18(Variant):
+    """The weighted retrieved embeddings join the query's embedding, and the encoder runs once.
+
+    Pooling is linear in the allele: sum_k a_k E(l, allele_k) = E(l, REF) + p_l (E(l, ALT) - E(l, REF)), with p_l
+    the weighted ALT fraction, so no [b, k, l, dims] tensor exists and K costs next to nothing.
+    """
+
+    name = "v18"
+    learned_metric = True
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__(config)
+        n_heads = len(INITIAL_DECAY)
+        self.retrieval = RetrievalHeads()
+        self.pooled = nn.Linear(config.dims, config.dims)
+        self.evidence = nn.Linear(3 * n_heads, config.dims)
+        self.mixture = nn.Parameter(torch.empty(n_heads))
+        self.smoothing = nn.Parameter(torch.empty(()))
+
+    def init_weights(self) -> None:
+        super().init_weights()
+        self.retrieval.init_weights()
+        nn.init.zeros_(self.mixture)
+        nn.init.constant_(self.smoothing, math.log(0.02 / 0.98))
+
+    def forward(self, batch: WindowBatch) -> WindowOutput:
+        sites = batch.sites
+        weights = self.copying_weights(batch)  # [b, 2, heads, k]
+        fractions = weights @ batch.retrieved.to(weights.dtype)  # [b, 2, heads, l]
+        fraction = torch.einsum("bhrl,r->bhl", fractions, torch.softmax(self.mixture, dim=0))
+
+        delta = self.embedding.allele_delta(sites.features)  # [l, dims]
+        x = self.embedding(batch.tokens, sites.features) + self.position(sites.offset_cm)
+        x = x + self.pooled(fraction[..., None] * delta)
+        x = x + self.evidence(self._evidence(weights, fractions))
+
+        b, _, l = batch.tokens.shape
+        hidden = self.encoder(x.view(2 * b, l, -1)).view(b, 2, l, -1)
+        base = smoothed_logit(fraction, sites.af, self.smoothing.sigmoid())
+        return self.output(hidden, base, sites.af)
+
+    def copying_weights(self, batch: WindowBatch) -> Tensor:
+        """softmax(-distance / tau) over the retrieved, [b, 2, heads, k]."""
+        allele_weights = self.embedding.allele_weights(batch.sites.key_features)
+        return self.retrieval(batch.mismatch, self.retrieval.site_weights(allele_weights, batch.sites.key_distance_cm))
+
+    @staticmethod
+    def _evidence(weights: Tensor, fractions: Tensor) -> Tensor:
+        """How each head votes and how sure it is, [b, 2, l, 3 * heads]: fraction, its spread, effective count."""
+        n_effective = 1.0 / weights.square().sum(dim=-1)  # [b, 2, heads]
+        sure = n_effective.log().div(4.0)[..., None].expand_as(fractions)
+        spread = (fractions * (1.0 - fractions)).clamp(min=1e-6).sqrt()
+        return torch.cat([fractions, spread, sure], dim=2).transpose(-1, -2)

@@ -1,0 +1,24 @@
+"""The variants by name."""
+
+from __future__ import annotations
+
+import torch
+
+from vcfbert.config import ModelConfig
+from vcfbert.model.base import Variant
+from vcfbert.model.v17 import V17
+from vcfbert.model.v18 import V18
+
+VARIANT_CLASSES: dict[str, type[Variant]] = {cls.name: cls for cls in (V17, V18)}
+
+
+def create(variant: str, config: ModelConfig) -> Variant:
+    """A freshly initialised model; the same seed gives the same weights, whatever ran before."""
+    model = VARIANT_CLASSES[variant](config)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        for module in model.modules():
+            if isinstance(module, torch.nn.Linear | torch.nn.LayerNorm | torch.nn.Embedding):
+                module.reset_parameters()
+        model.init_weights()
+    return model

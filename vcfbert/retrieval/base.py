@@ -1,0 +1,100 @@
+"""Retrieval: which of the memory's haplotypes are nearest to a query, by its typed sites alone.
+
+A query's distance to a memory row is a sum over typed sites of ``w_l g_l`` where their alleles differ: ``w_l`` is
+the metric's weight of the site, ``g_l`` in [0, 1] how much the site counts for this window. Both retrievers, the
+fixed one of V17 and the learned one of V18, are this sum with weights of their own.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from vcfbert.errors import InputError
+
+
+class KeyIndex(Protocol):
+    """Exact nearest-neighbour search over the collapsed keys ``sqrt(w_l) * allele`` of the memory.
+
+    The distance between flattened embeddings [l, dims] is sum_l |E(l, a) - E(l, b)|^2, which for two alleles is
+    w_l or 0; so these keys give the very ranking of the flattened space at 1/dims of its memory and time.
+    """
+
+    weights: Tensor  # float32 [n_sites], the w of the index's current version
+
+    def __len__(self) -> int:
+        """Rows searched."""
+
+    def refresh(self, weights: Tensor) -> None:
+        """Puts new site weights in force. The alleles, and so the codes of every reference, stay as they are."""
+
+    def search(self, sites: Tensor, coordinates: Tensor, k: int) -> tuple[Tensor, Tensor]:
+        """The k rows nearest to each query over the key dimensions ``sites`` int64 [t].
+
+        ``coordinates`` float32 [n, t] in units of sqrt(w): 0 = REF, 1 = ALT, 1/2 = unknown (as far from one allele
+        as from the other, so it ranks nothing). Returns squared L2 distances float32 [n, k], ascending, and rows
+        int64 [n, k]. Raises InputError('retrieval_k') if k exceeds the number of rows.
+        """
+
+    def save(self, path: Path) -> None:
+        """Writes the index in FAISS's format."""
+
+
+class Retriever(Protocol):
+    """Ranks the memory's rows for queries; the same contract for every metric and back end."""
+
+    index: KeyIndex
+
+    def retrieve(
+        self,
+        sites: Tensor,
+        distance_cm: Tensor,
+        queries: Tensor,
+        k: int,
+        *,
+        known: Tensor | None = None,
+        exclude: Tensor | None = None,
+    ) -> Tensor:
+        """Rows int64 [n, k] of the memory, nearest first.
+
+        ``sites`` int64 [t]: typed sites of the key span; ``distance_cm`` float32 [t]: how far each lies outside
+        the window; ``queries`` uint8 [n, t]: alleles there; ``known`` bool [n, t]: False where a query's call is
+        missing; ``exclude`` int64 [n, e]: rows that a query must not get (itself, its sample's other haplotype),
+        -1 for none. Raises InputError('retrieval_k') if fewer than k rows are left.
+        """
+
+
+def nearest(
+    index: KeyIndex,
+    sites: Tensor,
+    queries: Tensor,
+    profile: Tensor,
+    k: int,
+    known: Tensor | None,
+    exclude: Tensor | None,
+) -> Tensor:
+    """Rows [n, k] ranked by sum_l w_l profile_l [differ], without the excluded ones. Shapes as in ``Retriever``.
+
+    A factor g on a site's weight for the query alone is a coordinate drawn towards the midpoint of the two alleles:
+    (r - 1/2 - g (q - 1/2))^2 = (1 - g)^2 / 4 + g [q != r]. So one index serves every mask and every window.
+    """
+    factor = profile.expand(len(queries), -1)
+    if known is not None:
+        factor = factor * known
+    coordinates = 0.5 + factor * (queries.to(factor.dtype) - 0.5)
+    extra = 0 if exclude is None else exclude.shape[1]
+    if k + extra > len(index):
+        raise InputError(
+            "retrieval_k",
+            f"{k} haplotypes are to be retrieved from {len(index)}" + (f", leaving out {extra}" if extra else ""),
+            hint="lower retrieval.k, or use a larger panel",
+        )
+    _, rows = index.search(sites, coordinates, k + extra)
+    if exclude is None:
+        return rows
+    excluded = (rows[:, :, None] == exclude[:, None, :]).any(dim=-1)
+    order = torch.argsort(excluded.to(torch.uint8), dim=1, stable=True)[:, :k]
+    return rows.gather(1, order)

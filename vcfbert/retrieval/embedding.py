@@ -1,0 +1,45 @@
+"""Learned retrieval: L2 distance between flattened embeddings of the typed sites (V18), as of the last refresh."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from vcfbert.model.fusion import search_profile
+from vcfbert.model.v18 import V18
+from vcfbert.retrieval.base import KeyIndex, nearest
+
+
+class EmbeddingRetriever:
+    """Ranks by the embedding's weights, faded with distance as the model's retrieval heads have learned.
+
+    Weights and fading are snapshots: between refreshes the model trains on and the ranking stays, while the weights
+    of the retrieved are computed with the model's current values. Implements ``Retriever``.
+    """
+
+    def __init__(self, index: KeyIndex, decay: Tensor, temperature: Tensor) -> None:
+        self.index = index
+        self.decay = decay
+        self.temperature = temperature
+
+    def update(self, model: V18, features: Tensor) -> None:
+        """Takes weights and fading from the model as it is now. ``features`` [n_sites, F]."""
+        with torch.no_grad():
+            self.index.refresh(model.embedding.allele_weights(features).float())
+            self.decay = model.retrieval.log_decay.exp().detach().clone()
+            self.temperature = model.retrieval.log_temperature.exp().detach().clone()
+
+    def retrieve(
+        self,
+        sites: Tensor,
+        distance_cm: Tensor,
+        queries: Tensor,
+        k: int,
+        *,
+        known: Tensor | None = None,
+        exclude: Tensor | None = None,
+    ) -> Tensor:
+        profile = search_profile(
+            self.decay.to(distance_cm.device), self.temperature.to(distance_cm.device), distance_cm
+        )
+        return nearest(self.index, sites, queries, profile, k, known, exclude)

@@ -1,0 +1,41 @@
+"""Key search in plain torch: on a GPU, and wherever FAISS is not installed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from vcfbert.errors import MissingExtraError
+from vcfbert.genotypes.memory import Memory
+from vcfbert.retrieval.faiss_index import check_k
+
+
+class TorchKeyIndex:
+    """Reads the keys from the bit-packed memory and ranks by one matrix product. Implements ``KeyIndex``."""
+
+    def __init__(self, memory: Memory, weights: Tensor) -> None:
+        self.memory = memory
+        self.weights = weights
+
+    def __len__(self) -> int:
+        return len(self.memory)
+
+    def refresh(self, weights: Tensor) -> None:
+        self.weights = weights
+
+    def search(self, sites: Tensor, coordinates: Tensor, k: int) -> tuple[Tensor, Tensor]:
+        check_k(k, len(self))
+        device = coordinates.device
+        alleles = torch.from_numpy(self.memory.alleles(sites.cpu().numpy())).to(device, torch.float32)
+        w = self.weights.to(device)[sites.to(device)]
+        # |sqrt(w) (r - y)|^2 with r in {0, 1}: w y^2 + r w (1 - 2y)
+        distances = (w * coordinates.square()).sum(dim=1, keepdim=True) + (w * (1.0 - 2.0 * coordinates)) @ alleles.T
+        found = torch.topk(distances, k, dim=1, largest=False, sorted=True)
+        return found.values, found.indices
+
+    def save(self, path: Path) -> None:
+        raise MissingExtraError(
+            "faiss_missing", "the index is stored in FAISS's format, and FAISS is not installed", hint="pip install faiss-cpu"
+        )
