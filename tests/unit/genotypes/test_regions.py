@@ -1,0 +1,41 @@
+from __future__ import annotations
+
+import pytest
+
+from vcfbert.errors import InputError
+from vcfbert.genotypes.regions import Region, canonical_chrom, same_chrom
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("20", Region("20")),
+        ("chr20:5", Region("chr20", 5, 5)),
+        ("20:5-", Region("20", 5)),
+        ("20:1,000-2,000", Region("20", 1000, 2000)),
+    ],
+)
+def test_parse(text: str, expected: Region) -> None:
+    assert Region.parse(text) == expected
+
+
+@pytest.mark.parametrize("text", ["", "20:", "20:9-5", "20:-5", "20:0-5", "20:a-b", "20:,-5", "20 21"])
+def test_not_a_region(text: str) -> None:
+    with pytest.raises(InputError) as caught:
+        Region.parse(text)
+    assert caught.value.code == "region_invalid"
+
+
+def test_bounds_are_inclusive() -> None:
+    region = Region("20", 5, 7)
+    assert [region.holds(pos) for pos in (4, 5, 7, 8)] == [False, True, True, False]
+    assert str(region) == "20:5-7"
+
+
+def test_names_of_one_chromosome() -> None:
+    assert same_chrom("chr20", "20")
+    assert same_chrom("chrX", "x")
+    assert same_chrom("23", "X")
+    assert same_chrom("chrM", "MT")
+    assert not same_chrom("2", "20")
+    assert canonical_chrom("chrUn_KI270742v1") == "Un_KI270742v1"

@@ -1,0 +1,213 @@
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.helpers.vcf_text import Record, record_line, vcf_text, write_vcf
+from vcfbert.errors import InputError
+from vcfbert.genotypes.vcf_reader import read_genotypes, stream_genotypes
+
+FORMS = ["t.vcf", "t.vcf.gz", "t.gzip.vcf.gz", "t.bcf"]
+
+RECORDS: list[Record] = [
+    (100, "A", "G", "0|1 1/1 0|0"),
+    (200, "C", "T,G", "1|2 0|2 .|."),
+    (300, "AT", "A", "0/1 0|0 ./1"),
+    (400, "G", ".", "0|0 ./. 0|0"),
+]
+# Written by hand: sites x samples x haplotypes.
+ALLELES = [
+    [[0, 1], [1, 1], [0, 0]],
+    [[1, 0], [0, 0], [-1, -1]],
+    [[0, 1], [0, 1], [-1, -1]],
+    [[0, 1], [0, 0], [-1, -1]],
+    [[0, 0], [-1, -1], [0, 0]],
+]
+
+
+def code_of(path: Path, **options: str) -> str:
+    with pytest.raises(InputError) as caught:
+        read_genotypes(path, **options)  # type: ignore[arg-type]
+    assert caught.value.exit_code == 2
+    assert caught.value.hint
+    assert path.name in str(caught.value)
+    return caught.value.code
+
+
+@pytest.mark.parametrize("name", FORMS)
+@pytest.mark.parametrize("index", [False, True])
+def test_every_form_reads_alike(tmp_path: Path, name: str, index: bool) -> None:
+    found = read_genotypes(write_vcf(tmp_path / name, vcf_text(RECORDS), index=index))
+    assert found.samples == ("A", "B", "C")
+    assert found.alleles.dtype == np.int8
+    assert found.alleles.tolist() == ALLELES
+    assert found.phased.tolist() == [True, True, True, False, True]
+    assert found.sites.chrom == "20"
+    assert found.sites.pos.tolist() == [100, 200, 200, 300, 400]
+    assert found.sites.ref.tolist() == ["A", "C", "C", "AT", "G"]
+    assert found.sites.alt.tolist() == ["G", "T", "G", "A", "."]
+    assert found.sites.id.tolist() == ["rs100", "rs200", "rs200", "rs300", "rs400"]
+    assert found.sites.continues.tolist() == [False, False, True, False, False]
+
+
+def test_a_homozygous_unphased_call_leaves_the_record_phased(tmp_path: Path) -> None:
+    records: list[Record] = [(1, "A", "C", "0/0 0|1"), (2, "A", "C", "0/1 0|1")]
+    assert read_genotypes(write_vcf(tmp_path / "t.vcf", vcf_text(records))).phased.tolist() == [True, False]
+
+
+def test_a_single_dot_is_a_missing_call(tmp_path: Path) -> None:
+    records: list[Record] = [(1, "A", "C", "0|1 ."), (2, "A", "C", ". .")]
+    found = read_genotypes(write_vcf(tmp_path / "t.vcf", vcf_text(records)))
+    assert found.alleles.tolist() == [[[0, 1], [-1, -1]], [[-1, -1], [-1, -1]]]
+    assert found.phased.tolist() == [True, True]
+
+
+def test_lower_case_alleles_and_missing_ids(tmp_path: Path) -> None:
+    text = vcf_text([(1, "a", "c", "0|1")]).replace("rs1", ".")
+    found = read_genotypes(write_vcf(tmp_path / "t.vcf", text))
+    assert (found.sites.ref[0], found.sites.alt[0], found.sites.id[0]) == ("A", "C", ".")
+
+
+@pytest.mark.parametrize(
+    ("region", "expected"),
+    [("20", [100, 200, 200, 300, 400]), ("chr20:200-300", [200, 200, 300]), ("20:301-", [400]), ("20:1,00", [100])],
+)
+@pytest.mark.parametrize(("name", "index"), [("t.vcf.gz", True), ("t.vcf.gz", False), ("t.bcf", True), ("t.vcf", False)])
+def test_regions_with_and_without_index(tmp_path: Path, name: str, index: bool, region: str, expected: list[int]) -> None:
+    path = write_vcf(tmp_path / name, vcf_text(RECORDS), index=index)
+    assert read_genotypes(path, region=region).sites.pos.tolist() == expected
+
+
+@pytest.mark.parametrize("index", [False, True])
+def test_a_deletion_that_begins_before_the_region_is_not_in_it(tmp_path: Path, index: bool) -> None:
+    records: list[Record] = [(10, "ACGTACGT", "A", "0|1"), (15, "A", "C", "0|1")]
+    path = write_vcf(tmp_path / "t.vcf.gz", vcf_text(records), index=index)
+    assert read_genotypes(path, region="20:12-20").sites.pos.tolist() == [15]
+
+
+def test_one_chromosome_of_several(tmp_path: Path) -> None:
+    text = vcf_text(RECORDS) + record_line((50, "A", "T", "0|0 0|1 1|1"), "chr21") + "\n"
+    path = write_vcf(tmp_path / "t.vcf", text)
+    assert code_of(path) == "several_chromosomes"
+    found = read_genotypes(path, region="21")
+    assert (found.sites.chrom, found.sites.pos.tolist()) == ("chr21", [50])
+
+
+@pytest.mark.parametrize("block", [1, 3, 6, 1000])
+def test_blocks_join_to_the_whole(tmp_path: Path, block: int) -> None:
+    path = write_vcf(tmp_path / "t.vcf.gz", vcf_text(RECORDS))
+    seen: list[int] = []
+    blocks = list(stream_genotypes(path, block_genotypes=block, progress=seen.append))
+    assert np.concatenate([b.alleles for b in blocks]).tolist() == ALLELES
+    assert len(blocks) == {1: 4, 3: 4, 6: 2, 1000: 1}[block]
+    assert seen[-1] == 5
+
+
+def test_order_and_duplicates_are_checked_across_blocks(tmp_path: Path) -> None:
+    duplicate = write_vcf(tmp_path / "d.vcf", vcf_text([(1, "A", "C", "0|1"), (1, "A", "G", "0|0"), (1, "A", "C", "0|0")]))
+    with pytest.raises(InputError) as caught:
+        list(stream_genotypes(duplicate, block_genotypes=1))
+    assert caught.value.code == "duplicate_records"
+    assert "record 20:1" in str(caught.value)
+
+
+BAD_RECORDS = {
+    "unsorted_records": [(2, "A", "C", "0|1 0|0"), (1, "A", "C", "0|1 0|0")],
+    "duplicate_records": [(2, "A", "C", "0|1 0|0"), (2, "A", "G,C", "0|1 0|0")],
+    "haploid": [(1, "A", "C", "0 1")],
+    "mixed_ploidy": [(1, "A", "C", "0|0 0|1"), (2, "A", "C", "0|1 1")],
+    "symbolic_alt": [(1, "A", "C,<DEL>", "0|1 0|0")],
+    "vcf_invalid": [(1, "A", "C", "0|2 0|0")],
+    "empty": [],
+}
+
+
+@pytest.mark.parametrize("code", BAD_RECORDS)
+@pytest.mark.parametrize("name", ["t.vcf", "t.vcf.gz"])
+def test_bad_records(tmp_path: Path, code: str, name: str) -> None:
+    assert code_of(write_vcf(tmp_path / name, vcf_text(BAD_RECORDS[code]))) == code
+
+
+@pytest.mark.parametrize("alt", ["<DEL>", "*", "A[20:5[", "C,*"])
+def test_no_allele_but_bases(tmp_path: Path, alt: str) -> None:
+    assert code_of(write_vcf(tmp_path / "t.vcf", vcf_text([(1, "A", alt, "0|1")]))) == "symbolic_alt"
+
+
+def test_three_alleles_a_call(tmp_path: Path) -> None:
+    assert code_of(write_vcf(tmp_path / "t.vcf", vcf_text([(1, "A", "C", "0|1|1 0|1")]))) == "mixed_ploidy"
+
+
+def test_the_haploid_sample_is_named(tmp_path: Path) -> None:
+    path = write_vcf(tmp_path / "t.vcf", vcf_text(BAD_RECORDS["mixed_ploidy"]))
+    with pytest.raises(InputError, match="'B' is haploid") as caught:
+        read_genotypes(path)
+    assert "20:2" in str(caught.value)
+
+
+def test_record_without_gt(tmp_path: Path) -> None:
+    text = vcf_text([(1, "A", "C", "7")]).replace("\tGT\t", "\tDP\t")
+    assert code_of(write_vcf(tmp_path / "t.vcf", text)) == "no_genotypes"
+
+
+def test_files_that_are_no_vcf(tmp_path: Path) -> None:
+    assert code_of(tmp_path / "absent.vcf") == "file_not_found"
+    assert code_of(tmp_path) == "file_not_found"
+    for name, data, code in [
+        ("text.vcf", b"sample\tgenotype\n", "not_vcf"),
+        ("text.vcf.gz", gzip.compress(b"sample\tgenotype\n"), "not_vcf"),
+        ("bytes.bcf", bytes(range(256)), "not_vcf"),
+        ("header.vcf", b"##fileformat=VCFv4.2\n20\t1\t.\tA\tC\n", "not_vcf"),
+        ("nothing.vcf", b"", "empty"),
+    ]:
+        path = tmp_path / name
+        path.write_bytes(data)
+        assert code_of(path) == code, name
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_headers_that_cannot_be_used(tmp_path: Path, name: str) -> None:
+    if name != "t.bcf":  # the helper's writer refuses them too
+        assert code_of(write_vcf(tmp_path / name, vcf_text([], samples=["A", "A"]))) == "duplicate_samples"
+    assert code_of(write_vcf(tmp_path / name, vcf_text([], samples=[]))) == "no_samples"
+
+
+def long_text() -> str:
+    rng = np.random.default_rng(1)
+    calls = rng.integers(0, 2, (2000, 40))
+    return vcf_text([(i + 1, "A", "C", " ".join(f"{a}|{b}" for a, b in zip(r[::2], r[1::2], strict=True))) for i, r in enumerate(calls)])
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_a_file_cut_in_the_middle(tmp_path: Path, name: str, capfd: pytest.CaptureFixture[str]) -> None:
+    path = write_vcf(tmp_path / name, long_text())
+    assert len(read_genotypes(path).sites) == 2000
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 2])
+    assert code_of(path) == "truncated"
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("name", ["t.vcf.gz", "t.bcf"])
+def test_bgzf_without_its_last_block(tmp_path: Path, name: str) -> None:
+    path = write_vcf(tmp_path / name, long_text())
+    path.write_bytes(path.read_bytes()[:-28])
+    assert code_of(path) == "truncated"
+
+
+def test_damage_in_the_middle(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    path = write_vcf(tmp_path / "t.vcf.gz", long_text())
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 0xFF
+    path.write_bytes(data)
+    assert code_of(path) == "vcf_invalid"
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("index", [False, True])
+def test_what_is_not_there(tmp_path: Path, index: bool) -> None:
+    path = write_vcf(tmp_path / "t.vcf.gz", vcf_text(RECORDS), index=index)
+    assert code_of(path, region="21") == "chromosome_missing"
+    assert code_of(path, region="20:5000-6000") == "region_empty"
