@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from vcfbert.errors import InputError
 from vcfbert.genotypes.panel import Panel, Sites
-from vcfbert.genotypes.regions import Region, same_chrom
+from vcfbert.genotypes.regions import same_chrom
 from vcfbert.genotypes.vcf_file import inspect
 from vcfbert.genotypes.vcf_reader import Genotypes, read_genotypes
 from vcfbert.metrics import ALL, BinScores, SiteScores
@@ -55,7 +55,8 @@ class Evaluation:
 
     def table(self) -> str:
         """The figures as aligned text, groups below."""
-        lines = [_HEADER, *map(_line, self.rows), f"samples: {self.samples}, sites absent from the imputed file: {self.absent}"]
+        lines = [_HEADER, *map(_line, self.rows)]
+        lines.append(f"samples: {self.samples}, sites absent from the imputed file: {self.absent}")
         for name, rows in self.by_group.items():
             lines += ["", f"{name} ({self.group_samples[name]} samples)", *map(_line, rows)]
         return "\n".join(lines)
@@ -97,9 +98,9 @@ def evaluate_files(
     """
     if truth.resolve() == imputed.resolve():
         raise InputError("same_file", "truth and imputed are the same file", where=str(truth))
-    actual = read_genotypes(truth)
-    frequency = _site_frequencies(reference)
-    rows, af = _scored_sites(actual, frequency, typed_positions(typed), region)
+    actual = read_genotypes(truth, region=region)
+    frequency = _site_frequencies(reference, region)
+    rows, af = _scored_sites(actual.sites, frequency, typed_positions(typed))
     if not len(rows):
         raise InputError(
             "nothing_to_score",
@@ -108,16 +109,16 @@ def evaluate_files(
             hint="are truth and reference of the same chromosome and build?",
         )
     members = _group_members(groups, actual.samples)
-    keys = _keys(actual.sites.take(rows))
+    scored = actual.sites.take(rows)
     counts = np.where((actual.alleles[rows] < 0).any(axis=2), -1, actual.alleles[rows].sum(axis=2))  # [l, n]
     scores = _Scores(members)
     seen = np.zeros(len(rows), dtype=np.int64)  # how often the imputed file has each site
-    for at, dosage, probability in _imputed_blocks(imputed, actual.samples, keys):
+    for at, dosage, probability in _imputed_blocks(imputed, actual.samples, scored):
         np.add.at(seen, at, 1)
         dosage = np.where(np.isnan(dosage), 2.0 * af[at, None], dosage)
         scores.update(counts[at], dosage, af[at], probability)
     if (seen > 1).any():
-        pos, ref, alt = keys[int(np.argmax(seen > 1))]
+        pos, ref, alt = _keys(scored)[int(np.argmax(seen > 1))]
         raise InputError("duplicate_records", f"the site {pos} {ref}>{alt} comes twice", where=str(imputed))
     for at in _blocks(np.flatnonzero(seen == 0), len(actual.samples)):
         scores.update(counts[at], np.repeat(2.0 * af[at, None], len(actual.samples), axis=1), af[at], None)
@@ -155,10 +156,11 @@ def _keys(sites: Sites) -> list[SiteKey]:
     return list(zip(sites.pos.tolist(), sites.ref.tolist(), sites.alt.tolist(), strict=True))
 
 
-def _site_frequencies(reference: Path | Panel) -> dict[SiteKey, float]:
+def _site_frequencies(reference: Path | Panel, region: str | None) -> dict[SiteKey, float]:
+    """ALT frequency in the panel of each of its sites."""
     if isinstance(reference, Panel):
         return dict(zip(_keys(reference.sites), reference.af.tolist(), strict=True))
-    panel = read_genotypes(reference)
+    panel = read_genotypes(reference, region=region)
     known = (panel.alleles >= 0).all(axis=2)  # [l, n]
     counts = np.where(known, panel.alleles.sum(axis=2), 0).sum(axis=1)
     af = counts / np.maximum(known.sum(axis=1), 1) / 2.0
@@ -166,18 +168,11 @@ def _site_frequencies(reference: Path | Panel) -> dict[SiteKey, float]:
 
 
 def _scored_sites(
-    truth: Genotypes, frequency: Mapping[SiteKey, float], typed: set[int], region: str | None
+    sites: Sites, frequency: Mapping[SiteKey, float], typed: set[int]
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
-    """Rows of ``truth`` to score and their panel ALT frequencies."""
-    pos = truth.sites.pos
-    af = np.array([frequency.get(key, 0.0) for key in _keys(truth.sites)])
-    wanted = (af > 0.0) & (af < 1.0) & ~np.isin(pos, sorted(typed))
-    if region is not None:
-        bounds = Region.parse(region)
-        if not same_chrom(bounds.chrom, truth.sites.chrom):
-            raise InputError("region_chrom", f"the truth is of chromosome {truth.sites.chrom}", where=f"region {region}")
-        wanted &= (pos >= bounds.start) & (pos <= (bounds.stop or pos[-1]))
-    rows = np.flatnonzero(wanted)
+    """Rows of ``sites`` to score and their panel ALT frequencies."""
+    af = np.array([frequency.get(key, 0.0) for key in _keys(sites)])
+    rows = np.flatnonzero((af > 0.0) & (af < 1.0) & ~np.isin(sites.pos, sorted(typed)))
     return rows, af[rows]
 
 
@@ -233,17 +228,19 @@ def _blocks(rows: npt.NDArray[np.intp], n_samples: int) -> Iterator[npt.NDArray[
 
 
 def _imputed_blocks(
-    path: Path, samples: Sequence[str], keys: Sequence[SiteKey]
+    path: Path, samples: Sequence[str], sites: Sites
 ) -> Iterator[tuple[npt.NDArray[np.intp], npt.NDArray[np.float32], npt.NDArray[np.float32]]]:
-    """Blocks of the file's sites that are in ``keys``: rows into ``keys`` [l], dosages [l, n] and genotype
+    """Blocks of those records that are among ``sites``: rows into ``sites`` [l], dosages [l, n] and genotype
     probabilities [l, n, 3], NaN where the file has none. Columns in the order of ``samples``."""
-    row_of = {key: row for row, key in enumerate(keys)}
+    row_of = {key: row for row, key in enumerate(_keys(sites))}
     order = _sample_order(path, inspect(path).samples, samples)
     size = max(_BLOCK_CELLS // len(samples), 1)
     block: list[tuple[int, npt.NDArray[np.float32], npt.NDArray[np.float32]]] = []
     for record in _records(path):
+        if not same_chrom(record.CHROM, sites.chrom):
+            continue
         for index, alt in enumerate(record.ALT):
-            key = (record.POS, record.REF, alt)
+            key = (record.POS, record.REF.upper(), alt.upper())
             if key in row_of:
                 dosage, probability = _record_values(record, index)
                 block.append((row_of[key], dosage[order], probability[order]))

@@ -38,7 +38,8 @@ class F1Counter:
     """F1 of the ALT allele over haplotype sites, and over rare sites (panel MAF < RARE_MAF) alone."""
 
     def __init__(self) -> None:
-        self._counts = np.zeros((2, 3), dtype=np.int64)  # [common, rare] x [true positive, false positive, false negative]
+        # [common, rare] x [true positive, false positive, false negative]
+        self._counts = np.zeros((2, 3), dtype=np.int64)
 
     def update(
         self,
@@ -299,7 +300,7 @@ def _calibration(bins: npt.NDArray[np.intp], t: Floats, d: Floats, valid: npt.ND
     cell = np.broadcast_to(bins[:, None], valid.shape)[valid] * CALIBRATION_BINS + tenth
     size = _N_BINS * CALIBRATION_BINS
     sums = [np.bincount(cell, weights=w, minlength=size) for w in (np.ones_like(predicted), predicted, observed)]
-    return np.stack(sums, axis=1).reshape(_N_BINS, CALIBRATION_BINS, 3)
+    return np.stack(sums, axis=1).astype(np.float64).reshape(_N_BINS, CALIBRATION_BINS, 3)
 
 
 def _f1(counts: npt.NDArray[Any]) -> float:

@@ -1,0 +1,278 @@
+"""Figures, in one look: colours that colour-blind readers tell apart, curves labelled where they end.
+
+Every function returns a matplotlib Figure made without pyplot (no global state, no display); ``save_figure``
+writes it as PNG or SVG.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from vcfbert.artifacts import atomic_file
+from vcfbert.constants import MAF_BIN_NAMES
+from vcfbert.errors import InputError
+
+# The palette of Okabe and Ito (2008): distinct under every common colour blindness.
+_COLOURS = {
+    "v17": "#D55E00",
+    "v18": "#0072B2",
+    "v19": "#009E73",
+    "beagle": "#4D4D4D",
+    "minimac4": "#8C8C8C",
+}
+_SPARE_COLOURS = ("#CC79A7", "#E69F00", "#56B4E9", "#000000")
+_LABELS = {"v17": "V17", "v18": "V18", "v19": "V19", "beagle": "Beagle", "minimac4": "Minimac4"}
+_DASHED = ("beagle", "minimac4")  # not ours
+
+_INK = "#222222"
+_GRID = "#DDDDDD"
+_STYLE: dict[str, Any] = {
+    "font.size": 10.5,
+    "axes.titlesize": 11.5,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.titlepad": 10,
+    "axes.labelcolor": _INK,
+    "axes.edgecolor": "#999999",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "grid.color": _GRID,
+    "text.color": _INK,
+    "xtick.color": _INK,
+    "ytick.color": _INK,
+    "svg.hashsalt": "vcfbert",  # the same figure gives the same SVG
+}
+
+# Columns of metrics/<variant>/latest.csv that make a panel of the training curves: title, train, validation.
+_CURVES = (
+    ("Loss", "train/loss", "val/loss"),
+    ("F1", "train/f1", "val/f1"),
+    ("F1, rare sites", "train/rare_f1", "val/rare_f1"),
+    ("Dosage r²", None, "val/r2/all"),
+)
+
+
+def method_label(name: str) -> str:
+    return _LABELS.get(name, name)
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Writes ``figure`` as its suffix says (.png or .svg), atomically."""
+    kind = path.suffix.removeprefix(".")
+    if kind not in ("png", "svg"):
+        what = f"cannot write a figure as {path.suffix!r}"
+        raise InputError("figure_format", what, where=str(path), hint="use .png or .svg")
+    metadata = {"Date": None} if kind == "svg" else {"Software": None}
+    with atomic_file(path) as temporary, matplotlib.rc_context(_STYLE):
+        figure.savefig(temporary, format=kind, dpi=150, metadata=metadata)
+
+
+def r2_by_bin(r2: Mapping[str, Mapping[str, float]], *, title: str = "Imputation accuracy by allele frequency") -> Figure:
+    """Aggregate dosage r2 by MAF bin, one line a method; ``r2``: method -> bin name -> r2."""
+    with matplotlib.rc_context(_STYLE):
+        figure = _figure(7.2, 4.6)
+        axes = figure.add_subplot()
+        draw_r2_by_bin(axes, r2)
+        axes.set_title(title)
+    return figure
+
+
+def comparison(r2: Mapping[str, Mapping[str, float]], bars: Mapping[str, Mapping[str, float]]) -> Figure:
+    """r2 by MAF bin beside panels of bars for what else tells methods apart; ``bars``: title with unit -> method ->
+    value. Titles without values are left out."""
+    panels = [(title, values) for title, values in bars.items() if values]
+    lines = [panels[start : start + 2] for start in range(0, len(panels), 2)]
+    with matplotlib.rc_context(_STYLE):
+        figure = _figure(13.0, max(5.2, 1.9 * len(lines)))
+        columns = figure.add_gridspec(1, 2 if panels else 1, width_ratios=(1.15, 1.0) if panels else None)
+        axes = figure.add_subplot(columns[0])
+        draw_r2_by_bin(axes, r2)
+        axes.set_title("Aggregate dosage r² by allele frequency")
+        if panels:
+            rows = [max(len(values) for _, values in line) for line in lines]
+            grid = columns[1].subgridspec(len(lines), 2, height_ratios=[count + 1.5 for count in rows])
+            for row, line in enumerate(lines):
+                for column, (title, values) in enumerate(line):
+                    draw_bars(figure.add_subplot(grid[row, column]), values, title, rows=rows[row])
+    return figure
+
+
+def cost_bars(costs: Mapping[str, Mapping[str, float]]) -> Figure:
+    """One panel of horizontal bars for each cost: title with unit -> method -> value."""
+    with matplotlib.rc_context(_STYLE):
+        figure = _figure(3.6 * max(len(costs), 1), 0.9 + 0.45 * max(map(len, costs.values()), default=1))
+        rows = max(map(len, costs.values()), default=1)
+        for index, (title, values) in enumerate(costs.items(), 1):
+            draw_bars(figure.add_subplot(1, len(costs), index), values, title, rows=rows)
+    return figure
+
+
+def calibration(points: Mapping[str, Sequence[Mapping[str, float]]]) -> Figure:
+    """Observed frequency of the minor allele against its predicted probability; ``points``: method -> the
+    ``calibration`` list of an evaluation's row."""
+    with matplotlib.rc_context(_STYLE):
+        figure = _figure(5.4, 5.0)
+        axes = figure.add_subplot()
+        axes.plot([0, 1], [0, 1], color="#BBBBBB", linewidth=1, linestyle=(0, (2, 2)))
+        axes.annotate("perfect", (0.12, 0.12), xytext=(6, -10), textcoords="offset points", color="#888888", fontsize=9)
+        ends = []
+        for name, rows in points.items():
+            if not rows:
+                continue
+            x, y = [row["predicted"] for row in rows], [row["observed"] for row in rows]
+            axes.plot(x, y, color=_colour(name, points), linestyle=_dashes(name), marker="o", markersize=4, linewidth=1.8)
+            ends.append((method_label(name), y[-1], _colour(name, points)))
+        axes.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
+        axes.set(xlabel="Predicted minor-allele probability", ylabel="Observed minor-allele frequency")
+        axes.grid(True)
+        _label_ends(axes, ends)
+        axes.set_title("Calibration")
+    return figure
+
+
+def training_curves(histories: Mapping[str, Path]) -> Figure:
+    """Loss, F1 and dosage r2 by epoch from metrics CSVs (``histories``: method -> CSV with a column ``epoch``);
+    validation solid, training dotted. Raises InputError where a CSV has none of the known columns."""
+    tables = {name: _read_history(path) for name, path in histories.items()}
+    present = {column for table in tables.values() for column in table}
+    curves = [curve for curve in _CURVES if present & {curve[1], curve[2]}]
+    with matplotlib.rc_context(_STYLE):
+        figure = _figure(3.7 * len(curves), 3.4)
+        for index, (title, train, validation) in enumerate(curves, 1):
+            axes = figure.add_subplot(1, len(curves), index)
+            ends = []
+            for name, table in tables.items():
+                colour = _colour(name, tables)
+                if train in table:
+                    axes.plot(*table[train], color=colour, linewidth=1.4, linestyle=":")
+                if validation in table:
+                    epochs, values = table[validation]
+                    axes.plot(epochs, values, color=colour, linewidth=1.8, marker="o", markersize=3.5)
+                    ends.append((method_label(name), values[-1], colour))
+            axes.set_title(title)
+            axes.set_xlabel("Epoch (dotted: training)" if train in present else "Epoch")
+            axes.xaxis.get_major_locator().set_params(integer=True)
+            axes.grid(True, axis="y")
+            _label_ends(axes, ends)
+    return figure
+
+
+def draw_r2_by_bin(axes: Axes, r2: Mapping[str, Mapping[str, float]]) -> None:
+    """The lines of ``r2_by_bin`` into ``axes``."""
+    bins = [name for name in MAF_BIN_NAMES if any(name in values for values in r2.values())]
+    ends = []
+    for name, values in r2.items():
+        xs = [index for index, bin_name in enumerate(bins) if bin_name in values]
+        ys = [values[bins[index]] for index in xs]
+        if not ys:
+            continue
+        colour = _colour(name, r2)
+        axes.plot(xs, ys, color=colour, linestyle=_dashes(name), linewidth=2, marker="o", markersize=5.5)
+        ends.append((f"{method_label(name)}  {ys[-1]:.3f}", ys[-1], colour))
+    axes.set_xticks(range(len(bins)), [name.replace("-", "–") for name in bins])
+    axes.set_xlim(-0.15, max(len(bins) - 1, 0) + 0.1)
+    axes.set_ylim(0.0, 1.0)
+    axes.set(xlabel="Minor-allele frequency in the panel", ylabel="Aggregate dosage r²")
+    axes.grid(True, axis="y")
+    _label_ends(axes, ends)
+
+
+def draw_bars(axes: Axes, values: Mapping[str, float], title: str, *, rows: int = 0) -> None:
+    """Horizontal bars, each with its value; room for ``rows`` bars keeps them as thick as a neighbour's."""
+    names = list(values)
+    longest = max((value for value in values.values() if math.isfinite(value)), default=0.0) or 1.0
+    axes.barh(range(len(names)), list(values.values()), color=[_colour(name, values) for name in names], height=0.62)
+    for row, value in enumerate(values.values()):
+        place = (value if math.isfinite(value) else 0.0, row)
+        axes.annotate(_short(value), place, xytext=(4, 0), textcoords="offset points", va="center", fontsize=9.5)
+    axes.set_xlim(0.0, 1.3 * longest)  # room for the longest bar's value
+    axes.set_yticks(range(len(names)), [method_label(name) for name in names])
+    axes.set_ylim(max(rows, len(names)) - 0.4, -0.6)  # the first method on top
+    axes.set_xticks([])
+    axes.tick_params(axis="y", length=0)
+    axes.spines[["bottom", "left"]].set_visible(False)
+    axes.set_title(title, fontsize=10.5)
+
+
+def _figure(width: float, height: float) -> Figure:
+    figure = Figure(figsize=(width, height), facecolor="white")
+    figure.set_layout_engine("constrained", w_pad=0.12, h_pad=0.12)
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _colour(name: str, among: Mapping[str, Any]) -> str:
+    strangers = [other for other in among if other not in _COLOURS]
+    return _COLOURS.get(name) or _SPARE_COLOURS[strangers.index(name) % len(_SPARE_COLOURS)]
+
+
+def _dashes(name: str) -> str:
+    return "--" if name in _DASHED else "-"
+
+
+def _short(value: float) -> str:
+    if not math.isfinite(value):
+        return "–"
+    if abs(value) >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.3g}" if abs(value) >= 1 else f"{value:.3f}"
+
+
+def _label_ends(axes: Axes, ends: Sequence[tuple[str, float, str]]) -> None:
+    """Names at the right edge, at the height of their curves' ends, moved apart where they would overlap."""
+    low, high = axes.get_ylim()
+    height = (axes.get_position().height or 1.0) * float(axes.figure.get_figheight()) * 72.0  # points
+    gap = 14.0 / height  # one line of text, as a fraction of the axis
+    ordered = sorted(ends, key=lambda end: end[1])
+    places = [(value - low) / (high - low) for _, value, _ in ordered]
+    for place, (label, _, colour) in zip(_spread(places, gap), ordered, strict=True):
+        axes.annotate(
+            label, (1.0, place), xycoords="axes fraction", xytext=(6, 0), textcoords="offset points",
+            va="center", color=colour, fontweight="bold", fontsize=10, annotation_clip=False,
+        )  # fmt: skip
+
+
+def _spread(places: Sequence[float], gap: float) -> list[float]:
+    """Ascending ``places`` moved as little as needed to stand ``gap`` apart: overlapping ones form groups that
+    keep their common centre."""
+    groups: list[list[float]] = []  # [first place, number]
+    for place in places:
+        groups.append([place, 1])
+        while len(groups) > 1 and groups[-2][0] + groups[-2][1] * gap > groups[-1][0]:
+            first, count = groups.pop()
+            before, before_count = groups[-1]
+            total = before_count + count
+            centre = (
+                before_count * (before + (before_count - 1) * gap / 2) + count * (first + (count - 1) * gap / 2)
+            ) / total
+            groups[-1] = [centre - (total - 1) * gap / 2, total]
+    return [first + index * gap for first, count in groups for index in range(int(count))]
+
+
+def _read_history(path: Path) -> dict[str, tuple[list[float], list[float]]]:
+    """Column -> (epochs, values) of its cells that are not empty."""
+    try:
+        with path.open(newline="") as handle:
+            rows = list(csv.DictReader(handle))
+        table = {
+            column: [(float(row["epoch"]), float(row[column])) for row in rows if row[column]]
+            for _, *columns in _CURVES
+            for column in columns
+            if column is not None and rows and column in rows[0]
+        }
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError("metrics_invalid", f"cannot be read as a metrics CSV ({error!r})", where=str(path)) from error
+    found = {column: tuple(map(list, zip(*pairs, strict=True))) for column, pairs in table.items() if pairs}
+    if not found:
+        raise InputError("metrics_invalid", "holds no epoch of any known metric", where=str(path))
+    return found  # type: ignore[return-value]
