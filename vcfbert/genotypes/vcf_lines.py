@@ -9,6 +9,7 @@ loop in Python touches a sample.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -32,8 +33,7 @@ _CELLS_AT_ONCE: Final = 1 << 18
 
 def _short(thousandths: int) -> bytes:
     """0 -> 0, 50 -> 0.05, 1000 -> 1."""
-    whole, rest = divmod(thousandths, _ONE)
-    return b"%d.%03d" % (whole, rest) if rest % 10 else (b"%d.%03d" % (whole, rest)).rstrip(b"0").rstrip(b".")
+    return (b"%d.%03d" % divmod(thousandths, _ONE)).rstrip(b"0").rstrip(b".")
 
 
 _SHORT: Final = np.array([_short(i) for i in range(2 * _ONE + 1)], dtype=object)
@@ -159,7 +159,7 @@ class LineFormatter:
         step = max(_CELLS_AT_ONCE // max(n_samples, 1), 1)
         biallelic: list[bytes] = []
         first = 0
-        for start, stop in zip(starts[:-1], starts[1:], strict=True):
+        for start, stop in pairwise(starts):
             if start >= first + len(biallelic):
                 first, biallelic = start, self._biallelic(rows(block, start, min(start + step, n_sites)))
             site = block.start + start
@@ -298,7 +298,7 @@ def _thousandths(probability: npt.NDArray[np.floating]) -> IntArray:
             f"the model gave values that are not probabilities ({probability.min()} to {probability.max()})",
             hint="the model's weights may be damaged: run `vcfbert bundle verify`",
         )
-    return np.rint(probability * np.float32(_ONE)).clip(0, _ONE).astype(np.int32)
+    return np.asarray(np.rint(probability * np.float32(_ONE)).clip(0, _ONE), dtype=np.int32)
 
 
 def _constrained_g2(block: ImputedBlock, q: IntArray, ds: IntArray, swapped: npt.NDArray[np.bool_]) -> IntArray:
@@ -311,4 +311,4 @@ def _constrained_g2(block: ImputedBlock, q: IntArray, ds: IntArray, swapped: npt
     g2[swapped] += ds[swapped] - _ONE  # GP2 of the written orientation is GP0 of the panel's
     known = (block.calls >= 0).any(axis=-1)
     g2[known] = _independent_g2(q[known])
-    return g2.clip(np.maximum(ds - _ONE, 0), ds // 2)
+    return np.asarray(g2.clip(np.maximum(ds - _ONE, 0), ds // 2))

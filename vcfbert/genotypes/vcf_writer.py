@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -60,7 +59,7 @@ def write_imputed(
     The blocks tile a stretch of the panel's sites, in order. ``samples`` names their samples. ``header``: one
     ``##vcfbert_KEY=VALUE`` line each. ``ids``, ``swapped`` [n_sites of the panel]: the input's IDs (None or '.'
     where it has none), and True where the input had REF and ALT exchanged: such a record is written as the input
-    has it. ``threads`` compress; ``progress`` is called with the number of sites written since its last call.
+    has it. ``threads`` compress; ``progress`` is called with the number of sites written so far.
 
     File and index get their names only once complete. Raises InputError for a name of another kind, where the
     path cannot be written or a position is beyond what the index can hold, ResourceError where the disk is full.
@@ -83,10 +82,12 @@ def write_imputed(
 def _lines(
     blocks: Iterable[ImputedBlock], formatter: LineFormatter, progress: Callable[[int], None] | None
 ) -> Iterator[Line]:
+    n_sites = 0
     for block in blocks:
         yield from formatter.lines(block)
+        n_sites += block.stop - block.start
         if progress is not None:
-            progress(block.stop - block.start)
+            progress(n_sites)
 
 
 def whole_records(blocks: Iterable[ImputedBlock], joined: npt.NDArray[np.bool_]) -> Iterator[ImputedBlock]:
@@ -152,13 +153,12 @@ def _write_bgzipped(path: Path, head: bytes, lines: Iterator[Line], panel: Panel
             where=str(path),
             hint="write a .bcf file instead",
         )
-    with ExitStack() as files:
-        # Left in reverse order: the index gets its name first, so that a finished file is never without one.
-        temporary = files.enter_context(atomic_file(path))
-        temporary_index = files.enter_context(atomic_file(path.with_name(f"{path.name}.tbi")))
+    with atomic_file(path) as temporary:
         with temporary.open("wb") as handle:
             index = _write_indexed(handle, head, lines, panel.sites.chrom, threads)
-        temporary_index.write_bytes(index)
+        # The index gets its name first: a finished file is never without one.
+        with atomic_file(path.with_name(f"{path.name}.tbi")) as temporary_index:
+            temporary_index.write_bytes(index)
 
 
 def _write_indexed(handle: BinaryIO, head: bytes, lines: Iterator[Line], chrom: str, threads: int) -> bytes:
@@ -175,10 +175,10 @@ def _write_indexed(handle: BinaryIO, head: bytes, lines: Iterator[Line], chrom: 
 
 
 def _write_bcf(path: Path, head: bytes, lines: Iterator[Line], chrom: str, threads: int) -> None:
-    with ExitStack() as files:
-        temporary = files.enter_context(atomic_file(path))
-        temporary_index = files.enter_context(atomic_file(path.with_name(f"{path.name}.csi")))
-        folder = files.enter_context(tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent))
+    with (
+        atomic_file(path) as temporary,
+        tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder,
+    ):
         text = Path(folder) / "text.vcf.gz"
         with text.open("wb") as handle:
             index = _write_indexed(handle, head, lines, chrom, threads)
@@ -189,4 +189,12 @@ def _write_bcf(path: Path, head: bytes, lines: Iterator[Line], chrom: str, threa
         ):
             for record in source:
                 target.write(record)
-        pysam.tabix_index(str(temporary), force=True, preset="bcf", csi=True, index=str(temporary_index))
+        with atomic_file(path.with_name(f"{path.name}.csi")) as temporary_index:
+            # pysam's type stub lacks the preset.
+            pysam.tabix_index(
+                str(temporary),
+                force=True,
+                preset="bcf",  # type: ignore[arg-type]
+                csi=True,
+                index=str(temporary_index),
+            )

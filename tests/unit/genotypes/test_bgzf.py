@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+import gzip
+import io
+import random
+from pathlib import Path
+
+import numpy as np
+import pysam
+import pytest
+
+from vcfbert.genotypes import bgzf
+
+
+@pytest.mark.parametrize("size", [0, 1, bgzf.BLOCK_BYTES, bgzf.BLOCK_BYTES + 1, 5_000_000])
+def test_gzip_reads_back_what_was_written_whatever_the_pieces(size: int) -> None:
+    text = random.Random(1).randbytes(size)
+    handle = io.BytesIO()
+    with bgzf.BgzfWriter(handle, threads=2) as writer:
+        for start in range(0, size, 70_001):
+            writer.write(text[start : start + 70_001])
+    assert gzip.decompress(handle.getvalue()) == text
+    assert handle.getvalue().endswith(bgzf.EOF_BLOCK)
+
+
+def test_block_of_incompressible_bytes_fits_in_64_kib() -> None:
+    block = bgzf.compress_block(random.Random(2).randbytes(bgzf.BLOCK_BYTES))
+    assert len(block) <= 1 << 16
+    assert int.from_bytes(block[16:18], "little") == len(block) - 1
+
+
+def test_nothing_more_is_written_after_an_error() -> None:
+    handle = io.BytesIO()
+
+    def fail() -> None:
+        with bgzf.BgzfWriter(handle, threads=2) as writer:
+            writer.write(b"x" * 100)
+            raise RuntimeError("stop")
+
+    with pytest.raises(RuntimeError, match="stop"):
+        fail()
+    assert handle.getvalue() == b""
+
+
+def test_virtual_offsets_lead_to_the_text(tmp_path: Path) -> None:
+    text = b"".join(b"%07d\n" % i for i in range(100_000))
+    path = tmp_path / "lines.gz"
+    with path.open("wb") as handle, bgzf.BgzfWriter(handle, threads=2) as writer:
+        writer.write(text)
+    lines = [0, 1, 8159, 8160, 8161, 99_999]  # 8160 lines fill a block
+    offsets = writer.virtual_offsets(8 * np.array(lines))
+    with pysam.BGZFile(str(path)) as reader:
+        for line, offset in zip(lines, offsets.tolist(), strict=True):
+            reader.seek(offset)
+            assert reader.read(8) == b"%07d\n" % line
+
+
+def test_index_holds_the_same_offsets_as_htslib_writes(tmp_path: Path) -> None:
+    # Records that share windows of 16 kb, skip many, span several, and one that lies in the widest bin.
+    starts = np.array([0, 10, 16_383, 16_384, 70_000, 70_000, 9_000_000, 67_108_863, 200_000_000])
+    lengths = np.array([1, 1, 2, 1, 50_000, 1, 1, 2, 1])
+    records = [b"20\t%d\t.\t%b\tC\t.\t.\t.\n" % (s + 1, b"A" * n) for s, n in zip(starts, lengths, strict=True)]
+    head = b"##fileformat=VCFv4.3\n##contig=<ID=20>\n#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\n"
+    path = tmp_path / "records.vcf.gz"
+    with path.open("wb") as handle, bgzf.BgzfWriter(handle) as writer:
+        writer.write(head)
+        for record in records:
+            writer.write(record)
+    offsets = writer.virtual_offsets(len(head) + np.cumsum([0, *map(len, records)]))
+    own = bgzf.tabix_index("20", starts, starts + lengths, offsets)
+    (tmp_path / "records.vcf.gz.tbi").write_bytes(own)
+
+    def found(index: Path) -> dict[tuple[int, int], list[str]]:
+        edges = sorted({0, *starts.tolist(), *(starts + lengths).tolist()})
+        with pysam.TabixFile(str(path), index=str(index)) as file:
+            return {(a, b): list(file.fetch("20", a, b)) for a in edges for b in edges if a < b}
+
+    theirs = tmp_path / "theirs.tbi"
+    pysam.tabix_index(str(path), preset="vcf", index=str(theirs), force=True)
+    assert found(path.with_name("records.vcf.gz.tbi")) == found(theirs)
+    by_scan = [r.decode().rstrip() for r, s in zip(records, starts, strict=True) if 16_384 <= s < 80_000]
+    assert found(path.with_name("records.vcf.gz.tbi"))[(16_384, 120_000)] == [records[2].decode().rstrip(), *by_scan]

@@ -1,0 +1,329 @@
+from __future__ import annotations
+
+import errno
+import resource
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import cyvcf2
+import numpy as np
+import pysam
+import pytest
+
+from vcfbert.errors import InputError, ResourceError, VcfbertError
+from vcfbert.genotypes.imputed import ImputedBlock
+from vcfbert.genotypes.panel import Panel, Sites
+from vcfbert.genotypes.vcf_lines import joined_sites, rows
+from vcfbert.genotypes.vcf_writer import whole_records, write_imputed
+
+needs_bcftools = pytest.mark.skipif(shutil.which("bcftools") is None, reason="bcftools is not installed")
+KINDS = (".vcf", ".vcf.gz", ".bcf")
+
+# pos, ref, alt, id, continues
+SITES: list[tuple[int, str, str, str, bool]] = [
+    (100, "A", "C", "rs1", False),
+    (200, "G", "T", ".", False),
+    (300, "C", "A", "rs3", False),
+    (300, "C", "CTT", "rs3", True),
+    (40_000, "TAA", "T", "rs4", False),
+]
+# [5 sites, 2 samples, 2 haplotypes]
+HDS = np.array(
+    [
+        [[0.0, 1.0], [0.25, 0.5]],
+        [[0.1234, 0.9996], [0.4994, 0.0004]],
+        [[0.7, 0.0], [0.8, 0.1]],
+        [[0.2, 0.0], [0.6, 0.9]],
+        [[1.0, 1.0], [0.0, 0.05]],
+    ],
+    dtype=np.float32,
+)
+UNTYPED = np.full(HDS.shape, -1, dtype=np.int8)
+
+
+def make_panel(sites: list[tuple[int, str, str, str, bool]] = SITES) -> Panel:
+    pos, ref, alt, id_, continues = (list(column) for column in zip(*sites, strict=True))
+    table = Sites(
+        "20",
+        np.array(pos, dtype=np.int32),
+        np.array(ref, dtype=object),
+        np.array(alt, dtype=object),
+        np.array(id_, dtype=object),
+        np.array(continues),
+    )
+    n = len(sites)
+    return Panel(("P1",), table, np.zeros((n, 1), np.uint8), np.arange(n) / 100, np.zeros(n, np.int64), (), digest="0")
+
+
+def block(start: int = 0, stop: int = 5, calls: Any = UNTYPED, gp: Any = None) -> ImputedBlock:
+    return rows(ImputedBlock(0, 5, HDS, calls, gp), start, stop)
+
+
+def write(path: Path, blocks: Any = None, **options: Any) -> list[list[str]]:
+    """The records' columns as htslib reads them from the file, whatever its kind."""
+    options = {"panel": make_panel(), "samples": ["S1", "S2"], "header": {}, **options}
+    write_imputed(path, [block()] if blocks is None else blocks, **options)
+    with pysam.VariantFile(str(path)) as file:
+        return [str(record).rstrip("\n").split("\t") for record in file]
+
+
+def test_records_as_written_by_hand(tmp_path: Path) -> None:
+    path = tmp_path / "out.vcf"
+    calls = UNTYPED.copy()
+    calls[4, 0] = [1, 1]
+    write(path, [block(calls=calls)])
+    records = [line for line in path.read_text().splitlines() if not line.startswith("#")]
+    # Sample S2 of the first record: 0.25 x 0.5 = 0.125 is the probability of two ALT alleles.
+    assert records[0].split("\t")[9:] == ["0|1:1:0,1:0,1,0", "0|1:0.75:0.25,0.5:0.375,0.5,0.125"]
+    assert records[0].split("\t")[:7] == ["20", "100", "rs1", "A", "C", ".", "PASS"]
+    # Rounded to thousandths first: 0.1234 -> 0.123, 0.9996 -> 1, 0.4994 -> 0.499, 0.0004 -> 0.
+    assert records[1].split("\t")[8:] == [
+        "GT:DS:HDS:GP",
+        "0|1:1.123:0.123,1:0,0.877,0.123",
+        "0|0:0.499:0.499,0:0.501,0.499,0",
+    ]
+    assert records[3].split("\t")[1:5] == ["40000", "rs4", "TAA", "T"]
+    # (1 + 1 + 0 + 0.05) / 4; variance of the four over p (1 - p) = 0.23797 / 0.24984
+    assert records[3].split("\t")[7] == "AF=0.5125;MAF=0.4875;DR2=0.9525;TYPED"
+    assert records[1].split("\t")[7].endswith(";IMP")
+
+
+def test_multiallelic_record_is_rejoined(tmp_path: Path) -> None:
+    # S1: alleles A 0.7, CTT 0.2, REF 0.1 | REF. S2: 0.8 and 0.6 exceed 1: 0.571, 0.429, 0 | 0.1, 0.9, 0.
+    record = write(tmp_path / "out.vcf.gz")[2]
+    assert record[:5] == ["20", "300", "rs3", "C", "A,CTT"]
+    assert record[7] == "AF=0.34275,0.38225;MAF=0.34275;DR2=0.3954,0.476;IMP"
+    gt, ds, hds, gp = record[9].split(":")
+    assert (gt, ds, hds) == ("1|0", "0.7,0.2", "0.7,0.2,0,0")
+    assert gp == "0.1,0.7,0,0.2,0,0"  # 00 01 11 02 12 22
+    gt, ds, hds, gp = record[10].split(":")
+    assert (gt, ds, hds) == ("1|2", "0.671,1.329", "0.571,0.429,0.1,0.9")
+    assert gp == "0,0,0.057,0,0.557,0.386"
+
+
+@pytest.mark.parametrize("cuts", [[3], [2, 3], [1, 2, 3, 4], []])
+def test_records_do_not_depend_on_how_the_sites_come_in_blocks(tmp_path: Path, cuts: list[int]) -> None:
+    edges = [0, *cuts, 5]
+    blocks = [block(a, b) for a, b in pairwise(edges)]
+    assert write(tmp_path / "cut.vcf", blocks) == write(tmp_path / "whole.vcf")
+
+
+def test_region_that_ends_or_begins_within_a_multiallelic_record(tmp_path: Path) -> None:
+    assert [r[1:5] for r in write(tmp_path / "a.vcf", [block(1, 3)])] == [
+        ["200", ".", "G", "T"],
+        ["300", "rs3", "C", "A"],
+    ]
+    assert [r[4] for r in write(tmp_path / "b.vcf", [block(3, 5)])] == ["CTT", "T"]
+
+
+def test_blocks_that_leave_a_gap_are_refused() -> None:
+    with pytest.raises(ValueError, match="site 3 follows 2"):
+        list(whole_records([block(0, 2), block(3, 5)], np.zeros(5, bool)))
+
+
+def test_sites_of_a_swapped_record_are_not_joined() -> None:
+    swapped = np.array([False, False, True, False, False])
+    assert joined_sites(make_panel(), swapped).tolist() == [False] * 5
+    assert joined_sites(make_panel(), ~swapped).tolist() == [False] * 5
+    assert joined_sites(make_panel(), np.zeros(5, bool)).tolist() == [False, False, False, True, False]
+
+
+def test_swapped_site_is_written_as_the_input_has_it(tmp_path: Path) -> None:
+    swapped = np.array([True, False, False, False, True])
+    calls = UNTYPED.copy()
+    calls[0, 0] = [0, 1]
+    records = write(tmp_path / "out.vcf.gz", [block(calls=calls)], swapped=swapped)
+    assert records[0][3:5] == ["C", "A"]
+    # Of two equally probable alleles the written ALT is called, so that GT stays the rounding of HDS.
+    assert records[0][9:] == ["1|0:1:1,0:0,1,0", "1|1:1.25:0.75,0.5:0.125,0.5,0.375"]
+    assert records[0][7].startswith("AF=0.5625;MAF=0.4375;")
+    assert records[3][3:5] == ["T", "TAA"]
+    assert records[3][9] == "0|0:0:0,0:1,0,0"
+
+
+def test_given_genotype_probabilities_are_kept_and_those_of_typed_calls_are_certain(tmp_path: Path) -> None:
+    # Phase unknown: certainly heterozygous, HDS 0.5 on both haplotypes.
+    hds = np.full((2, 2, 2), 0.5, dtype=np.float32)
+    gp = np.broadcast_to(np.array([0.0, 1.0, 0.0], np.float32), (2, 2, 3))
+    calls = np.full((2, 2, 2), -1, dtype=np.int8)
+    calls[1, 1] = [1, 0]
+    records = write(tmp_path / "out.vcf", [ImputedBlock(0, 2, hds, calls, gp)])
+    assert records[0][9] == "1|1:1:0.5,0.5:0,1,0"
+    assert records[1][10] == "1|0:1:1,0:0,1,0"
+
+
+def test_ids_of_the_input_come_first_and_samples_keep_their_order(tmp_path: Path) -> None:
+    path = tmp_path / "out.vcf.gz"
+    ids = np.array(["mine", None, ".", "other;rs3", "."], dtype=object)
+    records = write(path, ids=ids, samples=["Zoe", "Ann"])
+    assert [r[2] for r in records] == ["mine", ".", "rs3;other", "rs4"]
+    with pysam.VariantFile(str(path)) as file:
+        assert list(file.header.samples) == ["Zoe", "Ann"]
+
+
+def test_header_tells_where_the_file_came_from(tmp_path: Path) -> None:
+    path = tmp_path / "out.vcf"
+    write(path, header={"model": "v18 of\nchr20", "panel_digest": "abc"})
+    head = path.read_text().splitlines()
+    assert head[0] == "##fileformat=VCFv4.3"
+    assert head[1].startswith("##source=vcfbert ")
+    assert "##vcfbert_model=v18 of chr20" in head
+    assert "##vcfbert_panel_digest=abc" in head
+    assert "##contig=<ID=20>" in head
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_readers_agree_on_the_values(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / f"out{kind}"
+    write(path)
+    with pysam.VariantFile(str(path)) as file:
+        assert [r.samples["S2"]["GT"] for r in file] == [(0, 1), (0, 0), (1, 2), (0, 0)]
+    first = next(iter(cyvcf2.VCF(str(path))))
+    np.testing.assert_allclose(first.format("HDS"), [[0, 1], [0.25, 0.5]])
+    np.testing.assert_allclose(first.format("GP"), [[0, 1, 0], [0.375, 0.5, 0.125]])
+    assert first.INFO["AF"] == pytest.approx(0.4375)
+
+
+@pytest.mark.parametrize(("kind", "index"), [(".vcf.gz", ".tbi"), (".bcf", ".csi")])
+def test_region_query_through_the_index(tmp_path: Path, kind: str, index: str) -> None:
+    path = tmp_path / f"out{kind}"
+    write(path)
+    assert sorted(p.name for p in tmp_path.iterdir()) == [path.name, path.name + index]
+    with pysam.VariantFile(str(path)) as file:
+        assert [r.pos for r in file.fetch("20", 199, 300)] == [200, 300]
+        assert [r.pos for r in file.fetch("20", 40_001, 40_002)] == [40_000]  # by its REF of three bases
+
+
+@needs_bcftools
+@pytest.mark.parametrize("kind", KINDS)
+def test_bcftools_reads_it_without_a_word(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / f"out{kind}"
+    write(path)
+    for command in (["view"], ["query", "-f", r"%POS %AF[ %GT %DS %HDS %GP]\n"], ["norm", "-m-"], ["+fill-tags"]):
+        # bcftools norm reports its counts on stderr, and nothing else.
+        done = subprocess.run(["bcftools", *command, str(path)], capture_output=True, text=True, check=True)
+        assert [line for line in done.stderr.splitlines() if not line.startswith("Lines ")] == []
+        assert done.stdout
+
+
+def test_no_site_at_all_gives_a_valid_empty_file(tmp_path: Path) -> None:
+    for kind in KINDS:
+        assert write(tmp_path / f"out{kind}", []) == []
+    with pysam.TabixFile(str(tmp_path / "out.vcf.gz")) as file:
+        assert list(file.header)
+
+
+def test_progress_counts_sites(tmp_path: Path) -> None:
+    seen: list[int] = []
+    write(tmp_path / "out.vcf", [block(0, 3), block(3, 5)], progress=seen.append)
+    assert seen[-1] == 5
+    assert seen == sorted(seen)
+
+
+def test_unknown_suffix(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="unknown kind of output") as caught:
+        write(tmp_path / "out.txt")
+    assert caught.value.code == "output_format"
+
+
+def test_position_that_tabix_cannot_index(tmp_path: Path) -> None:
+    panel = make_panel([(1 << 29, "A", "C", ".", False)])
+    with pytest.raises(InputError) as caught:
+        write(tmp_path / "out.vcf.gz", [block(0, 1)], panel=panel)
+    assert caught.value.code == "position_too_large"
+    assert [r[1] for r in write(tmp_path / "out.bcf", [block(0, 1)], panel=panel)] == [str(1 << 29)]
+
+
+@pytest.mark.parametrize("value", [np.nan, 1.01, -0.01])
+def test_value_that_is_no_probability(tmp_path: Path, value: float) -> None:
+    hds = HDS.copy()
+    hds[0, 0, 0] = value
+    with pytest.raises(VcfbertError) as caught:
+        write(tmp_path / "out.vcf.gz", [ImputedBlock(0, 5, hds, UNTYPED)])
+    assert caught.value.code == "probability_invalid"
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_nothing_is_left_when_imputation_fails(tmp_path: Path, kind: str) -> None:
+    def blocks() -> Iterator[ImputedBlock]:
+        yield block(0, 2)
+        raise RuntimeError("the model broke")
+
+    with pytest.raises(RuntimeError, match="the model broke"):
+        write(tmp_path / f"out{kind}", blocks())
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_older_file_survives_a_failure(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / f"out{kind}"
+    before = write(path)
+    hds = np.full_like(HDS, np.nan)
+    with pytest.raises(VcfbertError):
+        write(path, [ImputedBlock(0, 5, hds, UNTYPED)])
+    with pysam.VariantFile(str(path)) as file:
+        assert [str(r).rstrip("\n").split("\t") for r in file] == before
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_folder_that_cannot_be_made(tmp_path: Path, kind: str) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError) as caught:
+        write(tmp_path / "file" / f"out{kind}")
+    assert caught.value.code == "output_not_writable"
+
+
+def _disk_full(*_: Any) -> int:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_disk_full(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    real_open = Path.open
+
+    def open_full(self: Path, mode: str = "r", **options: Any) -> Any:
+        handle = real_open(self, mode, **options)
+        return _Full(handle) if mode == "wb" else handle
+
+    monkeypatch.setattr(Path, "open", open_full)
+    with pytest.raises(ResourceError) as caught:
+        write(tmp_path / f"out{kind}")
+    assert (caught.value.code, caught.value.exit_code) == ("disk_full", 3)
+    assert list(tmp_path.iterdir()) == []
+
+
+class _Full:
+    """A file on a full disk."""
+
+    write = writelines = _disk_full
+
+    def __init__(self, handle: Any) -> None:
+        self._handle = handle
+
+    def __enter__(self) -> _Full:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._handle.close()
+
+
+@pytest.fixture
+def limit_file_size() -> Iterator[Callable[[int], None]]:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_file_that_may_not_grow(tmp_path: Path, kind: str, limit_file_size: Callable[[int], None]) -> None:
+    limit_file_size(100)
+    with pytest.raises(InputError) as caught:
+        write(tmp_path / f"out{kind}")
+    limit_file_size(resource.RLIM_INFINITY)
+    assert caught.value.code == "output_not_writable"
+    assert list(tmp_path.iterdir()) == []
