@@ -19,7 +19,7 @@ from vcfbert.errors import InputError
 from vcfbert.genotypes.panel import Panel, Sites
 from vcfbert.genotypes.regions import same_chrom
 from vcfbert.genotypes.vcf_file import inspect
-from vcfbert.genotypes.vcf_reader import Genotypes, read_genotypes
+from vcfbert.genotypes.vcf_reader import read_genotypes
 from vcfbert.metrics import ALL, BinScores, SiteScores
 
 SiteKey = tuple[int, str, str]  # POS, REF, ALT

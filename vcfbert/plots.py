@@ -16,6 +16,7 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from vcfbert.artifacts import atomic_file
 from vcfbert.constants import MAF_BIN_NAMES
@@ -35,7 +36,7 @@ _DASHED = ("beagle", "minimac4")  # not ours
 
 _INK = "#222222"
 _GRID = "#DDDDDD"
-_STYLE: dict[str, Any] = {
+_STYLE: Any = {  # matplotlib's rcParams
     "font.size": 10.5,
     "axes.titlesize": 11.5,
     "axes.titleweight": "bold",
@@ -77,7 +78,7 @@ def save_figure(figure: Figure, path: Path) -> None:
         figure.savefig(temporary, format=kind, dpi=150, metadata=metadata)
 
 
-def r2_by_bin(r2: Mapping[str, Mapping[str, float]], *, title: str = "Imputation accuracy by allele frequency") -> Figure:
+def r2_by_bin(r2: Mapping[str, Mapping[str, float]], title: str = "Accuracy by allele frequency") -> Figure:
     """Aggregate dosage r2 by MAF bin, one line a method; ``r2``: method -> bin name -> r2."""
     with matplotlib.rc_context(_STYLE):
         figure = _figure(7.2, 4.6)
@@ -130,8 +131,9 @@ def calibration(points: Mapping[str, Sequence[Mapping[str, float]]]) -> Figure:
             if not rows:
                 continue
             x, y = [row["predicted"] for row in rows], [row["observed"] for row in rows]
-            axes.plot(x, y, color=_colour(name, points), linestyle=_dashes(name), marker="o", markersize=4, linewidth=1.8)
-            ends.append((method_label(name), y[-1], _colour(name, points)))
+            colour = _colour(name, points)
+            axes.plot(x, y, color=colour, linestyle=_dashes(name), marker="o", markersize=4, linewidth=1.8)
+            ends.append((method_label(name), y[-1], colour))
         axes.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
         axes.set(xlabel="Predicted minor-allele probability", ylabel="Observed minor-allele frequency")
         axes.grid(True)
@@ -161,7 +163,7 @@ def training_curves(histories: Mapping[str, Path]) -> Figure:
                     ends.append((method_label(name), values[-1], colour))
             axes.set_title(title)
             axes.set_xlabel("Epoch (dotted: training)" if train in present else "Epoch")
-            axes.xaxis.get_major_locator().set_params(integer=True)
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
             axes.grid(True, axis="y")
             _label_ends(axes, ends)
     return figure
@@ -179,7 +181,7 @@ def draw_r2_by_bin(axes: Axes, r2: Mapping[str, Mapping[str, float]]) -> None:
         colour = _colour(name, r2)
         axes.plot(xs, ys, color=colour, linestyle=_dashes(name), linewidth=2, marker="o", markersize=5.5)
         ends.append((f"{method_label(name)}  {ys[-1]:.3f}", ys[-1], colour))
-    axes.set_xticks(range(len(bins)), [name.replace("-", "–") for name in bins])
+    axes.set_xticks(range(len(bins)), bins)
     axes.set_xlim(-0.15, max(len(bins) - 1, 0) + 0.1)
     axes.set_ylim(0.0, 1.0)
     axes.set(xlabel="Minor-allele frequency in the panel", ylabel="Aggregate dosage r²")
@@ -222,7 +224,7 @@ def _dashes(name: str) -> str:
 
 def _short(value: float) -> str:
     if not math.isfinite(value):
-        return "–"
+        return "n/a"
     if abs(value) >= 100:
         return f"{value:,.0f}"
     return f"{value:.3g}" if abs(value) >= 1 else f"{value:.3f}"
@@ -231,8 +233,8 @@ def _short(value: float) -> str:
 def _label_ends(axes: Axes, ends: Sequence[tuple[str, float, str]]) -> None:
     """Names at the right edge, at the height of their curves' ends, moved apart where they would overlap."""
     low, high = axes.get_ylim()
-    height = (axes.get_position().height or 1.0) * float(axes.figure.get_figheight()) * 72.0  # points
-    gap = 14.0 / height  # one line of text, as a fraction of the axis
+    points = axes.get_window_extent().height * 72.0 / axes.figure.dpi
+    gap = 14.0 / points  # one line of text, as a fraction of the axis
     ordered = sorted(ends, key=lambda end: end[1])
     places = [(value - low) / (high - low) for _, value, _ in ordered]
     for place, (label, _, colour) in zip(_spread(places, gap), ordered, strict=True):

@@ -1,0 +1,227 @@
+"""Several methods side by side: what each variant's evaluation reported, with the peers it was run against.
+
+A report is a plain mapping, as ``evaluate`` writes it, one a variant; whatever it lacks stays empty::
+
+    {"variant": "v18",
+     "array": Evaluation.as_dict(),
+     "masked": {"train": {"f1": .., "rare_f1": ..}, "validation": {"f1": .., "rare_f1": ..}},
+     "training": {"ms_per_batch": .., "peak_memory_mb": .., "refresh_seconds": .., "refresh_share": ..,
+                  "parameters": .., "epochs": .., "seconds": ..},
+     "imputation": {"seconds": ..},
+     "peers": {"beagle": {"array": Evaluation.as_dict(), "seconds": .., "version": ".."}}}
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from rich.table import Table
+
+from vcfbert.artifacts import write_json, write_text
+from vcfbert.constants import MAF_BIN_NAMES
+from vcfbert.errors import InputError
+from vcfbert.metrics import ALL
+from vcfbert.plots import comparison as comparison_figure
+from vcfbert.plots import method_label, save_figure
+
+Kind = Literal["variant", "peer", "reference"]
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A figure to compare: where a report keeps it, and how it is shown."""
+
+    name: str
+    title: str  # of its column, with the unit
+    path: tuple[str, ...]  # keys into a report
+    form: str = ".4f"
+
+
+_R2 = tuple(Measure(f"r2 {bin_name}", f"r² {bin_name}", ("r2", bin_name)) for bin_name in (*MAF_BIN_NAMES, ALL))
+_ACCURACY = (
+    *_R2,
+    Measure("nonref_concordance", "NRC", ("all", "nonref_concordance")),
+    Measure("iqs", "IQS", ("all", "iqs")),
+    Measure("f1", "F1", ("masked", "validation", "f1")),
+    Measure("rare_f1", "rare F1", ("masked", "validation", "rare_f1")),
+    Measure("train_f1", "train F1", ("masked", "train", "f1")),
+    Measure("train_rare_f1", "train rare F1", ("masked", "train", "rare_f1")),
+)
+_COST = (
+    Measure("ms_per_batch", "ms/batch", ("training", "ms_per_batch"), ",.1f"),
+    Measure("peak_memory_mb", "peak memory, MB", ("training", "peak_memory_mb"), ",.0f"),
+    Measure("refresh_seconds", "refresh, s", ("training", "refresh_seconds"), ",.2f"),
+    Measure("refresh_share", "refresh / epoch", ("training", "refresh_share"), ".2%"),
+    Measure("parameters", "parameters", ("training", "parameters"), ",.0f"),
+    Measure("epochs", "epochs", ("training", "epochs"), ",.0f"),
+    Measure("training_seconds", "training, s", ("training", "seconds"), ",.0f"),
+    Measure("imputation_seconds", "imputation, s", ("imputation", "seconds"), ",.1f"),
+)
+# Panels of bars in the figure: title and measure.
+_BARS = (
+    ("F1, masked sites", "f1"),
+    ("F1, masked rare sites", "rare_f1"),
+    ("Training, ms per batch", "ms_per_batch"),
+    ("Training, peak MB", "peak_memory_mb"),
+    ("Imputation, s", "imputation_seconds"),
+    ("One refresh, s", "refresh_seconds"),
+)
+_RATIO = ("v18", "v17")
+_NOTES = (
+    "r²: aggregate dosage r² of the targets' untyped sites, by minor-allele frequency in the panel. "
+    "NRC: non-reference concordance; IQS: imputation quality score. F1 and rare F1 (MAF < 5%): ALT allele at masked "
+    "sites of the validation samples. Imputation: wall time for all targets."
+)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One method's figures, by measure name; absent where its report has none."""
+
+    method: str
+    label: str
+    kind: Kind
+    values: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Rows: variants, then peers, then reference points. ``ratios``: measure -> V18 / V17, where both are known."""
+
+    rows: tuple[Row, ...]
+    ratios: Mapping[str, float]
+
+    def as_dict(self) -> dict[str, Any]:
+        rows = [
+            {"method": row.method, "label": row.label, "kind": row.kind, **_nested(row.values)} for row in self.rows
+        ]
+        return {"rows": rows, "ratios": {"/".join(_RATIO): _nested(self.ratios)} if self.ratios else {}}
+
+    def markdown(self) -> str:
+        parts = ["# Comparison", ""]
+        for title, measures in (("Accuracy", _ACCURACY), ("Cost", _COST)):
+            cells = self._cells(measures)
+            if cells is not None:
+                head, *body = cells
+                parts += [f"## {title}", "", _markdown_line(head), _markdown_line(["---", *["---:"] * (len(head) - 1)])]
+                parts += [*map(_markdown_line, body), ""]
+        return "\n".join([*parts, _NOTES, ""])
+
+    def console_tables(self) -> list[Table]:
+        """Accuracy and cost as rich tables."""
+        tables = []
+        for title, measures in (("Accuracy", _ACCURACY), ("Cost", _COST)):
+            cells = self._cells(measures)
+            if cells is None:
+                continue
+            head, *body = cells
+            table = Table(title=title, title_justify="left")
+            table.add_column(head[0])
+            for name in head[1:]:
+                table.add_column(name, justify="right")
+            for line in body:
+                table.add_row(*line, style="bold" if line[0] == _ratio_label() else None)
+            tables.append(table)
+        return tables
+
+    def write(self, folder: Path, stem: str = "compare") -> None:
+        """``stem``.json, .md, .png and .svg in ``folder``."""
+        write_json(folder / f"{stem}.json", self.as_dict())
+        write_text(folder / f"{stem}.md", self.markdown())
+        r2 = {row.method: {m.path[1]: row.values[m.name] for m in _R2 if m.name in row.values} for row in self.rows}
+        bars = {
+            title: {row.method: row.values[name] for row in self.rows if name in row.values} for title, name in _BARS
+        }
+        figure = comparison_figure(r2, bars)
+        for suffix in (".png", ".svg"):
+            save_figure(figure, folder / f"{stem}{suffix}")
+
+    def _cells(self, measures: Sequence[Measure]) -> list[list[str]] | None:
+        """Text of a table: header, a line a method, the ratios; None if nothing is known. Empty columns and rows
+        are left out."""
+        shown = [measure for measure in measures if any(measure.name in row.values for row in self.rows)]
+        if not shown:
+            return None
+        lines = [["method", *[measure.title for measure in shown]]]
+        for row in self.rows:
+            values = [row.values.get(measure.name) for measure in shown]
+            if any(value is not None for value in values):
+                lines.append([row.label, *[_text(value, m.form) for value, m in zip(values, shown, strict=True)]])
+        if self.ratios:
+            lines.append([_ratio_label(), *[_text(self.ratios.get(measure.name), ".3f") for measure in shown]])
+        return lines
+
+
+def compare(
+    reports: Sequence[Mapping[str, Any]], references: Mapping[str, Mapping[str, Any]] | None = None
+) -> Comparison:
+    """Puts the reports of several variants side by side (see the module's docstring for their form).
+
+    A peer that several reports hold is taken from the first. ``references``: further points by name, each with
+    ``array`` as in a report. Raises InputError where a report names no variant or two name the same one.
+    """
+    if not reports:
+        raise InputError("nothing_to_compare", "no report was given", hint="run `vcfbert evaluate` for a variant first")
+    variants: dict[str, Row] = {}
+    peers: dict[str, Row] = {}
+    for report in reports:
+        name = report.get("variant")
+        if not isinstance(name, str):
+            raise InputError("report_invalid", "a report names no variant", hint="write it again with this version")
+        if name in variants:
+            raise InputError("report_twice", f"two reports are of variant {name}", hint="give one report a variant")
+        variants[name] = _row(name, "variant", report)
+        for peer, outcome in report.get("peers", {}).items():
+            peers.setdefault(peer, _row(peer, "peer", {**outcome, "imputation": {"seconds": outcome.get("seconds")}}))
+    extra = [_row(name, "reference", report) for name, report in (references or {}).items()]
+    return Comparison((*(variants[name] for name in sorted(variants)), *peers.values(), *extra), _ratios(variants))
+
+
+def _row(name: str, kind: Kind, report: Mapping[str, Any]) -> Row:
+    rows = {row["bin"]: row for row in (report.get("array") or {}).get("rows", ())}
+    source = {**report, "r2": {key: row.get("aggregate_r2") for key, row in rows.items()}, "all": rows.get(ALL, {})}
+    found = {measure.name: _at(source, measure.path) for measure in (*_ACCURACY, *_COST)}
+    values = {key: float(value) for key, value in found.items() if _is_number(value)}
+    label = method_label(name) if "version" not in report else f"{method_label(name)} {report['version']}"
+    return Row(name, label, kind, values)
+
+
+def _ratios(variants: Mapping[str, Row]) -> dict[str, float]:
+    if not all(name in variants for name in _RATIO):
+        return {}
+    above, below = (variants[name].values for name in _RATIO)
+    return {name: above[name] / below[name] for name in above if below.get(name)}
+
+
+def _at(report: Mapping[str, Any], path: tuple[str, ...]) -> Any:
+    value: Any = report
+    for key in path:
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return value
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _nested(values: Mapping[str, float]) -> dict[str, Any]:
+    """r2 by bin under one key, as scripts read it."""
+    flat = {name: value for name, value in values.items() if not name.startswith("r2 ")}
+    r2 = {name.removeprefix("r2 "): value for name, value in values.items() if name.startswith("r2 ")}
+    return {"r2": r2, **flat}
+
+
+def _text(value: float | None, form: str) -> str:
+    return "" if value is None else format(value, form)
+
+
+def _ratio_label() -> str:
+    return " / ".join(method_label(name) for name in _RATIO)
+
+
+def _markdown_line(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
