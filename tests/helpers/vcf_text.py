@@ -21,11 +21,12 @@ def vcf_text(records: Sequence[Record], *, samples: Sequence[str] | None = None,
     """The text of a VCF; samples are named A, B, C, ... where they are not given."""
     n_samples = len(records[0][3].split()) if records else 2
     names = [chr(ord("A") + i) for i in range(n_samples)] if samples is None else samples
+    columns = ["#CHROM", "POS", "ID", "REF", "ALT", "QUAL", "FILTER", "INFO"]
     header = [
         "##fileformat=VCFv4.2",
         f"##contig=<ID={chrom}>",
         '##FORMAT=<ID=GT,Number=1,Type=String,Description="Genotype">',
-        "\t".join(["#CHROM", "POS", "ID", "REF", "ALT", "QUAL", "FILTER", "INFO", *(["FORMAT", *names] if names else [])]),
+        "\t".join([*columns, *(["FORMAT", *names] if names else [])]),
     ]
     return "\n".join([*header, *(record_line(record, chrom) for record in records)]) + "\n"
 

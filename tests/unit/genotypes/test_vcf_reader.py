@@ -75,8 +75,11 @@ def test_lower_case_alleles_and_missing_ids(tmp_path: Path) -> None:
     ("region", "expected"),
     [("20", [100, 200, 200, 300, 400]), ("chr20:200-300", [200, 200, 300]), ("20:301-", [400]), ("20:1,00", [100])],
 )
-@pytest.mark.parametrize(("name", "index"), [("t.vcf.gz", True), ("t.vcf.gz", False), ("t.bcf", True), ("t.vcf", False)])
-def test_regions_with_and_without_index(tmp_path: Path, name: str, index: bool, region: str, expected: list[int]) -> None:
+@pytest.mark.parametrize("name", ["t.vcf", "t.vcf.gz", "t.bcf"])
+@pytest.mark.parametrize("index", [False, True])
+def test_regions_with_and_without_index(
+    tmp_path: Path, name: str, index: bool, region: str, expected: list[int]
+) -> None:
     path = write_vcf(tmp_path / name, vcf_text(RECORDS), index=index)
     assert read_genotypes(path, region=region).sites.pos.tolist() == expected
 
@@ -107,7 +110,8 @@ def test_blocks_join_to_the_whole(tmp_path: Path, block: int) -> None:
 
 
 def test_order_and_duplicates_are_checked_across_blocks(tmp_path: Path) -> None:
-    duplicate = write_vcf(tmp_path / "d.vcf", vcf_text([(1, "A", "C", "0|1"), (1, "A", "G", "0|0"), (1, "A", "C", "0|0")]))
+    records: list[Record] = [(1, "A", "C", "0|1"), (1, "A", "G", "0|0"), (1, "A", "C", "0|0")]
+    duplicate = write_vcf(tmp_path / "d.vcf", vcf_text(records))
     with pytest.raises(InputError) as caught:
         list(stream_genotypes(duplicate, block_genotypes=1))
     assert caught.value.code == "duplicate_records"
@@ -176,8 +180,8 @@ def test_headers_that_cannot_be_used(tmp_path: Path, name: str) -> None:
 
 def long_text() -> str:
     rng = np.random.default_rng(1)
-    calls = rng.integers(0, 2, (2000, 40))
-    return vcf_text([(i + 1, "A", "C", " ".join(f"{a}|{b}" for a, b in zip(r[::2], r[1::2], strict=True))) for i, r in enumerate(calls)])
+    calls = np.array(["0|0", "0|1", "1|0", "1|1"])[rng.integers(0, 4, (2000, 20))]
+    return vcf_text([(i + 1, "A", "C", " ".join(row)) for i, row in enumerate(calls)])
 
 
 @pytest.mark.parametrize("name", FORMS)

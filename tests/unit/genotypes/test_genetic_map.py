@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from vcfbert.errors import InputError
+from vcfbert.genotypes.genetic_map import GeneticMap
+
+# The same three points, 1,000 -> 1 cM, 2,000 -> 1.5 cM, 4,000 -> 3.5 cM, as each format has them.
+FORMATS = {
+    "glimpse": "pos\tchr\tcM\n1000\tchr20\t1\n2000\tchr20\t1.5\n4000\tchr20\t3.5\n",
+    "glimpse_headerless": "1000 20 1\n2000 20 1.5\n4000 20 3.5\n",
+    "shapeit2": "position COMBINED_rate(cM/Mb) Genetic_Map(cM)\n1000 500 1\n2000 1000 1.5\n4000 0 3.5\n",
+    "plink": "20 . 1 1000\n20 rs2 1.5 2000\n20 rs3 3.5 4000\n21 rs4 0.1 10\n",
+    "hapmap": "Chromosome\tPosition(bp)\tRate(cM/Mb)\tMap(cM)\n"
+    "chr20\t1000\t500\t1\nchr20\t2000\t1000\t1.5\nchr20\t4000\t0\t3.5\n",
+    "eagle": "chr position COMBINED_rate(cM/Mb) Genetic_Map(cM)\n20 1000 500 1\n20 2000 1000 1.5\n20 4000 0 3.5\n",
+    "hapmap_headerless": "20 1000 500 1.0\n20 2000 1000 1.5\n20 4000 0 3.5\n",
+}
+
+
+def write(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "map.txt"
+    path.write_text(text)
+    return path
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_every_format_gives_the_same_map(tmp_path: Path, name: str) -> None:
+    found = GeneticMap.read(write(tmp_path, FORMATS[name]), "chr20")
+    # Inside: linear. Beyond the ends: 1 cM/Mb.
+    assert found.cm(np.array([500, 1000, 1500, 2000, 3000, 4000, 1_004_000])) == pytest.approx(
+        [0.9995, 1.0, 1.25, 1.5, 2.5, 3.5, 4.5]
+    )
+
+
+def test_gzipped(tmp_path: Path) -> None:
+    path = tmp_path / "map.gz"
+    path.write_bytes(gzip.compress(FORMATS["plink"].encode()))
+    assert GeneticMap.read(path, "20").source == "map.gz (PLINK)"
+
+
+def test_uniform() -> None:
+    assert GeneticMap.uniform().cm(np.array([1, 2_000_000])) == pytest.approx([1e-6, 2.0])
+    assert GeneticMap.uniform(2.0).cm(np.array([1_000_000])) == pytest.approx([2.0])
+
+
+def test_a_repeated_position_counts_once(tmp_path: Path) -> None:
+    found = GeneticMap.read(write(tmp_path, "10 20 1\n10 20 1\n20 20 2\n"), "20")
+    assert found.pos.tolist() == [10, 20]
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        ("1000 20 1\n900 20 2\n", "map_backwards"),
+        ("1000 20 2\n2000 20 1\n", "map_backwards"),
+        ("1000 21 1\n2000 21 2\n", "map_chromosome"),
+        ("", "map_invalid"),
+        ("pos chr cM\n", "map_chromosome"),
+        ("1000 20 1\n2000 20 x\n", "map_invalid"),
+        ("1000 20 1\n2000 20 nan\n", "map_invalid"),
+        ("1000 20 1\n2000\n", "map_invalid"),
+        ("1000 2000\n", "map_invalid"),
+        ("sample\tgroup\tsex\n", "map_invalid"),
+    ],
+)
+def test_bad_maps(tmp_path: Path, text: str, code: str) -> None:
+    path = write(tmp_path, text)
+    with pytest.raises(InputError) as caught:
+        GeneticMap.read(path, "20")
+    assert caught.value.code == code
+    assert str(path) in str(caught.value)
+    assert caught.value.hint
+
+
+def test_no_file_and_no_text(tmp_path: Path) -> None:
+    with pytest.raises(InputError) as caught:
+        GeneticMap.read(tmp_path / "absent", "20")
+    assert caught.value.code == "file_not_found"
+    damaged = tmp_path / "map.gz"
+    damaged.write_bytes(gzip.compress(FORMATS["plink"].encode())[:-9])
+    with pytest.raises(InputError) as caught:
+        GeneticMap.read(damaged, "20")
+    assert caught.value.code == "map_invalid"

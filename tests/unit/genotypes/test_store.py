@@ -1,0 +1,159 @@
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.helpers.vcf_text import Record, panel_of, vcf_text, write_vcf
+from vcfbert.errors import ArtifactError, InputError
+from vcfbert.genotypes.store import build_panel, choose_validation, open_panel, subset_panel, write_panel
+
+RECORDS: list[Record] = [
+    (100, "A", "G", "0|1 1|1 0|0"),
+    (200, "C", "T,G", "1|2 0|2 0|0"),
+    (250, "T", ".", "0|0 0|0 0|0"),
+    (300, "AT", "A", "0|1 0|0 0/0"),
+]
+# Haplotypes x sites, by hand; the record without ALT is no site.
+HAPLOTYPES = [[0, 1, 0, 0], [1, 0, 1, 1], [1, 0, 0, 0], [1, 0, 1, 0], [0, 0, 0, 0], [0, 0, 0, 0]]
+
+
+def build(tmp_path: Path, records: list[Record], **options: object):  # type: ignore[no-untyped-def]
+    vcf = write_vcf(tmp_path / "panel.vcf.gz", vcf_text(records))
+    arguments = {"genetic_map": None, "holdout": 0.1, "seed": 1, **options}
+    return build_panel(vcf, tmp_path / "panel", **arguments)  # type: ignore[arg-type]
+
+
+def test_build_and_open(tmp_path: Path) -> None:
+    built = build(tmp_path, RECORDS)
+    opened = open_panel(tmp_path / "panel")
+    for panel in (built, opened):
+        assert panel.samples == ("A", "B", "C")
+        assert panel.alleles(slice(None)).tolist() == HAPLOTYPES
+        assert panel.allele_count.tolist() == [3, 1, 2, 1]
+        assert panel.sites.pos.tolist() == [100, 200, 200, 300]
+        assert panel.sites.alt.tolist() == ["G", "T", "G", "A"]
+        assert panel.sites.continues.tolist() == [False, False, True, False]
+        assert panel.cm == pytest.approx([1e-4, 2e-4, 2e-4, 3e-4])
+        assert len(panel.validation) == 1
+    assert isinstance(opened.packed, np.memmap)
+    assert opened.digest == built.digest
+    manifest = json.loads((tmp_path / "panel/manifest.json").read_text())
+    assert (manifest["chrom"], manifest["n_sites"], manifest["n_haplotypes"]) == ("20", 4, 6)
+    assert manifest["digest"] == built.digest
+    assert manifest["genetic_map"] == "uniform, 1 cM/Mb"
+    assert "git_commit" in manifest["provenance"]
+
+
+def test_a_map_is_used_and_its_absence_is_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    genetic_map = tmp_path / "map"
+    genetic_map.write_text("100 20 1\n300 20 3\n")
+    with caplog.at_level(logging.WARNING):
+        assert build(tmp_path, RECORDS, genetic_map=genetic_map).cm == pytest.approx([1, 2, 2, 3])
+        assert not caplog.records
+        build(tmp_path, RECORDS)
+    assert "1 cM/Mb" in caplog.text
+
+
+def test_building_again_gives_the_same_bytes(tmp_path: Path) -> None:
+    build(tmp_path, RECORDS)
+    first = {p.name: p.read_bytes() for p in (tmp_path / "panel").iterdir()}
+    build(tmp_path, RECORDS)
+    assert {p.name: p.read_bytes() for p in (tmp_path / "panel").iterdir()} == first
+
+
+def test_region(tmp_path: Path) -> None:
+    assert build(tmp_path, RECORDS, region="chr20:150-250").sites.pos.tolist() == [200, 200]
+
+
+@pytest.mark.parametrize(
+    ("record", "code"),
+    [
+        ((400, "A", "C", "0|1 .|. 0|0"), "panel_missing"),
+        ((400, "A", "C", "0|1 0/1 0|0"), "panel_unphased"),
+        ((400, "A", "<DEL>", "0|1 0|1 0|0"), "symbolic_alt"),
+        ((400, "A", "C", "0|1 1 0|0"), "mixed_ploidy"),
+    ],
+)
+def test_refused_panels_leave_nothing(tmp_path: Path, record: Record, code: str) -> None:
+    with pytest.raises(InputError) as caught:
+        build(tmp_path, [*RECORDS, record])
+    assert caught.value.code == code
+    assert "panel.vcf.gz, record 20:400" in str(caught.value)
+    assert [p.name for p in tmp_path.iterdir()] == ["panel.vcf.gz"]
+
+
+def test_a_panel_without_variants_and_of_one_sample(tmp_path: Path) -> None:
+    with pytest.raises(InputError) as caught:
+        build(tmp_path, [(1, "A", ".", "0|0 0|0")])
+    assert caught.value.code == "empty"
+    with pytest.raises(InputError) as caught:
+        build(tmp_path, [(1, "A", "C", "0|1")])
+    assert caught.value.code == "panel_too_small"
+
+
+@pytest.mark.parametrize("stop", [InterruptedError, KeyboardInterrupt])
+def test_an_interrupted_build_leaves_the_old_panel(tmp_path: Path, stop: type[BaseException]) -> None:
+    before = build(tmp_path, RECORDS).digest
+
+    def interrupt(_: int) -> None:
+        raise stop
+
+    with pytest.raises((InputError, KeyboardInterrupt)):
+        build(tmp_path, RECORDS[:2], progress=interrupt)
+    assert open_panel(tmp_path / "panel").digest == before
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["panel", "panel.vcf.gz"]
+
+
+def test_validation_split() -> None:
+    chosen = choose_validation(100, holdout=0.1, seed=3)
+    assert len(chosen) == 10
+    assert chosen == tuple(sorted(set(chosen)))
+    assert chosen == choose_validation(100, holdout=0.1, seed=3)
+    assert chosen != choose_validation(100, holdout=0.1, seed=4)
+    assert len(choose_validation(2, holdout=0.001, seed=1)) == 1
+    assert len(choose_validation(2, holdout=0.999, seed=1)) == 1
+
+
+def test_a_changed_file_is_noticed(tmp_path: Path) -> None:
+    build(tmp_path, RECORDS)
+    path = tmp_path / "panel/alleles.npy"
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(ArtifactError) as caught:
+        open_panel(tmp_path / "panel")
+    assert caught.value.code == "panel_hash"
+    open_panel(tmp_path / "panel", verify=False)
+    path.write_bytes(data[:40])
+    with pytest.raises(ArtifactError) as caught:
+        open_panel(tmp_path / "panel", verify=False)
+    assert caught.value.code == "panel_damaged"
+
+
+def test_the_digest_is_of_the_content() -> None:
+    records: list[Record] = [(1, "A", "C", "0|1 0|0"), (2, "A", "C", "0|1 1|0")]
+    digest = panel_of(records).digest
+    assert panel_of(records).digest == digest
+    for other in (
+        [(1, "A", "C", "0|1 0|0"), (3, "A", "C", "0|1 1|0")],
+        [(1, "A", "C", "0|1 0|0"), (2, "A", "G", "0|1 1|0")],
+        [(1, "A", "C", "0|1 0|0"), (2, "A", "C", "0|1 0|1")],
+    ):
+        assert panel_of(other).digest != digest
+
+
+def test_subset_and_write(tmp_path: Path) -> None:
+    panel = build(tmp_path, RECORDS)
+    subset = subset_panel(panel, samples=[0, 2], sites=np.array([0, 2, 3]))
+    assert subset.samples == ("A", "C")
+    assert subset.alleles(slice(None)).tolist() == [[0, 0, 0], [1, 1, 1], [0, 0, 0], [0, 0, 0]]
+    assert subset.allele_count.tolist() == [1, 1, 1]
+    assert subset.sites.continues.tolist() == [False, False, False]
+    assert {subset.samples[i] for i in subset.validation} <= {panel.samples[i] for i in panel.validation}
+    write_panel(subset, tmp_path / "subset")
+    assert open_panel(tmp_path / "subset").digest == subset.digest != panel.digest
+    assert subset_panel(panel).digest == panel.digest
