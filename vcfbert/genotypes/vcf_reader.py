@@ -6,14 +6,17 @@ very ALT and 0 where it carries REF or another ALT, as ``bcftools norm -m-`` wri
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import cyvcf2
 import numpy as np
 import numpy.typing as npt
+import pysam
 
 from vcfbert.constants import MISSING
 from vcfbert.errors import InputError
@@ -112,20 +115,43 @@ def _records(file: VcfFile, region: Region | None) -> Iterator[Any]:
         raise _invalid(file, f"its header cannot be parsed ({error})") from error
     try:
         if region is not None and file.has_index:
-            yield from _indexed(reader, region)
+            yield from _indexed(reader, file, region)
         else:
             yield from _scanned(reader, file, region)
     finally:
         reader.close()
 
 
-def _indexed(reader: Any, region: Region) -> Iterator[Any]:
+def _indexed(reader: Any, file: VcfFile, region: Region) -> Iterator[Any]:
     name = next((name for name in reader.seqnames if same_chrom(name, region.chrom)), None)
     if name is None:
         return
     stop = "" if region.stop is None else region.stop
-    # An index finds what overlaps: a deletion that begins before the region is not in it.
-    yield from (record for record in reader(f"{name}:{region.start}-{stop}") if region.holds(record.POS))
+    records = reader(f"{name}:{region.start}-{stop}")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # an empty region: _nothing_read says it better
+        first = next(records, None)
+    if first is not None:
+        # An index finds what overlaps: a deletion that begins before the region is not in it.
+        yield from (record for record in chain([first], records) if region.holds(record.POS))
+    _check_undamaged(file, name, region)
+
+
+def _check_undamaged(file: VcfFile, name: str, region: Region) -> None:
+    """Reads the region once more with pysam: cyvcf2 takes damaged data within an indexed query for its end."""
+    verbosity = pysam.set_verbosity(0)
+    try:
+        with pysam.VariantFile(str(file.path)) as source:
+            try:
+                records = source.fetch(name, region.start - 1, region.stop)
+            except ValueError:  # the index has nothing of this chromosome, and so nothing was read
+                return
+            for _ in records:
+                pass
+    except OSError as error:
+        raise _invalid(file, "a record cannot be parsed, or the data are damaged") from error
+    finally:
+        pysam.set_verbosity(verbosity)
 
 
 def _scanned(reader: Any, file: VcfFile, region: Region | None) -> Iterator[Any]:
@@ -329,4 +355,8 @@ def _nothing_read(file: VcfFile, region: Region | None) -> InputError:
 
 def _chromosomes(file: VcfFile) -> list[str]:
     """Names of the chromosomes that have records, in the file's order."""
-    return list(dict.fromkeys(record.CHROM for record in cyvcf2.VCF(str(file.path), lazy=True)))
+    names: dict[str, None] = {}
+    records = iter(cyvcf2.VCF(str(file.path), lazy=True, threads=2))
+    while (record := _next(records, file)) is not None:
+        names[record.CHROM] = None
+    return list(names)

@@ -91,6 +91,12 @@ def test_a_deletion_that_begins_before_the_region_is_not_in_it(tmp_path: Path, i
     assert read_genotypes(path, region="20:12-20").sites.pos.tolist() == [15]
 
 
+def test_a_chromosome_of_the_header_without_records(tmp_path: Path) -> None:
+    text = vcf_text(RECORDS).replace("##contig=<ID=20>", "##contig=<ID=20>\n##contig=<ID=21>")
+    assert code_of(write_vcf(tmp_path / "t.vcf.gz", text, index=True), region="21") == "chromosome_missing"
+    assert code_of(write_vcf(tmp_path / "t.bcf", text, index=True), region="21") == "chromosome_missing"
+
+
 def test_one_chromosome_of_several(tmp_path: Path) -> None:
     text = vcf_text(RECORDS) + record_line((50, "A", "T", "0|0 0|1 1|1"), "chr21") + "\n"
     path = write_vcf(tmp_path / "t.vcf", text)
@@ -201,17 +207,25 @@ def test_bgzf_without_its_last_block(tmp_path: Path, name: str) -> None:
     assert code_of(path) == "truncated"
 
 
-def test_damage_in_the_middle(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    path = write_vcf(tmp_path / "t.vcf.gz", long_text())
+@pytest.mark.parametrize("name", ["t.vcf.gz", "t.bcf"])
+@pytest.mark.parametrize("region", [None, "20", "20:10-2000", "20:1900-2000", "21"])
+def test_damage_in_the_middle(
+    tmp_path: Path, name: str, region: str | None, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = write_vcf(tmp_path / name, long_text(), index=True)
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 0xFF
     path.write_bytes(data)
-    assert code_of(path) == "vcf_invalid"
+    with pytest.raises(InputError) as caught:
+        read_genotypes(path, region=region)
+    assert caught.value.code == "vcf_invalid"
     assert capfd.readouterr().err == ""
 
 
 @pytest.mark.parametrize("index", [False, True])
-def test_what_is_not_there(tmp_path: Path, index: bool) -> None:
+def test_what_is_not_there(tmp_path: Path, index: bool, recwarn: pytest.WarningsRecorder) -> None:
     path = write_vcf(tmp_path / "t.vcf.gz", vcf_text(RECORDS), index=index)
+    recwarn.clear()
     assert code_of(path, region="21") == "chromosome_missing"
     assert code_of(path, region="20:5000-6000") == "region_empty"
+    assert not recwarn.list
