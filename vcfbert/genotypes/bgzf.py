@@ -1,4 +1,4 @@
-"""BGZF, the blocked gzip of VCF.gz files, written by a thread pool; and the tabix index of such a file.
+"""BGZF, the blocked gzip of VCF.gz files, written by a thread pool and read; and the tabix index of such a file.
 
 The formats are those of the SAM (section 4.1) and tabix specifications of hts-specs. Every block but the last holds
 the same number of bytes of text, so that a record's virtual offset follows from its offset in the text: the index
@@ -7,15 +7,19 @@ needs no second pass over the file.
 
 from __future__ import annotations
 
+import io
 import struct
 from collections import deque
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
-from typing import BinaryIO, Final
+from typing import BinaryIO, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from isal import isal_zlib
+
+from vcfbert.errors import InputError
 
 BLOCK_BYTES: Final = 0xFF00  # of text in a block: with it a block of incompressible text still fits in 64 KiB
 EOF_BLOCK: Final = bytes.fromhex("1f8b08040000000000ff0600424302001b0003000000000000000000")
@@ -173,3 +177,67 @@ def _linear_index(
         stretch = slice(first[i], last[i] + 1)
         linear[stretch] = np.minimum(linear[stretch], offsets[i])
     return np.minimum.accumulate(linear[::-1])[::-1]
+
+
+def read_blocks(handle: BinaryIO) -> Iterator[bytes]:
+    """The text of each block from the handle's place on; a block that the file does not hold whole is left out.
+
+    Raises InputError where this is no BGZF or a block is damaged.
+    """
+    while len(head := handle.read(len(_BLOCK_HEAD) + 2)) == len(_BLOCK_HEAD) + 2:
+        if head[:4] != _BLOCK_HEAD[:4] or head[12:16] != _BLOCK_HEAD[12:16]:
+            raise InputError("not_bgzf", "not a BGZF file", where=_name(handle))
+        size = int.from_bytes(head[-2:], "little") + 1
+        body = handle.read(size - len(head))
+        if len(body) == size - len(head):
+            try:
+                yield isal_zlib.decompress(head + body, 31)  # 31: with gzip's header and checksum
+            except isal_zlib.error as error:
+                raise InputError("damaged_bgzf", f"a block is damaged ({error})", where=_name(handle)) from error
+
+
+def _name(handle: BinaryIO) -> str | None:
+    return getattr(handle, "name", None)
+
+
+class Stretch(NamedTuple):
+    """Virtual offsets in a tabix-indexed file: where its first record begins, and of the records asked for."""
+
+    first_record: int
+    begin: int
+    end: int
+
+
+def locate(index: bytes, chrom: str, start: int, stop: int) -> Stretch | None:
+    """Where the records overlapping [start, stop) (0-based) may lie, by the bytes of a .tbi; None: nowhere."""
+    data = b"".join(read_blocks(io.BytesIO(index)))
+    if data[:4] != b"TBI\1":
+        raise InputError("index_invalid", "not a tabix index")
+    n_chroms, *_, names_bytes = struct.unpack_from("<8i", data, 4)
+    names = data[36 : 36 + names_bytes].split(b"\0")[:n_chroms]
+    bins_wanted = {
+        bin_
+        for level, first in enumerate((0, 1, 9, 73, 585, 4681))
+        for shift in (_MIN_SHIFT + 3 * (5 - level),)
+        for bin_ in range(first + (start >> shift), first + ((stop - 1) >> shift) + 1)
+    }
+    place = 36 + names_bytes
+    first_record, begin, end = 1 << 62, 1 << 62, 0
+    for name in names:
+        (n_bins,) = struct.unpack_from("<i", data, place)
+        place += 4
+        for _ in range(n_bins):
+            bin_, n_chunks = struct.unpack_from("<Ii", data, place)
+            chunks = struct.unpack_from(f"<{2 * n_chunks}Q", data, place + 8)
+            place += 8 + 16 * n_chunks
+            if bin_ == _STATISTICS_BIN:
+                continue
+            first_record = min(first_record, *chunks)
+            if name == chrom.encode() and bin_ in bins_wanted:
+                begin, end = min(begin, *chunks), max(end, *chunks)
+        (n_intervals,) = struct.unpack_from("<i", data, place)
+        linear = struct.unpack_from(f"<{n_intervals}Q", data, place + 4)
+        place += 4 + 8 * n_intervals
+        if name == chrom.encode() and start >> _MIN_SHIFT < n_intervals:
+            begin = max(begin, linear[start >> _MIN_SHIFT])
+    return Stretch(first_record, begin, end) if begin < end else None

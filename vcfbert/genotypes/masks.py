@@ -28,7 +28,7 @@ def window_mask(
     """Typed sites [n_sites of the key span]: True where the query shows its allele."""
     rng = np.random.default_rng([seed, MASK_STREAM, epoch, window])
     if rng.random() < config.array_share:
-        return _array_like(maf, rng, config)
+        return array_mask(maf, rng, np.exp(rng.uniform(*np.log(config.array_density))))
     rate = curriculum_rate(epoch, epochs, config)
     return rng.random(len(maf)) >= np.where(maf < RARE_MAF, max(rate, config.rare), rate)
 
@@ -42,10 +42,8 @@ def fixed_rate_mask(
     return typed & (maf >= min_maf)
 
 
-def _array_like(
-    maf: npt.NDArray[np.float64], rng: np.random.Generator, config: MaskConfig
-) -> npt.NDArray[np.bool_]:
-    density = np.exp(rng.uniform(np.log(config.array_density[0]), np.log(config.array_density[1])))
+def array_mask(maf: npt.NDArray[np.float64], rng: np.random.Generator, density: float) -> npt.NDArray[np.bool_]:
+    """Typed sites as an array has them: a share ``density`` of all sites, chosen among common ones."""
     common = np.flatnonzero(maf >= RARE_MAF)
     count = min(len(common), max(round(density * len(maf)), 1))
     typed = np.zeros(len(maf), dtype=bool)

@@ -62,29 +62,25 @@ def blend_weights(
     where the map is flat, in site index.
     """
     weight = np.ones(window.stop - window.start, dtype=np.float64)
+    # At most half a core each side, so that the ramps at a window's two boundaries never meet.
+    reach = min(w.core[1] - w.core[0] for w in windows) // 2
     if window.index > 0:
-        previous = windows[window.index - 1]
-        weight *= _ramp(window.start, window.stop, (window.start, previous.stop), window.core[0], cm)
+        half = min(reach, (windows[window.index - 1].stop - window.start) // 2)
+        weight *= _ramp(window, window.core[0], half, cm)
     if window.index + 1 < len(windows):
-        following = windows[window.index + 1]
-        weight *= 1.0 - _ramp(window.start, window.stop, (following.start, window.stop), window.core[1], cm)
+        half = min(reach, (window.stop - windows[window.index + 1].start) // 2)
+        weight *= 1.0 - _ramp(window, window.core[1], half, cm)
     return weight.astype(np.float32)
 
 
-def _ramp(
-    start: int, stop: int, overlap: tuple[int, int], boundary: int, cm: npt.NDArray[np.float64]
-) -> npt.NDArray[np.float64]:
-    """0 left of the overlap, 1 right of it, rising over the sites symmetric about ``boundary`` within it."""
-    half = min(boundary - overlap[0], overlap[1] - boundary)
-    low, high = boundary - half, boundary + half
-    sites = np.arange(start, stop)
-    ramp = (sites >= boundary).astype(np.float64)
-    if half > 0:
+def _ramp(window: Window, boundary: int, half: int, cm: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """0 before ``boundary - half``, 1 from ``boundary + half`` on, rising with genetic position between."""
+    low, high = max(boundary - half, 0), min(boundary + half, len(cm))
+    sites = np.arange(window.start, window.stop)
+    ramp = (sites >= high).astype(np.float64)
+    if high > low:
         inside = (sites >= low) & (sites < high)
         # A small slope in site index keeps the ramp rising where the map is flat.
-        position = cm[low:high] + 1e-9 * np.arange(high - low)
-        ramp[inside] = (position - position[0] + 5e-10) / (position[-1] - position[0] + 1e-9)
-        ramp[sites < low] = 0.0
-        ramp[sites >= high] = 1.0
+        position = (cm[low:high] - cm[low]) + 1e-9 * np.arange(1, high - low + 1)
+        ramp[inside] = (position / (position[-1] + 1e-9))[sites[inside] - low]
     return ramp
-

@@ -1,4 +1,7 @@
-"""The one interface of all variants: a batch of one window in, ALT logits out. Tensors only."""
+"""The one interface of all variants: a batch of one window in, ALT logits out. Tensors only.
+
+The dataclasses are not frozen because Lightning Fabric rebuilds them field by field when it casts precision.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from vcfbert.model.encoder import Encoder
 from vcfbert.model.heads import GenotypeHead, HaplotypeHead
 
 
-@dataclass(frozen=True)
+@dataclass
 class SiteContext:
     """What a batch's sites are; the same for all its queries. Dims: l sites of the window, t typed key sites."""
 
@@ -24,7 +27,7 @@ class SiteContext:
     key_distance_cm: Tensor  # float32 [t], from the nearer edge of the window, 0 inside
 
 
-@dataclass(frozen=True)
+@dataclass
 class WindowBatch:
     """b diploid queries of one window and the k haplotypes retrieved for each of their two haplotypes."""
 
@@ -34,7 +37,7 @@ class WindowBatch:
     mismatch: Tensor  # uint8 [b, 2, k, t], 1 where a typed allele of the query differs from the retrieved one
 
 
-@dataclass(frozen=True)
+@dataclass
 class WindowOutput:
     logit: Tensor  # float32 [b, 2, l], of ALT
     genotype: Tensor  # float32 [b, l, 3], probabilities of 0, 1, 2 ALT alleles
@@ -64,7 +67,14 @@ class Variant(nn.Module):
         self.haplotype_head.init_weights()
         self.genotype_head.init_weights()
 
-    def forward(self, batch: WindowBatch) -> WindowOutput:
+    def encode_retrieved(self, alleles: Tensor, sites: SiteContext) -> Tensor | None:
+        """Features [n, l, dims] of unmasked haplotypes uint8 [n, l], for variants that pass the retrieved through
+        the encoder; None for those that do not. They depend on window and haplotype alone, so inference computes
+        each once and hands them to ``forward``."""
+        return None
+
+    def forward(self, batch: WindowBatch, retrieved: Tensor | None = None) -> WindowOutput:
+        """``retrieved`` [b, 2, k, l, dims]: what ``encode_retrieved`` gave, where it was asked."""
         raise NotImplementedError
 
     def output(self, hidden: Tensor, base_logit: Tensor, af: Tensor) -> WindowOutput:

@@ -17,7 +17,7 @@ class V17(Variant):
     """Per site, the query's features attend to those of its k retrieved haplotypes; their plain vote is the base.
 
     Retrieved haplotypes are encoded unmasked, so their features depend on window and haplotype alone: inference
-    encodes each once (``encode_memory``) however many queries retrieve it.
+    encodes each once (``encode_retrieved``) however many queries retrieve it.
     """
 
     name = "v17"
@@ -40,18 +40,15 @@ class V17(Variant):
         encoded: Tensor = self.encoder(self.embedding(tokens, sites.features) + self.position(sites.offset_cm))
         return encoded
 
-    def encode_memory(self, alleles: Tensor, sites: SiteContext) -> Tensor:
+    def encode_retrieved(self, alleles: Tensor, sites: SiteContext) -> Tensor:
         """Features [n, l, dims] of haplotypes with ``alleles`` uint8 [n, l]."""
         return self.encode(alleles.long() + REF_TOKEN, sites)
 
-    def forward(self, batch: WindowBatch) -> WindowOutput:
+    def forward(self, batch: WindowBatch, retrieved: Tensor | None = None) -> WindowOutput:
+        """``retrieved`` [b, 2, k, l, dims]: features of the retrieved haplotypes where they are known already."""
         b, _, k, l = batch.retrieved.shape
-        retrieved = self.encode_memory(batch.retrieved.view(b * 2 * k, l), batch.sites)
-        return self.predict(batch, retrieved.view(b, 2, k, l, -1))
-
-    def predict(self, batch: WindowBatch, retrieved: Tensor) -> WindowOutput:
-        """``retrieved`` [b, 2, k, l, dims]: features of the retrieved haplotypes."""
-        b, _, l = batch.tokens.shape
+        if retrieved is None:
+            retrieved = self.encode_retrieved(batch.retrieved.view(b * 2 * k, l), batch.sites).view(b, 2, k, l, -1)
         query = self.encode(batch.tokens.view(2 * b, l), batch.sites).view(b, 2, l, -1)
         scale = query.shape[-1] ** -0.5
         scores = torch.einsum("bhld,bhkld->bhkl", self.query(query), retrieved) * scale

@@ -37,7 +37,7 @@ class V18(Variant):
         nn.init.zeros_(self.mixture)
         nn.init.constant_(self.smoothing, math.log(0.02 / 0.98))
 
-    def forward(self, batch: WindowBatch) -> WindowOutput:
+    def forward(self, batch: WindowBatch, retrieved: Tensor | None = None) -> WindowOutput:
         sites = batch.sites
         weights = self.copying_weights(batch)  # [b, 2, heads, k]
         fractions = weights @ batch.retrieved.to(weights.dtype)  # [b, 2, heads, l]

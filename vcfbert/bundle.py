@@ -1,0 +1,133 @@
+"""The served unit: a folder with weights, index, the whole panel as memory, and a manifest.
+
+    BUNDLE/manifest.json         variant, configuration, k, metrics, panel digest, provenance, sha256 of every file
+           weights.safetensors   the model
+           index.faiss           collapsed keys of the memory, with the metric's weights
+           panel/                the panel store: packed alleles and site table
+
+While training the memory is the training split alone; a bundle's memory is the whole panel, because the embedding
+is a function of sites, not of haplotypes, and takes the held-out ones without further training.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from vcfbert.artifacts import atomic_folder, read_manifest
+from vcfbert.config import Config, EncodeConfig, ModelConfig, build
+from vcfbert.constants import BUNDLE_FORMAT
+from vcfbert.errors import ArtifactError
+from vcfbert.genotypes.encoding import windows_of
+from vcfbert.genotypes.memory import Memory
+from vcfbert.genotypes.panel import Panel
+from vcfbert.genotypes.store import open_panel, write_panel
+from vcfbert.genotypes.windows import Window
+from vcfbert.model.base import Variant
+from vcfbert.model.variants import VARIANT_CLASSES, create
+from vcfbert.provenance import provenance
+from vcfbert.retrieval.base import KeyIndex, Retriever
+from vcfbert.retrieval.context import memory_features
+from vcfbert.retrieval.faiss_index import FaissKeyIndex
+from vcfbert.retrieval.refresh import attach_retriever, build_retriever
+from vcfbert.retrieval.torch_index import TorchKeyIndex
+
+WEIGHTS, INDEX, PANEL = "weights.safetensors", "index.faiss", "panel"
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A loaded bundle, on one device. ``features`` float32 [n_sites, F]: site features with the memory's AF."""
+
+    manifest: Mapping[str, Any]
+    model: Variant
+    memory: Memory
+    windows: list[Window]
+    retriever: Retriever
+    features: Tensor
+    device: torch.device
+
+    @property
+    def variant(self) -> str:
+        return str(self.manifest["variant"])
+
+    @property
+    def k(self) -> int:
+        return int(self.manifest["k"])
+
+    @property
+    def panel(self) -> Panel:
+        return self.memory.panel
+
+
+def whole_panel(panel: Panel) -> Memory:
+    return Memory(panel, np.arange(panel.n_haplotypes))
+
+
+def save_bundle(
+    out: Path, model: Variant, panel: Panel, config: Config, *, metrics: Mapping[str, float], data: Mapping[str, str]
+) -> None:
+    """Writes a bundle. ``metrics``: validation figures; ``data``: digests of what it was trained on."""
+    device = next(model.parameters()).device
+    memory = whole_panel(panel)
+    retriever = build_retriever(model, memory, memory_features(memory, device), backend="faiss", device=device)
+    manifest = {
+        "variant": model.name,
+        "k": min(config.retrieval.k[model.name], len(memory)),
+        "encode": dataclasses.asdict(config.encode),
+        "model": dataclasses.asdict(config.model),
+        "training": {name: section for name, section in config.as_dict().items() if name in ("retrieval", "masks", "train")},
+        "metrics": dict(metrics),
+        "panel_digest": panel.digest,
+        "data": dict(data),
+        "provenance": provenance(),
+    }
+    with atomic_folder(out, kind="bundle", version=BUNDLE_FORMAT, manifest=manifest) as folder:
+        save_file({k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}, folder / WEIGHTS)
+        retriever.index.save(folder / INDEX)
+        write_panel(panel, folder / PANEL)
+
+
+def load_bundle(path: Path, *, device: str = "cpu", verify: bool = True) -> Bundle:
+    """Reads and checks a bundle. Raises ArtifactError: missing, unfinished, wrong format, hash, or panel digest."""
+    manifest = read_manifest(path, kind="bundle", version=BUNDLE_FORMAT, verify=verify)
+    panel = open_panel(path / PANEL, verify=False)  # its files' hashes are the bundle's own
+    if panel.digest != manifest["panel_digest"]:
+        raise ArtifactError(
+            "bundle_panel",
+            f"holds panel {panel.digest[:12]}, and was trained on {manifest['panel_digest'][:12]}",
+            where=str(path),
+            hint="copy the bundle again, whole",
+        )
+    if manifest["variant"] not in VARIANT_CLASSES:
+        raise ArtifactError("bundle_variant", f"no such variant: {manifest['variant']}", where=str(path))
+    target = torch.device(device)
+    model = create(manifest["variant"], build(ModelConfig, manifest["model"], "model."))
+    try:
+        model.load_state_dict(load_file(path / WEIGHTS))
+    except (SafetensorError, RuntimeError) as error:
+        raise ArtifactError("bundle_damaged", f"{WEIGHTS} does not fit the model", where=str(path)) from error
+    model.to(target).eval()
+    memory = whole_panel(panel)
+    features = memory_features(memory, target)
+    index: KeyIndex = FaissKeyIndex.load(path / INDEX, n_rows=len(memory), n_sites=panel.n_sites)
+    if target.type == "cuda":
+        index = TorchKeyIndex(memory, index.weights)
+    return Bundle(
+        manifest=manifest,
+        model=model,
+        memory=memory,
+        windows=windows_of(panel, build(EncodeConfig, manifest["encode"], "encode.")),
+        retriever=attach_retriever(model, index, features, update=False),
+        features=features,
+        device=target,
+    )

@@ -1,0 +1,148 @@
+"""Imputation with a bundle: a matched target in, blocks of imputed sites out. Knows no HTTP and no MLflow."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from vcfbert.bundle import Bundle
+from vcfbert.constants import MISSING
+from vcfbert.errors import InputError
+from vcfbert.genotypes.imputed import ImputedBlock
+from vcfbert.genotypes.sites import MatchedTarget
+from vcfbert.genotypes.windows import Window, blend_weights
+from vcfbert.model.base import Variant
+from vcfbert.retrieval.base import Retriever
+from vcfbert.retrieval.context import WindowContext, key_sites
+
+Progress = Callable[[int], None]
+FloatArray = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class WindowPrediction:
+    """Of one window's l sites for n samples: ALT probabilities [l, n, 2] and genotype probabilities [l, n, 3]."""
+
+    haplotype: FloatArray
+    genotype: FloatArray
+
+
+class Imputer:
+    """Imputes phased targets from their typed sites. One instance serves many calls; it keeps no state of them."""
+
+    def __init__(self, bundle: Bundle, *, batch_size: int = 64) -> None:
+        self.bundle = bundle
+        self.batch_size = batch_size
+
+    def impute(
+        self, target: MatchedTarget, *, sites: tuple[int, int] | None = None, progress: Progress | None = None
+    ) -> Iterator[ImputedBlock]:
+        """Blocks that tile the panel's sites, or the half-open interval ``sites`` of them, in order.
+
+        Memory is bounded by a window times the number of samples. ``progress`` is told the sites done.
+        Raises InputError('unphased') if a heterozygous call of the target is unphased.
+        """
+        if not target.phased.all():
+            raise unphased_error(target)
+        first, last = sites or (0, self.bundle.panel.n_sites)
+        calls = _calls(target, self.bundle.panel.n_sites)
+        for start, stop, prediction in self._blended(target, first, last):
+            low, high = max(start, first), min(stop, last)
+            if low < high:
+                inside = slice(low - start, high - start)
+                typed = _dense(calls, target, low, high)
+                yield ImputedBlock(low, high, prediction.haplotype[inside], typed, prediction.genotype[inside])
+                if progress is not None:
+                    progress(high - low)
+
+    def _blended(self, target: MatchedTarget, first: int, last: int) -> Iterator[tuple[int, int, WindowPrediction]]:
+        """Finished stretches of sites: windows overlap, and a site is finished when no later window covers it."""
+        windows, cm = self.bundle.windows, self.bundle.panel.cm
+        wanted = [w for w in windows if w.start < last and w.stop > first]
+        carried: WindowPrediction | None = None
+        for window, following in zip(wanted, [*wanted[1:], None], strict=True):
+            weight = blend_weights(window, windows, cm)[:, None, None]
+            predicted = self.predict_window(window, target)
+            haplotype, genotype = predicted.haplotype * weight, predicted.genotype * weight
+            if carried is not None:
+                haplotype[: len(carried.haplotype)] += carried.haplotype
+                genotype[: len(carried.genotype)] += carried.genotype
+            done = (following.start if following else window.stop) - window.start
+            yield window.start, window.start + done, WindowPrediction(haplotype[:done], genotype[:done])
+            carried = WindowPrediction(haplotype[done:], genotype[done:])
+
+    @torch.inference_mode()
+    def predict_window(self, window: Window, target: MatchedTarget) -> WindowPrediction:
+        bundle = self.bundle
+        key = key_sites(window, target.panel_site, bundle.panel.cm)
+        context = WindowContext.build(bundle.memory, bundle.features, window, key, bundle.device)
+        place = np.searchsorted(target.panel_site, key)
+        alleles = target.alleles[place].reshape(len(key), -1).T  # [2n, t]
+        known = None if (alleles != MISSING).all() else torch.from_numpy(alleles != MISSING).to(bundle.device)
+        queries = torch.from_numpy(np.maximum(alleles, 0).astype(np.uint8)).to(bundle.device)
+        parts = list(
+            predict_batches(bundle.model, bundle.retriever, context, queries, known, k=bundle.k, batch_size=self.batch_size)
+        )
+        haplotype = torch.cat([h for h, _ in parts]).permute(2, 0, 1)
+        genotype = torch.cat([g for _, g in parts]).permute(1, 0, 2)
+        return WindowPrediction(haplotype.float().cpu().numpy(), genotype.float().cpu().numpy())
+
+
+def predict_batches(
+    model: Variant,
+    retriever: Retriever,
+    context: WindowContext,
+    queries: Tensor,
+    known: Tensor | None,
+    *,
+    k: int,
+    batch_size: int,
+    exclude: Tensor | None = None,
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """ALT probabilities [b, 2, l] and genotype probabilities [b, l, 3] of queries uint8 [2n, t], in batches.
+
+    Haplotypes that were retrieved, and are alike in the window, pass the encoder once however many queries use them.
+    """
+    rows = retriever.retrieve(
+        context.key, context.sites.key_distance_cm, queries, k, known=known, exclude=exclude
+    )
+    used, place = torch.unique(rows, return_inverse=True)
+    patterns, pattern_of = torch.unique(context.window_alleles[used], dim=0, return_inverse=True)
+    encoded = model.encode_retrieved(patterns, context.sites)
+    for start in range(0, len(queries), 2 * batch_size):
+        chunk = slice(start, start + 2 * batch_size)
+        batch = context.batch(queries[chunk], rows[chunk], None if known is None else known[chunk])
+        retrieved = None
+        if encoded is not None:
+            retrieved = encoded[pattern_of[place[chunk]]].unflatten(0, (-1, 2))
+        output = model(batch, retrieved)
+        yield output.logit.sigmoid(), output.genotype
+
+
+def unphased_error(target: MatchedTarget) -> InputError:
+    share = 1.0 - float(target.phased.mean())
+    return InputError(
+        "unphased",
+        f"{share:.0%} of the target's typed sites have unphased heterozygous calls, and this model needs phased ones",
+        hint="phase it first, e.g. `beagle gt=TARGET ref=PANEL impute=false out=PHASED` or SHAPEIT5 / Eagle2",
+    )
+
+
+def _calls(target: MatchedTarget, n_sites: int) -> npt.NDArray[np.int64]:
+    """[n_sites]: the row of each panel site in the target, -1 where untyped."""
+    row = np.full(n_sites, -1, dtype=np.int64)
+    row[target.panel_site] = np.arange(len(target.panel_site))
+    return row
+
+
+def _dense(row: npt.NDArray[np.int64], target: MatchedTarget, low: int, high: int) -> npt.NDArray[np.int8]:
+    """Typed alleles int8 [high - low, n, 2] of panel sites [low, high), -1 where untyped."""
+    calls = np.full((high - low, len(target.samples), 2), MISSING, dtype=np.int8)
+    typed = row[low:high] >= 0
+    calls[typed] = target.alleles[row[low:high][typed]]
+    return calls

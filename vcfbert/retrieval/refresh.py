@@ -1,0 +1,81 @@
+"""Refresh: the memory's embeddings and index, computed again from the current weights.
+
+Thanks to the collapsed keys nothing is re-encoded: one pass of a small MLP over the sites gives the new table and
+weights, and the index takes them as its scale (docs: design, fact 2).
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from vcfbert.genotypes.memory import Memory
+from vcfbert.model.base import Variant
+from vcfbert.model.v18 import V18
+from vcfbert.retrieval.base import KeyIndex, Retriever
+from vcfbert.retrieval.embedding import EmbeddingRetriever
+from vcfbert.retrieval.faiss_index import FaissKeyIndex
+from vcfbert.retrieval.hamming import HammingRetriever
+from vcfbert.retrieval.torch_index import TorchKeyIndex
+
+
+@dataclass(frozen=True)
+class Probe:
+    """Queries of one window on which refreshes are compared; the arguments of ``Retriever.retrieve``."""
+
+    sites: Tensor
+    distance_cm: Tensor
+    queries: Tensor
+
+
+@dataclass(frozen=True)
+class RefreshReport:
+    version: int  # of the index; 0 is the initial one
+    seconds: float
+    drift: float  # mean |new - old| of the site weights, in units of their old mean
+    overlap: float  # share of the probe's nearest rows that were among its nearest before
+
+
+def build_index(memory: Memory, weights: Tensor, *, backend: str, device: torch.device) -> KeyIndex:
+    """``backend``: faiss, torch, or auto: torch on a GPU, where moving keys costs more than searching them."""
+    if backend == "torch" or (backend == "auto" and device.type == "cuda"):
+        return TorchKeyIndex(memory, weights)
+    return FaissKeyIndex.build(memory, weights)
+
+
+def build_retriever(
+    model: Variant, memory: Memory, features: Tensor, *, backend: str = "auto", device: torch.device
+) -> Retriever:
+    """The retriever that a variant uses, with the model's current metric. ``features`` [n_sites, F]."""
+    index = build_index(memory, torch.ones(memory.panel.n_sites), backend=backend, device=device)
+    return attach_retriever(model, index, features, update=True)
+
+
+def attach_retriever(model: Variant, index: KeyIndex, features: Tensor, *, update: bool) -> Retriever:
+    """The variant's retriever over an index; without ``update`` the index's weights stay in force."""
+    if not isinstance(model, V18):
+        return HammingRetriever(index)
+    heads = model.retrieval
+    retriever = EmbeddingRetriever(index, heads.log_decay.exp().detach().clone(), heads.log_temperature.exp().detach().clone())
+    if update:
+        retriever.update(model, features)
+    return retriever
+
+
+def refresh(
+    model: V18, retriever: EmbeddingRetriever, features: Tensor, probes: list[Probe], *, k: int, version: int
+) -> RefreshReport:
+    """Brings the retriever up to the model's weights and says what changed."""
+    before = [retriever.retrieve(p.sites, p.distance_cm, p.queries, k) for p in probes]
+    old = retriever.index.weights.clone()
+    started = time.perf_counter()
+    retriever.update(model, features)
+    seconds = time.perf_counter() - started
+    new = retriever.index.weights
+    drift = float((new - old).abs().mean() / old.mean().clamp(min=1e-12))
+    after = [retriever.retrieve(p.sites, p.distance_cm, p.queries, k) for p in probes]
+    kept = [(b[:, :, None] == a[:, None, :]).any(dim=1).float().mean() for b, a in zip(before, after, strict=True)]
+    return RefreshReport(version, seconds, drift, float(torch.stack(kept).mean()) if kept else 1.0)

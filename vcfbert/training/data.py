@@ -1,0 +1,103 @@
+"""What an epoch trains on: pure functions of (seed, epoch), the same in every worker and after a resume."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from vcfbert.config import MaskConfig, TrainConfig
+from vcfbert.genotypes.masks import window_mask
+from vcfbert.genotypes.memory import Memory
+from vcfbert.genotypes.panel import haplotypes_of
+from vcfbert.genotypes.windows import Window
+from vcfbert.model.base import WindowBatch
+from vcfbert.retrieval.base import Retriever
+from vcfbert.retrieval.context import WindowContext, memory_features
+
+# Stream of the seed sequence (see genotypes/masks.py).
+PLAN_STREAM = 2
+
+
+@dataclass(frozen=True)
+class Step:
+    """One batch: some of the memory's samples (numbered within the memory) in one window."""
+
+    window: int
+    samples: npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Example:
+    """A batch and its answers: ``alleles`` uint8 [b, 2, l], to be predicted where ``masked`` bool [l]."""
+
+    batch: WindowBatch
+    alleles: Tensor
+    masked: Tensor
+
+
+def plan_epoch(n_windows: int, n_samples: int, config: TrainConfig, epoch: int) -> list[Step]:
+    """All batches of an epoch in their order: every window, ``samples_per_epoch`` samples each, shuffled."""
+    rng = np.random.default_rng([config.seed, PLAN_STREAM, epoch])
+    size = min(config.samples_per_epoch or n_samples, n_samples)
+    steps = []
+    for window in range(n_windows):
+        drawn = rng.choice(n_samples, size=size, replace=False)
+        steps += [Step(window, drawn[i : i + config.batch_size]) for i in range(0, size, config.batch_size)]
+    return [steps[i] for i in rng.permutation(len(steps))]
+
+
+def shard(steps: list[Step], rank: int, world: int) -> list[Step]:
+    """One rank's part. All parts have one length, or ranks would wait for each other for ever."""
+    return steps[rank : len(steps) - len(steps) % world : world]
+
+
+class TrainingData:
+    """The training split on a device: serves examples whose queries are the memory's own haplotypes."""
+
+    def __init__(self, memory: Memory, windows: list[Window], masks: MaskConfig, train: TrainConfig, device: torch.device):
+        self.memory = memory
+        self.windows = windows
+        self.masks = masks
+        self.train = train
+        self.device = device
+        self.features = memory_features(memory, device)
+        self.maf = np.minimum(memory.af, 1.0 - memory.af)
+
+    def context(self, window: Window, typed: npt.NDArray[np.bool_]) -> WindowContext:
+        """``typed`` bool [sites of the key span]."""
+        key = np.flatnonzero(typed).astype(np.int64) + window.span[0]
+        return WindowContext.build(self.memory, self.features, window, key, self.device)
+
+    def examples(self, steps: list[Step], epoch: int, retriever: Retriever, k: int) -> Iterator[Example]:
+        for step in steps:
+            window = self.windows[step.window]
+            typed = window_mask(
+                self.maf[window.span_sites],
+                seed=self.train.seed,
+                epoch=epoch,
+                epochs=self.train.epochs,
+                window=step.window,
+                config=self.masks,
+            )
+            yield self.example(self.context(window, typed), step.samples, retriever, k)
+
+    def example(
+        self, context: WindowContext, samples: npt.NDArray[np.int64], retriever: Retriever, k: int
+    ) -> Example:
+        own = torch.from_numpy(haplotypes_of(samples.tolist())).to(self.device)
+        queries = context.key_alleles[own]
+        rows = retriever.retrieve(
+            context.key, context.sites.key_distance_cm, queries, k, exclude=own_rows(own)
+        )
+        alleles = context.window_alleles[own].view(len(samples), 2, -1)
+        return Example(context.batch(queries, rows), alleles, ~context.typed)
+
+
+def own_rows(rows: Tensor) -> Tensor:
+    """[n, 2]: each memory row and its sample's other haplotype, which a training query must never retrieve."""
+    return torch.stack([rows, rows ^ 1], dim=1)

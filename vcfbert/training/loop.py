@@ -1,0 +1,403 @@
+"""The trainer: one loop for all variants, on CPU, one GPU or several (Lightning Fabric)."""
+
+from __future__ import annotations
+
+import math
+import resource
+import time
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+import torch.distributed
+from lightning_fabric import Fabric
+from torch import Tensor
+
+from vcfbert.bundle import save_bundle
+from vcfbert.config import Config, TrainConfig
+from vcfbert.errors import ResourceError, VcfbertError
+from vcfbert.genotypes.encoding import Encoding
+from vcfbert.genotypes.masks import curriculum_rate
+from vcfbert.genotypes.memory import Memory
+from vcfbert.genotypes.panel import Panel, haplotypes_of
+from vcfbert.metrics import F1Counter
+from vcfbert.model.base import Variant
+from vcfbert.model.losses import allele_loss, genotype_loss, site_loss_weights
+from vcfbert.model.v18 import V18
+from vcfbert.model.variants import create
+from vcfbert.retrieval.base import KeyIndex, Retriever
+from vcfbert.retrieval.context import WindowContext, distance_from
+from vcfbert.retrieval.embedding import EmbeddingRetriever
+from vcfbert.retrieval.refresh import Probe, attach_retriever, build_index, refresh
+from vcfbert.training.checkpoint import Checkpoints, State
+from vcfbert.training.data import Example, TrainingData, plan_epoch, shard
+from vcfbert.training.metrics_csv import MetricsCsv
+from vcfbert.training.progress import FitProgress, SilentProgress
+from vcfbert.training.validation import Scores, array_typing, masked_typing, score_windows
+
+PROBE_WINDOWS = 4  # windows on which refreshes are compared
+PROBE_K = 8
+
+
+class Tracker(Protocol):
+    """What the trainer needs of ``tracking.Tracker``: this package knows no MLflow."""
+
+    def start(
+        self, name: str, params: Mapping[str, Any], tags: Mapping[str, str], *, run_id: str | None = None
+    ) -> AbstractContextManager[str]: ...
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int) -> None: ...
+
+    def log_artifact(self, path: Path, folder: str | None = None) -> None: ...
+
+    def log_bundle(self, bundle: Path, variant: str) -> str: ...
+
+
+@dataclass(frozen=True)
+class FitResult:
+    run_id: str
+    model_uri: str
+    metrics: dict[str, float]  # of the best epoch
+    seconds: float
+    parameters: int
+
+
+@dataclass
+class _Run:
+    """Everything that a resumed run must find as it was."""
+
+    epoch: int = 0  # epochs finished
+    step: int = 0  # optimiser steps taken
+    best_loss: float = math.inf
+    best_metrics: dict[str, float] = field(default_factory=dict)
+    waited: int = 0  # epochs since the best one
+    refreshed: int = 0  # epoch of the last refresh
+    version: int = 0  # of the index
+    seconds: float = 0.0  # spent so far, all sessions
+    run_id: str = ""
+
+
+class Trainer:
+    """Fits one variant on a panel's training split and writes a bundle."""
+
+    def __init__(
+        self,
+        panel: Panel,
+        encoding: Encoding,
+        config: Config,
+        variant: str,
+        *,
+        accelerator: str = "auto",
+        devices: int = 1,
+        index: KeyIndex | None = None,
+        progress: FitProgress | None = None,
+    ) -> None:
+        """``index``: the initial one, if it was built before; ``devices``: processes, started by ``torchrun``."""
+        self.config = config
+        self.panel = panel
+        self.fabric = _fabric(config.train, accelerator, devices)
+        self.fabric.launch()
+        self.progress = progress if progress is not None and self.fabric.is_global_zero else SilentProgress()
+        memory = Memory(panel, panel.memory_haplotypes)
+        self.data = TrainingData(memory, encoding.windows, config.masks, config.train, self.fabric.device)
+        self.k = min(config.retrieval.k[variant], len(memory) - 2)
+        self.raw: Variant = create(variant, config.model)
+        self.optimizer = _optimizer(self.raw, config.train)
+        self.model: Any
+        self.model, self.optimizer = self.fabric.setup(self._compiled(), self.optimizer)
+        index = index or build_index(
+            memory, torch.ones(panel.n_sites), backend=config.retrieval.backend, device=self.fabric.device
+        )
+        self.retriever: Retriever = attach_retriever(self.raw, index, self.data.features, update=True)
+        self.plan_length = len(self._plan(0))
+        self.run = _Run()
+
+    def fit(
+        self,
+        out: Path,
+        *,
+        tracker: Tracker,
+        checkpoints: Path,
+        metrics_csv: Path,
+        tags: Mapping[str, str],
+        data: Mapping[str, str],
+    ) -> FitResult:
+        """Trains, from the last checkpoint if there is one, and writes the best epoch's bundle to ``out``.
+
+        ``tags`` and ``data`` (digests of the inputs) are recorded. Raises ResourceError('out_of_memory') and
+        VcfbertError('diverged').
+        """
+        digest = self.config.training_digest(self.raw.name, self.panel.digest)
+        store = Checkpoints(checkpoints / f"{self.raw.name}-{digest}")
+        resumed = store.last()
+        if resumed is not None:
+            self._restore(resumed)
+            self.progress.message(f"resuming after epoch {self.run.epoch} from {store.folder}")
+        params = {**self.config.as_dict(), "variant": self.raw.name, "parameters": self.parameters}
+        all_tags = {"variant": self.raw.name, **{f"data.{k}": v for k, v in data.items()}, **tags}
+        with tracker.start(self.raw.name, params, all_tags, run_id=self.run.run_id or None) as run_id, _memory_errors(
+            self.config.train
+        ):
+            self.run.run_id = run_id
+            table = MetricsCsv(metrics_csv, resume=resumed is not None)
+            while self.run.epoch < self.config.train.epochs and self.run.waited < self.config.train.patience:
+                self._epoch(tracker, store, table)
+            self._write(out, store, data)
+            uri = ""
+            if self.fabric.is_global_zero:
+                uri = tracker.log_bundle(out, self.raw.name)
+                tracker.log_artifact(metrics_csv)
+                store.clear()
+        return FitResult(run_id, uri, self.run.best_metrics, self.run.seconds, self.parameters)
+
+    @property
+    def parameters(self) -> int:
+        return sum(p.numel() for p in self.raw.parameters())
+
+    def _plan(self, epoch: int) -> list[Any]:
+        steps = plan_epoch(len(self.data.windows), len(self.data.memory) // 2, self.config.train, epoch)
+        return shard(steps, self.fabric.global_rank, self.fabric.world_size)
+
+    def _epoch(self, tracker: Tracker, store: Checkpoints, table: MetricsCsv) -> None:
+        epoch, started = self.run.epoch, time.perf_counter()
+        metrics = self._refresh_if_due(epoch)
+        metrics |= self._train(epoch)
+        metrics |= self._validate()
+        seconds = time.perf_counter() - started
+        if "refresh/seconds" in metrics:
+            metrics["refresh/share_of_epoch"] = metrics["refresh/seconds"] / seconds
+        metrics["epoch_seconds"] = seconds
+        metrics |= self._memory_use()
+        self.run.seconds += seconds
+        self.run.epoch += 1
+        if metrics["val/loss"] < self.run.best_loss:
+            self.run.best_loss, self.run.best_metrics, self.run.waited = metrics["val/loss"], metrics, 0
+            if self.fabric.is_global_zero:
+                store.save_best(self.raw.state_dict())
+        else:
+            self.run.waited += 1
+        if self.fabric.is_global_zero:
+            tracker.log_metrics(metrics, epoch)
+            table.append(epoch, metrics)
+            store.save_last(self._state())
+        self.fabric.barrier()
+        self.progress.message(
+            f"epoch {epoch + 1}/{self.config.train.epochs}  train {metrics['train/loss']:.4f}  val {metrics['val/loss']:.4f}  "
+            f"F1 {metrics['val/f1']:.4f}  rare F1 {metrics['val/rare_f1']:.4f}  r2 {metrics['val/r2/all']:.4f}  {seconds:.0f} s"
+        )
+
+    def _refresh_if_due(self, epoch: int) -> dict[str, float]:
+        every = self.config.retrieval.refresh_every
+        metrics: dict[str, float] = {}
+        if isinstance(self.raw, V18) and isinstance(self.retriever, EmbeddingRetriever) and epoch and every and epoch % every == 0:
+            report = refresh(
+                self.raw, self.retriever, self.data.features, self._probes(), k=PROBE_K, version=self.run.version + 1
+            )
+            self.run.version, self.run.refreshed = report.version, epoch
+            metrics = {
+                "refresh/seconds": report.seconds,
+                "refresh/drift": report.drift,
+                "refresh/overlap": report.overlap,
+            }
+        return {"index/version": self.run.version, "index/age": epoch - self.run.refreshed, **metrics}
+
+    def _probes(self) -> list[Probe]:
+        """Validation haplotypes at array-like sites of a few windows, always the same."""
+        windows = self.data.windows[:: max(len(self.data.windows) // PROBE_WINDOWS, 1)]
+        typed = array_typing(self.data.memory, self.config.masks, self.config.train.seed)
+        probes = []
+        for window in windows:
+            key = typed(window).nonzero()[0] + window.span[0]
+            distance = torch.from_numpy(distance_from(window, key, self.panel.cm)).float()
+            queries = torch.from_numpy(self.panel.alleles(key, self.panel.validation_haplotypes))
+            device = self.fabric.device
+            probes.append(Probe(torch.from_numpy(key).to(device), distance.to(device), queries.to(device)))
+        return probes
+
+    def _train(self, epoch: int) -> dict[str, float]:
+        config = self.config.train
+        # Dropout alone draws from this generator; seeded by epoch, so a resumed run draws the same.
+        torch.manual_seed(config.seed * 1_000_003 + epoch)
+        steps = self._plan(epoch)
+        self.progress.epoch(epoch, config.epochs, len(steps))
+        self.model.train()
+        f1, total, started = F1Counter(), 0.0, time.perf_counter()
+        examples = self.data.examples(steps, epoch, self.retriever, self.k)
+        for number, example in enumerate(examples, start=1):
+            last = number % config.accumulate == 0 or number == len(steps)
+            with self.fabric.no_backward_sync(self.model, enabled=not last):
+                loss, probability = self._loss(example)
+                self.fabric.backward(loss / config.accumulate)
+            if last:
+                self._step()
+            value = float(loss.detach())
+            if not math.isfinite(value):
+                raise VcfbertError(
+                    "diverged",
+                    f"the loss became {value} in epoch {epoch + 1}, batch {number}",
+                    hint="lower train.lr, or lengthen train.warmup_steps",
+                )
+            total += value
+            maf = self.data.maf[self.data.windows[steps[number - 1].window].sites]
+            f1.update(example.alleles.cpu().numpy(), probability, maf, example.masked.cpu().numpy())
+            self.progress.step(total / number, f1.f1, (time.perf_counter() - started) / number * 1e3)
+        seconds = time.perf_counter() - started
+        return {
+            "train/loss": self._mean(total / len(steps)),
+            "train/f1": self._mean(f1.f1),
+            "train/rare_f1": self._mean(f1.rare_f1),
+            "mask_rate": curriculum_rate(epoch, config.epochs, self.config.masks),
+            "lr": self.optimizer.param_groups[0]["lr"],
+            "ms_per_batch": seconds / len(steps) * 1e3,
+            "samples_per_s": sum(len(s.samples) for s in steps) * self.fabric.world_size / seconds,
+        }
+
+    def _loss(self, example: Example) -> tuple[Tensor, Any]:
+        config = self.config.train
+        output = self.model(example.batch)
+        af = example.batch.sites.af
+        weight = site_loss_weights(torch.minimum(af, 1.0 - af), config.rare_weight) * example.masked
+        gamma = config.focal_gamma if config.loss == "focal" else 0.0
+        loss = allele_loss(output.logit, example.alleles, weight, gamma=gamma)
+        loss = loss + config.genotype_weight * genotype_loss(output.genotype, example.alleles.sum(dim=1), weight)
+        return loss, output.logit.detach().sigmoid().float().cpu().numpy()
+
+    def _step(self) -> None:
+        config = self.config.train
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(self.run.step, self.total_steps, config)
+        self.fabric.clip_gradients(self.model, self.optimizer, max_norm=config.clip, error_if_nonfinite=False)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.run.step += 1
+
+    @property
+    def total_steps(self) -> int:
+        return math.ceil(self.plan_length / self.config.train.accumulate) * self.config.train.epochs
+
+    def _validate(self) -> dict[str, float]:
+        """F1 by the masked protocol on every other window, dosage r2 by an array's typing on the rest."""
+        train, memory = self.config.train, self.data.memory
+        own = shard(self.data.windows, self.fabric.global_rank, self.fabric.world_size)  # type: ignore[arg-type]
+        masked = self._scores([w for w in own if w.index % 2 == 0], masked_typing(memory, self.config.evaluate, train.seed))
+        array = self._scores([w for w in own if w.index % 2 == 1], array_typing(memory, self.config.masks, train.seed))
+        both = Scores()
+        for part in self._gathered(masked):
+            both.f1.merge(part.f1)
+            both.loss, both.count = both.loss + part.loss, both.count + part.count
+        for part in self._gathered(array):
+            both.r2.merge(part.r2)
+            both.loss, both.count = both.loss + part.loss, both.count + part.count
+        r2 = {f"val/r2/{name.rstrip('%')}": value for name, value in both.r2.values().items()}
+        return {"val/loss": both.mean_loss, **{f"val/{n}": v for n, v in both.f1.values().items()}, **r2}
+
+    def _scores(self, windows: list[Any], typed: Any) -> Scores:
+        return score_windows(
+            self.raw,
+            self.retriever,
+            self.data.memory,
+            self.data.features,
+            windows,
+            haplotypes_of(self.panel.validation),
+            typed,
+            k=self.k,
+            batch_size=self.config.evaluate.batch_size,
+            min_maf=0.0,
+        )
+
+    def _gathered(self, scores: Scores) -> list[Scores]:
+        if self.fabric.world_size == 1:
+            return [scores]
+        parts: list[Any] = [None] * self.fabric.world_size
+        torch.distributed.all_gather_object(parts, scores)
+        return parts
+
+    def _mean(self, value: float) -> float:
+        reduced = self.fabric.all_reduce(torch.tensor(value, device=self.fabric.device), reduce_op="mean")
+        return float(reduced)  # type: ignore[arg-type]
+
+    def _memory_use(self) -> dict[str, float]:
+        use = {"peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
+        if self.fabric.device.type == "cuda":
+            use["peak_cuda_mb"] = torch.cuda.max_memory_allocated(self.fabric.device) / 2**20
+        return use
+
+    def _compiled(self) -> Any:
+        if self.config.train.compile and self.fabric.device.type == "cuda":
+            return torch.compile(self.raw)
+        return self.raw
+
+    def _state(self) -> State:
+        retriever = self.retriever
+        snapshot = {}
+        if isinstance(retriever, EmbeddingRetriever):
+            snapshot = {"weights": retriever.index.weights, "decay": retriever.decay, "temperature": retriever.temperature}
+        return {
+            "model": self.raw.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "retriever": snapshot,
+            "run": dict(vars(self.run)),
+        }
+
+    def _restore(self, state: State) -> None:
+        self.raw.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.run = _Run(**state["run"])
+        if isinstance(self.retriever, EmbeddingRetriever):
+            snapshot = state["retriever"]
+            self.retriever.index.refresh(snapshot["weights"])
+            self.retriever.decay, self.retriever.temperature = snapshot["decay"], snapshot["temperature"]
+
+    def _write(self, out: Path, store: Checkpoints, data: Mapping[str, str]) -> None:
+        best = store.best()
+        if best is not None:
+            self.raw.load_state_dict(best)
+        if self.fabric.is_global_zero:
+            save_bundle(out, self.raw, self.panel, self.config, metrics=self.run.best_metrics, data=data)
+        self.fabric.barrier()
+
+
+def learning_rate(step: int, total: int, config: TrainConfig) -> float:
+    """Linear warm-up over ``warmup_steps``, then a cosine from ``lr`` down to a tenth of it."""
+    if step < config.warmup_steps:
+        return config.lr * (step + 1) / config.warmup_steps
+    progress = (step - config.warmup_steps) / max(total - config.warmup_steps, 1)
+    return config.lr * (0.1 + 0.9 * 0.5 * (1.0 + math.cos(math.pi * min(progress, 1.0))))
+
+
+def _fabric(config: TrainConfig, accelerator: str, devices: int) -> Fabric:
+    cuda = accelerator in ("auto", "cuda", "gpu") and torch.cuda.is_available()
+    precision = config.precision
+    if precision == "auto":
+        precision = "bf16-mixed" if cuda else "32-true"
+    strategy = "ddp" if devices > 1 else "auto"
+    return Fabric(accelerator="cuda" if cuda else "cpu", devices=devices, strategy=strategy, precision=precision)
+
+
+def _optimizer(model: Variant, config: TrainConfig) -> torch.optim.Optimizer:
+    """AdamW; weight decay on matrices alone (biases, norms and temperatures have a scale that means something)."""
+    matrices = [p for p in model.parameters() if p.ndim >= 2]
+    others = [p for p in model.parameters() if p.ndim < 2]
+    groups = [{"params": matrices, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, lr=config.lr, betas=(0.9, 0.98))
+
+
+@contextmanager
+def _memory_errors(config: TrainConfig) -> Any:
+    """Turns torch's out-of-memory errors into one that says what to do."""
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and not isinstance(error, torch.OutOfMemoryError) and "allocate memory" not in str(error):
+            raise
+        raise ResourceError(
+            "out_of_memory",
+            f"the machine ran out of memory with batches of {config.batch_size} samples",
+            hint=(
+                f"halve train.batch_size ({config.batch_size}) and double train.accumulate ({config.accumulate}) for the "
+                "same result, shorten encode.window, or take the smaller profile: `vcfbert config show cpu`"
+            ),
+        ) from error

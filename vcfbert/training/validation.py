@@ -1,0 +1,130 @@
+"""Scores on masked haplotypes of the panel itself: validation while training, and the *masked* protocol."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from vcfbert.config import EvaluateConfig, MaskConfig
+from vcfbert.genotypes.masks import array_mask, fixed_rate_mask
+from vcfbert.genotypes.memory import Memory
+from vcfbert.genotypes.windows import Window
+from vcfbert.inference import predict_batches
+from vcfbert.metrics import DosageR2, F1Counter
+from vcfbert.model.base import Variant
+from vcfbert.retrieval.base import Retriever
+from vcfbert.retrieval.context import WindowContext
+from vcfbert.training.data import own_rows
+
+TypedSites = Callable[[Window], npt.NDArray[np.bool_]]
+
+
+@dataclass
+class Scores:
+    """Running figures over masked sites."""
+
+    f1: F1Counter = field(default_factory=F1Counter)
+    r2: DosageR2 = field(default_factory=DosageR2)
+    loss: float = 0.0  # sum of cross-entropies, nats
+    count: int = 0
+
+    def merge(self, other: Scores) -> None:
+        self.f1.merge(other.f1)
+        self.r2.merge(other.r2)
+        self.loss += other.loss
+        self.count += other.count
+
+    @property
+    def mean_loss(self) -> float:
+        return self.loss / max(self.count, 1)
+
+
+def masked_typing(memory: Memory, config: EvaluateConfig, seed: int) -> TypedSites:
+    """The masked protocol: half of the sites hidden, 70% of the rare ones, all below the least MAF."""
+    maf = memory.panel.maf
+
+    def typed(window: Window) -> npt.NDArray[np.bool_]:
+        return fixed_rate_mask(
+            maf[window.span_sites],
+            seed=seed,
+            window=window.index,
+            rate=config.mask_rate,
+            rare_rate=config.mask_rare,
+            min_maf=config.min_maf,
+        )
+
+    return typed
+
+
+def array_typing(memory: Memory, masks: MaskConfig, seed: int) -> TypedSites:
+    """An array: one density, the geometric middle of the range trained on, for every window and epoch."""
+    maf = np.minimum(memory.af, 1.0 - memory.af)
+    density = float(np.sqrt(masks.array_density[0] * masks.array_density[1]))
+
+    def typed(window: Window) -> npt.NDArray[np.bool_]:
+        return array_mask(maf[window.span_sites], np.random.default_rng([seed, window.index]), density)
+
+    return typed
+
+
+@torch.no_grad()
+def score_windows(
+    model: Variant,
+    retriever: Retriever,
+    memory: Memory,
+    features: torch.Tensor,
+    windows: list[Window],
+    haplotypes: npt.NDArray[np.int64],
+    typed_sites: TypedSites,
+    *,
+    k: int,
+    batch_size: int,
+    min_maf: float = 0.0,
+) -> Scores:
+    """Predicts masked alleles of panel ``haplotypes`` int64 [2n] (pairs of a sample) in the windows' cores.
+
+    A haplotype of the memory never retrieves itself nor its sample's other one. Sites of panel MAF below
+    ``min_maf`` are not scored.
+    """
+    device = features.device
+    panel = memory.panel
+    own = torch.from_numpy(memory.rows(haplotypes)).to(device)
+    exclude = own_rows(own) if bool((own >= 0).all()) else None
+    scores = Scores()
+    model.eval()
+    for window in windows:
+        key = np.flatnonzero(typed_sites(window)).astype(np.int64) + window.span[0]
+        context = WindowContext.build(memory, features, window, key, device)
+        queries = torch.from_numpy(panel.alleles(key, haplotypes)).to(device)
+        parts = [
+            probability
+            for probability, _ in predict_batches(
+                model, retriever, context, queries, None, k=k, batch_size=batch_size, exclude=exclude
+            )
+        ]
+        core = slice(window.core[0] - window.start, window.core[1] - window.start)
+        predicted = torch.cat(parts).float()[:, :, core].cpu().numpy()  # [n, 2, sites of the core]
+        truth = panel.alleles(slice(*window.core), haplotypes).reshape(predicted.shape)
+        maf = panel.maf[slice(*window.core)]
+        scored = ~context.typed[core].cpu().numpy() & (maf >= min_maf)
+        _add(scores, truth[:, :, scored], predicted[:, :, scored], maf[scored], panel.af[slice(*window.core)][scored])
+    return scores
+
+
+def _add(
+    scores: Scores,
+    truth: npt.NDArray[np.uint8],
+    predicted: npt.NDArray[np.float32],
+    maf: npt.NDArray[np.float64],
+    af: npt.NDArray[np.float64],
+) -> None:
+    scores.f1.update(truth, predicted, maf)
+    scores.r2.update(truth.sum(axis=1).T, predicted.sum(axis=1).T, af)
+    given = np.where(truth == 1, predicted, 1.0 - predicted).clip(1e-7, 1.0)
+    scores.loss -= float(np.log(given).sum())
+    scores.count += given.size
+
