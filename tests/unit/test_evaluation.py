@@ -1,0 +1,188 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from vcfbert.errors import InputError
+from vcfbert.evaluation import Evaluation, evaluate_files
+from vcfbert.genotypes.panel import Panel
+from vcfbert.genotypes.vcf_reader import read_genotypes
+
+ROOT = Path(__file__).parents[2]
+CASE = ROOT / "tests/data/scoring"
+REFEREE = ROOT.parent / "shared/tools/score_imputation.py"
+
+HEADER = """##fileformat=VCFv4.2
+##contig=<ID=20>
+##FORMAT=<ID=GT,Number=1,Type=String,Description="Genotype">
+##FORMAT=<ID=DS,Number=A,Type=Float,Description="Dosage">
+##FORMAT=<ID=HDS,Number=2,Type=Float,Description="Haplotype dosages">
+##FORMAT=<ID=GP,Number=G,Type=Float,Description="Genotype probabilities">
+#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\tFORMAT\t"""
+
+
+def write_vcf(path: Path, samples: str, *records: str) -> Path:
+    """``records``: 'POS REF ALT FORMAT VALUE ...', separated by blanks."""
+    lines = []
+    for record in records:
+        pos, ref, alt, form, *values = record.split()
+        lines.append("\t".join(["20", pos, ".", ref, alt, ".", ".", ".", form, *values]))
+    path.write_text(HEADER + "\t".join(samples.split()) + "\n" + "\n".join(lines) + "\n")
+    return path
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> dict[str, Path]:
+    """Two sites, MAF 1/4 each, and two targets."""
+    return {
+        "reference": write_vcf(tmp_path / "panel.vcf", "P1 P2", "10 A G GT 0|1 0|0", "20 C T GT 0|0 1|0"),
+        "truth": write_vcf(tmp_path / "truth.vcf", "S1 S2", "10 A G GT 0|1 0|0", "20 C T GT 1|1 0|0"),
+        "imputed": write_vcf(tmp_path / "imputed.vcf", "S1 S2", "10 A G DS 0.9 0.1", "20 C T DS 1.8 0.2"),
+    }
+
+
+def score(**options: Any) -> Evaluation:
+    files = {name: CASE / f"{name}.vcf.gz" for name in ("truth", "imputed")}
+    return evaluate_files(**{**files, "reference": CASE / "panel.vcf.gz", "typed": CASE / "typed.tsv", **options})
+
+
+def assert_agrees(rows: list[dict[str, Any]], expected: list[dict[str, Any]]) -> None:
+    """Every figure of ``expected`` to its four decimals."""
+    assert [row["bin"] for row in rows] == [row["bin"] for row in expected]
+    for row, wanted in zip(rows, expected, strict=True):
+        for name, value in wanted.items():
+            if isinstance(value, float):
+                assert row[name] == pytest.approx(value, abs=5.1e-5), (row["bin"], name)
+            else:
+                assert row[name] == value, (row["bin"], name)
+
+
+def test_agrees_with_the_independent_script_to_four_decimals() -> None:
+    expected = json.loads((CASE / "expected.json").read_text())
+    result = score(groups=CASE / "groups.tsv").as_dict()
+    assert_agrees(result["rows"], expected["all"]["rows"])
+    assert (result["absent"], result["samples"]) == (expected["all"]["absent"], 21)
+    assert list(result["by_group"]) == ["north", "south"]  # NA is no group
+    assert result["group_samples"] == {"north": 9, "south": 9}
+    for name, rows in result["by_group"].items():
+        assert_agrees(rows, expected[name]["rows"])
+
+
+def test_region_is_one_based_and_inclusive() -> None:
+    expected = json.loads((CASE / "expected.json").read_text())["region"]
+    result = score(region="chr20:1,500,000-3,000,000").as_dict()
+    assert_agrees(result["rows"], expected["rows"])
+    assert result["absent"] == expected["absent"]
+
+
+@pytest.mark.skipif(not REFEREE.is_file(), reason="the independent scoring script is not beside this checkout")
+def test_agrees_with_the_independent_script_as_it_is_now(tmp_path: Path) -> None:
+    out = tmp_path / "out.json"
+    files = [f"--{name}={CASE / name}.vcf.gz" for name in ("truth", "imputed")]
+    files += [f"--reference={CASE}/panel.vcf.gz", f"--typed={CASE}/typed.tsv", f"--json={out}"]
+    subprocess.run([sys.executable, REFEREE, *files], check=True, capture_output=True)
+    expected = json.loads(out.read_text())
+    assert_agrees(score().as_dict()["rows"], expected["rows"])
+
+
+def test_blocks_do_not_change_the_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = score().as_dict()
+    monkeypatch.setattr("vcfbert.evaluation._BLOCK_CELLS", 64)
+    assert score().as_dict() == whole
+
+
+def test_a_panel_serves_as_reference() -> None:
+    vcf = read_genotypes(CASE / "panel.vcf.gz")
+    flat = vcf.alleles.reshape(len(vcf.sites), -1)
+    packed = np.packbits(flat.astype(np.uint8), axis=1)
+    panel = Panel(vcf.samples, vcf.sites, packed, np.zeros(len(flat)), flat.sum(axis=1, dtype=np.int64), (), "")
+    assert score(reference=panel).as_dict() == score().as_dict()
+
+
+def test_figures_by_hand(small: dict[str, Path]) -> None:
+    row = evaluate_files(**small).row("5-50%")
+    assert (row.sites, row.polymorphic_sites) == (2, 2)
+    assert row.aggregate_r2 == pytest.approx(np.corrcoef([1, 0, 2, 0], [0.9, 0.1, 1.8, 0.2])[0, 1] ** 2)
+    assert row.minor_f1 == 1.0
+
+
+def test_absent_site_counts_as_imputed_to_the_panels_frequency(small: dict[str, Path], tmp_path: Path) -> None:
+    cut = write_vcf(tmp_path / "cut.vcf", "S1 S2", "10 A G DS 0.9 0.1")
+    result = evaluate_files(small["truth"], cut, small["reference"])
+    assert result.absent == 1
+    expected = np.corrcoef([1, 0, 2, 0], [0.9, 0.1, 0.5, 0.5])[0, 1] ** 2
+    assert result.row().aggregate_r2 == pytest.approx(expected)
+    assert result.row().iqs == pytest.approx((0.9 - 0.5) / (1 - 0.5) / 2)  # the absent site's is 0
+
+
+def test_genotype_probabilities_come_from_gp_then_hds_then_ds(small: dict[str, Path], tmp_path: Path) -> None:
+    def iqs(form: str, first: str, second: str) -> float:
+        path = write_vcf(tmp_path / "one.vcf", "S1 S2", f"10 A G {form} {first} {second}")
+        return evaluate_files(small["truth"], path, small["reference"], region="20:10-10").row().iqs
+
+    # Truth is 1, 0: Po is the mean of GP[1] of the first and GP[0] of the second sample.
+    assert iqs("DS:GP", "0.9:0.2,0.7,0.1", "0.1:0.9,0.1,0") == pytest.approx((0.8 - 0.475) / (1 - 0.475))
+    assert iqs("HDS", "0.5,0.4", "0.1,0") == pytest.approx((0.7 - 0.45) / (1 - 0.45))
+    assert iqs("DS", "0.9", "0.1") == pytest.approx(0.8)
+    assert iqs("GT", "0|1", "0|0") == pytest.approx(1.0)
+
+
+def test_multiallelic_imputed_record_is_taken_by_alt(small: dict[str, Path], tmp_path: Path) -> None:
+    joined = write_vcf(tmp_path / "m.vcf", "S1 S2", "10 A C,G DS 0.7,0.9 0.3,0.1", "20 C T DS 1.8 0.2")
+    assert evaluate_files(small["truth"], joined, small["reference"]) == evaluate_files(**small)
+
+
+def test_typed_sites_may_be_a_vcf(small: dict[str, Path], tmp_path: Path) -> None:
+    typed = write_vcf(tmp_path / "array.vcf", "S1 S2", "20 C T GT 1|1 0|0")
+    assert evaluate_files(**small, typed=typed).row().sites == 1
+
+
+def test_table_names_bins_and_groups(small: dict[str, Path], tmp_path: Path) -> None:
+    groups = tmp_path / "groups.tsv"
+    groups.write_text("S1\tEUR\nS2\tAFR\n")
+    lines = evaluate_files(**small, groups=groups).table().splitlines()
+    assert lines[1].split()[:3] == ["5-50%", "2", "2"]
+    assert "AFR (1 samples)" in lines
+    assert lines.index("AFR (1 samples)") < lines.index("EUR (1 samples)")
+
+
+def refused(code: str, **files: Any) -> InputError:
+    with pytest.raises(InputError) as caught:
+        evaluate_files(**files)
+    assert caught.value.code == code
+    return caught.value
+
+
+def test_refuses_an_imputed_file_without_a_sample_of_the_truth(small: dict[str, Path], tmp_path: Path) -> None:
+    other = write_vcf(tmp_path / "other.vcf", "S1 X", "10 A G DS 0.9 0.1")
+    error = refused("samples_missing", **{**small, "imputed": other})
+    assert "S2" in error.what
+    assert error.where == str(other)
+
+
+def test_refuses_what_cannot_be_scored(small: dict[str, Path], tmp_path: Path) -> None:
+    refused("same_file", **{**small, "imputed": small["truth"]})
+    elsewhere = write_vcf(tmp_path / "elsewhere.vcf", "P1", "99 A G GT 0|1")
+    refused("nothing_to_score", **{**small, "reference": elsewhere})
+    twice = write_vcf(tmp_path / "twice.vcf", "S1 S2", *["10 A G DS 0.9 0.1"] * 2)
+    assert "10 A>G" in refused("duplicate_records", **{**small, "imputed": twice}).what
+    text = tmp_path / "text.vcf"
+    text.write_text("hello\n")
+    refused("not_vcf", **{**small, "imputed": text})
+
+
+def test_refuses_tables_that_name_nothing(small: dict[str, Path], tmp_path: Path) -> None:
+    table = tmp_path / "table.tsv"
+    table.write_text("sample\tgroup\nX\tEUR\n")
+    refused("groups_no_sample", **small, groups=table)
+    table.write_text("S1\tEUR\nS2\n")
+    assert refused("groups_invalid", **small, groups=table).where == f"{table}, line 2"
+    table.write_text("CHROM\tPOS\n20\tten\n")
+    assert refused("typed_invalid", **small, typed=table).where == f"{table}, line 2"
+    refused("table_unreadable", **small, typed=tmp_path / "absent.tsv")
