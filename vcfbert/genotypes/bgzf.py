@@ -192,7 +192,7 @@ def read_blocks(handle: BinaryIO) -> Iterator[bytes]:
         if len(body) == size - len(head):
             try:
                 yield isal_zlib.decompress(head + body, 31)  # 31: with gzip's header and checksum
-            except isal_zlib.error as error:
+            except isal_zlib.error as error:  # type: ignore[misc]  # its type stub calls it an instance
                 raise InputError("damaged_bgzf", f"a block is damaged ({error})", where=_name(handle)) from error
 
 
