@@ -30,6 +30,7 @@ from vcfbert.tracking import (
 )
 
 if TYPE_CHECKING:
+    from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion
 
 _REFERENCE = re.compile(r"models:/(?P<name>[^/@]+)(@(?P<alias>[^/@]+)|/(?P<version>\d+))")
@@ -189,14 +190,15 @@ def register(
     )
 
 
-def _registered(client: Any, name: str, digest: str) -> ModelVersion | None:
+def _registered(client: MlflowClient, name: str, digest: str) -> ModelVersion | None:
     found = client.search_model_versions(f"name = '{name}' and tags.{BUNDLE_DIGEST_TAG} = '{digest}'")
     return max(found, key=lambda version: int(version.version), default=None)
 
 
 def _log_alone(bundle: Path, variant: str, root: Path) -> str:
     tracker = MlflowTracker(root, system_metrics=False)
-    with tracker.start(f"register {variant}", {}, {"variant": variant, "kind": "register"}):
+    # Without the tag `variant`, by which training runs are found.
+    with tracker.start(f"register {variant}", {}, {"kind": "register"}):
         return tracker.log_bundle(bundle, variant)
 
 
@@ -255,9 +257,11 @@ def resolve(reference: str, *, root: Path | None = None, cache: Path | None = No
 
 
 def _version(mlflow: Any, name: str, alias: str | None, number: str | None) -> ModelVersion:
-    client = mlflow.MlflowClient()
+    client: MlflowClient = mlflow.MlflowClient()
     try:
-        return client.get_model_version_by_alias(name, alias) if alias else client.get_model_version(name, number)
+        if alias is not None:
+            return client.get_model_version_by_alias(name, alias)
+        return client.get_model_version(name, str(number))
     except mlflow.MlflowException as error:
         raise InputError(
             "model_not_found",

@@ -35,6 +35,8 @@ SYSTEM_METRICS_SECONDS = 5.0  # between two readings of CPU, memory, disk, netwo
 BUNDLE_ARTIFACT = "bundle"  # the key of the bundle's folder among the MLflow model's artifacts
 BUNDLE_DIGEST_TAG = "bundle_digest"
 
+# Of a variant's lines in MLflow's charts: by itself it may give two runs colours that look alike.
+_COLOURS = {"v17": "#0072b2", "v18": "#d55e00", "v19": "#009e73"}
 _METRIC_NAME = re.compile(r"[A-Za-z0-9_\-.:/ ]{1,250}")
 _LONGEST_VALUE = 500  # characters of a parameter: what every MLflow server of the last years accepts
 _PARAMS_A_REQUEST = 100
@@ -122,7 +124,8 @@ class MlflowTracker:
         ) as run:
             self._run_id, self._waiting, self._non_finite = run.info.run_id, [], {}
             try:
-                mlflow.set_tags({"git_commit": git_commit(), **tags})
+                colour = _COLOURS.get(tags.get("variant", ""))
+                mlflow.set_tags({"git_commit": git_commit(), **tags} | ({"mlflow.runColor": colour} if colour else {}))
                 self._log_params(params, known or {})
                 yield self._run_id
             finally:
@@ -181,9 +184,8 @@ class MlflowTracker:
 
         tags = {"variant": variant, BUNDLE_DIGEST_TAG: bundle_digest(bundle)}
         target, output = ColSpec(DataType.string, "target"), ColSpec(DataType.string, "output")
-        with warnings.catch_warnings():
-            # Advice that does not fit: an input example would be a VCF, and the signature is given.
-            warnings.filterwarnings("ignore", message=r".*(input example was not provided|Add type hints to)")
+        # MLflow's advice does not fit here (an input example would be a VCF), and it overrides filters by message.
+        with warnings.catch_warnings(record=True):
             info = mlflow.pyfunc.log_model(
                 name=variant,
                 python_model=str(Path(__file__).with_name("mlflow_model.py")),
@@ -229,8 +231,11 @@ def connect(root: Path, *, must_exist: bool = False) -> ModuleType:
         )
     # Tools for people's genomes do not report home; who wants MLflow's telemetry can still set it to false.
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     import mlflow
 
+    for name in ("mlflow", "alembic"):  # their INFO lines would run into our own progress bars
+        logging.getLogger(name).setLevel(logging.WARNING)
     mlflow.set_tracking_uri(uri)
     return mlflow
 

@@ -62,7 +62,9 @@ def test_publishing_the_same_bundle_again_changes_nothing(root: Path) -> None:
     assert len(mlflow.MlflowClient().search_model_versions("name = 'vcfbert'")) == 1
 
 
-@pytest.mark.parametrize(("value", "words"), [(0.49, "0.5 is the least"), (0.89, "below the 0.9000 of champion version 1")])
+@pytest.mark.parametrize(
+    ("value", "words"), [(0.49, "0.5 is the least"), (0.89, "below the 0.9000 of champion version 1")]
+)
 def test_the_gate_refuses_below_the_minimum_or_the_champion(root: Path, value: float, words: str) -> None:
     publish(candidates(root, v18=0.9), root=root, **GATE)
     with pytest.raises(InputError, match=words) as caught:
@@ -77,9 +79,7 @@ def test_a_better_bundle_takes_the_alias_and_going_back_reuses_the_version(root:
     second = publish(candidates(root, v18=0.9), root=root, **GATE)
     assert (first.version, second.version) == (1, 2)
     assert second.why.endswith("not below the 0.8000 of version 1 (v17)")
-    back = register(
-        root / "models" / "v17", alias="champion", variant="v17", value=0.8, name="vcfbert", metric="r2", minimum=0, root=root
-    )
+    back = register(root / "models" / "v17", variant="v17", value=0.8, root=root, **GATE)
     assert back.version == 1
     assert champion("vcfbert", "champion", root=root).variant == "v17"  # type: ignore[union-attr]
 

@@ -1,0 +1,1 @@
+"""One router a file; each only translates between HTTP and the models manager."""
