@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+import json
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from vcfbert.comparison import compare
+from vcfbert.errors import InputError
+
+
+def array(*r2: float) -> dict[str, Any]:
+    bins = ("0-0.5%", "0.5-1%", "1-5%", "5-50%", "all")
+    rows = [
+        {"bin": name, "aggregate_r2": value, "nonref_concordance": 0.8, "iqs": None}
+        for name, value in zip(bins, r2, strict=True)
+    ]
+    return {"rows": rows, "samples": 3, "absent": 0}
+
+
+PEERS = {"beagle": {"array": array(0.11, 0.33, 0.56, 0.90, 0.91), "seconds": 9.0, "version": "5.4"}}
+V17 = {
+    "variant": "v17",
+    "array": array(0.05, 0.1, 0.3, 0.8, 0.8),
+    "masked": {"train": {"f1": 0.96, "rare_f1": 0.9}, "validation": {"f1": 0.9, "rare_f1": 0.8}},
+    "training": {"ms_per_batch": 500.0, "peak_memory_mb": 2000.0, "parameters": 1000, "refresh_seconds": 0.0},
+    "imputation": {"seconds": 20.0},
+    "peers": PEERS,
+}
+V18 = {
+    "variant": "v18",
+    "array": array(0.1, 0.2, 0.45, 0.88, 0.88),
+    "masked": {"validation": {"f1": 0.945, "rare_f1": 0.88}},
+    "training": {"ms_per_batch": 100.0, "peak_memory_mb": 500.0, "parameters": 1100, "refresh_seconds": 0.5},
+    "imputation": {"seconds": 8.0},
+    "peers": PEERS,
+}
+
+
+def test_rows_are_variants_then_peers_then_reference_points() -> None:
+    vote = {"array": array(0.0736, 0.1811, 0.4272, 0.8575, 0.8694)}
+    comparison = compare([V18, V17], {"nearest haplotypes": vote})
+    assert [(row.label, row.kind) for row in comparison.rows] == [
+        ("V17", "variant"), ("V18", "variant"), ("Beagle 5.4", "peer"), ("nearest haplotypes", "reference"),
+    ]  # fmt: skip
+    values = comparison.as_dict()["rows"]
+    assert values[1]["r2"] == {"0-0.5%": 0.1, "0.5-1%": 0.2, "1-5%": 0.45, "5-50%": 0.88, "all": 0.88}
+    assert (values[1]["f1"], values[1]["rare_f1"], values[1]["ms_per_batch"]) == (0.945, 0.88, 100.0)
+    assert (values[0]["train_f1"], values[2]["imputation_seconds"]) == (0.96, 9.0)
+    assert "iqs" not in values[0]  # undefined in the report
+
+
+def test_ratios_are_v18_over_v17_where_both_are_known_and_v17_is_not_zero() -> None:
+    ratios = compare([V17, V18]).as_dict()["ratios"]["v18/v17"]
+    assert ratios["ms_per_batch"] == pytest.approx(0.2)
+    assert ratios["peak_memory_mb"] == pytest.approx(0.25)
+    assert ratios["r2"]["1-5%"] == pytest.approx(1.5)
+    assert ratios["f1"] == pytest.approx(1.05)
+    assert "refresh_seconds" not in ratios
+    assert "train_f1" not in ratios
+
+
+def test_one_variant_alone_has_no_ratios() -> None:
+    comparison = compare([{"variant": "v18", "array": V18["array"]}])
+    assert comparison.as_dict()["ratios"] == {}
+    assert "V18 / V17" not in comparison.markdown()
+    assert "## Cost" not in comparison.markdown()  # nothing is known of it
+
+
+def test_markdown_holds_both_tables() -> None:
+    lines = compare([V17, V18]).markdown().splitlines()
+    bins = "r² 0-0.5% | r² 0.5-1% | r² 1-5% | r² 5-50% | r² all"
+    assert f"| method | {bins} | NRC | F1 | rare F1 | train F1 | train rare F1 |" in lines
+    assert "| V18 | 0.1000 | 0.2000 | 0.4500 | 0.8800 | 0.8800 | 0.8000 | 0.9450 | 0.8800 |  |  |" in lines
+    assert "| method | ms/batch | peak memory, MB | refresh, s | parameters | imputation, s |" in lines
+    assert "| Beagle 5.4 |  |  |  |  | 9.0 |" in lines
+    assert "| V18 / V17 | 0.200 | 0.250 |  | 1.100 | 0.400 |" in lines
+
+
+def test_console_tables_hold_the_same_rows() -> None:
+    console = Console(file=StringIO(), width=160)
+    for table in compare([V17, V18]).console_tables():
+        console.print(table)
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    for word in ("Accuracy", "Cost", "Beagle 5.4", "0.4500", "V18 / V17"):
+        assert word in text
+
+
+def test_writes_json_markdown_and_both_figures(tmp_path: Path) -> None:
+    comparison = compare([V17, V18])
+    comparison.write(tmp_path)
+    assert json.loads((tmp_path / "compare.json").read_text()) == comparison.as_dict()
+    assert (tmp_path / "compare.md").read_text() == comparison.markdown()
+    assert (tmp_path / "compare.png").read_bytes().startswith(b"\x89PNG")
+    svg = (tmp_path / "compare.svg").read_text()
+    assert "</svg>" in svg
+    comparison.write(tmp_path)
+    assert (tmp_path / "compare.svg").read_text() == svg  # the same figures give the same file
+    assert sorted(path.suffix for path in tmp_path.iterdir()) == [".json", ".md", ".png", ".svg"]
+
+
+@pytest.mark.parametrize(
+    ("reports", "code"),
+    [([], "nothing_to_compare"), ([{"array": {}}], "report_invalid"), ([V18, V18], "report_twice")],
+)
+def test_refuses_reports_that_cannot_be_told_apart(reports: list[dict[str, Any]], code: str) -> None:
+    with pytest.raises(InputError) as caught:
+        compare(reports)
+    assert caught.value.code == code
