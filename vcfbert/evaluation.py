@@ -98,7 +98,7 @@ def evaluate_files(
     """
     if truth.resolve() == imputed.resolve():
         raise InputError("same_file", "truth and imputed are the same file", where=str(truth))
-    actual = read_genotypes(truth, region=region)
+    actual = read_genotypes(truth, region=region, symbolic=True)
     frequency = _site_frequencies(reference, region)
     rows, af = _scored_sites(actual.sites, frequency, typed_positions(typed))
     if not len(rows):
@@ -160,7 +160,7 @@ def _site_frequencies(reference: Path | Panel, region: str | None) -> dict[SiteK
     """ALT frequency in the panel of each of its sites."""
     if isinstance(reference, Panel):
         return dict(zip(_keys(reference.sites), reference.af.tolist(), strict=True))
-    panel = read_genotypes(reference, region=region)
+    panel = read_genotypes(reference, region=region, symbolic=True)
     known = (panel.alleles >= 0).all(axis=2)  # [l, n]
     counts = np.where(known, panel.alleles.sum(axis=2), 0).sum(axis=1)
     af = counts / np.maximum(known.sum(axis=1), 1) / 2.0

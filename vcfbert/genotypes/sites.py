@@ -84,7 +84,7 @@ def match_target(target: Genotypes, panel: Panel) -> tuple[MatchedTarget, QcRepo
     """The target's genotypes at the panel's sites, and a report of every site repaired or left out.
 
     An exact match is preferred to an exchange, an exchange to a flip. A record without ALT is used where its REF
-    tells which of the panel's alleles its samples carry. Raises InputError: no_overlap, wrong_build.
+    tells which of the panel's alleles its samples carry. Raises InputError: no_overlap, wrong_build, no_usable_site.
     """
     if not same_chrom(target.sites.chrom, panel.sites.chrom):
         raise _no_overlap(target, panel)
@@ -107,7 +107,7 @@ def match_target(target: Genotypes, panel: Panel) -> tuple[MatchedTarget, QcRepo
     status[np.setdiff1d(best.target, best.target[kept])] = qc.DUPLICATE
     best, orientation = best.take(kept), orientation[kept]
     if not len(best.target):
-        raise _wrong_build(target, "none of the target's sites at the panel's positions can be used")
+        raise _undecided(target)
 
     swapped = (orientation & _SWAP) > 0
     alleles = target.alleles[best.target]
@@ -264,6 +264,15 @@ def _wrong_build(target: Genotypes, what: str) -> InputError:
         f"{what}: the target is probably of another genome build than the panel",
         where=f"target, chromosome {target.sites.chrom}",
         hint="bring it to the panel's build first, with CrossMap or bcftools +liftover",
+    )
+
+
+def _undecided(target: Genotypes) -> InputError:
+    return InputError(
+        "no_usable_site",
+        f"every site shared with the panel is left out: {_REASON[qc.AMBIGUOUS_LEFT_OUT]}",
+        where=f"target, chromosome {target.sites.chrom}",
+        hint="give a target with other sites too, or with more samples",
     )
 
 

@@ -51,12 +51,15 @@ class Genotypes:
     phased: npt.NDArray[np.bool_]
 
 
-def read_genotypes(path: Path, *, region: str | None = None, progress: Progress | None = None) -> Genotypes:
+def read_genotypes(
+    path: Path, *, region: str | None = None, progress: Progress | None = None, symbolic: bool = False
+) -> Genotypes:
     """All sites of one chromosome, or of ``region`` (CHROM or CHROM:FROM-TO, 1-based, inclusive), in memory.
 
-    ``progress`` is called with the number of sites read so far. Raises InputError; see ``stream_genotypes``.
+    ``progress`` is called with the number of sites read so far. ``symbolic`` keeps ALT alleles such as <DEL> and '*'
+    as text, which is enough to compare two files. Raises InputError; see ``stream_genotypes``.
     """
-    blocks = list(stream_genotypes(path, region=region, progress=progress))
+    blocks = list(stream_genotypes(path, region=region, progress=progress, symbolic=symbolic))
     if len(blocks) == 1:
         return blocks[0]
     alleles = np.concatenate([block.alleles for block in blocks])
@@ -76,6 +79,7 @@ def stream_genotypes(
     region: str | None = None,
     progress: Progress | None = None,
     block_genotypes: int = BLOCK_GENOTYPES,
+    symbolic: bool = False,
 ) -> Iterator[Genotypes]:
     """The same in blocks of consecutive records, at least one; a multiallelic record is never torn apart.
 
@@ -86,7 +90,7 @@ def stream_genotypes(
     file = inspect(path)
     wanted = None if region is None else Region.parse(region)
     size = min(max(block_genotypes // len(file.samples), 1), BLOCK_RECORDS)
-    batch = _Batch(file)
+    batch = _Batch(file, symbolic)
     n_sites = 0
     for record in _records(file, wanted):
         batch.add(record)
@@ -191,8 +195,9 @@ def _ends_with_newline(path: Path) -> bool:
 class _Batch:
     """Records being collected for one block. Order and duplicates are checked across blocks."""
 
-    def __init__(self, file: VcfFile) -> None:
+    def __init__(self, file: VcfFile, symbolic: bool) -> None:
         self.file = file
+        self.symbolic = symbolic
         self.chrom = ""
         self.last_pos = 0
         self.last_alleles: list[tuple[str, str]] = []  # (ref, alt) of every site at last_pos
@@ -210,7 +215,7 @@ class _Batch:
 
     def add(self, record: Any) -> None:
         pos, ref = record.POS, record.REF.upper()
-        alts = [alt.upper() for alt in record.ALT] or [NO_ALT]
+        alts = [alt.upper() if alt.isalpha() else alt for alt in record.ALT] or [NO_ALT]
         self.chrom = self.chrom or record.CHROM
         self._check_alleles(pos, ref, alts)
         self._check_order(pos, ref, alts)
@@ -248,7 +253,7 @@ class _Batch:
         if not ref.isalpha():
             raise _invalid(self.file, f"REF is {ref!r}", self._at(pos))
         for alt in alts:
-            if not alt.isalpha() and alt != NO_ALT:
+            if not (alt.isalpha() or alt == NO_ALT or self.symbolic):
                 raise InputError(
                     "symbolic_alt",
                     f"ALT is {alt!r}: symbolic alleles, breakends and '*' cannot be imputed",

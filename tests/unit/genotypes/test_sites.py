@@ -116,6 +116,15 @@ def test_palindromic_snps(
         assert matched.swapped[1] == swapped
 
 
+def test_a_panel_frequency_near_half_decides_nothing() -> None:
+    near_half = "1|1 1|1 1|0 0|0 0|0 0|0"  # 5 of 12
+    calls = " ".join(["0|0"] * 200)
+    panel: list[Record] = [(5, "A", "G", near_half), (10, "A", "T", near_half)]
+    _, status = match([(5, "A", "G", calls), (10, "T", "A", calls)], panel)
+    assert status == {10: qc.AMBIGUOUS_LEFT_OUT}
+    assert error_of([(10, "T", "A", calls)], panel).code == "no_usable_site"
+
+
 def test_too_few_calls_do_not_decide_a_palindromic_snp() -> None:
     panel: list[Record] = [(5, "A", "G", RARE), (10, "A", "T", RARE)]
     _, status = match([(5, "A", "G", "0|0"), (10, "T", "A", "0|0")], panel)

@@ -143,7 +143,11 @@ def test_bad_records(tmp_path: Path, code: str, name: str) -> None:
 
 @pytest.mark.parametrize("alt", ["<DEL>", "*", "A[20:5[", "C,*"])
 def test_no_allele_but_bases(tmp_path: Path, alt: str) -> None:
-    assert code_of(write_vcf(tmp_path / "t.vcf", vcf_text([(1, "A", alt, "0|1")]))) == "symbolic_alt"
+    path = write_vcf(tmp_path / "t.vcf", vcf_text([(1, "A", alt, "0|1")]))
+    assert code_of(path) == "symbolic_alt"
+    kept = read_genotypes(path, symbolic=True)
+    assert kept.sites.alt.tolist() == alt.split(",")
+    assert kept.alleles[0].tolist() == [[0, 1]]
 
 
 def test_three_alleles_a_call(tmp_path: Path) -> None:
