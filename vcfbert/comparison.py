@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from rich.console import Group
 from rich.table import Table
 
 from vcfbert.artifacts import write_json, write_text
@@ -111,8 +112,8 @@ class Comparison:
                 parts += [*map(_markdown_line, body), ""]
         return "\n".join([*parts, _NOTES, ""])
 
-    def console_tables(self) -> list[Table]:
-        """Accuracy and cost as rich tables."""
+    def table(self) -> Group:
+        """Accuracy and cost as tables for a rich console."""
         tables = []
         for title, measures in (("Accuracy", _ACCURACY), ("Cost", _COST)):
             cells = self._cells(measures)
@@ -126,7 +127,7 @@ class Comparison:
             for line in body:
                 table.add_row(*line, style="bold" if line[0] == _ratio_label() else None)
             tables.append(table)
-        return tables
+        return Group(*tables)
 
     def write(self, folder: Path, stem: str = "compare") -> None:
         """``stem``.json, .md, .png and .svg in ``folder``."""

@@ -82,8 +82,7 @@ def test_markdown_holds_both_tables() -> None:
 
 def test_console_tables_hold_the_same_rows() -> None:
     console = Console(file=StringIO(), width=160)
-    for table in compare([V17, V18]).console_tables():
-        console.print(table)
+    console.print(compare([V17, V18]).table())
     text = console.file.getvalue()  # type: ignore[attr-defined]
     for word in ("Accuracy", "Cost", "Beagle 5.4", "0.4500", "V18 / V17"):
         assert word in text
