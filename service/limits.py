@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.problems import problem
@@ -42,10 +44,8 @@ class BodyLimit:
             if not exceeded:
                 await send(message)
 
-        try:
+        with suppress(_TooLargeError):
             await self._app(scope, counted, unless_exceeded)
-        except _TooLargeError:
-            pass
         if exceeded:
             await self._refuse(scope, receive, send)
 

@@ -49,7 +49,8 @@ def call(
     async def run() -> list[httpx.Response]:
         app = create_app(settings or Settings(), load)
         transport = httpx.ASGITransport(app, raise_app_exceptions=False)
-        async with app.router.lifespan_context(app), httpx.AsyncClient(transport=transport, base_url="http://x") as client:
+        client = httpx.AsyncClient(transport=transport, base_url="http://x")
+        async with app.router.lifespan_context(app), client:
             while wait and app.state.manager.not_ready == "the model is being loaded":
                 await asyncio.sleep(0.01)
             return [await client.request(method, path, **arguments) for method, path, arguments in requests]

@@ -1,0 +1,39 @@
+# Three images from one file:
+#   docker build --target train -t vcfbert-train .    the pipeline (DVC, MLflow client)
+#   docker build --target serve -t vcfbert-serve .    the HTTP service
+#   docker build --target mlflow -t vcfbert-mlflow .  the MLflow server, for compose.yaml
+FROM python:3.11-slim AS base
+ENV PYTHONUNBUFFERED=1 PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 \
+    MLFLOW_DISABLE_TELEMETRY=true DVC_NO_ANALYTICS=1
+RUN useradd --create-home --uid 1000 vcfbert
+WORKDIR /app
+# The lock first: this layer, the large one, is rebuilt only when a pinned package changes.
+COPY constraints.txt ./
+RUN pip install -r constraints.txt
+COPY pyproject.toml README.md ./
+COPY vcfbert ./vcfbert
+
+FROM base AS train
+RUN apt-get update && apt-get install -y --no-install-recommends git make && rm -rf /var/lib/apt/lists/*
+COPY pipelines ./pipelines
+RUN pip install --no-deps --editable .
+COPY dvc.yaml params.yaml ./
+# DVC and MLflow write beside the code.
+RUN chown -R vcfbert /app
+USER vcfbert
+CMD ["dvc", "repro"]
+
+FROM base AS mlflow
+RUN pip install --constraint constraints.txt psycopg2-binary boto3
+USER vcfbert
+EXPOSE 5000
+CMD ["mlflow", "server", "--host", "0.0.0.0", "--port", "5000"]
+
+FROM base AS serve
+COPY service ./service
+RUN pip install --no-deps --editable . && mkdir /home/vcfbert/.cache && chown vcfbert /home/vcfbert/.cache
+USER vcfbert
+EXPOSE 8000
+HEALTHCHECK --interval=10s --timeout=3s --start-period=60s \
+    CMD ["python", "-c", "import urllib.request as u; u.urlopen('http://127.0.0.1:8000/readyz', timeout=2)"]
+CMD ["uvicorn", "service.app:app", "--host", "0.0.0.0", "--port", "8000"]
