@@ -59,7 +59,7 @@ def write_imputed(
     The blocks tile a stretch of the panel's sites, in order. ``samples`` names their samples. ``header``: one
     ``##vcfbert_KEY=VALUE`` line each. ``ids``, ``swapped`` [n_sites of the panel]: the input's IDs (None or '.'
     where it has none), and True where the input had REF and ALT exchanged: such a record is written as the input
-    has it. ``threads`` compress; ``progress`` is called with the number of sites written so far.
+    has it. ``threads`` (at least 1) compress; ``progress`` is called with the number of sites written so far.
 
     File and index get their names only once complete. Raises InputError for a name of another kind, where the
     path cannot be written or a position is beyond what the index can hold, ResourceError where the disk is full.
@@ -184,8 +184,8 @@ def _write_bcf(path: Path, head: bytes, lines: Iterator[Line], chrom: str, threa
             index = _write_indexed(handle, head, lines, chrom, threads)
         text.with_name(f"{text.name}.tbi").write_bytes(index)  # htslib complains on stderr of a VCF.gz without one
         with (
-            pysam.VariantFile(str(text)) as source,
-            pysam.VariantFile(str(temporary), "wb", header=source.header) as target,
+            pysam.VariantFile(str(text), threads=threads) as source,
+            pysam.VariantFile(str(temporary), "wb", header=source.header, threads=threads) as target,
         ):
             for record in source:
                 target.write(record)
