@@ -148,11 +148,14 @@ def test_swapped_site_is_written_as_the_input_has_it(tmp_path: Path) -> None:
 def test_given_genotype_probabilities_are_kept_and_those_of_typed_calls_are_certain(tmp_path: Path) -> None:
     # Phase unknown: certainly heterozygous, HDS 0.5 on both haplotypes.
     hds = np.full((2, 2, 2), 0.5, dtype=np.float32)
-    gp = np.broadcast_to(np.array([0.0, 1.0, 0.0], np.float32), (2, 2, 3))
+    gp = np.zeros((2, 2, 3), dtype=np.float32)
+    gp[0] = [0.0, 1.0, 0.0]
+    gp[1] = [0.3, 0.4, 0.3]
     calls = np.full((2, 2, 2), -1, dtype=np.int8)
     calls[1, 1] = [1, 0]
     records = write(tmp_path / "out.vcf", [ImputedBlock(0, 2, hds, calls, gp)])
     assert records[0][9] == "1|1:1:0.5,0.5:0,1,0"
+    assert records[1][9] == "1|1:1:0.5,0.5:0.3,0.4,0.3"
     assert records[1][10] == "1|0:1:1,0:0,1,0"
 
 
