@@ -176,7 +176,7 @@ def register(
     client = mlflow.MlflowClient()
     version = _registered(client, name, digest)
     if version is None:
-        source = model_uri or _log_alone(bundle, variant, root)
+        source = model_uri if _holds(mlflow, model_uri, digest) else _log_alone(bundle, variant, root)
         version = mlflow.register_model(source, name, tags={BUNDLE_DIGEST_TAG: digest, "variant": variant})
     tags = {_METRIC_TAG: metric, _VALUE_TAG: repr(value), _DATA_TAG: data_digest, _WHY_TAG: why}
     if alias is not None:
@@ -193,6 +193,18 @@ def register(
 def _registered(client: MlflowClient, name: str, digest: str) -> ModelVersion | None:
     found = client.search_model_versions(f"name = '{name}' and tags.{BUNDLE_DIGEST_TAG} = '{digest}'")
     return max(found, key=lambda version: int(version.version), default=None)
+
+
+def _holds(mlflow: Any, model_uri: str, digest: str) -> bool:
+    """Whether the logged model is in this store and is this bundle: DVC may restore a bundle that was trained
+    elsewhere, with the URI that it had there."""
+    if not model_uri:
+        return False
+    try:
+        model = mlflow.get_logged_model(model_uri.removeprefix("models:/"))
+    except mlflow.MlflowException:
+        return False
+    return bool(model.tags.get(BUNDLE_DIGEST_TAG) == digest)
 
 
 def _log_alone(bundle: Path, variant: str, root: Path) -> str:

@@ -55,6 +55,19 @@ def test_a_model_logged_by_the_training_run_is_registered_as_it_is(root: Path) -
     assert len(mlflow.search_runs(experiment_names=["vcfbert"])) == 1
 
 
+def test_a_bundle_whose_logged_model_is_not_in_this_store_is_logged_now(root: Path) -> None:
+    folder = bundle(root, "v18")
+    tracker = MlflowTracker(root, system_metrics=False)
+    with tracker.start("v17", {}, {"variant": "v17"}):
+        other = tracker.log_bundle(bundle(root, "v17"), "v17")
+    for version, uri in enumerate(("models:/m-" + "0" * 32, other), start=1):
+        (folder / "manifest.json").write_text(str(version))
+        done = publish({"v18": Candidate(folder, {"r2": 0.9}, uri)}, root=root, **GATE)
+        assert done.version == version
+        assert bundle_digest(resolve(f"models:/vcfbert/{version}", root=root, cache=root)) == bundle_digest(folder)
+    assert len(mlflow.search_runs(filter_string="tags.variant LIKE 'v%'", experiment_names=["vcfbert"])) == 1
+
+
 def test_publishing_the_same_bundle_again_changes_nothing(root: Path) -> None:
     publish(candidates(root, v18=0.9), root=root, **GATE)
     again = publish(candidates(root, v18=0.9), root=root, **GATE)

@@ -1,0 +1,69 @@
+"""A real bundle through the registry: the same VCF from the library, MLflow's model and the service."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+from pathlib import Path
+
+import httpx
+import mlflow
+import pytest
+import torch
+
+from service.app import create_app
+from service.settings import Settings
+from vcfbert.bundle import load_bundle, save_bundle
+from vcfbert.config import load
+from vcfbert.genotypes.store import build_panel
+from vcfbert.imputation import impute_file
+from vcfbert.inference import Imputer
+from vcfbert.model.variants import create
+from vcfbert.registry import Candidate, publish, resolve
+
+PROJECT = Path(__file__).parents[2]
+DEMO = PROJECT / "data" / "demo"
+TARGET = DEMO / "target_array_phased.vcf.gz"
+
+
+def test_library_model_and_service_give_the_same_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    config = load(PROJECT / "params.yaml")
+    panel = build_panel(
+        DEMO / "panel.vcf.gz",
+        tmp_path / "panel",
+        genetic_map=DEMO / "chr20.b37.gmap.gz",
+        region="20:1000000-1060000",
+        holdout=0.1,
+        seed=1,
+    )
+    torch.manual_seed(0)
+    bundle = tmp_path / "models" / "v18"
+    save_bundle(bundle, create("v18", config.model), panel, config, metrics={}, data={})
+    gate = {"name": "vcfbert", "alias": "champion", "metric": "r2", "minimum": 0.5}
+    publish({"v18": Candidate(bundle, {"r2": 0.9})}, root=tmp_path, **gate)
+
+    by_library, by_model = tmp_path / "library.vcf.gz", tmp_path / "model.vcf.gz"
+    downloaded = resolve("models:/vcfbert@champion", root=tmp_path, cache=tmp_path / "cache")
+    report = impute_file(Imputer(load_bundle(downloaded)), TARGET, by_library)
+    model = mlflow.pyfunc.load_model("models:/vcfbert@champion")
+    answer = model.predict({"target": str(TARGET), "output": str(by_model)})
+    by_service = asyncio.run(imputed_by_service(Settings(model=str(downloaded))))
+
+    expected = gzip.decompress(by_library.read_bytes())
+    assert report.n_used >= 5
+    assert sum(not line.startswith(b"#") for line in expected.splitlines()) == panel.n_sites
+    assert list(answer["output"]) == [str(by_model)]
+    assert gzip.decompress(by_model.read_bytes()) == expected
+    assert gzip.decompress(by_service) == expected
+
+
+async def imputed_by_service(settings: Settings) -> bytes:
+    app = create_app(settings)
+    client = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://service", timeout=60)
+    async with app.router.lifespan_context(app), client:
+        while (await client.get("/readyz")).json().get("detail") == "the model is being loaded":
+            await asyncio.sleep(0.05)
+        response = await client.post("/v1/impute", files={"file": (TARGET.name, TARGET.read_bytes())})
+    assert response.status_code == 200, response.text
+    return response.content
