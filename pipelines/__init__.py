@@ -1,0 +1,1 @@
+"""DVC stages: each loads its configuration, calls the library and writes its outputs."""

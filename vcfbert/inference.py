@@ -108,19 +108,13 @@ def predict_batches(
 
     Haplotypes that were retrieved, and are alike in the window, pass the encoder once however many queries use them.
     """
-    rows = retriever.retrieve(
-        context.key, context.sites.key_distance_cm, queries, k, known=known, exclude=exclude
-    )
-    used, place = torch.unique(rows, return_inverse=True)
-    patterns, pattern_of = torch.unique(context.window_alleles[used], dim=0, return_inverse=True)
-    encoded = model.encode_retrieved(patterns, context.sites)
+    rows = retriever.retrieve(context.key, context.sites.key_distance_cm, queries, k, known=known, exclude=exclude)
+    context = context.keeping(rows)
+    encoded = model.encode_patterns(context.patterns, context.sites)
     for start in range(0, len(queries), 2 * batch_size):
         chunk = slice(start, start + 2 * batch_size)
         batch = context.batch(queries[chunk], rows[chunk], None if known is None else known[chunk])
-        retrieved = None
-        if encoded is not None:
-            retrieved = encoded[pattern_of[place[chunk]]].unflatten(0, (-1, 2))
-        output = model(batch, retrieved)
+        output = model(batch, encoded)
         yield output.logit.sigmoid(), output.genotype
 
 

@@ -18,19 +18,48 @@ from vcfbert.provenance import provenance
 
 
 @dataclass(frozen=True)
+class WindowRows:
+    """The haplotypes of one window, each different row once.
+
+    ``patterns`` uint8 [u, l]: distinct rows; ``number`` int64 [n_haplotypes]: which of them each haplotype has.
+    """
+
+    patterns: npt.NDArray[np.uint8]
+    number: npt.NDArray[np.int64]
+
+
+def distinct_rows(alleles: npt.NDArray[np.uint8]) -> WindowRows:
+    """The distinct rows of ``alleles`` uint8 [n, l], in order of first appearance."""
+    packed = np.packbits(alleles, axis=1)
+    _, first, inverse = np.unique(packed, axis=0, return_index=True, return_inverse=True)
+    order = np.argsort(first)
+    rank = np.empty(len(first), dtype=np.int64)
+    rank[order] = np.arange(len(first))
+    return WindowRows(alleles[first[order]], rank[inverse.reshape(-1)])
+
+
+@dataclass(frozen=True)
 class Encoding:
-    """``distinct`` int32 [n_windows, n_haplotypes]: haplotypes with one number have the same row in that window;
-    numbers run from 0 in order of first appearance."""
+    """``packed`` uint8 [sum of u, ceil(l / 8)]: the distinct rows of all windows, one window after the other, each
+    window's from ``offset`` int64 [n_windows + 1]; ``number`` int32 [n_windows, n_haplotypes]: as in WindowRows."""
 
     config: EncodeConfig
     windows: list[Window]
-    distinct: npt.NDArray[np.int32]
+    packed: npt.NDArray[np.uint8]
+    offset: npt.NDArray[np.int64]
+    number: npt.NDArray[np.int32]
     panel_digest: str
 
     @property
     def n_distinct(self) -> npt.NDArray[np.int64]:
         """[n_windows]: how many different rows each window has."""
-        return self.distinct.max(axis=1).astype(np.int64) + 1
+        return np.diff(self.offset)
+
+    def rows(self, window: Window, haplotypes: npt.NDArray[np.int64]) -> WindowRows:
+        """The distinct rows of a window and their numbers for some of the panel's haplotypes."""
+        packed = self.packed[self.offset[window.index] : self.offset[window.index + 1]]
+        patterns = np.unpackbits(packed, axis=1, count=window.stop - window.start)
+        return WindowRows(patterns, self.number[window.index, haplotypes].astype(np.int64))
 
 
 def windows_of(panel: Panel, config: EncodeConfig) -> list[Window]:
@@ -39,21 +68,19 @@ def windows_of(panel: Panel, config: EncodeConfig) -> list[Window]:
 
 def encode(panel: Panel, config: EncodeConfig) -> Encoding:
     windows = windows_of(panel, config)
-    distinct = np.stack([_number_rows(np.packbits(panel.alleles(w.sites), axis=1)) for w in windows])
-    return Encoding(config, windows, distinct, panel.digest)
+    rows = [distinct_rows(panel.alleles(window.sites)) for window in windows]
+    return Encoding(
+        config,
+        windows,
+        packed=np.concatenate([np.packbits(r.patterns, axis=1) for r in rows]),
+        offset=np.cumsum([0, *(len(r.patterns) for r in rows)]),
+        number=np.stack([r.number for r in rows]).astype(np.int32),
+        panel_digest=panel.digest,
+    )
 
 
-def _number_rows(rows: npt.NDArray[np.uint8]) -> npt.NDArray[np.int32]:
-    """The number of each row's value, in order of first appearance."""
-    _, first, inverse = np.unique(rows, axis=0, return_index=True, return_inverse=True)
-    rank = np.empty(len(first), dtype=np.int32)
-    rank[np.argsort(first)] = np.arange(len(first))
-    return rank[inverse.reshape(-1)]
-
-
-def save_encoding(encoding: Encoding, panel: Panel, out: Path) -> None:
-    """Writes ``windows.npy`` int64 [n_windows, 6] (core, window and span intervals), ``distinct.npy`` and
-    ``rows.npy``: the bit-packed distinct rows of all windows, one window after the other."""
+def save_encoding(encoding: Encoding, out: Path) -> None:
+    """Writes ``windows.npy`` int64 [n_windows, 6] (core, window and span intervals) and the arrays of ``Encoding``."""
     table = np.array([[*w.core, w.start, w.stop, *w.span] for w in encoding.windows], dtype=np.int64)
     manifest = {
         "panel_digest": encoding.panel_digest,
@@ -61,18 +88,10 @@ def save_encoding(encoding: Encoding, panel: Panel, out: Path) -> None:
         "n_distinct": encoding.n_distinct.tolist(),
         "provenance": provenance(),
     }
+    arrays = {"windows": table, "rows": encoding.packed, "offset": encoding.offset, "number": encoding.number}
     with atomic_folder(out, kind="encoding", version=ENCODING_FORMAT, manifest=manifest) as folder:
-        np.save(folder / "windows.npy", table)
-        np.save(folder / "distinct.npy", encoding.distinct)
-        np.save(folder / "rows.npy", np.concatenate(list(_distinct_rows(encoding, panel))))
-
-
-def _distinct_rows(encoding: Encoding, panel: Panel) -> list[npt.NDArray[np.uint8]]:
-    rows = []
-    for window, numbers in zip(encoding.windows, encoding.distinct, strict=True):
-        _, first = np.unique(numbers, return_index=True)
-        rows.append(np.packbits(panel.alleles(window.sites)[first], axis=1))
-    return rows
+        for name, array in arrays.items():
+            np.save(folder / f"{name}.npy", array)
 
 
 def open_encoding(path: Path, panel: Panel) -> Encoding:
@@ -82,5 +101,11 @@ def open_encoding(path: Path, panel: Panel) -> Encoding:
         raise ArtifactError("encoding_panel", "was made from another panel", where=str(path), hint="run `encode` again")
     table = np.load(path / "windows.npy").tolist()
     windows = [Window(i, (a, b), c, d, (e, f)) for i, (a, b, c, d, e, f) in enumerate(table)]
-    distinct = np.load(path / "distinct.npy")
-    return Encoding(build(EncodeConfig, manifest["config"], "encode."), windows, distinct, panel.digest)
+    return Encoding(
+        build(EncodeConfig, manifest["config"], "encode."),
+        windows,
+        packed=np.load(path / "rows.npy"),
+        offset=np.load(path / "offset.npy"),
+        number=np.load(path / "number.npy"),
+        panel_digest=panel.digest,
+    )

@@ -33,7 +33,8 @@ class WindowBatch:
 
     sites: SiteContext
     tokens: Tensor  # int64 [b, 2, l], MASK where untyped
-    retrieved: Tensor  # uint8 [b, 2, k, l], their alleles, unmasked
+    patterns: Tensor  # uint8 [u, l], distinct rows of the memory in this window, unmasked
+    retrieved: Tensor  # int64 [b, 2, k], the pattern of each retrieved haplotype
     mismatch: Tensor  # uint8 [b, 2, k, t], 1 where a typed allele of the query differs from the retrieved one
 
 
@@ -67,14 +68,13 @@ class Variant(nn.Module):
         self.haplotype_head.init_weights()
         self.genotype_head.init_weights()
 
-    def encode_retrieved(self, alleles: Tensor, sites: SiteContext) -> Tensor | None:
-        """Features [n, l, dims] of unmasked haplotypes uint8 [n, l], for variants that pass the retrieved through
-        the encoder; None for those that do not. They depend on window and haplotype alone, so inference computes
-        each once and hands them to ``forward``."""
+    def encode_patterns(self, patterns: Tensor, sites: SiteContext) -> Tensor | None:
+        """Features [u, l, dims] of unmasked rows uint8 [u, l], for variants that pass the retrieved through the
+        encoder; None for those that do not. They depend on the window alone, so inference asks once a window."""
         return None
 
-    def forward(self, batch: WindowBatch, retrieved: Tensor | None = None) -> WindowOutput:
-        """``retrieved`` [b, 2, k, l, dims]: what ``encode_retrieved`` gave, where it was asked."""
+    def forward(self, batch: WindowBatch, encoded: Tensor | None = None) -> WindowOutput:
+        """``encoded`` [u, l, dims]: what ``encode_patterns`` gave for the batch's patterns, where it was asked."""
         raise NotImplementedError
 
     def output(self, hidden: Tensor, base_logit: Tensor, af: Tensor) -> WindowOutput:

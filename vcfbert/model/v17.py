@@ -16,8 +16,8 @@ from vcfbert.model.fusion import smoothed_logit
 class V17(Variant):
     """Per site, the query's features attend to those of its k retrieved haplotypes; their plain vote is the base.
 
-    Retrieved haplotypes are encoded unmasked, so their features depend on window and haplotype alone: inference
-    encodes each once (``encode_retrieved``) however many queries retrieve it.
+    Retrieved haplotypes are encoded unmasked, so those that are alike in the window have the same features: each
+    distinct row passes the encoder once, however many queries of the batch retrieve it.
     """
 
     name = "v17"
@@ -40,20 +40,20 @@ class V17(Variant):
         encoded: Tensor = self.encoder(self.embedding(tokens, sites.features) + self.position(sites.offset_cm))
         return encoded
 
-    def encode_retrieved(self, alleles: Tensor, sites: SiteContext) -> Tensor:
-        """Features [n, l, dims] of haplotypes with ``alleles`` uint8 [n, l]."""
-        return self.encode(alleles.long() + REF_TOKEN, sites)
+    def encode_patterns(self, patterns: Tensor, sites: SiteContext) -> Tensor:
+        return self.encode(patterns.long() + REF_TOKEN, sites)
 
-    def forward(self, batch: WindowBatch, retrieved: Tensor | None = None) -> WindowOutput:
-        """``retrieved`` [b, 2, k, l, dims]: features of the retrieved haplotypes where they are known already."""
-        b, _, k, l = batch.retrieved.shape
-        if retrieved is None:
-            retrieved = self.encode_retrieved(batch.retrieved.view(b * 2 * k, l), batch.sites).view(b, 2, k, l, -1)
+    def forward(self, batch: WindowBatch, encoded: Tensor | None = None) -> WindowOutput:
+        b, _, l = batch.tokens.shape
+        if encoded is None:
+            encoded = self.encode_patterns(batch.patterns, batch.sites)
+        retrieved = encoded[batch.retrieved]  # [b, 2, k, l, dims]
         query = self.encode(batch.tokens.view(2 * b, l), batch.sites).view(b, 2, l, -1)
         scale = query.shape[-1] ** -0.5
-        scores = torch.einsum("bhld,bhkld->bhkl", self.query(query), retrieved) * scale
-        attended = torch.einsum("bhkl,bhkld->bhld", torch.softmax(scores, dim=2), retrieved)
-        fraction = batch.retrieved.float().mean(dim=2)  # [b, 2, l]
+        # Products and sums rather than einsum: there is one tiny product a site, and batched matmul is slow at those.
+        scores = (self.query(query)[:, :, None] * retrieved).sum(dim=-1) * scale  # [b, 2, k, l]
+        attended = (torch.softmax(scores, dim=2)[..., None] * retrieved).sum(dim=2)  # [b, 2, l, dims]
+        fraction = batch.patterns[batch.retrieved].float().mean(dim=2)  # [b, 2, l]
         fused = self.value(torch.cat([query, attended], dim=-1)) + self.vote(fraction[..., None])
         hidden = self.norm(query + torch.nn.functional.gelu(fused))
         base = smoothed_logit(fraction, batch.sites.af, self.smoothing.sigmoid())

@@ -37,10 +37,10 @@ class V18(Variant):
         nn.init.zeros_(self.mixture)
         nn.init.constant_(self.smoothing, math.log(0.02 / 0.98))
 
-    def forward(self, batch: WindowBatch, retrieved: Tensor | None = None) -> WindowOutput:
+    def forward(self, batch: WindowBatch, encoded: Tensor | None = None) -> WindowOutput:
         sites = batch.sites
         weights = self.copying_weights(batch)  # [b, 2, heads, k]
-        fractions = weights @ batch.retrieved.to(weights.dtype)  # [b, 2, heads, l]
+        fractions = self._pool(weights, batch)  # [b, 2, heads, l]
         fraction = torch.einsum("bhrl,r->bhl", fractions, torch.softmax(self.mixture, dim=0))
 
         delta = self.embedding.allele_delta(sites.features)  # [l, dims]
@@ -52,6 +52,13 @@ class V18(Variant):
         hidden = self.encoder(x.view(2 * b, l, -1)).view(b, 2, l, -1)
         base = smoothed_logit(fraction, sites.af, self.smoothing.sigmoid())
         return self.output(hidden, base, sites.af)
+
+    @staticmethod
+    def _pool(weights: Tensor, batch: WindowBatch) -> Tensor:
+        """Weighted ALT fraction: the weights of retrieved haplotypes that are alike are added, then one product."""
+        onto = batch.retrieved[:, :, None].expand_as(weights)
+        by_pattern = weights.new_zeros(*weights.shape[:-1], len(batch.patterns)).scatter_add(-1, onto, weights)
+        return by_pattern @ batch.patterns.to(weights.dtype)
 
     def copying_weights(self, batch: WindowBatch) -> Tensor:
         """softmax(-distance / tau) over the retrieved, [b, 2, heads, k]."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor
 
 from vcfbert.constants import MASK_TOKEN, REF_TOKEN
+from vcfbert.genotypes.encoding import WindowRows, distinct_rows
 from vcfbert.genotypes.memory import Memory
 from vcfbert.genotypes.windows import Window
 from vcfbert.model.base import SiteContext, WindowBatch
@@ -53,15 +55,24 @@ class WindowContext:
 
     sites: SiteContext
     key: Tensor  # int64 [t], panel sites of the key
-    window_alleles: Tensor  # uint8 [m, l], of the memory
+    patterns: Tensor  # uint8 [u, l], the distinct rows of the memory in this window
+    pattern_of: Tensor  # int64 [m], the pattern of each row of the memory
     key_alleles: Tensor  # uint8 [m, t], of the memory
     typed: Tensor  # bool [l], window sites that are typed
     typed_in_key: Tensor  # int64 [number typed in the window], their places in the key
 
     @classmethod
     def build(
-        cls, memory: Memory, features: Tensor, window: Window, key: npt.NDArray[np.int64], device: torch.device
+        cls,
+        memory: Memory,
+        features: Tensor,
+        window: Window,
+        key: npt.NDArray[np.int64],
+        device: torch.device,
+        rows: WindowRows | None = None,
     ) -> WindowContext:
+        """``rows``: the memory's distinct rows in the window, where an ``Encoding`` has them ready."""
+        rows = rows or distinct_rows(memory.alleles(window.sites))
         cm = memory.panel.cm
         middle = (cm[window.start] + cm[window.stop - 1]) / 2.0
         inside = (key >= window.start) & (key < window.stop)
@@ -79,11 +90,23 @@ class WindowContext:
         return cls(
             sites=sites,
             key=key_tensor,
-            window_alleles=tensor(memory.alleles(window.sites)).to(device),
+            patterns=tensor(rows.patterns).to(device),
+            pattern_of=tensor(rows.number).to(device),
             key_alleles=tensor(memory.alleles(key)).to(device),
             typed=tensor(typed).to(device),
             typed_in_key=tensor(np.flatnonzero(inside)).to(device),
         )
+
+    def alleles(self, rows: Tensor) -> Tensor:
+        """The window's alleles uint8 [n, l] of memory rows int64 [n]."""
+        return self.patterns[self.pattern_of[rows]]
+
+    def keeping(self, rows: Tensor) -> WindowContext:
+        """The same window with the patterns of the given memory rows alone: what V17 need not encode is left out."""
+        used, number = torch.unique(self.pattern_of[rows], return_inverse=True)
+        pattern_of = torch.zeros_like(self.pattern_of)
+        pattern_of[rows] = number
+        return dataclasses.replace(self, patterns=self.patterns[used], pattern_of=pattern_of)
 
     def batch(self, queries: Tensor, rows: Tensor, known: Tensor | None = None) -> WindowBatch:
         """``queries`` uint8 [2b, t] alleles at the key, two haplotypes a sample; ``rows`` int64 [2b, k] retrieved;
@@ -100,6 +123,7 @@ class WindowContext:
         return WindowBatch(
             sites=self.sites,
             tokens=tokens.view(n // 2, 2, -1),
-            retrieved=self.window_alleles[rows].view(n // 2, 2, k, -1),
+            patterns=self.patterns,
+            retrieved=self.pattern_of[rows].view(n // 2, 2, k),
             mismatch=mismatch.view(n // 2, 2, k, -1),
         )

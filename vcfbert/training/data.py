@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from vcfbert.config import MaskConfig, TrainConfig
+from vcfbert.genotypes.encoding import Encoding
 from vcfbert.genotypes.masks import window_mask
 from vcfbert.genotypes.memory import Memory
 from vcfbert.genotypes.panel import haplotypes_of
@@ -59,9 +60,12 @@ def shard(steps: list[Step], rank: int, world: int) -> list[Step]:
 class TrainingData:
     """The training split on a device: serves examples whose queries are the memory's own haplotypes."""
 
-    def __init__(self, memory: Memory, windows: list[Window], masks: MaskConfig, train: TrainConfig, device: torch.device):
+    def __init__(
+        self, memory: Memory, encoding: Encoding, masks: MaskConfig, train: TrainConfig, device: torch.device
+    ) -> None:
         self.memory = memory
-        self.windows = windows
+        self.encoding = encoding
+        self.windows = encoding.windows
         self.masks = masks
         self.train = train
         self.device = device
@@ -71,7 +75,8 @@ class TrainingData:
     def context(self, window: Window, typed: npt.NDArray[np.bool_]) -> WindowContext:
         """``typed`` bool [sites of the key span]."""
         key = np.flatnonzero(typed).astype(np.int64) + window.span[0]
-        return WindowContext.build(self.memory, self.features, window, key, self.device)
+        rows = self.encoding.rows(window, self.memory.haplotypes)
+        return WindowContext.build(self.memory, self.features, window, key, self.device, rows)
 
     def examples(self, steps: list[Step], epoch: int, retriever: Retriever, k: int) -> Iterator[Example]:
         for step in steps:
@@ -94,8 +99,8 @@ class TrainingData:
         rows = retriever.retrieve(
             context.key, context.sites.key_distance_cm, queries, k, exclude=own_rows(own)
         )
-        alleles = context.window_alleles[own].view(len(samples), 2, -1)
-        return Example(context.batch(queries, rows), alleles, ~context.typed)
+        alleles = context.alleles(own).view(len(samples), 2, -1)
+        return Example(context.keeping(rows).batch(queries, rows), alleles, ~context.typed)
 
 
 def own_rows(rows: Tensor) -> Tensor:

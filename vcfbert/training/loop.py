@@ -63,6 +63,7 @@ class FitResult:
     metrics: dict[str, float]  # of the best epoch
     seconds: float
     parameters: int
+    data_digest: str  # of the panel that the figures were measured on
 
 
 @dataclass
@@ -102,7 +103,7 @@ class Trainer:
         self.fabric.launch()
         self.progress = progress if progress is not None and self.fabric.is_global_zero else SilentProgress()
         memory = Memory(panel, panel.memory_haplotypes)
-        self.data = TrainingData(memory, encoding.windows, config.masks, config.train, self.fabric.device)
+        self.data = TrainingData(memory, encoding, config.masks, config.train, self.fabric.device)
         self.k = min(config.retrieval.k[variant], len(memory) - 2)
         self.raw: Variant = create(variant, config.model)
         self.optimizer = _optimizer(self.raw, config.train)
@@ -151,7 +152,7 @@ class Trainer:
                 uri = tracker.log_bundle(out, self.raw.name)
                 tracker.log_artifact(metrics_csv)
                 store.clear()
-        return FitResult(run_id, uri, self.run.best_metrics, self.run.seconds, self.parameters)
+        return FitResult(run_id, uri, self.run.best_metrics, self.run.seconds, self.parameters, self.panel.digest)
 
     @property
     def parameters(self) -> int:

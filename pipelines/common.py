@@ -1,0 +1,23 @@
+"""What all stages share: where things are, and how errors end."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from vcfbert.config import Config, load
+from vcfbert.errors import VcfbertError
+
+WORK = Path("data/work")
+PANEL, ENCODED, EMBEDDED = WORK / "panel", WORK / "encoded", WORK / "embedded"
+MODELS, METRICS, REPORTS = Path("models"), Path("metrics"), Path("reports")
+CHECKPOINTS = Path(".checkpoints")
+
+
+def run_stage(main: Callable[[Config], None]) -> None:
+    try:
+        main(load(Path("params.yaml")))
+    except VcfbertError as error:
+        print(f"error [{error.code}]: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)

@@ -1,0 +1,27 @@
+"""compare: every variant's report and the peers' -> one table and figure."""
+
+from __future__ import annotations
+
+import json
+
+from rich.console import Console
+
+from pipelines.common import METRICS, REPORTS, run_stage
+from vcfbert.comparison import compare
+from vcfbert.config import Config
+from vcfbert.constants import VARIANTS
+from vcfbert.plots import save_figure, training_curves
+
+
+def main(config: Config) -> None:
+    reports = [json.loads((REPORTS / "evaluate" / f"{variant}.json").read_text()) for variant in VARIANTS]
+    reports[0]["peers"] = json.loads((REPORTS / "evaluate" / "peers.json").read_text())
+    comparison = compare(reports)
+    comparison.write(REPORTS)
+    histories = {variant: METRICS / variant / "latest.csv" for variant in VARIANTS}
+    save_figure(training_curves(histories), REPORTS / "training.png")
+    Console(width=160).print(comparison.table())
+
+
+if __name__ == "__main__":
+    run_stage(main)

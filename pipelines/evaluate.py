@@ -1,0 +1,40 @@
+"""evaluate VARIANT: bundle -> imputed targets and figures of both protocols."""
+
+from __future__ import annotations
+
+import json
+import sys
+from functools import partial
+
+from pipelines.common import METRICS, MODELS, REPORTS, run_stage
+from vcfbert.artifacts import write_json
+from vcfbert.bundle import load_bundle
+from vcfbert.config import Config
+from vcfbert.protocols import array_protocol, masked_protocol
+
+
+def main(variant: str, config: Config) -> None:
+    bundle = load_bundle(MODELS / variant)
+    imputed = REPORTS / "imputed" / f"{variant}.vcf.gz"
+    scores, cost = array_protocol(bundle, config.evaluate, imputed)
+    trained = json.loads((METRICS / variant / "train.json").read_text())
+    report = {
+        "variant": variant,
+        "array": scores.as_dict(),
+        "masked": masked_protocol(bundle, config.evaluate, config.train.seed),
+        "training": {
+            "ms_per_batch": trained["metrics"]["ms_per_batch"],
+            "peak_memory_mb": trained["metrics"].get("peak_cuda_mb", trained["metrics"]["peak_rss_mb"]),
+            "refresh_seconds": trained["metrics"].get("refresh/seconds"),
+            "refresh_share": trained["metrics"].get("refresh/share_of_epoch"),
+            "parameters": trained["parameters"],
+            "seconds": trained["seconds"],
+        },
+        "imputation": cost,
+    }
+    write_json(REPORTS / "evaluate" / f"{variant}.json", report)
+    print(scores.table())
+
+
+if __name__ == "__main__":
+    run_stage(partial(main, sys.argv[1]))

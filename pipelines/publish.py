@@ -1,0 +1,39 @@
+"""publish: the best bundle by validation -> MLflow registry, behind the numeric gate."""
+
+from __future__ import annotations
+
+import json
+
+from pipelines.common import METRICS, MODELS, REPORTS, run_stage
+from vcfbert.artifacts import write_json
+from vcfbert.config import Config
+from vcfbert.constants import VARIANTS
+from vcfbert.registry import Candidate, publish
+
+
+def main(config: Config) -> None:
+    trained = {variant: json.loads((METRICS / variant / "train.json").read_text()) for variant in VARIANTS}
+    candidates = {
+        variant: Candidate(MODELS / variant, run["metrics"], run["model_uri"], run["data_digest"])
+        for variant, run in trained.items()
+    }
+    settings = config.publish
+    published = publish(
+        candidates, name=settings.name, alias=settings.alias, metric=settings.metric, minimum=settings.minimum
+    )
+    write_json(
+        REPORTS / "publish.json",
+        {
+            "name": published.name,
+            "alias": settings.alias,
+            "variant": published.variant,
+            "metric": published.metric,
+            "value": published.value,
+            "why": published.why,
+        },
+    )
+    print(f"models:/{published.name}@{settings.alias} is {published.variant}: {published.why}")
+
+
+if __name__ == "__main__":
+    run_stage(main)

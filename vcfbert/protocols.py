@@ -1,0 +1,64 @@
+"""The two evaluation protocols on a bundle: *masked* haplotypes of the panel, and *array* targets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+from vcfbert.bundle import Bundle
+from vcfbert.config import EvaluateConfig
+from vcfbert.evaluation import Evaluation, evaluate_files
+from vcfbert.genotypes.memory import Memory
+from vcfbert.genotypes.panel import Panel, haplotypes_of
+from vcfbert.imputation import impute_file
+from vcfbert.inference import Imputer, Progress
+from vcfbert.retrieval.context import memory_features
+from vcfbert.retrieval.refresh import build_retriever
+from vcfbert.training.validation import masked_typing, score_windows
+
+
+def masked_protocol(bundle: Bundle, config: EvaluateConfig, seed: int) -> dict[str, dict[str, float]]:
+    """F1 and rare F1 of masked alleles (half of the sites, 70% of the rare ones, MAF >= 1%) of the validation
+    samples and of as many training samples. The memory is the training split alone, a query's own sample left out."""
+    panel = bundle.panel
+    memory = Memory(panel, panel.memory_haplotypes)
+    features = memory_features(memory, bundle.device)
+    retriever = build_retriever(bundle.model, memory, features, device=bundle.device)
+    trained = [i for i in range(len(panel.samples)) if i not in set(panel.validation)]
+    figures = {}
+    for split, samples in (("train", trained[: len(panel.validation)]), ("validation", list(panel.validation))):
+        scores = score_windows(
+            bundle.model,
+            retriever,
+            memory,
+            features,
+            bundle.windows,
+            haplotypes_of(samples),
+            masked_typing(memory, config, seed),
+            k=min(bundle.k, len(memory) - 2),
+            batch_size=config.batch_size,
+            min_maf=config.min_maf,
+        )
+        figures[split] = scores.f1.values()
+    return figures
+
+
+def array_protocol(
+    bundle: Bundle, config: EvaluateConfig, out: Path, *, progress: Progress | None = None
+) -> tuple[Evaluation, dict[str, Any]]:
+    """Imputes the targets from their phased typed sites into ``out`` and scores them. Returns the scores and what
+    imputing took. This alone opens the truth."""
+    assert config.truth is not None and config.typed_phased is not None
+    started = perf_counter()
+    impute_file(Imputer(bundle, batch_size=config.batch_size), Path(config.typed_phased), out, progress=progress)
+    seconds = perf_counter() - started
+    scores = score_array(config, out, bundle.panel)
+    return scores, {"seconds": seconds, "samples_per_s": scores.samples / seconds}
+
+
+def score_array(config: EvaluateConfig, imputed: Path, panel: Panel) -> Evaluation:
+    """Scores an imputed VCF of the targets at the sites that were not typed."""
+    assert config.truth is not None and config.typed_phased is not None
+    groups = None if config.groups is None else Path(config.groups)
+    return evaluate_files(Path(config.truth), imputed, panel, typed=Path(config.typed_phased), groups=groups)
