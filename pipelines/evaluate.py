@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import sys
 from functools import partial
+from typing import Any
 
 from pipelines.common import METRICS, MODELS, REPORTS, run_stage
-from vcfbert.artifacts import write_json
+from vcfbert.artifacts import write_json, write_text
 from vcfbert.bundle import load_bundle
 from vcfbert.config import Config
 from vcfbert.protocols import array_protocol, masked_protocol
@@ -20,6 +21,7 @@ def main(variant: str, config: Config) -> None:
     trained = json.loads((METRICS / variant / "train.json").read_text())
     report = {
         "variant": variant,
+        "k": bundle.k,
         "array": scores.as_dict(),
         "masked": masked_protocol(bundle, config.evaluate, config.train.seed),
         "training": {
@@ -33,7 +35,26 @@ def main(variant: str, config: Config) -> None:
         "imputation": cost,
     }
     write_json(REPORTS / "evaluate" / f"{variant}.json", report)
+    write_json(METRICS / variant / "evaluate.json", _summary(report))
+    write_text(METRICS / variant / "bins.csv", _bins(report))
     print(scores.table())
+
+
+def _summary(report: dict[str, Any]) -> dict[str, Any]:
+    """What `dvc metrics` and `dvc exp show` list."""
+    return {
+        "r2": {row["bin"]: row["aggregate_r2"] for row in report["array"]["rows"]},
+        "masked": report["masked"],
+        "imputation_seconds": round(report["imputation"]["seconds"], 2),
+        "ms_per_batch": round(report["training"]["ms_per_batch"], 1),
+    }
+
+
+def _bins(report: dict[str, Any]) -> str:
+    """What `dvc plots` draws: a row a MAF bin."""
+    names = ("bin", "sites", "aggregate_r2", "mean_site_r2", "nonref_concordance", "minor_f1", "iqs", "calibration_error")
+    rows = (",".join("" if row[name] is None else str(row[name]) for name in names) for row in report["array"]["rows"])
+    return "\n".join([",".join(names), *rows]) + "\n"
 
 
 if __name__ == "__main__":

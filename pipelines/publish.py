@@ -8,6 +8,7 @@ from pipelines.common import METRICS, MODELS, REPORTS, run_stage
 from vcfbert.artifacts import write_json
 from vcfbert.config import Config
 from vcfbert.constants import VARIANTS
+from vcfbert.errors import InputError
 from vcfbert.registry import Candidate, publish
 
 
@@ -18,20 +19,27 @@ def main(config: Config) -> None:
         for variant, run in trained.items()
     }
     settings = config.publish
-    published = publish(
-        candidates, name=settings.name, alias=settings.alias, metric=settings.metric, minimum=settings.minimum
-    )
-    write_json(
-        REPORTS / "publish.json",
-        {
-            "name": published.name,
-            "alias": settings.alias,
-            "variant": published.variant,
-            "metric": published.metric,
-            "value": published.value,
-            "why": published.why,
-        },
-    )
+    try:
+        published = publish(
+            candidates, name=settings.name, alias=settings.alias, metric=settings.metric, minimum=settings.minimum
+        )
+    except InputError as error:
+        if error.code != "gate_refused":
+            raise
+        # An experiment that does not beat the champion is a result, not a failure of the pipeline.
+        write_json(REPORTS / "publish.json", {"published": False, "why": error.what})
+        print(f"not published: {error.what}")
+        return
+    outcome = {
+        "published": True,
+        "name": published.name,
+        "alias": settings.alias,
+        "variant": published.variant,
+        "metric": published.metric,
+        "value": published.value,
+        "why": published.why,
+    }
+    write_json(REPORTS / "publish.json", outcome)
     print(f"models:/{published.name}@{settings.alias} is {published.variant}: {published.why}")
 
 

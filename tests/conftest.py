@@ -1,0 +1,33 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from vcfbert.genotypes.panel import Panel
+from vcfbert.genotypes.store import build_panel, subset_panel
+
+DEMO = Path(__file__).parents[1] / "data" / "demo"
+
+
+@pytest.fixture(scope="session")
+def demo_cut(tmp_path_factory: pytest.TempPathFactory) -> Panel:
+    """The demo panel's first 100 kb, all samples."""
+    return build_panel(
+        DEMO / "panel.vcf.gz",
+        tmp_path_factory.mktemp("cut") / "panel",
+        genetic_map=DEMO / "chr20.b37.gmap.gz",
+        region="20:1000000-1100000",
+        holdout=0.1,
+        seed=17,
+    )
+
+
+@pytest.fixture(scope="session")
+def tiny_panel(demo_cut: Panel) -> Panel:
+    """24 real samples, 4 of them held out, at the first 200 sites where they vary."""
+    held_out = list(demo_cut.validation[:4])
+    kept = [i for i in range(len(demo_cut.samples)) if i not in set(demo_cut.validation)][:20]
+    few = subset_panel(demo_cut, samples=sorted(kept + held_out))
+    return subset_panel(few, sites=np.flatnonzero((few.maf > 0))[:200])

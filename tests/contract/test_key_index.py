@@ -1,0 +1,131 @@
+"""The contract of KeyIndex (vcfbert/retrieval/base.py), held by every implementation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tests.helpers.tiny import panel_from_alleles, random_panel
+from vcfbert.errors import InputError
+from vcfbert.genotypes.memory import Memory
+from vcfbert.retrieval.base import KeyIndex
+from vcfbert.retrieval.faiss_index import FaissKeyIndex
+from vcfbert.retrieval.torch_index import TorchKeyIndex
+
+Build = Callable[[Memory, torch.Tensor], KeyIndex]
+
+
+@pytest.fixture(params=[FaissKeyIndex.build, TorchKeyIndex], ids=["faiss", "torch"])
+def build(request: pytest.FixtureRequest) -> Build:
+    return request.param  # type: ignore[no-any-return]
+
+
+def brute_force(memory: Memory, weights: torch.Tensor, sites: torch.Tensor, coordinates: torch.Tensor) -> torch.Tensor:
+    """Squared distances [n, rows] in float64."""
+    root = weights[sites].double().sqrt()
+    keys = torch.from_numpy(memory.alleles(sites.numpy())).double() * root
+    return (coordinates.double() * root)[:, None].sub(keys[None]).square().sum(dim=-1)
+
+
+def test_three_rows_by_hand(build: Build) -> None:
+    memory = Memory(panel_from_alleles(np.array([[0, 0, 0], [1, 0, 1], [1, 1, 1], [0, 1, 0]], np.uint8)), np.arange(4))
+    index = build(memory, torch.tensor([1.0, 4.0, 9.0]))
+    distances, rows = index.search(torch.tensor([0, 2]), torch.tensor([[1.0, 1.0], [0.5, 0.0]]), 4)
+    assert distances.tolist() == [pytest.approx([0, 0, 10, 10], abs=1e-5), pytest.approx([0.25, 0.25, 9.25, 9.25])]
+    assert [sorted(r[:2]) for r in rows.tolist()] == [[1, 2], [0, 3]]
+    assert (distances.dtype, rows.dtype, len(index)) == (torch.float32, torch.int64, 4)
+
+
+@pytest.mark.parametrize("n_sites", [1, 2, 7, 40])  # odd and even: two codes share a byte
+def test_distances_and_rows_are_those_of_brute_force(build: Build, n_sites: int) -> None:
+    panel = random_panel(15, n_sites, seed=n_sites)
+    memory = Memory(panel, np.array([0, 1, 4, 5, 6, 7, 12, 13, 28, 29]))
+    weights = torch.rand(n_sites, generator=torch.Generator().manual_seed(1)) * 3
+    index = build(memory, weights)
+    sites = torch.arange(0, n_sites, 2)
+    coordinates = torch.rand(25, len(sites), generator=torch.Generator().manual_seed(2))
+    distances, rows = index.search(sites, coordinates, 6)
+    expected = brute_force(memory, weights, sites, coordinates)
+    assert (distances.diff(dim=1) >= 0).all()
+    torch.testing.assert_close(distances.double(), expected.sort(dim=1).values[:, :6], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(expected.gather(1, rows), distances.double(), atol=1e-5, rtol=1e-5)
+    assert all(len(set(r)) == 6 for r in rows.tolist())
+
+
+def test_weights_kept_are_those_given(build: Build) -> None:
+    weights = torch.tensor([0.0, 1.0, 2.5, 1e-3, 40.0])
+    index = build(Memory(random_panel(3, 5), np.arange(6)), weights)
+    torch.testing.assert_close(index.weights, weights, rtol=1e-5, atol=1e-7)
+
+
+def test_a_refresh_changes_the_ranking_and_not_the_alleles(build: Build) -> None:
+    memory = Memory(panel_from_alleles(np.array([[1, 0], [0, 1]], np.uint8)), np.arange(2))
+    index = build(memory, torch.tensor([4.0, 1.0]))
+    query, sites = torch.tensor([[0.0, 0.0]]), torch.tensor([0, 1])
+    assert index.search(sites, query, 2)[1].tolist() == [[1, 0]]
+    index.refresh(torch.tensor([1.0, 4.0]))
+    distances, rows = index.search(sites, query, 2)
+    assert rows.tolist() == [[0, 1]]
+    assert distances.tolist() == [pytest.approx([1.0, 4.0])]
+
+
+def test_half_ranks_nothing(build: Build) -> None:
+    index = build(Memory(panel_from_alleles(np.array([[1, 0], [0, 1]], np.uint8)), np.arange(2)), torch.tensor([9.0, 1.0]))
+    distances, rows = index.search(torch.tensor([0, 1]), torch.tensor([[0.5, 1.0]]), 2)
+    assert rows.tolist() == [[1, 0]]
+    assert (distances[0, 1] - distances[0, 0]).item() == pytest.approx(1.0)
+
+
+def test_without_a_typed_site_every_row_is_as_near(build: Build) -> None:
+    index = build(Memory(random_panel(3, 5), np.arange(6)), torch.ones(5))
+    distances, rows = index.search(torch.empty(0, dtype=torch.int64), torch.empty(2, 0), 3)
+    assert distances.tolist() == [[0.0] * 3] * 2
+    assert all(len(set(r)) == 3 and 0 <= min(r) and max(r) < 6 for r in rows.tolist())
+
+
+@pytest.mark.parametrize("k", [0, 7])
+def test_k_beyond_the_rows_is_refused(build: Build, k: int) -> None:
+    index = build(Memory(random_panel(3, 5), np.arange(6)), torch.ones(5))
+    with pytest.raises(InputError, match=f"{k} neighbours were asked of an index of 6") as caught:
+        index.search(torch.tensor([0]), torch.zeros(1, 1), k)
+    assert caught.value.code == "retrieval_k"
+
+
+def test_a_query_gets_the_same_rows_alone_and_among_others(build: Build) -> None:
+    """Ties are the rule at few typed sites; which of the tied rows is taken must not depend on the batch."""
+    panel = random_panel(100, 300, seed=4)
+    memory = Memory(panel, np.arange(200))
+    weights = torch.rand(300, generator=torch.Generator().manual_seed(3))
+    index = build(memory, weights)
+    sites = torch.arange(0, 300, 23)
+    queries = torch.from_numpy(panel.alleles(sites.numpy())).float() * 0.7 + 0.15
+    _, together = index.search(sites, queries, 16)
+    for batch in (1, 7, 33):
+        parts = [index.search(sites, queries[i : i + batch], 16)[1] for i in range(0, len(queries), batch)]
+        assert torch.equal(torch.cat(parts), together)
+
+
+def test_both_back_ends_rank_alike() -> None:
+    panel = random_panel(50, 60, seed=6)
+    memory = Memory(panel, np.arange(100))
+    weights = torch.rand(60, generator=torch.Generator().manual_seed(5)) + 0.1
+    sites = torch.arange(60)
+    queries = torch.from_numpy(panel.alleles(slice(None))).float()
+    found = [b(memory, weights).search(sites, queries, 10) for b in (FaissKeyIndex.build, TorchKeyIndex)]
+    torch.testing.assert_close(found[0][0], found[1][0], atol=1e-4, rtol=1e-4)
+    assert torch.equal(found[0][1], found[1][1])
+
+
+def test_a_saved_faiss_index_searches_alike(tmp_path: Path) -> None:
+    panel = random_panel(10, 13, seed=7)
+    memory = Memory(panel, np.arange(20))
+    index = FaissKeyIndex.build(memory, torch.rand(13, generator=torch.Generator().manual_seed(6)))
+    index.save(tmp_path / "index")
+    loaded = FaissKeyIndex.load(tmp_path / "index", n_rows=20, n_sites=13)
+    query = torch.rand(3, 13, generator=torch.Generator().manual_seed(7))
+    for before, after in zip(index.search(torch.arange(13), query, 5), loaded.search(torch.arange(13), query, 5), strict=True):
+        assert torch.equal(before, after)
