@@ -14,8 +14,6 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-import yaml
-
 from vcfbert.artifacts import sha256_json
 from vcfbert.constants import VARIANTS
 from vcfbert.errors import InputError
@@ -217,6 +215,8 @@ def _convert(hint: Any, value: Any, name: str) -> Any:
 
 def load(path: Path) -> Config:
     """The configuration in a ``params.yaml``. Raises InputError."""
+    import yaml  # here alone, so that models run where torch and numpy are all there is
+
     try:
         values = yaml.safe_load(path.read_text())
     except OSError as error:
@@ -233,4 +233,6 @@ def profile_text(name: str) -> str:
 
 
 def profile(name: str) -> Config:
+    import yaml
+
     return build(Config, yaml.safe_load(profile_text(name)))
