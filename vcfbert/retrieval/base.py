@@ -36,7 +36,8 @@ class KeyIndex(Protocol):
 
         ``coordinates`` float32 [n, t] in units of sqrt(w): 0 = REF, 1 = ALT, 1/2 = unknown (as far from one allele
         as from the other, so it ranks nothing). Returns squared L2 distances float32 [n, k], ascending, and rows
-        int64 [n, k]. Raises InputError('retrieval_k') if k exceeds the number of rows.
+        int64 [n, k]; which of equally near rows are taken depends on the query alone, not on the batch it comes in.
+        Raises InputError('retrieval_k') if k exceeds the number of rows.
         """
 
     def save(self, path: Path) -> None:

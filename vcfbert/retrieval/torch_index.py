@@ -28,14 +28,24 @@ class TorchKeyIndex:
     def search(self, sites: Tensor, coordinates: Tensor, k: int) -> tuple[Tensor, Tensor]:
         check_k(k, len(self))
         device = coordinates.device
-        alleles = torch.from_numpy(self.memory.alleles(sites.cpu().numpy())).to(device, torch.float32)
-        w = self.weights.to(device)[sites.to(device)]
+        alleles = torch.from_numpy(self.memory.alleles(sites.cpu().numpy())).to(device, torch.float64)
+        w, y = self.weights.to(device)[sites.to(device)].double(), coordinates.double()
         # |sqrt(w) (r - y)|^2 with r in {0, 1}: w y^2 + r w (1 - 2y)
-        distances = (w * coordinates.square()).sum(dim=1, keepdim=True) + (w * (1.0 - 2.0 * coordinates)) @ alleles.T
-        found = torch.topk(distances, k, dim=1, largest=False, sorted=True)
-        return found.values, found.indices
+        distances = (w * y.square()).sum(dim=1, keepdim=True) + (w * (1.0 - 2.0 * y)) @ alleles.T
+        return _nearest_rows(distances.float().clamp(min=0.0), k)
 
     def save(self, path: Path) -> None:
         raise MissingExtraError(
             "faiss_missing", "the index is stored in FAISS's format, and FAISS is not installed", hint="pip install faiss-cpu"
         )
+
+
+def _nearest_rows(distances: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The k smallest of float32 [n, m], not negative, and their columns; of equal ones the first.
+
+    The bits of such floats order as integers do, so distance and column make one number to rank by.
+    """
+    column = torch.arange(distances.shape[1], device=distances.device)
+    ranked = torch.topk((distances.view(torch.int32).long() << 32) | column, k, dim=1, largest=False, sorted=True).values
+    rows = ranked & 0xFFFFFFFF
+    return distances.gather(1, rows), rows
