@@ -236,3 +236,18 @@ def profile(name: str) -> Config:
     import yaml
 
     return build(Config, yaml.safe_load(profile_text(name)))
+
+
+def with_overrides(name: str, assignments: list[str]) -> Config:
+    """A built-in profile with ``section.parameter=value`` assignments put over it (values as in YAML)."""
+    values = yaml.safe_load(profile_text(name))
+    for assignment in assignments:
+        path, separator, text = assignment.partition("=")
+        *sections, last = path.split(".")
+        _require(bool(separator and sections), "--set", assignment, "must read section.parameter=value")
+        place = values
+        for section in sections:
+            _require(isinstance(place.get(section), dict), "--set", assignment, f"there is no section {section}")
+            place = place[section]
+        place[last] = yaml.safe_load(text)
+    return build(Config, values)

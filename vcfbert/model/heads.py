@@ -52,8 +52,9 @@ class GenotypeHead(nn.Module):
 
 def couple(p: Tensor, q: Tensor, share: Tensor) -> Tensor:
     """Genotype probabilities [..., 3] of haplotypes with ALT probabilities p, q and coupling ``share`` in (-1, 1)."""
-    alike = torch.minimum(p * (1 - q), (1 - p) * q)  # how far c may rise
-    unlike = torch.minimum(p * q, (1 - p) * (1 - q))  # how far it may fall
-    c = torch.where(share >= 0, share * alike, share * unlike)
-    none, both = (1 - p) * (1 - q) + c, p * q + c
-    return torch.stack([none, 1.0 - none - both, both], dim=-1)
+    first_alone, second_alone = p * (1 - q), (1 - p) * q
+    both, none = p * q, (1 - p) * (1 - q)
+    # How far c may rise, and how far it may fall.
+    c = torch.where(share >= 0, share * torch.minimum(first_alone, second_alone), share * torch.minimum(both, none))
+    # P(1) by its own sum, not as what is left of 1: rounding could leave less than nothing.
+    return torch.stack([none + c, first_alone + second_alone - 2 * c, both + c], dim=-1)

@@ -13,9 +13,10 @@ VARIANT_CLASSES: dict[str, type[Variant]] = {cls.name: cls for cls in (V17, V18)
 
 
 def create(variant: str, config: ModelConfig) -> Variant:
-    """A freshly initialised model; the same seed gives the same weights, whatever ran before."""
-    model = VARIANT_CLASSES[variant](config)
+    """A freshly initialised model; the same seed gives the same weights, whatever ran before, and leaves torch's
+    generator as it was."""
     with torch.random.fork_rng(devices=[]):
+        model = VARIANT_CLASSES[variant](config)
         torch.manual_seed(config.seed)
         for module in model.modules():
             if isinstance(module, torch.nn.Linear | torch.nn.LayerNorm | torch.nn.Embedding):

@@ -58,8 +58,8 @@ def attach_retriever(model: Variant, index: KeyIndex, features: Tensor, *, updat
     """The variant's retriever over an index; without ``update`` the index's weights stay in force."""
     if not isinstance(model, V18):
         return HammingRetriever(index)
-    heads = model.retrieval
-    retriever = EmbeddingRetriever(index, heads.log_decay.exp().detach().clone(), heads.log_temperature.exp().detach().clone())
+    decay, temperature = (p.exp().detach().clone() for p in (model.retrieval.log_decay, model.retrieval.log_temperature))
+    retriever = EmbeddingRetriever(index, decay, temperature)
     if update:
         retriever.update(model, features)
     return retriever

@@ -36,7 +36,9 @@ class TorchKeyIndex:
 
     def save(self, path: Path) -> None:
         raise MissingExtraError(
-            "faiss_missing", "the index is stored in FAISS's format, and FAISS is not installed", hint="pip install faiss-cpu"
+            "faiss_missing",
+            "the index is stored in FAISS's format, and FAISS is not installed",
+            hint="pip install faiss-cpu",
         )
 
 
@@ -46,6 +48,6 @@ def _nearest_rows(distances: Tensor, k: int) -> tuple[Tensor, Tensor]:
     The bits of such floats order as integers do, so distance and column make one number to rank by.
     """
     column = torch.arange(distances.shape[1], device=distances.device)
-    ranked = torch.topk((distances.view(torch.int32).long() << 32) | column, k, dim=1, largest=False, sorted=True).values
-    rows = ranked & 0xFFFFFFFF
+    ranked = distances.view(torch.int32).long() << 32 | column
+    rows = torch.topk(ranked, k, dim=1, largest=False, sorted=True).values & 0xFFFFFFFF
     return distances.gather(1, rows), rows

@@ -1,0 +1,378 @@
+"""The command line: ``vcfbert --help``. The only place that parses arguments; each command calls the library."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from vcfbert import __version__
+from vcfbert.errors import InputError, VcfbertError
+
+app = typer.Typer(
+    name="vcfbert",
+    help="Genotype imputation with a retrieval-augmented BERT over alleles.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+)
+panel_app = typer.Typer(help="Reference panels.", no_args_is_help=True)
+bundle_app = typer.Typer(help="Trained bundles.", no_args_is_help=True)
+config_app = typer.Typer(help="Configuration profiles.", no_args_is_help=True)
+data_app = typer.Typer(help="Public reference data.", no_args_is_help=True)
+for name, group in (("panel", panel_app), ("bundle", bundle_app), ("config", config_app), ("data", data_app)):
+    app.add_typer(group, name=name)
+
+console = Console()
+messages = Console(stderr=True)
+
+# Dim and metric tables of arbitrary JSON, for people; --json gives the same to scripts.
+JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON for scripts instead of text.")]
+Model = Annotated[str, typer.Option(help="A bundle folder, or models:/NAME@ALIAS of the MLflow registry.")]
+Device = Annotated[str, typer.Option(help="cpu, cuda, or auto: a GPU if there is one.")]
+
+
+def main() -> None:
+    """Runs the command line; an error that the user can act on ends with its text and exit code, no traceback."""
+    try:
+        app()
+    except VcfbertError as error:
+        messages.print(f"[red]error[/red] [{error.code}] {error}", markup=True, highlight=False, soft_wrap=True)
+        sys.exit(error.exit_code)
+
+
+@app.callback()
+def version_option(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and stop.", is_eager=True)] = False,
+) -> None:
+    if version:
+        console.print(__version__)
+        raise typer.Exit
+
+
+@app.command()
+def fit(
+    panel: Annotated[Path, typer.Option(help="Phased reference panel: VCF, VCF.gz or BCF.")],
+    out: Annotated[Path, typer.Option(help="Folder of the bundle to write.")],
+    map: Annotated[Path | None, typer.Option(help="Genetic map; without one, 1 cM/Mb.")] = None,
+    variant: Annotated[str, typer.Option(help="v17 (token retrieval) or v18 (learned retrieval).")] = "v18",
+    profile: Annotated[str, typer.Option(help="cpu, gpu or original.")] = "cpu",
+    holdout: Annotated[float | None, typer.Option(help="Share of samples held out for validation.")] = None,
+    region: Annotated[str | None, typer.Option(help="CHROM or CHROM:FROM-TO of the panel.")] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", "-S", help="A parameter, e.g. train.lr=1e-3.")] = None,
+    devices: Annotated[int, typer.Option(help="Processes, as started by torchrun.")] = 1,
+    track: Annotated[bool, typer.Option(help="Record the run in MLflow.")] = True,
+    as_json: JsonFlag = False,
+) -> None:
+    """Train on a panel and write a bundle, without DVC.
+
+    Interrupted, it goes on from its last epoch when called again.
+
+    **Examples**
+
+    vcfbert fit --panel panel.vcf.gz --map chr20.gmap.gz --out bundles/chr20
+
+    vcfbert fit --panel panel.bcf --variant v17 --profile gpu -S train.epochs=10 --out bundles/v17
+    """
+    from vcfbert.config import with_overrides
+    from vcfbert.tracking import open_tracker
+    from vcfbert.training.fit import fit_panel
+    from vcfbert.training.progress import ConsoleProgress
+
+    own = [f"prepare.panel={panel}", f"prepare.map={map or 'null'}", f"prepare.region={region or 'null'}"]
+    own += [] if holdout is None else [f"prepare.holdout={holdout}"]
+    config = with_overrides(profile, [*own, *(set_ or [])])
+    _check_variant(variant)
+    with ConsoleProgress(messages) as progress:
+        result = fit_panel(
+            config, variant, out, tracker=open_tracker(enabled=track), devices=devices, progress=progress
+        )
+    if as_json:
+        _print_json({"bundle": str(out), "run_id": result.run_id, "metrics": result.metrics, "seconds": result.seconds})
+    else:
+        console.print(f"bundle: {out}\nvalidation r2 {result.metrics['val/r2/all']:.4f}, {result.seconds:.0f} s")
+
+
+@app.command()
+def impute(
+    model: Model,
+    target: Annotated[Path, typer.Option(help="Typed genotypes: VCF, VCF.gz or BCF, phased.")],
+    out: Annotated[Path, typer.Option(help="Output: .vcf.gz or .bcf (both indexed), or .vcf.")],
+    region: Annotated[str | None, typer.Option(help="CHROM:FROM-TO to write; typed sites around it still help.")] = None,
+    threads: Annotated[int, typer.Option(help="CPU threads.", min=1)] = 2,
+    device: Device = "auto",
+    batch_size: Annotated[int, typer.Option(help="Samples a forward pass.", min=1)] = 64,
+    qc_report: Annotated[Path | None, typer.Option(help="JSON report of the input; a TSV of sites beside it.")] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Impute every site of the panel for the samples of a target file.
+
+    **Examples**
+
+    vcfbert impute --model models/v18 --target array.vcf.gz --out imputed.vcf.gz --qc-report qc.json
+
+    vcfbert impute --model models:/vcfbert@champion --target array.bcf --region 20:1000000-2000000 --out part.bcf
+    """
+    import torch
+
+    from vcfbert.bundle import load_bundle
+    from vcfbert.imputation import impute_file
+    from vcfbert.inference import Imputer
+
+    torch.set_num_threads(threads)
+    bundle = load_bundle(_resolve(model), device=_device(device))
+    with _progress("imputing", "sites") as (begin, advance):
+        report = impute_file(
+            Imputer(bundle, batch_size=batch_size),
+            target,
+            out,
+            region=region,
+            threads=threads,
+            qc_report=qc_report,
+            begin=begin,
+            progress=advance,
+        )
+    if as_json:
+        _print_json({"out": str(out), "qc": report.summary()})
+    else:
+        console.print(
+            f"{report.n_samples} samples, {report.n_used} of {report.n_target_sites} target sites used "
+            f"({report.typed_per_mb:.0f}/Mb): {out}"
+        )
+
+
+@app.command()
+def evaluate(
+    truth: Annotated[Path, typer.Option(help="True genotypes.")],
+    imputed: Annotated[Path, typer.Option(help="Imputed genotypes: DS, else HDS, else GT is scored.")],
+    reference: Annotated[Path, typer.Option(help="Panel VCF or panel store; its frequencies make the MAF bins.")],
+    typed: Annotated[Path | None, typer.Option(help="Sites not to score: table CHROM POS, or a VCF.")] = None,
+    groups: Annotated[Path | None, typer.Option(help="TSV of sample and group, for figures by group.")] = None,
+    region: Annotated[str | None, typer.Option(help="CHROM:FROM-TO to score.")] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Score an imputed file against the truth, by minor-allele frequency.
+
+    **Example**
+
+    vcfbert evaluate --truth truth.vcf.gz --imputed imputed.vcf.gz --reference panel.vcf.gz --typed typed.tsv
+    """
+    from vcfbert.evaluation import evaluate_files
+    from vcfbert.genotypes.store import open_panel
+
+    panel = open_panel(reference) if reference.is_dir() else reference
+    scores = evaluate_files(truth, imputed, panel, typed=typed, groups=groups, region=region)
+    if as_json:
+        _print_json(scores.as_dict())
+    else:
+        console.print(scores.table(), highlight=False)
+
+
+@app.command()
+def compare(
+    reports: Annotated[list[Path], typer.Argument(help="Reports that `evaluate` stages wrote, one a variant.")],
+    peers: Annotated[Path | None, typer.Option(help="Report of the peers.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for compare.json, .md, .png and .svg.")] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Put variants and peers side by side.
+
+    **Example**
+
+    vcfbert compare reports/evaluate/v17.json reports/evaluate/v18.json --peers reports/evaluate/peers.json --out reports
+    """
+    from vcfbert.comparison import compare as compare_reports
+
+    read = [_read_json(path) for path in reports]
+    if peers is not None:
+        read[0]["peers"] = _read_json(peers)
+    comparison = compare_reports(read)
+    if out is not None:
+        comparison.write(out)
+    if as_json:
+        _print_json(comparison.as_dict())
+    else:
+        console.print(comparison.table())
+
+
+@panel_app.command("inspect")
+def panel_inspect(
+    path: Annotated[Path, typer.Argument(help="A panel store, or a VCF, VCF.gz or BCF.")], as_json: JsonFlag = False
+) -> None:
+    """Say what a panel holds. Example: vcfbert panel inspect data/work/panel"""
+    import numpy as np
+
+    from vcfbert.constants import MAF_BIN_NAMES
+    from vcfbert.genotypes.store import open_panel, panel_from_genotypes
+    from vcfbert.genotypes.vcf_reader import read_genotypes
+    from vcfbert.metrics import maf_bin
+
+    panel = open_panel(path) if path.is_dir() else panel_from_genotypes(read_genotypes(path))
+    bins = maf_bin(panel.af)
+    _print_facts(
+        {
+            "chromosome": panel.sites.chrom,
+            "positions": f"{panel.sites.pos[0]}-{panel.sites.pos[-1]}",
+            "cM": round(float(panel.cm[-1] - panel.cm[0]), 4),
+            "samples": len(panel.samples),
+            "validation samples": len(panel.validation),
+            "sites": panel.n_sites,
+            **{f"sites, MAF {name}": int(np.sum(bins == i)) for i, name in enumerate(MAF_BIN_NAMES)},
+            "monomorphic sites": int(np.sum(bins < 0)),
+            "digest": panel.digest,
+        },
+        as_json,
+    )
+
+
+@bundle_app.command("inspect")
+def bundle_inspect(path: Annotated[Path, typer.Argument(help="A bundle folder.")], as_json: JsonFlag = False) -> None:
+    """Print a bundle's manifest. Example: vcfbert bundle inspect models/v18"""
+    from vcfbert.artifacts import read_manifest
+    from vcfbert.constants import BUNDLE_FORMAT
+
+    manifest = dict(read_manifest(path, kind="bundle", version=BUNDLE_FORMAT, verify=False))
+    if as_json:
+        _print_json(manifest)
+        return
+    shown = ("variant", "k", "model", "encode", "metrics", "panel_digest", "provenance")
+    _print_facts({key: manifest[key] for key in shown}, False)
+
+
+@bundle_app.command("verify")
+def bundle_verify(path: Annotated[Path, typer.Argument(help="A bundle folder.")]) -> None:
+    """Check a bundle's hashes, format, panel digest and index. Example: vcfbert bundle verify models/v18"""
+    from vcfbert.bundle import load_bundle
+
+    bundle = load_bundle(path)
+    console.print(f"{path}: {bundle.variant}, {bundle.panel.n_sites} sites, {len(bundle.memory)} haplotypes: sound")
+
+
+@config_app.command("show")
+def config_show(
+    profile: Annotated[str, typer.Argument(help="cpu, gpu or original.")] = "cpu", as_json: JsonFlag = False
+) -> None:
+    """Print a built-in profile. Example: vcfbert config show original"""
+    from vcfbert.config import profile as load_profile
+    from vcfbert.config import profile_text
+
+    if as_json:
+        _print_json(load_profile(profile).as_dict())
+    else:
+        console.print(profile_text(profile), end="", highlight=False, markup=False)
+
+
+@config_app.command("apply")
+def config_apply(
+    profile: Annotated[str, typer.Argument(help="cpu, gpu or original.")],
+    path: Annotated[Path, typer.Option(help="The file to write.")] = Path("params.yaml"),
+) -> None:
+    """Write a built-in profile to params.yaml. Example: vcfbert config apply original && dvc repro"""
+    from vcfbert.artifacts import write_text
+    from vcfbert.config import profile_text
+
+    write_text(path, profile_text(profile))
+    console.print(f"{path} is now the profile {profile}")
+
+
+@config_app.command("check")
+def config_check(path: Annotated[Path, typer.Argument()] = Path("params.yaml")) -> None:
+    """Check a params.yaml. Example: vcfbert config check params.yaml"""
+    from vcfbert.config import load
+
+    load(path)
+    console.print(f"{path}: valid")
+
+
+@data_app.command("fetch-1kg")
+def fetch_1kg(
+    chrom: Annotated[str, typer.Option(help="Chromosome, e.g. 20.")],
+    out: Annotated[Path, typer.Option(help="Folder for the panel and the genetic map.")],
+    region: Annotated[str | None, typer.Option(help="FROM-TO or CHROM:FROM-TO; the whole chromosome without.")] = None,
+) -> None:
+    """Fetch a phased panel of the 1000 Genomes Project over HTTPS; goes on where it was interrupted.
+
+    **Example**
+
+    vcfbert data fetch-1kg --chrom 20 --region 20:1000000-4000000 --out data/1kg
+    """
+    from vcfbert.download import fetch_1kg as fetch
+
+    if region is not None and ":" not in region:
+        region = f"{chrom}:{region}"
+    fetched = fetch(chrom, region, out)
+    console.print(f"panel: {fetched.panel} ({fetched.records} records)\ngenetic map: {fetched.genetic_map}")
+
+
+def _resolve(model: str) -> Path:
+    if not model.startswith("models:/"):
+        return Path(model)
+    from vcfbert.registry import resolve
+
+    return resolve(model)
+
+
+def _device(name: str) -> str:
+    import torch
+
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if name not in ("cpu", "cuda"):
+        raise InputError("device_invalid", f"no such device: {name}", hint="use cpu, cuda or auto")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise InputError("device_missing", "this machine has no CUDA device that torch can use", hint="use --device cpu")
+    return name
+
+
+def _check_variant(variant: str) -> None:
+    from vcfbert.constants import VARIANTS
+
+    if variant not in VARIANTS:
+        raise InputError("variant_invalid", f"no such variant: {variant}", hint=f"use one of {', '.join(VARIANTS)}")
+
+
+@contextmanager
+def _progress(title: str, unit: str) -> Iterator[tuple[Any, Any]]:
+    """A progress bar on standard error, shown on terminals alone: functions to set its total and to advance it."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn(unit))
+    bar = Progress(
+        *columns, TimeElapsedColumn(), TimeRemainingColumn(), console=messages, disable=not messages.is_terminal
+    )
+    with bar:
+        task = bar.add_task(title, total=None)
+        yield lambda total: bar.update(task, total=total), lambda done: bar.advance(task, done)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text())
+    except OSError as error:
+        raise InputError("file_not_found", f"cannot be read ({error.strerror})", where=str(path)) from error
+    except ValueError as error:
+        raise InputError("json_invalid", f"not JSON: {error}", where=str(path)) from error
+    if not isinstance(value, dict):
+        raise InputError("json_invalid", "not a JSON object", where=str(path))
+    return value
+
+
+def _print_json(value: Any) -> None:
+    # Not through rich: it would wrap lines.
+    sys.stdout.write(json.dumps(value, indent=1) + "\n")
+
+
+def _print_facts(facts: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        _print_json(facts)
+        return
+    width = max(map(len, facts))
+    for key, value in facts.items():
+        text = ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else value
+        console.print(f"{key:<{width}}  {text}", highlight=False, markup=False, soft_wrap=True)
