@@ -30,4 +30,4 @@ def tiny_panel(demo_cut: Panel) -> Panel:
     held_out = list(demo_cut.validation[:4])
     kept = [i for i in range(len(demo_cut.samples)) if i not in set(demo_cut.validation)][:20]
     few = subset_panel(demo_cut, samples=sorted(kept + held_out))
-    return subset_panel(few, sites=np.flatnonzero((few.maf > 0))[:200])
+    return subset_panel(few, sites=np.flatnonzero(few.maf > 0)[:200])

@@ -74,7 +74,8 @@ def test_a_refresh_changes_the_ranking_and_not_the_alleles(build: Build) -> None
 
 
 def test_half_ranks_nothing(build: Build) -> None:
-    index = build(Memory(panel_from_alleles(np.array([[1, 0], [0, 1]], np.uint8)), np.arange(2)), torch.tensor([9.0, 1.0]))
+    memory = Memory(panel_from_alleles(np.array([[1, 0], [0, 1]], np.uint8)), np.arange(2))
+    index = build(memory, torch.tensor([9.0, 1.0]))
     distances, rows = index.search(torch.tensor([0, 1]), torch.tensor([[0.5, 1.0]]), 2)
     assert rows.tolist() == [[1, 0]]
     assert (distances[0, 1] - distances[0, 0]).item() == pytest.approx(1.0)
@@ -84,7 +85,7 @@ def test_without_a_typed_site_every_row_is_as_near(build: Build) -> None:
     index = build(Memory(random_panel(3, 5), np.arange(6)), torch.ones(5))
     distances, rows = index.search(torch.empty(0, dtype=torch.int64), torch.empty(2, 0), 3)
     assert distances.tolist() == [[0.0] * 3] * 2
-    assert all(len(set(r)) == 3 and 0 <= min(r) and max(r) < 6 for r in rows.tolist())
+    assert all(len(set(r)) == 3 and min(r) >= 0 and max(r) < 6 for r in rows.tolist())
 
 
 @pytest.mark.parametrize("k", [0, 7])
@@ -103,9 +104,9 @@ def test_a_query_gets_the_same_rows_alone_and_among_others(build: Build, n_rows:
     panel = panel_from_alleles(founders[rng.integers(0, len(founders), size=n_rows // 2 * 2)])
     index = build(Memory(panel, np.arange(panel.n_haplotypes)), torch.rand(n_sites, generator=torch.Generator()) + 0.1)
     sites = torch.arange(n_sites)
-    queries = torch.from_numpy(panel.alleles(slice(None))).float()[:150] * 0.7 + 0.15
+    queries = torch.from_numpy(panel.alleles(slice(None))).float() * 0.7 + 0.15
     _, together = index.search(sites, queries, 16)
-    for batch in (1, 7, 33):
+    for batch in (1, 33):
         parts = [index.search(sites, queries[i : i + batch], 16)[1] for i in range(0, len(queries), batch)]
         assert torch.equal(torch.cat(parts), together)
 
@@ -127,6 +128,6 @@ def test_a_saved_faiss_index_searches_alike(tmp_path: Path) -> None:
     index = FaissKeyIndex.build(memory, torch.rand(13, generator=torch.Generator().manual_seed(6)))
     index.save(tmp_path / "index")
     loaded = FaissKeyIndex.load(tmp_path / "index", n_rows=20, n_sites=13)
-    query = torch.rand(3, 13, generator=torch.Generator().manual_seed(7))
-    for before, after in zip(index.search(torch.arange(13), query, 5), loaded.search(torch.arange(13), query, 5), strict=True):
+    sites, query = torch.arange(13), torch.rand(3, 13, generator=torch.Generator().manual_seed(7))
+    for before, after in zip(index.search(sites, query, 5), loaded.search(sites, query, 5), strict=True):
         assert torch.equal(before, after)
