@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from vcfbert.config import Config, load
-from vcfbert.errors import VcfbertError
+from vcfbert.exits import clean_exit
 
 WORK = Path("data/work")
 PANEL, ENCODED, EMBEDDED = WORK / "panel", WORK / "encoded", WORK / "embedded"
@@ -16,8 +16,5 @@ CHECKPOINTS = Path(".checkpoints")
 
 
 def run_stage(main: Callable[[Config], None]) -> None:
-    try:
+    with clean_exit(lambda text: print(text, file=sys.stderr)):
         main(load(Path("params.yaml")))
-    except VcfbertError as error:
-        print(f"error [{error.code}]: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)

@@ -36,7 +36,7 @@ def main(variant: str, config: Config) -> None:
     }
     write_json(REPORTS / "evaluate" / f"{variant}.json", report)
     write_json(METRICS / variant / "evaluate.json", _summary(report))
-    write_text(METRICS / variant / "bins.csv", _bins(report))
+    write_text(METRICS / variant / "bins.csv", scores.csv())
     print(scores.table())
 
 
@@ -48,13 +48,6 @@ def _summary(report: dict[str, Any]) -> dict[str, Any]:
         "imputation_seconds": round(report["imputation"]["seconds"], 2),
         "ms_per_batch": round(report["training"]["ms_per_batch"], 1),
     }
-
-
-def _bins(report: dict[str, Any]) -> str:
-    """What `dvc plots` draws: a row a MAF bin."""
-    names = ("bin", "sites", "aggregate_r2", "mean_site_r2", "nonref_concordance", "minor_f1", "iqs", "calibration_error")
-    rows = (",".join("" if row[name] is None else str(row[name]) for name in names) for row in report["array"]["rows"])
-    return "\n".join([",".join(names), *rows]) + "\n"
 
 
 if __name__ == "__main__":

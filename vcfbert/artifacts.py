@@ -17,9 +17,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from vcfbert.errors import ArtifactError, InputError, ResourceError
+from vcfbert.errors import ArtifactError, DiskFullError, InputError, VcfbertError
 
 MANIFEST = "manifest.json"
+
+# No space on the device, or a quota.
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def sha256_file(path: Path) -> str:
@@ -40,10 +43,16 @@ def _fsync(path: Path) -> None:
         os.close(descriptor)
 
 
-def output_error(error: OSError, path: Path) -> Exception:
+def disk_full(error: OSError, path: Path | str | None) -> DiskFullError:
+    what = f"the output does not fit there ({error.strerror})"
+    where = None if path is None else str(path)
+    return DiskFullError("disk_full", what, where=where, hint="free some space, or write elsewhere")
+
+
+def output_error(error: OSError, path: Path) -> VcfbertError:
     """The error a user should see when writing to ``path`` failed."""
-    if error.errno == errno.ENOSPC:
-        return ResourceError("disk_full", "no space left on the device", where=str(path), hint="free some space")
+    if error.errno in DISK_FULL:
+        return disk_full(error, path)
     return InputError(
         "output_not_writable",
         f"cannot write here ({error.strerror or error})",
@@ -79,13 +88,39 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=1, sort_keys=True) + "\n")
 
 
+def check_replaceable(path: Path, kind: str) -> None:
+    """Raises InputError where a folder ``kind`` may not take the place of ``path``: it cannot be written, or holds
+    something else, which writing would remove. To be asked before the work that fills it."""
+    if path.is_dir() and any(path.iterdir()) and _kind(path) != kind:
+        raise InputError(
+            "output_not_replaceable",
+            f"this folder holds something else than a {kind}, and would be removed",
+            where=str(path),
+            hint="name a new folder, or empty this one",
+        )
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists() and not path.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+        tempfile.TemporaryFile(dir=path.parent).close()
+    except OSError as error:
+        raise output_error(error, path) from error
+
+
+def _kind(path: Path) -> str | None:
+    try:
+        return str(json.loads((path / MANIFEST).read_text())["kind"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
 @contextmanager
 def atomic_folder(path: Path, *, kind: str, version: int, manifest: dict[str, Any]) -> Iterator[Path]:
     """Yields a temporary folder to fill. On success its files are hashed, the manifest is written last and the
     folder takes the place of ``path``. ``manifest`` may be filled while the folder is being written."""
+    check_replaceable(path, kind)
     temporary: Path | None = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
         temporary.chmod(0o755)
         yield temporary

@@ -20,12 +20,12 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from vcfbert.artifacts import atomic_folder, read_manifest
 from vcfbert.config import Config, EncodeConfig, ModelConfig, build
-from vcfbert.constants import BUNDLE_FORMAT
+from vcfbert.constants import BUNDLE_FORMAT, BUNDLE_KIND
 from vcfbert.errors import ArtifactError
 from vcfbert.genotypes.encoding import windows_of
 from vcfbert.genotypes.memory import Memory
@@ -85,21 +85,24 @@ def save_bundle(
         "k": min(config.retrieval.k[model.name], len(memory)),
         "encode": dataclasses.asdict(config.encode),
         "model": dataclasses.asdict(config.model),
-        "training": {name: section for name, section in config.as_dict().items() if name in ("retrieval", "masks", "train")},
+        "training": {
+            name: section for name, section in config.as_dict().items() if name in ("retrieval", "masks", "train")
+        },
         "metrics": dict(metrics),
         "panel_digest": panel.digest,
         "data": dict(data),
         "provenance": provenance(),
     }
-    with atomic_folder(out, kind="bundle", version=BUNDLE_FORMAT, manifest=manifest) as folder:
-        save_file({k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}, folder / WEIGHTS)
+    with atomic_folder(out, kind=BUNDLE_KIND, version=BUNDLE_FORMAT, manifest=manifest) as folder:
+        # As bytes: its own writer answers a full disk with an error that does not say so.
+        (folder / WEIGHTS).write_bytes(save({k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}))
         retriever.index.save(folder / INDEX)
         write_panel(panel, folder / PANEL)
 
 
 def load_bundle(path: Path, *, device: str = "cpu", verify: bool = True) -> Bundle:
     """Reads and checks a bundle. Raises ArtifactError: missing, unfinished, wrong format, hash, or panel digest."""
-    manifest = read_manifest(path, kind="bundle", version=BUNDLE_FORMAT, verify=verify)
+    manifest = read_manifest(path, kind=BUNDLE_KIND, version=BUNDLE_FORMAT, verify=verify)
     panel = open_panel(path / PANEL, verify=False)  # its files' hashes are the bundle's own
     if panel.digest != manifest["panel_digest"]:
         raise ArtifactError(

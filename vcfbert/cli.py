@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +15,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from vcfbert import __version__
-from vcfbert.errors import InputError, VcfbertError
+from vcfbert.errors import InputError
+from vcfbert.exits import clean_exit
 
 app = typer.Typer(
     name="vcfbert",
@@ -42,11 +44,9 @@ Device = Annotated[str, typer.Option(help="cpu, cuda, or auto: a GPU if there is
 
 def main() -> None:
     """Runs the command line; an error that the user can act on ends with its text and exit code, no traceback."""
-    try:
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+    with clean_exit(lambda text: messages.print(text, markup=False, highlight=False, soft_wrap=True)):
         app()
-    except VcfbertError as error:
-        messages.print(f"[red]error[/red] [{error.code}] {error}", markup=True, highlight=False, soft_wrap=True)
-        sys.exit(error.exit_code)
 
 
 @app.callback()
@@ -54,7 +54,7 @@ def version_option(
     version: Annotated[bool, typer.Option("--version", help="Print the version and stop.", is_eager=True)] = False,
 ) -> None:
     if version:
-        console.print(__version__)
+        _say(__version__)
         raise typer.Exit
 
 
@@ -87,10 +87,11 @@ def fit(
     from vcfbert.training.fit import fit_panel
     from vcfbert.training.progress import ConsoleProgress
 
-    own = [f"prepare.panel={panel}", f"prepare.map={map or 'null'}", f"prepare.region={region or 'null'}"]
-    own += [] if holdout is None else [f"prepare.holdout={holdout}"]
-    config = with_overrides(profile, [*own, *(set_ or [])])
     _check_variant(variant)
+    prepare: dict[str, Any] = {"panel": str(panel), "map": None if map is None else str(map), "region": region}
+    if holdout is not None:
+        prepare["holdout"] = holdout
+    config = with_overrides(profile, set_ or [], prepare=prepare)
     with ConsoleProgress(messages) as progress:
         result = fit_panel(
             config, variant, out, tracker=open_tracker(enabled=track), devices=devices, progress=progress
@@ -98,7 +99,7 @@ def fit(
     if as_json:
         _print_json({"bundle": str(out), "run_id": result.run_id, "metrics": result.metrics, "seconds": result.seconds})
     else:
-        console.print(f"bundle: {out}\nvalidation r2 {result.metrics['val/r2/all']:.4f}, {result.seconds:.0f} s")
+        _say(f"bundle: {out}\nvalidation r2 {result.metrics['val/r2/all']:.4f}, {result.seconds:.0f} s")
 
 
 @app.command()
@@ -106,7 +107,9 @@ def impute(
     model: Model,
     target: Annotated[Path, typer.Option(help="Typed genotypes: VCF, VCF.gz or BCF, phased.")],
     out: Annotated[Path, typer.Option(help="Output: .vcf.gz or .bcf (both indexed), or .vcf.")],
-    region: Annotated[str | None, typer.Option(help="CHROM:FROM-TO to write; typed sites around it still help.")] = None,
+    region: Annotated[
+        str | None, typer.Option(help="CHROM:FROM-TO to write; typed sites around it still help.")
+    ] = None,
     threads: Annotated[int, typer.Option(help="CPU threads.", min=1)] = 2,
     device: Device = "auto",
     batch_size: Annotated[int, typer.Option(help="Samples a forward pass.", min=1)] = 64,
@@ -143,7 +146,7 @@ def impute(
     if as_json:
         _print_json({"out": str(out), "qc": report.summary()})
     else:
-        console.print(
+        _say(
             f"{report.n_samples} samples, {report.n_used} of {report.n_target_sites} target sites used "
             f"({report.typed_per_mb:.0f}/Mb): {out}"
         )
@@ -173,7 +176,7 @@ def evaluate(
     if as_json:
         _print_json(scores.as_dict())
     else:
-        console.print(scores.table(), highlight=False)
+        _say(scores.table())
 
 
 @app.command()
@@ -187,7 +190,7 @@ def compare(
 
     **Example**
 
-    vcfbert compare reports/evaluate/v17.json reports/evaluate/v18.json --peers reports/evaluate/peers.json --out reports
+    vcfbert compare reports/evaluate/v17.json reports/evaluate/v18.json --out reports
     """
     from vcfbert.comparison import compare as compare_reports
 
@@ -237,9 +240,9 @@ def panel_inspect(
 def bundle_inspect(path: Annotated[Path, typer.Argument(help="A bundle folder.")], as_json: JsonFlag = False) -> None:
     """Print a bundle's manifest. Example: vcfbert bundle inspect models/v18"""
     from vcfbert.artifacts import read_manifest
-    from vcfbert.constants import BUNDLE_FORMAT
+    from vcfbert.constants import BUNDLE_FORMAT, BUNDLE_KIND
 
-    manifest = dict(read_manifest(path, kind="bundle", version=BUNDLE_FORMAT, verify=False))
+    manifest = dict(read_manifest(path, kind=BUNDLE_KIND, version=BUNDLE_FORMAT, verify=False))
     if as_json:
         _print_json(manifest)
         return
@@ -253,7 +256,7 @@ def bundle_verify(path: Annotated[Path, typer.Argument(help="A bundle folder.")]
     from vcfbert.bundle import load_bundle
 
     bundle = load_bundle(path)
-    console.print(f"{path}: {bundle.variant}, {bundle.panel.n_sites} sites, {len(bundle.memory)} haplotypes: sound")
+    _say(f"{path}: {bundle.variant}, {bundle.panel.n_sites} sites, {len(bundle.memory)} haplotypes: sound")
 
 
 @config_app.command("show")
@@ -267,7 +270,7 @@ def config_show(
     if as_json:
         _print_json(load_profile(profile).as_dict())
     else:
-        console.print(profile_text(profile), end="", highlight=False, markup=False)
+        _say(profile_text(profile).rstrip("\n"))
 
 
 @config_app.command("apply")
@@ -280,7 +283,7 @@ def config_apply(
     from vcfbert.config import profile_text
 
     write_text(path, profile_text(profile))
-    console.print(f"{path} is now the profile {profile}")
+    _say(f"{path} is now the profile {profile}")
 
 
 @config_app.command("check")
@@ -289,7 +292,7 @@ def config_check(path: Annotated[Path, typer.Argument()] = Path("params.yaml")) 
     from vcfbert.config import load
 
     load(path)
-    console.print(f"{path}: valid")
+    _say(f"{path}: valid")
 
 
 @data_app.command("fetch-1kg")
@@ -309,7 +312,7 @@ def fetch_1kg(
     if region is not None and ":" not in region:
         region = f"{chrom}:{region}"
     fetched = fetch(chrom, region, out)
-    console.print(f"panel: {fetched.panel} ({fetched.records} records)\ngenetic map: {fetched.genetic_map}")
+    _say(f"panel: {fetched.panel} ({fetched.records} records)\ngenetic map: {fetched.genetic_map}")
 
 
 def _resolve(model: str) -> Path:
@@ -328,7 +331,9 @@ def _device(name: str) -> str:
     if name not in ("cpu", "cuda"):
         raise InputError("device_invalid", f"no such device: {name}", hint="use cpu, cuda or auto")
     if name == "cuda" and not torch.cuda.is_available():
-        raise InputError("device_missing", "this machine has no CUDA device that torch can use", hint="use --device cpu")
+        raise InputError(
+            "device_missing", "this machine has no CUDA device that torch can use", hint="use --device cpu"
+        )
     return name
 
 
@@ -363,9 +368,13 @@ def _read_json(path: Path) -> dict[str, Any]:
     return value
 
 
+def _say(text: str) -> None:
+    # Not through rich: it would wrap lines and read [brackets] in paths as markup.
+    sys.stdout.write(f"{text}\n")
+
+
 def _print_json(value: Any) -> None:
-    # Not through rich: it would wrap lines.
-    sys.stdout.write(json.dumps(value, indent=1) + "\n")
+    _say(json.dumps(value, indent=1))
 
 
 def _print_facts(facts: dict[str, Any], as_json: bool) -> None:
@@ -375,4 +384,4 @@ def _print_facts(facts: dict[str, Any], as_json: bool) -> None:
     width = max(map(len, facts))
     for key, value in facts.items():
         text = ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else value
-        console.print(f"{key:<{width}}  {text}", highlight=False, markup=False, soft_wrap=True)
+        _say(f"{key:<{width}}  {text}")

@@ -6,9 +6,10 @@ One dataclass a section of ``params.yaml``; profiles (``vcfbert/profiles/*.yaml`
 from __future__ import annotations
 
 import dataclasses
+import math
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
@@ -79,6 +80,8 @@ class RetrievalConfig:
     backend: Literal["auto", "faiss", "torch"] = "auto"
 
     def __post_init__(self) -> None:
+        for variant in self.k:
+            _require(variant in VARIANTS, "retrieval.k", variant, f"known variants are {', '.join(VARIANTS)}")
         for variant in VARIANTS:
             _require(self.k.get(variant, 0) >= 1, f"retrieval.k.{variant}", self.k.get(variant), "must be at least 1")
         _require(self.refresh_every >= 0, "retrieval.refresh_every", self.refresh_every, "must not be negative")
@@ -94,7 +97,9 @@ class MaskConfig:
     array_density: tuple[float, float] = (0.01, 0.20)  # typed density of array-like masks, log-uniform
 
     def __post_init__(self) -> None:
-        _require(0.0 < self.start <= self.end < 1.0, "masks.start, masks.end", (self.start, self.end), "0 < start <= end < 1")
+        _require(
+            0.0 < self.start <= self.end < 1.0, "masks.start, masks.end", (self.start, self.end), "0 < start <= end < 1"
+        )
         _require(self.step_epochs >= 1, "masks.step_epochs", self.step_epochs, "must be at least 1")
         _require(0.0 <= self.rare < 1.0, "masks.rare", self.rare, "must lie in [0, 1)")
         _require(0.0 <= self.array_share <= 1.0, "masks.array_share", self.array_share, "must lie in [0, 1]")
@@ -141,6 +146,14 @@ class EvaluateConfig:
     mask_rare: float = 0.7  # and of those with MAF < 5%
     min_maf: float = 0.01  # masked protocol: sites below are left out
     batch_size: int = 64  # diploid samples a forward pass
+
+    def __post_init__(self) -> None:
+        for name in ("mask_rate", "mask_rare"):
+            _require(
+                0.0 < getattr(self, name) < 1.0, f"evaluate.{name}", getattr(self, name), "must lie between 0 and 1"
+            )
+        _require(0.0 <= self.min_maf < 0.5, "evaluate.min_maf", self.min_maf, "must lie in [0, 0.5)")
+        _require(self.batch_size >= 1, "evaluate.batch_size", self.batch_size, "must be at least 1")
 
 
 @dataclass(frozen=True)
@@ -198,7 +211,12 @@ def _convert(hint: Any, value: Any, name: str) -> Any:
     if origin is types.UnionType:
         return None if value is None else _convert(arguments[0], value, name)
     if origin is tuple:
-        _require(isinstance(value, list | tuple) and len(value) == len(arguments), name, value, f"must be {len(arguments)} values")
+        _require(
+            isinstance(value, list | tuple) and len(value) == len(arguments),
+            name,
+            value,
+            f"must be {len(arguments)} values",
+        )
         return tuple(_convert(h, v, name) for h, v in zip(arguments, value, strict=True))
     if origin is dict:
         _require(isinstance(value, Mapping), name, value, "must be a mapping")
@@ -206,10 +224,17 @@ def _convert(hint: Any, value: Any, name: str) -> Any:
     if hint is float:
         _require(isinstance(value, int | float | str) and not isinstance(value, bool), name, value, "must be a number")
         try:
-            return float(value)  # YAML reads 1e-3 as a string
+            number = float(value)  # YAML reads 1e-3 as a string
         except ValueError:
-            _require(False, name, value, "must be a number")
-    _require(isinstance(value, hint) and (hint is bool or not isinstance(value, bool)), name, value, f"must be {hint.__name__}")
+            number = math.nan
+        _require(math.isfinite(number), name, value, "must be a number")
+        return number
+    _require(
+        isinstance(value, hint) and (hint is bool or not isinstance(value, bool)),
+        name,
+        value,
+        f"must be {hint.__name__}",
+    )
     return value
 
 
@@ -221,9 +246,13 @@ def load(path: Path) -> Config:
         values = yaml.safe_load(path.read_text())
     except OSError as error:
         raise InputError("params_missing", f"cannot be read ({error.strerror})", where=str(path)) from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise InputError("params_invalid", f"not valid YAML: {error}", where=str(path)) from error
-    return build(Config, values or {})
+    try:
+        _require(isinstance(values, Mapping), "the file", values, "must hold sections of parameters")
+        return build(Config, values)
+    except InputError as error:
+        raise InputError(error.code, error.what, where=str(path), hint=error.hint) from error
 
 
 def profile_text(name: str) -> str:
@@ -238,16 +267,24 @@ def profile(name: str) -> Config:
     return build(Config, yaml.safe_load(profile_text(name)))
 
 
-def with_overrides(name: str, assignments: list[str]) -> Config:
-    """A built-in profile with ``section.parameter=value`` assignments put over it (values as in YAML)."""
+def with_overrides(name: str, assignments: Sequence[str], **sections: Mapping[str, Any]) -> Config:
+    """A built-in profile with the values of ``sections`` put over it, then ``section.parameter=value`` assignments
+    (values as in YAML). Raises InputError."""
+    import yaml
+
     values = yaml.safe_load(profile_text(name))
+    for section, changes in sections.items():
+        values[section] |= changes
     for assignment in assignments:
         path, separator, text = assignment.partition("=")
-        *sections, last = path.split(".")
-        _require(bool(separator and sections), "--set", assignment, "must read section.parameter=value")
+        *parents, last = path.split(".")
+        _require(bool(separator and parents), "--set", assignment, "must read section.parameter=value")
         place = values
-        for section in sections:
-            _require(isinstance(place.get(section), dict), "--set", assignment, f"there is no section {section}")
-            place = place[section]
-        place[last] = yaml.safe_load(text)
+        for parent in parents:
+            _require(isinstance(place.get(parent), dict), "--set", assignment, f"there is no section {parent}")
+            place = place[parent]
+        try:
+            place[last] = yaml.safe_load(text)
+        except yaml.YAMLError:
+            _require(False, "--set", assignment, "the value is not valid YAML")
     return build(Config, values)

@@ -29,6 +29,8 @@ PANEL_FORMAT: Final = 1
 ENCODING_FORMAT: Final = 1
 EMBEDDING_FORMAT: Final = 1
 BUNDLE_FORMAT: Final = 1
+# What a bundle's manifest calls it.
+BUNDLE_KIND: Final = "bundle"
 
 # Recombination rate assumed where no genetic map is given.
 DEFAULT_CM_PER_MB: Final = 1.0

@@ -39,5 +39,11 @@ class ResourceError(VcfbertError):
     exit_code = 3
 
 
+class DiskFullError(ResourceError):
+    """There is no room for the output. As with other bad outputs, the user chooses another place."""
+
+    exit_code = 2
+
+
 class MissingExtraError(VcfbertError):
     """An optional package is needed and not installed; the hint names the extra to install."""

@@ -53,6 +53,13 @@ class Evaluation:
             "group_samples": dict(self.group_samples),
         }
 
+    def csv(self) -> str:
+        """A line a bin, for plots: empty where a figure is undefined."""
+        names = ("bin", "sites", *(name for _, name in _COLUMNS))
+        rows = (row.as_dict() for row in self.rows)
+        lines = [",".join("" if row[name] is None else str(row[name]) for name in names) for row in rows]
+        return "\n".join([",".join(names), *lines]) + "\n"
+
     def table(self) -> str:
         """The figures as aligned text, groups below."""
         lines = [_HEADER, *map(_line, self.rows)]

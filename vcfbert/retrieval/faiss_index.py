@@ -99,7 +99,8 @@ class FaissKeyIndex:
         return torch.from_numpy(distances).to(device), torch.from_numpy(rows).to(device)
 
     def save(self, path: Path) -> None:
-        import_faiss().write_index(self.index, str(path))
+        # As bytes: its own writer answers a full disk with an error that does not say so.
+        path.write_bytes(import_faiss().serialize_index(self.index).tobytes())
 
 
 def _set_scale(index: Any, weights: Tensor) -> None:

@@ -6,6 +6,7 @@ resumes from another configuration's state.
 
 from __future__ import annotations
 
+import io
 import shutil
 from pathlib import Path
 from typing import Any
@@ -38,8 +39,10 @@ class Checkpoints:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _save(self, name: str, state: State) -> None:
+        buffer = io.BytesIO()  # torch's own writer answers a full disk with an error that does not say so
+        torch.save(state, buffer)
         with atomic_file(self.folder / name) as temporary:
-            torch.save(state, temporary)
+            temporary.write_bytes(buffer.getbuffer())
 
     def _load(self, name: str) -> State | None:
         path = self.folder / name

@@ -5,7 +5,9 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
+from vcfbert.artifacts import check_replaceable
 from vcfbert.config import Config
+from vcfbert.constants import BUNDLE_KIND
 from vcfbert.genotypes.encoding import encode
 from vcfbert.genotypes.store import build_panel
 from vcfbert.training.loop import FitResult, Tracker, Trainer
@@ -24,6 +26,7 @@ def fit_panel(
 ) -> FitResult:
     """Reads ``config.prepare.panel``, trains ``variant`` and writes the bundle ``out``, with its metrics as
     ``<out>.metrics.csv``. An interrupted fit goes on from its last epoch when called again. Raises InputError."""
+    check_replaceable(out, BUNDLE_KIND)  # before hours of training, not after
     checkpoints = out.parent / ".checkpoints"
     with tempfile.TemporaryDirectory(prefix="vcfbert-") as folder:
         panel = build_panel(

@@ -296,7 +296,7 @@ def test_disk_full(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(Path, "open", open_full)
     with pytest.raises(ResourceError) as caught:
         write(tmp_path / f"out{kind}")
-    assert (caught.value.code, caught.value.exit_code) == ("disk_full", 3)
+    assert (caught.value.code, caught.value.exit_code) == ("disk_full", 2)
     assert list(tmp_path.iterdir()) == []
 
 
