@@ -108,7 +108,8 @@ def make_work(memory: Memory, window: Window, k: int, size: int, seed: int = 17)
     retriever = HammingRetriever(TorchKeyIndex(memory, torch.ones(memory.panel.n_sites)))
     exclude = torch.stack([own, own ^ 1], dim=1)
     rows = retriever.retrieve(context.key, context.sites.key_distance_cm, queries, k, exclude=exclude)
-    return Work(context.keeping(rows).batch(queries, rows), context.alleles(own).view(size, 2, -1), ~context.typed)
+    kept, renumbered = context.keeping(rows)
+    return Work(kept.batch(queries, renumbered), context.alleles(own).view(size, 2, -1), ~context.typed)
 
 
 def as_designed(batch: WindowBatch) -> WindowBatch:

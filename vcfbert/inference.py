@@ -109,7 +109,7 @@ def predict_batches(
     Haplotypes that were retrieved, and are alike in the window, pass the encoder once however many queries use them.
     """
     rows = retriever.retrieve(context.key, context.sites.key_distance_cm, queries, k, known=known, exclude=exclude)
-    context = context.keeping(rows)
+    context, rows = context.keeping(rows)
     encoded = model.encode_patterns(context.patterns, context.sites)
     for start in range(0, len(queries), 2 * batch_size):
         chunk = slice(start, start + 2 * batch_size)

@@ -40,6 +40,18 @@ def retrieved_alleles(batch: WindowBatch) -> torch.Tensor:
     return batch.patterns[batch.retrieved]
 
 
+def mismatch(batch: WindowBatch) -> torch.Tensor:
+    """bool [b, 2, k, t]: where a typed allele of the query differs from the retrieved haplotype's."""
+    carried = batch.key_rows[batch.key_retrieved].to(torch.int8)  # [b, 2, k, t]
+    return 1 - 2 * carried == -batch.key_sign[:, :, None]
+
+
+def mismatches(batch: WindowBatch) -> torch.Tensor:
+    """bool [b, 2, k, t]: where a typed allele of the query differs from the retrieved haplotype's."""
+    alleles = (1 - batch.key_sign[:, :, None]) / 2  # 0 REF, 1 ALT, 1/2 unknown
+    return (batch.key_sign[:, :, None] != 0) & (batch.key_rows[batch.key_retrieved] != alleles)
+
+
 def with_untyped_alleles_changed(batch: WindowBatch) -> WindowBatch:
-    """The same batch with other alleles of the retrieved haplotypes; the mismatches stay."""
+    """The same batch with other alleles of the retrieved haplotypes; the typed ones stay."""
     return dataclasses.replace(batch, patterns=1 - batch.patterns)

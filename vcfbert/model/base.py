@@ -35,7 +35,9 @@ class WindowBatch:
     tokens: Tensor  # int64 [b, 2, l], MASK where untyped
     patterns: Tensor  # uint8 [u, l], distinct rows of the memory in this window, unmasked
     retrieved: Tensor  # int64 [b, 2, k], the pattern of each retrieved haplotype
-    mismatch: Tensor  # uint8 [b, 2, k, t], 1 where a typed allele of the query differs from the retrieved one
+    key_sign: Tensor  # int8 [b, 2, t], the query's typed alleles: 1 REF, -1 ALT, 0 unknown
+    key_rows: Tensor  # uint8 [r, t], alleles of memory rows at the key sites
+    key_retrieved: Tensor  # int64 [b, 2, k], which of them were retrieved
 
 
 @dataclass

@@ -12,7 +12,7 @@ INITIAL_TEMPERATURE = 1.0
 
 
 class RetrievalHeads(nn.Module):
-    """Turns mismatches with the retrieved haplotypes into copying weights, with gradient to the metric.
+    """Turns distances to the retrieved haplotypes into copying weights, with gradient to the metric.
 
     Head r measures d_r(q, k) = sum over key sites of w_l exp(-decay_r * distance_l) [q_l != k_l] (w from the allele
     embedding, distance in cM from the window, 0 inside it) and weights the retrieved by softmax(-d_r / tau_r).
@@ -33,10 +33,18 @@ class RetrievalHeads(nn.Module):
         decay = torch.exp(-self.log_decay.exp()[:, None] * distance_cm)
         return allele_weights * decay / self.log_temperature.exp()[:, None]
 
-    def forward(self, mismatch: Tensor, site_weights: Tensor) -> Tensor:
-        """``mismatch`` [..., k, t] of 0/1, ``site_weights`` [heads, t] -> copying weights [..., heads, k]."""
-        scores = -(mismatch.to(site_weights.dtype) @ site_weights.T)  # [..., k, heads]
-        return torch.softmax(scores.transpose(-1, -2), dim=-1)
+    def forward(self, sign: Tensor, rows: Tensor, retrieved: Tensor, site_weights: Tensor) -> Tensor:
+        """Copying weights [b, 2, heads, k].
+
+        ``sign`` [b, 2, t] of the query's alleles (1 REF, -1 ALT, 0 unknown), ``rows`` [r, t] alleles of the memory,
+        ``retrieved`` [b, 2, k] rows, ``site_weights`` [heads, t]. A row's distance is sum_l w_l [q_l != r_l], which
+        is sum_l w_l sign_l r_l plus what does not depend on the row and so cancels in the softmax: one product,
+        and no [b, 2, k, t] tensor, however dense the key.
+        """
+        signed = sign[:, :, None] * site_weights  # [b, 2, heads, t]
+        distance = signed @ rows.to(signed.dtype).T  # [b, 2, heads, r]
+        chosen = retrieved[:, :, None].expand(-1, -1, len(site_weights), -1)
+        return torch.softmax(-distance.gather(-1, chosen), dim=-1)
 
 
 def search_profile(decay: Tensor, temperature: Tensor, distance_cm: Tensor) -> Tensor:

@@ -63,7 +63,8 @@ class V18(Variant):
     def copying_weights(self, batch: WindowBatch) -> Tensor:
         """softmax(-distance / tau) over the retrieved, [b, 2, heads, k]."""
         allele_weights = self.embedding.allele_weights(batch.sites.key_features)
-        return self.retrieval(batch.mismatch, self.retrieval.site_weights(allele_weights, batch.sites.key_distance_cm))
+        site_weights = self.retrieval.site_weights(allele_weights, batch.sites.key_distance_cm)
+        return self.retrieval(batch.key_sign, batch.key_rows, batch.key_retrieved, site_weights)
 
     @staticmethod
     def _evidence(weights: Tensor, fractions: Tensor) -> Tensor:

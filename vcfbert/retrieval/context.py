@@ -101,12 +101,15 @@ class WindowContext:
         """The window's alleles uint8 [n, l] of memory rows int64 [n]."""
         return self.patterns[self.pattern_of[rows]]
 
-    def keeping(self, rows: Tensor) -> WindowContext:
-        """The same window with the patterns of the given memory rows alone: what V17 need not encode is left out."""
-        used, number = torch.unique(self.pattern_of[rows], return_inverse=True)
-        pattern_of = torch.zeros_like(self.pattern_of)
-        pattern_of[rows] = number
-        return dataclasses.replace(self, patterns=self.patterns[used], pattern_of=pattern_of)
+    def keeping(self, rows: Tensor) -> tuple[WindowContext, Tensor]:
+        """The same window with those rows of the memory alone that ``rows`` names, and ``rows`` renumbered: what was
+        not retrieved need not be encoded or compared."""
+        used, renumbered = torch.unique(rows, return_inverse=True)
+        patterns, pattern_of = torch.unique(self.pattern_of[used], return_inverse=True)
+        kept = dataclasses.replace(
+            self, patterns=self.patterns[patterns], pattern_of=pattern_of, key_alleles=self.key_alleles[used]
+        )
+        return kept, renumbered
 
     def batch(self, queries: Tensor, rows: Tensor, known: Tensor | None = None) -> WindowBatch:
         """``queries`` uint8 [2b, t] alleles at the key, two haplotypes a sample; ``rows`` int64 [2b, k] retrieved;
@@ -114,16 +117,17 @@ class WindowContext:
         n, k = rows.shape
         tokens = torch.full((n, len(self.typed)), MASK_TOKEN, device=queries.device)
         shown = queries[:, self.typed_in_key].long() + REF_TOKEN
+        sign = 1 - 2 * queries.to(torch.int8)
         if known is not None:
             shown = torch.where(known[:, self.typed_in_key], shown, MASK_TOKEN)
+            sign = sign * known
         tokens[:, self.typed] = shown
-        mismatch = self.key_alleles[rows] != queries[:, None, :]
-        if known is not None:
-            mismatch &= known[:, None, :]
         return WindowBatch(
             sites=self.sites,
             tokens=tokens.view(n // 2, 2, -1),
             patterns=self.patterns,
             retrieved=self.pattern_of[rows].view(n // 2, 2, k),
-            mismatch=mismatch.view(n // 2, 2, k, -1),
+            key_sign=sign.view(n // 2, 2, -1),
+            key_rows=self.key_alleles,
+            key_retrieved=rows.view(n // 2, 2, k),
         )

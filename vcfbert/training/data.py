@@ -100,7 +100,8 @@ class TrainingData:
             context.key, context.sites.key_distance_cm, queries, k, exclude=own_rows(own)
         )
         alleles = context.alleles(own).view(len(samples), 2, -1)
-        return Example(context.keeping(rows).batch(queries, rows), alleles, ~context.typed)
+        kept, renumbered = context.keeping(rows)
+        return Example(kept.batch(queries, renumbered), alleles, ~context.typed)
 
 
 def own_rows(rows: Tensor) -> Tensor:

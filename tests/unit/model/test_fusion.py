@@ -18,11 +18,12 @@ def test_copying_weights_by_hand() -> None:
     site_weights = heads.site_weights(torch.tensor([1.0, 4.0]), torch.tensor([0.0, 0.1]))
     assert site_weights.shape == (len(INITIAL_DECAY), 2)
     assert site_weights[1].tolist() == pytest.approx([2.0, 8.0 / math.e])
-    mismatch = torch.tensor([[[0, 0], [1, 0], [1, 1]]], dtype=torch.uint8)  # [1, k = 3, t = 2]
-    weights = heads(mismatch, site_weights)
+    query = torch.tensor([[[1, -1]]], dtype=torch.int8)  # REF, ALT: [b = 1, 1, t = 2]
+    rows = torch.tensor([[0, 1], [1, 1], [1, 0]], dtype=torch.uint8)  # mismatches none, the first, both
+    weights = heads(query, rows, torch.tensor([[[0, 1, 2]]]), site_weights)
     scores = [1.0, math.exp(-2.0), math.exp(-2.0 - 8.0 / math.e)]
-    assert weights.shape == (1, len(INITIAL_DECAY), 3)
-    assert weights[0, 1].tolist() == pytest.approx([s / sum(scores) for s in scores])
+    assert weights.shape == (1, 1, len(INITIAL_DECAY), 3)
+    assert weights[0, 0, 1].tolist() == pytest.approx([s / sum(scores) for s in scores])
 
 
 def test_the_search_profile_is_the_heads_mean_and_one_within_the_window() -> None:

@@ -98,12 +98,16 @@ def test_a_few_steps_of_training_move_the_ranking_from_hamming() -> None:
     model = create("v18", TINY_MODEL)
     assert isinstance(model, V18)
     optimiser = torch.optim.Adam(model.embedding.scale.parameters(), lr=0.01)
-    mismatch = (ALLELES[:10, None] != ALLELES[None]).to(torch.uint8)
-    agree = (mismatch[..., 7] == 0).float()
+    sign = 1 - 2 * ALLELES[:10].to(torch.int8)
+    rows = torch.arange(len(ALLELES)).expand(1, 10, -1)
+    agree = (ALLELES[:10, None, 7] == ALLELES[None, :, 7]).float()
     for _ in range(20):
         weights = model.retrieval(
-            mismatch, model.retrieval.site_weights(model.embedding.allele_weights(FEATURES), INSIDE)
-        )
+            sign[None],
+            ALLELES,
+            rows,
+            model.retrieval.site_weights(model.embedding.allele_weights(FEATURES), INSIDE),
+        )[0]
         loss = -(weights * agree[:, None]).sum(dim=-1).log().mean()
         optimiser.zero_grad()
         loss.backward()

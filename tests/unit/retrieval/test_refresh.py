@@ -39,7 +39,7 @@ def test_nothing_changed_means_no_drift_and_full_overlap() -> None:
 
 
 def test_drift_and_overlap_by_hand() -> None:
-    """Embeddings doubled, so weights four times as large: a drift of 3, the ranking as it was. Then one site made to rule: another ranking."""
+    """Embeddings doubled, so weights four times as large: a drift of 3, the ranking as it was. Then another one."""
     model, retriever, probes = untrained()
     with torch.no_grad():
         model.embedding.token.weight.mul_(2)
