@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import resource
 import time
@@ -11,11 +12,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 import torch.distributed
 from lightning_fabric import Fabric
 from torch import Tensor
 
+from vcfbert.artifacts import sha256_json
 from vcfbert.bundle import save_bundle
 from vcfbert.config import Config, TrainConfig
 from vcfbert.errors import ResourceError, VcfbertError
@@ -131,7 +134,7 @@ class Trainer:
         ``tags`` and ``data`` (digests of the inputs) are recorded. Raises ResourceError('out_of_memory') and
         VcfbertError('diverged').
         """
-        digest = self.config.training_digest(self.raw.name, self.panel.digest)
+        digest = self.config.training_digest(self.raw.name, self._data_digest())
         store = Checkpoints(checkpoints / f"{self.raw.name}-{digest}")
         resumed = store.last()
         if resumed is not None:
@@ -157,6 +160,11 @@ class Trainer:
     @property
     def parameters(self) -> int:
         return sum(p.numel() for p in self.raw.parameters())
+
+    def _data_digest(self) -> str:
+        """The panel's digest knows neither the split nor the genetic map, and no run may go on with another."""
+        cm = hashlib.sha256(np.ascontiguousarray(self.panel.cm).tobytes()).hexdigest()
+        return sha256_json([self.panel.digest, self.panel.validation, cm])
 
     def _plan(self, epoch: int) -> list[Any]:
         steps = plan_epoch(len(self.data.windows), len(self.data.memory) // 2, self.config.train, epoch)
@@ -229,18 +237,15 @@ class Trainer:
         examples = self.data.examples(steps, epoch, self.retriever, self.k)
         for number, example in enumerate(examples, start=1):
             last = number % config.accumulate == 0 or number == len(steps)
+            group_start = (number - 1) // config.accumulate * config.accumulate
+            group = min(config.accumulate, len(steps) - group_start)  # an epoch's last group may be smaller
             with self.fabric.no_backward_sync(self.model, enabled=not last):
                 loss, probability = self._loss(example)
-                self.fabric.backward(loss / config.accumulate)
+                self.fabric.backward(loss / group)
             if last:
                 self._step()
             value = float(loss.detach())
-            if not math.isfinite(value):
-                raise VcfbertError(
-                    "diverged",
-                    f"the loss became {value} in epoch {epoch + 1}, batch {number}",
-                    hint="lower train.lr, or lengthen train.warmup_steps",
-                )
+            _check_finite(value, f"epoch {epoch + 1}, batch {number}")
             total += value
             maf = self.data.maf[self.data.windows[steps[number - 1].window].sites]
             f1.update(example.alleles.cpu().numpy(), probability, maf, example.masked.cpu().numpy())
@@ -282,7 +287,7 @@ class Trainer:
     def _validate(self) -> dict[str, float]:
         """F1 by the masked protocol on every other window, dosage r2 by an array's typing on the rest."""
         train, memory = self.config.train, self.data.memory
-        own = shard(self.data.windows, self.fabric.global_rank, self.fabric.world_size)  # type: ignore[arg-type]
+        own = self.data.windows[self.fabric.global_rank :: self.fabric.world_size]
         masked = self._scores([w for w in own if w.index % 2 == 0], masked_typing(memory, self.config.evaluate, train.seed))
         array = self._scores([w for w in own if w.index % 2 == 1], array_typing(memory, self.config.masks, train.seed))
         both = Scores()
@@ -292,6 +297,7 @@ class Trainer:
         for part in self._gathered(array):
             both.r2.merge(part.r2)
             both.loss, both.count = both.loss + part.loss, both.count + part.count
+        _check_finite(both.loss, f"validation after epoch {self.run.epoch + 1}")
         r2 = {f"val/r2/{name.rstrip('%')}": value for name, value in both.r2.values().items()}
         return {"val/loss": both.mean_loss, **{f"val/{n}": v for n, v in both.f1.values().items()}, **r2}
 
@@ -367,6 +373,15 @@ def learning_rate(step: int, total: int, config: TrainConfig) -> float:
         return config.lr * (step + 1) / config.warmup_steps
     progress = (step - config.warmup_steps) / max(total - config.warmup_steps, 1)
     return config.lr * (0.1 + 0.9 * 0.5 * (1.0 + math.cos(math.pi * min(progress, 1.0))))
+
+
+def _check_finite(loss: float, where: str) -> None:
+    if not math.isfinite(loss):
+        raise VcfbertError(
+            "diverged",
+            f"the loss became {loss} in {where}",
+            hint="lower train.lr, or lengthen train.warmup_steps",
+        )
 
 
 def _fabric(config: TrainConfig, accelerator: str, devices: int) -> Fabric:

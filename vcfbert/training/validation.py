@@ -93,7 +93,7 @@ def score_windows(
     device = features.device
     panel = memory.panel
     own = torch.from_numpy(memory.rows(haplotypes)).to(device)
-    exclude = own_rows(own) if bool((own >= 0).all()) else None
+    exclude = own_rows(own) if bool((own >= 0).any()) else None  # -1, not in the memory, excludes nothing
     scores = Scores()
     model.eval()
     for window in windows:

@@ -1,0 +1,167 @@
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from tests.helpers.batches import mismatches
+from tests.helpers.tiny import perturbed, random_panel, tiny_config
+from vcfbert.config import TrainConfig
+from vcfbert.genotypes.encoding import encode
+from vcfbert.genotypes.memory import Memory
+from vcfbert.genotypes.panel import Panel
+from vcfbert.retrieval.base import Retriever
+from vcfbert.retrieval.refresh import build_retriever
+from vcfbert.training.data import TrainingData, own_rows, plan_epoch, shard
+
+CPU = torch.device("cpu")
+
+
+class Spy:
+    """A retriever that remembers what it was asked and what it answered."""
+
+    def __init__(self, inner: Retriever) -> None:
+        self.inner = inner
+        self.index = inner.index
+        self.calls: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = []  # sites, queries, rows
+
+    def retrieve(self, sites, distance_cm, queries, k, *, known=None, exclude=None):  # type: ignore[no-untyped-def]
+        rows = self.inner.retrieve(sites, distance_cm, queries, k, known=known, exclude=exclude)
+        self.calls.append((sites, queries, rows))
+        return rows
+
+
+def data_of(panel: Panel) -> TrainingData:
+    config = tiny_config()
+    memory = Memory(panel, panel.memory_haplotypes)
+    return TrainingData(memory, encode(panel, config.encode), config.masks, config.train, CPU)
+
+
+def retriever_of(data: TrainingData, variant: str = "v18") -> Retriever:
+    return build_retriever(perturbed(variant), data.memory, data.features, device=CPU)
+
+
+def twins(seed: int = 0) -> Panel:
+    """Every sample homozygous throughout and twice there: the nearest rows of each are itself and its twin."""
+    rng = np.random.default_rng(seed)
+    founders = (rng.random((6, 130)) < 0.4).astype(np.uint8)
+    panel = random_panel(12, 130, validation=(1, 4))
+    alleles = np.repeat(founders, 4, axis=0)
+    return dataclasses.replace(panel, packed=np.packbits(alleles.T, axis=1), allele_count=alleles.sum(axis=0))
+
+
+def test_a_plan_covers_every_window_and_sample_once() -> None:
+    config = TrainConfig(batch_size=4, samples_per_epoch=0, seed=1)
+    steps = plan_epoch(3, 10, config, epoch=0)
+    assert sorted(len(s.samples) for s in steps) == [2, 2, 2, 4, 4, 4, 4, 4, 4]
+    for window in range(3):
+        drawn = np.concatenate([s.samples for s in steps if s.window == window])
+        assert sorted(drawn.tolist()) == list(range(10))
+    assert [s.window for s in steps] != sorted(s.window for s in steps)
+
+
+def test_a_plan_is_a_function_of_seed_and_epoch() -> None:
+    def drawn(seed: int, epoch: int) -> list[tuple[int, list[int]]]:
+        config = TrainConfig(batch_size=4, samples_per_epoch=6, seed=seed)
+        return [(s.window, s.samples.tolist()) for s in plan_epoch(3, 10, config, epoch)]
+
+    assert drawn(1, 2) == drawn(1, 2)
+    assert drawn(1, 2) != drawn(1, 3)
+    assert drawn(1, 2) != drawn(2, 2)
+    assert sum(len(samples) for _, samples in drawn(1, 2)) == 18
+
+
+def test_shards_are_disjoint_and_of_one_length() -> None:
+    steps = plan_epoch(5, 10, TrainConfig(batch_size=10), epoch=0)
+    parts = [shard(steps, rank, 2) for rank in range(2)]
+    assert [len(p) for p in parts] == [2, 2]
+    assert {id(s) for s in parts[0]}.isdisjoint(id(s) for s in parts[1])
+    assert shard(steps, 0, 1) == steps
+
+
+def test_own_rows_by_hand() -> None:
+    assert own_rows(torch.tensor([0, 3, 6])).tolist() == [[0, 1], [3, 2], [6, 7]]
+
+
+def test_no_query_of_an_epoch_retrieves_its_own_sample() -> None:
+    data = data_of(twins())
+    steps = plan_epoch(len(data.windows), len(data.memory) // 2, data.train, epoch=0)
+    for variant in ("v17", "v18"):
+        spy = Spy(retriever_of(data, variant))
+        examples = list(data.examples(steps, 0, spy, k=8))  # type: ignore[arg-type]
+        assert len(spy.calls) == len(examples) == len(steps)
+        for (sites, queries, rows), step in zip(spy.calls, steps, strict=True):
+            own = np.repeat(step.samples, 2)[:, None]
+            assert (rows.numpy() // 2 != own).all()
+            truth = data.memory.alleles(sites.numpy())[[2 * s + h for s in step.samples for h in (0, 1)]]
+            assert torch.equal(queries, torch.from_numpy(truth))
+        unguarded = retriever_of(data, variant).retrieve(sites, torch.zeros(len(sites)), queries, 8)
+        assert (unguarded.numpy() // 2 == own).any(axis=1).all(), "nothing to be guarded from"
+
+
+def test_an_example_by_hand() -> None:
+    """Its queries show the typed alleles alone; retrieved and answers are the memory's own rows."""
+    panel = random_panel(12, 130, validation=(1, 4))
+    data = data_of(panel)
+    retriever = retriever_of(data)
+    window = data.windows[1]
+    typed = np.arange(window.span[1] - window.span[0]) % 4 == 0
+    samples = np.array([7, 2])
+    context = data.context(window, typed)
+    example = data.example(context, samples, retriever, 5)
+    rows = np.array([14, 15, 4, 5])
+    alleles = data.memory.alleles(window.sites)
+    assert torch.equal(example.alleles, torch.from_numpy(alleles[rows]).view(2, 2, -1))
+    in_window = typed[window.start - window.span[0] : window.stop - window.span[0]]
+    assert torch.equal(example.masked, torch.from_numpy(~in_window))
+    shown = example.batch.tokens.view(4, -1)
+    assert torch.equal(shown[:, in_window], torch.from_numpy(alleles[rows][:, in_window]).long() + 1)
+    assert (shown[:, ~in_window] == 3).all()
+    key = np.flatnonzero(typed) + window.span[0]
+    queries = torch.from_numpy(data.memory.alleles(key)[rows])
+    found = retriever.retrieve(
+        torch.from_numpy(key), context.sites.key_distance_cm, queries, 5, exclude=own_rows(torch.from_numpy(rows))
+    )
+    batch = example.batch
+    assert torch.equal(batch.patterns[batch.retrieved].view(4, 5, -1), torch.from_numpy(alleles)[found])
+    expected = torch.from_numpy(data.memory.alleles(key))[found] != queries[:, None]
+    assert torch.equal(mismatches(batch).view(4, 5, -1), expected)
+
+
+def with_other_validation(panel: Panel) -> Panel:
+    """The panel with every allele of its validation samples exchanged."""
+    alleles = panel.alleles(slice(None)).copy()
+    alleles[panel.validation_haplotypes] ^= 1
+    return dataclasses.replace(panel, packed=np.packbits(alleles.T, axis=1), allele_count=alleles.sum(axis=0))
+
+
+def test_training_does_not_see_the_validation_samples() -> None:
+    panel = random_panel(12, 130, validation=(1, 4))
+    one, other = data_of(panel), data_of(with_other_validation(panel))
+    assert np.array_equal(one.memory.af, other.memory.af)
+    assert np.array_equal(one.maf, other.maf)
+    assert torch.equal(one.features, other.features)
+    steps = plan_epoch(len(one.windows), 10, one.train, epoch=1)
+    pairs = zip(
+        one.examples(steps, 1, retriever_of(one), 6), other.examples(steps, 1, retriever_of(other), 6), strict=True
+    )
+    for a, b in pairs:
+        assert torch.equal(a.alleles, b.alleles)
+        assert torch.equal(a.masked, b.masked)
+        assert torch.equal(a.batch.tokens, b.batch.tokens)
+        assert torch.equal(mismatches(a.batch), mismatches(b.batch))
+        assert torch.equal(a.batch.patterns[a.batch.retrieved], b.batch.patterns[b.batch.retrieved])
+
+
+def test_the_index_does_not_see_the_validation_samples() -> None:
+    panel = random_panel(12, 130, validation=(1, 4))
+    for backend in ("faiss", "torch"):
+        found: list[npt.NDArray[np.int64]] = []
+        for version in (panel, with_other_validation(panel)):
+            data = data_of(version)
+            retriever = build_retriever(perturbed("v18"), data.memory, data.features, backend=backend, device=CPU)
+            queries = torch.from_numpy(panel.alleles(slice(None)))
+            found.append(retriever.retrieve(torch.arange(130), torch.zeros(130), queries, 20).numpy())
+        assert np.array_equal(*found)

@@ -1,0 +1,340 @@
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from tests.helpers.tiny import MemoryTracker, tiny_config
+from vcfbert.bundle import load_bundle
+from vcfbert.config import Config, TrainConfig
+from vcfbert.errors import ResourceError, VcfbertError
+from vcfbert.genotypes.encoding import encode
+from vcfbert.genotypes.panel import Panel
+from vcfbert.model.v17 import V17
+from vcfbert.model.v18 import V18
+from vcfbert.training import loop
+from vcfbert.training.loop import FitResult, Trainer, learning_rate
+
+EACH_EPOCH = {
+    "train/loss",
+    "train/f1",
+    "train/rare_f1",
+    "val/loss",
+    "val/f1",
+    "val/rare_f1",
+    "val/r2/all",
+    "val/r2/5-50",
+    "mask_rate",
+    "lr",
+    "ms_per_batch",
+    "samples_per_s",
+    "epoch_seconds",
+    "peak_rss_mb",
+    "index/version",
+    "index/age",
+}
+EACH_REFRESH = {"refresh/seconds", "refresh/drift", "refresh/overlap", "refresh/share_of_epoch"}
+
+
+def trainer_of(panel: Panel, config: Config, variant: str = "v18") -> Trainer:
+    return Trainer(panel, encode(panel, config.encode), config, variant, accelerator="cpu")
+
+
+def fit(trainer: Trainer, folder: Path, *, tracker: MemoryTracker | None = None) -> tuple[FitResult, MemoryTracker]:
+    tracker = tracker or MemoryTracker()
+    result = trainer.fit(
+        folder / "model",
+        tracker=tracker,
+        checkpoints=folder / "checkpoints",
+        metrics_csv=folder / "metrics.csv",
+        tags={"source": "test"},
+        data={"panel": "abc"},
+    )
+    return result, tracker
+
+
+@pytest.mark.parametrize("variant", ["v17", "v18"])
+def test_a_fit_learns_logs_and_writes_a_bundle(tiny_panel: Panel, tmp_path: Path, variant: str) -> None:
+    config = tiny_config({"train": {"epochs": 3}, "masks": {"start": 0.5, "end": 0.5, "array_share": 0.0}})
+    trainer = trainer_of(tiny_panel, config, variant)
+    untrained = trainer._validate()["val/loss"]
+    result, tracker = fit(trainer, tmp_path)
+    losses = [epoch["val/loss"] for epoch in tracker.epochs]
+    assert len(losses) == 3
+    assert losses[-1] < untrained
+    for number, epoch in enumerate(tracker.epochs):
+        refreshed = variant == "v18" and number > 0
+        assert EACH_EPOCH | (EACH_REFRESH if refreshed else set()) <= set(epoch)
+        assert refreshed or not EACH_REFRESH & set(epoch)
+        assert all(math.isfinite(value) for value in epoch.values())
+    best = min(tracker.epochs, key=lambda epoch: epoch["val/loss"])
+    assert result.metrics == best
+    assert tracker.tags == {"variant": variant, "data.panel": "abc", "source": "test"}
+    assert tracker.bundles == [tmp_path / "model"]
+    assert (result.run_id, result.model_uri) == ("run-1", f"models:/{variant}")
+    rows = list(csv.DictReader((tmp_path / "metrics.csv").open()))
+    assert [float(row["val/loss"]) for row in rows] == pytest.approx([e["val/loss"] for e in tracker.epochs], rel=1e-4)
+    bundle = load_bundle(tmp_path / "model")
+    assert (bundle.variant, bundle.panel.digest) == (variant, tiny_panel.digest)
+    assert bundle.manifest["metrics"] == best
+    assert sum(p.numel() for p in bundle.model.parameters()) == result.parameters
+    assert list((tmp_path / "checkpoints").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("every", "ages", "versions"), [(0, [0, 1, 2, 3], [0, 0, 0, 0]), (1, [0] * 4, [0, 1, 2, 3]), (2, [0, 1, 0, 1], [0, 0, 1, 1])]
+)
+def test_index_age_and_version(
+    tiny_panel: Panel, tmp_path: Path, every: int, ages: list[int], versions: list[int]
+) -> None:
+    config = tiny_config({"train": {"epochs": 4, "samples_per_epoch": 4}, "retrieval": {"refresh_every": every}})
+    trainer = trainer_of(tiny_panel, config)
+    initial = trainer.retriever.index.weights.clone()
+    _, tracker = fit(trainer, tmp_path)
+    assert [epoch["index/age"] for epoch in tracker.epochs] == ages
+    assert [epoch["index/version"] for epoch in tracker.epochs] == versions
+    assert torch.equal(trainer.retriever.index.weights, initial) is (every == 0)
+
+
+def grouped_weights(panel: Panel, batch_size: int, accumulate: int, samples: int = 8) -> dict[str, torch.Tensor]:
+    """The weights after two epochs over a panel of one window."""
+    config = tiny_config(
+        {
+            "encode": {"window": 256},
+            "train": {"batch_size": batch_size, "accumulate": accumulate, "samples_per_epoch": samples},
+        }
+    )
+    trainer = trainer_of(panel, config)
+    trainer._train(0)
+    trainer._train(1)
+    assert trainer.run.step == 2
+    return trainer.raw.state_dict()
+
+
+def test_two_half_batches_accumulated_are_one_whole_batch(tiny_panel: Panel) -> None:
+    whole, halves = grouped_weights(tiny_panel, 8, 1), grouped_weights(tiny_panel, 4, 2)
+    for name, value in whole.items():
+        torch.testing.assert_close(halves[name], value, atol=1e-4, rtol=1e-3)
+
+
+def test_an_epochs_last_smaller_group_counts_as_much(tiny_panel: Panel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three batches of one sample, two accumulated: the gradients of the steps are means over two and over one."""
+    config = tiny_config({"encode": {"window": 256}, "train": {"batch_size": 1, "accumulate": 2, "samples_per_epoch": 3}})
+    trainer = trainer_of(tiny_panel, config)
+    divisors: list[float] = []
+    monkeypatch.setattr(trainer.fabric, "backward", lambda loss: divisors.append(float(loss.detach())))
+    losses: list[float] = []
+    inner = trainer._loss
+
+    def recorded(example: Any) -> Any:
+        loss, probability = inner(example)
+        losses.append(float(loss.detach()))
+        return loss, probability
+
+    monkeypatch.setattr(trainer, "_loss", recorded)
+    monkeypatch.setattr(trainer, "_step", lambda: None)
+    trainer._train(0)
+    assert divisors == pytest.approx([losses[0] / 2, losses[1] / 2, losses[2]])
+
+
+def scripted_validation(trainer: Trainer, monkeypatch: pytest.MonkeyPatch, losses: list[float]) -> list[dict[str, Any]]:
+    """Replaces validation by given losses; returns a list that gets the weights at each."""
+    seen: list[dict[str, Any]] = []
+    real = trainer._validate
+
+    def validate() -> dict[str, float]:
+        seen.append({name: value.clone() for name, value in trainer.raw.state_dict().items()})
+        return {**real(), "val/loss": losses[len(seen) - 1]}
+
+    monkeypatch.setattr(trainer, "_validate", validate)
+    return seen
+
+
+def test_early_stopping_bundles_the_best_epochs_weights(
+    tiny_panel: Panel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tiny_config({"train": {"epochs": 9, "patience": 2, "samples_per_epoch": 4}})
+    trainer = trainer_of(tiny_panel, config)
+    seen = scripted_validation(trainer, monkeypatch, [0.5, 0.4, 0.45, 0.4, 0.1])
+    result, tracker = fit(trainer, tmp_path)
+    assert len(tracker.epochs) == 4  # two without a better loss than 0.4: an equal one is not better
+    assert result.metrics["val/loss"] == 0.4
+    weights = load_bundle(tmp_path / "model").model.state_dict()
+    for name, value in weights.items():
+        assert torch.equal(value, seen[1][name]), name
+    assert not torch.equal(weights["embedding.token.weight"], seen[3]["embedding.token.weight"])
+
+
+def test_learning_rate_by_hand() -> None:
+    config = TrainConfig(lr=1.0, warmup_steps=4)
+    rates = [learning_rate(step, 12, config) for step in range(12)]
+    assert rates[:5] == pytest.approx([0.25, 0.5, 0.75, 1.0, 1.0])
+    assert rates[8] == pytest.approx(0.55)  # half way down
+    assert rates[6] == pytest.approx(0.1 + 0.45 * (1 + math.cos(math.pi / 4)))
+    assert learning_rate(12, 12, config) == learning_rate(99, 12, config) == pytest.approx(0.1)
+    assert learning_rate(0, 5, TrainConfig(lr=1.0, warmup_steps=0)) == 1.0
+    assert learning_rate(2, 3, TrainConfig(lr=1.0, warmup_steps=10)) == pytest.approx(0.3)
+
+
+def test_the_schedule_spans_the_whole_run(tiny_panel: Panel, tmp_path: Path) -> None:
+    config = tiny_config({"train": {"epochs": 2, "samples_per_epoch": 10, "batch_size": 4, "accumulate": 2, "lr": 1e-3}})
+    trainer = trainer_of(tiny_panel, config)
+    windows = len(trainer.data.windows)
+    steps = math.ceil(windows * 3 / 2) * 2  # three batches a window
+    assert trainer.total_steps == steps
+    _, tracker = fit(trainer, tmp_path)
+    assert trainer.run.step == steps
+    assert tracker.epochs[-1]["lr"] == pytest.approx(learning_rate(steps - 1, steps, config.train))
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_loss_that_is_no_number_stops_the_run(
+    tiny_panel: Panel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: float
+) -> None:
+    monkeypatch.setattr(loop, "allele_loss", lambda logit, *_, **__: logit.sum() * 0 + value)
+    with pytest.raises(VcfbertError, match=r"in epoch 1, batch 1\n.*hint: lower train.lr") as caught:
+        fit(trainer_of(tiny_panel, tiny_config()), tmp_path)
+    assert caught.value.code == "diverged"
+    assert not (tmp_path / "model").exists()
+
+
+def test_weights_that_are_no_numbers_stop_the_run(tiny_panel: Panel, tmp_path: Path) -> None:
+    """The loss of the epoch's last batch was still finite: validation notices."""
+    trainer = trainer_of(tiny_panel, tiny_config({"encode": {"window": 256}, "train": {"batch_size": 64}}))
+    assert trainer.plan_length == 1
+    trainer.raw.smoothing.register_hook(lambda gradient: gradient * math.nan)  # type: ignore[union-attr]
+    with pytest.raises(VcfbertError, match="validation after epoch 1") as caught:
+        fit(trainer, tmp_path)
+    assert caught.value.code == "diverged"
+    assert not (tmp_path / "model").exists()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:121] DefaultCPUAllocator: can't allocate memory: you tried"),
+        MemoryError(),
+    ],
+)
+def test_out_of_memory_says_what_to_do(
+    tiny_panel: Panel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def forward(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(V18, "forward", forward)
+    config = tiny_config({"train": {"batch_size": 6, "accumulate": 3}})
+    with pytest.raises(ResourceError) as caught:
+        fit(trainer_of(tiny_panel, config), tmp_path)
+    assert (caught.value.code, caught.value.exit_code) == ("out_of_memory", 3)
+    for text in ("batches of 6 samples", "train.batch_size (6)", "train.accumulate (3)", "vcfbert config", "cpu"):
+        assert text in str(caught.value)
+    assert not (tmp_path / "model").exists()
+
+
+def test_other_errors_pass_as_they_are(tiny_panel: Panel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def forward(*_: object) -> None:
+        raise RuntimeError("shapes do not fit")
+
+    monkeypatch.setattr(V17, "forward", forward)
+    with pytest.raises(RuntimeError, match="shapes do not fit"):
+        fit(trainer_of(tiny_panel, tiny_config(), "v17"), tmp_path)
+
+
+class Stop(Exception):
+    """What a test stops a run with."""
+
+
+def interrupted(panel: Panel, config: Config, folder: Path, *, epoch: int) -> None:
+    """A run that ends in the middle of ``epoch``."""
+    trainer = trainer_of(panel, config)
+    inner = trainer._train
+
+    def train(number: int) -> dict[str, float]:
+        metrics = inner(number)
+        if number == epoch:
+            raise Stop
+        return metrics
+
+    trainer._train = train  # type: ignore[method-assign]
+    with pytest.raises(Stop):
+        fit(trainer, folder)
+
+
+class Resumed(MemoryTracker):
+    def log_metrics(self, metrics: Any, step: int) -> None:
+        self.epochs.append({"step": step, **metrics})
+
+
+def test_an_interrupted_run_goes_on_where_it_was(tiny_panel: Panel, tmp_path: Path) -> None:
+    config = tiny_config({"train": {"epochs": 3, "samples_per_epoch": 8}, "retrieval": {"refresh_every": 2}})
+    interrupted(tiny_panel, config, tmp_path, epoch=2)
+    tracker = Resumed()
+    result, _ = fit(trainer_of(tiny_panel, config), tmp_path, tracker=tracker)
+    assert tracker.run_ids == ["run-1"]
+    assert [epoch["step"] for epoch in tracker.epochs] == [2]
+    assert result.run_id == "run-1"
+    assert len((tmp_path / "metrics.csv").read_text().splitlines()) == 4
+    whole, _ = fit(trainer_of(tiny_panel, config), tmp_path / "whole")
+    one, other = (load_bundle(folder / "model").model.state_dict() for folder in (tmp_path, tmp_path / "whole"))
+    for name, value in one.items():
+        assert torch.equal(value, other[name]), name
+    assert result.metrics["val/loss"] == whole.metrics["val/loss"]
+
+
+def other_split(panel: Panel, config: Config) -> tuple[Panel, Config]:
+    return dataclasses.replace(panel, validation=tuple(i + 1 for i in panel.validation[:-1])), config
+
+
+def other_map(panel: Panel, config: Config) -> tuple[Panel, Config]:
+    return dataclasses.replace(panel, cm=panel.cm * 2), config
+
+
+def other_rate(panel: Panel, config: Config) -> tuple[Panel, Config]:
+    return panel, dataclasses.replace(config, train=dataclasses.replace(config.train, lr=1e-4))
+
+
+@pytest.mark.parametrize("change", [other_split, other_map, other_rate])
+def test_another_configuration_split_or_map_is_never_resumed(tiny_panel: Panel, tmp_path: Path, change: Any) -> None:
+    config = tiny_config({"train": {"epochs": 2, "samples_per_epoch": 4}})
+    interrupted(tiny_panel, config, tmp_path, epoch=1)
+    changed_panel, changed_config = change(tiny_panel, config)
+    _, tracker = fit(trainer_of(changed_panel, changed_config), tmp_path)
+    assert tracker.run_ids == [None]
+    assert len(tracker.epochs) == 2
+
+
+def test_validation_haplotypes_do_not_change_what_is_trained(tiny_panel: Panel) -> None:
+    """Weights and index after an epoch are the same, whatever alleles the held-out samples carry."""
+    config = tiny_config({"train": {"samples_per_epoch": 8}})
+    alleles = tiny_panel.alleles(slice(None)).copy()
+    alleles[tiny_panel.validation_haplotypes] ^= 1
+    changed = dataclasses.replace(
+        tiny_panel, packed=np.packbits(alleles.T, axis=1), allele_count=alleles.sum(axis=0, dtype=np.int64)
+    )
+    trainers = [trainer_of(panel, config) for panel in (tiny_panel, changed)]
+    for trainer in trainers:
+        trainer._train(0)
+        trainer._refresh_if_due(1)
+    one, other = (trainer.raw.state_dict() for trainer in trainers)
+    for name, value in one.items():  # up to the order of sums: windows number their distinct rows otherwise
+        torch.testing.assert_close(value, other[name], atol=1e-5, rtol=1e-4)
+    weights = [trainer.retriever.index.weights for trainer in trainers]
+    torch.testing.assert_close(*weights, atol=1e-5, rtol=1e-4)
+
+
+def test_a_checkpoint_holds_plain_values_only(tiny_panel: Panel, tmp_path: Path) -> None:
+    """It is read without pickle's power to run code, and JSON takes what is not a tensor."""
+    config = tiny_config({"train": {"epochs": 2, "samples_per_epoch": 4}})
+    interrupted(tiny_panel, config, tmp_path, epoch=1)
+    (path,) = (tmp_path / "checkpoints").rglob("last.pt")
+    state = torch.load(path, weights_only=True)
+    assert json.loads(json.dumps(state["run"]))["epoch"] == 1
