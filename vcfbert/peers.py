@@ -5,7 +5,6 @@ They are optional: whatever is on PATH is used. Each runs in a temporary folder;
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import subprocess
@@ -134,11 +133,10 @@ def _run(name: str, command: list[str], folder: Path, stdout: BinaryIO | None = 
     started = time.perf_counter()
     with messages.open("wb") as stream:
         done = subprocess.run(
-            command,
+            ["env", f"TMPDIR={folder}", *command],  # where Minimac4 puts its parts
             stdin=subprocess.DEVNULL,
             stdout=stream if stdout is None else stdout,
             stderr=stream,
-            env={**os.environ, "TMPDIR": str(folder)},  # where Minimac4 puts its parts
             check=False,
         )
     seconds = time.perf_counter() - started

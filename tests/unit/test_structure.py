@@ -1,0 +1,193 @@
+"""The house's rules, read off the source: who imports whom, who reads the environment, how long files are."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from vcfbert.config import PROFILES, load, profile
+
+ROOT = Path(__file__).parents[2]
+
+# Each layer imports only itself and those above it in this list.
+LAYERS = (
+    ("errors", "constants"),
+    ("artifacts",),
+    ("config", "provenance"),
+    ("genotypes",),
+    ("model",),
+    ("retrieval",),
+    ("metrics",),
+    ("bundle",),
+    ("inference",),
+    ("imputation",),
+    ("training",),
+)
+RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
+MLFLOW_USERS = {"vcfbert.tracking", "vcfbert.registry", "vcfbert.mlflow_model"}
+SERVED = ("vcfbert.bundle", "vcfbert.inference", "vcfbert.imputation")
+NOT_SERVED = {"mlflow", "optuna", "dvc", "fastapi"}
+LONGEST_FILE = 500  # lines
+LONGEST_STAGE = 60
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+@cache
+def modules() -> dict[str, ast.Module]:
+    paths = [path for folder in ("vcfbert", "pipelines", "service") for path in (ROOT / folder).rglob("*.py")]
+    return {module_name(path): ast.parse(path.read_text(), str(path)) for path in sorted(paths)}
+
+
+@cache
+def imports(module: str) -> frozenset[str]:
+    """Full names of everything a module imports, inside functions too; ``from a import b`` is 'a.b' where that is a
+    module of ours, else 'a'."""
+    found = set()
+    for node in ast.walk(modules()[module]):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{module} imports relatively"
+            for alias in node.names:
+                full = f"{node.module}.{alias.name}"
+                found.add(full if full in modules() else str(node.module))
+    return frozenset(found)
+
+
+def imports_of(package: str) -> Iterator[tuple[str, str]]:
+    """Pairs of module and imported name over a package."""
+    for module in modules():
+        if module.split(".")[0] == package:
+            yield from ((module, name) for name in sorted(imports(module)))
+
+
+def reachable(module: str) -> set[str]:
+    """Our modules that importing ``module`` may import, itself included."""
+    seen, waiting = set(), [module]
+    while waiting:
+        name = waiting.pop()
+        if name not in seen:
+            seen.add(name)
+            waiting += [other for other in imports(name) if other in modules()]
+    return seen
+
+
+def layer(module: str) -> str | None:
+    parts = module.split(".")
+    return parts[1] if parts[0] == "vcfbert" and len(parts) > 1 else None
+
+
+def test_the_list_of_layers_names_what_there_is() -> None:
+    assert set(RANK) <= {layer(module) for module in modules()}
+
+
+def test_imports_go_one_way() -> None:
+    wrong = []
+    for module, name in imports_of("vcfbert"):
+        own, other = layer(module), layer(name)
+        if own in RANK and other is not None and own != other and RANK.get(other, len(LAYERS)) >= RANK[own]:
+            wrong.append(f"{module} imports {name}")
+    assert wrong == []
+
+
+def test_no_circles() -> None:
+    circles = [module for module in modules() if any(module in reachable(o) for o in imports(module) if o in modules())]
+    assert circles == []
+
+
+def test_pipelines_and_service_import_the_library_and_never_each_other() -> None:
+    assert [pair for pair in imports_of("vcfbert") if pair[1].split(".")[0] in ("pipelines", "service")] == []
+    assert [pair for pair in imports_of("pipelines") if pair[1].split(".")[0] == "service"] == []
+    assert [pair for pair in imports_of("service") if pair[1].split(".")[0] == "pipelines"] == []
+
+
+def test_mlflow_stays_in_its_three_files() -> None:
+    users = {module for module in modules() if any(name.split(".")[0] == "mlflow" for name in imports(module))}
+    assert users == MLFLOW_USERS
+
+
+@pytest.mark.parametrize("module", SERVED)
+def test_what_is_served_needs_no_platform(module: str) -> None:
+    needed = {name.split(".")[0] for ours in reachable(module) for name in imports(ours)}
+    assert needed & NOT_SERVED == set()
+
+
+def test_arguments_are_parsed_in_the_command_line_alone() -> None:
+    parsers = {"argparse", "typer", "click", "optparse", "getopt"}
+    users = {module for module in modules() if any(name.split(".")[0] in parsers for name in imports(module))}
+    assert users == {"vcfbert.cli"}
+
+
+def test_the_environment_is_read_in_two_places() -> None:
+    readers = set()
+    for module, tree in modules().items():
+        for node in ast.walk(tree):
+            by_attribute = isinstance(node, ast.Attribute) and node.attr in ("environ", "environb", "getenv")
+            by_name = isinstance(node, ast.Name) and node.id in ("environ", "environb", "getenv")
+            if by_attribute or by_name:
+                readers.add(module)
+    assert readers <= {"vcfbert.tracking", "service.settings"}
+
+
+def test_the_library_does_not_print() -> None:
+    printing = [
+        module
+        for module, tree in modules().items()
+        if module.startswith("vcfbert")
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print"
+    ]
+    assert set(printing) <= {"vcfbert.cli"}
+
+
+def test_every_module_says_what_it_is() -> None:
+    silent = [module for module, tree in modules().items() if tree.body and ast.get_docstring(tree) is None]
+    assert silent == []
+
+
+def test_stages_are_thin() -> None:
+    lengths = {path.name: len(path.read_text().splitlines()) for path in (ROOT / "pipelines").glob("*.py")}
+    assert {name: n for name, n in lengths.items() if n > LONGEST_STAGE} == {}
+
+
+def test_no_file_grows_too_long() -> None:
+    listed = subprocess.run(["git", "ls-files", "-z", "*.py"], cwd=ROOT, capture_output=True, check=False)
+    if listed.returncode != 0:
+        pytest.skip("not a git checkout")
+    paths = [ROOT / name for name in listed.stdout.decode().split("\0") if name]
+    lengths = {str(path.relative_to(ROOT)): len(path.read_text().splitlines()) for path in paths if path.is_file()}
+    assert {name: n for name, n in lengths.items() if n > LONGEST_FILE} == {}
+
+
+def test_params_are_the_cpu_profile() -> None:
+    assert load(ROOT / "params.yaml") == profile("cpu")
+    assert (ROOT / "params.yaml").read_text() == (ROOT / "vcfbert" / "profiles" / "cpu.yaml").read_text()
+
+
+@pytest.mark.parametrize("name", PROFILES)
+def test_every_profile_is_valid_and_whole(name: str) -> None:
+    """A parameter that a profile left to its default could change under a user's feet."""
+    import yaml
+
+    config = profile(name)
+    written = yaml.safe_load((ROOT / "vcfbert" / "profiles" / f"{name}.yaml").read_text())
+    assert {section: set(values) for section, values in written.items()} == {
+        section: set(values) for section, values in config.as_dict().items()
+    }
+
+
+def test_the_original_profile_holds_the_published_figures() -> None:
+    original = profile("original")
+    assert (original.model.dims, original.model.layers, original.model.heads) == (192, 10, 6)
+    assert (original.train.batch_size, original.train.accumulate) == (32, 2)
+    assert (original.train.lr, original.train.warmup_steps, original.train.epochs) == (7.5e-5, 15_000, 20)
+    assert original.encode.window == 1030
