@@ -58,24 +58,31 @@ def blend_weights(
 ) -> npt.NDArray[np.float32]:
     """Weight [stop - start] of this window's predictions at its sites; over all windows they sum to 1 a site.
 
-    Across the stretch that two neighbours share, the weight falls linearly in genetic distance from 1 to 0;
-    where the map is flat, in site index.
+    Around the boundary of two neighbours, as far as both reach, the weight falls linearly in genetic distance from
+    1 to 0; where the map is flat, in site index.
     """
     weight = np.ones(window.stop - window.start, dtype=np.float64)
     # At most half a core each side, so that the ramps at a window's two boundaries never meet.
     reach = min(w.core[1] - w.core[0] for w in windows) // 2
     if window.index > 0:
-        half = min(reach, (windows[window.index - 1].stop - window.start) // 2)
-        weight *= _ramp(window, window.core[0], half, cm)
+        before = windows[window.index - 1]
+        weight *= _ramp(window, window.core[0], _half_width(before, window, reach), cm)
     if window.index + 1 < len(windows):
-        half = min(reach, (window.stop - windows[window.index + 1].start) // 2)
-        weight *= 1.0 - _ramp(window, window.core[1], half, cm)
+        after = windows[window.index + 1]
+        weight *= 1.0 - _ramp(window, window.core[1], _half_width(window, after, reach), cm)
     return weight.astype(np.float32)
+
+
+def _half_width(left: Window, right: Window, reach: int) -> int:
+    """Sites a side of two neighbours' boundary that both cover: near the ends, where windows are shifted inwards, the
+    boundary is not in the middle of what they share."""
+    boundary = right.core[0]
+    return min(reach, boundary - right.start, left.stop - boundary)
 
 
 def _ramp(window: Window, boundary: int, half: int, cm: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """0 before ``boundary - half``, 1 from ``boundary + half`` on, rising with genetic position between."""
-    low, high = max(boundary - half, 0), min(boundary + half, len(cm))
+    low, high = boundary - half, boundary + half
     sites = np.arange(window.start, window.stop)
     ramp = (sites >= high).astype(np.float64)
     if high > low:

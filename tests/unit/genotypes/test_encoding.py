@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.helpers.tiny import panel_from_alleles, random_panel
+from vcfbert.config import EncodeConfig
+from vcfbert.errors import ArtifactError
+from vcfbert.genotypes.encoding import distinct_rows, encode, open_encoding, save_encoding
+
+CONFIG = EncodeConfig(window=16, flank=2, span_cm=0.03)
+
+
+def test_distinct_rows_by_hand() -> None:
+    rows = distinct_rows(np.array([[1, 0], [0, 0], [1, 0], [0, 1], [0, 0]], dtype=np.uint8))
+    assert rows.patterns.tolist() == [[1, 0], [0, 0], [0, 1]]
+    assert rows.number.tolist() == [0, 1, 0, 2, 1]
+
+
+@pytest.mark.parametrize("n_sites", [7, 8, 9, 50])
+def test_rows_give_the_alleles_back(n_sites: int) -> None:
+    panel = random_panel(10, n_sites, seed=n_sites)
+    founders = panel.alleles(slice(None))
+    panel = panel_from_alleles(founders[np.random.default_rng(0).integers(0, 6, size=20)])
+    encoding = encode(panel, CONFIG)
+    chosen = np.array([3, 0, 19, 4])
+    for window in encoding.windows:
+        rows = encoding.rows(window, chosen)
+        assert np.array_equal(rows.patterns[rows.number], panel.alleles(window.sites, chosen))
+        assert len(rows.patterns) == encoding.n_distinct[window.index] <= 6
+
+
+def test_a_saved_encoding_is_the_same(tmp_path: Path) -> None:
+    panel = random_panel(10, 50, seed=1)
+    encoding = encode(panel, CONFIG)
+    save_encoding(encoding, tmp_path / "encoded")
+    opened = open_encoding(tmp_path / "encoded", panel)
+    assert (opened.config, opened.windows) == (encoding.config, encoding.windows)
+    for name in ("packed", "offset", "number"):
+        assert np.array_equal(getattr(opened, name), getattr(encoding, name))
+
+
+def test_another_panels_encoding_is_refused(tmp_path: Path) -> None:
+    save_encoding(encode(random_panel(10, 50, seed=1), CONFIG), tmp_path / "encoded")
+    with pytest.raises(ArtifactError, match="another panel") as caught:
+        open_encoding(tmp_path / "encoded", random_panel(10, 50, seed=2))
+    assert caught.value.code == "encoding_panel"
+
+
+def test_a_changed_file_is_refused(tmp_path: Path) -> None:
+    panel = random_panel(10, 50, seed=1)
+    save_encoding(encode(panel, CONFIG), tmp_path / "encoded")
+    (tmp_path / "encoded/rows.npy").write_bytes(b"other")
+    with pytest.raises(ArtifactError, match="rows.npy") as caught:
+        open_encoding(tmp_path / "encoded", panel)
+    assert caught.value.code == "encoding_hash"

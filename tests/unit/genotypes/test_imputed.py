@@ -1,0 +1,20 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from vcfbert.genotypes.imputed import ImputedBlock, estimated_r2
+
+
+def test_typed_sites_are_those_with_a_call() -> None:
+    calls = np.full((3, 2, 2), -1, dtype=np.int8)
+    calls[1, 0] = [0, 1]
+    calls[2] = 0
+    block = ImputedBlock(5, 8, np.zeros((3, 2, 2), dtype=np.float32), calls)
+    assert block.typed.tolist() == [False, True, True]
+
+
+def test_estimated_r2_by_hand() -> None:
+    dosage = np.array([[[0, 1], [1, 0]], [[0.5, 0.5], [0.5, 0.5]], [[0, 0.5], [0.5, 1]], [[0, 0], [0, 0]]], np.float32)
+    # Known haplotypes: 1. No information: 0. Variance 1/8 of 1/4: 1/2. A site that does not vary: 0.
+    assert estimated_r2(dosage).tolist() == pytest.approx([1.0, 0.0, 0.5, 0.0])

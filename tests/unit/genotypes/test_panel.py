@@ -1,0 +1,41 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tests.helpers.tiny import panel_from_alleles, random_panel
+from vcfbert.genotypes.panel import haplotypes_of
+
+ALLELES = np.array([[0, 1, 0], [1, 1, 0], [0, 1, 0], [0, 1, 1], [0, 0, 1], [0, 1, 1]], dtype=np.uint8)
+
+
+def test_a_panel_by_hand() -> None:
+    panel = panel_from_alleles(ALLELES, validation=(1,))
+    assert (panel.n_sites, panel.n_haplotypes, len(panel.samples)) == (3, 6, 3)
+    assert panel.af.tolist() == pytest.approx([1 / 6, 5 / 6, 0.5])
+    assert panel.maf.tolist() == pytest.approx([1 / 6, 1 / 6, 0.5])
+    assert panel.memory_haplotypes.tolist() == [0, 1, 4, 5]
+    assert panel.validation_haplotypes.tolist() == [2, 3]
+
+
+def test_alleles_of_any_sites_and_haplotypes() -> None:
+    panel = random_panel(5, 17, seed=1)
+    everything = panel.alleles(slice(None))
+    assert (everything.shape, everything.dtype) == ((10, 17), np.uint8)
+    sites, haplotypes = np.array([16, 0, 3]), np.array([9, 2, 2])
+    assert np.array_equal(panel.alleles(sites), everything[:, sites])
+    assert np.array_equal(panel.alleles(slice(4, 9), haplotypes), everything[haplotypes, 4:9])
+    assert panel.alleles(slice(4, 9)).flags.c_contiguous
+    assert panel.alleles(np.array([], dtype=np.int64)).shape == (10, 0)
+
+
+def test_sites_can_be_taken() -> None:
+    sites = random_panel(2, 6).sites
+    assert sites.take(slice(2, 4)).pos.tolist() == [300, 400]
+    assert sites.take(np.array([5, 0])).pos.tolist() == [600, 100]
+    assert len(sites) == 6
+
+
+def test_haplotypes_of_samples() -> None:
+    assert haplotypes_of([2, 0]).tolist() == [4, 5, 0, 1]
+    assert haplotypes_of([]).tolist() == []
