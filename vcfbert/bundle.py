@@ -103,6 +103,9 @@ def save_bundle(
 def load_bundle(path: Path, *, device: str = "cpu", verify: bool = True) -> Bundle:
     """Reads and checks a bundle. Raises ArtifactError: missing, unfinished, wrong format, hash, or panel digest."""
     manifest = read_manifest(path, kind=BUNDLE_KIND, version=BUNDLE_FORMAT, verify=verify)
+    lacking = [name for name in ("variant", "k", "encode", "model", "panel_digest") if name not in manifest]
+    if lacking:
+        raise ArtifactError("bundle_damaged", f"the manifest lacks {', '.join(lacking)}", where=str(path))
     panel = open_panel(path / PANEL, verify=False)  # its files' hashes are the bundle's own
     if panel.digest != manifest["panel_digest"]:
         raise ArtifactError(

@@ -1,0 +1,233 @@
+from __future__ import annotations
+
+import dataclasses
+import errno
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import faiss
+import numpy as np
+import pytest
+import torch
+
+from tests.helpers.tiny import perturbed, random_panel, target_of, tiny_config
+from vcfbert.artifacts import MANIFEST, sha256_file
+from vcfbert.bundle import load_bundle, save_bundle, whole_panel
+from vcfbert.errors import ArtifactError, ResourceError
+from vcfbert.genotypes.panel import Panel
+from vcfbert.genotypes.store import write_panel
+from vcfbert.inference import Imputer
+from vcfbert.model.base import Variant
+from vcfbert.retrieval.context import memory_features
+from vcfbert.retrieval.faiss_index import FaissKeyIndex
+from vcfbert.retrieval.refresh import build_retriever
+
+PANEL = random_panel(10, 130, seed=1, validation=(2, 5))
+CONFIG = tiny_config()
+TYPED = np.arange(0, 130, 4)
+FILES = ("weights.safetensors", "index.faiss", "panel/alleles.npy", "panel/sites.npz", "panel/manifest.json")
+
+
+def save(out: Path, variant: str = "v18", *, panel: Panel = PANEL) -> Variant:
+    model = perturbed(variant, CONFIG.model)
+    save_bundle(out, model, panel, CONFIG, metrics={"val/r2/all": 0.5}, data={"panel": "abc"})
+    return model
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("bundle") / "v18"
+    save(out)
+    return out
+
+
+@pytest.fixture
+def bundle(saved: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(saved, tmp_path / "v18"))
+
+
+def refused(path: Path) -> str:
+    with pytest.raises(ArtifactError) as caught:
+        load_bundle(path)
+    assert str(path) in str(caught.value)
+    assert caught.value.exit_code == 2
+    return caught.value.code
+
+
+def edit_manifest(path: Path, change: Callable[[dict], object]) -> None:  # type: ignore[type-arg]
+    manifest = json.loads((path / MANIFEST).read_text())
+    change(manifest)
+    (path / MANIFEST).write_text(json.dumps(manifest))
+
+
+def accept_hash(path: Path, name: str) -> None:
+    """As if the file had been so from the start."""
+    edit_manifest(path, lambda manifest: manifest["files"].update({name: sha256_file(path / name)}))
+
+
+@pytest.mark.parametrize("variant", ["v17", "v18"])
+def test_a_bundle_predicts_as_what_was_saved(tmp_path: Path, variant: str) -> None:
+    model = save(tmp_path / "bundle", variant)
+    loaded = load_bundle(tmp_path / "bundle")
+    assert (loaded.variant, loaded.k, loaded.panel.digest) == (variant, CONFIG.retrieval.k[variant], PANEL.digest)
+    assert loaded.manifest["metrics"] == {"val/r2/all": 0.5}
+    assert loaded.panel.validation == PANEL.validation
+    memory = whole_panel(PANEL)
+    features = memory_features(memory, torch.device("cpu"))
+    fresh = dataclasses.replace(
+        loaded,
+        model=model.eval(),
+        memory=memory,
+        features=features,
+        retriever=build_retriever(model, memory, features, device=torch.device("cpu")),
+    )
+    target = target_of(PANEL, [1, 7], TYPED)
+    for one, other in zip(Imputer(loaded).impute(target), Imputer(fresh).impute(target), strict=True):
+        assert np.array_equal(one.haplotype_dosage, other.haplotype_dosage)
+        assert np.array_equal(one.genotype_probability, other.genotype_probability)  # type: ignore[arg-type]
+
+
+def test_the_memory_of_a_bundle_is_the_whole_panel(saved: Path) -> None:
+    assert load_bundle(saved).memory.haplotypes.tolist() == list(range(20))
+
+
+def test_k_is_no_more_than_the_panel_holds(tmp_path: Path) -> None:
+    config = tiny_config({"retrieval": {"k": {"v17": 99, "v18": 99}}})
+    save_bundle(tmp_path / "b", perturbed("v18", config.model), PANEL, config, metrics={}, data={})
+    loaded = load_bundle(tmp_path / "b")
+    assert loaded.k == 20
+    assert list(Imputer(loaded).impute(target_of(PANEL, [1], TYPED)))
+
+
+def test_every_file_has_its_hash(saved: Path) -> None:
+    found = {p.relative_to(saved).as_posix() for p in saved.rglob("*") if p.is_file()}
+    assert found == {*FILES, MANIFEST}
+    manifest = json.loads((saved / MANIFEST).read_text())
+    assert set(manifest["files"]) == set(FILES)
+    assert manifest["provenance"].keys() == {"git_commit", "packages"}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_changed_byte_is_refused(bundle: Path, name: str) -> None:
+    content = bytearray((bundle / name).read_bytes())
+    content[len(content) // 2] ^= 1
+    (bundle / name).write_bytes(content)
+    assert refused(bundle) == "bundle_hash"
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_missing_file_is_refused(bundle: Path, name: str) -> None:
+    (bundle / name).unlink()
+    assert refused(bundle) == "bundle_hash"
+
+
+def test_no_bundle_and_an_unfinished_one(bundle: Path) -> None:
+    assert refused(bundle / "nothing") == "bundle_missing"
+    (bundle / MANIFEST).unlink()
+    assert refused(bundle) == "bundle_unfinished"
+
+
+def test_a_truncated_manifest_is_refused(bundle: Path) -> None:
+    content = (bundle / MANIFEST).read_bytes()
+    (bundle / MANIFEST).write_bytes(content[: len(content) // 2])
+    assert refused(bundle) == "bundle_damaged"
+
+
+@pytest.mark.parametrize("name", ["variant", "k", "encode", "model", "panel_digest"])
+def test_a_manifest_that_lacks_something_is_refused(bundle: Path, name: str) -> None:
+    edit_manifest(bundle, lambda manifest: manifest.pop(name))
+    assert refused(bundle) == "bundle_damaged"
+
+
+def test_another_format_version_is_refused(bundle: Path) -> None:
+    edit_manifest(bundle, lambda manifest: manifest.update(format_version=99))
+    assert refused(bundle) == "bundle_format"
+
+
+def test_an_artifact_of_another_kind_is_refused(tmp_path: Path) -> None:
+    write_panel(PANEL, tmp_path / "panel")
+    assert refused(tmp_path / "panel") == "bundle_format"
+
+
+def test_another_panel_is_refused(bundle: Path) -> None:
+    other = random_panel(10, 130, seed=2, validation=(2, 5))
+    write_panel(other, bundle / "panel")
+    for name in FILES[2:]:
+        accept_hash(bundle, name)
+    assert refused(bundle) == "bundle_panel"
+
+
+def test_an_unknown_variant_is_refused(bundle: Path) -> None:
+    edit_manifest(bundle, lambda manifest: manifest.update(variant="v99"))
+    assert refused(bundle) == "bundle_variant"
+
+
+@pytest.mark.parametrize("change", [{"dims": 16}, {"layers": 2}])
+def test_weights_of_another_model_are_refused(bundle: Path, change: dict[str, int]) -> None:
+    edit_manifest(bundle, lambda manifest: manifest["model"].update(change))
+    assert refused(bundle) == "bundle_damaged"
+
+
+def test_weights_of_the_other_variant_are_refused(bundle: Path) -> None:
+    edit_manifest(bundle, lambda manifest: manifest.update(variant="v17"))
+    assert refused(bundle) == "bundle_damaged"
+
+
+def test_weights_that_are_no_safetensors_are_refused(bundle: Path) -> None:
+    (bundle / "weights.safetensors").write_bytes(b"\x00" * 64)
+    accept_hash(bundle, "weights.safetensors")
+    assert refused(bundle) == "bundle_damaged"
+
+
+@pytest.mark.parametrize("kind", ["dimension", "count", "metric", "damaged"])
+def test_an_index_that_does_not_fit_is_refused(bundle: Path, kind: str) -> None:
+    path = bundle / "index.faiss"
+    if kind == "damaged":
+        path.write_bytes(path.read_bytes()[:200])
+    elif kind == "metric":
+        index = faiss.IndexScalarQuantizer(130, faiss.ScalarQuantizer.QT_4bit, faiss.METRIC_INNER_PRODUCT)
+        index.train(np.eye(20, 130, dtype=np.float32))
+        index.add(np.eye(20, 130, dtype=np.float32))
+        faiss.write_index(index, str(path))
+    else:
+        panel = random_panel(9, 130) if kind == "count" else random_panel(10, 129)
+        FaissKeyIndex.build(whole_panel(panel), torch.ones(panel.n_sites)).save(path)
+    accept_hash(bundle, "index.faiss")
+    with pytest.raises(ArtifactError) as caught:
+        load_bundle(bundle)
+    assert caught.value.code == ("index_damaged" if kind == "damaged" else "index_mismatch")
+
+
+def test_an_interrupted_write_leaves_the_earlier_bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "v18"
+    save(out)
+    before = (out / MANIFEST).read_bytes()
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(ResourceError, match="No space left"):
+        save(out)
+    with pytest.raises(ResourceError):
+        save(tmp_path / "new")
+    monkeypatch.undo()
+    assert [p.name for p in tmp_path.iterdir()] == ["v18"]
+    assert (out / MANIFEST).read_bytes() == before
+    load_bundle(out)
+
+
+@pytest.mark.parametrize("step", ["save", "write_panel"])
+def test_nothing_stands_under_the_name_if_a_step_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    def fail(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(f"vcfbert.bundle.{step}", fail)
+    with pytest.raises(KeyboardInterrupt):
+        save(tmp_path / "v18")
+    assert list(tmp_path.iterdir()) == []
