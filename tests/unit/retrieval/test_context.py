@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from tests.helpers.batches import context_of, mismatches, window_over
+from tests.helpers.tiny import random_panel
+from vcfbert.constants import MASK_TOKEN, REF_TOKEN
+from vcfbert.genotypes.windows import Window
+from vcfbert.retrieval.context import MINIMUM_KEY_SITES, distance_from, key_sites
+
+PANEL = random_panel(6, 30, seed=1)
+CM = np.arange(100) * 0.1
+WINDOW = Window(3, (42, 48), 40, 50, (30, 60))
+
+
+def test_distances_from_the_window_by_hand() -> None:
+    distance = distance_from(WINDOW, np.array([35, 40, 45, 49, 52]), CM)
+    assert distance.tolist() == pytest.approx([0.5, 0, 0, 0, 0.3])
+
+
+def test_key_sites_are_those_of_the_span() -> None:
+    typed = np.arange(0, 100)
+    assert key_sites(WINDOW, typed, CM).tolist() == list(range(30, 60))
+
+
+def test_too_few_key_sites_reach_out_to_the_nearest() -> None:
+    typed = np.array([2, 5, *range(36, 44), *range(70, 100)])
+    found = key_sites(WINDOW, typed, CM)
+    assert len(found) == MINIMUM_KEY_SITES
+    assert found.tolist() == [*range(36, 44), *range(70, 78)]
+    assert key_sites(WINDOW, np.array([3, 99]), CM).tolist() == [3, 99]
+    assert key_sites(WINDOW, np.array([45]), CM).tolist() == [45]
+
+
+def test_a_context_by_hand() -> None:
+    context = context_of(PANEL, margin=4, every=3)
+    window = window_over(PANEL, margin=4)
+    key = np.arange(0, 30, 3)
+    assert context.key.tolist() == key.tolist()
+    assert torch.equal(context.key_alleles, torch.from_numpy(PANEL.alleles(key)))
+    assert torch.equal(context.patterns[context.pattern_of], torch.from_numpy(PANEL.alleles(window.sites)))
+    assert context.typed.nonzero()[:, 0].tolist() == [2, 5, 8, 11, 14, 17, 20]
+    assert context.key[context.typed_in_key].tolist() == [6, 9, 12, 15, 18, 21, 24]
+    middle = (PANEL.cm[4] + PANEL.cm[25]) / 2
+    torch.testing.assert_close(context.sites.offset_cm, torch.from_numpy(PANEL.cm[4:26] - middle).float())
+    assert context.sites.key_distance_cm.tolist() == pytest.approx([0.04, 0.01, *[0] * 7, 0.02], abs=1e-6)
+    torch.testing.assert_close(context.sites.af, torch.from_numpy(PANEL.af[4:26]).float())
+
+
+def test_a_batch_with_missing_calls_by_hand() -> None:
+    context = context_of(PANEL, margin=4, every=3)
+    queries = context.key_alleles[:2]
+    known = torch.ones(2, 10, dtype=torch.bool)
+    known[0, 2] = False  # site 6, the window's third
+    batch = context.batch(queries, torch.tensor([[5], [7]]), known)
+    assert batch.tokens[0, 0, 2] == MASK_TOKEN
+    assert batch.tokens[0, 1, 2] == queries[1, 2] + REF_TOKEN
+    expected = (queries != context.key_alleles[[5, 7]]) & known
+    assert torch.equal(mismatches(batch)[0, :, 0], expected)
+
+
+def test_keeping_some_rows_loses_nothing() -> None:
+    context = context_of(PANEL)
+    rows = torch.tensor([[7, 3], [3, 3]])
+    kept, renumbered = context.keeping(rows)
+    assert len(kept.patterns) <= 2
+    one, other = context.batch(context.key_alleles[:2], rows), kept.batch(context.key_alleles[:2], renumbered)
+    assert torch.equal(one.patterns[one.retrieved], other.patterns[other.retrieved])
+    assert torch.equal(mismatches(one), mismatches(other))
