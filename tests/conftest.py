@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.helpers.command_line import TinyFiles, fit_tiny
 from vcfbert.genotypes.panel import Panel
 from vcfbert.genotypes.store import build_panel, subset_panel
 
@@ -31,3 +32,9 @@ def tiny_panel(demo_cut: Panel) -> Panel:
     kept = [i for i in range(len(demo_cut.samples)) if i not in set(demo_cut.validation)][:20]
     few = subset_panel(demo_cut, samples=sorted(kept + held_out))
     return subset_panel(few, sites=np.flatnonzero(few.maf > 0)[:200])
+
+
+@pytest.fixture(scope="session")
+def tiny_files(tmp_path_factory: pytest.TempPathFactory) -> TinyFiles:
+    """Tiny cuts of the demo data and a bundle fitted to them, for tests of the command line. Not to be changed."""
+    return fit_tiny(tmp_path_factory.mktemp("tiny"))

@@ -255,9 +255,10 @@ def test_experiments(project: Project) -> None:
     project.git("commit", "-q", "-m", "before experiments")
     project.dvc("exp", "run", "-n", "narrow", "-S", "model.dims=8")
     assert project.runs()[-1].data.params["model.dims"] == "8"
-    rows = {row["Experiment"]: row for row in csv.DictReader(io.StringIO(project.dvc("exp", "show", "--csv")))}
+    table = io.StringIO(project.dvc("exp", "show", "--csv"))
+    rows = {row["Experiment"] or row["typ"]: row for row in csv.DictReader(table)}
     assert rows["narrow"]["model.dims"] == "8"
-    assert rows["main"]["model.dims"] == "16"
+    assert rows["baseline"]["model.dims"] == "16"
     scores: Sequence[str] = [value for name, value in rows["narrow"].items() if name.endswith("r2.all")]
     assert scores
     assert all(0.0 < float(score) <= 1.0 for score in scores)
