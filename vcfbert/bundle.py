@@ -115,13 +115,23 @@ def load_bundle(path: Path, *, device: str = "cpu", verify: bool = True) -> Bund
             hint="copy the bundle again, whole",
         )
     if manifest["variant"] not in VARIANT_CLASSES:
-        raise ArtifactError("bundle_variant", f"no such variant: {manifest['variant']}", where=str(path))
+        raise ArtifactError(
+            "bundle_variant",
+            f"no such variant: {manifest['variant']}",
+            where=str(path),
+            hint="use the version of vcfbert that wrote it, or a newer one",
+        )
     target = torch.device(device)
     model = create(manifest["variant"], build(ModelConfig, manifest["model"], "model."))
     try:
         model.load_state_dict(load_file(path / WEIGHTS))
     except (SafetensorError, RuntimeError) as error:
-        raise ArtifactError("bundle_damaged", f"{WEIGHTS} does not fit the model", where=str(path)) from error
+        raise ArtifactError(
+            "bundle_damaged",
+            f"{WEIGHTS} does not fit the model that the manifest describes",
+            where=str(path),
+            hint="copy the bundle again, whole",
+        ) from error
     model.to(target).eval()
     memory = whole_panel(panel)
     features = memory_features(memory, target)

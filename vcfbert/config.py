@@ -245,9 +245,13 @@ def load(path: Path) -> Config:
     try:
         values = yaml.safe_load(path.read_text())
     except OSError as error:
-        raise InputError("params_missing", f"cannot be read ({error.strerror})", where=str(path)) from error
+        raise InputError(
+            "params_missing", f"cannot be read ({error.strerror})", where=str(path), hint="check the path"
+        ) from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError("params_invalid", f"not valid YAML: {error}", where=str(path)) from error
+        detail = " ".join(str(error).split())
+        hint = "`vcfbert config show` prints a valid file"
+        raise InputError("params_invalid", f"not valid YAML: {detail}", where=str(path), hint=hint) from error
     try:
         _require(isinstance(values, Mapping), "the file", values, "must hold sections of parameters")
         return build(Config, values)

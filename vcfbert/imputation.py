@@ -42,7 +42,7 @@ def impute_file(
     many more are done. Raises InputError; nothing stands under ``out`` unless all of it does.
     """
     if out.resolve() == target.resolve():
-        raise InputError("same_file", "target and output are the same file", where=str(out))
+        raise InputError("same_file", "target and output are the same file", where=str(out), hint="name another output")
     bundle = imputer.bundle
     panel = bundle.panel
     matched, report = read_target(target, panel)

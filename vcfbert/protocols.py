@@ -8,6 +8,7 @@ from typing import Any
 
 from vcfbert.bundle import Bundle
 from vcfbert.config import EvaluateConfig
+from vcfbert.errors import InputError
 from vcfbert.evaluation import Evaluation, evaluate_files
 from vcfbert.genotypes.memory import Memory
 from vcfbert.genotypes.panel import Panel, haplotypes_of
@@ -49,9 +50,9 @@ def array_protocol(
 ) -> tuple[Evaluation, dict[str, Any]]:
     """Imputes the targets from their phased typed sites into ``out`` and scores them. Returns the scores and what
     imputing took. This alone opens the truth."""
-    assert config.truth is not None and config.typed_phased is not None
+    typed = _required(config.typed_phased, "typed_phased")
     started = perf_counter()
-    impute_file(Imputer(bundle, batch_size=config.batch_size), Path(config.typed_phased), out, progress=progress)
+    impute_file(Imputer(bundle, batch_size=config.batch_size), typed, out, progress=progress)
     seconds = perf_counter() - started
     scores = score_array(config, out, bundle.panel)
     return scores, {"seconds": seconds, "samples_per_s": scores.samples / seconds}
@@ -59,6 +60,12 @@ def array_protocol(
 
 def score_array(config: EvaluateConfig, imputed: Path, panel: Panel) -> Evaluation:
     """Scores an imputed VCF of the targets at the sites that were not typed."""
-    assert config.truth is not None and config.typed_phased is not None
     groups = None if config.groups is None else Path(config.groups)
-    return evaluate_files(Path(config.truth), imputed, panel, typed=Path(config.typed_phased), groups=groups)
+    truth, typed = _required(config.truth, "truth"), _required(config.typed_phased, "typed_phased")
+    return evaluate_files(truth, imputed, panel, typed=typed, groups=groups)
+
+
+def _required(path: str | None, name: str) -> Path:
+    if path is None:
+        raise InputError("params_invalid", f"evaluate.{name} is not set", hint="name the targets' files in params.yaml")
+    return Path(path)

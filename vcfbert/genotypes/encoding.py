@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -88,7 +89,12 @@ def save_encoding(encoding: Encoding, out: Path) -> None:
         "n_distinct": encoding.n_distinct.tolist(),
         "provenance": provenance(),
     }
-    arrays = {"windows": table, "rows": encoding.packed, "offset": encoding.offset, "number": encoding.number}
+    arrays: dict[str, npt.NDArray[Any]] = {
+        "windows": table,
+        "rows": encoding.packed,
+        "offset": encoding.offset,
+        "number": encoding.number,
+    }
     with atomic_folder(out, kind="encoding", version=ENCODING_FORMAT, manifest=manifest) as folder:
         for name, array in arrays.items():
             np.save(folder / f"{name}.npy", array)

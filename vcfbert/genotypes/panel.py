@@ -32,7 +32,9 @@ class Sites:
         return len(self.pos)
 
     def take(self, index: npt.NDArray[np.int64] | slice) -> Sites:
-        return Sites(self.chrom, self.pos[index], self.ref[index], self.alt[index], self.id[index], self.continues[index])
+        return Sites(
+            self.chrom, self.pos[index], self.ref[index], self.alt[index], self.id[index], self.continues[index]
+        )
 
 
 @dataclass(frozen=True)

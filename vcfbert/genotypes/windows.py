@@ -53,9 +53,7 @@ def tile(cm: npt.NDArray[np.float64], *, length: int, flank: int, span_cm: float
     return windows
 
 
-def blend_weights(
-    window: Window, windows: list[Window], cm: npt.NDArray[np.float64]
-) -> npt.NDArray[np.float32]:
+def blend_weights(window: Window, windows: list[Window], cm: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
     """Weight [stop - start] of this window's predictions at its sites; over all windows they sum to 1 a site.
 
     Around the boundary of two neighbours, as far as both reach, the weight falls linearly in genetic distance from

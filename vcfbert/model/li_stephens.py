@@ -114,9 +114,7 @@ class LiStephens(nn.Module):
         return stay[site] * seen / expected + (1.0 - stay[site])
 
 
-def interpolated_dosage(
-    left: Tensor, right: Tensor, alleles: Tensor, fraction: Tensor
-) -> Tensor:
+def interpolated_dosage(left: Tensor, right: Tensor, alleles: Tensor, fraction: Tensor) -> Tensor:
     """ALT probability [n, l] at sites between two typed ones.
 
     ``left``, ``right`` [n, k]: posteriors at the typed sites; ``alleles`` [k, l] of the reference; ``fraction`` [l]:

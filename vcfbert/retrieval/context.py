@@ -26,9 +26,7 @@ def memory_features(memory: Memory, device: torch.device) -> Tensor:
     return site_features(torch.from_numpy(memory.af).float(), torch.from_numpy(memory.panel.cm)).to(device)
 
 
-def key_sites(
-    window: Window, typed: npt.NDArray[np.int64], cm: npt.NDArray[np.float64]
-) -> npt.NDArray[np.int64]:
+def key_sites(window: Window, typed: npt.NDArray[np.int64], cm: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
     """The typed sites [t] that retrieve for a window: those of its key span, or the nearest ones if they are few.
 
     ``typed``: the target's typed sites, ascending panel site indices.
@@ -41,12 +39,10 @@ def key_sites(
     return typed[np.sort(nearest)]
 
 
-def distance_from(
-    window: Window, sites: npt.NDArray[np.int64], cm: npt.NDArray[np.float64]
-) -> npt.NDArray[np.float64]:
+def distance_from(window: Window, sites: npt.NDArray[np.int64], cm: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """cM from each site to the nearer edge of the window, 0 inside it."""
     position = cm[sites]
-    return np.maximum(np.maximum(cm[window.start] - position, position - cm[window.stop - 1]), 0.0)
+    return np.asarray(np.maximum(np.maximum(cm[window.start] - position, position - cm[window.stop - 1]), 0.0))
 
 
 @dataclass(frozen=True)

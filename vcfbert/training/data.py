@@ -91,14 +91,10 @@ class TrainingData:
             )
             yield self.example(self.context(window, typed), step.samples, retriever, k)
 
-    def example(
-        self, context: WindowContext, samples: npt.NDArray[np.int64], retriever: Retriever, k: int
-    ) -> Example:
+    def example(self, context: WindowContext, samples: npt.NDArray[np.int64], retriever: Retriever, k: int) -> Example:
         own = torch.from_numpy(haplotypes_of(samples.tolist())).to(self.device)
         queries = context.key_alleles[own]
-        rows = retriever.retrieve(
-            context.key, context.sites.key_distance_cm, queries, k, exclude=own_rows(own)
-        )
+        rows = retriever.retrieve(context.key, context.sites.key_distance_cm, queries, k, exclude=own_rows(own))
         alleles = context.alleles(own).view(len(samples), 2, -1)
         kept, renumbered = context.keeping(rows)
         return Example(kept.batch(queries, renumbered), alleles, ~context.typed)

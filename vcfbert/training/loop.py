@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import resource
+import statistics
 import time
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, contextmanager
@@ -32,7 +33,7 @@ from vcfbert.model.losses import allele_loss, genotype_loss, site_loss_weights
 from vcfbert.model.v18 import V18
 from vcfbert.model.variants import create
 from vcfbert.retrieval.base import KeyIndex, Retriever
-from vcfbert.retrieval.context import WindowContext, distance_from
+from vcfbert.retrieval.context import distance_from
 from vcfbert.retrieval.embedding import EmbeddingRetriever
 from vcfbert.retrieval.refresh import Probe, attach_retriever, build_index, refresh
 from vcfbert.training.checkpoint import Checkpoints, State
@@ -142,8 +143,9 @@ class Trainer:
             self.progress.message(f"resuming after epoch {self.run.epoch} from {store.folder}")
         params = {**self.config.as_dict(), "variant": self.raw.name, "parameters": self.parameters}
         all_tags = {"variant": self.raw.name, **{f"data.{k}": v for k, v in data.items()}, **tags}
-        with tracker.start(self.raw.name, params, all_tags, run_id=self.run.run_id or None) as run_id, _memory_errors(
-            self.config.train
+        with (
+            tracker.start(self.raw.name, params, all_tags, run_id=self.run.run_id or None) as run_id,
+            _memory_errors(self.config.train),
         ):
             self.run.run_id = run_id
             table = MetricsCsv(metrics_csv, resume=resumed is not None)
@@ -193,15 +195,20 @@ class Trainer:
             table.append(epoch, metrics)
             store.save_last(self._state())
         self.fabric.barrier()
-        self.progress.message(
-            f"epoch {epoch + 1}/{self.config.train.epochs}  train {metrics['train/loss']:.4f}  val {metrics['val/loss']:.4f}  "
-            f"F1 {metrics['val/f1']:.4f}  rare F1 {metrics['val/rare_f1']:.4f}  r2 {metrics['val/r2/all']:.4f}  {seconds:.0f} s"
-        )
+        shown = {"train": "train/loss", "val": "val/loss", "F1": "val/f1", "rare F1": "val/rare_f1", "r2": "val/r2/all"}
+        figures = "  ".join(f"{label} {metrics[name]:.4f}" for label, name in shown.items() if name in metrics)
+        self.progress.message(f"epoch {epoch + 1}/{self.config.train.epochs}  {figures}  {seconds:.0f} s")
 
     def _refresh_if_due(self, epoch: int) -> dict[str, float]:
         every = self.config.retrieval.refresh_every
         metrics: dict[str, float] = {}
-        if isinstance(self.raw, V18) and isinstance(self.retriever, EmbeddingRetriever) and epoch and every and epoch % every == 0:
+        if (
+            isinstance(self.raw, V18)
+            and isinstance(self.retriever, EmbeddingRetriever)
+            and epoch
+            and every
+            and epoch % every == 0
+        ):
             report = refresh(
                 self.raw, self.retriever, self.data.features, self._probes(), k=PROBE_K, version=self.run.version + 1
             )
@@ -234,6 +241,7 @@ class Trainer:
         self.progress.epoch(epoch, config.epochs, len(steps))
         self.model.train()
         f1, total, started = F1Counter(), 0.0, time.perf_counter()
+        durations, before = [], started
         examples = self.data.examples(steps, epoch, self.retriever, self.k)
         for number, example in enumerate(examples, start=1):
             last = number % config.accumulate == 0 or number == len(steps)
@@ -249,7 +257,9 @@ class Trainer:
             total += value
             maf = self.data.maf[self.data.windows[steps[number - 1].window].sites]
             f1.update(example.alleles.cpu().numpy(), probability, maf, example.masked.cpu().numpy())
-            self.progress.step(total / number, f1.f1, (time.perf_counter() - started) / number * 1e3)
+            durations.append(time.perf_counter() - before)
+            before += durations[-1]
+            self.progress.step(total / number, f1.f1, statistics.fmean(durations) * 1e3)
         seconds = time.perf_counter() - started
         return {
             "train/loss": self._mean(total / len(steps)),
@@ -257,7 +267,7 @@ class Trainer:
             "train/rare_f1": self._mean(f1.rare_f1),
             "mask_rate": curriculum_rate(epoch, config.epochs, self.config.masks),
             "lr": self.optimizer.param_groups[0]["lr"],
-            "ms_per_batch": seconds / len(steps) * 1e3,
+            "ms_per_batch": statistics.median(durations) * 1e3,
             "samples_per_s": sum(len(s.samples) for s in steps) * self.fabric.world_size / seconds,
         }
 
@@ -288,7 +298,9 @@ class Trainer:
         """F1 by the masked protocol on every other window, dosage r2 by an array's typing on the rest."""
         train, memory = self.config.train, self.data.memory
         own = self.data.windows[self.fabric.global_rank :: self.fabric.world_size]
-        masked = self._scores([w for w in own if w.index % 2 == 0], masked_typing(memory, self.config.evaluate, train.seed))
+        masked = self._scores(
+            [w for w in own if w.index % 2 == 0], masked_typing(memory, self.config.evaluate, train.seed)
+        )
         array = self._scores([w for w in own if w.index % 2 == 1], array_typing(memory, self.config.masks, train.seed))
         both = Scores()
         for part in self._gathered(masked):
@@ -341,7 +353,11 @@ class Trainer:
         retriever = self.retriever
         snapshot = {}
         if isinstance(retriever, EmbeddingRetriever):
-            snapshot = {"weights": retriever.index.weights, "decay": retriever.decay, "temperature": retriever.temperature}
+            snapshot = {
+                "weights": retriever.index.weights,
+                "decay": retriever.decay,
+                "temperature": retriever.temperature,
+            }
         return {
             "model": self.raw.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -407,13 +423,17 @@ def _memory_errors(config: TrainConfig) -> Any:
     try:
         yield
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and not isinstance(error, torch.OutOfMemoryError) and "allocate memory" not in str(error):
+        if (
+            isinstance(error, RuntimeError)
+            and not isinstance(error, torch.OutOfMemoryError)
+            and "allocate memory" not in str(error)
+        ):
             raise
         raise ResourceError(
             "out_of_memory",
             f"the machine ran out of memory with batches of {config.batch_size} samples",
             hint=(
-                f"halve train.batch_size ({config.batch_size}) and double train.accumulate ({config.accumulate}) for the "
-                "same result, shorten encode.window, or take the smaller profile: `vcfbert config show cpu`"
+                f"halve train.batch_size ({config.batch_size}) and double train.accumulate ({config.accumulate}) for "
+                "the same result, shorten encode.window, or take the smaller profile: `vcfbert config show cpu`"
             ),
         ) from error

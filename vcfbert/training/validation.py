@@ -127,4 +127,3 @@ def _add(
     given = np.where(truth == 1, predicted, 1.0 - predicted).clip(1e-7, 1.0)
     scores.loss -= float(np.log(given).sum())
     scores.count += given.size
-
