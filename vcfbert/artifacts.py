@@ -146,15 +146,25 @@ def read_manifest(path: Path, *, kind: str, version: int, verify: bool = True) -
     """The manifest of the artifact at ``path``, after checking kind, format version and (``verify``) hashes."""
     where = str(path)
     if not path.is_dir():
-        raise ArtifactError(f"{kind}_missing", f"no {kind} here", where=where)
+        raise ArtifactError(f"{kind}_missing", f"no {kind} here", where=where, hint="check the path")
     if not (path / MANIFEST).is_file():
-        raise ArtifactError(f"{kind}_unfinished", f"not a finished {kind}: {MANIFEST} is missing", where=where)
+        raise ArtifactError(
+            f"{kind}_unfinished",
+            f"not a finished {kind}: {MANIFEST} is missing",
+            where=where,
+            hint="name the folder that holds it, or write it again: its writer was interrupted",
+        )
     try:
         manifest = json.loads((path / MANIFEST).read_text())
         found = (manifest["kind"], manifest["format_version"])
         files = dict(manifest["files"])
     except (ValueError, KeyError, TypeError) as error:
-        raise ArtifactError(f"{kind}_damaged", f"{MANIFEST} cannot be read ({error})", where=where) from error
+        raise ArtifactError(
+            f"{kind}_damaged",
+            f"{MANIFEST} cannot be read ({error})",
+            where=where,
+            hint="copy or build it again",
+        ) from error
     if found != (kind, version):
         raise ArtifactError(
             f"{kind}_format",

@@ -33,6 +33,8 @@ data_app = typer.Typer(help="Public reference data.", no_args_is_help=True)
 for name, group in (("panel", panel_app), ("bundle", bundle_app), ("config", config_app), ("data", data_app)):
     app.add_typer(group, name=name)
 
+_REPORT_HINT = "give a report that the `evaluate` stage wrote, such as reports/evaluate/v18.json"
+
 console = Console()
 messages = Console(stderr=True)
 
@@ -366,11 +368,12 @@ def _read_json(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(path.read_text())
     except OSError as error:
-        raise InputError("file_not_found", f"cannot be read ({error.strerror})", where=str(path)) from error
+        what = f"cannot be read ({error.strerror})"
+        raise InputError("file_not_found", what, where=str(path), hint="check the path") from error
     except ValueError as error:
-        raise InputError("json_invalid", f"not JSON: {error}", where=str(path)) from error
+        raise InputError("json_invalid", f"not JSON: {error}", where=str(path), hint=_REPORT_HINT) from error
     if not isinstance(value, dict):
-        raise InputError("json_invalid", "not a JSON object", where=str(path))
+        raise InputError("json_invalid", "not a JSON object", where=str(path), hint=_REPORT_HINT)
     return value
 
 
