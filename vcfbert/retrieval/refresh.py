@@ -58,7 +58,8 @@ def attach_retriever(model: Variant, index: KeyIndex, features: Tensor, *, updat
     """The variant's retriever over an index; without ``update`` the index's weights stay in force."""
     if not isinstance(model, V18):
         return HammingRetriever(index)
-    decay, temperature = (p.exp().detach().clone() for p in (model.retrieval.log_decay, model.retrieval.log_temperature))
+    heads = model.retrieval
+    decay, temperature = (log.exp().detach().clone() for log in (heads.log_decay, heads.log_temperature))
     retriever = EmbeddingRetriever(index, decay, temperature)
     if update:
         retriever.update(model, features)
@@ -70,11 +71,11 @@ def refresh(
 ) -> RefreshReport:
     """Brings the retriever up to the model's weights and says what changed."""
     before = [retriever.retrieve(p.sites, p.distance_cm, p.queries, k) for p in probes]
-    old = retriever.index.weights.clone()
+    old = retriever.index.weights.cpu().clone()  # a resumed run's lie on the CPU, new ones where the model is
     started = time.perf_counter()
     retriever.update(model, features)
     seconds = time.perf_counter() - started
-    new = retriever.index.weights
+    new = retriever.index.weights.cpu()
     drift = float((new - old).abs().mean() / old.mean().clamp(min=1e-12))
     after = [retriever.retrieve(p.sites, p.distance_cm, p.queries, k) for p in probes]
     kept = [(b[:, :, None] == a[:, None, :]).any(dim=1).float().mean() for b, a in zip(before, after, strict=True)]

@@ -253,9 +253,9 @@ class Stop(Exception):
     """What a test stops a run with."""
 
 
-def interrupted(panel: Panel, config: Config, folder: Path, *, epoch: int) -> None:
+def interrupted(panel: Panel, config: Config, folder: Path, *, epoch: int, variant: str = "v18") -> None:
     """A run that ends in the middle of ``epoch``."""
-    trainer = trainer_of(panel, config)
+    trainer = trainer_of(panel, config, variant)
     inner = trainer._train
 
     def train(number: int) -> dict[str, float]:
@@ -274,16 +274,18 @@ class Resumed(MemoryTracker):
         self.epochs.append({"step": step, **metrics})
 
 
-def test_an_interrupted_run_goes_on_where_it_was(tiny_panel: Panel, tmp_path: Path) -> None:
-    config = tiny_config({"train": {"epochs": 3, "samples_per_epoch": 8}, "retrieval": {"refresh_every": 2}})
-    interrupted(tiny_panel, config, tmp_path, epoch=2)
+@pytest.mark.parametrize("variant", ["v17", "v18"])
+def test_an_interrupted_run_goes_on_where_it_was(tiny_panel: Panel, tmp_path: Path, variant: str) -> None:
+    train = {"epochs": 3, "samples_per_epoch": 8, "accumulate": 2}
+    config = tiny_config({"train": train, "retrieval": {"refresh_every": 2}, "model": {"dropout": 0.1}})
+    interrupted(tiny_panel, config, tmp_path, epoch=2, variant=variant)
     tracker = Resumed()
-    result, _ = fit(trainer_of(tiny_panel, config), tmp_path, tracker=tracker)
+    result, _ = fit(trainer_of(tiny_panel, config, variant), tmp_path, tracker=tracker)
     assert tracker.run_ids == ["run-1"]
     assert [epoch["step"] for epoch in tracker.epochs] == [2]
     assert result.run_id == "run-1"
     assert len((tmp_path / "metrics.csv").read_text().splitlines()) == 4
-    whole, _ = fit(trainer_of(tiny_panel, config), tmp_path / "whole")
+    whole, _ = fit(trainer_of(tiny_panel, config, variant), tmp_path / "whole")
     one, other = (load_bundle(folder / "model").model.state_dict() for folder in (tmp_path, tmp_path / "whole"))
     for name, value in one.items():
         assert torch.equal(value, other[name]), name

@@ -1,0 +1,106 @@
+"""Training as processes of their own: killed and resumed, and two at once."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.helpers.tiny import tiny_config
+from vcfbert.genotypes.encoding import encode
+from vcfbert.genotypes.panel import Panel
+from vcfbert.genotypes.store import write_panel
+from vcfbert.training.loop import Trainer
+
+PROJECT = Path(__file__).parents[2]
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+
+@pytest.fixture(scope="module")
+def stored(tiny_panel: Panel, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("stored") / "panel"
+    write_panel(tiny_panel, path)
+    return path
+
+
+def start(launcher: list[str], panel: Path, out: Path, *options: str) -> subprocess.Popen[str]:
+    out.mkdir(exist_ok=True)
+    command = [sys.executable, *launcher, "-m", "tests.helpers.fit_tiny", str(panel), str(out), *options]
+    log = (out / "log").open("a")
+    return subprocess.Popen(command, cwd=PROJECT, env=ENVIRONMENT, stdout=log, stderr=log, text=True)
+
+
+def finish(process: subprocess.Popen[str], out: Path) -> dict[str, Any]:
+    assert process.wait(timeout=120) == 0, (out / "log").read_text()
+    return json.loads((out / "result.json").read_text())  # type: ignore[no-any-return]
+
+
+def weights(out: Path, rank: int = 0) -> dict[str, torch.Tensor]:
+    return torch.load(out / f"weights-{rank}.pt", weights_only=True)  # type: ignore[no-any-return]
+
+
+def wait_for_epochs(out: Path, epochs: int) -> Path:
+    """Until the checkpoint of that many finished epochs is there."""
+    for _ in range(600):
+        for path in (out / "checkpoints").rglob("last.pt"):
+            if torch.load(path, weights_only=True)["run"]["epoch"] == epochs:
+                return path
+        time.sleep(0.05)
+    raise AssertionError("no checkpoint: " + (out / "log").read_text())
+
+
+def test_killed_in_the_middle_of_an_epoch_and_resumed(stored: Path, tmp_path: Path) -> None:
+    """Bit for bit the weights of a run that nothing interrupted; dropout and refreshes included."""
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    uninterrupted = start([], stored, whole)
+    process = start([], stored, killed, "--sleep", "0.2")  # 15 batches an epoch: 3 s
+    checkpoint = wait_for_epochs(killed, 1)
+    time.sleep(0.5)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    assert torch.load(checkpoint, weights_only=True)["run"]["epoch"] == 1, "killed in the middle of epoch 2"
+    assert not (killed / "model").exists()
+    resumed = finish(start([], stored, killed), killed)
+    expected = finish(uninterrupted, whole)
+    one, other = weights(killed), weights(whole)
+    assert one.keys() == other.keys()
+    for name, value in one.items():
+        assert torch.equal(value, other[name]), name
+    for name in ("val/loss", "train/loss", "val/r2/all"):
+        assert resumed["metrics"][name] == expected["metrics"][name]
+    assert (killed / "metrics.csv").read_text().count("\n") == 4
+
+
+def fit_by_two(stored: Path, out: Path, variant: str) -> dict[str, Any]:
+    """Two epochs by two processes that talk over gloo."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    launcher = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-addr", "127.0.0.1"]
+    options = ["--devices", "2", "--epochs", "2", "--variant", variant]
+    return finish(start([*launcher, "--master-port", port], stored, out, *options), out)
+
+
+@pytest.mark.parametrize("variant", ["v17", "v18"])
+def test_two_processes_train_one_model(stored: Path, tmp_path: Path, tiny_panel: Panel, variant: str) -> None:
+    """Both end with the same weights. Of V17, whose index never changes, one process then measures the same figures."""
+    result = fit_by_two(stored, tmp_path, variant)
+    one, other = weights(tmp_path, 0), weights(tmp_path, 1)
+    for name, value in one.items():
+        assert torch.equal(value, other[name]), name
+    config = tiny_config({"model": {"dropout": 0.1}})
+    trainer = Trainer(tiny_panel, encode(tiny_panel, config.encode), config, variant, accelerator="cpu")
+    assert len(trainer.data.windows) % 2 == 1  # one process has a window more than the other
+    if variant == "v17":
+        trainer.raw.load_state_dict(one)
+        for name, value in trainer._validate().items():
+            assert result["metrics"][name] == pytest.approx(value, rel=1e-5), name
