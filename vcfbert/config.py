@@ -37,6 +37,7 @@ class PrepareConfig:
 
     def __post_init__(self) -> None:
         _require(0.0 < self.holdout < 1.0, "prepare.holdout", self.holdout, "must lie between 0 and 1")
+        _require(self.seed >= 0, "prepare.seed", self.seed, "must not be negative")
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,7 @@ class ModelConfig:
         _require(self.layers >= 1, "model.layers", self.layers, "must be at least 1")
         _require(self.mlp_ratio >= 1, "model.mlp_ratio", self.mlp_ratio, "must be at least 1")
         _require(0.0 <= self.dropout < 1.0, "model.dropout", self.dropout, "must lie in [0, 1)")
+        _require(self.seed >= 0, "model.seed", self.seed, "must not be negative")
 
 
 @dataclass(frozen=True)
@@ -129,7 +131,7 @@ class TrainConfig:
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "accumulate", "patience"):
             _require(getattr(self, name) >= 1, f"train.{name}", getattr(self, name), "must be at least 1")
-        for name in ("samples_per_epoch", "warmup_steps", "weight_decay", "focal_gamma", "genotype_weight"):
+        for name in ("samples_per_epoch", "warmup_steps", "weight_decay", "focal_gamma", "genotype_weight", "seed"):
             _require(getattr(self, name) >= 0, f"train.{name}", getattr(self, name), "must not be negative")
         for name in ("lr", "clip", "rare_weight"):
             _require(getattr(self, name) > 0, f"train.{name}", getattr(self, name), "must be positive")
@@ -182,6 +184,7 @@ class Config:
         """Identity of a training run: checkpoints of another configuration or data are never resumed."""
         body = self.as_dict()
         sections = {name: body[name] for name in ("encode", "model", "retrieval", "masks", "train")}
+        sections["validation"] = {name: body["evaluate"][name] for name in ("mask_rate", "mask_rare", "min_maf")}
         return sha256_json({"variant": variant, "data": data_digest, **sections})[:16]
 
 

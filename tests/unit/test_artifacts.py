@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from vcfbert.artifacts import MANIFEST, atomic_file, atomic_folder, read_manifest, sha256_file, sha256_json, write_json
+from vcfbert.errors import ArtifactError, InputError, ResourceError
+
+
+def write(path: Path, text: str = "content") -> None:
+    manifest: dict[str, object] = {"early": 1}
+    with atomic_folder(path, kind="thing", version=3, manifest=manifest) as folder:
+        (folder / "a.txt").write_text(text)
+        (folder / "sub").mkdir()
+        (folder / "sub/b.txt").write_text("b")
+        manifest["late"] = 2
+
+
+def refused(path: Path, *, kind: str = "thing", version: int = 3) -> str:
+    with pytest.raises(ArtifactError) as caught:
+        read_manifest(path, kind=kind, version=version)
+    return caught.value.code
+
+
+def test_a_folder_and_its_manifest(tmp_path: Path) -> None:
+    write(tmp_path / "deep/thing")
+    manifest = read_manifest(tmp_path / "deep/thing", kind="thing", version=3)
+    assert (manifest["early"], manifest["late"], manifest["format_version"]) == (1, 2, 3)
+    assert manifest["files"] == {
+        "a.txt": hashlib.sha256(b"content").hexdigest(),
+        "sub/b.txt": hashlib.sha256(b"b").hexdigest(),
+    }
+    assert [p.name for p in (tmp_path / "deep").iterdir()] == ["thing"]
+    assert (tmp_path / "deep/thing").stat().st_mode & 0o777 == 0o755
+
+
+def test_a_new_folder_takes_the_old_ones_place(tmp_path: Path) -> None:
+    write(tmp_path / "thing", "one")
+    write(tmp_path / "thing", "two")
+    assert (tmp_path / "thing/a.txt").read_text() == "two"
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_failure_leaves_the_old_folder_and_no_trace(tmp_path: Path) -> None:
+    write(tmp_path / "thing", "one")
+    with (
+        pytest.raises(ZeroDivisionError),
+        atomic_folder(tmp_path / "thing", kind="thing", version=3, manifest={}) as folder,
+    ):
+        (folder / "a.txt").write_text("half")
+        raise ZeroDivisionError
+    assert (tmp_path / "thing/a.txt").read_text() == "one"
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_each_damage_has_its_code(tmp_path: Path) -> None:
+    path = tmp_path / "thing"
+    assert refused(path) == "thing_missing"
+    write(path)
+    assert refused(path, version=4) == "thing_format"
+    assert refused(path, kind="other") == "other_format"
+    (path / "a.txt").write_text("Content")
+    assert refused(path) == "thing_hash"
+    assert read_manifest(path, kind="thing", version=3, verify=False)["early"] == 1
+    (path / "a.txt").unlink()
+    assert refused(path) == "thing_hash"
+    (path / MANIFEST).write_text("{")
+    assert refused(path) == "thing_damaged"
+    (path / MANIFEST).write_text("[]")
+    assert refused(path) == "thing_damaged"
+    (path / MANIFEST).write_text(json.dumps({"kind": "thing", "format_version": 3}))
+    assert refused(path) == "thing_damaged"
+    (path / MANIFEST).unlink()
+    assert refused(path) == "thing_unfinished"
+
+
+def test_a_file_is_there_whole_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "deep/report.json"
+    write_json(path, {"b": 1, "a": 2})
+    assert path.read_text() == '{\n "a": 2,\n "b": 1\n}\n'
+    with pytest.raises(ZeroDivisionError), atomic_file(path) as temporary:
+        temporary.write_text("half")
+        raise ZeroDivisionError
+    assert json.loads(path.read_text()) == {"a": 2, "b": 1}
+    assert [p.name for p in path.parent.iterdir()] == ["report.json"]
+
+
+def test_a_place_that_cannot_be_written_to(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for attempt in (lambda: write(tmp_path / "file/thing"), lambda: write_json(tmp_path / "file/report.json", {})):
+        with pytest.raises(InputError) as caught:
+            attempt()
+        assert (caught.value.code, caught.value.exit_code) == ("output_not_writable", 2)
+        assert "hint:" in str(caught.value)
+
+
+def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    for attempt in (lambda: write(tmp_path / "thing"), lambda: write_json(tmp_path / "report.json", {})):
+        with pytest.raises(ResourceError, match="No space left") as caught:
+            attempt()
+        assert caught.value.code == "disk_full"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_digests() -> None:
+    assert sha256_json({"a": 1, "b": [2]}) == sha256_json({"b": [2], "a": 1})
+    assert sha256_json({"a": 1}) != sha256_json({"a": 2})
+
+
+def test_the_hash_of_a_file(tmp_path: Path) -> None:
+    (tmp_path / "f").write_bytes(b"abc")
+    assert sha256_file(tmp_path / "f") == hashlib.sha256(b"abc").hexdigest()

@@ -1,0 +1,176 @@
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.helpers.tiny import tiny_config
+from vcfbert.config import Config, ModelConfig, TrainConfig, build, load, profile, profile_text
+from vcfbert.errors import InputError
+
+PROJECT = Path(__file__).parents[2]
+
+
+def values() -> dict[str, Any]:
+    parsed: dict[str, Any] = yaml.safe_load(profile_text("cpu"))
+    return parsed
+
+
+def test_the_projects_parameters_load() -> None:
+    config = load(PROJECT / "params.yaml")
+    assert isinstance(config, Config)
+    assert build(Config, config.as_dict()) == config
+
+
+def test_the_original_profile_has_the_original_values() -> None:
+    config = profile("original")
+    model, train = config.model, config.train
+    assert (model.dims, model.layers, model.heads) == (192, 10, 6)
+    assert (train.batch_size, train.accumulate, train.lr) == (32, 2, 7.5e-5)
+    assert (train.warmup_steps, train.epochs, config.encode.window) == (15_000, 20, 1030)
+    assert (config.masks.start, config.masks.end, config.masks.step_epochs) == (0.30, 0.80, 2)
+
+
+@pytest.mark.parametrize(("dims", "layers", "heads"), [(128, 8, 4), (192, 10, 6), (256, 12, 8)])
+def test_the_original_sizes_are_valid(dims: int, layers: int, heads: int) -> None:
+    assert ModelConfig(dims=dims, layers=layers, heads=heads).dims == dims
+
+
+def test_every_profile_is_whole() -> None:
+    for name in ("cpu", "gpu", "original"):
+        assert set(yaml.safe_load(profile_text(name))) == {f.name for f in dataclasses.fields(Config)}
+        assert profile(name).train.epochs >= 1
+
+
+def test_an_unknown_profile_is_refused() -> None:
+    with pytest.raises(InputError, match="cpu, gpu, original"):
+        profile("tpu")
+
+
+@pytest.mark.parametrize(
+    ("section", "name", "value"),
+    [
+        ("prepare", "holdout", 0.0),
+        ("prepare", "holdout", 1.0),
+        ("prepare", "seed", -1),
+        ("encode", "window", 7),
+        ("encode", "flank", 33),  # of a window of 128
+        ("encode", "span_cm", -0.1),
+        ("model", "dims", 4),
+        ("model", "heads", 3),  # does not divide 32
+        ("model", "heads", 0),
+        ("model", "layers", 0),
+        ("model", "dropout", 1.0),
+        ("retrieval", "k", {"v17": 2}),
+        ("retrieval", "k", {"v17": 2, "v18": 0}),
+        ("retrieval", "refresh_every", -1),
+        ("retrieval", "backend", "annoy"),
+        ("masks", "start", 0.9),  # above the end
+        ("masks", "end", 1.0),
+        ("masks", "rare", 1.0),
+        ("masks", "array_share", 1.1),
+        ("masks", "array_density", [0.2, 0.1]),
+        ("masks", "array_density", [0.1]),
+        ("train", "epochs", 0),
+        ("train", "batch_size", 0),
+        ("train", "accumulate", 0),
+        ("train", "lr", 0),
+        ("train", "lr", -1e-3),
+        ("train", "lr", float("nan")),
+        ("train", "patience", 0),
+        ("train", "loss", "hinge"),
+        ("train", "precision", "16"),
+        ("train", "seed", -5),
+        ("evaluate", "mask_rate", 1.5),
+        ("evaluate", "batch_size", 0),
+    ],
+)
+def test_a_value_out_of_range_is_refused_by_name(section: str, name: str, value: object) -> None:
+    given = values()
+    given[section][name] = value
+    with pytest.raises(InputError) as caught:
+        build(Config, given)
+    assert (caught.value.code, caught.value.exit_code) == ("params_invalid", 2)
+    assert section in str(caught.value)
+    assert name in str(caught.value)
+    assert "hint:" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("section", "name", "value", "what"),
+    [
+        ("train", "epochs", "many", "must be int"),
+        ("train", "epochs", 2.5, "must be int"),
+        ("train", "epochs", True, "must be int"),
+        ("train", "lr", "fast", "must be a number"),
+        ("train", "lr", None, "must be a number"),
+        ("train", "compile", "yes", "must be bool"),
+        ("prepare", "panel", 7, "must be str"),
+        ("retrieval", "k", 3, "must be a mapping"),
+    ],
+)
+def test_a_value_of_another_type_is_refused(section: str, name: str, value: object, what: str) -> None:
+    given = values()
+    given[section][name] = value
+    with pytest.raises(InputError, match=rf"{section}\.{name} is .*{what}"):
+        build(Config, given)
+
+
+def test_a_misspelt_name_is_told_the_known_ones() -> None:
+    given = values()
+    given["train"]["learning_rate"] = 1e-3
+    with pytest.raises(InputError, match=r"train\.learning_rate .*no such parameter; known: epochs, batch_size"):
+        build(Config, given)
+
+
+def test_a_section_that_lacks_is_named() -> None:
+    given = values()
+    del given["masks"]
+    with pytest.raises(InputError, match="masks is None: is required"):
+        build(Config, given)
+
+
+def test_numbers_that_yaml_reads_as_text() -> None:
+    assert build(TrainConfig, yaml.safe_load("lr: 1e-3")).lr == 1e-3
+    assert build(TrainConfig, {"lr": 1}).lr == 1.0
+
+
+@pytest.mark.parametrize("text", ["", "a: [", "- 1\n- 2", "5"])
+def test_a_file_that_is_no_configuration_is_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text(text)
+    with pytest.raises(InputError) as caught:
+        load(path)
+    assert caught.value.code == "params_invalid"
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="cannot be read") as caught:
+        load(tmp_path / "params.yaml")
+    assert caught.value.code == "params_missing"
+
+
+@pytest.mark.parametrize("section", ["encode", "model", "retrieval", "masks", "train"])
+def test_the_digest_of_a_run_knows_what_shapes_it(section: str) -> None:
+    config = tiny_config()
+    change = {
+        "encode": {"span_cm": 0.1},
+        "model": {"layers": 2},
+        "retrieval": {"refresh_every": 3},
+        "masks": {"rare": 0.6},
+        "train": {"lr": 1e-3},
+    }[section]
+    digest = config.training_digest("v18", "data")
+    assert tiny_config({section: change}).training_digest("v18", "data") != digest
+    assert config.training_digest("v17", "data") != digest
+    assert config.training_digest("v18", "other data") != digest
+    assert tiny_config({"publish": {"minimum": 0.1}}).training_digest("v18", "data") == digest
+    assert tiny_config({"evaluate": {"mask_rate": 0.6}}).training_digest("v18", "data") != digest
+
+
+def test_a_configuration_cannot_be_changed() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        tiny_config().train.lr = 1.0  # type: ignore[misc]
