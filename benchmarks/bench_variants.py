@@ -126,7 +126,8 @@ def work_for(case: Case, works: dict[int, Work]) -> Work:
 
 def to_device(work: Work, device: torch.device) -> Work:
     sites = SiteContext(**{name: tensor.to(device) for name, tensor in vars(work.batch.sites).items()})
-    tensors = {name: tensor.to(device) for name, tensor in vars(work.batch).items() if name != "sites"}
+    held = {name: value for name, value in vars(work.batch).items() if isinstance(value, torch.Tensor)}
+    tensors = {name: tensor.to(device) for name, tensor in held.items()}
     return Work(WindowBatch(sites, **tensors), work.alleles.to(device), work.masked.to(device))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -106,16 +107,36 @@ def predict_batches(
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """ALT probabilities [b, 2, l] and genotype probabilities [b, l, 3] of queries uint8 [2n, t], in batches.
 
-    Haplotypes that were retrieved, and are alike in the window, pass the encoder once however many queries use them.
+    What is alike passes the encoder once: retrieved haplotypes alike in the window, however many queries use them, and
+    the queries of a batch alike in the key. At array density every other haplotype of 200 samples is.
     """
     rows = retriever.retrieve(context.key, context.sites.key_distance_cm, queries, k, known=known, exclude=exclude)
     context, rows = context.keeping(rows)
     encoded = model.encode_patterns(context.patterns, context.sites)
     for start in range(0, len(queries), 2 * batch_size):
         chunk = slice(start, start + 2 * batch_size)
-        batch = context.batch(queries[chunk], rows[chunk], None if known is None else known[chunk])
-        output = model(batch, encoded)
+        first, place = distinct_queries(queries[chunk], rows[chunk], None if known is None else known[chunk])
+        first = first + start
+        batch = context.batch(queries[first], rows[first], None if known is None else known[first])
+        output = model(dataclasses.replace(batch, pairs=place.view(-1, 2)), encoded)
         yield output.logit.sigmoid(), output.genotype
+
+
+def distinct_queries(queries: Tensor, rows: Tensor, known: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Where the distinct ones among queries uint8 [n, t] first stand, int64 [u], and which of them each is, int64 [n].
+
+    Queries are alike if their alleles, the ``known`` ones and the retrieved ``rows`` int64 [n, k] are: the model then
+    says the same of them. ``u`` is even, the last repeated if need be, because batches hold pairs.
+    """
+    parts = [np.packbits(queries.cpu().numpy(), axis=1), rows.cpu().numpy().view(np.uint8)]
+    if known is not None:
+        parts.append(np.packbits(known.cpu().numpy(), axis=1))
+    seen: dict[bytes, int] = {}
+    place = np.array([seen.setdefault(row.tobytes(), len(seen)) for row in np.concatenate(parts, axis=1)])
+    first = np.unique(place, return_index=True)[1]
+    if len(first) % 2:
+        first = np.append(first, first[-1])
+    return torch.from_numpy(first).to(queries.device), torch.from_numpy(place).to(queries.device)
 
 
 def unphased_error(target: MatchedTarget) -> InputError:

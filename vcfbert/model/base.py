@@ -38,10 +38,14 @@ class WindowBatch:
     key_sign: Tensor  # int8 [b, 2, t], the query's typed alleles: 1 REF, -1 ALT, 0 unknown
     key_rows: Tensor  # uint8 [r, t], alleles of memory rows at the key sites
     key_retrieved: Tensor  # int64 [b, 2, k], which of them were retrieved
+    # int64 [n, 2], where the queries are distinct haplotypes: those of each sample, numbered through [b, 2].
+    pairs: Tensor | None = None
 
 
 @dataclass
 class WindowOutput:
+    """Of the b samples, or of the n that ``pairs`` names."""
+
     logit: Tensor  # float32 [b, 2, l], of ALT
     genotype: Tensor  # float32 [b, l, 3], probabilities of 0, 1, 2 ALT alleles
 
@@ -79,7 +83,9 @@ class Variant(nn.Module):
         """``encoded`` [u, l, dims]: what ``encode_patterns`` gave for the batch's patterns, where it was asked."""
         raise NotImplementedError
 
-    def output(self, hidden: Tensor, base_logit: Tensor, af: Tensor) -> WindowOutput:
+    def output(self, hidden: Tensor, base_logit: Tensor, batch: WindowBatch) -> WindowOutput:
         """``hidden`` [b, 2, l, dims], ``base_logit`` float32 [b, 2, l]: what retrieval alone says."""
         logit = base_logit + self.haplotype_head(hidden).float()
-        return WindowOutput(logit, self.genotype_head(hidden, logit.sigmoid(), af))
+        if batch.pairs is not None:
+            hidden, logit = hidden.flatten(0, 1)[batch.pairs], logit.flatten(0, 1)[batch.pairs]
+        return WindowOutput(logit, self.genotype_head(hidden, logit.sigmoid(), batch.sites.af))

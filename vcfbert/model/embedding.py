@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vcfbert.constants import ALT_TOKEN, N_TOKENS, REF_TOKEN
@@ -63,13 +64,13 @@ class AlleleEmbedding(nn.Module):
 
     def forward(self, tokens: Tensor, features: Tensor) -> Tensor:
         """``tokens`` [..., l], ``features`` [l, F] -> [..., l, dims]."""
-        embedded: Tensor = self.token(tokens) * (1.0 + self.scale(features)) + self.shift(features)
-        return embedded
+        return look_up(tokens, self.table(features))
 
     def allele_delta(self, features: Tensor) -> Tensor:
         """E(l, ALT) - E(l, REF), [l, dims]."""
         difference = self.token.weight[ALT_TOKEN] - self.token.weight[REF_TOKEN]
-        return difference * (1.0 + self.scale(features))
+        delta: Tensor = difference * (1.0 + self.scale(features))
+        return delta
 
     def allele_weights(self, features: Tensor) -> Tensor:
         """w_l = |E(l, ALT) - E(l, REF)|^2, [l]: what a mismatch at site l adds to the L2 distance."""
@@ -77,8 +78,17 @@ class AlleleEmbedding(nn.Module):
 
     def table(self, features: Tensor) -> Tensor:
         """E [l, N_TOKENS, dims]: every token at every site."""
-        tokens = torch.arange(N_TOKENS, device=features.device)
-        return torch.stack([self(tokens[t].expand(len(features)), features) for t in range(N_TOKENS)], dim=1)
+        table: Tensor = self.token.weight * (1.0 + self.scale(features))[:, None] + self.shift(features)[:, None]
+        return table
+
+
+def look_up(tokens: Tensor, table: Tensor) -> Tensor:
+    """The rows of ``table`` [l, N_TOKENS, dims] that ``tokens`` [..., l] name, [..., l, dims].
+
+    Whatever is the same for all haplotypes of a batch belongs in the table: there it costs N_TOKENS rows a site.
+    """
+    place = tokens + N_TOKENS * torch.arange(len(table), device=tokens.device)
+    return F.embedding(place, table.flatten(0, 1))
 
 
 class PositionEmbedding(nn.Module):

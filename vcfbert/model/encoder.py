@@ -24,7 +24,8 @@ class Block(nn.Module):
         """[n, l, dims] -> [n, l, dims]."""
         n, l, dims = x.shape
         qkv = self.query_key_value(self.attention_norm(x)).view(n, l, 3, self.heads, dims // self.heads)
-        q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each [n, heads, l, dims / heads]
+        # Each [n, heads, l, dims / heads]; unbound before they are transposed, so that backward copies them once.
+        q, k, v = (part.transpose(1, 2) for part in qkv.unbind(dim=2))
         p = self.dropout if self.training else 0.0
         attended = F.scaled_dot_product_attention(q, k, v, dropout_p=p).transpose(1, 2).reshape(n, l, dims)
         x = x + F.dropout(self.attention_out(attended), p, self.training)

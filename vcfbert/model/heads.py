@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 
@@ -44,9 +45,13 @@ class GenotypeHead(nn.Module):
         """``hidden`` [b, 2, l, dims], ``probability`` [b, 2, l], ``af`` [l] -> [b, l, 3]."""
         first, second = hidden[:, 0], hidden[:, 1]
         af = af.to(hidden.dtype)
-        hwe = torch.stack([(1 - af) ** 2, 2 * af * (1 - af), af**2], dim=-1).expand(len(hidden), -1, -1)
-        symmetric = torch.cat([first + second, (first - second).abs(), hwe], dim=-1)
-        share = torch.tanh(self.share(torch.nn.functional.gelu(self.hidden(symmetric)))).squeeze(-1).float()
+        hwe = torch.stack([(1 - af) ** 2, 2 * af * (1 - af), af**2], dim=-1)  # [l, 3]
+        # One layer over [sum, difference, HWE], its input in parts: joined, it would be the largest tensor here.
+        dims = hidden.shape[-1]
+        of_sum, of_difference, of_hwe = torch.split(self.hidden.weight, [dims, dims, 3], dim=1)
+        symmetric = F.linear(hidden, of_sum).sum(dim=1) + F.linear((first - second).abs(), of_difference)
+        inner = F.gelu(symmetric + F.linear(hwe, of_hwe, self.hidden.bias))  # [b, l, 32]
+        share = torch.tanh(self.share(inner)).squeeze(-1).float()
         return couple(probability[:, 0], probability[:, 1], share)
 
 

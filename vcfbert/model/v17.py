@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from vcfbert.config import ModelConfig
 from vcfbert.constants import REF_TOKEN
 from vcfbert.model.base import SiteContext, Variant, WindowBatch, WindowOutput
+from vcfbert.model.embedding import look_up
 from vcfbert.model.fusion import smoothed_logit
 
 
@@ -37,7 +38,8 @@ class V17(Variant):
 
     def encode(self, tokens: Tensor, sites: SiteContext) -> Tensor:
         """Tokens [n, l] through the whole encoder, [n, l, dims]."""
-        encoded: Tensor = self.encoder(self.embedding(tokens, sites.features) + self.position(sites.offset_cm))
+        table = self.embedding.table(sites.features) + self.position(sites.offset_cm)[:, None]
+        encoded: Tensor = self.encoder(look_up(tokens, table))
         return encoded
 
     def encode_patterns(self, patterns: Tensor, sites: SiteContext) -> Tensor:
@@ -57,4 +59,4 @@ class V17(Variant):
         fused = self.value(torch.cat([query, attended], dim=-1)) + self.vote(fraction[..., None])
         hidden = self.norm(query + torch.nn.functional.gelu(fused))
         base = smoothed_logit(fraction, batch.sites.af, self.smoothing.sigmoid())
-        return self.output(hidden, base, batch.sites.af)
+        return self.output(hidden, base, batch)

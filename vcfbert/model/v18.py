@@ -5,10 +5,13 @@ from __future__ import annotations
 import math
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vcfbert.config import ModelConfig
+from vcfbert.constants import ALT_TOKEN, REF_TOKEN
 from vcfbert.model.base import Variant, WindowBatch, WindowOutput
+from vcfbert.model.embedding import look_up
 from vcfbert.model.fusion import INITIAL_DECAY, RetrievalHeads, smoothed_logit
 
 
@@ -39,32 +42,38 @@ class V18(Variant):
 
     def forward(self, batch: WindowBatch, encoded: Tensor | None = None) -> WindowOutput:
         sites = batch.sites
-        weights = self.copying_weights(batch)  # [b, 2, heads, k]
-        fractions = self._pool(weights, batch)  # [b, 2, heads, l]
-        fraction = torch.einsum("bhrl,r->bhl", fractions, torch.softmax(self.mixture, dim=0))
+        # Distances are differences of large sums and fractions lie near 0 and 1: bf16 holds neither.
+        with torch.autocast(batch.tokens.device.type, enabled=False):
+            weights = self.copying_weights(batch)  # [b, 2, heads, k]
+            fractions = self._pool(weights, batch)  # [b, 2, heads, l]
+            fraction = torch.einsum("bhrl,r->bhl", fractions, torch.softmax(self.mixture, dim=0))
 
-        delta = self.embedding.allele_delta(sites.features)  # [l, dims]
-        x = self.embedding(batch.tokens, sites.features) + self.position(sites.offset_cm)
-        x = x + self.pooled(fraction[..., None] * delta)
+        # The projection of the pooled embedding is linear in the fraction too: project the sites, not the haplotypes.
+        table = self.embedding.table(sites.features)  # [l, N_TOKENS, dims]
+        pooled = F.linear(table[:, ALT_TOKEN] - table[:, REF_TOKEN], self.pooled.weight)  # [l, dims]
+        table = table + (self.position(sites.offset_cm) + self.pooled.bias)[:, None]
+        x = torch.addcmul(look_up(batch.tokens, table), fraction[..., None], pooled)  # [b, 2, l, dims]
         x = x + self.evidence(self._evidence(weights, fractions))
 
         b, _, l = batch.tokens.shape
         hidden = self.encoder(x.view(2 * b, l, -1)).view(b, 2, l, -1)
         base = smoothed_logit(fraction, sites.af, self.smoothing.sigmoid())
-        return self.output(hidden, base, sites.af)
+        return self.output(hidden, base, batch)
 
     @staticmethod
     def _pool(weights: Tensor, batch: WindowBatch) -> Tensor:
         """Weighted ALT fraction: the weights of retrieved haplotypes that are alike are added, then one product."""
         onto = batch.retrieved[:, :, None].expand_as(weights)
         by_pattern = weights.new_zeros(*weights.shape[:-1], len(batch.patterns)).scatter_add(-1, onto, weights)
-        return by_pattern @ batch.patterns.to(weights.dtype)
+        pooled: Tensor = by_pattern @ batch.patterns.to(weights.dtype)
+        return pooled
 
     def copying_weights(self, batch: WindowBatch) -> Tensor:
         """softmax(-distance / tau) over the retrieved, [b, 2, heads, k]."""
         allele_weights = self.embedding.allele_weights(batch.sites.key_features)
         site_weights = self.retrieval.site_weights(allele_weights, batch.sites.key_distance_cm)
-        return self.retrieval(batch.key_sign, batch.key_rows, batch.key_retrieved, site_weights)
+        weights: Tensor = self.retrieval(batch.key_sign, batch.key_rows, batch.key_retrieved, site_weights)
+        return weights
 
     @staticmethod
     def _evidence(weights: Tensor, fractions: Tensor) -> Tensor:
