@@ -1,0 +1,175 @@
+"""Bundles that were damaged or belong elsewhere, and parameters out of range: exit code 2 and one clear message."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.helpers.command_line import TinyFiles, vcfbert
+from tests.helpers.refusals import assert_refused, fit, listing
+from vcfbert.artifacts import sha256_file
+from vcfbert.config import profile_text
+
+# Bundles
+
+
+@pytest.fixture
+def bundle(tiny_files: TinyFiles, tmp_path: Path) -> Path:
+    """A copy that may be spoiled."""
+    return Path(shutil.copytree(tiny_files.bundle, tmp_path / "bundle"))
+
+
+def edit_manifest(folder: Path, **changes: Any) -> None:
+    path = folder / "manifest.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def flip_byte(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def other_panel(bundle: Path) -> None:
+    """The store inside is another panel than the manifest's, and every hash agrees."""
+    edit_manifest(bundle / "panel", digest="0" * 64)
+    files = json.loads((bundle / "manifest.json").read_text())["files"]
+    edit_manifest(bundle, files=files | {"panel/manifest.json": sha256_file(bundle / "panel" / "manifest.json")})
+
+
+def stale_weights(bundle: Path) -> None:
+    """Weights of other dims, and every hash agrees."""
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    edit_manifest(bundle, model=manifest["model"] | {"dims": 16})
+
+
+BUNDLE_CASES: dict[str, tuple[Callable[[Path], object], str, tuple[str, ...]]] = {
+    "changed weights": (
+        lambda b: flip_byte(b / "weights.safetensors"),
+        "bundle_hash",
+        ("weights.safetensors", "sha256"),
+    ),
+    "changed index": (lambda b: flip_byte(b / "index.faiss"), "bundle_hash", ("index.faiss",)),
+    "changed panel": (lambda b: flip_byte(b / "panel" / "alleles.npy"), "bundle_hash", ("panel/alleles.npy",)),
+    "a file gone": (lambda b: (b / "index.faiss").unlink(), "bundle_hash", ("index.faiss", "missing")),
+    "newer format": (lambda b: edit_manifest(b, format_version=99), "bundle_format", ("format 99", "format 1")),
+    "another kind": (lambda b: edit_manifest(b, kind="panel"), "bundle_format", ("a panel",)),
+    "another panel": (other_panel, "bundle_panel", ("000000000000", "trained on")),
+    "other dims": (stale_weights, "bundle_damaged", ("weights.safetensors",)),
+    "unknown variant": (lambda b: edit_manifest(b, variant="v99"), "bundle_variant", ("v99",)),
+    "no manifest": (lambda b: (b / "manifest.json").unlink(), "bundle_unfinished", ("manifest.json",)),
+    "broken manifest": (lambda b: (b / "manifest.json").write_text("{"), "bundle_damaged", ("manifest.json",)),
+    "manifest without its parts": (
+        lambda b: (b / "manifest.json").write_text("[]"),
+        "bundle_damaged",
+        ("manifest.json",),
+    ),
+    "no bundle": (lambda b: shutil.rmtree(b), "bundle_missing", ()),
+}
+
+
+@pytest.mark.parametrize("command", ["verify", "impute"])
+@pytest.mark.parametrize("case", BUNDLE_CASES)
+def test_bundle(tiny_files: TinyFiles, bundle: Path, out: Path, case: str, command: str) -> None:
+    spoil, code, parts = BUNDLE_CASES[case]
+    spoil(bundle)
+    if command == "verify":
+        ended = vcfbert("bundle", "verify", bundle)
+    else:
+        ended = vcfbert("impute", "--model", bundle, "--target", tiny_files.target, "--out", out / "imputed.vcf.gz")
+    assert_refused(ended, code, str(bundle), *parts)
+    assert listing(out) == set()
+
+
+def test_registry_without_a_store(tiny_files: TinyFiles, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(out)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    for reference, code in (("models:/vcfbert@champion", "no_tracking_store"), ("models:/", "model_reference")):
+        ended = vcfbert("impute", "--model", reference, "--target", tiny_files.target, "--out", out / "o.vcf.gz")
+        assert_refused(ended, code)
+    assert listing(out) == set()
+
+
+# Parameters
+
+PARAMETER_CASES = {
+    "train.lr=0": "train.lr is 0.0: must be positive",
+    "train.lr=-1e-3": "must be positive",
+    "train.lr=fast": "train.lr is 'fast': must be a number",
+    "train.lr=.nan": "must be a number",
+    "train.lr=.inf": "must be a number",
+    "train.lr=null": "must be a number",
+    "train.epochs=0": "must be at least 1",
+    "train.epochs=2.5": "must be int",
+    "train.epochs=true": "must be int",
+    "train.compile=1": "must be bool",
+    "train.loss=hinge": "must be one of focal, cross_entropy",
+    "train.precision=fp8": "must be one of",
+    "train.learning_rate=1": "no such parameter; known: epochs, ",
+    "model.heads=3": "must divide model.dims",
+    "model.dims=4": "must be at least 8",
+    "model.dropout=1.0": "must lie in [0, 1)",
+    "encode.window=0": "must be at least 8",
+    "encode.flank=-1": "must be 0 .. window/4",
+    "masks.start=0.9": "0 < start <= end < 1",
+    "masks.array_density=0.5": "must be 2 values",
+    "masks.array_density=[0.5, 0.1]": "0 < low <= high <= 1",
+    "retrieval.k=5": "must be a mapping",
+    "retrieval.k={v17: 0, v18: 1}": "must be at least 1",
+    "retrieval.k={v17: 2, v18: 1, v99: 1}": "known variants",
+    "retrieval.refresh_every=-1": "must not be negative",
+    "prepare.holdout=1.5": "must lie between 0 and 1",
+    "evaluate.mask_rate=1.5": "must lie between 0 and 1",
+    "evaluate.batch_size=0": "must be at least 1",
+}
+
+
+@pytest.mark.parametrize("assignment", PARAMETER_CASES)
+def test_parameter(tiny_files: TinyFiles, tmp_path: Path, out: Path, assignment: str) -> None:
+    """The same words whether it stands in a file or on the command line, with the parameter's name."""
+    what = PARAMETER_CASES[assignment]
+    name, _, value = assignment.partition("=")
+    section, parameter = name.split(".")
+    assert_refused(fit(tiny_files.panel, out, "-S", assignment), "params_invalid", f"{section}.", what)
+    assert listing(out) == set()
+
+    params = yaml.safe_load(profile_text("cpu"))
+    params[section][parameter] = yaml.safe_load(value)
+    path = tmp_path / "params.yaml"
+    path.write_text(yaml.safe_dump(params))
+    assert_refused(vcfbert("config", "check", path), "params_invalid", str(path), f"{section}.", what)
+
+
+@pytest.mark.parametrize("assignment", ["lr=1", "train.lr", "training.lr=1", "train.lr.x=1", "train.lr=[1"])
+def test_assignment_that_is_none(tiny_files: TinyFiles, out: Path, assignment: str) -> None:
+    assert_refused(fit(tiny_files.panel, out, "-S", assignment), "params_invalid", assignment)
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        ("train: [1", "not valid YAML"),
+        ("", "must hold sections"),
+        ("- 1\n- 2\n", "must hold sections"),
+        ("train: {}\n", "prepare is None: is required"),
+        ("prepares: 5\n", "no such parameter; known: prepare, "),
+        ("traning: {}\n", "no such parameter; known: prepare, "),
+    ],
+)
+def test_params_file(tmp_path: Path, text: str, part: str) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text(text)
+    assert_refused(vcfbert("config", "check", path), "params_invalid", str(path), part)
+
+
+def test_params_file_that_is_not_text(tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_bytes(b"\xff\xfe\x00")
+    assert_refused(vcfbert("config", "check", path), "params_invalid", str(path))
+    assert_refused(vcfbert("config", "check", tmp_path), "params_missing", str(tmp_path))
