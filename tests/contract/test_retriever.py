@@ -54,7 +54,7 @@ def distances(costs: torch.Tensor, known: torch.Tensor | None = None) -> torch.T
 
 
 def assert_nearest(found: torch.Tensor, expected: torch.Tensor) -> None:
-    """``found`` rows [n, k] are in order and no nearer one is missing, ties aside. ``expected`` [n, rows], inf = barred."""
+    """``found`` rows [n, k] are in order and no nearer one is missing, ties aside. ``expected`` [n, rows]."""
     k = found.shape[1]
     got = expected.gather(1, found)
     torch.testing.assert_close(got, expected.sort(dim=1).values[:, :k], atol=1e-4, rtol=1e-4)

@@ -89,7 +89,7 @@ def test_a_full_device_is_answered_with_what_to_do(tmp_path: Path, monkeypatch: 
         torch.empty(2**50, device="cuda")
 
     monkeypatch.setattr(V18, "forward", forward)
-    with pytest.raises(ResourceError, match="train.batch_size") as caught:
+    with pytest.raises(ResourceError, match=r"train\.batch_size") as caught:
         fit(tmp_path, "v18")
     assert caught.value.code == "out_of_memory"
 

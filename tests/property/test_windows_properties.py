@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import numpy.typing as npt
 from hypothesis import example, given, settings
@@ -36,7 +38,7 @@ def test_windows_tile_the_sites(cut: Cut) -> None:
     windows = tile(cm, length=length, flank=flank, span_cm=span_cm)
     assert [w.index for w in windows] == list(range(len(windows)))
     bounds = [0, *(w.core[1] for w in windows)]
-    assert [w.core for w in windows] == list(zip(bounds, bounds[1:], strict=False))
+    assert [w.core for w in windows] == list(pairwise(bounds))
     assert bounds[-1] == len(cm)
     for window in windows:
         assert window.core[0] < window.core[1]

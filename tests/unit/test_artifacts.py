@@ -47,13 +47,14 @@ def test_a_new_folder_takes_the_old_ones_place(tmp_path: Path) -> None:
 
 
 def test_a_failure_leaves_the_old_folder_and_no_trace(tmp_path: Path) -> None:
+    def fail() -> None:
+        with atomic_folder(tmp_path / "thing", kind="thing", version=3, manifest={}) as folder:
+            (folder / "a.txt").write_text("half")
+            raise ZeroDivisionError
+
     write(tmp_path / "thing", "one")
-    with (
-        pytest.raises(ZeroDivisionError),
-        atomic_folder(tmp_path / "thing", kind="thing", version=3, manifest={}) as folder,
-    ):
-        (folder / "a.txt").write_text("half")
-        raise ZeroDivisionError
+    with pytest.raises(ZeroDivisionError):
+        fail()
     assert (tmp_path / "thing/a.txt").read_text() == "one"
     assert len(list(tmp_path.iterdir())) == 1
 
@@ -81,11 +82,16 @@ def test_each_damage_has_its_code(tmp_path: Path) -> None:
 
 def test_a_file_is_there_whole_or_not_at_all(tmp_path: Path) -> None:
     path = tmp_path / "deep/report.json"
+
+    def fail() -> None:
+        with atomic_file(path) as temporary:
+            temporary.write_text("half")
+            raise ZeroDivisionError
+
     write_json(path, {"b": 1, "a": 2})
     assert path.read_text() == '{\n "a": 2,\n "b": 1\n}\n'
-    with pytest.raises(ZeroDivisionError), atomic_file(path) as temporary:
-        temporary.write_text("half")
-        raise ZeroDivisionError
+    with pytest.raises(ZeroDivisionError):
+        fail()
     assert json.loads(path.read_text()) == {"a": 2, "b": 1}
     assert [p.name for p in path.parent.iterdir()] == ["report.json"]
 

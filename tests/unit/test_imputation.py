@@ -51,7 +51,9 @@ def test_an_imputed_file(bundle: Bundle, target: Path, tmp_path: Path, name: str
     panel = bundle.panel
     told: list[int] = []
     out = tmp_path / name
-    report = impute_file(Imputer(bundle), target, out, begin=told.append, progress=told.append, qc_report=tmp_path / "qc.json")
+    report = impute_file(
+        Imputer(bundle), target, out, begin=told.append, progress=told.append, qc_report=tmp_path / "qc.json"
+    )
     assert told[0] == panel.n_sites == sum(told[1:])
     assert (tmp_path / "qc.json").is_file()
     matched, _ = read_target(target, panel)

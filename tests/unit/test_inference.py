@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -37,7 +38,7 @@ def saved_bundle(folder: Path, panel: Panel, variant: str, k: int = 8) -> Bundle
 
 def whole(blocks: list[ImputedBlock]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
     """Haplotype dosages [l, n, 2] and genotype probabilities [l, n, 3] of all blocks, which must tile their sites."""
-    for before, after in zip(blocks, blocks[1:], strict=False):
+    for before, after in pairwise(blocks):
         assert before.stop == after.start
     for block in blocks:
         assert len(block.haplotype_dosage) == block.stop - block.start > 0
@@ -83,7 +84,9 @@ def test_typed_calls_are_passed_through(bundle: Bundle) -> None:
 def test_an_unphased_target_is_refused_with_what_to_do(bundle: Bundle) -> None:
     target = target_of(PANEL, TARGETS, TYPED)
     target.phased[:10] = False
-    with pytest.raises(InputError, match=r"25% of the target's typed sites.*\n.*hint: phase it first.*beagle") as caught:
+    with pytest.raises(
+        InputError, match=r"25% of the target's typed sites.*\n.*hint: phase it first.*beagle"
+    ) as caught:
         next(Imputer(bundle).impute(target))
     assert caught.value.code == "unphased"
 

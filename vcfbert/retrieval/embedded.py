@@ -35,6 +35,7 @@ def embed_memory(memory: Memory, config: ModelConfig, out: Path) -> float:
     manifest = {
         "panel_digest": memory.panel.digest,
         "model": dataclasses.asdict(config),
+        "validation": list(memory.panel.validation),  # decides which haplotypes are the index's rows
         "n_rows": len(memory),
         "n_sites": memory.panel.n_sites,
         "provenance": provenance(),
@@ -50,4 +51,6 @@ def open_index(path: Path, memory: Memory) -> FaissKeyIndex:
     manifest = read_manifest(path, kind="embedding", version=EMBEDDING_FORMAT)
     if manifest["panel_digest"] != memory.panel.digest:
         raise ArtifactError("embedding_panel", "was made from another panel", where=str(path), hint="run `embed` again")
+    if tuple(manifest["validation"]) != memory.panel.validation:
+        raise ArtifactError("embedding_split", "holds out other samples", where=str(path), hint="run `embed` again")
     return FaissKeyIndex.load(path / INDEX, n_rows=len(memory), n_sites=memory.panel.n_sites)

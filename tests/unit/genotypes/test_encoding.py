@@ -53,6 +53,6 @@ def test_a_changed_file_is_refused(tmp_path: Path) -> None:
     panel = random_panel(10, 50, seed=1)
     save_encoding(encode(panel, CONFIG), tmp_path / "encoded")
     (tmp_path / "encoded/rows.npy").write_bytes(b"other")
-    with pytest.raises(ArtifactError, match="rows.npy") as caught:
+    with pytest.raises(ArtifactError, match=r"rows\.npy") as caught:
         open_encoding(tmp_path / "encoded", panel)
     assert caught.value.code == "encoding_hash"

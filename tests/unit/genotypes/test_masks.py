@@ -18,7 +18,12 @@ MAF = np.concatenate([np.full(4000, 0.01), np.full(6000, 0.3)])
 
 
 def mask(
-    maf: npt.NDArray[np.float64] = MAF, *, seed: int = 1, epoch: int = 0, window: int = 0, config: MaskConfig = CURRICULUM
+    maf: npt.NDArray[np.float64] = MAF,
+    *,
+    seed: int = 1,
+    epoch: int = 0,
+    window: int = 0,
+    config: MaskConfig = CURRICULUM,
 ) -> npt.NDArray[np.bool_]:
     return window_mask(maf, seed=seed, epoch=epoch, epochs=20, window=window, config=config)
 
@@ -31,7 +36,9 @@ def test_the_curriculum_rises_every_two_epochs_to_its_end() -> None:
     assert np.diff(rates[0::2]) == pytest.approx([0.5 / 9] * 9)
 
 
-@pytest.mark.parametrize(("epochs", "expected"), [(1, [0.3]), (2, [0.3] * 2), (4, [0.3, 0.3, 0.8, 0.8]), (3, [0.3, 0.3, 0.8])])
+@pytest.mark.parametrize(
+    ("epochs", "expected"), [(1, [0.3]), (2, [0.3] * 2), (4, [0.3, 0.3, 0.8, 0.8]), (3, [0.3, 0.3, 0.8])]
+)
 def test_the_curriculum_of_few_epochs(epochs: int, expected: list[float]) -> None:
     assert [curriculum_rate(e, epochs, CURRICULUM) for e in range(epochs)] == pytest.approx(expected)
 
@@ -92,7 +99,8 @@ def test_another_process_draws_the_same_masks() -> None:
     elsewhere = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     maf = np.linspace(0, 0.5, 50)
     here = [
-        window_mask(maf, seed=9, epoch=e, epochs=20, window=w, config=MaskConfig()) for e, w in [(0, 0), (3, 7), (11, 2)]
+        window_mask(maf, seed=9, epoch=e, epochs=20, window=w, config=MaskConfig())
+        for e, w in [(0, 0), (3, 7), (11, 2)]
     ]
     assert json.loads(elsewhere.stdout) == [np.flatnonzero(m).tolist() for m in here]
 

@@ -89,7 +89,8 @@ def test_a_fit_learns_logs_and_writes_a_bundle(tiny_panel: Panel, tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    ("every", "ages", "versions"), [(0, [0, 1, 2, 3], [0, 0, 0, 0]), (1, [0] * 4, [0, 1, 2, 3]), (2, [0, 1, 0, 1], [0, 0, 1, 1])]
+    ("every", "ages", "versions"),
+    [(0, [0, 1, 2, 3], [0, 0, 0, 0]), (1, [0] * 4, [0, 1, 2, 3]), (2, [0, 1, 0, 1], [0, 0, 1, 1])],
 )
 def test_index_age_and_version(
     tiny_panel: Panel, tmp_path: Path, every: int, ages: list[int], versions: list[int]
@@ -126,7 +127,9 @@ def test_two_half_batches_accumulated_are_one_whole_batch(tiny_panel: Panel) -> 
 
 def test_an_epochs_last_smaller_group_counts_as_much(tiny_panel: Panel, monkeypatch: pytest.MonkeyPatch) -> None:
     """Three batches of one sample, two accumulated: the gradients of the steps are means over two and over one."""
-    config = tiny_config({"encode": {"window": 256}, "train": {"batch_size": 1, "accumulate": 2, "samples_per_epoch": 3}})
+    config = tiny_config(
+        {"encode": {"window": 256}, "train": {"batch_size": 1, "accumulate": 2, "samples_per_epoch": 3}}
+    )
     trainer = trainer_of(tiny_panel, config)
     divisors: list[float] = []
     monkeypatch.setattr(trainer.fabric, "backward", lambda loss: divisors.append(float(loss.detach())))
@@ -184,7 +187,9 @@ def test_learning_rate_by_hand() -> None:
 
 
 def test_the_schedule_spans_the_whole_run(tiny_panel: Panel, tmp_path: Path) -> None:
-    config = tiny_config({"train": {"epochs": 2, "samples_per_epoch": 10, "batch_size": 4, "accumulate": 2, "lr": 1e-3}})
+    config = tiny_config(
+        {"train": {"epochs": 2, "samples_per_epoch": 10, "batch_size": 4, "accumulate": 2, "lr": 1e-3}}
+    )
     trainer = trainer_of(tiny_panel, config)
     windows = len(trainer.data.windows)
     steps = math.ceil(windows * 3 / 2) * 2  # three batches a window
