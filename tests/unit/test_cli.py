@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 import re
 import shutil
@@ -19,7 +20,7 @@ import yaml
 from tests.helpers.command_line import TINY, TinyFiles, vcfbert
 from tests.helpers.demo_cut import GENETIC_MAP
 from vcfbert import __version__, cli
-from vcfbert.config import load, profile
+from vcfbert.config import load, profile, with_overrides
 from vcfbert.constants import MAF_BIN_NAMES
 
 
@@ -223,6 +224,14 @@ def test_panel_inspect_counts(tiny_files: TinyFiles) -> None:
     assert sum(facts[f"sites, MAF {name}"] for name in MAF_BIN_NAMES) + facts["monomorphic sites"] == 300
     assert facts["digest"] == vcfbert("panel", "inspect", tiny_files.bundle / "panel", "--json").json["digest"]
     assert facts["digest"] in vcfbert("panel", "inspect", tiny_files.panel).out
+
+
+def test_parameters_on_the_command_line_win_in_order() -> None:
+    """Over the profile, and over the options that stand for one; a path is never read as YAML."""
+    config = with_overrides("cpu", ["train.epochs=3", "train.epochs=5", "prepare.seed=1"], prepare={"panel": "a: b"})
+    assert (config.train.epochs, config.prepare.panel, config.prepare.seed) == (5, "a: b", 1)
+    cpu = profile("cpu")
+    assert dataclasses.replace(config, train=cpu.train, prepare=cpu.prepare) == cpu
 
 
 def test_config_show_apply_check(tmp_path: Path) -> None:

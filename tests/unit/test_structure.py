@@ -183,11 +183,3 @@ def test_every_profile_is_valid_and_whole(name: str) -> None:
     assert {section: set(values) for section, values in written.items()} == {
         section: set(values) for section, values in config.as_dict().items()
     }
-
-
-def test_the_original_profile_holds_the_published_figures() -> None:
-    original = profile("original")
-    assert (original.model.dims, original.model.layers, original.model.heads) == (192, 10, 6)
-    assert (original.train.batch_size, original.train.accumulate) == (32, 2)
-    assert (original.train.lr, original.train.warmup_steps, original.train.epochs) == (7.5e-5, 15_000, 20)
-    assert original.encode.window == 1030
