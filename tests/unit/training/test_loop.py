@@ -281,15 +281,16 @@ class Resumed(MemoryTracker):
 
 @pytest.mark.parametrize("variant", ["v17", "v18"])
 def test_an_interrupted_run_goes_on_where_it_was(tiny_panel: Panel, tmp_path: Path, variant: str) -> None:
-    train = {"epochs": 3, "samples_per_epoch": 8, "accumulate": 2}
+    train = {"epochs": 4, "samples_per_epoch": 8, "accumulate": 2}
     config = tiny_config({"train": train, "retrieval": {"refresh_every": 2}, "model": {"dropout": 0.1}})
-    interrupted(tiny_panel, config, tmp_path, epoch=2, variant=variant)
+    # In the last epoch, whose index is that of the epoch before.
+    interrupted(tiny_panel, config, tmp_path, epoch=3, variant=variant)
     tracker = Resumed()
     result, _ = fit(trainer_of(tiny_panel, config, variant), tmp_path, tracker=tracker)
     assert tracker.run_ids == ["run-1"]
-    assert [epoch["step"] for epoch in tracker.epochs] == [2]
+    assert [epoch["step"] for epoch in tracker.epochs] == [3]
     assert result.run_id == "run-1"
-    assert len((tmp_path / "metrics.csv").read_text().splitlines()) == 4
+    assert len((tmp_path / "metrics.csv").read_text().splitlines()) == 5
     whole, _ = fit(trainer_of(tiny_panel, config, variant), tmp_path / "whole")
     one, other = (load_bundle(folder / "model").model.state_dict() for folder in (tmp_path, tmp_path / "whole"))
     for name, value in one.items():
