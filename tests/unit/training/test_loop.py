@@ -19,7 +19,9 @@ from vcfbert.genotypes.encoding import encode
 from vcfbert.genotypes.panel import Panel
 from vcfbert.model.v17 import V17
 from vcfbert.model.v18 import V18
+from vcfbert.retrieval.embedding import EmbeddingRetriever
 from vcfbert.training import loop
+from vcfbert.training.checkpoint import Checkpoints
 from vcfbert.training.loop import FitResult, Trainer, learning_rate
 
 EACH_EPOCH = {
@@ -296,6 +298,30 @@ def test_an_interrupted_run_goes_on_where_it_was(tiny_panel: Panel, tmp_path: Pa
     for name, value in one.items():
         assert torch.equal(value, other[name]), name
     assert result.metrics["val/loss"] == whole.metrics["val/loss"]
+
+
+def test_a_resumed_run_searches_with_the_index_it_had(tiny_panel: Panel, tmp_path: Path) -> None:
+    """As of the last refresh, not of the weights that have trained on since."""
+    config = tiny_config({"train": {"samples_per_epoch": 8}})
+    trainer = trainer_of(tiny_panel, config)
+    trainer._train(0)
+    trainer._refresh_if_due(1)
+    trainer._train(1)
+    store = Checkpoints(tmp_path)
+    store.save_last(trainer._state())
+    state = store.last()
+    assert state is not None
+    resumed = trainer_of(tiny_panel, config)
+    resumed._restore(state)
+    assert isinstance(trainer.retriever, EmbeddingRetriever)
+    assert isinstance(resumed.retriever, EmbeddingRetriever)
+    for name in ("decay", "temperature"):
+        assert torch.equal(getattr(resumed.retriever, name), getattr(trainer.retriever, name)), name
+    weights = resumed.retriever.index.weights
+    assert torch.equal(weights, trainer.retriever.index.weights)
+    now = trainer.raw.embedding.allele_weights(trainer.data.features).detach()
+    assert (weights - now).abs().max() > 1e-4
+    assert (resumed.retriever.temperature - trainer.raw.retrieval.log_temperature.exp()).abs().max() > 1e-5
 
 
 def other_split(panel: Panel, config: Config) -> tuple[Panel, Config]:
