@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from vcfbert import __version__
 from vcfbert.artifacts import MANIFEST, output_error, sha256_file
-from vcfbert.errors import ArtifactError, InputError, VcfbertError
+from vcfbert.errors import ArtifactError, InputError, MissingExtraError, VcfbertError
 from vcfbert.provenance import git_commit
 
 if TYPE_CHECKING:
@@ -219,7 +219,8 @@ def tracking_uri(root: Path) -> str:
 
 
 def connect(root: Path, *, must_exist: bool = False) -> ModuleType:
-    """The ``mlflow`` module, pointed at the project's store. Raises InputError where ``must_exist`` and it doesn't."""
+    """The ``mlflow`` module, pointed at the project's store. Raises InputError where ``must_exist`` and it doesn't,
+    MissingExtraError without MLflow."""
     uri = tracking_uri(root)
     database = Path(uri.removeprefix("sqlite:///"))
     if must_exist and uri.startswith("sqlite:///") and not database.is_file():
@@ -232,7 +233,14 @@ def connect(root: Path, *, must_exist: bool = False) -> ModuleType:
     # Tools for people's genomes do not report home; who wants MLflow's telemetry can still set it to false.
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    import mlflow
+    try:
+        import mlflow
+    except ModuleNotFoundError as error:
+        raise MissingExtraError(
+            "mlflow_missing",
+            "MLflow is not installed",
+            hint="pip install 'vcfbert[mlops]'; `vcfbert fit --no-track` trains without it",
+        ) from error
 
     for name in ("mlflow", "alembic"):  # their INFO lines would run into our own progress bars
         logging.getLogger(name).setLevel(logging.WARNING)

@@ -156,7 +156,7 @@ def test_interrupted_imputation(
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_interrupted_fit(tiny_files: TinyFiles, out: Path, number: signal.Signals) -> None:
-    """Between epochs: no bundle, no half file; called again it goes on where it was."""
+    """No bundle, no half file; the checkpoint stays, for it goes on from there when called again."""
     arguments = ("fit", "--panel", tiny_files.panel, "--out", out / "bundle", "--no-track", *TINY)
     long = ("-S", "train.epochs=2000", "-S", "train.patience=2000")
     ended = interrupt(process(*arguments, *long), number, lambda: any(out.glob("**/last.pt")))

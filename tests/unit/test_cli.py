@@ -7,6 +7,7 @@ import dataclasses
 import json
 import re
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -136,6 +137,17 @@ def test_fit_records_a_run(
     assert fitted.code == 0, fitted.err
     assert re.fullmatch("[0-9a-f]{32}", fitted.json["run_id"])
     assert (tmp_path / "mlartifacts").is_dir()
+
+
+def test_fit_without_mlflow_says_how_to_go_on(
+    tiny_files: TinyFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, "mlflow", None)  # as if it were not installed
+    fitted = vcfbert("fit", "--panel", tiny_files.panel, "--out", "bundle", *TINY)
+    assert fitted.code == 1
+    assert "error [mlflow_missing]" in fitted.err
+    assert "--no-track" in fitted.err
 
 
 def test_bundle_inspect_and_verify(tiny_files: TinyFiles) -> None:
