@@ -7,9 +7,9 @@ from pathlib import Path
 from pipelines.common import PANEL, REPORTS, run_stage
 from vcfbert.artifacts import write_json
 from vcfbert.config import Config
+from vcfbert.evaluation import score_array
 from vcfbert.genotypes.store import open_panel
 from vcfbert.peers import find_peers, run_peer
-from vcfbert.protocols import score_array
 
 
 def main(config: Config) -> None:

@@ -15,6 +15,7 @@ import cyvcf2
 import numpy as np
 import numpy.typing as npt
 
+from vcfbert.config import EvaluateConfig
 from vcfbert.errors import InputError
 from vcfbert.genotypes.panel import Panel, Sites
 from vcfbert.genotypes.regions import same_chrom
@@ -136,6 +137,20 @@ def evaluate_files(
         by_group={name: tuple(group.rows()) for name, group in scores.by_group.items()},
         group_samples={name: len(columns) for name, columns in members.items()},
     )
+
+
+def score_array(config: EvaluateConfig, imputed: Path, panel: Panel) -> Evaluation:
+    """Scores an imputed VCF of the targets at the sites that were not typed."""
+    groups = None if config.groups is None else Path(config.groups)
+    truth, typed = given(config.truth, "truth"), given(config.typed_phased, "typed_phased")
+    return evaluate_files(truth, imputed, panel, typed=typed, groups=groups)
+
+
+def given(path: str | None, name: str) -> Path:
+    """A path of the parameters' section ``evaluate``. Raises InputError where it is null."""
+    if path is None:
+        raise InputError("params_invalid", f"evaluate.{name} is not set", hint="name the targets' files in params.yaml")
+    return Path(path)
 
 
 class _Scores:

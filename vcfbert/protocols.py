@@ -8,10 +8,9 @@ from typing import Any
 
 from vcfbert.bundle import Bundle
 from vcfbert.config import EvaluateConfig
-from vcfbert.errors import InputError
-from vcfbert.evaluation import Evaluation, evaluate_files
+from vcfbert.evaluation import Evaluation, given, score_array
 from vcfbert.genotypes.memory import Memory
-from vcfbert.genotypes.panel import Panel, haplotypes_of
+from vcfbert.genotypes.panel import haplotypes_of
 from vcfbert.imputation import impute_file
 from vcfbert.inference import Imputer, Progress
 from vcfbert.retrieval.context import memory_features
@@ -50,22 +49,9 @@ def array_protocol(
 ) -> tuple[Evaluation, dict[str, Any]]:
     """Imputes the targets from their phased typed sites into ``out`` and scores them. Returns the scores and what
     imputing took. This alone opens the truth."""
-    typed = _required(config.typed_phased, "typed_phased")
+    typed = given(config.typed_phased, "typed_phased")
     started = perf_counter()
     impute_file(Imputer(bundle, batch_size=config.batch_size), typed, out, progress=progress)
     seconds = perf_counter() - started
     scores = score_array(config, out, bundle.panel)
     return scores, {"seconds": seconds, "samples_per_s": scores.samples / seconds}
-
-
-def score_array(config: EvaluateConfig, imputed: Path, panel: Panel) -> Evaluation:
-    """Scores an imputed VCF of the targets at the sites that were not typed."""
-    groups = None if config.groups is None else Path(config.groups)
-    truth, typed = _required(config.truth, "truth"), _required(config.typed_phased, "typed_phased")
-    return evaluate_files(truth, imputed, panel, typed=typed, groups=groups)
-
-
-def _required(path: str | None, name: str) -> Path:
-    if path is None:
-        raise InputError("params_invalid", f"evaluate.{name} is not set", hint="name the targets' files in params.yaml")
-    return Path(path)
