@@ -9,6 +9,8 @@ FAISS ?= faiss-cpu
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export MLFLOW_DISABLE_TELEMETRY := true
 export DVC_NO_ANALYTICS := 1
+# Threads that wait sleep: where other programs share the cores, spinning ones make small batches 5 times slower.
+export OMP_WAIT_POLICY ?= PASSIVE
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo ui serve test test-slow check format pipeline-test clean
