@@ -277,13 +277,14 @@ def encoded_rows(case: Case, works: dict[int, Work]) -> int:
 
 
 def judge(rows: list[dict[str, Any]]) -> dict[str, bool]:
-    """Whether V18 reaches its goals: speed, and memory of the whole process."""
+    """Whether V18 reaches its goals: speed, and memory of the whole process and of what it adds to it."""
     reached = {}
     for row in rows:
         if row["case"] == "v18" and row["k"] in GOALS:
             faster, saved = GOALS[row["k"]]
             reached[f"k={row['k']}: {faster} times faster"] = row["times_faster"] >= faster
             reached[f"k={row['k']}: {saved:.0%} less memory"] = row["memory_saved"] >= saved
+            reached[f"k={row['k']}: {saved:.0%} less above the start"] = row["rise_saved"] >= saved
     return reached
 
 
@@ -304,7 +305,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--heads", type=int, default=4)
     parser.add_argument("--original", action="store_true", help="dims 192, 10 layers, 6 heads")
     parser.add_argument("--window", type=int, default=1030, help="sites of a window")
-    parser.add_argument("--batch", type=int, default=8, help="diploid samples a batch")
+    parser.add_argument("--batch", type=int, help="diploid samples a batch; default: 16, and 4 with --original")
     parser.add_argument("--k", type=int, nargs="+", default=[1, 8], help="retrieved haplotypes")
     parser.add_argument("--rounds", type=int, default=3, help="timed rounds")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
@@ -319,6 +320,8 @@ def parse() -> argparse.Namespace:
     options = parser.parse_args()
     if options.original:
         options.dims, options.layers, options.heads = 192, 10, 6
+    # Large enough for activations to outweigh what a process holds with torch imported.
+    options.batch = options.batch or (4 if options.original else 16)
     return options
 
 

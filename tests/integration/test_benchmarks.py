@@ -52,7 +52,7 @@ def test_variants_are_compared_with_torch_and_numpy_alone(tmp_path: Path, bare: 
     assert rows["v17 as run", 8]["encoded_rows"] <= 36
     assert rows["v18", 8]["encoded_rows"] == 4
     assert rows["v18", 8]["refresh_seconds"] > 0 == rows["v17 as run", 8]["refresh_seconds"]
-    assert len(report["reached"]) == 4
+    assert len(report["reached"]) == 6
 
 
 def test_refresh_finds_the_neighbours_of_the_flattened_space(tmp_path: Path) -> None:
