@@ -15,9 +15,7 @@ from vcfbert.errors import ArtifactError, InputError, VcfbertError
 log = logging.getLogger(__name__)
 
 
-def problem(
-    status: int, code: str, detail: str, *, where: str | None = None, hint: str | None = None
-) -> JSONResponse:
+def problem(status: int, code: str, detail: str, *, where: str | None = None, hint: str | None = None) -> JSONResponse:
     body = {
         "type": "about:blank",
         "title": HTTPStatus(status).phrase,

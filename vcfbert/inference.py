@@ -87,7 +87,9 @@ class Imputer:
         known = None if (alleles != MISSING).all() else torch.from_numpy(alleles != MISSING).to(bundle.device)
         queries = torch.from_numpy(np.maximum(alleles, 0).astype(np.uint8)).to(bundle.device)
         parts = list(
-            predict_batches(bundle.model, bundle.retriever, context, queries, known, k=bundle.k, batch_size=self.batch_size)
+            predict_batches(
+                bundle.model, bundle.retriever, context, queries, known, k=bundle.k, batch_size=self.batch_size
+            )
         )
         haplotype = torch.cat([h for h, _ in parts]).permute(2, 0, 1)
         genotype = torch.cat([g for _, g in parts]).permute(1, 0, 2)

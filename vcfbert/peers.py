@@ -64,9 +64,7 @@ def run_peer(
     return run(panel_vcf, target_vcf, genetic_map, out, threads=threads)
 
 
-def run_beagle(
-    panel_vcf: Path, target_vcf: Path, genetic_map: Path | None, out: Path, *, threads: int = 1
-) -> PeerRun:
+def run_beagle(panel_vcf: Path, target_vcf: Path, genetic_map: Path | None, out: Path, *, threads: int = 1) -> PeerRun:
     """Imputes ``target_vcf`` (phased or not) from ``panel_vcf`` into ``out`` (VCF.gz with GT:DS:GP).
 
     Without ``genetic_map`` Beagle assumes 1 cM/Mb. Raises InputError('peer_missing') where Beagle is not on PATH

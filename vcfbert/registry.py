@@ -185,9 +185,7 @@ def register(
         client.set_model_version_tag(name, version.version, key, text)
     if alias is not None:  # last: a reader of the alias sees a version that is complete
         client.set_registered_model_alias(name, alias, version.version)
-    return Published(
-        name, int(version.version), alias, variant, metric, value, digest, why, data_digest=data_digest
-    )
+    return Published(name, int(version.version), alias, variant, metric, value, digest, why, data_digest=data_digest)
 
 
 def _registered(client: MlflowClient, name: str, digest: str) -> ModelVersion | None:

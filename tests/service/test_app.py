@@ -110,7 +110,9 @@ def test_ready_only_when_the_model_is_loaded() -> None:
         loaded.set()
     assert health.status_code == 200
     assert (ready.status_code, ready.json()["code"], ready.json()["detail"]) == (
-        503, "not_ready", "the model is being loaded",
+        503,
+        "not_ready",
+        "the model is being loaded",
     )
     assert (imputed.status_code, imputed.json()["code"]) == (503, "not_ready")
     ready, models = call(StubModel, ("GET", "/readyz", {}), ("GET", "/v1/models", {}))

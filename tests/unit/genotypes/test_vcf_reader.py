@@ -213,9 +213,7 @@ def test_bgzf_without_its_last_block(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.parametrize("name", ["t.vcf.gz", "t.bcf"])
 @pytest.mark.parametrize("region", [None, "20", "20:10-2000", "20:1900-2000", "21"])
-def test_damage_in_the_middle(
-    tmp_path: Path, name: str, region: str | None, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_damage_in_the_middle(tmp_path: Path, name: str, region: str | None, capfd: pytest.CaptureFixture[str]) -> None:
     path = write_vcf(tmp_path / name, long_text(), index=True)
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 0xFF
