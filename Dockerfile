@@ -3,7 +3,7 @@
 #   docker build --target serve -t vcfbert-serve .    the HTTP service
 #   docker build --target mlflow -t vcfbert-mlflow .  the MLflow server, for compose.yaml
 FROM python:3.11-slim AS base
-ENV PYTHONUNBUFFERED=1 PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 \
+ENV PYTHONUNBUFFERED=1 OMP_WAIT_POLICY=PASSIVE PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 \
     MLFLOW_DISABLE_TELEMETRY=true DVC_NO_ANALYTICS=1
 RUN useradd --create-home --uid 1000 vcfbert
 WORKDIR /app

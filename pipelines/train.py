@@ -30,7 +30,7 @@ def main(variant: str, config: Config) -> None:
         trainer = Trainer(panel, open_encoding(ENCODED, panel), config, variant, index=index, progress=progress)
         result = trainer.fit(
             MODELS / variant,
-            tracker=open_tracker(rank=trainer.fabric.global_rank),
+            tracker=open_tracker(),
             checkpoints=CHECKPOINTS,
             metrics_csv=METRICS / variant / "latest.csv",
             tags={"source": "dvc"},

@@ -72,7 +72,7 @@ class Tracker(Protocol):
 
 
 class NullTracker:
-    """Records nothing: for ranks other than 0, and where tracking is off."""
+    """Records nothing: where tracking is off."""
 
     def start(
         self, name: str, params: Mapping[str, Any], tags: Mapping[str, str], *, run_id: str | None = None
@@ -203,9 +203,9 @@ class MlflowTracker:
         mlflow.set_tags(dict(tags))
 
 
-def open_tracker(root: Path | None = None, *, enabled: bool = True, rank: int = 0) -> Tracker:
-    """The tracker of this process: only rank 0 records."""
-    return MlflowTracker(root) if enabled and rank == 0 else NullTracker()
+def open_tracker(root: Path | None = None, *, enabled: bool = True) -> Tracker:
+    """The tracker of this process."""
+    return MlflowTracker(root) if enabled else NullTracker()
 
 
 def project_root(start: Path | None = None) -> Path:

@@ -10,7 +10,7 @@ import resource
 import statistics
 import time
 from collections.abc import Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -146,8 +146,14 @@ class Trainer:
             self.progress.message(f"resuming after epoch {self.run.epoch} from {store.folder}")
         params = {**self.config.as_dict(), "variant": self.raw.name, "parameters": self.parameters}
         all_tags = {"variant": self.raw.name, **{f"data.{k}": v for k, v in data.items()}, **tags}
+        # Every rank trains, the first alone records.
+        recording = (
+            tracker.start(self.raw.name, params, all_tags, run_id=self.run.run_id or None)
+            if self.fabric.is_global_zero
+            else nullcontext("")
+        )
         with (
-            tracker.start(self.raw.name, params, all_tags, run_id=self.run.run_id or None) as run_id,
+            recording as run_id,
             _memory_errors(self.config.train),
         ):
             self.run.run_id = run_id
