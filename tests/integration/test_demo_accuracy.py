@@ -1,0 +1,37 @@
+"""The accuracy that the README claims, from the bundled panel with the default profile. Minutes: `make test-slow`."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from vcfbert.bundle import load_bundle
+from vcfbert.config import profile
+from vcfbert.evaluation import evaluate_files
+from vcfbert.imputation import impute_file
+from vcfbert.inference import Imputer
+from vcfbert.tracking import NullTracker
+from vcfbert.training.fit import fit_panel
+
+DEMO = Path(__file__).parents[2] / "data" / "demo"
+# Dosage r2 by MAF bin, the last over all: the vote of the 32 nearest haplotypes, and V18 as first measured.
+VOTE = (0.0736, 0.1811, 0.4272, 0.8575, 0.8694)
+GOLDEN = (0.107, 0.256, 0.509, 0.884, 0.892)
+TOLERANCE = 0.02
+
+
+@pytest.mark.slow
+def test_v18_beats_the_vote_of_nearest_haplotypes_in_every_bin(tmp_path: Path) -> None:
+    config = profile("cpu")
+    prepare = dataclasses.replace(config.prepare, panel=str(DEMO / "panel.vcf.gz"), map=str(DEMO / "chr20.b37.gmap.gz"))
+    config = dataclasses.replace(config, prepare=prepare)
+    fitted = fit_panel(config, "v18", tmp_path / "v18", tracker=NullTracker())
+    assert fitted.metrics["val/f1"] >= 0.96
+    bundle, typed, out = load_bundle(tmp_path / "v18"), DEMO / "target_array_phased.vcf.gz", tmp_path / "out.vcf.gz"
+    impute_file(Imputer(bundle), typed, out)
+    scores = evaluate_files(DEMO / "target_truth.vcf.gz", out, bundle.panel, typed=typed)
+    found = [row.aggregate_r2 for row in scores.rows]
+    assert all(r2 > vote for r2, vote in zip(found, VOTE, strict=True)), found
+    assert found == pytest.approx(GOLDEN, abs=TOLERANCE)
