@@ -40,12 +40,6 @@ def retrieved_alleles(batch: WindowBatch) -> torch.Tensor:
     return batch.patterns[batch.retrieved]
 
 
-def mismatch(batch: WindowBatch) -> torch.Tensor:
-    """bool [b, 2, k, t]: where a typed allele of the query differs from the retrieved haplotype's."""
-    carried = batch.key_rows[batch.key_retrieved].to(torch.int8)  # [b, 2, k, t]
-    return 1 - 2 * carried == -batch.key_sign[:, :, None]
-
-
 def mismatches(batch: WindowBatch) -> torch.Tensor:
     """bool [b, 2, k, t]: where a typed allele of the query differs from the retrieved haplotype's."""
     alleles = (1 - batch.key_sign[:, :, None]) / 2  # 0 REF, 1 ALT, 1/2 unknown

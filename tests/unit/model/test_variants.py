@@ -10,7 +10,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from tests.helpers.batches import batch_of, context_of, mismatch, retrieved_alleles, with_untyped_alleles_changed
+from tests.helpers.batches import batch_of, context_of, mismatches, retrieved_alleles, with_untyped_alleles_changed
 from tests.helpers.tiny import TINY_MODEL, perturbed, random_panel
 from vcfbert.constants import ALT_TOKEN, MASK_TOKEN, REF_TOKEN
 from vcfbert.model.base import WindowBatch
@@ -77,7 +77,7 @@ def test_untrained_v18_weighs_each_mismatch_by_its_distance() -> None:
     expected = torch.zeros(2, 32)
     alleles = retrieved_alleles(batch)[0].float()
     for decay in (0.5, 4.0, 12.0, 30.0):
-        cost = (mismatch(batch)[0] * torch.exp(-decay * batch.sites.key_distance_cm)).sum(dim=-1)  # [2, k]
+        cost = (mismatches(batch)[0] * torch.exp(-decay * batch.sites.key_distance_cm)).sum(dim=-1)  # [2, k]
         expected += torch.einsum("hk,hkl->hl", torch.softmax(-cost, dim=-1), alleles) / 4
     probability = 0.98 * expected + 0.02 * batch.sites.af.clamp(1e-4, 1 - 1e-4)
     torch.testing.assert_close(model(batch).logit[0].sigmoid(), probability, atol=1e-5, rtol=1e-4)
