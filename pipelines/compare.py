@@ -10,7 +10,7 @@ from pipelines.common import METRICS, REPORTS, run_stage
 from vcfbert.comparison import compare
 from vcfbert.config import Config
 from vcfbert.constants import VARIANTS
-from vcfbert.plots import save_figure, training_curves
+from vcfbert.plots import calibration, save_figure, training_curves
 
 
 def main(config: Config) -> None:
@@ -20,6 +20,8 @@ def main(config: Config) -> None:
     comparison.write(REPORTS)
     histories = {variant: METRICS / variant / "latest.csv" for variant in VARIANTS}
     save_figure(training_curves(histories), REPORTS / "training.png")
+    points = {report["variant"]: report["array"]["rows"][-1]["calibration"] for report in reports}
+    save_figure(calibration(points), REPORTS / "calibration.png")
     Console(width=160).print(comparison.table())
 
 

@@ -13,6 +13,8 @@ from vcfbert.bundle import load_bundle
 from vcfbert.config import Config
 from vcfbert.protocols import array_protocol, masked_protocol
 
+FIGURES = ("aggregate_r2", "mean_site_r2", "nonref_concordance", "iqs", "calibration_error")
+
 
 def main(variant: str, config: Config) -> None:
     bundle = load_bundle(MODELS / variant)
@@ -43,7 +45,7 @@ def main(variant: str, config: Config) -> None:
 def _summary(report: dict[str, Any]) -> dict[str, Any]:
     """What `dvc metrics` and `dvc exp show` list."""
     return {
-        "r2": {row["bin"]: row["aggregate_r2"] for row in report["array"]["rows"]},
+        **{name: {row["bin"]: row[name] for row in report["array"]["rows"]} for name in FIGURES},
         "masked": report["masked"],
         "imputation_seconds": round(report["imputation"]["seconds"], 2),
         "ms_per_batch": round(report["training"]["ms_per_batch"], 1),

@@ -78,16 +78,6 @@ def save_figure(figure: Figure, path: Path) -> None:
         figure.savefig(temporary, format=kind, dpi=150, metadata=metadata)
 
 
-def r2_by_bin(r2: Mapping[str, Mapping[str, float]], title: str = "Accuracy by allele frequency") -> Figure:
-    """Aggregate dosage r2 by MAF bin, one line a method; ``r2``: method -> bin name -> r2."""
-    with matplotlib.rc_context(_STYLE):
-        figure = _figure(7.2, 4.6)
-        axes = figure.add_subplot()
-        draw_r2_by_bin(axes, r2)
-        axes.set_title(title)
-    return figure
-
-
 def comparison(r2: Mapping[str, Mapping[str, float]], bars: Mapping[str, Mapping[str, float]]) -> Figure:
     """r2 by MAF bin beside panels of bars for what else tells methods apart; ``bars``: title with unit -> method ->
     value. Titles without values are left out."""
@@ -105,16 +95,6 @@ def comparison(r2: Mapping[str, Mapping[str, float]], bars: Mapping[str, Mapping
             for row, line in enumerate(lines):
                 for column, (title, values) in enumerate(line):
                     draw_bars(figure.add_subplot(grid[row, column]), values, title, rows=rows[row])
-    return figure
-
-
-def cost_bars(costs: Mapping[str, Mapping[str, float]]) -> Figure:
-    """One panel of horizontal bars for each cost: title with unit -> method -> value."""
-    with matplotlib.rc_context(_STYLE):
-        figure = _figure(3.6 * max(len(costs), 1), 0.9 + 0.45 * max(map(len, costs.values()), default=1))
-        rows = max(map(len, costs.values()), default=1)
-        for index, (title, values) in enumerate(costs.items(), 1):
-            draw_bars(figure.add_subplot(1, len(costs), index), values, title, rows=rows)
     return figure
 
 
@@ -170,7 +150,7 @@ def training_curves(histories: Mapping[str, Path]) -> Figure:
 
 
 def draw_r2_by_bin(axes: Axes, r2: Mapping[str, Mapping[str, float]]) -> None:
-    """The lines of ``r2_by_bin`` into ``axes``."""
+    """Aggregate dosage r2 by MAF bin, one line a method; ``r2``: method -> bin name -> r2."""
     bins = [name for name in MAF_BIN_NAMES if any(name in values for values in r2.values())]
     ends = []
     for name, values in r2.items():

@@ -16,7 +16,7 @@ R2 = {
 
 
 def test_r2_by_bin_draws_a_line_a_method_at_its_bins() -> None:
-    (axes,) = plots.r2_by_bin(R2).axes
+    (axes,) = plots.comparison(R2, {}).axes
     lines = [(list(line.get_xdata()), list(line.get_ydata())) for line in axes.lines]
     assert lines == [([0, 1, 2, 3], [0.1, 0.3, 0.5, 0.9]), ([2, 3], [0.56, 0.9])]
     assert [tick.get_text() for tick in axes.get_xticklabels()] == ["0-0.5%", "0.5-1%", "1-5%", "5-50%"]
@@ -24,7 +24,7 @@ def test_r2_by_bin_draws_a_line_a_method_at_its_bins() -> None:
 
 
 def test_labels_of_equal_ends_do_not_overlap() -> None:
-    figure = plots.r2_by_bin({name: {"5-50%": 0.9} for name in ("v17", "v18", "beagle", "minimac4")})
+    figure = plots.comparison({name: {"5-50%": 0.9} for name in ("v17", "v18", "beagle", "minimac4")}, {})
     figure.draw_without_rendering()
     boxes = sorted((text.get_window_extent() for text in figure.axes[0].texts), key=lambda box: box.y0)
     assert all(below.y1 <= above.y0 + 1 for below, above in pairwise(boxes))
@@ -50,8 +50,8 @@ def test_comparison_has_a_panel_for_each_title_with_values() -> None:
     assert len(plots.comparison(R2, {}).axes) == 1
 
 
-def test_cost_bars_and_calibration_draw_what_they_get() -> None:
-    (axes,) = plots.cost_bars({"ms per batch": {"v17": 1520.0, "v18": 312.0}}).axes
+def test_bars_and_calibration_draw_what_they_get() -> None:
+    axes = plots.comparison(R2, {"ms per batch": {"v17": 1520.0, "v18": 312.0}}).axes[1]
     assert [text.get_text() for text in axes.texts] == ["1,520", "312"]
     points = [{"predicted": 0.05, "observed": 0.04, "pairs": 9}, {"predicted": 0.95, "observed": 0.9, "pairs": 3}]
     (axes,) = plots.calibration({"v18": points, "v17": []}).axes
@@ -78,9 +78,9 @@ def test_training_curves_refuse_other_files(tmp_path: Path, text: str) -> None:
 def test_figures_are_saved_by_suffix_and_leave_global_settings_alone(tmp_path: Path) -> None:
     before = dict(matplotlib.rcParams)
     for suffix in ("png", "svg"):
-        plots.save_figure(plots.r2_by_bin(R2), tmp_path / f"r2.{suffix}")
+        plots.save_figure(plots.comparison(R2, {}), tmp_path / f"r2.{suffix}")
     assert dict(matplotlib.rcParams) == before
     assert (tmp_path / "r2.png").stat().st_size > 10_000
     assert "</svg>" in (tmp_path / "r2.svg").read_text()
     with pytest.raises(InputError, match="cannot write a figure"):
-        plots.save_figure(plots.r2_by_bin(R2), tmp_path / "r2.bmp")
+        plots.save_figure(plots.comparison(R2, {}), tmp_path / "r2.bmp")

@@ -5,6 +5,7 @@ The dataclasses are not frozen because Lightning Fabric rebuilds them field by f
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -50,14 +51,10 @@ class WindowOutput:
     genotype: Tensor  # float32 [b, l, 3], probabilities of 0, 1, 2 ALT alleles
 
 
-class Variant(nn.Module):
-    """A model variant: embedding, one encoder, two heads. Subclasses say how the retrieved meet the query.
-
-    ``learned_metric``: whether retrieval ranks by the model's own embedding (and so has something to refresh).
-    """
+class Variant(nn.Module, ABC):
+    """A model variant: embedding, one encoder, two heads. Subclasses say how the retrieved meet the query."""
 
     name: ClassVar[str]
-    learned_metric: ClassVar[bool]
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -79,9 +76,9 @@ class Variant(nn.Module):
         encoder; None for those that do not. They depend on the window alone, so inference asks once a window."""
         return None
 
+    @abstractmethod
     def forward(self, batch: WindowBatch, encoded: Tensor | None = None) -> WindowOutput:
         """``encoded`` [u, l, dims]: what ``encode_patterns`` gave for the batch's patterns, where it was asked."""
-        raise NotImplementedError
 
     def output(self, hidden: Tensor, base_logit: Tensor, batch: WindowBatch) -> WindowOutput:
         """``hidden`` [b, 2, l, dims], ``base_logit`` float32 [b, 2, l]: what retrieval alone says."""

@@ -22,7 +22,6 @@ class V17(Variant):
     """
 
     name = "v17"
-    learned_metric = False
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(config)

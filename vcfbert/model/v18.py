@@ -23,7 +23,6 @@ class V18(Variant):
     """
 
     name = "v18"
-    learned_metric = True
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(config)

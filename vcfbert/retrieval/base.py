@@ -7,6 +7,7 @@ fixed one of V17 and the learned one of V18, are this sum with weights of their 
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Protocol
 
@@ -44,10 +45,16 @@ class KeyIndex(Protocol):
         """Writes the index in FAISS's format."""
 
 
-class Retriever(Protocol):
-    """Ranks the memory's rows for queries; the same contract for every metric and back end."""
+class Retriever(ABC):
+    """Ranks the memory's rows for queries; the same contract for every metric and back end. A metric says how much
+    each key site counts; the rest is one mechanism."""
 
-    index: KeyIndex
+    def __init__(self, index: KeyIndex) -> None:
+        self.index = index
+
+    @abstractmethod
+    def profile(self, distance_cm: Tensor) -> Tensor:
+        """[t] in [0, 1]: the factor g on the weights of sites that lie ``distance_cm`` [t] outside the window."""
 
     def retrieve(
         self,
@@ -66,6 +73,7 @@ class Retriever(Protocol):
         missing; ``exclude`` int64 [n, e]: rows that a query must not get (itself, its sample's other haplotype),
         -1 for none. Raises InputError('retrieval_k') if fewer than k rows are left.
         """
+        return nearest(self.index, sites, queries, self.profile(distance_cm), k, known, exclude)
 
 
 def nearest(

@@ -7,18 +7,18 @@ from torch import Tensor
 
 from vcfbert.model.fusion import search_profile
 from vcfbert.model.v18 import V18
-from vcfbert.retrieval.base import KeyIndex, nearest
+from vcfbert.retrieval.base import KeyIndex, Retriever
 
 
-class EmbeddingRetriever:
+class EmbeddingRetriever(Retriever):
     """Ranks by the embedding's weights, faded with distance as the model's retrieval heads have learned.
 
     Weights and fading are snapshots: between refreshes the model trains on and the ranking stays, while the weights
-    of the retrieved are computed with the model's current values. Implements ``Retriever``.
+    of the retrieved are computed with the model's current values.
     """
 
     def __init__(self, index: KeyIndex, decay: Tensor, temperature: Tensor) -> None:
-        self.index = index
+        super().__init__(index)
         self.decay = decay
         self.temperature = temperature
 
@@ -29,17 +29,6 @@ class EmbeddingRetriever:
             self.decay = model.retrieval.log_decay.exp().detach().clone()
             self.temperature = model.retrieval.log_temperature.exp().detach().clone()
 
-    def retrieve(
-        self,
-        sites: Tensor,
-        distance_cm: Tensor,
-        queries: Tensor,
-        k: int,
-        *,
-        known: Tensor | None = None,
-        exclude: Tensor | None = None,
-    ) -> Tensor:
-        profile = search_profile(
-            self.decay.to(distance_cm.device), self.temperature.to(distance_cm.device), distance_cm
-        )
-        return nearest(self.index, sites, queries, profile, k, known, exclude)
+    def profile(self, distance_cm: Tensor) -> Tensor:
+        device = distance_cm.device
+        return search_profile(self.decay.to(device), self.temperature.to(device), distance_cm)

@@ -5,23 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from vcfbert.retrieval.base import KeyIndex, nearest
+from vcfbert.retrieval.base import Retriever
 
 
-class HammingRetriever:
-    """Every typed site counts one, near or far. Implements ``Retriever``; its index has unit weights."""
+class HammingRetriever(Retriever):
+    """Every typed site counts one, near or far; its index has unit weights."""
 
-    def __init__(self, index: KeyIndex) -> None:
-        self.index = index
-
-    def retrieve(
-        self,
-        sites: Tensor,
-        distance_cm: Tensor,
-        queries: Tensor,
-        k: int,
-        *,
-        known: Tensor | None = None,
-        exclude: Tensor | None = None,
-    ) -> Tensor:
-        return nearest(self.index, sites, queries, torch.ones_like(distance_cm), k, known, exclude)
+    def profile(self, distance_cm: Tensor) -> Tensor:
+        return torch.ones_like(distance_cm)
