@@ -22,6 +22,7 @@ LAYERS = (
     ("genotypes",),
     ("model",),
     ("retrieval",),
+    ("copying",),
     ("metrics",),
     ("bundle",),
     ("inference",),
