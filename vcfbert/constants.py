@@ -8,6 +8,7 @@ from typing import Final
 REF: Final = 0
 ALT: Final = 1
 MISSING: Final = -1
+ABSENT: Final = -2  # in place of the second allele of a haploid sample, at every site
 
 # Tokens, as the models see alleles.
 PAD_TOKEN: Final = 0

@@ -50,6 +50,7 @@ class Imputer:
         """
         if not target.phased.all():
             raise unphased_error(target)
+        target = target.doubled()
         first, last = sites or (0, self.bundle.panel.n_sites)
         calls = _calls(target, self.bundle.panel.n_sites)
         for start, stop, prediction in self._blended(target, first, last):

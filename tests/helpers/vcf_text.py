@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pysam
 
+from vcfbert.constants import ABSENT
 from vcfbert.genotypes.panel import Panel, Sites
 from vcfbert.genotypes.store import panel_from_genotypes
 from vcfbert.genotypes.vcf_reader import Genotypes
@@ -60,9 +61,11 @@ def write_vcf(path: Path, text: str, *, index: bool = False) -> Path:
 
 
 def genotypes_of(records: Sequence[Record], *, chrom: str = "20") -> Genotypes:
-    """The same records without a file, for biallelic ones: '.' in a genotype is missing, '/' unphased."""
+    """The same records without a file, for biallelic ones: '.' in a genotype is missing, '/' unphased, and a call of
+    one allele haploid."""
     calls = [[call.replace("/", "|").split("|") for call in record[3].split()] for record in records]
-    alleles = np.array([[[-1 if a == "." else int(a) for a in call] for call in row] for row in calls], dtype=np.int8)
+    code = {".": -1, "0": 0, "1": 1, "absent": ABSENT}
+    alleles = np.array([[[code[a] for a in [*call, "absent"][:2]] for call in row] for row in calls], dtype=np.int8)
     n = len(records)
     sites = Sites(
         chrom,

@@ -10,7 +10,7 @@ import pytest
 
 from tests.helpers.tiny import perturbed, random_panel, target_of, tiny_config
 from vcfbert.bundle import Bundle, load_bundle, save_bundle
-from vcfbert.constants import MISSING
+from vcfbert.constants import ABSENT, MISSING
 from vcfbert.errors import InputError
 from vcfbert.genotypes.imputed import ImputedBlock
 from vcfbert.genotypes.panel import Panel
@@ -79,6 +79,16 @@ def test_typed_calls_are_passed_through(bundle: Bundle) -> None:
     calls = np.concatenate([b.calls for b in Imputer(bundle).impute(target)])
     assert (calls[np.setdiff1d(np.arange(200), TYPED)] == MISSING).all()
     assert np.array_equal(calls[TYPED], target.alleles)
+
+
+def test_a_haploid_sample_is_imputed_as_its_one_haplotype(bundle: Bundle) -> None:
+    target = target_of(PANEL, TARGETS, TYPED)
+    diploid, _ = imputed(bundle, target)
+    target.alleles[:, 1, 1] = ABSENT
+    haploid, _ = imputed(bundle, target)
+    np.testing.assert_allclose(haploid[:, 1, 0], diploid[:, 1, 0], atol=1e-5)
+    np.testing.assert_allclose(haploid[:, 1, 1], diploid[:, 1, 0], atol=1e-5)
+    np.testing.assert_allclose(haploid[:, [0, 2, 3]], diploid[:, [0, 2, 3]], atol=1e-5)
 
 
 def test_an_unphased_target_is_refused_with_what_to_do(bundle: Bundle) -> None:

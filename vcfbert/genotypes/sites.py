@@ -6,18 +6,17 @@ the target's allele counts decide, if they favour one reading clearly, and the s
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
-from vcfbert.constants import MISSING
 from vcfbert.errors import InputError
 from vcfbert.genotypes import qc
 from vcfbert.genotypes.panel import Panel, Sites
 from vcfbert.genotypes.qc import QcReport, SiteNote
 from vcfbert.genotypes.regions import same_chrom
-from vcfbert.genotypes.vcf_reader import NO_ALT, Genotypes
+from vcfbert.genotypes.vcf_reader import NO_ALT, Genotypes, haploid_samples
 
 Index = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
@@ -55,7 +54,8 @@ _PALINDROMES = ("AT", "TA", "CG", "GC")
 class MatchedTarget:
     """The target at the panel's sites. Dims: m typed sites, ascending in the panel.
 
-    ``panel_site`` int64 [m]; ``alleles`` int8 [m, n_samples, 2] in the panel's orientation, -1 missing;
+    ``panel_site`` int64 [m]; ``alleles`` int8 [m, n_samples, 2] in the panel's orientation, -1 missing, and -2 in
+    place of the second allele of a haploid sample;
     ``phased`` bool [m]; ``swapped`` bool [m]: the input has REF and ALT exchanged; ``id`` object [m]: the input's.
     """
 
@@ -65,6 +65,18 @@ class MatchedTarget:
     phased: Flags
     swapped: Flags
     id: Text
+
+    @property
+    def haploid(self) -> Flags:
+        """[n_samples]: samples of one haplotype, such as males at chromosome X outside of its PAR."""
+        return haploid_samples(self.alleles)
+
+    def doubled(self) -> MatchedTarget:
+        """Haploid samples as homozygous ones, for models that know nothing else; itself where there are none."""
+        if not self.haploid.any():
+            return self
+        second = np.where(self.haploid, self.alleles[:, :, 0], self.alleles[:, :, 1])
+        return replace(self, alleles=np.stack([self.alleles[:, :, 0], second], axis=2))
 
 
 @dataclass(frozen=True)
@@ -111,7 +123,7 @@ def match_target(target: Genotypes, panel: Panel) -> tuple[MatchedTarget, QcRepo
 
     swapped = (orientation & _SWAP) > 0
     alleles = target.alleles[best.target]
-    alleles[swapped] = np.where(alleles[swapped] == MISSING, MISSING, 1 - alleles[swapped])
+    alleles[swapped] = np.where(alleles[swapped] < 0, alleles[swapped], 1 - alleles[swapped])
     matched = MatchedTarget(
         samples=target.samples,
         panel_site=best.panel,
@@ -237,7 +249,7 @@ def _report(
         n_panel_sites=panel.n_sites,
         n_used=len(matched.panel_site),
         counts={name: int((status == name).sum()) for name in (*qc.USED, *qc.LEFT_OUT)},
-        missing_rate=float((matched.alleles[:, :, 0] == MISSING).mean()),
+        missing_rate=float((matched.alleles[:, :, 0] < 0).mean()),
         phased_share=float(matched.phased.mean()),
         overlap_share=float(used[in_span].mean()),
         typed_per_mb=len(matched.panel_site) / max((int(pos[-1]) - int(pos[0]) + 1) / 1e6, 1e-6),

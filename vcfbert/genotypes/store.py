@@ -46,7 +46,7 @@ def build_panel(
 
     ``holdout`` is the share of samples kept for validation, drawn with ``seed``, at least one on each side.
     ``progress`` is called with the number of sites read so far. Nothing is left at ``out`` when this fails.
-    Raises InputError: panel_missing, panel_unphased, panel_too_small, and those of ``stream_genotypes`` and
+    Raises InputError: haploid, panel_missing, panel_unphased, panel_too_small, and those of ``stream_genotypes`` and
     ``GeneticMap.read``.
     """
     if genetic_map is None:
@@ -198,6 +198,7 @@ def _row_bytes(n_samples: int) -> int:
 def _checked(blocks: Iterator[Genotypes], vcf: Path) -> Iterator[Genotypes]:
     """The blocks, refused where a panel may not be used; records without ALT, which hold no variation, left out."""
     for block in blocks:
+        _refuse_haploid(block, vcf)
         _refuse(
             "panel_missing",
             "the panel has missing genotypes here",
@@ -217,6 +218,20 @@ def _checked(blocks: Iterator[Genotypes], vcf: Path) -> Iterator[Genotypes]:
         kept = np.flatnonzero(block.sites.alt != NO_ALT)
         if len(kept):
             yield Genotypes(block.samples, block.sites.take(kept), block.alleles[kept], block.phased[kept])
+
+
+def _refuse_haploid(block: Genotypes, vcf: Path) -> None:
+    """A panel's haplotypes come in pairs: validation, search and leave-one-out all go by sample."""
+    haploid = np.flatnonzero(block.haploid)
+    if len(haploid):
+        raise InputError(
+            "haploid",
+            f"{len(haploid)} of the panel's {len(block.samples)} samples are haploid, such as "
+            f"{block.samples[haploid[0]]!r}",
+            where=f"{vcf}, record {block.sites.chrom}:{block.sites.pos[0]}",
+            hint="leave them out (bcftools view -S ^HAPLOID_SAMPLES), or write their calls as homozygous "
+            "(bcftools +fixploidy); targets may be haploid",
+        )
 
 
 def _refuse(code: str, what: str, hint: str, bad: npt.NDArray[np.bool_], block: Genotypes, vcf: Path) -> None:

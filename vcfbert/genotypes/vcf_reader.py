@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import pysam
 
-from vcfbert.constants import MISSING
+from vcfbert.constants import ABSENT, MISSING
 from vcfbert.errors import InputError
 from vcfbert.genotypes.panel import Sites
 from vcfbert.genotypes.regions import Region, same_chrom
@@ -31,24 +31,35 @@ NO_ALT = "."
 BLOCK_GENOTYPES = 4_000_000
 BLOCK_RECORDS = 4096
 
-# What cyvcf2 puts in place of the second allele of a haploid call among diploid ones.
-_NO_ALLELE = -2
+# Ploidy of a sample, as far as its calls have told; a missing call tells nothing, however it is written.
+_UNKNOWN, _HAPLOID, _DIPLOID = 0, 1, 2
 
 Progress = Callable[[int], None]
 
 
 @dataclass(frozen=True)
 class Genotypes:
-    """Diploid genotypes of one chromosome. Dims: site, sample, haplotype.
+    """Genotypes of one chromosome. Dims: site, sample, haplotype.
 
     ``alleles`` int8 [n_sites, n_samples, 2]: 0 = REF, 1 = ALT, -1 = missing; a call with one allele missing is
-    missing whole. ``phased`` bool [n_sites]: no heterozygous call of the record is unphased ('/').
+    missing whole. A haploid sample has -2 in place of its second allele, at every site. ``phased`` bool [n_sites]:
+    no heterozygous call of the record is unphased ('/').
     """
 
     samples: tuple[str, ...]
     sites: Sites
     alleles: npt.NDArray[np.int8]
     phased: npt.NDArray[np.bool_]
+
+    @property
+    def haploid(self) -> npt.NDArray[np.bool_]:
+        """[n_samples]: samples of one haplotype, such as males at chromosome X outside of its PAR."""
+        return haploid_samples(self.alleles)
+
+
+def haploid_samples(alleles: npt.NDArray[np.int8]) -> npt.NDArray[np.bool_]:
+    """[n_samples]: those whose second allele is ABSENT in alleles [n_sites, n_samples, 2]: at one site, at all."""
+    return np.asarray((alleles[:1, :, 1] == ABSENT).any(axis=0))
 
 
 def read_genotypes(
@@ -63,6 +74,7 @@ def read_genotypes(
     if len(blocks) == 1:
         return blocks[0]
     alleles = np.concatenate([block.alleles for block in blocks])
+    alleles[:, blocks[-1].haploid, 1] = ABSENT  # of samples whose first calls, all missing, did not tell yet
     phased = np.concatenate([block.phased for block in blocks])
     return Genotypes(blocks[0].samples, join_sites([block.sites for block in blocks]), alleles, phased)
 
@@ -83,9 +95,11 @@ def stream_genotypes(
 ) -> Iterator[Genotypes]:
     """The same in blocks of consecutive records, at least one; a multiallelic record is never torn apart.
 
+    A sample is haploid or diploid throughout; before its first call that is not missing it passes for diploid.
+
     Raises InputError, before or while reading: file_not_found, empty, not_vcf, truncated, no_samples,
     duplicate_samples, region_invalid, chromosome_missing, region_empty, several_chromosomes, unsorted_records,
-    duplicate_records, symbolic_alt, no_genotypes, haploid, mixed_ploidy, vcf_invalid.
+    duplicate_records, symbolic_alt, no_genotypes, mixed_ploidy, vcf_invalid.
     """
     file = inspect(path)
     wanted = None if region is None else Region.parse(region)
@@ -201,6 +215,7 @@ class _Batch:
         self.chrom = ""
         self.last_pos = 0
         self.last_alleles: list[tuple[str, str]] = []  # (ref, alt) of every site at last_pos
+        self.ploidy = np.full(len(file.samples), _UNKNOWN, dtype=np.int8)
         self._clear()
 
     def _clear(self) -> None:
@@ -238,6 +253,7 @@ class _Batch:
             per_site = alleles[record]
             split = (per_site == number[:, None, None] + 1).astype(np.int8)
             split[per_site < 0] = MISSING
+            split[:, self.ploidy == _HAPLOID, 1] = ABSENT
         sites = Sites(
             chrom=self.chrom,
             pos=np.array(self.pos, dtype=np.int32)[record],
@@ -291,12 +307,9 @@ class _Batch:
             ) from error
         ploidy = genotypes.shape[1] - 1
         if ploidy == 1:
-            if (genotypes[:, 0] >= 0).any():
-                raise self._ploidy_error("haploid", "all its calls are haploid", record.POS)
-            missing = np.full((len(genotypes), 3), MISSING, dtype=np.int16)
-            return missing
+            return np.insert(genotypes, 1, ABSENT, axis=1)
         if ploidy > 2:
-            raise self._ploidy_error("mixed_ploidy", f"it has calls of {ploidy} alleles", record.POS)
+            raise self._ploidy_error(f"it has calls of {ploidy} alleles", record.POS)
         return genotypes
 
     def _alleles_and_phase(
@@ -306,16 +319,30 @@ class _Batch:
         alleles = genotypes[:, :, :2]
         first, second = alleles[:, :, 0], alleles[:, :, 1]
         missing = (first < 0) | (second < 0)
-        if missing.any():
-            haploid = (first >= 0) & (second == _NO_ALLELE)
-            if haploid.any():
-                index = int(np.flatnonzero(haploid.any(axis=1))[0])
-                sample = self.file.samples[int(np.flatnonzero(haploid[index])[0])]
-                what = f"sample {sample!r} is haploid, others are diploid"
-                raise self._ploidy_error("mixed_ploidy", what, self.pos[index])
-            alleles[missing] = MISSING
         unphased = (first != second) & (genotypes[:, :, 2] == 0)
+        if missing.any() or (self.ploidy == _HAPLOID).any():
+            unphased &= ~missing
+            one = (first >= 0) & (second == ABSENT)  # cyvcf2 pads haploid calls among diploid ones with the same -2
+            self._settle_ploidy(one, ~missing)
+            alleles[missing & ~one] = MISSING
+            second[:, self.ploidy == _HAPLOID] = ABSENT
+        else:
+            self.ploidy[:] = _DIPLOID
         return alleles, ~unphased.any(axis=1)
+
+    def _settle_ploidy(self, one: npt.NDArray[np.bool_], two: npt.NDArray[np.bool_]) -> None:
+        """Takes note of the samples' ploidy from their calls of ``one`` and of ``two`` alleles [records, n_samples]."""
+        haploid, diploid = one.any(axis=0), two.any(axis=0)
+        mixed = (haploid & diploid) | (haploid & (self.ploidy == _DIPLOID)) | (diploid & (self.ploidy == _HAPLOID))
+        if mixed.any():
+            sample = int(np.flatnonzero(mixed)[0])
+            told = np.append(self.ploidy[sample], np.where(one[:, sample], _HAPLOID, two[:, sample] * _DIPLOID))
+            calls = np.flatnonzero(told)
+            other = calls[told[calls] != told[calls[0]]][0]
+            now, before = ("haploid", "diploid") if told[other] == _HAPLOID else ("diploid", "haploid")
+            what = f"sample {self.file.samples[sample]!r} is {now} here and {before} before"
+            raise self._ploidy_error(what, self.pos[other - 1])
+        self.ploidy[haploid], self.ploidy[diploid] = _HAPLOID, _DIPLOID
 
     def _check_allele_numbers(self, alleles: npt.NDArray[np.int16], n_alts: npt.NDArray[np.int64]) -> None:
         listed = np.array([0 if alts == [NO_ALT] else len(alts) for alts in self.alts])
@@ -324,13 +351,13 @@ class _Batch:
             where = self._at(self.pos[wrong[0]])
             raise _invalid(self.file, "a genotype names an allele that the record does not list", where)
 
-    def _ploidy_error(self, code: str, what: str, pos: int) -> InputError:
+    def _ploidy_error(self, what: str, pos: int) -> InputError:
         return InputError(
-            code,
-            f"{what}: diploid genotypes are needed",
+            "mixed_ploidy",
+            f"{what}: a sample must be haploid throughout, or diploid",
             where=self._at(pos),
-            hint="leave out haploid stretches (chrX outside the PAR in males), or write such calls as homozygous: "
-            "bcftools +fixploidy",
+            hint="take the stretches of chromosome X within and outside of the PAR one by one, as region or by "
+            "`bcftools view -r`, or write haploid calls as homozygous: bcftools +fixploidy",
         )
 
     def _at(self, pos: int) -> str:

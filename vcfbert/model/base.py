@@ -55,6 +55,7 @@ class Variant(nn.Module, ABC):
     """A model variant: embedding, one encoder, two heads. Subclasses say how the retrieved meet the query."""
 
     name: ClassVar[str]
+    takes_unphased: ClassVar[bool] = False  # targets with unphased heterozygous calls
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()

@@ -52,6 +52,17 @@ def test_every_way_to_match() -> None:
     }
 
 
+def test_haploid_samples_stay_so_whatever_is_exchanged() -> None:
+    panel: list[Record] = [(pos, "A", "G", RARE) for pos in (10, 20, 30)]
+    matched, _ = match([(10, "A", "G", "0|1 1"), (20, "G", "A", "0|1 1"), (30, "G", "A", ".|. .")], panel)
+    assert matched.alleles.tolist() == [[[0, 1], [1, -2]], [[1, 0], [0, -2]], [[-1, -1], [-1, -2]]]
+    assert matched.haploid.tolist() == [False, True]
+    doubled = matched.doubled()
+    assert doubled.alleles.tolist() == [[[0, 1], [1, 1]], [[1, 0], [0, 0]], [[-1, -1], [-1, -1]]]
+    assert not doubled.haploid.any()
+    assert doubled.doubled() is doubled
+
+
 def test_chromosome_names_are_harmonised() -> None:
     records: list[Record] = [(10, "A", "G", "0|1")]
     matched, _ = match_target(genotypes_of(records, chrom="chr20"), panel_of([(10, "A", "G", RARE)]))

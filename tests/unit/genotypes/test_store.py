@@ -86,6 +86,13 @@ def test_refused_panels_leave_nothing(tmp_path: Path, record: Record, code: str)
     assert [p.name for p in tmp_path.iterdir()] == ["panel.vcf.gz"]
 
 
+def test_haploid_samples_are_refused_with_a_way_out(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="1 of the panel's 2 samples are haploid, such as 'B'") as caught:
+        build(tmp_path, [(1, "A", "C", "0|0 1"), (2, "A", "C", "0|0 0")])
+    assert caught.value.code == "haploid"
+    assert "bcftools view -S" in str(caught.value.hint)
+
+
 def test_a_panel_without_variants_and_of_one_sample(tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
         build(tmp_path, [(1, "A", ".", "0|0 0|0")])

@@ -127,7 +127,6 @@ def test_order_and_duplicates_are_checked_across_blocks(tmp_path: Path) -> None:
 BAD_RECORDS = {
     "unsorted_records": [(2, "A", "C", "0|1 0|0"), (1, "A", "C", "0|1 0|0")],
     "duplicate_records": [(2, "A", "C", "0|1 0|0"), (2, "A", "G,C", "0|1 0|0")],
-    "haploid": [(1, "A", "C", "0 1")],
     "mixed_ploidy": [(1, "A", "C", "0|0 0|1"), (2, "A", "C", "0|1 1")],
     "symbolic_alt": [(1, "A", "C,<DEL>", "0|1 0|0")],
     "vcf_invalid": [(1, "A", "C", "0|2 0|0")],
@@ -154,11 +153,56 @@ def test_three_alleles_a_call(tmp_path: Path) -> None:
     assert code_of(write_vcf(tmp_path / "t.vcf", vcf_text([(1, "A", "C", "0|1|1 0|1")]))) == "mixed_ploidy"
 
 
-def test_the_haploid_sample_is_named(tmp_path: Path) -> None:
-    path = write_vcf(tmp_path / "t.vcf", vcf_text(BAD_RECORDS["mixed_ploidy"]))
-    with pytest.raises(InputError, match="'B' is haploid") as caught:
-        read_genotypes(path)
-    assert "20:2" in str(caught.value)
+@pytest.mark.parametrize("name", FORMS)
+@pytest.mark.parametrize("block", [1, 3, 100])
+def test_haploid_samples_have_no_second_allele(tmp_path: Path, name: str, block: int) -> None:
+    """B and D are haploid; what their missing calls look like does not matter."""
+    records: list[Record] = [
+        (1, "A", "C", "0|1 . ./. ."),
+        (2, "A", "C", "0/0 1 0|1 0"),
+        (3, "A", "C,G", "1/2 2 .|. ./."),
+        (4, "A", "C", ". 0 0|0 1"),
+    ]
+    path = write_vcf(tmp_path / name, vcf_text(records))
+    expected = [
+        [[0, 1], [-1, -2], [-1, -1], [-1, -2]],
+        [[0, 0], [1, -2], [0, 1], [0, -2]],
+        [[1, 0], [0, -2], [-1, -1], [-1, -2]],
+        [[0, 1], [1, -2], [-1, -1], [-1, -2]],
+        [[-1, -1], [0, -2], [0, 0], [1, -2]],
+    ]
+    blocks = list(stream_genotypes(path, block_genotypes=block))
+    assert blocks[-1].haploid.tolist() == [False, True, False, True]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("vcfbert.genotypes.vcf_reader.BLOCK_RECORDS", block)
+        found = read_genotypes(path)
+    assert found.alleles.tolist() == expected
+    assert found.phased.tolist() == [True, True, False, False, True]
+    assert found.haploid.tolist() == [False, True, False, True]
+
+
+def test_a_file_of_haploid_samples_alone(tmp_path: Path) -> None:
+    found = read_genotypes(write_vcf(tmp_path / "t.vcf", vcf_text([(1, "A", "C", "0 1"), (2, "A", "C,G", "2 .")])))
+    assert found.alleles.tolist() == [[[0, -2], [1, -2]], [[0, -2], [-1, -2]], [[1, -2], [-1, -2]]]
+    assert found.phased.tolist() == [True, True, True]
+    assert found.haploid.all()
+
+
+@pytest.mark.parametrize("block", [1, 100])
+@pytest.mark.parametrize(
+    ("calls", "said"),
+    [("0|1 1 . 0", "'A' is haploid here and diploid before"), ("1 . 0|1 1", "'A' is diploid here and haploid before")],
+)
+def test_a_sample_that_is_once_haploid_and_once_diploid_is_named(
+    tmp_path: Path, block: int, calls: str, said: str
+) -> None:
+    """Its first call of the other ploidy is the place; sample B, haploid throughout, is no reason to refuse."""
+    records: list[Record] = [(pos, "A", "C", f"{call} 1 0/1") for pos, call in enumerate(calls.split(), 1)]
+    with pytest.raises(InputError, match=said) as caught:
+        list(stream_genotypes(write_vcf(tmp_path / "t.vcf", vcf_text(records)), block_genotypes=block))
+    assert caught.value.code == "mixed_ploidy"
+    first = {"0|1 1 . 0": 2, "1 . 0|1 1": 3}[calls]
+    assert f"20:{first}" in str(caught.value)
 
 
 def test_record_without_gt(tmp_path: Path) -> None:
