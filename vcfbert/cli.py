@@ -214,6 +214,39 @@ def compare(
         console.print(comparison.table())
 
 
+@app.command()
+def simulate(
+    out: Annotated[Path, typer.Option(help="Folder to write.")],
+    haplotypes: Annotated[int, typer.Option(help="Haplotypes of the panel.")] = 2000,
+    targets: Annotated[int, typer.Option(help="Samples to impute, not in the panel.")] = 100,
+    length_mb: Annotated[float, typer.Option(help="Length of the region in Mb.")] = 3.0,
+    populations: Annotated[int, typer.Option(help="Populations: EUR, AFR, EAS, AMR, the first so many.")] = 3,
+    typed_per_mb: Annotated[float, typer.Option(help="Typed sites per Mb.")] = 165.0,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same files.")] = 17,
+    threads: Annotated[int, typer.Option(help="Threads that compress.", min=1)] = 2,
+    as_json: JsonFlag = False,
+) -> None:
+    """Simulate a panel, targets and a genetic map by the coalescent, for benchmarks. Needs the extra `simulate`.
+
+    **Example**
+
+    vcfbert simulate --haplotypes 2000 --targets 100 --length-mb 3 --populations 3 --out data/work/simulated
+    """
+    from vcfbert.simulate import Simulation
+    from vcfbert.simulate import simulate as simulate_files
+
+    wanted = Simulation(haplotypes, targets, length_mb, populations, typed_per_mb, seed)
+    with _progress("writing", "sites") as (begin, advance):
+        figures = simulate_files(wanted, out, threads=threads, begin=begin, progress=advance)
+    if as_json:
+        _print_json({"out": str(out), **figures})
+    else:
+        _say(
+            f"{out}: {haplotypes} haplotypes and {targets} targets, {figures['sites']} sites, "
+            f"{figures['typed_sites']} of them typed, {figures['centimorgans']:.3f} cM"
+        )
+
+
 @panel_app.command("inspect")
 def panel_inspect(
     path: Annotated[Path, typer.Argument(help="A panel store, or a VCF, VCF.gz or BCF.")], as_json: JsonFlag = False

@@ -39,7 +39,7 @@ COMMANDS = dict(_commands(typer.main.get_command(cli.app)))
 def test_all_commands_are_there() -> None:
     assert {" ".join(words) for words in COMMANDS} == {
         "fit", "impute", "evaluate", "compare", "panel inspect", "bundle inspect", "bundle verify", "config show",
-        "config apply", "config check", "data fetch-1kg",
+        "config apply", "config check", "data fetch-1kg", "simulate",
     }  # fmt: skip
 
 

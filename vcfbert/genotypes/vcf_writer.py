@@ -155,14 +155,17 @@ def _write_bgzipped(path: Path, head: bytes, lines: Iterator[Line], panel: Panel
         )
     with atomic_file(path) as temporary:
         with temporary.open("wb") as handle:
-            index = _write_indexed(handle, head, lines, panel.sites.chrom, threads)
+            index = write_indexed(handle, head, lines, panel.sites.chrom, threads)
         # The index gets its name first: a finished file is never without one.
         with atomic_file(path.with_name(f"{path.name}.tbi")) as temporary_index:
             temporary_index.write_bytes(index)
 
 
-def _write_indexed(handle: BinaryIO, head: bytes, lines: Iterator[Line], chrom: str, threads: int) -> bytes:
-    """Writes BGZF; the bytes of its tabix index."""
+def write_indexed(handle: BinaryIO, head: bytes, lines: Iterator[Line], chrom: str, threads: int) -> bytes:
+    """Writes ``head`` and ``lines``, of one chromosome and in order of position, as BGZF into ``handle``.
+
+    Returns the bytes of the file's tabix index.
+    """
     intervals: list[tuple[int, int, int]] = []  # start and stop of each record, length of its line
     with bgzf.BgzfWriter(handle, threads=threads) as writer:
         writer.write(head)
@@ -181,7 +184,7 @@ def _write_bcf(path: Path, head: bytes, lines: Iterator[Line], chrom: str, threa
     ):
         text = Path(folder) / "text.vcf.gz"
         with text.open("wb") as handle:
-            index = _write_indexed(handle, head, lines, chrom, threads)
+            index = write_indexed(handle, head, lines, chrom, threads)
         text.with_name(f"{text.name}.tbi").write_bytes(index)  # htslib complains on stderr of a VCF.gz without one
         with (
             pysam.VariantFile(str(text), threads=threads) as source,
