@@ -63,6 +63,7 @@ def impute_file(
         header={"version": __version__, "model": bundle.variant, "panel": panel.digest},
         ids=ids,
         swapped=swapped,
+        haploid=matched.haploid,
         threads=threads,
     )
     return report

@@ -106,3 +106,23 @@ def test_swapping_exchanges_every_field(block: ImputedBlock, data: st.DataObject
     np.testing.assert_allclose(np.where(turned[..., 0], 2 - other.ds, other.ds), plain.ds, atol=1e-9)
     even = plain.hds == 0.5  # either allele is the most probable one: ALT is called, as written
     np.testing.assert_array_equal(np.where(turned & ~even, 1 - other.gt, other.gt), plain.gt)
+
+
+@settings(max_examples=100, deadline=None)
+@given(blocks(), st.data())
+def test_haploid_samples_are_their_first_haplotype_and_change_no_other_sample(
+    block: ImputedBlock, data: st.DataObject
+) -> None:
+    n_sites, n_samples, _ = block.haplotype_dosage.shape
+    swapped, haploid = (data.draw(hnp.arrays(np.bool_, n)) for n in (n_sites, n_samples))
+    joined = np.zeros(n_sites, dtype=bool)
+    texts = []
+    for flags in (None, haploid):
+        formatter = LineFormatter(panel_of(n_sites), ids=None, swapped=swapped, joined=joined, haploid=flags)
+        texts.append([line.text.decode().rstrip("\n").split("\t")[9:] for line in formatter.lines(block)])
+    for diploid_row, row in zip(*texts, strict=True):
+        for before, now, one in zip(diploid_row, row, haploid.tolist(), strict=True):
+            gt, _, hds, _ = before.split(":")
+            first = hds.split(",")[0]
+            expected = f"{gt[0]}:{first}:{first}:{round(1 - float(first), 3):.4g},{first}" if one else before
+            assert now == expected

@@ -15,8 +15,9 @@ class ImputedBlock:
     ``haplotype_dosage`` float32 [l, n, 2]: probability that the haplotype carries ALT (VCF's HDS).
     ``genotype_probability`` float32 [l, n, 3] of 0, 1, 2 ALT alleles (GP), consistent with the dosages:
     GP1 + 2 GP2 = HDS1 + HDS2; None means that the two haplotypes are independent.
-    ``calls`` int8 [l, n, 2]: the typed alleles that the input gave, in the panel's orientation, -1 where the
-    sample was not typed; a typed call is written unchanged.
+    ``calls`` int8 [l, n, 2]: the typed alleles that the input gave, in the panel's orientation, negative where the
+    sample was not typed; a typed call is written unchanged. A haploid sample has its haplotype first; what stands
+    in place of the second is never written.
     """
 
     start: int
@@ -31,12 +32,17 @@ class ImputedBlock:
         return np.asarray((self.calls >= 0).any(axis=(1, 2)))
 
 
-def estimated_r2(haplotype_dosage: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
-    """DR2 [l]: variance of the haplotype dosages [l, n, 2] over that of known haplotypes, p (1 - p).
+def estimated_r2(
+    haplotype_dosage: npt.NDArray[np.float32], haploid: npt.NDArray[np.bool_] | None = None
+) -> npt.NDArray[np.float64]:
+    """DR2 [l]: variance of the haplotype dosages [l, n, 2] over that of known haplotypes, p (1 - p). Of the samples
+    that are ``haploid`` [n] the first haplotype counts alone.
 
     The estimate of Minimac (Das et al. 2016, Nat. Genet. 48:1284); 0 where the site does not vary.
     """
     flat = haplotype_dosage.reshape(len(haplotype_dosage), -1).astype(np.float64)
+    if haploid is not None and haploid.any():
+        flat = flat[:, np.stack([np.ones_like(haploid), ~haploid], axis=1).reshape(-1)]
     p = flat.mean(axis=1)
     expected = p * (1.0 - p)
     return np.where(expected > 1e-9, flat.var(axis=1) / np.maximum(expected, 1e-9), 0.0).clip(0.0, 1.0)

@@ -3,7 +3,7 @@
 Everything is derived from haplotype dosages (HDS) in whole thousandths, so that what is written agrees with itself:
 DS is the sum of the two HDS, GT is their rounding, GP sums to 1 and its expectation is DS. The text of a sample then
 depends on two or three small integers alone: each distinct text is built once and looked up from then on, and no
-loop in Python touches a sample.
+loop in Python touches a sample. A haploid sample has one HDS, which is its DS too, and GT of one allele, GP of two.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ _SHORT: Final = np.array([_short(i) for i in range(2 * _ONE + 1)], dtype=object)
 # The same, and the four genotypes, as characters padded with NUL: what the columns of new texts are taken from.
 _NUMBER: Final = _SHORT.astype("S5").view(np.uint8).reshape(-1, 5)
 _GENOTYPE: Final = np.array([b"\t0|0:", b"\t0|1:", b"\t1|0:", b"\t1|1:"]).view(np.uint8).reshape(4, 5)
+_ALLELE: Final = np.array([b"\t0:", b"\t1:"]).view(np.uint8).reshape(2, 3)
 
 
 class Line(NamedTuple):
@@ -112,6 +113,12 @@ def _build_independent(code: IntArray) -> list[bytes]:
     return _texts(*_head_columns(code), *_tail_columns(q.sum(axis=-1), _independent_g2(q)))
 
 
+def _build_haploid(q: IntArray) -> list[bytes]:
+    """The whole text of haploid samples with the dosages ``q``."""
+    genotype = (q >= _HALF).astype(np.int64)
+    return _texts(_ALLELE[genotype], _NUMBER[q], b":", _NUMBER[q], b":", _NUMBER[_ONE - q], b",", _NUMBER[q])
+
+
 def joined_sites(panel: Panel, swapped: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
     """[n_sites]: True where a site is written in the same multiallelic record as the site before it.
 
@@ -129,7 +136,7 @@ class LineFormatter:
     """Formats the blocks of one file. ``ids``, ``swapped`` and ``joined`` are [n_sites] of the panel.
 
     ``ids``: None or '.' where the panel's ID is to be used. ``swapped``: True where REF and ALT are written
-    exchanged. ``joined``: see ``joined_sites``.
+    exchanged. ``joined``: see ``joined_sites``. ``haploid`` [n_samples]: True where a sample has one haplotype.
     """
 
     def __init__(
@@ -139,11 +146,15 @@ class LineFormatter:
         ids: npt.NDArray[np.object_] | None,
         swapped: npt.NDArray[np.bool_],
         joined: npt.NDArray[np.bool_],
+        haploid: npt.NDArray[np.bool_] | None = None,
     ) -> None:
         self._sites = panel.sites
         self._ids = ids
         self._swapped = swapped
         self._joined = joined
+        self._haploid = np.zeros(0, dtype=np.int64) if haploid is None else np.flatnonzero(haploid)
+        self._haploid_flags = haploid
+        self._haploid_texts = _TextTable(_ONE + 1, _build_haploid)
         size = (_ONE + 1) ** 2
         self._independent = _TextTable(size, _build_independent)
         self._heads = _TextTable(size, _build_heads)
@@ -173,6 +184,7 @@ class LineFormatter:
         swapped = self._swapped[block.start : block.stop]
         q = _thousandths(hds)  # [l, n, 2]
         q[swapped] = _ONE - q[swapped]
+        q[:, self._haploid, 1] = 0
         n_sites, n_samples, _ = q.shape
         per_sample = 1 if block.genotype_probability is None else 2
         text = np.empty((n_sites, per_sample * n_samples + 2), dtype=object)
@@ -183,9 +195,17 @@ class LineFormatter:
             g2 = _constrained_g2(block, q, ds, swapped)
             text[:, 1:-1:2] = self._heads[_head_code(q)]
             text[:, 2:-1:2] = self._tails[ds * (_ONE + 1) + g2]
-        text[:, 0] = self._site_columns(block, q.sum(axis=(1, 2)) / max(2 * _ONE * n_samples, 1), estimated_r2(hds))
+        if len(self._haploid):
+            column = 1 + per_sample * self._haploid
+            text[:, column + per_sample - 1] = b""
+            text[:, column] = self._haploid_texts[q[:, self._haploid, 0]]
+        text[:, 0] = self._site_columns(block, self._frequencies(q), estimated_r2(hds, self._haploid_flags))
         text[:, -1] = b"\n"
         return [b"".join(row) for row in text.tolist()]
+
+    def _frequencies(self, q: IntArray) -> npt.NDArray[np.float64]:
+        """AF [l] of dosages [l, n, 2] that are 0 in place of the second haplotype of haploid samples."""
+        return np.asarray(q.sum(axis=(1, 2)) / max(_ONE * (2 * q.shape[1] - len(self._haploid)), 1))
 
     def _site_columns(
         self, block: ImputedBlock, af: npt.NDArray[np.float64], dr2: npt.NDArray[np.float64]
@@ -221,27 +241,13 @@ class LineFormatter:
         hds = _with_calls(block).astype(np.float64)  # [k, n, 2], k ALT alleles
         hds /= np.maximum(hds.sum(axis=0), 1.0)
         q = _thousandths(hds)
-        n_alts = len(q)
-        probability = np.concatenate([np.maximum(_ONE - q.sum(axis=0, keepdims=True), 0), q])  # [1 + k, n, 2]
-        # ALT before REF, so that of equals ALT is called, as in biallelic records.
-        call = (np.roll(probability, -1, axis=0).argmax(axis=0) + 1) % (n_alts + 1)  # [n, 2]
-        first, second = probability[..., 0], probability[..., 1]  # [1 + k, n]
-        genotypes = [
-            first[j] * second[k] + (first[k] * second[j] if j != k else 0)
-            for k in range(n_alts + 1)
-            for j in range(k + 1)
-        ]
-        allele = np.array([b"%d" % a for a in range(n_alts + 1)], dtype=object)
-        columns: list[npt.NDArray[np.object_] | bytes] = [b"\t", allele[call[:, 0]], b"|", allele[call[:, 1]]]
-        for values in (q.sum(axis=2), [*q[..., 0], *q[..., 1]], [(g + _HALF) // _ONE for g in genotypes]):
-            for separator, value in zip([b":", *[b","] * (len(values) - 1)], values, strict=True):
-                columns += [separator, _SHORT[value]]
-        text = np.empty((q.shape[1], len(columns)), dtype=object)
-        for column, content in enumerate(columns):
-            text[:, column] = content
-        af = q.sum(axis=(1, 2)) / max(2 * _ONE * q.shape[1], 1)
-        dr2 = estimated_r2(hds.astype(np.float32))
-        return b"".join([self._multiallelic_columns(block, af, dr2), *text.ravel().tolist(), b"\n"])
+        text = _multiallelic_texts(q)
+        if len(self._haploid):
+            for sample, own in zip(self._haploid.tolist(), _multiallelic_texts(q[:, self._haploid, :1]), strict=True):
+                text[sample] = own
+            q[:, self._haploid, 1] = 0
+        dr2 = estimated_r2(hds.astype(np.float32), self._haploid_flags)
+        return b"".join([self._multiallelic_columns(block, self._frequencies(q), dr2), *text, b"\n"])
 
     def _multiallelic_columns(
         self, block: ImputedBlock, af: npt.NDArray[np.float64], dr2: npt.NDArray[np.float64]
@@ -259,6 +265,33 @@ class LineFormatter:
         )
         alts = ",".join(self._alleles(site)[1] for site in sites)
         return self._fixed_columns(block.start, self._alleles(block.start)[0], alts, ";".join(ids) or ".", info)
+
+
+def _multiallelic_texts(q: IntArray) -> list[bytes]:
+    """Texts of the samples of one record with k ALT alleles, of dosages [k, n, ploidy]."""
+    n_alts, n_samples, ploidy = q.shape
+    probability = np.concatenate([np.maximum(_ONE - q.sum(axis=0, keepdims=True), 0), q])  # [1 + k, n, ploidy]
+    # ALT before REF, so that of equals ALT is called, as in biallelic records.
+    call = (np.roll(probability, -1, axis=0).argmax(axis=0) + 1) % (n_alts + 1)  # [n, ploidy]
+    allele = np.array([b"%d" % a for a in range(n_alts + 1)], dtype=object)
+    columns: list[npt.NDArray[np.object_] | bytes] = [b"\t", allele[call[:, 0]]]
+    genotypes = [*probability[..., 0]]
+    if ploidy == 2:
+        columns += [b"|", allele[call[:, 1]]]
+        first, second = probability[..., 0], probability[..., 1]  # [1 + k, n]
+        genotypes = [
+            (first[j] * second[k] + (first[k] * second[j] if j != k else 0) + _HALF) // _ONE
+            for k in range(n_alts + 1)
+            for j in range(k + 1)
+        ]
+    haplotypes = np.moveaxis(q, 2, 0).reshape(-1, n_samples)  # the ALT alleles of the first, then of the second
+    for values in (q.sum(axis=2), haplotypes, genotypes):
+        for separator, value in zip([b":", *[b","] * (len(values) - 1)], values, strict=True):
+            columns += [separator, _SHORT[value]]
+    text = np.empty((n_samples, len(columns)), dtype=object)
+    for column, content in enumerate(columns):
+        text[:, column] = content
+    return [b"".join(row) for row in text.tolist()]
 
 
 def rows(block: ImputedBlock, start: int, stop: int) -> ImputedBlock:

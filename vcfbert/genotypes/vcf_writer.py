@@ -51,6 +51,7 @@ def write_imputed(
     header: Mapping[str, str],
     ids: npt.NDArray[np.object_] | None = None,
     swapped: npt.NDArray[np.bool_] | None = None,
+    haploid: npt.NDArray[np.bool_] | None = None,
     threads: int = 2,
     progress: Callable[[int], None] | None = None,
 ) -> None:
@@ -59,7 +60,8 @@ def write_imputed(
     The blocks tile a stretch of the panel's sites, in order. ``samples`` names their samples. ``header``: one
     ``##vcfbert_KEY=VALUE`` line each. ``ids``, ``swapped`` [n_sites of the panel]: the input's IDs (None or '.'
     where it has none), and True where the input had REF and ALT exchanged: such a record is written as the input
-    has it. ``threads`` (at least 1) compress; ``progress`` is called with the number of sites written so far.
+    has it. ``haploid`` [n_samples]: samples of which the first haplotype is written alone, as calls of one allele.
+    ``threads`` (at least 1) compress; ``progress`` is called with the number of sites written so far.
 
     File and index get their names only once complete. Raises InputError for a name of another kind, where the
     path cannot be written or a position is beyond what the index can hold, ResourceError where the disk is full.
@@ -68,7 +70,7 @@ def write_imputed(
         raise InputError("output_format", "unknown kind of output", where=str(path), hint=f"use {', '.join(SUFFIXES)}")
     exchanged = np.zeros(panel.n_sites, dtype=bool) if swapped is None else swapped
     joined = joined_sites(panel, exchanged)
-    formatter = LineFormatter(panel, ids=ids, swapped=exchanged, joined=joined)
+    formatter = LineFormatter(panel, ids=ids, swapped=exchanged, joined=joined, haploid=haploid)
     head = _header(panel.sites.chrom, samples, header)
     lines = _lines(whole_records(blocks, joined), formatter, progress)
     if path.name.endswith(".vcf"):

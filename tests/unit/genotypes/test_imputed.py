@@ -18,3 +18,8 @@ def test_estimated_r2_by_hand() -> None:
     dosage = np.array([[[0, 1], [1, 0]], [[0.5, 0.5], [0.5, 0.5]], [[0, 0.5], [0.5, 1]], [[0, 0], [0, 0]]], np.float32)
     # Known haplotypes: 1. No information: 0. Variance 1/8 of 1/4: 1/2. A site that does not vary: 0.
     assert estimated_r2(dosage).tolist() == pytest.approx([1.0, 0.0, 0.5, 0.0])
+    # Without the second haplotype of the second sample: 0, 1/2, 1/2 of mean 1/3 at the third site.
+    haploid = np.array([False, True])
+    third = np.var([0, 0.5, 0.5]) / (1 / 3 * 2 / 3)
+    assert estimated_r2(dosage, haploid).tolist() == pytest.approx([1.0, 0.0, third, 0.0])
+    assert estimated_r2(dosage, ~haploid)[2] == pytest.approx(np.var([0, 0.5, 1]) / 0.25)

@@ -105,6 +105,49 @@ def test_multiallelic_record_is_rejoined(tmp_path: Path) -> None:
     assert gp == "0,0,0.057,0,0.557,0.386"
 
 
+HAPLOID = np.array([False, True])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_haploid_sample_is_written_with_one_allele(tmp_path: Path, kind: str) -> None:
+    calls = UNTYPED.copy()
+    calls[4, 1] = [1, -2]
+    diploid = write(tmp_path / f"diploid{kind}", [block(calls=calls)])
+    records = write(tmp_path / f"out{kind}", [block(calls=calls)], haploid=HAPLOID)
+    assert [r[10] for r in records] == [
+        "0:0.25:0.25:0.75,0.25",
+        "0:0.499:0.499:0.501,0.499",
+        "1:0.571,0.429:0.571,0.429:0,0.571,0.429",  # 0.8 and 0.6 exceed 1
+        "1:1:1:0,1",
+    ]
+    assert [r[9] for r in records] == [r[9] for r in diploid]  # its neighbour is as it was
+    # Three haplotypes count: (0 + 1 + 0.25) / 3; their variance over p (1 - p) is 0.18056 / 0.24306.
+    assert records[0][7] == "AF=0.41667;MAF=0.41667;DR2=0.7429;IMP"
+    # p = (0.7 + 0.571) / 3 and (0.2 + 0.429) / 3
+    assert records[2][7].startswith("AF=0.42367,0.20967;")
+    assert records[3][7] == "AF=1;MAF=0;DR2=0;TYPED"
+
+
+def test_a_haploid_sample_with_genotype_probabilities_and_exchanged_alleles(tmp_path: Path) -> None:
+    gp = np.zeros((5, 2, 3), dtype=np.float32)
+    gp[..., 1] = 1
+    swapped = np.array([True, True, False, False, True])
+    options = {"haploid": HAPLOID, "swapped": swapped}
+    with_gp = write(tmp_path / "gp.vcf", [block(gp=gp)], **options)
+    without = write(tmp_path / "out.vcf", **options)
+    assert [r[10] for r in with_gp] == [r[10] for r in without]
+    assert [r[7] for r in with_gp] == [r[7] for r in without]
+    assert [without[i][10] for i in (0, 1, 3)] == ["1:0.75:0.75:0.25,0.75", "1:0.501:0.501:0.499,0.501", "1:1:1:0,1"]
+    assert without[0][7].startswith("AF=0.58333;")
+
+
+def test_a_file_of_haploid_samples_alone(tmp_path: Path) -> None:
+    records = write(tmp_path / "out.bcf", haploid=np.array([True, True]))
+    assert records[0][9:] == ["0:0:0:1,0", "0:0.25:0.25:0.75,0.25"]
+    assert records[0][7].startswith("AF=0.125;")
+    assert records[2][9] == "1:0.7,0.2:0.7,0.2:0.1,0.7,0.2"
+
+
 @pytest.mark.parametrize("cuts", [[3], [2, 3], [1, 2, 3, 4], []])
 def test_records_do_not_depend_on_how_the_sites_come_in_blocks(tmp_path: Path, cuts: list[int]) -> None:
     edges = [0, *cuts, 5]
@@ -203,9 +246,10 @@ def test_region_query_through_the_index(tmp_path: Path, kind: str, index: str) -
 
 @needs_bcftools
 @pytest.mark.parametrize("kind", KINDS)
-def test_bcftools_reads_it_without_a_word(tmp_path: Path, kind: str) -> None:
+@pytest.mark.parametrize("haploid", [None, HAPLOID])
+def test_bcftools_reads_it_without_a_word(tmp_path: Path, kind: str, haploid: Any) -> None:
     path = tmp_path / f"out{kind}"
-    write(path)
+    write(path, haploid=haploid)
     for command in (["view"], ["query", "-f", r"%POS %AF[ %GT %DS %HDS %GP]\n"], ["norm", "-m-"], ["+fill-tags"]):
         # bcftools norm reports its counts on stderr, and nothing else.
         done = subprocess.run(["bcftools", *command, str(path)], capture_output=True, text=True, check=True)
