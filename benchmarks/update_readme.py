@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,8 @@ ORIGINAL_CORES = 2
 ORIGINAL_SECONDS, ORIGINAL_BYTES = 8.0, 4e9
 READ_SECONDS, READ_LARGE_SECONDS = 1.0, 60.0  # the demo panel, and LARGE
 LARGE = "2,504 samples x 100,000 sites"
+# Times Beagle's wall time on the same targets. Phased: at or below it; unphased, where Beagle phases: floor and goal.
+PHASED_TIMES, UNPHASED_FLOOR_TIMES, UNPHASED_GOAL_TIMES = 1.0, 10.0, 2.0
 
 Report = Mapping[str, Any]
 
@@ -138,13 +140,100 @@ def io_table(report: Report) -> str:
     return section(table, report["machine"], targets)
 
 
+def imputation_table(report: Report) -> str:
+    cases = report["cases"]
+    bins = [name for case in cases for row in case["rows"] for name in row.get("r2", ())]
+    bins = list(dict.fromkeys(bins))
+    header = ("tool", "input", "haplotypes", "targets", "s", "fastest, s", "x Beagle", "samples/s", "peak MiB")
+    header += tuple(f"r² {name}" for name in bins)
+
+    def cells(case: Report, row: Report) -> tuple[str, ...]:
+        times = row["times_beagle"]
+        figures = (f"{row['seconds']:,.2f}", f"{row['fastest_seconds']:,.2f}", f"{times:.2f}" if times else "")
+        rates = (f"{row['samples_per_second']:,.1f}", f"{row['peak_mib']:,}")
+        r2 = ("" if row["r2"][name] is None else f"{row['r2'][name]:.4f}" for name in bins)
+        sizes = (f"{case['haplotypes']:,}", f"{case['targets']:,}")
+        return tool_name(case, row), row["input"], *sizes, *figures, *rates, *r2
+
+    measured = [(case, row) for case in cases for row in case["rows"] if row["runs"]]
+    table = markdown_table(header, (cells(case, row) for case, row in measured))
+    settings = report["settings"]
+    note = (
+        f"Whole processes, reading and writing included, {settings['threads']} threads, {settings['device']}; "
+        f"median and fastest of {settings['runs']} run{'' if settings['runs'] == 1 else 's'} in turn. "
+        + " ".join(preparation(case) for case in cases)
+    )
+    missing = [
+        f"- not run: {tool_name(case, row)}, {row['input']} targets, {case['data']}: {row['note']}"
+        for case in cases
+        for row in case["rows"]
+        if row["note"]
+    ]
+    return section(
+        "\n\n".join([table, note.strip(), *(["\n".join(missing)] if missing else [])]),
+        report["machine"],
+        imputation_targets(report),
+    )
+
+
+def tool_name(case: Report, row: Report) -> str:
+    own = f"vcfbert {(case['variant'] or '').upper()}".strip()
+    return own if row["tool"] == "vcfbert" else str(row["tool"]).capitalize()
+
+
+def preparation(case: Report) -> str:
+    """What each tool did once for the panel, in a sentence."""
+    fit = case["fit"]
+    parts = [f"fit {fit['seconds']:,.1f} s"] if fit and not fit["note"] else []
+    parts += [f"Minimac4's panel {row['panel_seconds']:,.1f} s" for row in case["rows"] if row.get("panel_seconds")]
+    return f"Once for {case['data']} ({case['sites']:,} sites): {', '.join(parts)}." if parts else ""
+
+
+def imputation_targets(report: Report) -> dict[str, bool | None]:
+    """Speed beside Beagle; of growth, whether time per target grows less than the panel."""
+    if report["growth"]:
+        return growth_targets(report["cases"])
+    targets: dict[str, bool | None] = {}
+    for case in report["cases"]:
+        times = {row["input"]: row["times_beagle"] for row in case["rows"] if row["tool"] == "vcfbert"}
+        for kind, what, most in (
+            ("phased", "at or below Beagle's time", PHASED_TIMES),
+            ("unphased", "at most ten times Beagle's phasing and imputation", UNPHASED_FLOOR_TIMES),
+            ("unphased", "at most twice", UNPHASED_GOAL_TIMES),
+        ):
+            ratio = times.get(kind)
+            targets[f"{case['data']}, {kind} targets: {what}"] = None if ratio is None else ratio <= most
+    return targets
+
+
+def growth_targets(cases: Sequence[Report]) -> dict[str, bool | None]:
+    """Between the smallest and the largest panel that were run with the same number of targets."""
+    targets: dict[str, bool | None] = {}
+    for kind in ("phased", "unphased"):
+        ours = [
+            (case["targets"], case["haplotypes"], row["ms_per_target"])
+            for case in cases
+            for row in case["rows"]
+            if row["tool"] == "vcfbert" and row["input"] == kind and row["runs"]
+        ]
+        counts = [n_targets for n_targets, _, _ in ours]
+        runs = sorted(run[1:] for run in ours if counts.count(run[0]) == max(map(counts.count, counts)))
+        what = f"{kind} targets: time per target grows less than the panel"
+        if len(runs) < 2:
+            targets[what] = None
+            continue
+        (small, fast), (large, slow) = runs[0], runs[-1]
+        targets[f"{what}, {small:,} to {large:,} haplotypes: {slow / fast:.1f}x"] = slow / fast < large / small
+    return targets
+
+
 def without_headings(markdown: str) -> str:
     """Tables and paragraphs, without headings: the README has its own."""
     kept = "\n".join(line for line in markdown.splitlines() if not line.startswith("#"))
     return re.sub(r"\n{3,}", "\n\n", kept).strip()
 
 
-BENCHMARKS = {"variants": variants_table, "refresh": refresh_table, "io": io_table}
+BENCHMARKS = {"variants": variants_table, "refresh": refresh_table, "io": io_table, "imputation": imputation_table}
 
 
 def render(path: Path, table: Callable[[Report], str]) -> str:

@@ -1,0 +1,111 @@
+"""Runs a program as a process of its own, and says how long it took and how much memory it and its children held."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+PROC = Path("/proc")
+POLL_SECONDS = 0.02
+
+
+@dataclass(frozen=True)
+class Finished:
+    """``peak_mib``: the most that processes alive at the same time have held between them, each by its own peak; what
+    a process allocates in its last ``POLL_SECONDS`` may be missed. 0 where the system has no /proc."""
+
+    seconds: float
+    peak_mib: float
+    status: int
+    stopped: bool  # at the time limit
+    out: str
+    err: str
+
+
+def run_measured(
+    command: Sequence[str], *, limit: float, environment: Mapping[str, str], whole: bool = True
+) -> Finished:
+    """Runs ``command`` for ``limit`` seconds at most, then ends it with its children.
+
+    ``environment`` is added to this process's. ``whole``: memory of the process and its children; without it that of
+    the children alone, for a process that only starts another.
+    """
+    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
+        started = time.perf_counter()
+        process = subprocess.Popen(
+            command,
+            env={**os.environ, **environment},
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=err,
+            start_new_session=True,  # so that its children end with it
+        )
+        watch = _Watch(process.pid, started + limit, whole)
+        try:
+            status = process.wait()
+            seconds = time.perf_counter() - started
+        finally:
+            watch.end()
+        out.seek(0)
+        err.seek(0)
+        return Finished(seconds, watch.peak_kib / 1024, status, watch.stopped, out.read(), err.read())
+
+
+class _Watch:
+    """A thread beside the process: waiting for it stays exact, and the limit and memory are looked after."""
+
+    def __init__(self, pid: int, deadline: float, whole: bool) -> None:
+        self.peak_kib = 0
+        self.stopped = False
+        self._pid, self._deadline, self._whole = pid, deadline, whole
+        self._own = _read(PROC / "self" / "cmdline")
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._look, daemon=True)
+        self._thread.start()
+
+    def end(self) -> None:
+        """To be called on every way out: also ends what the process may have left behind."""
+        self._over.set()
+        self._thread.join()
+        with suppress(ProcessLookupError):
+            os.killpg(self._pid, signal.SIGKILL)
+
+    def _look(self) -> None:
+        while not self._over.wait(POLL_SECONDS):
+            self.peak_kib = max(self.peak_kib, sum(map(self._held_kib, self._pids())))
+            if time.perf_counter() > self._deadline and not self.stopped:
+                self.stopped = True
+                with suppress(ProcessLookupError):
+                    os.killpg(self._pid, signal.SIGKILL)
+
+    def _pids(self) -> Iterator[int]:
+        yield from [self._pid] if self._whole else []
+        yield from _descendants(self._pid)
+
+    def _held_kib(self, pid: int) -> int:
+        if _read(PROC / str(pid) / "cmdline") == self._own:
+            return 0  # forked a moment ago, it still shows our own memory
+        lines = _read(PROC / str(pid) / "status").splitlines()
+        return sum(int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))
+
+
+def _descendants(pid: int) -> Iterator[int]:
+    for task in (PROC / str(pid) / "task").glob("*"):
+        for child in map(int, _read(task / "children").split()):
+            yield child
+            yield from _descendants(child)
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(errors="replace")
+    except OSError:  # it ended meanwhile
+        return ""
