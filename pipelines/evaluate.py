@@ -1,4 +1,4 @@
-"""evaluate VARIANT: bundle -> imputed targets and figures of both protocols."""
+"""evaluate VARIANT: bundle -> imputed targets and figures of both protocols; unphased targets too, if it takes them."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ FIGURES = ("aggregate_r2", "mean_site_r2", "nonref_concordance", "iqs", "calibra
 
 def main(variant: str, config: Config) -> None:
     bundle = load_bundle(MODELS / variant)
-    imputed = REPORTS / "imputed" / f"{variant}.vcf.gz"
-    scores, cost = array_protocol(bundle, config.evaluate, imputed)
+    imputed = REPORTS / "imputed" / variant
+    scores, cost = array_protocol(bundle, config.evaluate, imputed / "phased.vcf.gz")
     trained = json.loads((METRICS / variant / "train.json").read_text())
     report = {
         "variant": variant,
@@ -36,6 +36,9 @@ def main(variant: str, config: Config) -> None:
         },
         "imputation": cost,
     }
+    if bundle.model.takes_unphased:
+        unphased, cost = array_protocol(bundle, config.evaluate, imputed / "unphased.vcf.gz", unphased=True)
+        report |= {"array_unphased": unphased.as_dict(), "imputation_unphased": cost}
     write_json(REPORTS / "evaluate" / f"{variant}.json", report)
     write_json(METRICS / variant / "evaluate.json", _summary(report))
     write_text(METRICS / variant / "bins.csv", scores.csv())
@@ -44,8 +47,11 @@ def main(variant: str, config: Config) -> None:
 
 def _summary(report: dict[str, Any]) -> dict[str, Any]:
     """What `dvc metrics` and `dvc exp show` list."""
+    figures = {name: {row["bin"]: row[name] for row in report["array"]["rows"]} for name in FIGURES}
+    if "array_unphased" in report:
+        figures["unphased_r2"] = {row["bin"]: row["aggregate_r2"] for row in report["array_unphased"]["rows"]}
     return {
-        **{name: {row["bin"]: row[name] for row in report["array"]["rows"]} for name in FIGURES},
+        **figures,
         "masked": report["masked"],
         "imputation_seconds": round(report["imputation"]["seconds"], 2),
         "ms_per_batch": round(report["training"]["ms_per_batch"], 1),

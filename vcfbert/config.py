@@ -141,6 +141,7 @@ class TrainConfig:
 class EvaluateConfig:
     truth: str | None = None  # VCF of the targets' true genotypes
     typed_phased: str | None = None  # VCF of the targets' typed sites, phased
+    typed_unphased: str | None = None  # the same unphased, for what takes such: V19 and Beagle
     groups: str | None = None  # TSV sample, group: figures by population
     peers: bool = True  # run Beagle and Minimac4 beside, where they are on PATH
     mask_rate: float = 0.5  # masked protocol: share of sites masked

@@ -2,6 +2,9 @@
 
 A site that the imputed file lacks, and a missing dosage, count as imputed to the panel's allele frequency: leaving
 out what is hard never pays. A sample that it lacks is an error.
+
+A haploid sample counts as a homozygous one, with twice its dosage and 0 or 2 ALT alleles: so sexes have the same mean
+where they have the same frequency, and a figure over both says nothing of how they differ in ploidy.
 """
 
 from __future__ import annotations
@@ -16,11 +19,12 @@ import numpy as np
 import numpy.typing as npt
 
 from vcfbert.config import EvaluateConfig
+from vcfbert.constants import ABSENT, ALT, MISSING
 from vcfbert.errors import InputError
 from vcfbert.genotypes.panel import Panel, Sites
 from vcfbert.genotypes.regions import same_chrom
 from vcfbert.genotypes.vcf_file import inspect
-from vcfbert.genotypes.vcf_reader import read_genotypes
+from vcfbert.genotypes.vcf_reader import Genotypes, read_genotypes
 from vcfbert.metrics import ALL, BinScores, SiteScores
 
 SiteKey = tuple[int, str, str]  # POS, REF, ALT
@@ -98,9 +102,10 @@ def evaluate_files(
     """Scores ``imputed`` (VCF, VCF.gz or BCF) against ``truth`` at the sites of ``reference``.
 
     Dosage is FORMAT/DS, else the sum of HDS, else the ALT alleles of GT; genotype probabilities are GP, else
-    follow from HDS, else from the dosage. ``reference``: the panel, or its VCF, whose frequencies make the bins.
-    ``typed``: sites not to score (by position), a table CHROM POS or a VCF. ``groups``: a tab-separated table
-    of sample and group. ``region``: CHROM or CHROM:FROM-TO, 1-based and inclusive.
+    follow from HDS, else from the dosage. Of haploid samples the dosage is of one allele, 0..1. ``reference``: the
+    panel, or its VCF, whose frequencies make the bins. ``typed``: sites not to score (by position), a table CHROM
+    POS or a VCF. ``groups``: a tab-separated table of sample and group. ``region``: CHROM or CHROM:FROM-TO, 1-based
+    and inclusive.
 
     Raises InputError where a file cannot be read, a sample is missing or no site is left to score.
     """
@@ -118,10 +123,11 @@ def evaluate_files(
         )
     members = _group_members(groups, actual.samples)
     scored = actual.sites.take(rows)
-    counts = np.where((actual.alleles[rows] < 0).any(axis=2), -1, actual.alleles[rows].sum(axis=2))  # [l, n]
+    counts = _alt_counts(actual, rows)
+    haploid = _haploid_samples(imputed, scored.chrom, actual)
     scores = _Scores(members)
     seen = np.zeros(len(rows), dtype=np.int64)  # how often the imputed file has each site
-    for at, dosage, probability in _imputed_blocks(imputed, actual.samples, scored):
+    for at, dosage, probability in _imputed_blocks(imputed, actual.samples, scored, haploid):
         np.add.at(seen, at, 1)
         dosage = np.where(np.isnan(dosage), 2.0 * af[at, None], dosage)
         scores.update(counts[at], dosage, af[at], probability)
@@ -139,11 +145,19 @@ def evaluate_files(
     )
 
 
-def score_array(config: EvaluateConfig, imputed: Path, panel: Panel) -> Evaluation:
-    """Scores an imputed VCF of the targets at the sites that were not typed."""
+def score_array(config: EvaluateConfig, imputed: Path, panel: Panel, *, unphased: bool = False) -> Evaluation:
+    """Scores an imputed VCF of the targets at the sites that were not typed, in the phased or ``unphased`` file."""
     groups = None if config.groups is None else Path(config.groups)
-    truth, typed = given(config.truth, "truth"), given(config.typed_phased, "typed_phased")
-    return evaluate_files(truth, imputed, panel, typed=typed, groups=groups)
+    return evaluate_files(
+        given(config.truth, "truth"), imputed, panel, typed=typed_targets(config, unphased=unphased), groups=groups
+    )
+
+
+def typed_targets(config: EvaluateConfig, *, unphased: bool = False) -> Path:
+    """The targets' typed sites, phased or not. Raises InputError where the parameters name none."""
+    if unphased:
+        return given(config.typed_unphased, "typed_unphased")
+    return given(config.typed_phased, "typed_phased")
 
 
 def given(path: str | None, name: str) -> Path:
@@ -183,10 +197,27 @@ def _site_frequencies(reference: Path | Panel, region: str | None) -> dict[SiteK
     if isinstance(reference, Panel):
         return dict(zip(_keys(reference.sites), reference.af.tolist(), strict=True))
     panel = read_genotypes(reference, region=region, symbolic=True)
-    known = (panel.alleles >= 0).all(axis=2)  # [l, n]
-    counts = np.where(known, panel.alleles.sum(axis=2), 0).sum(axis=1)
-    af = counts / np.maximum(known.sum(axis=1), 1) / 2.0
+    af = (panel.alleles == ALT).sum(axis=(1, 2)) / np.maximum((panel.alleles >= 0).sum(axis=(1, 2)), 1)
     return dict(zip(_keys(panel.sites), af.tolist(), strict=True))
+
+
+def _alt_counts(genotypes: Genotypes, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """ALT alleles 0..2 of sites ``rows`` [l, n], haploid samples counted as homozygous; -1 where missing."""
+    alleles = genotypes.alleles[rows].astype(np.int64)
+    alleles[:, genotypes.haploid, 1] = alleles[:, genotypes.haploid, 0]
+    return np.where((alleles < 0).any(axis=2), -1, alleles.sum(axis=2))
+
+
+def _haploid_samples(imputed: Path, chrom: str, truth: Genotypes) -> npt.NDArray[np.bool_]:
+    """[n]: samples of the truth whose dosages in the imputed file are of one allele, by the calls of its first
+    record: tools may well write males as diploid. As in the truth where there is no call."""
+    order = _sample_order(imputed, inspect(imputed).samples, truth.samples)
+    first = next((record for record in _records(imputed) if same_chrom(record.CHROM, chrom)), None)
+    if first is None or "GT" not in first.FORMAT:
+        return truth.haploid
+    calls = first.genotype.array()[order]  # [n, ploidy + 1], the last column tells the phase
+    one = (calls[:, 1] == ABSENT) | (calls.shape[1] == 2)
+    return np.where(calls[:, 0] >= 0, one, truth.haploid)
 
 
 def _scored_sites(
@@ -250,10 +281,11 @@ def _blocks(rows: npt.NDArray[np.intp], n_samples: int) -> Iterator[npt.NDArray[
 
 
 def _imputed_blocks(
-    path: Path, samples: Sequence[str], sites: Sites
+    path: Path, samples: Sequence[str], sites: Sites, haploid: npt.NDArray[np.bool_]
 ) -> Iterator[tuple[npt.NDArray[np.intp], npt.NDArray[np.float32], npt.NDArray[np.float32]]]:
     """Blocks of those records that are among ``sites``: rows into ``sites`` [l], dosages [l, n] and genotype
-    probabilities [l, n, 3], NaN where the file has none. Columns in the order of ``samples``."""
+    probabilities [l, n, 3], NaN where the file has none. Columns in the order of ``samples``, those of the
+    ``haploid`` [n] made homozygous."""
     row_of = {key: row for row, key in enumerate(_keys(sites))}
     order = _sample_order(path, inspect(path).samples, samples)
     size = max(_BLOCK_CELLS // len(samples), 1)
@@ -267,17 +299,22 @@ def _imputed_blocks(
                 dosage, probability = _record_values(record, index)
                 block.append((row_of[key], dosage[order], probability[order]))
         if len(block) >= size:
-            yield _stacked(block)
+            yield _stacked(block, haploid)
             block = []
     if block:
-        yield _stacked(block)
+        yield _stacked(block, haploid)
 
 
 def _stacked(
-    block: Sequence[tuple[int, npt.NDArray[np.float32], npt.NDArray[np.float32]]],
+    block: Sequence[tuple[int, npt.NDArray[np.float32], npt.NDArray[np.float32]]], haploid: npt.NDArray[np.bool_]
 ) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.float32], npt.NDArray[np.float32]]:
     rows, dosages, probabilities = zip(*block, strict=True)
-    return np.array(rows, dtype=np.intp), np.stack(dosages), np.stack(probabilities)
+    dosage, probability = np.stack(dosages), np.stack(probabilities)
+    if haploid.any():
+        alt = dosage[:, haploid]
+        probability[:, haploid] = np.stack([1.0 - alt, np.zeros_like(alt), alt], axis=2)
+        dosage[:, haploid] *= 2.0
+    return np.array(rows, dtype=np.intp), dosage, probability
 
 
 def _records(path: Path) -> Iterator[Any]:
@@ -311,8 +348,9 @@ def _record_values(record: Any, index: int) -> tuple[npt.NDArray[np.float32], np
     elif haplotypes is not None:
         dosage = np.nansum(haplotypes, axis=1)
     else:
-        alleles = record.genotype.array()[:, :-1]  # [n, 2]; the last column tells the phase
-        dosage = np.where((alleles < 0).any(axis=1), np.nan, (alleles == index + 1).sum(axis=1))
+        alleles = record.genotype.array()[:, :-1]  # [n, 1 or 2]; the last column tells the phase
+        missing = (alleles[:, 0] < 0) | (alleles == MISSING).any(axis=1)
+        dosage = np.where(missing, np.nan, (alleles == index + 1).sum(axis=1))
     probability = np.full((len(dosage), 3), np.nan, dtype=np.float32)
     if "GP" in fields and n_alt == 1:
         given = record.format("GP")

@@ -27,6 +27,7 @@ from vcfbert.genotypes.vcf_reader import stream_genotypes
 BEAGLE = "beagle"
 MINIMAC4 = "minimac4"
 PEERS = (BEAGLE, MINIMAC4)
+TAKES_UNPHASED = (BEAGLE,)  # phases targets itself
 
 _ERROR_LINES = 12  # of a failed peer's output, shown to the user
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from vcfbert.bundle import Bundle
 from vcfbert.config import EvaluateConfig
-from vcfbert.evaluation import Evaluation, given, score_array
+from vcfbert.evaluation import Evaluation, score_array, typed_targets
 from vcfbert.genotypes.memory import Memory
 from vcfbert.genotypes.panel import haplotypes_of
 from vcfbert.imputation import impute_file
@@ -45,13 +45,13 @@ def masked_protocol(bundle: Bundle, config: EvaluateConfig, seed: int) -> dict[s
 
 
 def array_protocol(
-    bundle: Bundle, config: EvaluateConfig, out: Path, *, progress: Progress | None = None
+    bundle: Bundle, config: EvaluateConfig, out: Path, *, unphased: bool = False, progress: Progress | None = None
 ) -> tuple[Evaluation, dict[str, Any]]:
-    """Imputes the targets from their phased typed sites into ``out`` and scores them. Returns the scores and what
-    imputing took. This alone opens the truth."""
-    typed = given(config.typed_phased, "typed_phased")
+    """Imputes the targets from their typed sites, phased or ``unphased``, into ``out`` and scores them. Returns the
+    scores and what imputing took. This alone opens the truth."""
+    typed = typed_targets(config, unphased=unphased)
     started = perf_counter()
     impute_file(Imputer(bundle, batch_size=config.batch_size), typed, out, progress=progress)
     seconds = perf_counter() - started
-    scores = score_array(config, out, bundle.panel)
+    scores = score_array(config, out, bundle.panel, unphased=unphased)
     return scores, {"seconds": seconds, "samples_per_s": scores.samples / seconds}

@@ -201,7 +201,7 @@ def test_outputs_that_scripts_rely_on(project: Project) -> None:
     assert methods == {"v17", "v18"}
     for variant in VARIANTS:
         assert (project.root / "models" / variant / "manifest.json").is_file()
-        with pysam.VariantFile(str(project.root / f"reports/imputed/{variant}.vcf.gz")) as imputed:
+        with pysam.VariantFile(str(project.root / f"reports/imputed/{variant}/phased.vcf.gz")) as imputed:
             assert len(imputed.header.samples) == N_TARGETS
             records = list(imputed.fetch("20"))
             assert len(records) == 400
@@ -246,7 +246,7 @@ def test_push_wipe_pull(project: Project, tmp_path: Path) -> None:
         shutil.rmtree(project.root / wiped)
     project.dvc("pull")
     assert "up to date" in project.dvc("status")
-    with pysam.VariantFile(str(project.root / "reports/imputed/v18.vcf.gz")) as imputed:
+    with pysam.VariantFile(str(project.root / "reports/imputed/v18/phased.vcf.gz")) as imputed:
         assert len(imputed.header.samples) == N_TARGETS
 
 

@@ -13,6 +13,7 @@ from vcfbert.errors import InputError
 from vcfbert.evaluation import Evaluation, evaluate_files
 from vcfbert.genotypes.panel import Panel
 from vcfbert.genotypes.vcf_reader import read_genotypes
+from vcfbert.metrics import BinScores
 
 ROOT = Path(__file__).parents[2]
 CASE = ROOT / "tests/data/scoring"
@@ -150,6 +151,46 @@ def test_table_names_bins_and_groups(small: dict[str, Path], tmp_path: Path) -> 
     assert lines[1].split()[:3] == ["5-50%", "2", "2"]
     assert "AFR (1 samples)" in lines
     assert lines.index("AFR (1 samples)") < lines.index("EUR (1 samples)")
+
+
+@pytest.fixture
+def males(tmp_path: Path) -> dict[str, Path]:
+    """As ``small``, the second target a male outside of the PAR."""
+    return {
+        "reference": write_vcf(tmp_path / "panel.vcf", "P1 P2", "10 A G GT 0|1 0", "20 C T GT 0|0 1"),
+        "truth": write_vcf(tmp_path / "truth.vcf", "S1 S2", "10 A G GT 0|1 1", "20 C T GT 1|1 0"),
+        "imputed": write_vcf(
+            tmp_path / "imputed.vcf", "S1 S2", "10 A G GT:DS 0|1:0.9 1:0.7", "20 C T GT:DS 1|1:1.8 0:0.2"
+        ),
+    }
+
+
+def test_haploid_samples_count_as_homozygous(males: dict[str, Path], tmp_path: Path) -> None:
+    row = evaluate_files(**males).row("5-50%")  # one of the panel's three alleles is ALT: MAF 1/3
+    assert (row.sites, row.polymorphic_sites) == (2, 2)
+    assert row.aggregate_r2 == pytest.approx(np.corrcoef([1, 2, 2, 0], [0.9, 1.4, 1.8, 0.4])[0, 1] ** 2)
+    homozygous = write_vcf(tmp_path / "homozygous.vcf", "S1 S2", "10 A G GT 0|1 1|1", "20 C T GT 1|1 0|0")
+    assert evaluate_files(**{**males, "truth": homozygous}).row("5-50%") == row
+
+
+def test_dosages_of_haploid_samples_are_read_from_every_field(males: dict[str, Path], tmp_path: Path) -> None:
+    def row(*records: str) -> BinScores:
+        imputed = write_vcf(tmp_path / "one.vcf", "S1 S2", *records)
+        return evaluate_files(**{**males, "imputed": imputed}).row("5-50%")
+
+    expected = row("10 A G GT:DS:HDS:GP 0|1:1:0,1:0,1,0 1:0.75:0.75:0.25,0.75", "20 C T DS:GP 2:0,0,1 0:1,0")
+    assert expected.calibration_error == pytest.approx(0.25 / 4)
+    # IQS of the first site: genotypes 1 and 2; agreement (1 + 0.75) / 2, chance (1 x 1 + 1 x 0.75) / 4.
+    first = (1.75 / 2 - 1.75 / 4) / (1 - 1.75 / 4)
+    assert expected.iqs == pytest.approx((first + 1) / 2)
+    assert row("10 A G GT:HDS 0|1:0,1 1:0.75", "20 C T GT:HDS 1|1:1,1 0:0") == expected
+    # Without calls, ploidy is the truth's; where a tool wrote the male as diploid, his dosages are of two alleles.
+    assert row("10 A G DS:GP 1:0,1,0 0.75:0.25,0.75", "20 C T DS 2 0") == expected
+    assert row("10 A G GT:DS:GP 0|1:1:0,1,0 1|1:1.5:0.25,0,0.75", "20 C T GT:DS 1|1:2 0|0:0") == expected
+    assert row("10 A G GT 0|1 1", "20 C T GT 1|1 0").aggregate_r2 == 1.0
+    assert row("10 A G GT 0|1 .", "20 C T GT 1|1 0").aggregate_r2 == pytest.approx(
+        np.corrcoef([1, 2, 2, 0], [1, 2 / 3, 2, 0])[0, 1] ** 2
+    )
 
 
 def refused(code: str, **files: Any) -> InputError:
