@@ -50,12 +50,9 @@ def _summary(report: dict[str, Any]) -> dict[str, Any]:
     figures = {name: {row["bin"]: row[name] for row in report["array"]["rows"]} for name in FIGURES}
     if "array_unphased" in report:
         figures["unphased_r2"] = {row["bin"]: row["aggregate_r2"] for row in report["array_unphased"]["rows"]}
-    return {
-        **figures,
-        "masked": report["masked"],
-        "imputation_seconds": round(report["imputation"]["seconds"], 2),
-        "ms_per_batch": round(report["training"]["ms_per_batch"], 1),
-    }
+    seconds, ms = report["imputation"]["seconds"], report["training"]["ms_per_batch"]
+    times = {"imputation_seconds": round(seconds, 2), "ms_per_batch": round(ms, 1)}
+    return {**figures, "masked": report["masked"], **times}
 
 
 if __name__ == "__main__":

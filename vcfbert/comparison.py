@@ -8,7 +8,9 @@ A report is a plain mapping, as ``evaluate`` writes it, one a variant; whatever 
      "training": {"ms_per_batch": .., "peak_memory_mb": .., "refresh_seconds": .., "refresh_share": ..,
                   "parameters": .., "epochs": .., "seconds": ..},
      "imputation": {"seconds": ..},
-     "peers": {"beagle": {"array": Evaluation.as_dict(), "seconds": .., "version": ".."}}}
+     "array_unphased": Evaluation.as_dict(), "imputation_unphased": {"seconds": ..},
+     "peers": {"beagle": {"array": Evaluation.as_dict(), "seconds": .., "version": "..",
+                          "array_unphased": Evaluation.as_dict(), "imputation_unphased": {"seconds": ..}}}}
 """
 
 from __future__ import annotations
@@ -42,16 +44,24 @@ class Measure:
     form: str = ".4f"
 
 
-_R2 = tuple(Measure(f"r2 {bin_name}", f"r² {bin_name}", ("r2", bin_name)) for bin_name in (*MAF_BIN_NAMES, ALL))
+_UNPHASED = "unphased "  # begins the name of what is measured from unphased targets
+
+
+def _targets(prefix: str, form: str) -> tuple[Measure, ...]:
+    """What is measured at the targets' untyped sites; ``form``: how the targets' keys of a report end."""
+    r2 = (Measure(f"{prefix}r2 {name}", f"r² {name}", (f"r2{form}", name)) for name in (*MAF_BIN_NAMES, ALL))
+    all_bins = (("nonref_concordance", "NRC"), ("iqs", "IQS"))
+    return (*r2, *(Measure(f"{prefix}{name}", title, (f"all{form}", name)) for name, title in all_bins))
+
+
 _ACCURACY = (
-    *_R2,
-    Measure("nonref_concordance", "NRC", ("all", "nonref_concordance")),
-    Measure("iqs", "IQS", ("all", "iqs")),
+    *_targets("", ""),
     Measure("f1", "F1", ("masked", "validation", "f1")),
     Measure("rare_f1", "rare F1", ("masked", "validation", "rare_f1")),
     Measure("train_f1", "train F1", ("masked", "train", "f1")),
     Measure("train_rare_f1", "train rare F1", ("masked", "train", "rare_f1")),
 )
+_ACCURACY_UNPHASED = _targets(_UNPHASED, "_unphased")
 _COST = (
     Measure("ms_per_batch", "ms/batch", ("training", "ms_per_batch"), ",.1f"),
     Measure("peak_memory_mb", "peak memory, MB", ("training", "peak_memory_mb"), ",.0f"),
@@ -61,6 +71,12 @@ _COST = (
     Measure("epochs", "epochs", ("training", "epochs"), ",.0f"),
     Measure("training_seconds", "training, s", ("training", "seconds"), ",.0f"),
     Measure("imputation_seconds", "imputation, s", ("imputation", "seconds"), ",.1f"),
+    Measure(f"{_UNPHASED}imputation_seconds", "imputation, unphased, s", ("imputation_unphased", "seconds"), ",.1f"),
+)
+_TABLES = (
+    ("Accuracy", _ACCURACY),
+    ("Accuracy from unphased targets", _ACCURACY_UNPHASED),
+    ("Cost", _COST),
 )
 # Panels of bars in the figure: title and measure.
 _BARS = (
@@ -69,13 +85,15 @@ _BARS = (
     ("Training, ms per batch", "ms_per_batch"),
     ("Training, peak MB", "peak_memory_mb"),
     ("Imputation, s", "imputation_seconds"),
+    ("Imputation, unphased, s", f"{_UNPHASED}imputation_seconds"),
     ("One refresh, s", "refresh_seconds"),
 )
 _RATIO = ("v18", "v17")
 _NOTES = (
     "r²: aggregate dosage r² of the targets' untyped sites, by minor-allele frequency in the panel. "
     "NRC: non-reference concordance; IQS: imputation quality score. F1 and rare F1 (MAF < 5%): ALT allele at masked "
-    "sites of the validation samples. Imputation: wall time for all targets."
+    "sites of the validation samples. Imputation: wall time for all targets. Unphased: the methods that phase the "
+    "targets themselves."
 )
 
 
@@ -104,7 +122,7 @@ class Comparison:
 
     def markdown(self) -> str:
         parts = ["# Comparison", ""]
-        for title, measures in (("Accuracy", _ACCURACY), ("Cost", _COST)):
+        for title, measures in _TABLES:
             cells = self._cells(measures)
             if cells is not None:
                 head, *body = cells
@@ -115,7 +133,7 @@ class Comparison:
     def table(self) -> Group:
         """Accuracy and cost as tables for a rich console."""
         tables = []
-        for title, measures in (("Accuracy", _ACCURACY), ("Cost", _COST)):
+        for title, measures in _TABLES:
             cells = self._cells(measures)
             if cells is None:
                 continue
@@ -133,11 +151,12 @@ class Comparison:
         """``stem``.json, .md, .png and .svg in ``folder``."""
         write_json(folder / f"{stem}.json", self.as_dict())
         write_text(folder / f"{stem}.md", self.markdown())
-        r2 = {row.method: {m.path[1]: row.values[m.name] for m in _R2 if m.name in row.values} for row in self.rows}
+        r2 = {row.method: _r2(row.values) for row in self.rows}
+        unphased = {row.method: _r2(_unphased(row.values)) for row in self.rows}
         bars = {
             title: {row.method: row.values[name] for row in self.rows if name in row.values} for title, name in _BARS
         }
-        figure = comparison_figure(r2, bars)
+        figure = comparison_figure(r2, bars, r2_unphased={name: values for name, values in unphased.items() if values})
         for suffix in (".png", ".svg"):
             save_figure(figure, folder / f"{stem}{suffix}")
 
@@ -152,7 +171,7 @@ class Comparison:
             values = [row.values.get(measure.name) for measure in shown]
             if any(value is not None for value in values):
                 lines.append([row.label, *[_text(value, m.form) for value, m in zip(values, shown, strict=True)]])
-        if self.ratios:
+        if any(measure.name in self.ratios for measure in shown):
             lines.append([_ratio_label(), *[_text(self.ratios.get(measure.name), ".3f") for measure in shown]])
         return lines
 
@@ -183,9 +202,12 @@ def compare(
 
 
 def _row(name: str, kind: Kind, report: Mapping[str, Any]) -> Row:
-    rows = {row["bin"]: row for row in (report.get("array") or {}).get("rows", ())}
-    source = {**report, "r2": {key: row.get("aggregate_r2") for key, row in rows.items()}, "all": rows.get(ALL, {})}
-    found = {measure.name: _at(source, measure.path) for measure in (*_ACCURACY, *_COST)}
+    source = dict(report)
+    for form in ("", "_unphased"):
+        rows = {row["bin"]: row for row in (report.get(f"array{form}") or {}).get("rows", ())}
+        source[f"r2{form}"] = {key: row.get("aggregate_r2") for key, row in rows.items()}
+        source[f"all{form}"] = rows.get(ALL, {})
+    found = {measure.name: _at(source, measure.path) for _, measures in _TABLES for measure in measures}
     values = {key: float(value) for key, value in found.items() if _is_number(value)}
     label = method_label(name) if "version" not in report else f"{method_label(name)} {report['version']}"
     return Row(name, label, kind, values)
@@ -210,10 +232,21 @@ def _is_number(value: Any) -> bool:
 
 
 def _nested(values: Mapping[str, float]) -> dict[str, Any]:
-    """r2 by bin under one key, as scripts read it."""
-    flat = {name: value for name, value in values.items() if not name.startswith("r2 ")}
-    r2 = {name.removeprefix("r2 "): value for name, value in values.items() if name.startswith("r2 ")}
-    return {"r2": r2, **flat}
+    """r2 by bin under one key, and what is from unphased targets under one, as scripts read it."""
+    phased = {name: value for name, value in values.items() if not name.startswith(_UNPHASED)}
+    flat = {name: value for name, value in phased.items() if not name.startswith("r2 ")}
+    unphased = _unphased(values)
+    return {"r2": _r2(phased), **flat, **({"unphased": _nested(unphased)} if unphased else {})}
+
+
+def _r2(values: Mapping[str, float]) -> dict[str, float]:
+    """r2 by bin."""
+    return {name.removeprefix("r2 "): value for name, value in values.items() if name.startswith("r2 ")}
+
+
+def _unphased(values: Mapping[str, float]) -> dict[str, float]:
+    """What is from unphased targets, by the names of the phased."""
+    return {name.removeprefix(_UNPHASED): value for name, value in values.items() if name.startswith(_UNPHASED)}
 
 
 def _text(value: float | None, form: str) -> str:

@@ -78,17 +78,24 @@ def save_figure(figure: Figure, path: Path) -> None:
         figure.savefig(temporary, format=kind, dpi=150, metadata=metadata)
 
 
-def comparison(r2: Mapping[str, Mapping[str, float]], bars: Mapping[str, Mapping[str, float]]) -> Figure:
-    """r2 by MAF bin beside panels of bars for what else tells methods apart; ``bars``: title with unit -> method ->
-    value. Titles without values are left out."""
+def comparison(
+    r2: Mapping[str, Mapping[str, float]],
+    bars: Mapping[str, Mapping[str, float]],
+    *,
+    r2_unphased: Mapping[str, Mapping[str, float]] | None = None,
+) -> Figure:
+    """r2 by MAF bin, from phased and below, if there are any, from unphased targets, beside panels of bars for what
+    else tells methods apart; ``bars``: title with unit -> method -> value. Titles without values are left out."""
     panels = [(title, values) for title, values in bars.items() if values]
     lines = [panels[start : start + 2] for start in range(0, len(panels), 2)]
     with matplotlib.rc_context(_STYLE):
-        figure = _figure(13.0, max(5.2, 1.9 * len(lines)))
+        figure = _figure(13.0, max(8.6 if r2_unphased else 5.2, 1.9 * len(lines)))
         columns = figure.add_gridspec(1, 2 if panels else 1, width_ratios=(1.15, 1.0) if panels else None)
-        axes = figure.add_subplot(columns[0])
-        draw_r2_by_bin(axes, r2)
-        axes.set_title("Aggregate dosage r² by allele frequency")
+        left = columns[0].subgridspec(2 if r2_unphased else 1, 1)
+        title = "Aggregate dosage r² by allele frequency"
+        _draw_r2_panel(figure.add_subplot(left[0]), r2, "Dosage r², phased targets" if r2_unphased else title)
+        if r2_unphased:
+            _draw_r2_panel(figure.add_subplot(left[1]), r2_unphased, "Dosage r², unphased targets")
         if panels:
             rows = [max(len(values) for _, values in line) for line in lines]
             grid = columns[1].subgridspec(len(lines), 2, height_ratios=[count + 1.5 for count in rows])
@@ -96,6 +103,11 @@ def comparison(r2: Mapping[str, Mapping[str, float]], bars: Mapping[str, Mapping
                 for column, (title, values) in enumerate(line):
                     draw_bars(figure.add_subplot(grid[row, column]), values, title, rows=rows[row])
     return figure
+
+
+def _draw_r2_panel(axes: Axes, r2: Mapping[str, Mapping[str, float]], title: str) -> None:
+    draw_r2_by_bin(axes, r2)
+    axes.set_title(title)
 
 
 def calibration(points: Mapping[str, Sequence[Mapping[str, float]]]) -> Figure:

@@ -39,6 +39,47 @@ V18 = {
     "peers": PEERS,
 }
 
+V19 = {
+    "variant": "v19",
+    "array": array(0.13, 0.36, 0.58, 0.91, 0.92),
+    "array_unphased": array(0.12, 0.35, 0.57, 0.905, 0.91),
+    "imputation": {"seconds": 4.0},
+    "imputation_unphased": {"seconds": 30.0},
+    "peers": {
+        "beagle": {
+            **PEERS["beagle"],
+            "array_unphased": array(0.1, 0.3, 0.5, 0.9, 0.905),
+            "imputation_unphased": {"seconds": 14.0},
+        }
+    },
+}
+
+
+def test_what_is_from_unphased_targets_stands_apart() -> None:
+    comparison = compare([V19, V17, V18])
+    by_method = {row["method"]: row for row in comparison.as_dict()["rows"]}
+    assert list(by_method) == ["v17", "v18", "v19", "beagle"]
+    assert by_method["v19"]["r2"]["1-5%"] == 0.58
+    assert by_method["v19"]["unphased"] == {
+        "r2": {"0-0.5%": 0.12, "0.5-1%": 0.35, "1-5%": 0.57, "5-50%": 0.905, "all": 0.91},
+        "nonref_concordance": 0.8,
+        "imputation_seconds": 30.0,
+    }
+    assert by_method["beagle"]["unphased"]["imputation_seconds"] == 14.0
+    assert "unphased" not in by_method["v18"]
+    text = comparison.markdown()
+    block = text[text.index("## Accuracy from unphased targets") : text.index("## Cost")].splitlines()[2:]
+    assert block[2:] == [
+        "| V19 | 0.1200 | 0.3500 | 0.5700 | 0.9050 | 0.9100 | 0.8000 |",
+        "| Beagle 5.4 | 0.1000 | 0.3000 | 0.5000 | 0.9000 | 0.9050 | 0.8000 |",
+        "",  # and no ratio of V18 to V17, which have no such figures
+    ]
+    assert "| V19 |  |  |  |  | 4.0 | 30.0 |" in text.splitlines()
+
+
+def test_without_unphased_figures_there_is_no_such_block() -> None:
+    assert "unphased targets" not in compare([V17, V18]).markdown()
+
 
 def test_rows_are_variants_then_peers_then_reference_points() -> None:
     vote = {"array": array(0.0736, 0.1811, 0.4272, 0.8575, 0.8694)}

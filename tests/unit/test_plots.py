@@ -50,6 +50,20 @@ def test_comparison_has_a_panel_for_each_title_with_values() -> None:
     assert len(plots.comparison(R2, {}).axes) == 1
 
 
+def test_unphased_targets_have_a_panel_of_their_own() -> None:
+    unphased = {"v19": {"1-5%": 0.6, "5-50%": 0.92}}
+    figure = plots.comparison(R2, {"F1": {"v18": 0.9}}, r2_unphased=unphased)
+    titles = [axes.get_title(loc="left") for axes in figure.axes]
+    assert titles == ["Dosage r², phased targets", "Dosage r², unphased targets", "F1"]
+    assert [list(line.get_ydata()) for line in figure.axes[1].lines] == [[0.6, 0.92]]
+    figure.draw_without_rendering()
+    first, second = (axes.get_tightbbox() for axes in figure.axes[:2])
+    assert first is not None
+    assert second is not None
+    assert second.y1 <= first.y0  # below, and nothing of one covers the other
+    assert len(plots.comparison(R2, {}, r2_unphased={}).axes) == 1
+
+
 def test_bars_and_calibration_draw_what_they_get() -> None:
     axes = plots.comparison(R2, {"ms per batch": {"v17": 1520.0, "v18": 312.0}}).axes[1]
     assert [text.get_text() for text in axes.texts] == ["1,520", "312"]
