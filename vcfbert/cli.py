@@ -71,7 +71,9 @@ def fit(
     panel: Annotated[Path, typer.Option(help="Phased reference panel: VCF, VCF.gz or BCF.")],
     out: Annotated[Path, typer.Option(help="Folder of the bundle to write.")],
     map: Annotated[Path | None, typer.Option(help="Genetic map; without one, 1 cM/Mb.")] = None,
-    variant: Annotated[str, typer.Option(help="v17 (token retrieval) or v18 (learned retrieval).")] = "v18",
+    variant: Annotated[
+        str, typer.Option(help="v17 (token retrieval), v18 (learned retrieval) or v19 (copying).")
+    ] = "v18",
     profile: Annotated[str, typer.Option(help="cpu, gpu or original.")] = "cpu",
     holdout: Annotated[float | None, typer.Option(help="Share of samples held out for validation.")] = None,
     region: Annotated[str | None, typer.Option(help="CHROM or CHROM:FROM-TO of the panel.")] = None,
@@ -113,7 +115,7 @@ def fit(
 @app.command()
 def impute(
     model: Model,
-    target: Annotated[Path, typer.Option(help="Typed genotypes: VCF, VCF.gz or BCF, phased.")],
+    target: Annotated[Path, typer.Option(help="Typed genotypes: VCF, VCF.gz or BCF. V17 and V18 need them phased.")],
     out: Annotated[Path, typer.Option(help="Output: .vcf.gz or .bcf (both indexed), or .vcf.")],
     region: Annotated[
         str | None, typer.Option(help="CHROM:FROM-TO to write; typed sites around it still help.")
@@ -125,6 +127,10 @@ def impute(
     as_json: JsonFlag = False,
 ) -> None:
     """Impute every site of the panel for the samples of a target file.
+
+    V19 also takes unphased calls (0/1), as an array gives them; V17 and V18 refuse them and say how to phase. Samples
+    may be haploid throughout the region, such as males at chromosome X outside of the PAR, beside diploid ones: their
+    calls have one allele in the output too, and DS 0..1. Missing calls are imputed.
 
     **Examples**
 
@@ -154,8 +160,9 @@ def impute(
     if as_json:
         _print_json({"out": str(out), "qc": report.summary()})
     else:
+        haploid = f" ({report.n_haploid} haploid)" if report.n_haploid else ""
         _say(
-            f"{report.n_samples} samples, {report.n_used} of {report.n_target_sites} target sites used "
+            f"{report.n_samples} samples{haploid}, {report.n_used} of {report.n_target_sites} target sites used "
             f"({report.typed_per_mb:.0f}/Mb): {out}"
         )
 
@@ -198,7 +205,7 @@ def compare(
 
     **Example**
 
-    vcfbert compare reports/evaluate/v17.json reports/evaluate/v18.json --out reports
+    vcfbert compare reports/evaluate/v*.json --peers reports/evaluate/peers.json --out reports
     """
     from vcfbert.comparison import compare as compare_reports
 

@@ -142,6 +142,27 @@ def test_homozygous_calls_need_no_phase(bundle: Bundle, tmp_path: Path) -> None:
     assert len(records(tmp_path / "out.vcf.gz")) > 100
 
 
+@pytest.mark.parametrize("name", ["out.vcf.gz", "out.bcf"])
+def test_haploid_samples_stay_haploid_beside_diploid_ones(bundle: Bundle, tmp_path: Path, name: str) -> None:
+    """Sample B has the haplotype once that A has twice: what differs is how many alleles are written and count."""
+    rows = [(pos, ref, alt, "1|1 1") for pos, ref, alt, _ in typed_records(bundle.panel, "1|1")]
+    rows[2] = (*rows[2][:3], ".|. .")
+    target = write_vcf(tmp_path / "males.vcf", vcf_text(rows))
+    report = impute_file(Imputer(bundle), target, tmp_path / name)
+    assert (report.n_samples, report.n_haploid) == (2, 1)
+    found = records(tmp_path / name)
+    assert len(found) > 100
+    for record in found:
+        twice, once = record.samples["A"], record.samples["B"]
+        n_alts = len(record.alts or ())
+        assert (len(twice["GT"]), len(once["GT"]), len(once["GP"])) == (2, 1, n_alts + 1)
+        assert twice["HDS"] == pytest.approx(once["HDS"] * 2, abs=2e-3)
+        assert once["DS"] == once["HDS"]
+        assert sum(once["GP"]) == pytest.approx(1, abs=2e-3)
+        assert 2 * record.info["AF"][0] == pytest.approx(twice["DS"][0], abs=2e-3)
+    assert {r.samples["B"]["GT"] for r in found if r.info.get("TYPED")} == {(1,)}
+
+
 def test_the_target_is_never_overwritten(bundle: Bundle, tmp_path: Path, target: Path) -> None:
     copy = Path(shutil.copy(target, tmp_path / "t.vcf.gz"))
     before = copy.read_bytes()

@@ -42,7 +42,8 @@ class SiteNote:
 
 @dataclass(frozen=True)
 class QcReport:
-    """``counts`` has every status of this module; the shares are of 1. ``n_used`` counts the panel's typed sites.
+    """``counts`` has every status of this module; the shares are of 1. ``n_used`` counts the panel's typed sites,
+    ``n_haploid`` the samples of one haplotype.
 
     ``missing_rate`` is the share of missing calls at used sites, ``phased_share`` that of used sites without an
     unphased heterozygous call, ``overlap_share`` that of the target's sites within the panel's span that are used.
@@ -50,6 +51,7 @@ class QcReport:
     """
 
     n_samples: int
+    n_haploid: int
     n_target_sites: int
     n_panel_sites: int
     n_used: int
@@ -64,6 +66,7 @@ class QcReport:
         """Everything but the notes, as plain JSON values."""
         return {
             "n_samples": self.n_samples,
+            "n_haploid": self.n_haploid,
             "n_target_sites": self.n_target_sites,
             "n_panel_sites": self.n_panel_sites,
             "n_used": self.n_used,

@@ -245,6 +245,7 @@ def _report(
         )
     return QcReport(
         n_samples=len(target.samples),
+        n_haploid=int(matched.haploid.sum()),
         n_target_sites=len(sites),
         n_panel_sites=panel.n_sites,
         n_used=len(matched.panel_site),

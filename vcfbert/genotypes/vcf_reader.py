@@ -356,8 +356,8 @@ class _Batch:
             "mixed_ploidy",
             f"{what}: a sample must be haploid throughout, or diploid",
             where=self._at(pos),
-            hint="take the stretches of chromosome X within and outside of the PAR one by one, as region or by "
-            "`bcftools view -r`, or write haploid calls as homozygous: bcftools +fixploidy",
+            hint="impute chromosome X within and outside of the PAR from two files (bcftools view -r REGION), or write "
+            "haploid calls as homozygous (bcftools +fixploidy)",
         )
 
     def _at(self, pos: int) -> str:

@@ -54,7 +54,9 @@ def test_every_way_to_match() -> None:
 
 def test_haploid_samples_stay_so_whatever_is_exchanged() -> None:
     panel: list[Record] = [(pos, "A", "G", RARE) for pos in (10, 20, 30)]
-    matched, _ = match([(10, "A", "G", "0|1 1"), (20, "G", "A", "0|1 1"), (30, "G", "A", ".|. .")], panel)
+    target = genotypes_of([(10, "A", "G", "0|1 1"), (20, "G", "A", "0|1 1"), (30, "G", "A", ".|. .")])
+    matched, report = match_target(target, panel_of(panel))
+    assert (report.n_samples, report.n_haploid) == (2, 1)
     assert matched.alleles.tolist() == [[[0, 1], [1, -2]], [[1, 0], [0, -2]], [[-1, -1], [-1, -2]]]
     assert matched.haploid.tolist() == [False, True]
     doubled = matched.doubled()
@@ -195,6 +197,7 @@ def test_report(tmp_path: Path) -> None:
     _, report = match_target(genotypes_of(target), panel_of(panel))
     assert report.summary() == {
         "n_samples": 2,
+        "n_haploid": 0,
         "n_target_sites": 4,
         "n_panel_sites": 3,
         "n_used": 2,
