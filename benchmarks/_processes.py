@@ -14,13 +14,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 PROC = Path("/proc")
-POLL_SECONDS = 0.02
+# Between two looks: a short process is looked at often, a long one is disturbed little.
+FIRST_POLL, LAST_POLL, POLL_GROWTH = 0.003, 0.05, 1.05
 
 
 @dataclass(frozen=True)
 class Finished:
     """``peak_mib``: the most that processes alive at the same time have held between them, each by its own peak; what
-    a process allocates in its last ``POLL_SECONDS`` may be missed. 0 where the system has no /proc."""
+    a process allocates after the last look at it, ``LAST_POLL`` seconds at most, is missed. 0 where nothing was seen:
+    a process of a few milliseconds, or a system without /proc."""
 
     seconds: float
     peak_mib: float
@@ -79,7 +81,9 @@ class _Watch:
             os.killpg(self._pid, signal.SIGKILL)
 
     def _look(self) -> None:
-        while not self._over.wait(POLL_SECONDS):
+        pause = FIRST_POLL
+        while not self._over.wait(pause):
+            pause = min(pause * POLL_GROWTH, LAST_POLL)
             self.peak_kib = max(self.peak_kib, sum(map(self._held_kib, self._pids())))
             if time.perf_counter() > self._deadline and not self.stopped:
                 self.stopped = True

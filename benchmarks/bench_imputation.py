@@ -9,8 +9,8 @@ Every run is a process that reads the target file and writes VCF.gz with DS and 
 turns, so that a busy machine slows all alike. Starting Python or Java is included. vcfbert reads the panel from its
 bundle, which it fitted once (reported apart); Minimac4 from its own format, converted once (reported apart); Beagle
 from the VCF.gz at every run. Beagle phases unphased targets itself, Minimac4 cannot. Memory is that of the program
-and its children, Minimac4's with the conversion. ``--growth`` simulates panels of
-600 to 50,000 haplotypes with 100 targets, and 10, 100 and 1,000 targets at 2,000 haplotypes; it needs msprime.
+and its children, Minimac4's with the conversion. ``--growth`` simulates panels of 600 to 50,000 haplotypes with 100
+targets, and 10, 100 and 1,000 targets at 2,000 haplotypes; it needs msprime.
 """
 
 from __future__ import annotations

@@ -169,11 +169,12 @@ def imputation_table(report: Report) -> str:
         for row in case["rows"]
         if row["note"]
     ]
-    return section(
-        "\n\n".join([table, note.strip(), *(["\n".join(missing)] if missing else [])]),
-        report["machine"],
-        imputation_targets(report),
-    )
+    parts = [table, note.strip(), "\n".join(missing)]
+    return section("\n\n".join(part for part in parts if part), report["machine"], imputation_targets(report))
+
+
+def plural(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"
 
 
 def tool_name(case: Report, row: Report) -> str:

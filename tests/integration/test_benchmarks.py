@@ -9,7 +9,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pysam
 import pytest
+
+from tests.helpers.command_line import TINY
+from vcfbert.peers import find_peers
+from vcfbert.simulate import Simulation, simulate
 
 ROOT = Path(__file__).resolve().parents[2]
 # Packages that a bare machine with a GPU need not have.
@@ -63,7 +68,52 @@ def test_refresh_finds_the_neighbours_of_the_flattened_space(tmp_path: Path) -> 
     assert 0 < report["epoch"]["refresh_share_of_epoch"] < 1
 
 
-@pytest.mark.parametrize("script", ["bench_variants.py", "bench_refresh.py", "bench_io.py"])
+@pytest.fixture(scope="module")
+def simulated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    pytest.importorskip("msprime", reason="the extra `simulate` is not installed")
+    out = tmp_path_factory.mktemp("bench") / "small"
+    simulate(Simulation(haplotypes=60, targets=6, length_mb=0.3, typed_per_mb=100), out)
+    return out
+
+
+def test_imputation_is_timed_and_scored_beside_the_peers(simulated: Path, tmp_path: Path) -> None:
+    settings = ["--set" if word == "-S" else word for word in TINY]
+    arguments = ["--data", str(simulated), "--variant", "v18", "--quick", "--threads", "1", *settings]
+    report = report_of("bench_imputation.py", arguments, tmp_path / "out.json")
+    (case,) = report["cases"]
+    sizes = {name: case[name] for name in ("data", "variant", "haplotypes", "targets")}
+    assert sizes == {"data": "small", "variant": "v18", "haplotypes": 60, "targets": 6}
+    assert case["fit"]["note"] is None
+    rows = {(row["tool"], row["input"]): row for row in case["rows"]}
+    assert rows["minimac4", "unphased"]["note"]
+    assert rows["vcfbert", "unphased"]["note"].startswith("error [unphased]")
+    ran = [("vcfbert", "phased")]
+    ran += [("beagle", kind) for kind in ("phased", "unphased") if "beagle" in find_peers()]
+    ran += [("minimac4", "phased")] if "minimac4" in find_peers() else []
+    for row in (rows[key] for key in ran):
+        assert (row["note"], row["runs"]) == (None, 1)
+        assert row["ms_per_target"] == pytest.approx(1e3 * row["seconds"] / 6, rel=0.01)
+        assert row["peak_mib"] > (20 if row["tool"] != "minimac4" else -1)  # it may be over before it is looked at
+        assert 0.2 < row["r2"]["all"] <= 1
+        of_beagle = rows["beagle", row["input"]].get("seconds")
+        assert row["times_beagle"] == (of_beagle and pytest.approx(row["seconds"] / of_beagle, abs=1e-3))
+
+
+def test_fewer_targets_are_cut_evenly(simulated: Path, tmp_path: Path) -> None:
+    code = "import sys; from pathlib import Path; from bench_imputation import cut_targets as cut; "
+    done = run(["-c", f"{code}cut(Path(sys.argv[1]), Path(sys.argv[2]), 3)", str(simulated), str(tmp_path / "cut")],
+               PYTHONPATH=str(ROOT / "benchmarks"))  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    for name in ("target_truth", "target_array", "target_array_phased"):
+        paths = [folder / f"{name}.vcf.gz" for folder in (simulated, tmp_path / "cut")]
+        with pysam.VariantFile(str(paths[0])) as whole, pysam.VariantFile(str(paths[1])) as cut:
+            assert list(cut.header.samples) == ["T00001", "T00003", "T00006"]
+            expected = [[str(r).split()[9 + i] for i in (0, 2, 5)] for r in whole]
+            assert [str(r).split()[9:] for r in cut.fetch("1")] == expected
+    assert (tmp_path / "cut" / "panel.vcf.gz").read_bytes() == (simulated / "panel.vcf.gz").read_bytes()
+
+
+@pytest.mark.parametrize("script", ["bench_variants.py", "bench_refresh.py", "bench_io.py", "bench_imputation.py"])
 def test_help_has_examples(script: str) -> None:
     done = run([f"benchmarks/{script}", "--help"])
     assert done.returncode == 0, done.stderr

@@ -11,6 +11,8 @@ import pytest
 from benchmarks.update_readme import (
     READMES,
     fill,
+    growth_targets,
+    imputation_table,
     io_table,
     machine_line,
     refresh_table,
@@ -79,6 +81,51 @@ def io() -> dict[str, Any]:
     return {"machine": MACHINE, "read": read, "write": {**write, "times_faster": 7.5}}
 
 
+def ran(tool: str, kind: str, seconds: float, times: float | None, targets: int = 50) -> dict[str, Any]:
+    return {
+        "tool": tool,
+        "input": kind,
+        "note": None,
+        "runs": 3,
+        "seconds": seconds,
+        "fastest_seconds": seconds - 0.5,
+        "panel_seconds": 7.25 if tool == "minimac4" else None,
+        "samples_per_second": targets / seconds,
+        "ms_per_target": 1e3 * seconds / targets,
+        "peak_mib": 1234,
+        "r2": {"0-0.5%": None, "all": 0.91},
+        "times_beagle": times,
+    }
+
+
+def not_run(tool: str, kind: str, note: str) -> dict[str, Any]:
+    return {"tool": tool, "input": kind, "note": note, "runs": 0, "times_beagle": None}
+
+
+@pytest.fixture
+def imputation() -> dict[str, Any]:
+    rows = [
+        ran("vcfbert", "phased", 4.0, 0.8),
+        ran("beagle", "phased", 5.0, 1.0),
+        ran("minimac4", "phased", 2.0, 0.4),
+        ran("vcfbert", "unphased", 30.0, 3.0),
+        ran("beagle", "unphased", 10.0, 1.0),
+        not_run("minimac4", "unphased", "needs phased targets"),
+    ]
+    case = {
+        "data": "demo",
+        "variant": "v19",
+        "haplotypes": 1200,
+        "targets": 50,
+        "sites": 24990,
+        "typed_sites": 495,
+        "fit": {"seconds": 61.5, "peak_mib": 900, "note": None},
+        "rows": rows,
+    }
+    settings = {"threads": 2, "runs": 3, "limit": 600.0, "device": "cpu", "set": []}
+    return {"machine": MACHINE, "settings": settings, "growth": False, "cases": [case]}
+
+
 def test_variants_show_cost_ratios_machine_and_targets(variants: dict[str, Any]) -> None:
     lines = variants_table(variants).splitlines()
     assert lines[0] == "64 dims, 4 layers, 4 heads, 1,030 sites, 4 samples a batch, cpu:"
@@ -134,9 +181,42 @@ def test_io_shows_speed_beside_pysam_and_what_was_not_measured(io: dict[str, Any
     assert text.endswith("- reached: 2,504 samples x 100,000 sites read in under 60 s")
 
 
-@pytest.mark.parametrize("table", ["variants", "refresh", "io"])
+def test_imputation_shows_every_tool_and_judges_speed_beside_beagle(imputation: dict[str, Any]) -> None:
+    text = imputation_table(imputation)
+    assert "| vcfbert V19 | phased | 1,200 | 50 | 4.00 | 3.50 | 0.80 | 12.5 | 1,234 |  | 0.9100 |" in text
+    assert "| Beagle | unphased | 1,200 | 50 | 10.00 | 9.50 | 1.00 | 5.0 | 1,234 |  | 0.9100 |" in text
+    assert "2 threads, cpu; median and fastest of 3 runs in turn. " in text
+    assert "Once for demo (24,990 sites): fit 61.5 s, Minimac4's panel 7.2 s." in text
+    assert "- not run: Minimac4, unphased targets, demo: needs phased targets" in text
+    assert text.endswith(
+        "- reached: demo, phased targets: at or below Beagle's time\n"
+        "- reached: demo, unphased targets: at most ten times Beagle's phasing and imputation\n"
+        "- **missed**: demo, unphased targets: at most twice"
+    )
+    imputation["cases"][0]["rows"][3] = not_run("vcfbert", "unphased", "error [unphased]")
+    assert "- not measured: demo, unphased targets: at most twice" in imputation_table(imputation)
+
+
+def test_growth_compares_panels_with_the_same_number_of_targets(imputation: dict[str, Any]) -> None:
+    """600 to 6,000 haplotypes, 100 targets: 2 s and 8 s. Those with 10 and 1,000 targets do not count."""
+    sizes = [(600, 100, 2.0), (2000, 10, 1.0), (2000, 100, 3.0), (2000, 1000, 20.0), (6000, 100, 8.0)]
+    cases = [
+        {**imputation["cases"][0], "haplotypes": n, "targets": t, "rows": [ran("vcfbert", "phased", s, None, t)]}
+        for n, t, s in sizes
+    ]
+    phased = "phased targets: time per target grows less than the panel"
+    unphased = f"un{phased}"
+    assert growth_targets(cases) == {f"{phased}, 600 to 6,000 haplotypes: 4.0x": True, unphased: None}
+    cases[-1]["rows"] = [ran("vcfbert", "phased", 20.5, None, 100)]
+    assert growth_targets(cases)[f"{phased}, 600 to 6,000 haplotypes: 10.2x"] is False
+    text = imputation_table({**imputation, "growth": True, "cases": cases})
+    assert "10.2x" in text
+    assert "Beagle's time" not in text
+
+
+@pytest.mark.parametrize("table", ["variants", "refresh", "io", "imputation"])
 def test_every_row_has_the_columns_of_its_header(table: str, request: pytest.FixtureRequest) -> None:
-    makers = {"variants": variants_table, "refresh": refresh_table, "io": io_table}
+    makers = {"variants": variants_table, "refresh": refresh_table, "io": io_table, "imputation": imputation_table}
     rows = [line for line in makers[table](request.getfixturevalue(table)).splitlines() if line.startswith("|")]
     assert len(rows) >= 4
     assert len({row.count("|") for row in rows}) == 1
