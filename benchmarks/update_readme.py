@@ -218,7 +218,8 @@ def growth_targets(cases: Sequence[Report]) -> dict[str, bool | None]:
             if row["tool"] == "vcfbert" and row["input"] == kind and row["runs"]
         ]
         counts = [n_targets for n_targets, _, _ in ours]
-        runs = sorted(run[1:] for run in ours if counts.count(run[0]) == max(map(counts.count, counts)))
+        common = max(counts, key=counts.count, default=0)
+        runs = sorted(run[1:] for run in ours if run[0] == common)
         what = f"{kind} targets: time per target grows less than the panel"
         if len(runs) < 2:
             targets[what] = None

@@ -209,6 +209,7 @@ def test_growth_compares_panels_with_the_same_number_of_targets(imputation: dict
     assert growth_targets(cases) == {f"{phased}, 600 to 6,000 haplotypes: 4.0x": True, unphased: None}
     cases[-1]["rows"] = [ran("vcfbert", "phased", 20.5, None, 100)]
     assert growth_targets(cases)[f"{phased}, 600 to 6,000 haplotypes: 10.2x"] is False
+    assert growth_targets(cases[1:3]) == {phased: None, unphased: None}  # one panel, two numbers of targets
     text = imputation_table({**imputation, "growth": True, "cases": cases})
     assert "10.2x" in text
     assert "Beagle's time" not in text
