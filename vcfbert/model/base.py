@@ -26,6 +26,9 @@ class SiteContext:
     af: Tensor  # float32 [l], ALT frequency in the memory
     key_features: Tensor  # float32 [t, F]
     key_distance_cm: Tensor  # float32 [t], from the nearer edge of the window, 0 inside
+    key_offset_cm: Tensor  # float32 [t], as offset_cm
+    key_af: Tensor  # float32 [t]
+    key_place: Tensor  # int64 [t], from the window's first site; below 0 or from l on where outside it
 
 
 @dataclass
@@ -52,25 +55,19 @@ class WindowOutput:
 
 
 class Variant(nn.Module, ABC):
-    """A model variant: embedding, one encoder, two heads. Subclasses say how the retrieved meet the query."""
+    """A model variant. Subclasses say how the retrieved meet the query."""
 
     name: ClassVar[str]
+    copies: ClassVar[bool] = False  # haplotypes over windows of its own (``EncodeConfig.copy_*``), by a recurrence
     takes_unphased: ClassVar[bool] = False  # targets with unphased heterozygous calls
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
         self.embedding = AlleleEmbedding(config.dims)
-        self.position = PositionEmbedding(config.dims)
-        self.encoder = Encoder(config.dims, config.layers, config.heads, config.mlp_ratio, config.dropout)
-        self.haplotype_head = HaplotypeHead(config.dims)
-        self.genotype_head = GenotypeHead(config.dims)
 
     def init_weights(self) -> None:
-        self.encoder.init_weights()
         self.embedding.init_weights()
-        self.haplotype_head.init_weights()
-        self.genotype_head.init_weights()
 
     def encode_patterns(self, patterns: Tensor, sites: SiteContext) -> Tensor | None:
         """Features [u, l, dims] of unmasked rows uint8 [u, l], for variants that pass the retrieved through the
@@ -80,6 +77,23 @@ class Variant(nn.Module, ABC):
     @abstractmethod
     def forward(self, batch: WindowBatch, encoded: Tensor | None = None) -> WindowOutput:
         """``encoded`` [u, l, dims]: what ``encode_patterns`` gave for the batch's patterns, where it was asked."""
+
+
+class Network(Variant):
+    """A variant that predicts masked alleles: embedding, one encoder, two heads."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__(config)
+        self.position = PositionEmbedding(config.dims)
+        self.encoder = Encoder(config.dims, config.layers, config.heads, config.mlp_ratio, config.dropout)
+        self.haplotype_head = HaplotypeHead(config.dims)
+        self.genotype_head = GenotypeHead(config.dims)
+
+    def init_weights(self) -> None:
+        self.encoder.init_weights()
+        super().init_weights()
+        self.haplotype_head.init_weights()
+        self.genotype_head.init_weights()
 
     def output(self, hidden: Tensor, base_logit: Tensor, batch: WindowBatch) -> WindowOutput:
         """``hidden`` [b, 2, l, dims], ``base_logit`` float32 [b, 2, l]: what retrieval alone says."""

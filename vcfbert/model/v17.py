@@ -9,12 +9,12 @@ from torch import Tensor, nn
 
 from vcfbert.config import ModelConfig
 from vcfbert.constants import REF_TOKEN
-from vcfbert.model.base import SiteContext, Variant, WindowBatch, WindowOutput
+from vcfbert.model.base import Network, SiteContext, WindowBatch, WindowOutput
 from vcfbert.model.embedding import look_up
 from vcfbert.model.fusion import smoothed_logit
 
 
-class V17(Variant):
+class V17(Network):
     """Per site, the query's features attend to those of its k retrieved haplotypes; their plain vote is the base.
 
     Retrieved haplotypes are encoded unmasked, so those that are alike in the window have the same features: each

@@ -10,12 +10,12 @@ from torch import Tensor, nn
 
 from vcfbert.config import ModelConfig
 from vcfbert.constants import ALT_TOKEN, REF_TOKEN
-from vcfbert.model.base import Variant, WindowBatch, WindowOutput
+from vcfbert.model.base import Network, WindowBatch, WindowOutput
 from vcfbert.model.embedding import look_up
 from vcfbert.model.fusion import INITIAL_DECAY, RetrievalHeads, smoothed_logit
 
 
-class V18(Variant):
+class V18(Network):
     """The weighted retrieved embeddings join the query's embedding, and the encoder runs once.
 
     Pooling is linear in the allele: sum_k a_k E(l, allele_k) = E(l, REF) + p_l (E(l, ALT) - E(l, REF)), with p_l

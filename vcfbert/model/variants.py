@@ -8,8 +8,9 @@ from vcfbert.config import ModelConfig
 from vcfbert.model.base import Variant
 from vcfbert.model.v17 import V17
 from vcfbert.model.v18 import V18
+from vcfbert.model.v19 import V19
 
-VARIANT_CLASSES: dict[str, type[Variant]] = {cls.name: cls for cls in (V17, V18)}
+VARIANT_CLASSES: dict[str, type[Variant]] = {cls.name: cls for cls in (V17, V18, V19)}
 
 
 def create(variant: str, config: ModelConfig) -> Variant:

@@ -82,6 +82,9 @@ class WindowContext:
             af=tensor(memory.af[window.sites]).float().to(device),
             key_features=features[key_tensor],
             key_distance_cm=tensor(distance_from(window, key, cm)).float().to(device),
+            key_offset_cm=tensor(cm[key] - middle).float().to(device),
+            key_af=tensor(memory.af[key]).float().to(device),
+            key_place=key_tensor - window.start,
         )
         return cls(
             sites=sites,

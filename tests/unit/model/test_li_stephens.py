@@ -23,6 +23,7 @@ def problem(*, t: int, n: int = 3, k: int = 4, own_states: bool = False, seed: i
         observed=torch.from_numpy(observed.astype(np.int8)),
         states=torch.from_numpy(rng.integers(0, 2, shape).astype(np.uint8)),
         cm=torch.from_numpy(np.cumsum(rng.exponential(0.05, t))),
+        maf=torch.from_numpy(rng.uniform(0.05, 0.5, t)).float(),
         prior=torch.from_numpy(prior).float(),
     )
 
@@ -104,16 +105,16 @@ def test_long_chromosomes_neither_overflow_nor_vanish() -> None:
         found = all_posteriors(model(mismatch=1e-4), given)
     assert found.isfinite().all()
     torch.testing.assert_close(found.sum(dim=-1), torch.ones(20_000, 2))
-    half = CopyingProblem(given.observed[:500], given.states[:500], given.cm[:500], given.prior)
+    half = CopyingProblem(given.observed[:500], given.states[:500], given.cm[:500], given.maf[:500], given.prior)
     expected, _ = plain(half, 6.0, 1e-4)
     np.testing.assert_allclose(found[:250].numpy(), expected[:250], atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["log_rate", "mismatch_logit"])
+@pytest.mark.parametrize("name", ["log_rate", "mismatch_logit", "mismatch_slope"])
 @pytest.mark.parametrize("quantity", ["likelihood", "posterior"])
 def test_gradients_are_finite_differences(name: str, quantity: str) -> None:
     given = problem(t=12)
-    double = CopyingProblem(given.observed, given.states, given.cm, given.prior.double())
+    double = CopyingProblem(given.observed, given.states, given.cm, given.maf.double(), given.prior.double())
     made = model().double()
     toward = torch.randn(12, 3, 4, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
 

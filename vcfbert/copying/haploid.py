@@ -1,0 +1,146 @@
+"""The haploid copying model on CPU: the recurrences of ``model/li_stephens.py`` compiled, one target a thread.
+
+Between two typed sites reference haplotypes that carry the same alleles are alike: the copying probabilities of a
+*segment* are added up by its distinct rows (Howie et al. 2012, Nat. Genet. 44:955), and its dosages are one small
+matrix product for all targets.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numba
+import numpy as np
+import numpy.typing as npt
+
+FloatArray = npt.NDArray[np.float32]
+
+# Sums may be reordered, which vectorises them; infinities and NaN keep their meaning.
+FAST_MATH = {"reassoc", "contract", "arcp", "nsz"}
+
+
+@dataclass(frozen=True)
+class Segments:
+    """A stretch of sites cut at t typed ones: segment s holds those after typed site s - 1 up to typed site s, itself
+    included; segment 0 begins where the stretch does, segment t ends there. Typed sites may lie outside it.
+
+    ``bounds`` int64 [t + 2]: a segment's first site; ``rows``: its distinct rows, uint8 [u_s, l_s], none if it is
+    empty; ``number`` int32 [t + 1, r]: the row that each reference haplotype has there; ``offset`` int64 [t + 2]: where
+    a segment's rows begin among those of all.
+    """
+
+    bounds: npt.NDArray[np.int64]
+    rows: list[FloatArray]
+    number: npt.NDArray[np.int32]
+    offset: npt.NDArray[np.int64]
+
+
+def cut(alleles: npt.NDArray[np.uint8], place: npt.NDArray[np.int64]) -> Segments:
+    """Segments of ``alleles`` uint8 [r, l] at typed sites ``place`` int64 [t], ascending, from the first of the l."""
+    n_rows, n_sites = alleles.shape
+    bounds = np.concatenate([[0], place + 1, [n_sites]]).clip(0, n_sites)
+    number = np.zeros((len(place) + 1, n_rows), dtype=np.int32)
+    rows: list[FloatArray] = []
+    for s, (start, stop) in enumerate(zip(bounds, bounds[1:], strict=False)):
+        if stop <= start:
+            rows.append(np.zeros((1, 0), dtype=np.float32))
+            continue
+        codes = np.packbits(alleles[:, start:stop], axis=1)
+        keys = codes.view(np.dtype((np.void, codes.shape[1]))).ravel()
+        _, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
+        number[s] = inverse
+        rows.append(alleles[first, start:stop].astype(np.float32))
+    return Segments(bounds, rows, number, np.concatenate([[0], np.cumsum([len(r) for r in rows])]))
+
+
+def dosages(
+    observed: npt.NDArray[np.int8],
+    alleles: npt.NDArray[np.uint8],
+    states: npt.NDArray[np.int32],
+    prior: FloatArray,
+    stay: FloatArray,
+    mismatch: FloatArray,
+    segments: Segments,
+    fraction: FloatArray,
+) -> FloatArray:
+    """ALT probability [n, l] of each target haplotype at the segments' sites.
+
+    ``observed`` int8 [t, n], -1 where missing; ``alleles`` uint8 [t, r] of the reference; ``states`` int32 [n, k]: which
+    of the r each target copies; ``prior`` [n, k], rows of sum 1; ``stay``, ``mismatch`` [t]; ``fraction`` [l]: how far,
+    in cM, a site lies on the way between its typed neighbours.
+    """
+    n = observed.shape[1]
+    left = np.zeros((n, segments.offset[-1]), dtype=np.float32)
+    right = np.zeros_like(left)
+    _add_posteriors(observed, alleles, states, prior, stay, mismatch, segments.number, segments.offset, left, right)
+    out = np.empty((n, len(fraction)), dtype=np.float32)
+    for s, rows in enumerate(segments.rows):
+        sites = slice(segments.bounds[s], segments.bounds[s + 1])
+        if sites.start < sites.stop:
+            part = slice(segments.offset[s], segments.offset[s + 1])
+            f = fraction[sites]
+            out[:, sites] = (left[:, part] @ rows) * (1.0 - f) + (right[:, part] @ rows) * f
+    return out
+
+
+def _compiled(function: Any) -> Any:
+    return numba.njit(parallel=True, cache=True, fastmath=FAST_MATH)(function)
+
+
+@_compiled
+def _add_posteriors(
+    observed: Any, alleles: Any, states: Any, prior: Any, stay: Any, mismatch: Any, number: Any, offset: Any,
+    left: Any, right: Any,
+) -> None:  # fmt: skip
+    """Adds each target's copying posteriors to the rows of the segments left and right of every typed site."""
+    t, n = observed.shape
+    k = states.shape[1]
+    one = np.float32(1.0)
+    for target in numba.prange(n):
+        carried = np.empty((t, k), dtype=np.uint8)
+        for l in range(t):
+            for j in range(k):
+                carried[l, j] = alleles[l, states[target, j]]
+        pi = prior[target]
+        forward = np.empty((t, k), dtype=np.float32)
+        last = pi.copy()
+        for l in range(t):
+            seen = observed[l, target]
+            hit = one - mismatch[l] if seen >= 0 else one
+            miss = mismatch[l] if seen >= 0 else one
+            s, jump = stay[l], one - stay[l]
+            total = np.float32(0.0)
+            row = forward[l]
+            for j in range(k):
+                value = (s * last[j] + jump * pi[j]) * (hit if carried[l, j] == seen else miss)
+                row[j] = value
+                total += value
+            for j in range(k):
+                row[j] *= one / total
+            last = row
+        after = np.ones(k, dtype=np.float32)
+        posterior = np.empty(k, dtype=np.float32)
+        for l in range(t - 1, -1, -1):
+            row = forward[l]
+            total = np.float32(0.0)
+            for j in range(k):
+                value = row[j] * after[j]
+                posterior[j] = value
+                total += value
+            low, high = offset[l], offset[l + 1]
+            for j in range(k):
+                mass = posterior[j] * (one / total)
+                right[target, low + number[l, states[target, j]]] += mass
+                left[target, high + number[l + 1, states[target, j]]] += mass
+            seen = observed[l, target]
+            hit = one - mismatch[l] if seen >= 0 else one
+            miss = mismatch[l] if seen >= 0 else one
+            expected = np.float32(0.0)
+            for j in range(k):
+                value = after[j] * (hit if carried[l, j] == seen else miss)
+                after[j] = value
+                expected += value * pi[j]
+            s, jump = stay[l], one - stay[l]
+            for j in range(k):
+                after[j] = after[j] * (s / expected) + jump

@@ -1,0 +1,169 @@
+"""V19: copying. The attention over retrieved haplotypes takes its scores from a recurrence, not from one distance."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from vcfbert.config import ModelConfig
+from vcfbert.copying import haploid
+from vcfbert.model.base import SiteContext, Variant, WindowBatch, WindowOutput
+from vcfbert.model.heads import couple
+from vcfbert.model.li_stephens import CopyingProblem, LiStephens, interpolated_dosage
+
+# Where the heads start: switches per cM and mismatch rate. The first is the textbook's model.
+INITIAL_HEADS = ((7.5, 2e-3), (15.0, 1e-2), (4.0, 3e-2))
+# Weight of the first head, against the others' 0, before the softmax that mixes them.
+INITIAL_LEAD = 2.0
+# What a prior ratio of e takes in mean weighted mismatches (a share of the typed sites): exp(-strength * mismatches).
+INITIAL_STRENGTH = 2.0
+# log10 MAF of the knots between which shares and inheritance are interpolated.
+KNOTS = (-3.0, -2.3, -2.0, -1.3, -0.5)
+# Chance that a copied allele is not inherited, where learning starts.
+INITIAL_LOSS = 1e-4
+
+
+class V19(Variant):
+    """Several copying heads over a wide window, each a Li-Stephens model with a switch rate and mismatch rate of its
+    own, mixed by learned shares that depend on the site's frequency.
+
+    A switch leads to haplotype k with probability softmax(-strength * d_k), d_k the mean of the embedding's weights over
+    the typed sites that mismatch. A copied allele is inherited but for a small learned chance, which matters at rare
+    sites: p' = p (1 - lost) + (1 - p) gained.
+    """
+
+    name = "v19"
+    copies = True
+    takes_unphased = True
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__(config)
+        self.heads = nn.ModuleList(LiStephens(*start) for start in INITIAL_HEADS)
+        self.share = nn.Parameter(torch.empty(len(KNOTS), len(INITIAL_HEADS)))
+        self.lost = nn.Parameter(torch.empty(len(KNOTS)))
+        self.gained = nn.Parameter(torch.empty(len(KNOTS)))
+        self.log_strength = nn.Parameter(torch.empty(()))
+
+    def init_weights(self) -> None:
+        super().init_weights()
+        with torch.no_grad():
+            self.share.zero_()[:, 0] = INITIAL_LEAD
+            for chance in (self.lost, self.gained):
+                chance.fill_(math.log(INITIAL_LOSS))
+            self.log_strength.fill_(math.log(INITIAL_STRENGTH))
+
+    def forward(self, batch: WindowBatch, encoded: Tensor | None = None) -> WindowOutput:
+        # Probabilities near 0 and 1 and their products over hundreds of sites: bf16 holds neither.
+        with torch.autocast(batch.tokens.device.type, enabled=False):
+            compiled = batch.tokens.device.type == "cpu" and not torch.is_grad_enabled()
+            by_head = self._compiled_dosages(batch) if compiled else self._dosages(batch)
+            probability = self._inherited(by_head, batch.sites.af)
+        p = probability.view(-1, 2, probability.shape[-1])
+        if batch.pairs is not None:
+            p = probability[batch.pairs]
+        return WindowOutput(torch.logit(p, eps=1e-6), couple(p[:, 0], p[:, 1], torch.zeros_like(p[:, 0])))
+
+    def prior(self, batch: WindowBatch) -> Tensor:
+        """Where a switch leads, [n, k] over the retrieved."""
+        sign = batch.key_sign.flatten(0, 1).float()  # [n, t]
+        weights = self.embedding.allele_weights(batch.sites.key_features)
+        # Up to a constant of the query the weighted mismatches are a product (see RetrievalHeads).
+        typed = sign.abs().sum(dim=1, keepdim=True).clamp(min=1.0)
+        distance = (sign * weights) @ batch.key_rows.float().T / typed
+        return torch.softmax(-self.log_strength.exp() * distance.gather(1, batch.key_retrieved.flatten(0, 1)), dim=1)
+
+    def _inherited(self, by_head: Tensor, af: Tensor) -> Tensor:
+        """ALT probability [n, l] from what the heads copy, [heads, n, l]."""
+        at = knot_weights(torch.minimum(af, 1.0 - af))  # [l, knots]
+        share = torch.softmax(at @ self.share, dim=1).T  # [heads, l]
+        p = (by_head * share[:, None]).sum(dim=0)
+        lost, gained = torch.exp(at @ self.lost), torch.exp(at @ self.gained)
+        return p * (1.0 - lost) + (1.0 - p) * gained
+
+    def _dosages(self, batch: WindowBatch) -> Tensor:
+        """[heads, n, l], with gradients and on any device."""
+        sites = batch.sites
+        states = batch.key_retrieved.flatten(0, 1)  # [n, k]
+        n_patterns = len(batch.patterns)
+        number = batch.retrieved.flatten(0, 1)
+        problem = CopyingProblem(
+            observed=observed(batch.key_sign).flatten(0, 1).T,
+            states=batch.key_rows.T[:, states],
+            cm=sites.key_offset_cm,
+            maf=torch.minimum(sites.key_af, 1.0 - sites.key_af),
+            prior=self.prior(batch),
+        )
+        segment, fraction = segments_of(sites)
+        segment_of, size = torch.unique_consecutive(segment, return_counts=True)
+        out = []
+        for head in self.heads:
+            # Haplotypes alike in the window share a row of the products to come.
+            by_pattern = []
+            for _, posterior in head.posteriors(problem):
+                onto = number.expand(len(posterior), -1, -1)
+                zeros = posterior.new_zeros(*posterior.shape[:2], n_patterns)
+                by_pattern.append(zeros.scatter_add(-1, onto, posterior))
+            weight = torch.cat(by_pattern)  # [t, n, patterns]
+            parts, start = [], 0
+            for s, length in zip(segment_of.tolist(), size.tolist(), strict=True):
+                inside = slice(start, start + length)
+                left, right = weight[max(s - 1, 0)], weight[min(s, len(weight) - 1)]
+                parts.append(interpolated_dosage(left, right, batch.patterns[:, inside], fraction[inside]))
+                start += length
+            out.append(torch.cat(parts, dim=1))
+        return torch.stack(out)
+
+    def _compiled_dosages(self, batch: WindowBatch) -> Tensor:
+        """The same, without gradients and on CPU: some ten times faster."""
+        sites = batch.sites
+        states = batch.key_retrieved.flatten(0, 1)
+        pattern_of = torch.zeros(len(batch.key_rows), dtype=torch.long)
+        pattern_of[states] = batch.retrieved.flatten(0, 1)
+        segments = haploid.cut(batch.patterns.numpy(), sites.key_place.numpy())
+        segments = haploid.Segments(
+            segments.bounds, segments.rows, segments.number[:, pattern_of.numpy()], segments.offset
+        )
+        _, fraction = segments_of(sites)
+        maf = torch.minimum(sites.key_af, 1.0 - sites.key_af)
+        given = (
+            observed(batch.key_sign).flatten(0, 1).T.contiguous().numpy(),
+            batch.key_rows.T.contiguous().numpy(),
+            states.int().contiguous().numpy(),
+            self.prior(batch).numpy(),
+        )
+        out = [
+            haploid.dosages(
+                *given, head.stay(sites.key_offset_cm).numpy(), head.mismatch(maf).numpy(), segments, fraction.numpy()
+            )
+            for head in self.heads
+        ]
+        return torch.stack([torch.from_numpy(d) for d in out])
+
+
+def observed(key_sign: Tensor) -> Tensor:
+    """Alleles int8, -1 where missing, from signs (1 REF, -1 ALT, 0 unknown)."""
+    return torch.where(key_sign == 0, -1, (1 - key_sign) // 2).to(torch.int8)
+
+
+def segments_of(sites: SiteContext) -> tuple[Tensor, Tensor]:
+    """The segment [l] of each site, as in ``haploid.Segments``, and how far [l] it lies, in cM, on the way between the
+    segment's two typed sites; beyond the outermost typed sites their copying probabilities hold."""
+    key = sites.key_offset_cm
+    segment = torch.searchsorted(sites.key_place, torch.arange(len(sites.offset_cm), device=key.device))
+    left, right = key[(segment - 1).clamp(min=0)], key[segment.clamp(max=len(key) - 1)]
+    fraction = ((sites.offset_cm - left) / (right - left).clamp(min=1e-9)).clamp(0.0, 1.0)
+    fraction = torch.where(segment == 0, 1.0, torch.where(segment == len(key), 0.0, fraction))
+    return segment, fraction
+
+
+def knot_weights(maf: Tensor) -> Tensor:
+    """[l, knots]: linear interpolation in log10 MAF between the two knots around it."""
+    knots = torch.tensor(KNOTS, device=maf.device)
+    place = maf.clamp(min=1e-6).log10().clamp(KNOTS[0], KNOTS[-1])
+    upper = torch.searchsorted(knots, place).clamp(1, len(KNOTS) - 1)
+    low, high = knots[upper - 1], knots[upper]
+    share = ((place - low) / (high - low))[:, None]
+    eye = torch.eye(len(KNOTS), device=maf.device)
+    return eye[upper - 1] * (1.0 - share) + eye[upper] * share
