@@ -73,10 +73,11 @@ _COST = (
     Measure("imputation_seconds", "imputation, s", ("imputation", "seconds"), ",.1f"),
     Measure(f"{_UNPHASED}imputation_seconds", "imputation, unphased, s", ("imputation_unphased", "seconds"), ",.1f"),
 )
+# Title, what stands above the methods (the README shows the tables without titles), measures.
 _TABLES = (
-    ("Accuracy", _ACCURACY),
-    ("Accuracy from unphased targets", _ACCURACY_UNPHASED),
-    ("Cost", _COST),
+    ("Accuracy", "method", _ACCURACY),
+    ("Accuracy from unphased targets", "method, unphased targets", _ACCURACY_UNPHASED),
+    ("Cost", "method", _COST),
 )
 # Panels of bars in the figure: title and measure.
 _BARS = (
@@ -122,8 +123,8 @@ class Comparison:
 
     def markdown(self) -> str:
         parts = ["# Comparison", ""]
-        for title, measures in _TABLES:
-            cells = self._cells(measures)
+        for title, corner, measures in _TABLES:
+            cells = self._cells(corner, measures)
             if cells is not None:
                 head, *body = cells
                 parts += [f"## {title}", "", _markdown_line(head), _markdown_line(["---", *["---:"] * (len(head) - 1)])]
@@ -133,8 +134,8 @@ class Comparison:
     def table(self) -> Group:
         """Accuracy and cost as tables for a rich console."""
         tables = []
-        for title, measures in _TABLES:
-            cells = self._cells(measures)
+        for title, corner, measures in _TABLES:
+            cells = self._cells(corner, measures)
             if cells is None:
                 continue
             head, *body = cells
@@ -160,13 +161,13 @@ class Comparison:
         for suffix in (".png", ".svg"):
             save_figure(figure, folder / f"{stem}{suffix}")
 
-    def _cells(self, measures: Sequence[Measure]) -> list[list[str]] | None:
-        """Text of a table: header, a line a method, the ratios; None if nothing is known. Empty columns and rows
-        are left out."""
+    def _cells(self, corner: str, measures: Sequence[Measure]) -> list[list[str]] | None:
+        """Text of a table: header that begins with ``corner``, a line a method, the ratios; None if nothing is known.
+        Empty columns and rows are left out."""
         shown = [measure for measure in measures if any(measure.name in row.values for row in self.rows)]
         if not shown:
             return None
-        lines = [["method", *[measure.title for measure in shown]]]
+        lines = [[corner, *[measure.title for measure in shown]]]
         for row in self.rows:
             values = [row.values.get(measure.name) for measure in shown]
             if any(value is not None for value in values):
@@ -207,7 +208,7 @@ def _row(name: str, kind: Kind, report: Mapping[str, Any]) -> Row:
         rows = {row["bin"]: row for row in (report.get(f"array{form}") or {}).get("rows", ())}
         source[f"r2{form}"] = {key: row.get("aggregate_r2") for key, row in rows.items()}
         source[f"all{form}"] = rows.get(ALL, {})
-    found = {measure.name: _at(source, measure.path) for _, measures in _TABLES for measure in measures}
+    found = {measure.name: _at(source, measure.path) for *_, measures in _TABLES for measure in measures}
     values = {key: float(value) for key, value in found.items() if _is_number(value)}
     label = method_label(name) if "version" not in report else f"{method_label(name)} {report['version']}"
     return Row(name, label, kind, values)

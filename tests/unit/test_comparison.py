@@ -69,6 +69,7 @@ def test_what_is_from_unphased_targets_stands_apart() -> None:
     assert "unphased" not in by_method["v18"]
     text = comparison.markdown()
     block = text[text.index("## Accuracy from unphased targets") : text.index("## Cost")].splitlines()[2:]
+    assert block[0].startswith("| method, unphased targets | r² 0-0.5% |")
     assert block[2:] == [
         "| V19 | 0.1200 | 0.3500 | 0.5700 | 0.9050 | 0.9100 | 0.8000 |",
         "| Beagle 5.4 | 0.1000 | 0.3000 | 0.5000 | 0.9000 | 0.9050 | 0.8000 |",
