@@ -1,0 +1,320 @@
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+
+from vcfbert.copying import diploid
+from vcfbert.copying.diploid import consensus, log_likelihood, sample_phasings
+from vcfbert.model import diploid as reference
+from vcfbert.model.li_stephens import CopyingProblem
+
+# Most classes and most sites of a block: one site a block, a few of each, all that there are.
+BLOCKS = [(2, 1), (4, 3), (3, 100), (48, 32)]
+
+
+@dataclass(frozen=True)
+class Given:
+    """Arguments of ``sample_phasings``."""
+
+    genotypes: npt.NDArray[np.int8]
+    panel_alleles: npt.NDArray[np.uint8]
+    states: npt.NDArray[np.int32]
+    prior: npt.NDArray[np.float32]
+    stay: npt.NDArray[np.float64]
+    mismatch: npt.NDArray[np.float64]
+
+    @property
+    def arguments(self) -> tuple[Any, ...]:
+        return self.genotypes, self.panel_alleles, self.states, self.prior, self.stay, self.mismatch
+
+    def of_targets(self, chosen: list[int]) -> Given:
+        return Given(
+            self.genotypes[:, chosen],
+            self.panel_alleles,
+            self.states[chosen],
+            self.prior[chosen],
+            self.stay,
+            self.mismatch,
+        )
+
+    @property
+    def problem(self) -> tuple[CopyingProblem, torch.Tensor, torch.Tensor]:
+        """Arguments of the torch layer, in float64."""
+        t = len(self.stay)
+        problem = CopyingProblem(
+            observed=torch.from_numpy(self.genotypes),
+            states=torch.from_numpy(self.panel_alleles[:, self.states]),
+            cm=torch.zeros(t),
+            maf=torch.zeros(t),
+            prior=torch.from_numpy(self.prior).double(),
+        )
+        stay = np.append(0.0, self.stay[1:])
+        return problem, torch.from_numpy(stay), torch.from_numpy(self.mismatch)
+
+
+def random_given(*, t: int, n: int = 2, k: int = 6, h: int = 9, seed: int = 0) -> Given:
+    """Genotypes of every kind, each target with haplotypes of its own to copy, some of them alike."""
+    rng = np.random.default_rng(seed)
+    return Given(
+        genotypes=rng.choice(np.array([-1, 0, 1, 2], np.int8), (t, n), p=[0.15, 0.2, 0.45, 0.2]),
+        panel_alleles=rng.integers(0, 2, (t, h), dtype=np.uint8),
+        states=np.stack([rng.permutation(h)[:k] for _ in range(n)]).astype(np.int32),
+        prior=rng.dirichlet(np.ones(k), size=n).astype(np.float32),
+        stay=rng.uniform(0.5, 1.0, t),
+        mismatch=rng.uniform(0.01, 0.15, t),
+    )
+
+
+def seeds(n: int) -> npt.NDArray[np.uint64]:
+    return np.arange(n, dtype=np.uint64)
+
+
+@pytest.fixture(params=BLOCKS, ids=str)
+def block_size(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> tuple[int, int]:
+    size: tuple[int, int] = request.param
+    monkeypatch.setattr(diploid, "MAX_CLASSES", size[0])
+    monkeypatch.setattr(diploid, "MAX_SITES", size[1])
+    return size
+
+
+@pytest.mark.parametrize("t", [1, 2, 70])
+@pytest.mark.usefixtures("block_size")
+def test_the_forward_pass_is_that_of_the_torch_layer(t: int) -> None:
+    given = random_given(t=t, n=3, k=8, h=20)
+    expected = reference.log_likelihood(*given.problem).numpy()
+    np.testing.assert_allclose(log_likelihood(*given.arguments), expected, rtol=1e-6, atol=1e-6)
+
+
+def haploid_probability(given: Given, target: int, alleles: tuple[int, ...]) -> float:
+    """Of one haplotype's alleles (-1 missing), by the textbook forward pass in float64."""
+    prior = given.prior[target].astype(np.float64)
+    copied = given.panel_alleles[:, given.states[target]]
+    forward = prior.copy()
+    for site, allele in enumerate(alleles):
+        stay = given.stay[site] if site else 0.0
+        forward = stay * forward + (1.0 - stay) * forward.sum() * prior
+        if allele >= 0:
+            forward *= np.where(copied[site] == allele, 1.0 - given.mismatch[site], given.mismatch[site])
+    return float(forward.sum())
+
+
+def phasing_probabilities(given: Given, target: int) -> dict[tuple[int, ...], float]:
+    """Posterior of every phasing, by the first haplotype's alleles: the two haplotypes are independent but for the
+    genotypes, so each phasing weighs as the product of its haplotypes' probabilities."""
+    genotypes = given.genotypes[:, target]
+    choices = [{-1: (-1,), 0: (0,), 1: (0, 1), 2: (1,)}[int(g)] for g in genotypes]
+    weights = {}
+    for first in product(*choices):
+        second = tuple(-1 if g < 0 else int(g) - x for g, x in zip(genotypes, first, strict=True))
+        weights[first] = haploid_probability(given, target, first) * haploid_probability(given, target, second)
+    total = sum(weights.values())
+    return {first: weight / total for first, weight in weights.items()}
+
+
+@pytest.mark.parametrize("max_bytes", [diploid.MAX_BYTES, 1], ids=["one segment", "segments"])
+@pytest.mark.usefixtures("block_size")
+def test_phasings_come_as_often_as_they_are_probable(max_bytes: int) -> None:
+    given = random_given(t=9, n=2, k=5, h=7, seed=3)
+    n_phasings = 40_000
+    drawn = sample_phasings(*given.arguments, n_phasings=n_phasings, seeds=seeds(2), max_bytes=max_bytes)
+    for target in range(2):
+        exact = phasing_probabilities(given, target)
+        assert len(exact) >= 16
+        rows, counts = np.unique(drawn[:, :, target, 0], axis=0, return_counts=True)
+        seen = {tuple(map(int, row)): int(count) for row, count in zip(rows, counts, strict=True)}
+        assert set(seen) <= set(exact)
+        cells = [(seen.get(first, 0), n_phasings * p) for first, p in exact.items()]
+        common = [(observed, expected) for observed, expected in cells if expected >= 5]
+        chi_square = sum((observed - expected) ** 2 / expected for observed, expected in common)
+        freedom = len(common) - 1
+        assert freedom >= 8
+        assert chi_square < freedom + 4.5 * np.sqrt(2 * freedom)
+
+
+def haploid_posteriors(given: Given, haplotype: npt.NDArray[np.int8]) -> npt.NDArray[np.float64]:
+    """[t, k] for the first target's prior and states."""
+    t, k = len(haplotype), len(given.prior[0])
+    prior = given.prior[0].astype(np.float64)
+    copied = given.panel_alleles[:, given.states[0]]
+    errors = given.mismatch[:, None]
+    seen = np.where(haplotype[:, None] == copied, 1.0 - errors, errors)
+    seen[haplotype < 0] = 1.0
+    forward, backward = np.zeros((t, k)), np.ones((t, k))
+    before = prior
+    for l in range(t):
+        stay = given.stay[l] if l else 0.0
+        before = (stay * before + (1.0 - stay) * prior) * seen[l]
+        before /= before.sum()
+        forward[l] = before
+    for l in range(t - 1, 0, -1):
+        message = backward[l] * seen[l]
+        backward[l - 1] = given.stay[l] * message + (1.0 - given.stay[l]) * (prior @ message)
+        backward[l - 1] /= backward[l - 1].sum()
+    joint = forward * backward
+    return np.asarray(joint / joint.sum(axis=1, keepdims=True))
+
+
+@pytest.mark.parametrize("max_bytes", [diploid.MAX_BYTES, 1], ids=["one segment", "segments"])
+@pytest.mark.usefixtures("block_size")
+def test_haploid_posteriors_average_to_the_diploid_one(max_bytes: int) -> None:
+    """What the phasings are for, over more blocks than can be enumerated."""
+    given = random_given(t=40, n=1, k=8, h=12, seed=5)
+    n_phasings = 600
+    drawn = sample_phasings(*given.arguments, n_phasings=n_phasings, seeds=seeds(1), max_bytes=max_bytes)
+    copies = np.stack(
+        [
+            (haploid_posteriors(given, phasing[:, 0, 0]) + haploid_posteriors(given, phasing[:, 0, 1])) / 2
+            for phasing in drawn
+        ]
+    )
+    exact = reference.copying_posteriors(*given.problem)[:, 0].numpy()
+    error = np.abs(copies.mean(axis=0) - exact)
+    allowed = 5.0 * copies.std(axis=0) / np.sqrt(n_phasings) + 1e-4
+    assert (error < allowed).all()
+
+
+def test_alleles_add_up_to_the_genotype_and_missing_stays_missing() -> None:
+    given = random_given(t=50, n=4)
+    drawn = sample_phasings(*given.arguments, n_phasings=7, seeds=seeds(4))
+    assert drawn.shape == (7, 50, 4, 2)
+    missing = given.genotypes < 0
+    assert missing.any()
+    assert (drawn[:, missing] == -1).all()
+    sums = drawn.sum(axis=3)
+    assert (sums[:, ~missing] == given.genotypes[~missing]).all()
+    assert set(np.unique(drawn[:, ~missing])) == {0, 1}
+
+
+def test_a_target_depends_on_nothing_but_itself() -> None:
+    """Not on who else is there, how many threads share the work, how many phasings are drawn, or memory kept."""
+    given = random_given(t=80, n=5, k=7)
+    whole = sample_phasings(*given.arguments, n_phasings=6, seeds=seeds(5))
+    assert not (whole[0] == whole[1]).all()
+    shared = sample_phasings(*given.arguments, n_phasings=6, seeds=seeds(5), threads=3)
+    np.testing.assert_array_equal(shared, whole)
+    fewer = sample_phasings(*given.arguments, n_phasings=2, seeds=seeds(5), max_bytes=1)
+    np.testing.assert_array_equal(fewer, whole[:2])
+    chosen = [3, 1]
+    alone = sample_phasings(*given.of_targets(chosen).arguments, n_phasings=6, seeds=seeds(5)[chosen])
+    np.testing.assert_array_equal(alone, whole[:, :, chosen])
+    np.testing.assert_array_equal(
+        log_likelihood(*given.arguments, threads=2)[chosen], log_likelihood(*given.of_targets(chosen).arguments)
+    )
+
+
+def test_seeds_make_the_difference() -> None:
+    given = random_given(t=80, n=2)
+    same = given.of_targets([0, 0, 0])
+    drawn = sample_phasings(*same.arguments, n_phasings=3, seeds=np.array([4, 4, 5], np.uint64))
+    np.testing.assert_array_equal(drawn[:, :, 0], drawn[:, :, 1])
+    assert not (drawn[:, :, 0] == drawn[:, :, 2]).all()
+
+
+def test_no_prior_is_a_uniform_one() -> None:
+    given = random_given(t=30, n=2, k=4)
+    flat = Given(*given.arguments[:3], np.full((2, 4), 0.25, np.float32), given.stay, given.mismatch)
+    none = (*given.arguments[:3], None, given.stay, given.mismatch)
+    np.testing.assert_array_equal(log_likelihood(*flat.arguments), log_likelihood(*none))
+    np.testing.assert_array_equal(
+        sample_phasings(*flat.arguments, n_phasings=3, seeds=seeds(2)),
+        sample_phasings(*none, n_phasings=3, seeds=seeds(2)),
+    )
+
+
+@pytest.mark.parametrize(("t", "k"), [(1, 1), (1, 5), (40, 1)])
+def test_the_smallest(t: int, k: int) -> None:
+    given = random_given(t=t, n=2, k=k)
+    expected = reference.log_likelihood(*given.problem).numpy()
+    np.testing.assert_allclose(log_likelihood(*given.arguments), expected, rtol=1e-6, atol=1e-6)
+    sums = sample_phasings(*given.arguments, n_phasings=4, seeds=seeds(2)).sum(axis=3)
+    np.testing.assert_array_equal(sums, np.broadcast_to(np.where(given.genotypes < 0, -2, given.genotypes), sums.shape))
+
+
+def test_haplotypes_all_alike() -> None:
+    """One class throughout: every order of every heterozygous call is as good as the other."""
+    given = random_given(t=60, n=1, k=6)
+    alike = Given(
+        np.ones((60, 1), np.int8),
+        np.repeat(given.panel_alleles[:, :1], 9, axis=1),
+        given.states,
+        given.prior,
+        given.stay,
+        given.mismatch,
+    )
+    drawn = sample_phasings(*alike.arguments, n_phasings=400, seeds=seeds(1))
+    assert np.abs(drawn[:, :, 0, 0].mean() - 0.5) < 0.02
+    both = (drawn[:, 1:, 0, 0] == drawn[:, :-1, 0, 0]).mean()
+    assert abs(both - 0.5) < 0.02
+
+
+def test_states_of_no_prior_are_copied_at_no_site() -> None:
+    given = random_given(t=30, n=1, k=3, h=3)
+    prior = np.array([[0.0, 0.4, 0.6]], np.float32)
+    expected = log_likelihood(*given.arguments[:2], given.states[:, 1:], prior[:, 1:], given.stay, given.mismatch)
+    np.testing.assert_allclose(
+        log_likelihood(*given.arguments[:3], prior, given.stay, given.mismatch), expected, rtol=1e-6
+    )
+
+
+def test_twenty_thousand_sites() -> None:
+    """Calls that nothing explains and stretches without recombination would underflow without rescaling."""
+    given = random_given(t=20_000, n=1, k=6)
+    stay = np.where(np.arange(20_000) % 10 < 3, 1.0, 0.999)
+    hard = Given(given.genotypes, given.panel_alleles, given.states, given.prior, stay, np.full(20_000, 1e-3))
+    expected = reference.log_likelihood(*hard.problem).numpy()
+    np.testing.assert_allclose(log_likelihood(*hard.arguments), expected, rtol=1e-5)
+    drawn = sample_phasings(*hard.arguments, n_phasings=2, seeds=seeds(1), max_bytes=20_000)
+    called = given.genotypes[:, 0] >= 0
+    np.testing.assert_array_equal(drawn[:, called, 0].sum(axis=2)[0], given.genotypes[called, 0])
+
+
+def test_nothing_to_do() -> None:
+    given = random_given(t=4, n=2)
+    none = given.of_targets([])
+    assert sample_phasings(*none.arguments, n_phasings=2, seeds=seeds(0)).shape == (2, 4, 0, 2)
+    assert sample_phasings(*given.arguments, n_phasings=0, seeds=seeds(2)).shape == (0, 4, 2, 2)
+
+
+@pytest.mark.parametrize("field", range(6))
+def test_shapes_that_do_not_agree(field: int) -> None:
+    arguments = list(random_given(t=8, n=3).arguments)
+    arguments[field] = arguments[field][:-1]
+    with pytest.raises(ValueError, match="expected"):
+        sample_phasings(*arguments, n_phasings=1, seeds=seeds(3))
+
+
+@pytest.mark.parametrize("mismatch", [0.0, 0.6, float("nan")])
+def test_a_mismatch_that_is_none(mismatch: float) -> None:
+    given = random_given(t=8)
+    with pytest.raises(ValueError, match="mismatch"):
+        log_likelihood(*given.arguments[:5], np.full(8, mismatch))
+
+
+def test_consensus_by_hand() -> None:
+    """Sites: het, hom ALT, het, missing, het, het. Orders of the hets by phasing, 1 where ALT comes first."""
+    orders = np.array([[1, 1, 0, 1], [0, 0, 0, 0], [1, 0, 0, 1], [0, 1, 0, 0]])
+    phasings = np.zeros((4, 6, 1, 2), np.int8)
+    phasings[:, [0, 2, 4, 5], 0, 0] = orders
+    phasings[:, [0, 2, 4, 5], 0, 1] = 1 - orders
+    phasings[:, 1] = 1
+    phasings[:, 3] = -1
+    # To the one before: the second het stays in 2 of 4 (a tie: as in the first phasing, stays), the third turns in 2
+    # of 4 (a tie: as in the first, turns), the fourth stays in 2 of 4 (a tie: turns).
+    expected = [[1, 0], [1, 1], [1, 0], [-1, -1], [0, 1], [1, 0]]
+    np.testing.assert_array_equal(consensus(phasings)[:, 0], expected)
+    # Without the last phasing: stays in 2 of 3, turns in 1, turns in 2.
+    expected = [[1, 0], [1, 1], [1, 0], [-1, -1], [1, 0], [0, 1]]
+    np.testing.assert_array_equal(consensus(phasings[:3])[:, 0], expected)
+
+
+def test_consensus_of_one_phasing_is_itself() -> None:
+    given = random_given(t=60, n=3)
+    drawn = sample_phasings(*given.arguments, n_phasings=1, seeds=seeds(3))
+    np.testing.assert_array_equal(consensus(drawn), drawn[0])
+    assert consensus(np.zeros((2, 0, 3, 2), np.int8)).shape == (0, 3, 2)

@@ -1,0 +1,494 @@
+"""The compiled passes over pairs of copied haplotypes: forward over blocks of sites, and drawn paths backwards.
+
+What ``model/diploid.py`` computes in torch, as exactly, for one target. The forward pass touches the k x k matrix once
+a *block* of sites, not once a site. Within a block haplotypes of the same alleles form u classes (the state-space
+reduction of Howie et al. 2012, Nat. Genet. 44:955, here for pairs), and the mass of a pair (i, j) of classes (u, v) is
+split by which of the two have switched since the block began, with A the matrix at its start and pi the prior:
+
+    A_l[i, j] = N_l[u, v] A[i, j] + O_l[i, v] pi[j] + pi[i] O_l[j, u] + Z_l[u, v] pi[i] pi[j]
+
+A site with stay s moves the four on, and then its emission e(u, v), which knows only the classes, multiplies them:
+
+    N[u, v] <- s^2 N[u, v]
+    O[i, v] <- s^2 O[i, v] + s (1 - s) R[i]
+    Z[u, v] <- s^2 Z[u, v] + s (1 - s) (M[u] + M[v]) + (1 - s)^2 T
+
+R[i] is the mass whose first haplotype sits at i, not switched since the block began, the second anywhere; M[u] pi[i]
+that whose first sits at i of class u, switched; T all of it. R needs A only summed over the classes of j. All masses
+are divided by T at every site, which float32 needs on the way through a chromosome.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple, TypeVar, cast
+
+import numba
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float32]
+Doubles = npt.NDArray[np.float64]
+Numbers = npt.NDArray[np.int32]
+Sites = npt.NDArray[np.int64]
+Classes = npt.NDArray[np.uint32]  # unsigned: an index that cannot be negative is looked up a third faster
+Seeds = npt.NDArray[np.uint64]
+Alleles = npt.NDArray[np.uint8]
+Calls = npt.NDArray[np.int8]
+
+# Added where a product could underflow: the least that a pair keeps of all mass, far below rounding. Without it pairs
+# that many calls in a row speak against, where nothing recombines, would be lost for good, and slow on the way there.
+_TINY: Final = np.float32(1e-30)
+# Sums may be reordered, which vectorises them; infinities and NaN keep their meaning.
+_FAST: Final = {"reassoc", "contract", "arcp", "nsz"}
+_ZERO: Final = np.float32(0.0)
+_ONE: Final = np.float32(1.0)
+
+
+class Target(NamedTuple):
+    """One target over t sites, cut into blocks, with room for what the blocks of a segment leave."""
+
+    alleles: Alleles  # [t, k]: of the haplotypes it may copy
+    calls: Calls  # [t]
+    stay: Doubles  # [t + 1]: 0 at both ends
+    mismatch: Doubles  # [t]
+    prior: Floats  # [k]
+    first: Sites  # [n_blocks + 1]: each block's first site
+    classes: Classes  # [n_blocks, k]
+    counts: Numbers  # [n_blocks]
+    unswitched: Floats  # [sites and blocks of the longest segment, k]
+    switched: Floats  # [the same, most classes]
+    mass: Doubles  # [the same]
+
+
+class _Block(NamedTuple):
+    """A block of b sites whose k haplotypes form u classes, and what the forward pass leaves of it for the backward.
+
+    ``stay`` has one more: that of the site after the block. ``unswitched`` R [b + 1, k], ``switched`` M [b + 1, u] and
+    ``mass`` T [b + 1] begin with the block's start; the mass of a site is the probability of its genotype.
+    """
+
+    alleles: Alleles  # [b, k]
+    calls: Calls  # [b]
+    stay: Doubles  # [b + 1]
+    mismatch: Doubles  # [b]
+    classes: Classes  # [k]
+    member: Numbers  # [u]: a haplotype of each class
+    prior: Floats  # [k]
+    class_prior: Floats  # [u]
+    unswitched: Floats  # [b + 1, k]
+    switched: Floats  # [b + 1, u]
+    mass: Doubles  # [b + 1]
+
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+def _compiled(function: _Function) -> _Function:
+    """Releases the interpreter's lock, so that threads run side by side."""
+    return cast(_Function, numba.njit(cache=True, nogil=True, fastmath=_FAST)(function))
+
+
+@_compiled
+def mixed(z: np.uint64) -> np.uint64:
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return z ^ (z >> np.uint64(31))
+
+
+@_compiled
+def _random(states: Seeds, which: int) -> float:
+    """Uniform in [0, 1), by SplitMix64 (Steele et al. 2014, OOPSLA)."""
+    states[which] += np.uint64(0x9E3779B97F4A7C15)
+    return float(mixed(states[which]) >> np.uint64(11)) * 2.0**-53
+
+
+@_compiled
+def _emission(genotype: int, mismatch: float) -> tuple[np.float32, np.float32, np.float32]:
+    """Probability of a genotype by the number of ALT alleles, 0, 1, 2, that the pair of haplotypes carries there."""
+    if genotype < 0:
+        return _ONE, _ONE, _ONE
+    right, wrong = 1.0 - mismatch, mismatch
+    if genotype == 1:
+        same = np.float32(2.0 * right * wrong)
+        return same, np.float32(right * right + wrong * wrong), same
+    like, half, unlike = np.float32(right * right), np.float32(right * wrong), np.float32(wrong * wrong)
+    if genotype == 0:
+        return like, half, unlike
+    return unlike, half, like
+
+
+@_compiled
+def blocks(alleles: Alleles, max_classes: int, max_sites: int) -> tuple[Sites, Classes, Numbers]:
+    """Cuts ``alleles`` [t, k] into blocks: first sites [n_blocks + 1], classes [n_blocks, k] and their counts."""
+    t, k = alleles.shape
+    first = np.empty(t + 1, np.int64)
+    classes = np.empty((t, k), np.uint32)
+    counts = np.empty(t, np.int32)
+    renamed = np.empty(2 * max_classes, np.int32)
+    n_blocks = 0
+    site = 0
+    while site < t:
+        first[n_blocks] = site
+        own = classes[n_blocks]
+        own[:] = 0
+        count = 1
+        while site < t and site - first[n_blocks] < max_sites:
+            renamed[: 2 * count] = -1
+            split = 0
+            for j in range(k):
+                name = 2 * own[j] + alleles[site, j]
+                if renamed[name] < 0:
+                    renamed[name] = split
+                    split += 1
+            if split > max_classes:
+                break
+            for j in range(k):
+                own[j] = renamed[2 * own[j] + alleles[site, j]]
+            count = split
+            site += 1
+        counts[n_blocks] = count
+        n_blocks += 1
+    first[n_blocks] = t
+    return first[: n_blocks + 1], classes[:n_blocks], counts[:n_blocks]
+
+
+@_compiled
+def _grouped(classes: Classes, n_classes: int) -> tuple[Numbers, Numbers]:
+    """States by class [k], and where each class begins among them [n_classes + 1]."""
+    ends = np.zeros(n_classes + 1, np.int32)
+    for j in range(len(classes)):
+        ends[classes[j] + np.uint32(1)] += 1
+    ends = np.cumsum(ends).astype(np.int32)
+    free = ends.copy()
+    order = np.empty(len(classes), np.int32)
+    for j in range(len(classes)):
+        order[free[classes[j]]] = j
+        free[classes[j]] += 1
+    return order, ends
+
+
+@_compiled
+def _class_sums(matrix: Floats, classes: Classes, sums: Floats) -> None:
+    """``sums`` [u, k]: rows of a symmetric ``matrix`` [k, k] added up by class."""
+    sums[:] = _ZERO
+    for i in range(len(matrix)):
+        row, total = matrix[i], sums[classes[i]]
+        for j in range(len(row)):
+            total[j] += row[j]
+
+
+@_compiled
+def _moves(stay: float, mass: float) -> tuple[np.float32, np.float32, np.float32]:
+    """Of neither, one given one, and both switching, when all mass so far is ``mass`` and is to be 1."""
+    return np.float32(stay * stay / mass), np.float32(stay * (1.0 - stay) / mass), np.float32((1.0 - stay) ** 2)
+
+
+@_compiled
+def _through(block: _Block, pairs: Floats, one: Floats, neither: Floats, both: Floats) -> float:
+    """The forward pass over a block, and the log probability of its genotypes.
+
+    ``pairs`` [u, k] comes in as A summed by class, and is N A summed from then on. Left behind are O = ``one`` [u, k],
+    N = ``neither`` and Z = ``both`` [u, u] of the last site, and the block's R, M and T.
+    """
+    n_sites, k = block.alleles.shape
+    n_classes = len(block.member)
+    neither[:n_classes, :n_classes] = _ONE
+    both[:n_classes, :n_classes] = _ZERO
+    one[:n_classes] = _ZERO
+    block.switched[0] = _ZERO
+    block.unswitched[0] = _ZERO
+    for v in range(n_classes):
+        block.unswitched[0] += pairs[v]
+    block.mass[0] = block.unswitched[0].sum()
+    seen = np.empty((2, k), np.float32)  # emission by the allele of the other haplotype
+    likelihood = 0.0
+    for l in range(n_sites):
+        keep, jump_one, jump_both = _moves(block.stay[l], block.mass[l])
+        e0, e1, e2 = _emission(block.calls[l], block.mismatch[l])
+        for j in range(k):
+            alt = np.float32(block.alleles[l, j])
+            seen[0, j] = e0 + alt * (e1 - e0)
+            seen[1, j] = e1 + alt * (e2 - e1)
+        before, after = block.unswitched[l], block.unswitched[l + 1]
+        after[:] = _ZERO
+        for v in range(n_classes):
+            emission = seen[block.alleles[l, block.member[v]]]
+            weight = block.class_prior[v]
+            block.switched[l + 1, v] = _step(pairs[v], one[v], emission, before, after, keep, jump_one, weight)
+        total = 0.0
+        for u in range(n_classes):
+            first = block.switched[l, u]
+            emission_u = (e1, e2) if block.alleles[l, block.member[u]] else (e0, e1)
+            column = _ZERO
+            for v in range(n_classes):
+                e = emission_u[1] if block.alleles[l, block.member[v]] else emission_u[0]
+                neither[u, v] = neither[u, v] * keep * e + _TINY
+                arrived = e * (keep * both[u, v] + jump_one * (first + block.switched[l, v]) + jump_both)
+                both[u, v] = arrived
+                column += arrived * block.class_prior[v]
+            block.switched[l + 1, u] += column
+            total += block.switched[l + 1, u] * block.class_prior[u]
+        block.mass[l + 1] = total + after.sum()
+        likelihood += np.log(block.mass[l + 1])
+    return likelihood
+
+
+@_compiled
+def _step(
+    pairs: Floats,
+    one: Floats,
+    emission: Floats,
+    before: Floats,
+    after: Floats,
+    keep: np.float32,
+    jump_one: np.float32,
+    weight: np.float32,
+) -> np.float32:
+    """One site for one class of the second haplotype, of prior ``weight``; all arrays [k]. The sum of ``one``."""
+    total = _ZERO
+    for i in range(len(pairs)):
+        stayed = pairs[i] * emission[i] * keep + _TINY
+        arrived = emission[i] * (keep * one[i] + jump_one * before[i])
+        pairs[i] = stayed
+        one[i] = arrived
+        after[i] += stayed + weight * arrived
+        total += arrived
+    return total
+
+
+@_compiled
+def _rebuild(
+    block: _Block,
+    matrix: Floats,
+    out: Floats,
+    one: Floats,
+    neither: Floats,
+    both: Floats,
+    next_classes: Classes,
+    sums: Floats,
+) -> None:
+    """A at the block's end, scaled to a sum of 1, from A at its start: ``matrix`` to ``out`` [k, k], another;
+    and its sums [u', k] by the classes of the next block."""
+    k = len(matrix)
+    n_classes = len(block.member)
+    scale = np.float32(1.0 / block.mass[-1])
+    sums[:] = _ZERO
+    order, ends = _grouped(block.classes, n_classes)
+    factor = np.empty(k, np.float32)
+    second = np.empty(k, np.float32)
+    first = np.empty(k, np.float32)
+    column = np.empty(n_classes, np.float32)
+    for u in range(n_classes):
+        for j in range(k):
+            factor[j] = neither[u, block.classes[j]] * scale
+            second[j] = (one[u, j] + both[u, block.classes[j]] * block.prior[j]) * scale
+        for at in range(ends[u], ends[u + 1]):
+            i = order[at]
+            for v in range(n_classes):
+                column[v] = one[v, i] * scale
+            for j in range(k):
+                first[j] = column[block.classes[j]]
+            _add_row(matrix[i], out[i], factor, first, block.prior, second, block.prior[i], sums[next_classes[i]])
+
+
+@_compiled
+def _add_row(
+    source: Floats,
+    row: Floats,
+    factor: Floats,
+    first: Floats,
+    prior: Floats,
+    second: Floats,
+    weight: np.float32,
+    total: Floats,
+) -> None:
+    # Two loops: one that writes both is too much for the compiler to see that nothing overlaps.
+    for j in range(len(row)):
+        row[j] = factor[j] * source[j] + first[j] * prior[j] + weight * second[j] + _TINY
+    for j in range(len(row)):
+        total[j] += row[j]
+
+
+@_compiled
+def _pair_masses(block: _Block, start: float, i: int, j: int, masses: Floats) -> None:
+    """A_l[i, j] of the first len(masses) sites, from A[i, j] = ``start`` at the block's start."""
+    u, v = block.classes[i], block.classes[j]
+    neither, second, first, both = np.float32(start), _ZERO, _ZERO, _ZERO  # N A[i, j], O[i, v], O[j, u], Z[u, v]
+    for l in range(len(masses)):
+        keep, jump_one, jump_both = _moves(block.stay[l], block.mass[l])
+        e = _emission(block.calls[l], block.mismatch[l])[block.alleles[l, i] + block.alleles[l, j]]
+        neither *= keep * e
+        second = e * (keep * second + jump_one * block.unswitched[l, i])
+        first = e * (keep * first + jump_one * block.unswitched[l, j])
+        both = e * (keep * both + jump_one * (block.switched[l, u] + block.switched[l, v]) + jump_both)
+        masses[l] = neither + second * block.prior[j] + block.prior[i] * (first + both * block.prior[j])
+
+
+@_compiled
+def _at(block: _Block, l: int, i: int) -> np.float32:
+    """Mass of all pairs whose first haplotype is at i after site l: R[i] + pi[i] M[u]."""
+    mass: np.float32 = block.unswitched[l + 1, i] + block.prior[i] * block.switched[l + 1, block.classes[i]]
+    return mass
+
+
+@_compiled
+def _drawn_first(block: _Block, l: int, random: float) -> int:
+    """The first haplotype at site l, the second being anywhere."""
+    left = np.float32(random * block.mass[l + 1])
+    for i in range(len(block.prior)):
+        left -= _at(block, l, i)
+        if left < _ZERO:
+            return i
+    return int(np.argmax(block.prior))  # only by rounding
+
+
+@_compiled
+def _drawn_second(block: _Block, row: Floats, l: int, i: int, random: float) -> int:
+    """The second haplotype at site l given that the first is i, whose ``row`` [k] of A is that at the block's start."""
+    k, n_classes = len(block.prior), len(block.member)
+    u, weight = block.classes[i], block.prior[i]
+    neither = np.ones(n_classes, np.float32)
+    second = np.zeros(n_classes, np.float32)
+    both = np.zeros(n_classes, np.float32)
+    for s in range(l + 1):
+        keep, jump_one, jump_both = _moves(block.stay[s], block.mass[s])
+        emission = _emission(block.calls[s], block.mismatch[s])
+        for v in range(n_classes):
+            e = emission[block.alleles[s, i] + block.alleles[s, block.member[v]]]
+            neither[v] *= keep * e
+            second[v] = e * (keep * second[v] + jump_one * block.unswitched[s, i])
+            both[v] = e * (keep * both[v] + jump_one * (block.switched[s, u] + block.switched[s, v]) + jump_both)
+    left = np.float32(random * _at(block, l, i))
+    for j in range(k):
+        v = block.classes[j]
+        left -= neither[v] * row[j] + block.prior[j] * (second[v] + weight * both[v])
+        if left < _ZERO:
+            return j
+    # What is left: the first has switched since the block began, the second has not. It is rarely asked for.
+    first = np.zeros(k, np.float32)
+    for s in range(l + 1):
+        keep, jump_one, _ = _moves(block.stay[s], block.mass[s])
+        emission = _emission(block.calls[s], block.mismatch[s])
+        for j in range(k):
+            e = emission[block.alleles[s, i] + block.alleles[s, j]]
+            first[j] = e * (keep * first[j] + jump_one * block.unswitched[s, j])
+    for j in range(k):
+        left -= weight * first[j]
+        if left < _ZERO:
+            return j
+    return int(np.argmax(first))  # only by rounding
+
+
+@_compiled
+def _sample(block: _Block, matrix: Floats, copied: Numbers, randoms: Seeds, out: Calls) -> None:
+    """Draws ``out`` [n_phasings, b, 2] backwards over a block that began with A = ``matrix``.
+
+    ``copied`` [n_phasings, 2]: the pairs at the site after the block, left as those at the block's first site.
+    """
+    n_sites = len(block.calls)
+    masses = np.empty(n_sites, np.float32)
+    for phasing in range(len(copied)):
+        i, j = copied[phasing]
+        _pair_masses(block, matrix[i, j], i, j, masses)
+        for l in range(n_sites - 1, -1, -1):
+            stay, jump = block.stay[l + 1], 1.0 - block.stay[l + 1]
+            # The pair there given the next one, by which of the two switched on the way.
+            neither = stay * stay * masses[l]
+            second = neither + stay * jump * block.prior[j] * _at(block, l, i)
+            first = second + stay * jump * block.prior[i] * _at(block, l, j)
+            total = first + jump * jump * block.prior[i] * block.prior[j] * block.mass[l + 1]
+            at = _random(randoms, phasing) * total
+            if at >= neither:
+                if at >= first:
+                    i = _drawn_first(block, l, _random(randoms, phasing))
+                if at >= first or at < second:
+                    j = _drawn_second(block, matrix[i], l, i, _random(randoms, phasing))
+                else:
+                    i = _drawn_second(block, matrix[j], l, j, _random(randoms, phasing))
+                _pair_masses(block, matrix[i, j], i, j, masses[:l])
+            x, y = block.alleles[l, i], block.alleles[l, j]
+            wrong = block.mismatch[l] ** 2
+            right = (1.0 - block.mismatch[l]) ** 2
+            out[phasing, l, 0] = block.calls[l] // 2
+            out[phasing, l, 1] = block.calls[l] // 2
+            if block.calls[l] == 1:
+                likely = right / (right + wrong) if x != y else 0.5
+                alt_first = (x > y) == (_random(randoms, phasing) < likely)
+                out[phasing, l, 0] = alt_first
+                out[phasing, l, 1] = not alt_first
+        copied[phasing, 0] = i
+        copied[phasing, 1] = j
+
+
+@_compiled
+def _block(target: Target, number: int, segment: int) -> _Block:
+    """A block of the segment that begins with block ``segment``."""
+    start, stop = target.first[number], target.first[number + 1]
+    classes, n_classes = target.classes[number], target.counts[number]
+    member = np.empty(n_classes, np.int32)
+    class_prior = np.zeros(n_classes, np.float32)
+    for j in range(len(classes)):
+        member[classes[j]] = j
+        class_prior[classes[j]] += target.prior[j]
+    low = start - target.first[segment] + number - segment
+    rows = slice(low, low + stop - start + 1)
+    return _Block(
+        target.alleles[start:stop],
+        target.calls[start:stop],
+        target.stay[start : stop + 1],
+        target.mismatch[start:stop],
+        classes,
+        member,
+        target.prior,
+        class_prior,
+        target.unswitched[rows],
+        target.switched[rows, :n_classes],
+        target.mass[rows],
+    )
+
+
+@_compiled
+def forward(
+    target: Target,
+    low: int,
+    high: int,
+    matrices: Floats,
+    after: Floats,
+    pairs: Floats,
+    one: Floats,
+    neither: Floats,
+    both: Floats,
+) -> float:
+    """The forward pass over blocks low to high - 1, and the log probability of their genotypes.
+
+    ``matrices`` [high - low or 2, k, k]: A at the blocks' starts, the first of them given; where there are but two,
+    they take turns. ``after`` [k, k] gets that at the segment's end unless the chromosome ends there.
+    """
+    n_blocks = len(target.counts)
+    _class_sums(matrices[0], target.classes[low], pairs[: target.counts[low]])
+    likelihood = 0.0
+    for number in range(low, high):
+        block = _block(target, number, low)
+        likelihood += _through(block, pairs, one, neither, both)
+        if number + 1 < n_blocks:
+            source = matrices[(number - low) % len(matrices)]
+            out = after if number + 1 == high else matrices[(number + 1 - low) % len(matrices)]
+            classes, count = target.classes[number + 1], target.counts[number + 1]
+            _rebuild(block, source, out, one, neither, both, classes, pairs[:count])
+    return likelihood
+
+
+@_compiled
+def backward(
+    target: Target, low: int, high: int, matrices: Floats, copied: Numbers, randoms: Seeds, out: Calls
+) -> None:
+    """Draws ``out`` [n_phasings, t, 2] over blocks high - 1 to low, which ``forward`` was the last to go through.
+
+    ``copied`` [n_phasings, 2]: the pairs at the site after them, left as those at their first site; ``randoms``
+    [n_phasings]: the generators' states. After the last site ``stay`` is 0, so that the pair there means nothing, but
+    its prior must not be 0.
+    """
+    for number in range(high - 1, low - 1, -1):
+        sites = slice(target.first[number], target.first[number + 1])
+        _sample(_block(target, number, low), matrices[number - low], copied, randoms, out[:, sites])
