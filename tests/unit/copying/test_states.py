@@ -1,0 +1,172 @@
+"""States by runs: hand-made panels, a slow search site by site, and what a target's states may not depend on."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vcfbert.copying.states import pair_states, phased_states, unphased_states
+
+Ints = npt.NDArray[np.int64]
+
+
+def sites(text: str) -> npt.NDArray[np.uint8]:
+    """[t, h] from a row of digits a haplotype."""
+    return np.array([[int(c) for c in row] for row in text.split()], dtype=np.uint8).T
+
+
+def searched(conflict: npt.NDArray[np.bool_], cm: npt.NDArray[np.float64], longest: int) -> list[int]:
+    """All haplotypes in the order of what they earn, from ``conflict`` [t, h], by looking along each run."""
+    t, h = conflict.shape
+    scores = np.zeros(h)
+    number = conflict.sum(axis=0)
+    for l in range(t):
+        length = np.zeros(h)
+        for j in range(h):
+            if conflict[l, j]:
+                continue
+            left = right = l
+            while left > 0 and not conflict[left, j]:
+                left -= 1
+            while right < t - 1 and not conflict[right, j]:
+                right += 1
+            length[j] = cm[right] - cm[left]
+        ranked = sorted(range(h), key=lambda j: (-length[j], number[j], j))
+        for rank, j in enumerate(ranked[:longest]):
+            if length[j] > 0:
+                scores[j] += 1.0 / (rank + 1)
+    return sorted(range(h), key=lambda j: (-scores[j], number[j], j))
+
+
+def random_case(seed: int, t: int = 150, n: int = 5, h: int = 40) -> tuple[Ints, npt.NDArray[np.uint8], Ints]:
+    """Targets [t, n] with missing alleles that are mosaics of the panel [t, h], and cM [t] in dyadic steps, so that
+    sums of steps are exact whatever their order."""
+    rng = np.random.default_rng(seed)
+    alleles = (rng.random((t, h)) < rng.choice([0.1, 0.3, 0.5], size=(t, 1))).astype(np.uint8)
+    source = rng.integers(h, size=(1 + t // 12, n)).repeat(12, axis=0)[:t]
+    observed = np.take_along_axis(alleles, source, axis=1).astype(np.int8)
+    observed[rng.random((t, n)) < 0.05] = -1
+    return observed, alleles, np.cumsum(rng.integers(0, 4, size=t)) / 64.0
+
+
+def conflicts(observed: Ints, alleles: npt.NDArray[np.uint8], target: int) -> npt.NDArray[np.bool_]:
+    seen = observed[:, target][:, None]
+    return np.asarray((seen >= 0) & (seen != alleles))
+
+
+def test_the_longest_run_counts_not_the_fewest_mismatches() -> None:
+    #                 the target is 0 throughout: the first haplotype has one run over six sites, the second runs of two
+    alleles = sites("0000001111 0010010010 1111111111")
+    observed = np.zeros((10, 1), np.int8)
+    cm = np.arange(10) / 10
+    assert phased_states(observed, alleles, cm, 1).tolist() == [[0]]
+    assert phased_states(observed, alleles, cm, 2).tolist() == [[0, 1]]
+    # Distance in cM, not in sites: now the two sites between the second's first mismatches are the longest way.
+    far = np.array([0.0, 0.1, 0.2, 9.0, 9.1, 18.0, 18.1, 18.2, 18.3, 18.4])
+    far_scores = searched(alleles == 1, far, 1)
+    assert phased_states(observed, alleles, far, 1, longest=1).tolist() == [[far_scores[0]]]
+
+
+def test_a_missing_allele_breaks_no_run() -> None:
+    alleles = sites("0001000 0100010")
+    observed = np.zeros((7, 1), np.int8)
+    cm = np.arange(7.0)
+    observed[3] = -1
+    assert phased_states(observed, alleles, cm, 1).tolist() == [[0]]
+    observed[3], observed[1], observed[5] = 0, -1, -1
+    assert phased_states(observed, alleles, cm, 1).tolist() == [[1]]
+
+
+def test_genotypes_break_runs_at_opposite_homozygotes_alone() -> None:
+    alleles = sites("0101 1010 0000 1111")
+    cm = np.arange(4.0)
+    heterozygous = np.ones((4, 1), np.int8)
+    assert unphased_states(heterozygous, alleles, cm, 2).tolist() == [[0, 1]]  # all the same: the panel's order
+    genotypes = np.array([[1], [2], [1], [-1]], np.int8)
+    assert unphased_states(genotypes, alleles, cm, 2).tolist() == [[0, 3]]
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("longest", [1, 4, 10])
+def test_states_are_those_of_a_search_site_by_site(seed: int, longest: int) -> None:
+    observed, alleles, cm = random_case(seed)
+    for k in (1, 7, 40):
+        found = phased_states(observed, alleles, cm, k, longest=longest)
+        for target, states in enumerate(found):
+            assert states.tolist() == sorted(searched(conflicts(observed, alleles, target), cm, longest)[:k])
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_unphased_states_are_those_of_a_search_site_by_site(seed: int) -> None:
+    observed, alleles, cm = random_case(seed, n=6)
+    genotypes = np.where((observed[:, ::2] < 0) | (observed[:, 1::2] < 0), -1, observed[:, ::2] + observed[:, 1::2])
+    found = unphased_states(genotypes.astype(np.int8), alleles, cm, 8)
+    for target, states in enumerate(found):
+        seen = genotypes[:, [target]]
+        conflict = ((seen == 0) & (alleles == 1)) | ((seen == 2) & (alleles == 0))
+        assert states.tolist() == sorted(searched(conflict, cm, 10)[:8])
+
+
+def test_pairs_take_the_best_of_both_haplotypes_in_turn() -> None:
+    observed, alleles, cm = random_case(7, n=4)
+    order = [searched(conflicts(observed, alleles, target), cm, 10) for target in range(4)]
+    found = pair_states(observed.reshape(-1, 2, 2), alleles, cm, 9)
+    for sample, states in enumerate(found):
+        in_turn = [j for pair in zip(order[2 * sample], order[2 * sample + 1], strict=True) for j in pair]
+        assert states.tolist() == sorted(list(dict.fromkeys(in_turn))[:9])
+
+
+def test_excluded_haplotypes_count_nowhere() -> None:
+    observed, alleles, cm = random_case(3)
+    exclude = np.array([[0, 5], [1, -1], [2, 3], [-1, -1], [39, 38]])
+    found = phased_states(observed, alleles, cm, 12, exclude)
+    for target, own in enumerate(exclude):
+        left = np.setdiff1d(np.arange(40), own)
+        expected = phased_states(observed[:, [target]], alleles[:, left], cm, 12)[0]
+        assert found[target].tolist() == left[expected].tolist()
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 10_000), k=st.integers(1, 40), t=st.integers(1, 200), threads=st.integers(1, 3))
+def test_states_depend_on_the_target_alone(seed: int, k: int, t: int, threads: int) -> None:
+    observed, alleles, cm = random_case(seed, t=t)
+    together = phased_states(observed, alleles, cm, k, threads=threads)
+    assert all((np.diff(row) > 0).all() for row in together)
+    for target in range(observed.shape[1]):
+        alone = phased_states(observed[:, [target]], alleles, cm, k)
+        assert together[target].tolist() == alone[0].tolist()
+
+
+@settings(max_examples=50, deadline=None)
+@given(seed=st.integers(0, 10_000), start=st.integers(0, 90), length=st.integers(40, 60), h=st.integers(2, 60))
+def test_the_haplotype_of_the_longest_run_is_always_there(seed: int, start: int, length: int, h: int) -> None:
+    """It has one run, conflicts everywhere else, and comes first at each site of it: a point a site, where all sites
+    of the others bring them at most 1 + 1/2 + ... + 1/10 a site among all of them."""
+    rng = np.random.default_rng(seed)
+    target = rng.integers(0, 2, size=(150, 1)).astype(np.int8)
+    alleles = rng.integers(0, 2, size=(150, h)).astype(np.uint8)
+    alleles[:, -1] = 1 - target[:, 0]
+    alleles[start : start + length, -1] = target[start : start + length, 0]
+    k = min(1 + int(150 * 2.93 / length), h)
+    assert h - 1 in phased_states(target, alleles, np.arange(150) / 128.0, k)[0]
+
+
+def test_no_sites_and_no_targets() -> None:
+    alleles = sites("01 10 11")
+    assert phased_states(np.empty((0, 2), np.int8), alleles[:0], np.empty(0), 2).tolist() == [[0, 1], [0, 1]]
+    assert phased_states(np.empty((2, 0), np.int8), alleles, np.arange(2.0), 2).shape == (0, 2)
+
+
+def test_arguments_that_do_not_fit_are_refused() -> None:
+    observed, alleles, cm = random_case(1)
+    with pytest.raises(ValueError, match=r"k must lie in 1\.\.40"):
+        phased_states(observed, alleles, cm, 41)
+    with pytest.raises(ValueError, match=r"k must lie in 1\.\.39"):
+        phased_states(observed, alleles, cm, 40, np.zeros((5, 1), np.int64))
+    with pytest.raises(ValueError, match="excluded haplotypes"):
+        phased_states(observed, alleles, cm, 4, np.full((5, 1), 40))
+    with pytest.raises(ValueError, match="targets at"):
+        phased_states(observed, alleles[1:], cm, 4)

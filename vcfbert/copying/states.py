@@ -1,0 +1,275 @@
+"""Which K reference haplotypes a target may copy: those of the longest runs of identity around each typed site.
+
+At every typed site the haplotypes with the longest runs around it, in cM, earn 1/rank; the K with the highest sums
+are the target's states. A haplotype that the target copies over any stretch earns there, however it differs
+elsewhere, which a distance over the whole key cannot see. Genotypes whose phase is unknown have runs too: they break
+where target and haplotype are opposite homozygotes.
+
+Haplotypes are compared 64 sites at a time: what a target shows as homozygous REF and as homozygous ALT are two bit
+masks, and a haplotype of bits A conflicts with it at ``A & ref | ~A & alt``. A phased allele is a homozygous call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final, TypeVar, cast
+
+import numba
+import numpy as np
+import numpy.typing as npt
+from llvmlite import ir  # type: ignore[import-untyped]
+from numba.core import types
+from numba.extending import intrinsic
+
+Alleles = npt.NDArray[np.uint8]
+Calls = npt.NDArray[np.int8]
+Doubles = npt.NDArray[np.float64]
+Bits = npt.NDArray[np.uint64]
+Numbers = npt.NDArray[np.int32]
+Haplotypes = npt.NDArray[np.int64]
+
+# Runs that count at a site.
+LONGEST: Final = 10
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+def _compiled(function: _Function) -> _Function:
+    return cast("_Function", numba.njit(cache=True, nogil=True)(function))
+
+
+def _set_bits_code(_: Any, word: Any) -> Any:
+    return types.uint64(types.uint64), lambda _, builder, __, words: builder.ctpop(words[0])
+
+
+def _lowest_bit_code(_: Any, word: Any) -> Any:
+    not_zero = ir.Constant(ir.IntType(1), 1)
+    return types.int64(types.uint64), lambda _, builder, __, words: builder.cttz(words[0], not_zero)
+
+
+# How many bits of a uint64 are set, and the place of the lowest in one that is not 0: an instruction each.
+_set_bits: Any = intrinsic(_set_bits_code)
+_lowest_bit: Any = intrinsic(_lowest_bit_code)
+
+
+@_compiled
+def _conflicts(panel: Bits, zero: Bits, two: Bits, haplotype: int, word: int) -> np.uint64:
+    """Sites of a word where a haplotype cannot be one of the target's."""
+    carried = panel[haplotype, word]
+    conflicts: np.uint64 = (carried & zero[word]) | (~carried & two[word])
+    return conflicts
+
+
+@_compiled
+def _by_conflicts(panel: Bits, zero: Bits, two: Bits, excluded: npt.NDArray[np.bool_]) -> Numbers:
+    """The haplotypes not excluded, those with the fewest conflicts first, then in the panel's order."""
+    h, words = panel.shape
+    counts = np.empty(h, np.int64)
+    first = np.zeros(64 * words + 2, np.int64)
+    for j in range(h):
+        count = np.uint64(0)
+        for word in range(words):
+            count += _set_bits(_conflicts(panel, zero, two, j, word))
+        counts[j] = count
+        first[counts[j] + 1] += not excluded[j]
+    first = np.cumsum(first)
+    order = np.empty(first[-1], np.int32)
+    for j in range(h):
+        if not excluded[j]:
+            order[first[counts[j]]] = j
+            first[counts[j]] += 1
+    return order
+
+
+@_compiled
+def _enter(start: int, stop: int, length: float, place: int, longest: Doubles, holder: Numbers) -> None:
+    """A run over sites start..stop - 1 enters the lists of those where it is among the longest; equals stay ahead."""
+    n_longest = longest.shape[1]
+    for l in range(start, stop):
+        if length > longest[l, n_longest - 1]:
+            rank = n_longest - 1
+            while rank > 0 and length > longest[l, rank - 1]:
+                longest[l, rank] = longest[l, rank - 1]
+                holder[l, rank] = holder[l, rank - 1]
+                rank -= 1
+            longest[l, rank] = length
+            holder[l, rank] = place
+
+
+@_compiled
+def _scores(panel: Bits, zero: Bits, two: Bits, cm: Doubles, order: Numbers, n_longest: int) -> Doubles:
+    """What each haplotype of ``order`` earns."""
+    t, words = len(cm), panel.shape[1]
+    if t == 0:
+        return np.zeros(len(order))
+    longest = np.zeros((t, n_longest))
+    holder = np.full((t, n_longest), -1, np.int32)
+    for place in range(len(order)):
+        start, left = 0, cm[0]
+        for word in range(words):
+            conflicts = _conflicts(panel, zero, two, order[place], word)
+            while conflicts != 0:
+                site = 64 * word + _lowest_bit(conflicts)
+                conflicts &= conflicts - np.uint64(1)
+                if site > start:
+                    _enter(start, site, cm[site] - left, place, longest, holder)
+                start, left = site + 1, cm[site]
+        if start < t:
+            _enter(start, t, cm[t - 1] - left, place, longest, holder)
+    scores = np.zeros(len(order))
+    for l in range(t):
+        for rank in range(n_longest):
+            if holder[l, rank] >= 0:
+                scores[holder[l, rank]] += 1.0 / (rank + 1)
+    return scores
+
+
+@_compiled
+def _ranked(scores: Doubles, order: Numbers, k: int) -> Numbers:
+    """The k haplotypes of the highest scores, best first; equals as in ``order``."""
+    earned = np.flatnonzero(scores > 0.0)
+    best = earned[np.argsort(-scores[earned], kind="mergesort")][:k]
+    out = np.empty(k, np.int32)
+    for i in range(len(best)):
+        out[i] = order[best[i]]
+    place = 0
+    for i in range(len(best), k):
+        while scores[place] > 0.0:
+            place += 1
+        out[i] = order[place]
+        place += 1
+    return out
+
+
+@_compiled
+def _targets(
+    panel: Bits,
+    zero: Bits,
+    two: Bits,
+    cm: Doubles,
+    exclude: Haplotypes,
+    n_longest: int,
+    targets: Haplotypes,
+    out: Numbers,
+) -> None:
+    """Fills the rows of ``out`` [n, k] that ``targets`` names, best first."""
+    excluded = np.zeros(len(panel), np.bool_)
+    for target in targets:
+        excluded[:] = False
+        for haplotype in exclude[target]:
+            if haplotype >= 0:
+                excluded[haplotype] = True
+        order = _by_conflicts(panel, zero[target], two[target], excluded)
+        scores = _scores(panel, zero[target], two[target], cm, order, n_longest)
+        out[target] = _ranked(scores, order, out.shape[1])
+
+
+@_compiled
+def _in_turn(ranked: Numbers, n_panel: int) -> Numbers:
+    """[n, k]: the first k distinct of two rankings [n, 2, k] read in turn."""
+    n, _, k = ranked.shape
+    out = np.empty((n, k), np.int32)
+    taken = np.full(n_panel, -1, np.int64)  # the target that took it
+    for target in range(n):
+        count = 0
+        for rank in range(k):
+            for haplotype in ranked[target, :, rank]:
+                if count < k and taken[haplotype] != target:
+                    taken[haplotype] = target
+                    out[target, count] = haplotype
+                    count += 1
+    return out
+
+
+def _packed(rows: npt.NDArray[np.bool_] | Alleles) -> Bits:
+    """Bits uint64 [n, ceil(t / 64)] of ``rows`` [t, n], lowest first, padded with 0."""
+    packed = np.packbits(rows, axis=0, bitorder="little")  # [ceil(t / 8), n]
+    padded = np.zeros((rows.shape[1], -(-len(rows) // 64) * 8), np.uint8)
+    padded[:, : len(packed)] = packed.T
+    return padded.view("<u8").astype(np.uint64, copy=False)
+
+
+def _ranking(
+    zero: npt.NDArray[np.bool_],
+    two: npt.NDArray[np.bool_],
+    alleles: Alleles,
+    cm: Doubles,
+    k: int,
+    exclude: Haplotypes | None,
+    threads: int,
+    longest: int,
+) -> Numbers:
+    """[n, k], best first, of targets that are homozygous REF at ``zero`` and homozygous ALT at ``two`` [t, n]."""
+    (t, n), h = zero.shape, alleles.shape[1]
+    left_out = np.empty((n, 0), np.int64) if exclude is None else np.ascontiguousarray(exclude, dtype=np.int64)
+    if len(alleles) != t or len(cm) != t or len(left_out) != n:
+        raise ValueError(f"{n} targets at {t} sites, but panel {alleles.shape}, {len(cm)} cM, exclude {left_out.shape}")
+    if left_out.size and (left_out.min() < -1 or left_out.max() >= h):
+        raise ValueError(f"excluded haplotypes must lie in -1..{h - 1}")
+    if not 1 <= k <= h - left_out.shape[1]:
+        raise ValueError(f"k must lie in 1..{h - left_out.shape[1]}, is {k}")
+    panel, zeros, twos = _packed(alleles), _packed(zero), _packed(two)
+    positions = np.ascontiguousarray(cm, dtype=np.float64)
+    out = np.empty((n, k), np.int32)
+    shares = [np.arange(first, n, threads) for first in range(min(threads, n))]
+    with ThreadPoolExecutor(max(len(shares), 1)) as pool:
+        work = [pool.submit(_targets, panel, zeros, twos, positions, left_out, longest, share, out) for share in shares]
+        for done in work:
+            done.result()
+    return out
+
+
+def phased_states(
+    observed: Calls,
+    alleles: Alleles,
+    cm: Doubles,
+    k: int,
+    exclude: Haplotypes | None = None,
+    *,
+    threads: int = 1,
+    longest: int = LONGEST,
+) -> Numbers:
+    """States int32 [n, k] of n target haplotypes, ascending.
+
+    ``observed`` int8 [t, n]: alleles at typed sites, -1 where missing, which breaks no run; ``alleles`` uint8 [t, h]
+    of the panel; ``cm`` [t], ascending; ``exclude`` int64 [n, e]: haplotypes that a target may not have, such as its
+    own, -1 for none. ``longest``: runs that count at a site. A row depends on its target alone. Equal runs go to the
+    haplotype with fewer mismatches, then to the first of the panel. Raises ValueError where shapes disagree or fewer
+    than k haplotypes are left.
+    """
+    return np.sort(_ranking(observed == 0, observed == 1, alleles, cm, k, exclude, threads, longest), axis=1)
+
+
+def unphased_states(
+    genotypes: Calls,
+    alleles: Alleles,
+    cm: Doubles,
+    k: int,
+    exclude: Haplotypes | None = None,
+    *,
+    threads: int = 1,
+    longest: int = LONGEST,
+) -> Numbers:
+    """States int32 [n, k] of n samples without phase, ascending; ``genotypes`` int8 [t, n]: ALT alleles 0, 1 or 2,
+    -1 where missing. Runs break at opposite homozygotes alone; all else as in ``phased_states``."""
+    return np.sort(_ranking(genotypes == 0, genotypes == 2, alleles, cm, k, exclude, threads, longest), axis=1)
+
+
+def pair_states(
+    phased: Calls,
+    alleles: Alleles,
+    cm: Doubles,
+    k: int,
+    exclude: Haplotypes | None = None,
+    *,
+    threads: int = 1,
+    longest: int = LONGEST,
+) -> Numbers:
+    """States int32 [n, k] of n samples, ascending, from ``phased`` int8 [t, n, 2]: the best of both haplotypes in
+    turn, until there are k. ``exclude`` [n, e] holds for both; all else as in ``phased_states``."""
+    t, n, _ = phased.shape
+    both = phased.reshape(t, 2 * n)
+    left_out = None if exclude is None else np.repeat(exclude, 2, axis=0)
+    ranked = _ranking(both == 0, both == 1, alleles, cm, k, left_out, threads, longest)
+    return np.sort(_in_turn(ranked.reshape(n, 2, k), alleles.shape[1]), axis=1)
