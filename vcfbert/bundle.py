@@ -142,8 +142,8 @@ def load_bundle(path: Path, *, device: str = "cpu", verify: bool = True) -> Bund
         manifest=manifest,
         model=model,
         memory=memory,
-        windows=windows_of(panel, build(EncodeConfig, manifest["encode"], "encode.")),
-        retriever=attach_retriever(model, index, features, update=False),
+        windows=windows_of(panel, build(EncodeConfig, manifest["encode"], "encode."), copies=model.copies),
+        retriever=attach_retriever(model, index, memory, features, update=False),
         features=features,
         device=target,
     )

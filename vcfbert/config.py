@@ -45,11 +45,15 @@ class EncodeConfig:
     window: int = 256  # sites the network sees at once, flanks included
     flank: int = 16  # sites a side that neighbouring windows share
     span_cm: float = 0.2  # how far beyond the window typed sites serve as retrieval key, a side
+    copy_window: int = 8192  # sites of a window of the copying variant
+    copy_span_cm: float = 0.5  # how far beyond it typed sites are copied from, a side
 
     def __post_init__(self) -> None:
         _require(self.window >= 8, "encode.window", self.window, "must be at least 8 sites")
         _require(0 <= self.flank <= self.window // 4, "encode.flank", self.flank, "must be 0 .. window/4")
-        _require(self.span_cm >= 0, "encode.span_cm", self.span_cm, "must not be negative")
+        _require(self.copy_window >= 8, "encode.copy_window", self.copy_window, "must be at least 8 sites")
+        for name in ("span_cm", "copy_span_cm"):
+            _require(getattr(self, name) >= 0, f"encode.{name}", getattr(self, name), "must not be negative")
 
 
 @dataclass(frozen=True)
@@ -77,7 +81,7 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class RetrievalConfig:
-    k: dict[str, int] = field(default_factory=lambda: {"v17": 2, "v18": 64})  # haplotypes retrieved, a variant
+    k: dict[str, int] = field(default_factory=lambda: {"v17": 2, "v18": 64, "v19": 400})  # haplotypes retrieved, a variant
     refresh_every: int = 1  # epochs between refreshes of embeddings and index; 0 = never
     backend: Literal["auto", "faiss", "torch"] = "auto"
 
@@ -97,6 +101,8 @@ class MaskConfig:
     rare: float = 0.70  # least share of sites with MAF < 5% masked
     array_share: float = 0.5  # share of (epoch, window) pairs masked as an array would
     array_density: tuple[float, float] = (0.01, 0.20)  # typed density of array-like masks, log-uniform
+    typing_error: float = 1e-3  # share of shown alleles that are wrong, for the copying variant
+    missing: float = 5e-3  # and of those that are not called
 
     def __post_init__(self) -> None:
         _require(
@@ -105,6 +111,8 @@ class MaskConfig:
         _require(self.step_epochs >= 1, "masks.step_epochs", self.step_epochs, "must be at least 1")
         _require(0.0 <= self.rare < 1.0, "masks.rare", self.rare, "must lie in [0, 1)")
         _require(0.0 <= self.array_share <= 1.0, "masks.array_share", self.array_share, "must lie in [0, 1]")
+        for name in ("typing_error", "missing"):
+            _require(0.0 <= getattr(self, name) < 0.5, f"masks.{name}", getattr(self, name), "must lie in [0, 0.5)")
         low, high = self.array_density
         _require(0.0 < low <= high <= 1.0, "masks.array_density", self.array_density, "0 < low <= high <= 1")
 
@@ -117,6 +125,8 @@ class TrainConfig:
     accumulate: int = 1  # steps whose gradients are added up before the optimiser moves
     lr: float = 2e-3
     weight_decay: float = 0.01
+    copy_lr: float = 0.05  # learning rate of the copying variant, whose few parameters are rates and shares
+    copy_steps: int = 10  # batches of an epoch of the copying variant, each of a window drawn at random
     warmup_steps: int = 50  # optimiser steps of linear warm-up, then cosine decay to a tenth
     clip: float = 1.0  # largest gradient norm
     loss: Literal["focal", "cross_entropy"] = "cross_entropy"
@@ -129,11 +139,11 @@ class TrainConfig:
     compile: bool = False  # torch.compile, on CUDA only
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "accumulate", "patience"):
+        for name in ("epochs", "batch_size", "accumulate", "patience", "copy_steps"):
             _require(getattr(self, name) >= 1, f"train.{name}", getattr(self, name), "must be at least 1")
         for name in ("samples_per_epoch", "warmup_steps", "weight_decay", "focal_gamma", "genotype_weight", "seed"):
             _require(getattr(self, name) >= 0, f"train.{name}", getattr(self, name), "must not be negative")
-        for name in ("lr", "clip", "rare_weight"):
+        for name in ("lr", "copy_lr", "clip", "rare_weight"):
             _require(getattr(self, name) > 0, f"train.{name}", getattr(self, name), "must be positive")
 
 

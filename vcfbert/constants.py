@@ -23,7 +23,7 @@ RARE_MAF: Final = 0.05
 MAF_BINS: Final = ((0.0, 0.005), (0.005, 0.01), (0.01, 0.05), (0.05, 0.5000001))
 MAF_BIN_NAMES: Final = ("0-0.5%", "0.5-1%", "1-5%", "5-50%")
 
-VARIANTS: Final = ("v17", "v18")
+VARIANTS: Final = ("v17", "v18", "v19")
 
 # Format versions, written into manifests and checked on reading.
 PANEL_FORMAT: Final = 1

@@ -13,16 +13,23 @@ from torch import Tensor
 
 from vcfbert.bundle import Bundle
 from vcfbert.constants import MISSING
+from vcfbert.copying.diploid import consensus
 from vcfbert.errors import InputError
 from vcfbert.genotypes.imputed import ImputedBlock
 from vcfbert.genotypes.sites import MatchedTarget
 from vcfbert.genotypes.windows import Window, blend_weights
-from vcfbert.model.base import Variant
+from vcfbert.model.base import SiteContext, Variant
+from vcfbert.model.heads import independent
+from vcfbert.model.v19 import V19
+from vcfbert.phasing import MODES, draw_phasings, orientation
 from vcfbert.retrieval.base import Retriever
 from vcfbert.retrieval.context import WindowContext, key_sites
 
 Progress = Callable[[int], None]
 FloatArray = npt.NDArray[np.float32]
+Calls = npt.NDArray[np.int8]
+
+DEFAULT_MODE = "accurate"
 
 
 @dataclass(frozen=True)
@@ -34,11 +41,13 @@ class WindowPrediction:
 
 
 class Imputer:
-    """Imputes phased targets from their typed sites. One instance serves many calls; it keeps no state of them."""
+    """Imputes targets from their typed sites. One instance serves many calls; it keeps no state of them."""
 
-    def __init__(self, bundle: Bundle, *, batch_size: int = 64) -> None:
+    def __init__(self, bundle: Bundle, *, batch_size: int = 64, mode: str = DEFAULT_MODE) -> None:
+        """``mode``: how much unphased targets are worth, a key of ``phasing.MODES``."""
         self.bundle = bundle
         self.batch_size = batch_size
+        self.mode = MODES[mode]
 
     def impute(
         self, target: MatchedTarget, *, sites: tuple[int, int] | None = None, progress: Progress | None = None
@@ -46,14 +55,18 @@ class Imputer:
         """Blocks that tile the panel's sites, or the half-open interval ``sites`` of them, in order.
 
         Memory is bounded by a window times the number of samples. ``progress`` is told the sites done.
-        Raises InputError('unphased') if a heterozygous call of the target is unphased.
+        Raises InputError('unphased') if a heterozygous call of the target is unphased and the model cannot take it.
         """
-        if not target.phased.all():
-            raise unphased_error(target)
         target = target.doubled()
+        phasings = target.alleles[None]
+        if not target.phased.all():
+            if not isinstance(self.bundle.model, V19):
+                raise unphased_error(target)
+            phasings = draw_phasings(self.bundle.model, self.bundle.panel, target, self.mode)
+            target = dataclasses.replace(target, alleles=consensus(phasings))
         first, last = sites or (0, self.bundle.panel.n_sites)
         calls = _calls(target, self.bundle.panel.n_sites)
-        for start, stop, prediction in self._blended(target, first, last):
+        for start, stop, prediction in self._blended(target, phasings, first, last):
             low, high = max(start, first), min(stop, last)
             if low < high:
                 inside = slice(low - start, high - start)
@@ -62,14 +75,16 @@ class Imputer:
                 if progress is not None:
                     progress(high - low)
 
-    def _blended(self, target: MatchedTarget, first: int, last: int) -> Iterator[tuple[int, int, WindowPrediction]]:
+    def _blended(
+        self, target: MatchedTarget, phasings: Calls, first: int, last: int
+    ) -> Iterator[tuple[int, int, WindowPrediction]]:
         """Finished stretches of sites: windows overlap, and a site is finished when no later window covers it."""
         windows, cm = self.bundle.windows, self.bundle.panel.cm
         wanted = [w for w in windows if w.start < last and w.stop > first]
         carried: WindowPrediction | None = None
         for window, following in zip(wanted, [*wanted[1:], None], strict=True):
             weight = blend_weights(window, windows, cm)[:, None, None]
-            predicted = self.predict_window(window, target)
+            predicted = self.predict_window(window, target, phasings)
             haplotype, genotype = predicted.haplotype * weight, predicted.genotype * weight
             if carried is not None:
                 haplotype[: len(carried.haplotype)] += carried.haplotype
@@ -79,22 +94,59 @@ class Imputer:
             carried = WindowPrediction(haplotype[done:], genotype[done:])
 
     @torch.inference_mode()
-    def predict_window(self, window: Window, target: MatchedTarget) -> WindowPrediction:
+    def predict_window(self, window: Window, target: MatchedTarget, phasings: Calls) -> WindowPrediction:
+        """``phasings`` int8 [s, t, n, 2] of the target's typed sites: the mean over them is predicted, its haplotypes
+        those of the target's own phase."""
         bundle = self.bundle
         key = key_sites(window, target.panel_site, bundle.panel.cm)
         context = WindowContext.build(bundle.memory, bundle.features, window, key, bundle.device)
         place = np.searchsorted(target.panel_site, key)
-        alleles = target.alleles[place].reshape(len(key), -1).T  # [2n, t]
+        if len(phasings) > 1:
+            return self._mean_over(phasings[:, place], target.alleles[place], context)
+        alleles = phasings[0, place].reshape(len(key), -1).T  # [2n, t]
         known = None if (alleles != MISSING).all() else torch.from_numpy(alleles != MISSING).to(bundle.device)
         queries = torch.from_numpy(np.maximum(alleles, 0).astype(np.uint8)).to(bundle.device)
-        parts = list(
-            predict_batches(
-                bundle.model, bundle.retriever, context, queries, known, k=bundle.k, batch_size=self.batch_size
-            )
-        )
+        parts = self._predicted(context, queries, known)
         haplotype = torch.cat([h for h, _ in parts]).permute(2, 0, 1)
         genotype = torch.cat([g for _, g in parts]).permute(1, 0, 2)
         return WindowPrediction(haplotype.float().cpu().numpy(), genotype.float().cpu().numpy())
+
+    def _predicted(self, context: WindowContext, queries: Tensor, known: Tensor | None) -> list[tuple[Tensor, Tensor]]:
+        model, retriever, k = self.bundle.model, self.bundle.retriever, self.bundle.k
+        return list(predict_batches(model, retriever, context, queries, known, k=k, batch_size=self.batch_size))
+
+    def _mean_over(self, phasings: Calls, phase: Calls, context: WindowContext) -> WindowPrediction:
+        """``phasings`` [s, t, n, 2] and the consensus ``phase`` [t, n, 2] of the key. The two haplotypes of a sample are
+        independent given a phasing, and every different one among all phasings is predicted once."""
+        s, t, n, _ = phasings.shape
+        rows = np.ascontiguousarray(phasings.transpose(0, 2, 3, 1).reshape(-1, t))
+        alleles, place = np.unique(rows, axis=0, return_inverse=True)
+        if len(alleles) % 2:
+            alleles = np.concatenate([alleles, alleles[-1:]])
+        known = torch.from_numpy(alleles != MISSING) if (alleles == MISSING).any() else None
+        queries = torch.from_numpy(np.maximum(alleles, 0).astype(np.uint8)).to(self.bundle.device)
+        parts = self._predicted(context, queries, None if known is None else known.to(self.bundle.device))
+        probability = torch.cat([h for h, _ in parts]).flatten(0, 1).float().cpu()  # [distinct, l]
+        pairs = torch.from_numpy(place.reshape(s, n, 2))
+        turned = torch.from_numpy(orientation(phasings, phase, context.sites.key_offset_cm.cpu().numpy()))  # [s, t, n]
+        nearest = nearest_key(context.sites).cpu()
+        haplotype = torch.zeros(n, 2, probability.shape[1])
+        genotype = torch.zeros(n, probability.shape[1], 3)
+        for number in range(s):
+            p, q = probability[pairs[number, :, 0]], probability[pairs[number, :, 1]]  # [n, l]
+            other = turned[number, nearest].T
+            haplotype[:, 0] += torch.where(other, q, p)
+            haplotype[:, 1] += torch.where(other, p, q)
+            genotype += independent(p, q)
+        return WindowPrediction((haplotype / s).permute(2, 0, 1).numpy(), (genotype / s).permute(1, 0, 2).numpy())
+
+
+def nearest_key(sites: SiteContext) -> Tensor:
+    """[l]: the typed site of the key that lies nearest to each site of the window."""
+    key = sites.key_offset_cm
+    right = torch.searchsorted(key, sites.offset_cm).clamp(max=len(key) - 1)
+    left = (right - 1).clamp(min=0)
+    return torch.where((sites.offset_cm - key[left]).abs() <= (key[right] - sites.offset_cm).abs(), left, right)
 
 
 def predict_batches(

@@ -1,4 +1,4 @@
-"""The haploid copying model on CPU: the recurrences of ``model/li_stephens.py`` compiled, one target a thread.
+"""The haploid copying model on CPU: the recurrences of ``model/li_stephens.py`` compiled, targets shared among threads.
 
 Between two typed sites reference haplotypes that carry the same alleles are alike: the copying probabilities of a
 *segment* are added up by its distinct rows (Howie et al. 2012, Nat. Genet. 44:955), and its dosages are one small
@@ -7,6 +7,7 @@ matrix product for all targets.
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,6 +64,8 @@ def dosages(
     mismatch: FloatArray,
     segments: Segments,
     fraction: FloatArray,
+    *,
+    threads: int = 1,
 ) -> FloatArray:
     """ALT probability [n, l] of each target haplotype at the segments' sites.
 
@@ -73,31 +76,39 @@ def dosages(
     n = observed.shape[1]
     left = np.zeros((n, segments.offset[-1]), dtype=np.float32)
     right = np.zeros_like(left)
-    _add_posteriors(observed, alleles, states, prior, stay, mismatch, segments.number, segments.offset, left, right)
+
+    def work(targets: npt.NDArray[np.int64]) -> None:
+        _add_posteriors(
+            targets, observed, alleles, states, prior, stay, mismatch, segments.number, segments.offset, left, right
+        )
+
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(work, np.array_split(np.arange(n), threads)))
     out = np.empty((n, len(fraction)), dtype=np.float32)
     for s, rows in enumerate(segments.rows):
         sites = slice(segments.bounds[s], segments.bounds[s + 1])
         if sites.start < sites.stop:
             part = slice(segments.offset[s], segments.offset[s + 1])
             f = fraction[sites]
-            out[:, sites] = (left[:, part] @ rows) * (1.0 - f) + (right[:, part] @ rows) * f
+            after = right[:, part] @ rows
+            out[:, sites] = after + (left[:, part] @ rows - after) * (1.0 - f)
     return out
 
 
 def _compiled(function: Any) -> Any:
-    return numba.njit(parallel=True, cache=True, fastmath=FAST_MATH)(function)
+    return numba.njit(nogil=True, cache=True, fastmath=FAST_MATH)(function)
 
 
 @_compiled
 def _add_posteriors(
-    observed: Any, alleles: Any, states: Any, prior: Any, stay: Any, mismatch: Any, number: Any, offset: Any,
-    left: Any, right: Any,
+    targets: Any, observed: Any, alleles: Any, states: Any, prior: Any, stay: Any, mismatch: Any, number: Any,
+    offset: Any, left: Any, right: Any,
 ) -> None:  # fmt: skip
     """Adds each target's copying posteriors to the rows of the segments left and right of every typed site."""
-    t, n = observed.shape
+    t = len(observed)
     k = states.shape[1]
     one = np.float32(1.0)
-    for target in numba.prange(n):
+    for target in targets:
         carried = np.empty((t, k), dtype=np.uint8)
         for l in range(t):
             for j in range(k):

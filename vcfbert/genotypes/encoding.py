@@ -63,7 +63,11 @@ class Encoding:
         return WindowRows(patterns, self.number[window.index, haplotypes].astype(np.int64))
 
 
-def windows_of(panel: Panel, config: EncodeConfig) -> list[Window]:
+def windows_of(panel: Panel, config: EncodeConfig, *, copies: bool = False) -> list[Window]:
+    """A variant's windows. Those that are copied over are wide and need no flanks: the typed sites of the key span
+    around them are seen by the recurrence."""
+    if copies:
+        return tile(panel.cm, length=config.copy_window, flank=0, span_cm=config.copy_span_cm)
     return tile(panel.cm, length=config.window, flank=config.flank, span_cm=config.span_cm)
 
 

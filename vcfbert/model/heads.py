@@ -55,6 +55,13 @@ class GenotypeHead(nn.Module):
         return couple(probability[:, 0], probability[:, 1], share)
 
 
+def independent(p: Tensor, q: Tensor) -> Tensor:
+    """Genotype probabilities [..., 3] of two independent haplotypes with ALT probabilities p, q."""
+    both = p * q
+    either = p + q - both
+    return torch.stack([1.0 - either, either - both, both], dim=-1)
+
+
 def couple(p: Tensor, q: Tensor, share: Tensor) -> Tensor:
     """Genotype probabilities [..., 3] of haplotypes with ALT probabilities p, q and coupling ``share`` in (-1, 1)."""
     first_alone, second_alone = p * (1 - q), (1 - p) * q

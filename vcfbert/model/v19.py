@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from vcfbert.config import ModelConfig
 from vcfbert.copying import haploid
 from vcfbert.model.base import SiteContext, Variant, WindowBatch, WindowOutput
-from vcfbert.model.heads import couple
+from vcfbert.model.heads import independent
 from vcfbert.model.li_stephens import CopyingProblem, LiStephens, interpolated_dosage
 
 # Where the heads start: switches per cM and mismatch rate. The first is the textbook's model.
@@ -63,7 +63,7 @@ class V19(Variant):
         p = probability.view(-1, 2, probability.shape[-1])
         if batch.pairs is not None:
             p = probability[batch.pairs]
-        return WindowOutput(torch.logit(p, eps=1e-6), couple(p[:, 0], p[:, 1], torch.zeros_like(p[:, 0])))
+        return WindowOutput(torch.logit(p, eps=1e-6), independent(p[:, 0], p[:, 1]))
 
     def prior(self, batch: WindowBatch) -> Tensor:
         """Where a switch leads, [n, k] over the retrieved."""
@@ -100,12 +100,11 @@ class V19(Variant):
         out = []
         for head in self.heads:
             # Haplotypes alike in the window share a row of the products to come.
-            by_pattern = []
+            weight: list[Tensor] = []  # of each typed site, [n, patterns]
             for _, posterior in head.posteriors(problem):
                 onto = number.expand(len(posterior), -1, -1)
                 zeros = posterior.new_zeros(*posterior.shape[:2], n_patterns)
-                by_pattern.append(zeros.scatter_add(-1, onto, posterior))
-            weight = torch.cat(by_pattern)  # [t, n, patterns]
+                weight.extend(zeros.scatter_add(-1, onto, posterior).unbind())
             parts, start = [], 0
             for s, length in zip(segment_of.tolist(), size.tolist(), strict=True):
                 inside = slice(start, start + length)
@@ -135,7 +134,12 @@ class V19(Variant):
         )
         out = [
             haploid.dosages(
-                *given, head.stay(sites.key_offset_cm).numpy(), head.mismatch(maf).numpy(), segments, fraction.numpy()
+                *given,
+                head.stay(sites.key_offset_cm).numpy(),
+                head.mismatch(maf).numpy(),
+                segments,
+                fraction.numpy(),
+                threads=torch.get_num_threads(),
             )
             for head in self.heads
         ]

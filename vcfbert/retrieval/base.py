@@ -76,6 +76,15 @@ class Retriever(ABC):
         return nearest(self.index, sites, queries, self.profile(distance_cm), k, known, exclude)
 
 
+def check_enough(k: int, n_rows: int, left_out: int) -> None:
+    if k + left_out > n_rows:
+        raise InputError(
+            "retrieval_k",
+            f"{k} haplotypes are to be retrieved from {n_rows}" + (f", leaving out {left_out}" if left_out else ""),
+            hint="lower retrieval.k, or use a larger panel",
+        )
+
+
 def nearest(
     index: KeyIndex,
     sites: Tensor,
@@ -95,12 +104,7 @@ def nearest(
         factor = factor * known
     coordinates = 0.5 + factor * (queries.to(factor.dtype) - 0.5)
     extra = 0 if exclude is None else exclude.shape[1]
-    if k + extra > len(index):
-        raise InputError(
-            "retrieval_k",
-            f"{k} haplotypes are to be retrieved from {len(index)}" + (f", leaving out {extra}" if extra else ""),
-            hint="lower retrieval.k, or use a larger panel",
-        )
+    check_enough(k, len(index), extra)
     _, rows = index.search(sites, coordinates, k + extra)
     if exclude is None:
         return rows

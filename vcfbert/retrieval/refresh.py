@@ -19,6 +19,7 @@ from vcfbert.retrieval.base import KeyIndex, Retriever
 from vcfbert.retrieval.embedding import EmbeddingRetriever
 from vcfbert.retrieval.faiss_index import FaissKeyIndex
 from vcfbert.retrieval.hamming import HammingRetriever
+from vcfbert.retrieval.runs import RunsRetriever
 from vcfbert.retrieval.torch_index import TorchKeyIndex
 
 
@@ -51,11 +52,13 @@ def build_retriever(
 ) -> Retriever:
     """The retriever that a variant uses, with the model's current metric. ``features`` [n_sites, F]."""
     index = build_index(memory, torch.ones(memory.panel.n_sites), backend=backend, device=device)
-    return attach_retriever(model, index, features, update=True)
+    return attach_retriever(model, index, memory, features, update=True)
 
 
-def attach_retriever(model: Variant, index: KeyIndex, features: Tensor, *, update: bool) -> Retriever:
-    """The variant's retriever over an index; without ``update`` the index's weights stay in force."""
+def attach_retriever(model: Variant, index: KeyIndex, memory: Memory, features: Tensor, *, update: bool) -> Retriever:
+    """The variant's retriever over an index of ``memory``; without ``update`` the index's weights stay in force."""
+    if model.copies:
+        return RunsRetriever(index, memory)
     if not isinstance(model, V18):
         return HammingRetriever(index)
     heads = model.retrieval

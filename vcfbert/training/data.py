@@ -20,8 +20,9 @@ from vcfbert.model.base import WindowBatch
 from vcfbert.retrieval.base import Retriever
 from vcfbert.retrieval.context import WindowContext, memory_features
 
-# Stream of the seed sequence (see genotypes/masks.py).
+# Streams of the seed sequence (see genotypes/masks.py).
 PLAN_STREAM = 2
+NOISE_STREAM = 3
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,16 @@ def plan_epoch(n_windows: int, n_samples: int, config: TrainConfig, epoch: int) 
     return [steps[i] for i in rng.permutation(len(steps))]
 
 
+def plan_copying_epoch(n_windows: int, n_samples: int, config: TrainConfig, epoch: int) -> list[Step]:
+    """``copy_steps`` batches, each of a window and of samples drawn at random: few parameters need few."""
+    rng = np.random.default_rng([config.seed, PLAN_STREAM, epoch])
+    size = min(config.batch_size, n_samples)
+    return [
+        Step(int(rng.integers(n_windows)), rng.choice(n_samples, size=size, replace=False))
+        for _ in range(config.copy_steps)
+    ]
+
+
 def shard(steps: list[Step], rank: int, world: int) -> list[Step]:
     """One rank's part. All parts have one length, or ranks would wait for each other for ever."""
     return steps[rank : len(steps) - len(steps) % world : world]
@@ -61,11 +72,18 @@ class TrainingData:
     """The training split on a device: serves examples whose queries are the memory's own haplotypes."""
 
     def __init__(
-        self, memory: Memory, encoding: Encoding, masks: MaskConfig, train: TrainConfig, device: torch.device
+        self,
+        memory: Memory,
+        windows: list[Window],
+        encoding: Encoding | None,
+        masks: MaskConfig,
+        train: TrainConfig,
+        device: torch.device,
     ) -> None:
+        """``encoding``: the windows' distinct rows, where they were prepared; else found when a window is used."""
         self.memory = memory
+        self.windows = windows
         self.encoding = encoding
-        self.windows = encoding.windows
         self.masks = masks
         self.train = train
         self.device = device
@@ -75,11 +93,14 @@ class TrainingData:
     def context(self, window: Window, typed: npt.NDArray[np.bool_]) -> WindowContext:
         """``typed`` bool [sites of the key span]."""
         key = np.flatnonzero(typed).astype(np.int64) + window.span[0]
-        rows = self.encoding.rows(window, self.memory.haplotypes)
+        rows = None if self.encoding is None else self.encoding.rows(window, self.memory.haplotypes)
         return WindowContext.build(self.memory, self.features, window, key, self.device, rows)
 
-    def examples(self, steps: list[Step], epoch: int, retriever: Retriever, k: int) -> Iterator[Example]:
-        for step in steps:
+    def examples(
+        self, steps: list[Step], epoch: int, retriever: Retriever, k: int, *, noisy: bool = False
+    ) -> Iterator[Example]:
+        """``noisy``: shown alleles are wrong or missing as often as ``masks`` says."""
+        for number, step in enumerate(steps):
             window = self.windows[step.window]
             typed = window_mask(
                 self.maf[window.span_sites],
@@ -89,15 +110,29 @@ class TrainingData:
                 window=step.window,
                 config=self.masks,
             )
-            yield self.example(self.context(window, typed), step.samples, retriever, k)
+            noise = np.random.default_rng([self.train.seed, NOISE_STREAM, epoch, number]) if noisy else None
+            yield self.example(self.context(window, typed), step.samples, retriever, k, noise)
 
-    def example(self, context: WindowContext, samples: npt.NDArray[np.int64], retriever: Retriever, k: int) -> Example:
+    def example(
+        self,
+        context: WindowContext,
+        samples: npt.NDArray[np.int64],
+        retriever: Retriever,
+        k: int,
+        noise: np.random.Generator | None = None,
+    ) -> Example:
         own = torch.from_numpy(haplotypes_of(samples.tolist())).to(self.device)
-        queries = context.key_alleles[own]
-        rows = retriever.retrieve(context.key, context.sites.key_distance_cm, queries, k, exclude=own_rows(own))
+        queries, known = context.key_alleles[own], None
+        if noise is not None:
+            wrong = torch.from_numpy(noise.random(queries.shape) < self.masks.typing_error)
+            known = torch.from_numpy(noise.random(queries.shape) >= self.masks.missing).to(self.device)
+            queries = queries ^ wrong.to(self.device).to(queries.dtype)
+        rows = retriever.retrieve(
+            context.key, context.sites.key_distance_cm, queries, k, known=known, exclude=own_rows(own)
+        )
         alleles = context.alleles(own).view(len(samples), 2, -1)
         kept, renumbered = context.keeping(rows)
-        return Example(kept.batch(queries, renumbered), alleles, ~context.typed)
+        return Example(kept.batch(queries, renumbered, known), alleles, ~context.typed)
 
 
 def own_rows(rows: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import dataclasses
 import hashlib
 import math
 import resource
@@ -25,7 +26,7 @@ from vcfbert.artifacts import sha256_json
 from vcfbert.bundle import save_bundle
 from vcfbert.config import Config, TrainConfig
 from vcfbert.errors import ResourceError, VcfbertError
-from vcfbert.genotypes.encoding import Encoding
+from vcfbert.genotypes.encoding import Encoding, windows_of
 from vcfbert.genotypes.masks import curriculum_rate
 from vcfbert.genotypes.memory import Memory
 from vcfbert.genotypes.panel import Panel, haplotypes_of
@@ -39,13 +40,14 @@ from vcfbert.retrieval.context import distance_from
 from vcfbert.retrieval.embedding import EmbeddingRetriever
 from vcfbert.retrieval.refresh import Probe, attach_retriever, build_index, refresh
 from vcfbert.training.checkpoint import Checkpoints, State
-from vcfbert.training.data import Example, TrainingData, plan_epoch, shard
+from vcfbert.training.data import Example, TrainingData, plan_copying_epoch, plan_epoch, shard
 from vcfbert.training.metrics_csv import MetricsCsv
 from vcfbert.training.progress import FitProgress, SilentProgress
 from vcfbert.training.validation import Scores, array_typing, masked_typing, score_windows
 
 PROBE_WINDOWS = 4  # windows on which refreshes are compared
 PROBE_K = 8
+DENSEST_COPIED = 0.05  # typed density of an array beyond which copying is not trained
 TRIM_EVERY = 32  # batches between returns of freed memory to the system
 
 
@@ -110,16 +112,26 @@ class Trainer:
         self.fabric.launch()
         self.progress = progress if progress is not None and self.fabric.is_global_zero else SilentProgress()
         memory = Memory(panel, panel.memory_haplotypes)
-        self.data = TrainingData(memory, encoding, config.masks, config.train, self.fabric.device)
-        self.k = min(config.retrieval.k[variant], len(memory) - 2)
         self.raw: Variant = create(variant, config.model)
+        if self.raw.copies:
+            # Of all masks a sparse array's alone: where more is shown there is less to learn, at a higher cost.
+            low, high = config.masks.array_density
+            density = (low, max(low, min(high, DENSEST_COPIED)))
+            masks = dataclasses.replace(config.masks, array_share=1.0, array_density=density)
+            windows = windows_of(panel, config.encode, copies=True)
+            self.data = TrainingData(memory, windows, None, masks, config.train, self.fabric.device)
+        else:
+            self.data = TrainingData(
+                memory, encoding.windows, encoding, config.masks, config.train, self.fabric.device
+            )
+        self.k = min(config.retrieval.k[variant], len(memory) - 2)
         self.optimizer = _optimizer(self.raw, config.train)
         self.model: Any
         self.model, self.optimizer = self.fabric.setup(self._compiled(), self.optimizer)
         index = index or build_index(
             memory, torch.ones(panel.n_sites), backend=config.retrieval.backend, device=self.fabric.device
         )
-        self.retriever: Retriever = attach_retriever(self.raw, index, self.data.features, update=True)
+        self.retriever: Retriever = attach_retriever(self.raw, index, memory, self.data.features, update=True)
         self.plan_length = len(self._plan(0))
         self.run = _Run()
 
@@ -178,7 +190,8 @@ class Trainer:
         return sha256_json([self.panel.digest, self.panel.validation, cm])
 
     def _plan(self, epoch: int) -> list[Any]:
-        steps = plan_epoch(len(self.data.windows), len(self.data.memory) // 2, self.config.train, epoch)
+        plan = plan_copying_epoch if self.raw.copies else plan_epoch
+        steps = plan(len(self.data.windows), len(self.data.memory) // 2, self.config.train, epoch)
         return shard(steps, self.fabric.global_rank, self.fabric.world_size)
 
     def _epoch(self, tracker: Tracker, store: Checkpoints, table: MetricsCsv) -> None:
@@ -251,7 +264,7 @@ class Trainer:
         self.model.train()
         f1, total, started = F1Counter(), 0.0, time.perf_counter()
         durations, before = [], started
-        examples = self.data.examples(steps, epoch, self.retriever, self.k)
+        examples = self.data.examples(steps, epoch, self.retriever, self.k, noisy=self.raw.copies)
         for number, example in enumerate(examples, start=1):
             last = number % config.accumulate == 0 or number == len(steps)
             group_start = (number - 1) // config.accumulate * config.accumulate
@@ -287,15 +300,21 @@ class Trainer:
         output = self.model(example.batch)
         af = example.batch.sites.af
         weight = site_loss_weights(torch.minimum(af, 1.0 - af), config.rare_weight) * example.masked
+        if self.raw.copies:
+            # An allele that no other sample carries would not be in the panel, and cannot be copied.
+            carriers = (af * len(self.data.memory)).round()
+            weight = weight * (example.alleles.sum(dim=1, keepdim=True) < carriers)  # [b, 1, l]
         gamma = config.focal_gamma if config.loss == "focal" else 0.0
         loss = allele_loss(output.logit, example.alleles, weight, gamma=gamma)
-        loss = loss + config.genotype_weight * genotype_loss(output.genotype, example.alleles.sum(dim=1), weight)
+        loss = loss + config.genotype_weight * genotype_loss(
+            output.genotype, example.alleles.sum(dim=1), weight.squeeze(1) if weight.ndim == 3 else weight
+        )
         return loss, output.logit.detach().sigmoid().float().cpu().numpy()
 
     def _step(self) -> None:
         config = self.config.train
         for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(self.run.step, self.total_steps, config)
+            group["lr"] = learning_rate(self.run.step, self.total_steps, config, copies=self.raw.copies)
         self.fabric.clip_gradients(self.model, self.optimizer, max_norm=config.clip, error_if_nonfinite=False)
         self.optimizer.step()
         self.optimizer.zero_grad()
@@ -312,7 +331,9 @@ class Trainer:
         masked = self._scores(
             [w for w in own if w.index % 2 == 0], masked_typing(memory, self.config.evaluate, train.seed)
         )
-        array = self._scores([w for w in own if w.index % 2 == 1], array_typing(memory, self.config.masks, train.seed))
+        # The wide windows of a copying variant are few: one may be all there is.
+        rest = own if self.raw.copies else [w for w in own if w.index % 2 == 1]
+        array = self._scores(rest, array_typing(memory, self.config.masks, train.seed))
         both = Scores()
         for part in self._gathered(masked):
             both.f1.merge(part.f1)
@@ -404,12 +425,14 @@ def trim_memory() -> None:
         ctypes.CDLL(None).malloc_trim(0)
 
 
-def learning_rate(step: int, total: int, config: TrainConfig) -> float:
-    """Linear warm-up over ``warmup_steps``, then a cosine from ``lr`` down to a tenth of it."""
-    if step < config.warmup_steps:
-        return config.lr * (step + 1) / config.warmup_steps
-    progress = (step - config.warmup_steps) / max(total - config.warmup_steps, 1)
-    return config.lr * (0.1 + 0.9 * 0.5 * (1.0 + math.cos(math.pi * min(progress, 1.0))))
+def learning_rate(step: int, total: int, config: TrainConfig, *, copies: bool = False) -> float:
+    """Linear warm-up over ``warmup_steps``, then a cosine from ``lr`` down to a tenth of it. A copying variant starts
+    from a model that works: no warm-up, and ``copy_lr``."""
+    lr, warmup = (config.copy_lr, 0) if copies else (config.lr, config.warmup_steps)
+    if step < warmup:
+        return lr * (step + 1) / warmup
+    progress = (step - warmup) / max(total - warmup, 1)
+    return lr * (0.1 + 0.9 * 0.5 * (1.0 + math.cos(math.pi * min(progress, 1.0))))
 
 
 def _check_finite(loss: float, where: str) -> None:

@@ -9,7 +9,7 @@ import torch
 from tests.helpers.batches import mismatches
 from tests.helpers.tiny import perturbed, random_panel, tiny_config
 from vcfbert.config import TrainConfig
-from vcfbert.genotypes.encoding import encode
+from vcfbert.genotypes.encoding import encode, windows_of
 from vcfbert.genotypes.memory import Memory
 from vcfbert.genotypes.panel import Panel
 from vcfbert.retrieval.base import Retriever
@@ -36,7 +36,7 @@ class Spy:
 def data_of(panel: Panel) -> TrainingData:
     config = tiny_config()
     memory = Memory(panel, panel.memory_haplotypes)
-    return TrainingData(memory, encode(panel, config.encode), config.masks, config.train, CPU)
+    return TrainingData(memory, windows_of(panel, config.encode), encode(panel, config.encode), config.masks, config.train, CPU)
 
 
 def retriever_of(data: TrainingData, variant: str = "v18") -> Retriever:

@@ -1,0 +1,48 @@
+"""Retrieval for copying: the haplotypes that share the longest runs of identity with the query (V19)."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vcfbert.copying.states import phased_states
+from vcfbert.genotypes.memory import Memory
+from vcfbert.retrieval.base import KeyIndex, Retriever, check_enough
+
+
+class RunsRetriever(Retriever):
+    """Ranks by runs, not by mismatches over the whole key: a haplotype that matches long somewhere is worth copying
+    there, however different it is elsewhere (``copying/states.py``)."""
+
+    def __init__(self, index: KeyIndex, memory: Memory) -> None:
+        super().__init__(index)
+        self.memory = memory
+
+    def profile(self, distance_cm: Tensor) -> Tensor:
+        return torch.ones_like(distance_cm)
+
+    def retrieve(
+        self,
+        sites: Tensor,
+        distance_cm: Tensor,
+        queries: Tensor,
+        k: int,
+        *,
+        known: Tensor | None = None,
+        exclude: Tensor | None = None,
+    ) -> Tensor:
+        check_enough(k, len(self.memory), 0 if exclude is None else exclude.shape[1])
+        key = sites.cpu().numpy()
+        observed = queries.cpu().numpy().astype(np.int8)
+        if known is not None:
+            observed[~known.cpu().numpy()] = -1
+        rows = phased_states(
+            np.ascontiguousarray(observed.T),
+            np.ascontiguousarray(self.memory.alleles(key).T),
+            self.memory.panel.cm[key],
+            k,
+            None if exclude is None else exclude.cpu().numpy(),
+            threads=torch.get_num_threads(),
+        )
+        return torch.from_numpy(rows.astype(np.int64)).to(queries.device)
