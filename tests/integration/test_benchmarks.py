@@ -113,8 +113,21 @@ def test_fewer_targets_are_cut_evenly(simulated: Path, tmp_path: Path) -> None:
     assert (tmp_path / "cut" / "panel.vcf.gz").read_bytes() == (simulated / "panel.vcf.gz").read_bytes()
 
 
-@pytest.mark.parametrize("script", ["bench_variants.py", "bench_refresh.py", "bench_io.py", "bench_imputation.py"])
-def test_help_has_examples(script: str) -> None:
-    done = run([f"benchmarks/{script}", "--help"])
+def test_states_by_runs_hold_more_of_the_posterior_than_the_nearest(tmp_path: Path) -> None:
+    report = report_of("bench_states.py", ["--quick"], tmp_path / "out.json")
+    rows = {(row["way"], row["k"]): row for row in report["rows"]}
+    assert set(rows) == {("all", 598), *((way, k) for way in ("hamming", "runs") for k in (16, 64))}
+    assert rows["all", 598]["posterior_share"] == 1.0
+    for way in ("hamming", "runs"):
+        assert 0 < rows[way, 16]["posterior_share"] < rows[way, 64]["posterior_share"] < 1
+    for k in (16, 64):
+        assert rows["runs", k]["posterior_share"] > rows["hamming", k]["posterior_share"]
+    shares = {(row["way"], row["k"]): row["posterior_share"] for row in report["unphased"]}
+    assert all(shares["phased", k] > shares["genotypes", k] > 0 for k in (16, 64))
+
+
+@pytest.mark.parametrize("name", ["variants", "refresh", "io", "imputation", "states"])
+def test_help_has_examples(name: str) -> None:
+    done = run([f"benchmarks/bench_{name}.py", "--help"])
     assert done.returncode == 0, done.stderr
-    assert f"python benchmarks/{script}" in done.stdout
+    assert f"python benchmarks/bench_{name}.py" in done.stdout

@@ -105,14 +105,17 @@ def _scores(panel: Bits, zero: Bits, two: Bits, cm: Doubles, order: Numbers, n_l
         return np.zeros(len(order))
     longest = np.zeros((t, n_longest))
     holder = np.full((t, n_longest), -1, np.int32)
+    least = 0.0  # nothing shorter is among the longest at any site
     for place in range(len(order)):
+        if place % 16 == 0:
+            least = longest[:, n_longest - 1].min()
         start, left = 0, cm[0]
         for word in range(words):
             conflicts = _conflicts(panel, zero, two, order[place], word)
             while conflicts != 0:
                 site = 64 * word + _lowest_bit(conflicts)
                 conflicts &= conflicts - np.uint64(1)
-                if site > start:
+                if site > start and cm[site] - left > least:
                     _enter(start, site, cm[site] - left, place, longest, holder)
                 start, left = site + 1, cm[site]
         if start < t:

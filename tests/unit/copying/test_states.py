@@ -64,10 +64,14 @@ def test_the_longest_run_counts_not_the_fewest_mismatches() -> None:
     cm = np.arange(10) / 10
     assert phased_states(observed, alleles, cm, 1).tolist() == [[0]]
     assert phased_states(observed, alleles, cm, 2).tolist() == [[0, 1]]
-    # Distance in cM, not in sites: now the two sites between the second's first mismatches are the longest way.
-    far = np.array([0.0, 0.1, 0.2, 9.0, 9.1, 18.0, 18.1, 18.2, 18.3, 18.4])
-    far_scores = searched(alleles == 1, far, 1)
-    assert phased_states(observed, alleles, far, 1, longest=1).tolist() == [[far_scores[0]]]
+
+
+def test_runs_are_measured_in_centimorgans() -> None:
+    alleles = sites("0000001111 1111000000")  # six sites each; two lie in both
+    observed = np.zeros((10, 1), np.int8)
+    widening = np.arange(10.0) ** 2
+    assert phased_states(observed, alleles, widening, 1).tolist() == [[1]]
+    assert phased_states(observed, alleles, (81.0 - widening)[::-1], 1).tolist() == [[0]]
 
 
 def test_a_missing_allele_breaks_no_run() -> None:

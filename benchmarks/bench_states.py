@@ -1,0 +1,260 @@
+"""How well K retrieved haplotypes stand in for the whole panel in the copying model, by way of retrieval.
+
+    python benchmarks/bench_states.py --json reports/bench_states.json
+    python benchmarks/bench_states.py --panel STORE --bundle models/v18     # adds the learned embedding's metric
+    python benchmarks/bench_states.py --panel STORE --typed PHASED.vcf.gz --truth TRUTH.vcf.gz
+    python benchmarks/bench_states.py --quick
+
+By default the panel's validation samples are the targets, typed as an array has them; neither haplotype of a sample
+may be its state. Of each way and K: the share of the whole panel's posterior copying probability that falls on the K
+(mean over typed sites and targets), dosage r2 by bin of MAF, and seconds a target haplotype to retrieve. Genotypes
+without phase are retrieved for as well: how much of their two haplotypes' posterior the states hold, before and after
+a phasing is known.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from _machine import describe_machine, write_report
+from torch import Tensor
+
+from vcfbert.bundle import load_bundle
+from vcfbert.copying.states import pair_states, phased_states, unphased_states
+from vcfbert.genotypes.masks import array_mask
+from vcfbert.genotypes.panel import Panel
+from vcfbert.genotypes.store import build_panel, open_panel
+from vcfbert.imputation import read_target
+from vcfbert.metrics import DosageR2
+from vcfbert.model.embedding import site_features
+from vcfbert.model.li_stephens import CopyingProblem, LiStephens, interpolated_dosage
+
+DEMO = Path(__file__).resolve().parents[1] / "data" / "demo"
+SIZES = (16, 32, 64, 128, 256, 400, 800, 1600)
+HOLDOUT = 0.1  # share of the samples of a panel read from VCF that are targets
+DENSITY = 0.02  # typed share of a sequenced panel's sites, as arrays have
+QUICK_SAMPLES = 4
+
+Numbers = npt.NDArray[np.int32]
+Retrieve = Callable[[int], Numbers]
+
+
+@dataclass(frozen=True)
+class Targets:
+    """``observed`` int8 [t, n] of phased haplotypes at the sites ``typed`` [t] of a panel; ``exclude`` int64 [n, e]
+    haplotypes that may not be retrieved, None where all may; ``truth`` [l, n / 2] ALT counts, -1 where unknown, of
+    the sites ``scored`` [l]."""
+
+    observed: npt.NDArray[np.int8]
+    typed: npt.NDArray[np.int64]
+    exclude: npt.NDArray[np.int64] | None
+    truth: npt.NDArray[np.int16]
+    scored: npt.NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return self.observed.shape[1]
+
+
+def held_out_targets(panel: Panel, density: float, seed: int, samples: int | None) -> Targets:
+    """The panel's validation samples, each without its own two haplotypes."""
+    haplotypes = panel.validation_haplotypes[: None if samples is None else 2 * samples]
+    typed = np.flatnonzero(array_mask(panel.maf, np.random.default_rng(seed), density))
+    scored = np.setdiff1d(np.arange(panel.n_sites), typed)
+    own = np.repeat(haplotypes.reshape(-1, 2), 2, axis=0)
+    alleles = panel.alleles(slice(None), haplotypes).T  # [n_sites, n]
+    truth = alleles[scored].astype(np.int16).reshape(len(scored), -1, 2).sum(axis=2, dtype=np.int16)
+    return Targets(np.ascontiguousarray(alleles[typed]).astype(np.int8), typed, own, truth, scored)
+
+
+def file_targets(panel: Panel, typed: Path, truth: Path, samples: int | None) -> Targets:
+    target, _ = read_target(typed, panel)
+    actual, _ = read_target(truth, panel)
+    column = {name: i for i, name in enumerate(actual.samples)}
+    names = target.samples[:samples]
+    scored = np.flatnonzero(~np.isin(actual.panel_site, target.panel_site))
+    alleles = actual.alleles[scored][:, [column[name] for name in names]].astype(np.int16)
+    counts = np.where((alleles < 0).any(axis=2), -1, alleles.sum(axis=2)).astype(np.int16)
+    observed = np.ascontiguousarray(target.alleles[:, : len(names)].reshape(len(target.panel_site), -1))
+    return Targets(observed, target.panel_site, None, counts, actual.panel_site[scored])
+
+
+class Copying:
+    """The copying model with its initial parameters, over the whole panel or over K states a target."""
+
+    def __init__(self, panel: Panel, targets: Targets) -> None:
+        self.panel, self.targets = panel, targets
+        self.alleles = np.ascontiguousarray(panel.alleles(targets.typed).T)  # [t, h]
+        self.cm = panel.cm[targets.typed]
+        self.allowed = torch.ones(len(targets), panel.n_haplotypes)
+        if targets.exclude is not None:
+            self.allowed.scatter_(1, torch.from_numpy(targets.exclude), 0.0)
+        self.whole = torch.cat([posterior for _, posterior in self._posteriors(None)])  # [t, n, h]
+
+    def _posteriors(self, states: Numbers | None) -> Iterator[tuple[int, Tensor]]:
+        carried = self.alleles if states is None else self.alleles[:, states]  # [t, h] or [t, n, k]
+        prior = self.allowed if states is None else torch.ones(states.shape)
+        problem = CopyingProblem(
+            torch.from_numpy(self.targets.observed),
+            torch.from_numpy(carried),
+            torch.from_numpy(self.cm),
+            torch.from_numpy(self.panel.maf[self.targets.typed]),
+            prior / prior.sum(dim=1, keepdim=True),
+        )
+        with torch.inference_mode():
+            yield from LiStephens().posteriors(problem)
+
+    def captured(self, states: Numbers) -> float:
+        """Share of the whole panel's posterior that falls on ``states`` [n, k]."""
+        index = torch.from_numpy(states).long().expand(len(self.whole), -1, -1)
+        return float(self.whole.gather(2, index).sum(dim=2).mean())
+
+    def r2(self, states: Numbers | None) -> dict[str, float]:
+        """Dosage r2 by bin."""
+        whole = self.whole if states is None else torch.zeros_like(self.whole)
+        if states is not None:
+            index = torch.from_numpy(states).long()
+            for start, posterior in self._posteriors(states):
+                whole[start : start + len(posterior)].scatter_(2, index.expand(len(posterior), -1, -1), posterior)
+        dosage = self._dosage(whole)
+        score = DosageR2()
+        score.update(self.targets.truth, dosage[self.targets.scored], self.panel.af[self.targets.scored])
+        return {name: round(value, 4) for name, value in score.values().items()}
+
+    def _dosage(self, posterior: Tensor) -> npt.NDArray[np.float32]:
+        """ALT counts expected of each sample, [n_sites, n / 2]."""
+        t, n = len(self.cm), len(self.targets)
+        dosage = np.empty((self.panel.n_sites, n // 2), np.float32)
+        bounds = [0, *(self.targets.typed + 1), self.panel.n_sites]
+        for s in range(t + 1):
+            sites = slice(bounds[s], bounds[s + 1])
+            left, right = max(s - 1, 0), min(s, t - 1)
+            span = max(self.cm[right] - self.cm[left], 1e-12)
+            fraction = torch.from_numpy(((self.panel.cm[sites] - self.cm[left]) / span).clip(0.0, 1.0)).float()
+            alleles = torch.from_numpy(self.panel.alleles(sites))
+            found = interpolated_dosage(posterior[left], posterior[right], alleles, fraction)  # [n, l]
+            dosage[sites] = found.reshape(n // 2, 2, -1).sum(dim=1).T.numpy()
+        return dosage
+
+
+def nearest(copying: Copying, weights: npt.NDArray[np.float32]) -> Retrieve:
+    """The K at the least distance over all typed sites, a mismatch at a site counting its weight."""
+    targets = copying.targets
+
+    def retrieve(k: int) -> Numbers:
+        signs = np.where(targets.observed < 0, 0, 2 * targets.observed - 1).astype(np.float32).T * weights  # [n, t]
+        alike = signs @ (2.0 * copying.alleles.astype(np.float32) - 1.0)  # [n, h]
+        if targets.exclude is not None:
+            np.put_along_axis(alike, targets.exclude, -np.inf, axis=1)
+        return np.sort(np.argsort(-alike, axis=1, kind="stable")[:, :k]).astype(np.int32)
+
+    return retrieve
+
+
+def ways(copying: Copying, bundle: Path | None, threads: int) -> dict[str, Retrieve]:
+    targets, cm = copying.targets, copying.cm
+    found = {"hamming": nearest(copying, np.ones(len(cm), np.float32))}
+    if bundle is not None:
+        features = site_features(torch.from_numpy(copying.panel.af).float(), torch.from_numpy(copying.panel.cm))
+        with torch.inference_mode():
+            weights = load_bundle(bundle).model.embedding.allele_weights(features[torch.from_numpy(targets.typed)])
+        found["embedding"] = nearest(copying, weights.numpy())
+    found["runs"] = lambda k: phased_states(targets.observed, copying.alleles, cm, k, targets.exclude, threads=threads)
+    return found
+
+
+def unphased_ways(copying: Copying, threads: int) -> dict[str, Retrieve]:
+    """States of both haplotypes of a sample from its genotypes, and from its haplotypes as they are."""
+    targets, cm, alleles = copying.targets, copying.cm, copying.alleles
+    pairs = np.ascontiguousarray(targets.observed.reshape(len(cm), -1, 2))
+    genotypes = np.where((pairs < 0).any(axis=2), np.int8(-1), pairs.sum(axis=2, dtype=np.int8))
+    exclude = None if targets.exclude is None else targets.exclude[::2]
+    return {
+        "genotypes": lambda k: unphased_states(genotypes, alleles, cm, k, exclude, threads=threads).repeat(2, axis=0),
+        "phased": lambda k: pair_states(pairs, alleles, cm, k, exclude, threads=threads).repeat(2, axis=0),
+    }
+
+
+def measure(copying: Copying, found: dict[str, Retrieve], sizes: list[int], *, score: bool) -> Iterator[dict[str, Any]]:
+    for way, retrieve in found.items():
+        retrieve(sizes[0])  # compiles
+        for k in sizes:
+            started = time.perf_counter()
+            states = retrieve(k)
+            seconds = (time.perf_counter() - started) / len(copying.targets)
+            row = {"way": way, "k": k, "posterior_share": round(copying.captured(states), 4)}
+            yield {**row, "seconds_per_haplotype": round(seconds, 6), **({"r2": copying.r2(states)} if score else {})}
+
+
+def load_panel(options: argparse.Namespace) -> Panel:
+    if options.panel.is_dir():
+        return open_panel(options.panel)
+    with tempfile.TemporaryDirectory() as folder:
+        # The store stays mapped after its folder has gone.
+        out = Path(folder) / "panel"
+        return build_panel(options.panel, out, genetic_map=options.map, holdout=HOLDOUT, seed=options.seed)
+
+
+def print_table(rows: list[dict[str, Any]]) -> None:
+    bins = list(rows[0]["r2"])
+    print(f"{'':<11}{'K':>6}{'share':>9}{'us/hap':>9}" + "".join(f"{name:>9}" for name in bins))
+    for row in rows:
+        cells = f"{row['posterior_share']:>9.4f}{1e6 * row['seconds_per_haplotype']:>9.0f}"
+        r2 = "".join(f"{row['r2'][name]:>9.4f}" for name in bins if "r2" in row)
+        print(f"{row['way']:<11}{row['k']:>6}{cells}{r2}")
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--panel", type=Path, default=DEMO / "panel.vcf.gz", help="a panel store, or a phased VCF")
+    parser.add_argument("--map", type=Path, default=DEMO / "chr20.b37.gmap.gz", help="genetic map of a VCF")
+    parser.add_argument("--bundle", type=Path, help="of V18: adds the metric that its embedding has learned")
+    parser.add_argument("--typed", type=Path, help="phased targets, in place of the panel's validation samples")
+    parser.add_argument("--truth", type=Path, help="what --typed is scored by")
+    parser.add_argument("--density", type=float, default=DENSITY, help="share of the panel's sites that is typed")
+    parser.add_argument("--seed", type=int, default=17, help="of the typed sites")
+    parser.add_argument("--samples", type=int, help="the first so many samples; default: all")
+    parser.add_argument("--k", type=int, nargs="+", default=list(SIZES), help="states")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--quick", action="store_true", help=f"{QUICK_SAMPLES} samples, two sizes")
+    parser.add_argument("--json", type=Path, help="where the report goes")
+    options = parser.parse_args()
+    if (options.typed is None) != (options.truth is None):
+        parser.error("--typed and --truth go together")
+    if options.quick:
+        options.samples, options.k = QUICK_SAMPLES, [16, 64]
+    return options
+
+
+def main() -> None:
+    options = parse()
+    machine = describe_machine()
+    torch.set_num_threads(options.threads)
+    panel = load_panel(options)
+    if options.typed is None:
+        targets = held_out_targets(panel, options.density, options.seed, options.samples)
+    else:
+        targets = file_targets(panel, options.typed, options.truth, options.samples)
+    copying = Copying(panel, targets)
+    own = 0 if targets.exclude is None else targets.exclude.shape[1]
+    sizes = [k for k in options.k if k <= panel.n_haplotypes - own]
+    everything = {"way": "all", "k": panel.n_haplotypes - own, "posterior_share": 1.0, "seconds_per_haplotype": 0.0}
+    rows = [{**everything, "r2": copying.r2(None)}]
+    rows += measure(copying, ways(copying, options.bundle, options.threads), sizes, score=True)
+    unphased = list(measure(copying, unphased_ways(copying, options.threads), sizes, score=False))
+    print_table(rows + unphased)
+    about = {"haplotypes": panel.n_haplotypes, "typed": len(targets.typed), "targets": len(targets)}
+    report = {"machine": machine, "threads": options.threads, **about, "rows": rows, "unphased": unphased}
+    write_report(options.json, report)
+
+
+if __name__ == "__main__":
+    main()
