@@ -73,7 +73,7 @@ def fit(
     map: Annotated[Path | None, typer.Option(help="Genetic map; without one, 1 cM/Mb.")] = None,
     variant: Annotated[
         str, typer.Option(help="v17 (token retrieval), v18 (learned retrieval) or v19 (copying).")
-    ] = "v18",
+    ] = "v19",
     profile: Annotated[str, typer.Option(help="cpu, gpu or original.")] = "cpu",
     holdout: Annotated[float | None, typer.Option(help="Share of samples held out for validation.")] = None,
     region: Annotated[str | None, typer.Option(help="CHROM or CHROM:FROM-TO of the panel.")] = None,
@@ -123,6 +123,7 @@ def impute(
     threads: Annotated[int, typer.Option(help="CPU threads.", min=1)] = 2,
     device: Device = "auto",
     batch_size: Annotated[int, typer.Option(help="Samples a forward pass.", min=1)] = 64,
+    mode: Annotated[str, typer.Option(help="Of unphased targets: fast (4 phasings) or accurate (16).")] = "accurate",
     qc_report: Annotated[Path | None, typer.Option(help="JSON report of the input; a TSV of sites beside it.")] = None,
     as_json: JsonFlag = False,
 ) -> None:
@@ -148,7 +149,7 @@ def impute(
     bundle = load_bundle(_resolve(model), device=_device(device))
     with _progress("imputing", "sites") as (begin, advance):
         report = impute_file(
-            Imputer(bundle, batch_size=batch_size),
+            Imputer(bundle, batch_size=batch_size, mode=mode),
             target,
             out,
             region=region,

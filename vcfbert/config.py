@@ -125,7 +125,7 @@ class TrainConfig:
     accumulate: int = 1  # steps whose gradients are added up before the optimiser moves
     lr: float = 2e-3
     weight_decay: float = 0.01
-    copy_lr: float = 0.05  # learning rate of the copying variant, whose few parameters are rates and shares
+    copy_lr: float = 0.02  # learning rate of the copying variant, whose few parameters are rates and shares
     copy_steps: int = 10  # batches of an epoch of the copying variant, each of a window drawn at random
     warmup_steps: int = 50  # optimiser steps of linear warm-up, then cosine decay to a tenth
     clip: float = 1.0  # largest gradient norm

@@ -21,15 +21,13 @@ from vcfbert.genotypes.windows import Window, blend_weights
 from vcfbert.model.base import SiteContext, Variant
 from vcfbert.model.heads import independent
 from vcfbert.model.v19 import V19
-from vcfbert.phasing import MODES, draw_phasings, orientation
+from vcfbert.phasing import DEFAULT_MODE, MODES, draw_phasings, orientation
 from vcfbert.retrieval.base import Retriever
 from vcfbert.retrieval.context import WindowContext, key_sites
 
 Progress = Callable[[int], None]
 FloatArray = npt.NDArray[np.float32]
 Calls = npt.NDArray[np.int8]
-
-DEFAULT_MODE = "accurate"
 
 
 @dataclass(frozen=True)
@@ -47,6 +45,8 @@ class Imputer:
         """``mode``: how much unphased targets are worth, a key of ``phasing.MODES``."""
         self.bundle = bundle
         self.batch_size = batch_size
+        if mode not in MODES:
+            raise InputError("mode", f"there is no mode {mode!r}", hint=f"one of {', '.join(MODES)}")
         self.mode = MODES[mode]
 
     def impute(

@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from vcfbert.copying.diploid import consensus, sample_phasings
-from vcfbert.copying.states import phased_states, unphased_states
+from vcfbert.copying.diploid import sample_phasings
+from vcfbert.copying.states import unphased_states
 from vcfbert.genotypes.panel import Panel
 from vcfbert.genotypes.sites import MatchedTarget
 from vcfbert.model.v19 import V19
@@ -28,15 +28,14 @@ OVERLAP = 96
 
 @dataclass(frozen=True)
 class PhasingMode:
-    """``states``: haplotypes that a target's pair may copy; ``phasings`` drawn of each target; ``rounds`` of choosing
-    states, the first by the genotypes, each other by the haplotypes of the round before."""
+    """``states``: haplotypes that a target's pair may copy; ``phasings`` drawn of each target."""
 
     states: int
     phasings: int
-    rounds: int
 
 
-MODES = {"fast": PhasingMode(states=160, phasings=4, rounds=1), "accurate": PhasingMode(states=320, phasings=16, rounds=2)}
+MODES = {"fast": PhasingMode(states=200, phasings=4), "accurate": PhasingMode(states=640, phasings=16)}
+DEFAULT_MODE = "accurate"
 
 
 def draw_phasings(model: V19, panel: Panel, target: MatchedTarget, mode: PhasingMode) -> Calls:
@@ -71,32 +70,10 @@ def _stretch(
         stay = head.stay(torch.from_numpy(cm - cm[0]).float()).numpy()
         mismatch = head.mismatch(torch.from_numpy(panel.maf[sites]).float()).numpy()
 
-    def drawn(states: npt.NDArray[np.int32], count: int) -> Calls:
-        return sample_phasings(
-            genotypes, alleles, states, None, stay, mismatch, n_phasings=count, seeds=seeds, threads=threads
-        )
-
     states = unphased_states(genotypes, alleles, cm, k, threads=threads)
-    for _ in range(mode.rounds - 1):
-        if k < panel.n_haplotypes:
-            states = _pair_states(consensus(drawn(states, 4)), alleles, cm, k, threads)
-    return drawn(states, mode.phasings)
-
-
-def _pair_states(
-    phased: Calls, alleles: npt.NDArray[np.uint8], cm: npt.NDArray[np.float64], k: int, threads: int
-) -> npt.NDArray[np.int32]:
-    """Half of the k states [n, k] for each of a sample's two haplotypes [t, n, 2]: the best of both in turn."""
-    t, n, _ = phased.shape
-    ranked = phased_states(np.ascontiguousarray(phased.reshape(t, 2 * n)), alleles, cm, k, threads=threads)
-    both = ranked.reshape(n, 2, k).transpose(0, 2, 1).reshape(n, 2 * k)
-    # The first k distinct ones: a sort by (haplotype, rank) finds repeats, a second one restores the ranks.
-    order = np.argsort(both, axis=1, kind="stable")
-    repeated = np.zeros(both.shape, dtype=bool)
-    in_order = np.take_along_axis(both, order, axis=1)
-    np.put_along_axis(repeated, order[:, 1:], in_order[:, 1:] == in_order[:, :-1], axis=1)
-    keep = np.argsort(repeated, axis=1, kind="stable")[:, :k]
-    return np.ascontiguousarray(np.sort(np.take_along_axis(both, keep, axis=1), axis=1))
+    return sample_phasings(
+        genotypes, alleles, states, None, stay, mismatch, n_phasings=mode.phasings, seeds=seeds, threads=threads
+    )
 
 
 def _joined(left: Calls, right: Calls, start: int) -> Calls:

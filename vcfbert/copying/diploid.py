@@ -14,24 +14,14 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from vcfbert.copying.pairs import (
-    Alleles,
-    Calls,
-    Doubles,
-    Floats,
-    Seeds,
-    Sites,
-    Target,
-    backward,
-    blocks,
-    forward,
-    mixed,
-)
+from vcfbert.copying.blocks import Alleles, Calls, Doubles, Floats, Seeds, Sites, Target, blocks
+from vcfbert.copying.pairs import Scratch, backward, forward, mixed
 
-# A block ends before it has more classes or sites: what is touched at every site grows with the classes, what is
-# touched once a block is shared by its sites.
-MAX_CLASSES: Final = 48
-MAX_SITES: Final = 32
+# A block ends before it has more classes or sites than these: what is touched at every site grows with the classes,
+# what is touched once a block, with the square of the haplotypes, is shared by its sites.
+HAPLOTYPES_PER_CLASS: Final = 12
+LEAST_CLASSES, MOST_CLASSES = 8, 64
+MAX_SITES: Final = 48
 # Matrices at the blocks' starts take at most so many bytes a thread; where the chromosome needs more, only those at
 # the starts of sqrt(blocks) segments are kept, and the others computed again.
 MAX_BYTES: Final = 200_000_000
@@ -110,7 +100,7 @@ def _run(
     errors = np.array(mismatch, np.float64)
 
     def work(targets: Sites) -> None:
-        worker = _Worker(t, k, max_bytes)
+        worker = _Worker(k, max_bytes)
         for target in targets:
             weights = np.full(k, 1.0 / k, np.float32) if prior is None else np.array(prior[target], np.float32)
             alleles = np.take(panel_alleles, states[target], axis=1).astype(np.uint8, copy=False)
@@ -126,14 +116,15 @@ def _run(
 class _Worker:
     """One thread's room, kept from target to target: fresh memory costs more than what is done in it."""
 
-    def __init__(self, t: int, k: int, max_bytes: int) -> None:
+    def __init__(self, k: int, max_bytes: int) -> None:
+        self.max_classes = most = int(np.clip(k // HAPLOTYPES_PER_CLASS, LEAST_CLASSES, MOST_CLASSES))
         self.matrix_bytes = 4 * k * k
         self.max_bytes = max_bytes
         self.matrices = np.empty((2, k, k), np.float32)  # A at the blocks' starts, of a segment
         self.starts = np.empty((1, k, k), np.float32)  # A at the segments' starts
-        self.scratch = tuple(np.empty((MAX_CLASSES, width), np.float32) for width in (k, k, MAX_CLASSES, MAX_CLASSES))
+        self.scratch = Scratch(*(np.empty((most, width), np.float32) for width in (k, k, most, most)))
         self.unswitched = np.empty((0, k), np.float32)
-        self.switched = np.empty((0, MAX_CLASSES), np.float32)
+        self.switched = np.empty((0, self.max_classes), np.float32)
         self.mass = np.empty(0)
 
     def phase(
@@ -147,7 +138,7 @@ class _Worker:
         out: Calls,
     ) -> float:
         """Draws ``out`` [n_phasings, t, 2] for one target; the log likelihood of its ``calls`` [t]."""
-        first, classes, counts = blocks(alleles, MAX_CLASSES, MAX_SITES)
+        first, classes, counts = blocks(alleles, self.max_classes, MAX_SITES)
         segments = self._segments(first)
         trace = (self.unswitched, self.switched, self.mass)
         target = Target(alleles, calls, stay, mismatch, prior, first, classes, counts, *trace)
@@ -181,14 +172,14 @@ class _Worker:
         rows = max(int(first[high] - first[low]) + high - low for low, high in segments)
         if len(self.mass) < rows:
             self.unswitched = np.empty((rows, k), np.float32)
-            self.switched = np.empty((rows, MAX_CLASSES), np.float32)
+            self.switched = np.empty((rows, self.max_classes), np.float32)
             self.mass = np.empty(rows)
         return segments
 
     def _forward(self, target: Target, number: int, low: int, high: int, matrices: Floats) -> float:
         matrices[0] = self.starts[number]
         after = self.starts[min(number + 1, len(self.starts) - 1)]
-        return forward(target, low, high, matrices, after, *self.scratch)
+        return forward(target, low, high, matrices, after, self.scratch)
 
 
 def consensus(phasings: Calls) -> Calls:

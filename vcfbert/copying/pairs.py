@@ -20,45 +20,37 @@ are divided by T at every site, which float32 needs on the way through a chromos
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Final, NamedTuple, TypeVar, cast
+from typing import Final, NamedTuple
 
-import numba
 import numpy as np
-import numpy.typing as npt
 
-Floats = npt.NDArray[np.float32]
-Doubles = npt.NDArray[np.float64]
-Numbers = npt.NDArray[np.int32]
-Sites = npt.NDArray[np.int64]
-Classes = npt.NDArray[np.uint32]  # unsigned: an index that cannot be negative is looked up a third faster
-Seeds = npt.NDArray[np.uint64]
-Alleles = npt.NDArray[np.uint8]
-Calls = npt.NDArray[np.int8]
+from vcfbert.copying.blocks import (
+    Alleles,
+    Calls,
+    Classes,
+    Doubles,
+    Float,
+    Floats,
+    Numbers,
+    Seeds,
+    Target,
+    compiled,
+)
 
 # Added where a product could underflow: the least that a pair keeps of all mass, far below rounding. Without it pairs
 # that many calls in a row speak against, where nothing recombines, would be lost for good, and slow on the way there.
 _TINY: Final = np.float32(1e-30)
-# Sums may be reordered, which vectorises them; infinities and NaN keep their meaning.
-_FAST: Final = {"reassoc", "contract", "arcp", "nsz"}
 _ZERO: Final = np.float32(0.0)
 _ONE: Final = np.float32(1.0)
 
 
-class Target(NamedTuple):
-    """One target over t sites, cut into blocks, with room for what the blocks of a segment leave."""
+class Scratch(NamedTuple):
+    """What the forward pass works on within a block, of at least its u classes."""
 
-    alleles: Alleles  # [t, k]: of the haplotypes it may copy
-    calls: Calls  # [t]
-    stay: Doubles  # [t + 1]: 0 at both ends
-    mismatch: Doubles  # [t]
-    prior: Floats  # [k]
-    first: Sites  # [n_blocks + 1]: each block's first site
-    classes: Classes  # [n_blocks, k]
-    counts: Numbers  # [n_blocks]
-    unswitched: Floats  # [sites and blocks of the longest segment, k]
-    switched: Floats  # [the same, most classes]
-    mass: Doubles  # [the same]
+    pairs: Floats  # [u, k]: N A, summed over the classes of the second haplotype
+    one: Floats  # [u, k]: O transposed
+    neither: Floats  # [u, u]: N
+    both: Floats  # [u, u]: Z
 
 
 class _Block(NamedTuple):
@@ -81,30 +73,22 @@ class _Block(NamedTuple):
     mass: Doubles  # [b + 1]
 
 
-_Function = TypeVar("_Function", bound=Callable[..., Any])
-
-
-def _compiled(function: _Function) -> _Function:
-    """Releases the interpreter's lock, so that threads run side by side."""
-    return cast(_Function, numba.njit(cache=True, nogil=True, fastmath=_FAST)(function))
-
-
-@_compiled
+@compiled
 def mixed(z: np.uint64) -> np.uint64:
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return z ^ (z >> np.uint64(31))
 
 
-@_compiled
+@compiled
 def _random(states: Seeds, which: int) -> float:
     """Uniform in [0, 1), by SplitMix64 (Steele et al. 2014, OOPSLA)."""
     states[which] += np.uint64(0x9E3779B97F4A7C15)
     return float(mixed(states[which]) >> np.uint64(11)) * 2.0**-53
 
 
-@_compiled
-def _emission(genotype: int, mismatch: float) -> tuple[np.float32, np.float32, np.float32]:
+@compiled
+def _emission(genotype: int, mismatch: float) -> tuple[Float, Float, Float]:
     """Probability of a genotype by the number of ALT alleles, 0, 1, 2, that the pair of haplotypes carries there."""
     if genotype < 0:
         return _ONE, _ONE, _ONE
@@ -118,42 +102,7 @@ def _emission(genotype: int, mismatch: float) -> tuple[np.float32, np.float32, n
     return unlike, half, like
 
 
-@_compiled
-def blocks(alleles: Alleles, max_classes: int, max_sites: int) -> tuple[Sites, Classes, Numbers]:
-    """Cuts ``alleles`` [t, k] into blocks: first sites [n_blocks + 1], classes [n_blocks, k] and their counts."""
-    t, k = alleles.shape
-    first = np.empty(t + 1, np.int64)
-    classes = np.empty((t, k), np.uint32)
-    counts = np.empty(t, np.int32)
-    renamed = np.empty(2 * max_classes, np.int32)
-    n_blocks = 0
-    site = 0
-    while site < t:
-        first[n_blocks] = site
-        own = classes[n_blocks]
-        own[:] = 0
-        count = 1
-        while site < t and site - first[n_blocks] < max_sites:
-            renamed[: 2 * count] = -1
-            split = 0
-            for j in range(k):
-                name = 2 * own[j] + alleles[site, j]
-                if renamed[name] < 0:
-                    renamed[name] = split
-                    split += 1
-            if split > max_classes:
-                break
-            for j in range(k):
-                own[j] = renamed[2 * own[j] + alleles[site, j]]
-            count = split
-            site += 1
-        counts[n_blocks] = count
-        n_blocks += 1
-    first[n_blocks] = t
-    return first[: n_blocks + 1], classes[:n_blocks], counts[:n_blocks]
-
-
-@_compiled
+@compiled
 def _grouped(classes: Classes, n_classes: int) -> tuple[Numbers, Numbers]:
     """States by class [k], and where each class begins among them [n_classes + 1]."""
     ends = np.zeros(n_classes + 1, np.int32)
@@ -168,7 +117,7 @@ def _grouped(classes: Classes, n_classes: int) -> tuple[Numbers, Numbers]:
     return order, ends
 
 
-@_compiled
+@compiled
 def _class_sums(matrix: Floats, classes: Classes, sums: Floats) -> None:
     """``sums`` [u, k]: rows of a symmetric ``matrix`` [k, k] added up by class."""
     sums[:] = _ZERO
@@ -178,19 +127,19 @@ def _class_sums(matrix: Floats, classes: Classes, sums: Floats) -> None:
             total[j] += row[j]
 
 
-@_compiled
-def _moves(stay: float, mass: float) -> tuple[np.float32, np.float32, np.float32]:
+@compiled
+def _moves(stay: float, mass: float) -> tuple[Float, Float, Float]:
     """Of neither, one given one, and both switching, when all mass so far is ``mass`` and is to be 1."""
     return np.float32(stay * stay / mass), np.float32(stay * (1.0 - stay) / mass), np.float32((1.0 - stay) ** 2)
 
 
-@_compiled
-def _through(block: _Block, pairs: Floats, one: Floats, neither: Floats, both: Floats) -> float:
+@compiled
+def _through(block: _Block, scratch: Scratch) -> float:
     """The forward pass over a block, and the log probability of its genotypes.
 
-    ``pairs`` [u, k] comes in as A summed by class, and is N A summed from then on. Left behind are O = ``one`` [u, k],
-    N = ``neither`` and Z = ``both`` [u, u] of the last site, and the block's R, M and T.
+    ``scratch.pairs`` comes in as A summed by class; all of it is left as of the last site, and the block's R, M and T.
     """
+    pairs, one, neither, both = scratch
     n_sites, k = block.alleles.shape
     n_classes = len(block.member)
     neither[:n_classes, :n_classes] = _ONE
@@ -202,6 +151,7 @@ def _through(block: _Block, pairs: Floats, one: Floats, neither: Floats, both: F
         block.unswitched[0] += pairs[v]
     block.mass[0] = block.unswitched[0].sum()
     seen = np.empty((2, k), np.float32)  # emission by the allele of the other haplotype
+    class_seen = np.empty((2, n_classes), np.float32)
     likelihood = 0.0
     for l in range(n_sites):
         keep, jump_one, jump_both = _moves(block.stay[l], block.mass[l])
@@ -216,40 +166,31 @@ def _through(block: _Block, pairs: Floats, one: Floats, neither: Floats, both: F
             emission = seen[block.alleles[l, block.member[v]]]
             weight = block.class_prior[v]
             block.switched[l + 1, v] = _step(pairs[v], one[v], emission, before, after, keep, jump_one, weight)
+        for v in range(n_classes):
+            class_seen[0, v] = seen[0, block.member[v]]
+            class_seen[1, v] = seen[1, block.member[v]]
         total = 0.0
         for u in range(n_classes):
-            first = block.switched[l, u]
-            emission_u = (e1, e2) if block.alleles[l, block.member[u]] else (e0, e1)
-            column = _ZERO
-            for v in range(n_classes):
-                e = emission_u[1] if block.alleles[l, block.member[v]] else emission_u[0]
-                neither[u, v] = neither[u, v] * keep * e + _TINY
-                arrived = e * (keep * both[u, v] + jump_one * (first + block.switched[l, v]) + jump_both)
-                both[u, v] = arrived
-                column += arrived * block.class_prior[v]
-            block.switched[l + 1, u] += column
+            emission = class_seen[block.alleles[l, block.member[u]]]
+            arriving = jump_one * block.switched[l, u] + jump_both
+            block.switched[l + 1, u] += _step_class(
+                neither[u], both[u], emission, block.switched[l], block.class_prior, keep, jump_one, arriving
+            )
             total += block.switched[l + 1, u] * block.class_prior[u]
         block.mass[l + 1] = total + after.sum()
         likelihood += np.log(block.mass[l + 1])
     return likelihood
 
 
-@_compiled
+@compiled
 def _step(
-    pairs: Floats,
-    one: Floats,
-    emission: Floats,
-    before: Floats,
-    after: Floats,
-    keep: np.float32,
-    jump_one: np.float32,
-    weight: np.float32,
-) -> np.float32:
+    pairs: Floats, one: Floats, emission: Floats, before: Floats, after: Floats, keep: Float, jump: Float, weight: Float
+) -> Float:
     """One site for one class of the second haplotype, of prior ``weight``; all arrays [k]. The sum of ``one``."""
     total = _ZERO
     for i in range(len(pairs)):
         stayed = pairs[i] * emission[i] * keep + _TINY
-        arrived = emission[i] * (keep * one[i] + jump_one * before[i])
+        arrived = emission[i] * (keep * one[i] + jump * before[i])
         pairs[i] = stayed
         one[i] = arrived
         after[i] += stayed + weight * arrived
@@ -257,19 +198,33 @@ def _step(
     return total
 
 
-@_compiled
-def _rebuild(
-    block: _Block,
-    matrix: Floats,
-    out: Floats,
-    one: Floats,
+@compiled
+def _step_class(
     neither: Floats,
     both: Floats,
-    next_classes: Classes,
-    sums: Floats,
-) -> None:
-    """A at the block's end, scaled to a sum of 1, from A at its start: ``matrix`` to ``out`` [k, k], another;
-    and its sums [u', k] by the classes of the next block."""
+    seen: Floats,
+    switched: Floats,
+    prior: Floats,
+    keep: Float,
+    jump: Float,
+    both_jump: Float,
+) -> Float:
+    """One site for one class of the first haplotype; all arrays [u] or longer. The prior's mean of ``both``."""
+    total = _ZERO
+    for v in range(len(seen)):
+        moved = seen[v] * (keep * both[v] + jump * switched[v] + both_jump)
+        neither[v] = neither[v] * keep * seen[v] + _TINY
+        both[v] = moved
+        total += moved * prior[v]
+    return total
+
+
+@compiled
+def _rebuild(block: _Block, matrix: Floats, out: Floats, scratch: Scratch, next_classes: Classes, count: int) -> None:
+    """A at the block's end, scaled to a sum of 1, from A at its start: ``matrix`` to ``out`` [k, k], another; and
+    ``scratch.pairs``: its sums by the ``count`` classes of the next block."""
+    _, one, neither, both = scratch
+    sums = scratch.pairs[:count]
     k = len(matrix)
     n_classes = len(block.member)
     scale = np.float32(1.0 / block.mass[-1])
@@ -292,7 +247,7 @@ def _rebuild(
             _add_row(matrix[i], out[i], factor, first, block.prior, second, block.prior[i], sums[next_classes[i]])
 
 
-@_compiled
+@compiled
 def _add_row(
     source: Floats,
     row: Floats,
@@ -300,7 +255,7 @@ def _add_row(
     first: Floats,
     prior: Floats,
     second: Floats,
-    weight: np.float32,
+    weight: Float,
     total: Floats,
 ) -> None:
     # Two loops: one that writes both is too much for the compiler to see that nothing overlaps.
@@ -310,7 +265,7 @@ def _add_row(
         total[j] += row[j]
 
 
-@_compiled
+@compiled
 def _pair_masses(block: _Block, start: float, i: int, j: int, masses: Floats) -> None:
     """A_l[i, j] of the first len(masses) sites, from A[i, j] = ``start`` at the block's start."""
     u, v = block.classes[i], block.classes[j]
@@ -325,14 +280,14 @@ def _pair_masses(block: _Block, start: float, i: int, j: int, masses: Floats) ->
         masses[l] = neither + second * block.prior[j] + block.prior[i] * (first + both * block.prior[j])
 
 
-@_compiled
-def _at(block: _Block, l: int, i: int) -> np.float32:
+@compiled
+def _at(block: _Block, l: int, i: int) -> Float:
     """Mass of all pairs whose first haplotype is at i after site l: R[i] + pi[i] M[u]."""
-    mass: np.float32 = block.unswitched[l + 1, i] + block.prior[i] * block.switched[l + 1, block.classes[i]]
+    mass: Float = block.unswitched[l + 1, i] + block.prior[i] * block.switched[l + 1, block.classes[i]]
     return mass
 
 
-@_compiled
+@compiled
 def _drawn_first(block: _Block, l: int, random: float) -> int:
     """The first haplotype at site l, the second being anywhere."""
     left = np.float32(random * block.mass[l + 1])
@@ -343,7 +298,7 @@ def _drawn_first(block: _Block, l: int, random: float) -> int:
     return int(np.argmax(block.prior))  # only by rounding
 
 
-@_compiled
+@compiled
 def _drawn_second(block: _Block, row: Floats, l: int, i: int, random: float) -> int:
     """The second haplotype at site l given that the first is i, whose ``row`` [k] of A is that at the block's start."""
     k, n_classes = len(block.prior), len(block.member)
@@ -380,7 +335,7 @@ def _drawn_second(block: _Block, row: Floats, l: int, i: int, random: float) -> 
     return int(np.argmax(first))  # only by rounding
 
 
-@_compiled
+@compiled
 def _sample(block: _Block, matrix: Floats, copied: Numbers, randoms: Seeds, out: Calls) -> None:
     """Draws ``out`` [n_phasings, b, 2] backwards over a block that began with A = ``matrix``.
 
@@ -421,7 +376,7 @@ def _sample(block: _Block, matrix: Floats, copied: Numbers, randoms: Seeds, out:
         copied[phasing, 1] = j
 
 
-@_compiled
+@compiled
 def _block(target: Target, number: int, segment: int) -> _Block:
     """A block of the segment that begins with block ``segment``."""
     start, stop = target.first[number], target.first[number + 1]
@@ -448,38 +403,27 @@ def _block(target: Target, number: int, segment: int) -> _Block:
     )
 
 
-@_compiled
-def forward(
-    target: Target,
-    low: int,
-    high: int,
-    matrices: Floats,
-    after: Floats,
-    pairs: Floats,
-    one: Floats,
-    neither: Floats,
-    both: Floats,
-) -> float:
+@compiled
+def forward(target: Target, low: int, high: int, matrices: Floats, after: Floats, scratch: Scratch) -> float:
     """The forward pass over blocks low to high - 1, and the log probability of their genotypes.
 
     ``matrices`` [high - low or 2, k, k]: A at the blocks' starts, the first of them given; where there are but two,
     they take turns. ``after`` [k, k] gets that at the segment's end unless the chromosome ends there.
     """
     n_blocks = len(target.counts)
-    _class_sums(matrices[0], target.classes[low], pairs[: target.counts[low]])
+    _class_sums(matrices[0], target.classes[low], scratch.pairs[: target.counts[low]])
     likelihood = 0.0
     for number in range(low, high):
         block = _block(target, number, low)
-        likelihood += _through(block, pairs, one, neither, both)
+        likelihood += _through(block, scratch)
         if number + 1 < n_blocks:
             source = matrices[(number - low) % len(matrices)]
             out = after if number + 1 == high else matrices[(number + 1 - low) % len(matrices)]
-            classes, count = target.classes[number + 1], target.counts[number + 1]
-            _rebuild(block, source, out, one, neither, both, classes, pairs[:count])
+            _rebuild(block, source, out, scratch, target.classes[number + 1], target.counts[number + 1])
     return likelihood
 
 
-@_compiled
+@compiled
 def backward(
     target: Target, low: int, high: int, matrices: Floats, copied: Numbers, randoms: Seeds, out: Calls
 ) -> None:
