@@ -45,10 +45,10 @@ _ONE: Final = np.float32(1.0)
 
 
 class Scratch(NamedTuple):
-    """What the forward pass works on within a block, of at least its u classes."""
+    """What the forward pass works on within a block, with room for at least its u classes."""
 
     pairs: Floats  # [u, k]: N A, summed over the classes of the second haplotype
-    one: Floats  # [u, k]: O transposed
+    one: Floats  # [u, k]: O, the class first
     neither: Floats  # [u, u]: N
     both: Floats  # [u, u]: Z
 
@@ -290,10 +290,10 @@ def _at(block: _Block, l: int, i: int) -> Float:
 @compiled
 def _drawn_first(block: _Block, l: int, random: float) -> int:
     """The first haplotype at site l, the second being anywhere."""
-    left = np.float32(random * block.mass[l + 1])
+    left = random * block.mass[l + 1]
     for i in range(len(block.prior)):
         left -= _at(block, l, i)
-        if left < _ZERO:
+        if left < 0.0:
             return i
     return int(np.argmax(block.prior))  # only by rounding
 
@@ -314,11 +314,11 @@ def _drawn_second(block: _Block, row: Floats, l: int, i: int, random: float) -> 
             neither[v] *= keep * e
             second[v] = e * (keep * second[v] + jump_one * block.unswitched[s, i])
             both[v] = e * (keep * both[v] + jump_one * (block.switched[s, u] + block.switched[s, v]) + jump_both)
-    left = np.float32(random * _at(block, l, i))
+    left = random * _at(block, l, i)
     for j in range(k):
         v = block.classes[j]
         left -= neither[v] * row[j] + block.prior[j] * (second[v] + weight * both[v])
-        if left < _ZERO:
+        if left < 0.0:
             return j
     # What is left: the first has switched since the block began, the second has not. It is rarely asked for.
     first = np.zeros(k, np.float32)
@@ -330,7 +330,7 @@ def _drawn_second(block: _Block, row: Floats, l: int, i: int, random: float) -> 
             first[j] = e * (keep * first[j] + jump_one * block.unswitched[s, j])
     for j in range(k):
         left -= weight * first[j]
-        if left < _ZERO:
+        if left < 0.0:
             return j
     return int(np.argmax(first))  # only by rounding
 
