@@ -58,7 +58,7 @@ class Imputer:
         Raises InputError('unphased') if a heterozygous call of the target is unphased and the model cannot take it.
         """
         target = target.doubled()
-        phasings = target.alleles[None]
+        phasings = None
         if not target.phased.all():
             if not isinstance(self.bundle.model, V19):
                 raise unphased_error(target)
@@ -76,7 +76,7 @@ class Imputer:
                     progress(high - low)
 
     def _blended(
-        self, target: MatchedTarget, phasings: Calls, first: int, last: int
+        self, target: MatchedTarget, phasings: Calls | None, first: int, last: int
     ) -> Iterator[tuple[int, int, WindowPrediction]]:
         """Finished stretches of sites: windows overlap, and a site is finished when no later window covers it."""
         windows, cm = self.bundle.windows, self.bundle.panel.cm
@@ -94,16 +94,16 @@ class Imputer:
             carried = WindowPrediction(haplotype[done:], genotype[done:])
 
     @torch.inference_mode()
-    def predict_window(self, window: Window, target: MatchedTarget, phasings: Calls) -> WindowPrediction:
+    def predict_window(self, window: Window, target: MatchedTarget, phasings: Calls | None = None) -> WindowPrediction:
         """``phasings`` int8 [s, t, n, 2] of the target's typed sites: the mean over them is predicted, its haplotypes
-        those of the target's own phase."""
+        those of the target's own phase. Without them it is that phase alone."""
         bundle = self.bundle
         key = key_sites(window, target.panel_site, bundle.panel.cm)
         context = WindowContext.build(bundle.memory, bundle.features, window, key, bundle.device)
         place = np.searchsorted(target.panel_site, key)
-        if len(phasings) > 1:
+        if phasings is not None:
             return self._mean_over(phasings[:, place], target.alleles[place], context)
-        alleles = phasings[0, place].reshape(len(key), -1).T  # [2n, t]
+        alleles = target.alleles[place].reshape(len(key), -1).T  # [2n, t]
         known = None if (alleles != MISSING).all() else torch.from_numpy(alleles != MISSING).to(bundle.device)
         queries = torch.from_numpy(np.maximum(alleles, 0).astype(np.uint8)).to(bundle.device)
         parts = self._predicted(context, queries, known)
@@ -116,8 +116,8 @@ class Imputer:
         return list(predict_batches(model, retriever, context, queries, known, k=k, batch_size=self.batch_size))
 
     def _mean_over(self, phasings: Calls, phase: Calls, context: WindowContext) -> WindowPrediction:
-        """``phasings`` [s, t, n, 2] and the consensus ``phase`` [t, n, 2] of the key. The two haplotypes of a sample are
-        independent given a phasing, and every different one among all phasings is predicted once."""
+        """``phasings`` [s, t, n, 2] and the consensus ``phase`` [t, n, 2] of the key. The two haplotypes of a sample
+        are independent given a phasing, and every different one among all phasings is predicted once."""
         s, t, n, _ = phasings.shape
         rows = np.ascontiguousarray(phasings.transpose(0, 2, 3, 1).reshape(-1, t))
         alleles, place = np.unique(rows, axis=0, return_inverse=True)

@@ -65,7 +65,7 @@ def _stretch(
     alleles, cm = np.ascontiguousarray(panel.alleles(sites).T), panel.cm[sites]
     genotypes = np.ascontiguousarray(genotypes)
     k, threads = min(mode.states, panel.n_haplotypes), torch.get_num_threads()
-    head = model.heads[0]
+    head = model.copying[0]
     with torch.no_grad():
         stay = head.stay(torch.from_numpy(cm - cm[0]).float()).numpy()
         mismatch = head.mismatch(torch.from_numpy(panel.maf[sites]).float()).numpy()

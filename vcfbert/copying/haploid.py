@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numba
@@ -45,7 +46,7 @@ def cut(alleles: npt.NDArray[np.uint8], place: npt.NDArray[np.int64]) -> Segment
     bounds = np.concatenate([[0], place + 1, [n_sites]]).clip(0, n_sites)
     number = np.zeros((len(place) + 1, n_rows), dtype=np.int32)
     rows: list[FloatArray] = []
-    for s, (start, stop) in enumerate(zip(bounds, bounds[1:], strict=False)):
+    for s, (start, stop) in enumerate(pairwise(bounds.tolist())):
         if stop <= start:
             rows.append(np.zeros((1, 0), dtype=np.float32))
             continue
@@ -71,9 +72,9 @@ def dosages(
 ) -> FloatArray:
     """ALT probability [n, l] of each target haplotype at the segments' sites.
 
-    ``observed`` int8 [t, n], -1 where missing; ``alleles`` uint8 [t, r] of the reference; ``states`` int32 [n, k]: which
-    of the r each target copies; ``prior`` [n, k], rows of sum 1; ``stay``, ``mismatch`` [t]; ``fraction`` [l]: how far,
-    in cM, a site lies on the way between its typed neighbours.
+    ``observed`` int8 [t, n], -1 where missing; ``alleles`` uint8 [t, r] of the reference; ``states`` int32 [n, k]:
+    which of the r each target copies; ``prior`` [n, k], rows of sum 1; ``stay``, ``mismatch`` [t]; ``fraction`` [l]:
+    how far, in cM, a site lies on the way between its typed neighbours.
     """
     n = observed.shape[1]
     left = np.zeros((n, segments.offset[-1]), dtype=np.float32)

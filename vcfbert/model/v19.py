@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 
 from vcfbert.config import ModelConfig
-from vcfbert.copying import haploid
 from vcfbert.model.base import SiteContext, Variant, WindowBatch, WindowOutput
 from vcfbert.model.heads import independent
 from vcfbert.model.li_stephens import CopyingProblem, LiStephens, interpolated_dosage
@@ -29,9 +28,9 @@ class V19(Variant):
     """Several copying heads over a wide window, each a Li-Stephens model with a switch rate and mismatch rate of its
     own, mixed by learned shares that depend on the site's frequency.
 
-    A switch leads to haplotype k with probability softmax(-strength * d_k), d_k the mean of the embedding's weights over
-    the typed sites that mismatch. A copied allele is inherited but for a small learned chance, which matters at rare
-    sites: p' = p (1 - lost) + (1 - p) gained.
+    A switch leads to haplotype k with probability softmax(-strength * d_k), d_k the mean of the embedding's weights
+    over the typed sites that mismatch. A copied allele is inherited but for a small learned chance, which matters at
+    rare sites: p' = p (1 - lost) + (1 - p) gained.
     """
 
     name = "v19"
@@ -53,6 +52,10 @@ class V19(Variant):
             for chance in (self.lost, self.gained):
                 chance.fill_(math.log(INITIAL_LOSS))
             self.log_strength.fill_(math.log(INITIAL_STRENGTH))
+
+    @property
+    def copying(self) -> list[LiStephens]:
+        return [head for head in self.heads if isinstance(head, LiStephens)]
 
     def forward(self, batch: WindowBatch, encoded: Tensor | None = None) -> WindowOutput:
         # Probabilities near 0 and 1 and their products over hundreds of sites: bf16 holds neither.
@@ -98,7 +101,7 @@ class V19(Variant):
         segment, fraction = segments_of(sites)
         segment_of, size = torch.unique_consecutive(segment, return_counts=True)
         out = []
-        for head in self.heads:
+        for head in self.copying:
             # Haplotypes alike in the window share a row of the products to come.
             weight: list[Tensor] = []  # of each typed site, [n, patterns]
             for _, posterior in head.posteriors(problem):
@@ -116,6 +119,8 @@ class V19(Variant):
 
     def _compiled_dosages(self, batch: WindowBatch) -> Tensor:
         """The same, without gradients and on CPU: some ten times faster."""
+        from vcfbert.copying import haploid  # here alone, so that models run where torch and numpy are all there is
+
         sites = batch.sites
         states = batch.key_retrieved.flatten(0, 1)
         pattern_of = torch.zeros(len(batch.key_rows), dtype=torch.long)
@@ -141,7 +146,7 @@ class V19(Variant):
                 fraction.numpy(),
                 threads=torch.get_num_threads(),
             )
-            for head in self.heads
+            for head in self.copying
         ]
         return torch.stack([torch.from_numpy(d) for d in out])
 

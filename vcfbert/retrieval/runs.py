@@ -6,7 +6,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vcfbert.copying.states import phased_states
 from vcfbert.genotypes.memory import Memory
 from vcfbert.retrieval.base import KeyIndex, Retriever, check_enough
 
@@ -32,6 +31,8 @@ class RunsRetriever(Retriever):
         known: Tensor | None = None,
         exclude: Tensor | None = None,
     ) -> Tensor:
+        from vcfbert.copying.states import phased_states  # as in model/v19.py
+
         check_enough(k, len(self.memory), 0 if exclude is None else exclude.shape[1])
         key = sites.cpu().numpy()
         observed = queries.cpu().numpy().astype(np.int8)

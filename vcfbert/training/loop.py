@@ -121,9 +121,7 @@ class Trainer:
             windows = windows_of(panel, config.encode, copies=True)
             self.data = TrainingData(memory, windows, None, masks, config.train, self.fabric.device)
         else:
-            self.data = TrainingData(
-                memory, encoding.windows, encoding, config.masks, config.train, self.fabric.device
-            )
+            self.data = TrainingData(memory, encoding.windows, encoding, config.masks, config.train, self.fabric.device)
         self.k = min(config.retrieval.k[variant], len(memory) - 2)
         self.optimizer = _optimizer(self.raw, config.train)
         self.model: Any
