@@ -81,7 +81,8 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class RetrievalConfig:
-    k: dict[str, int] = field(default_factory=lambda: {"v17": 2, "v18": 64, "v19": 400})  # haplotypes retrieved, a variant
+    # Haplotypes retrieved, a variant.
+    k: dict[str, int] = field(default_factory=lambda: {"v17": 2, "v18": 64, "v19": 400})
     refresh_every: int = 1  # epochs between refreshes of embeddings and index; 0 = never
     backend: Literal["auto", "faiss", "torch"] = "auto"
 

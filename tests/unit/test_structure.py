@@ -25,6 +25,7 @@ LAYERS = (
     ("retrieval",),
     ("metrics",),
     ("bundle",),
+    ("phasing",),
     ("inference",),
     ("imputation",),
     ("training",),

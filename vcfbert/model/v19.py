@@ -39,6 +39,8 @@ class V19(Variant):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(config)
+        # No distance between alleles knows it: it gets no gradient, for which DDP would wait.
+        self.embedding.shift.requires_grad_(False)
         self.heads = nn.ModuleList(LiStephens(*start) for start in INITIAL_HEADS)
         self.share = nn.Parameter(torch.empty(len(KNOTS), len(INITIAL_HEADS)))
         self.lost = nn.Parameter(torch.empty(len(KNOTS)))
