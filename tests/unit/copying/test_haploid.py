@@ -1,0 +1,171 @@
+"""The compiled haploid model against the torch one, and its segments by hand."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+
+from vcfbert.copying.haploid import Segments, cut, dosages
+from vcfbert.model.li_stephens import CopyingProblem, LiStephens, interpolated_dosage
+
+
+@dataclass(frozen=True)
+class Given:
+    """A stretch of l sites with some typed ones inside it and some beyond either end."""
+
+    alleles: npt.NDArray[np.uint8]  # [r, l]
+    place: npt.NDArray[np.int64]  # [t]
+    fraction: npt.NDArray[np.float32]  # [l]
+    states: npt.NDArray[np.int32]  # [n, k]
+    key_alleles: npt.NDArray[np.uint8]  # [t, r]
+    problem: CopyingProblem
+
+    def arguments(self, model: LiStephens, targets: list[int] | None = None) -> tuple[Any, ...]:
+        chosen = slice(None) if targets is None else targets
+        with torch.no_grad():
+            return (
+                np.ascontiguousarray(self.problem.observed.numpy()[:, chosen]),
+                self.key_alleles,
+                self.states[chosen],
+                self.problem.prior.numpy()[chosen],
+                model.stay(self.problem.cm).numpy(),
+                model.mismatch(self.problem.maf).numpy(),
+                cut(self.alleles, self.place),
+                self.fraction,
+            )
+
+
+def random_given(*, l: int = 40, beyond: int = 3, n: int = 5, k: int = 6, r: int = 9, seed: int = 0) -> Given:
+    """A quarter of the calls missing, a prior far from flat, states of each target's own, rare and common sites."""
+    rng = np.random.default_rng(seed)
+    place = np.flatnonzero(rng.random(l + 2 * beyond) < 0.3) - beyond
+    t = len(place)
+    observed = np.where(rng.random((t, n)) < 0.25, -1, rng.integers(0, 2, (t, n))).astype(np.int8)
+    states = np.stack([rng.permutation(r)[:k] for _ in range(n)]).astype(np.int32)
+    key_alleles = rng.integers(0, 2, (t, r)).astype(np.uint8)
+    problem = CopyingProblem(
+        observed=torch.from_numpy(observed),
+        states=torch.from_numpy(key_alleles[:, states]),
+        cm=torch.from_numpy(np.cumsum(rng.exponential(0.05, t))).float(),
+        maf=torch.from_numpy(rng.uniform(0.001, 0.5, t)).float(),
+        prior=torch.from_numpy(rng.dirichlet(np.full(k, 0.5), size=n)).float(),
+    )
+    alleles = (rng.random((r, l)) < 0.3).astype(np.uint8)
+    return Given(alleles, place, rng.random(l, dtype=np.float32), states, key_alleles, problem)
+
+
+def expected(given: Given, model: LiStephens) -> npt.NDArray[np.float32]:
+    """[n, l], a site and a target at a time, from the torch layer's posteriors."""
+    n, l, t = len(given.states), len(given.fraction), len(given.place)
+    with torch.no_grad():
+        posterior = torch.cat([part for _, part in model.posteriors(given.problem)])  # [t, n, k]
+    out = np.empty((n, l), np.float32)
+    for site in range(l):
+        right = int((given.place < site).sum())  # the first typed site at or beyond it
+        left = max(right - 1, 0)
+        fraction = torch.from_numpy(given.fraction[[site]])
+        for target in range(n):
+            carried = torch.from_numpy(given.alleles[given.states[target]][:, [site]])
+            either = posterior[left, target][None], posterior[min(right, t - 1), target][None]
+            if right == 0:  # nothing typed at its left: the first typed site alone
+                fraction = torch.ones(1)
+            if right == t:
+                fraction = torch.zeros(1)
+            out[target, site] = interpolated_dosage(*either, carried, fraction)
+    return out
+
+
+def with_ends(given: Given) -> Given:
+    """The same, with the fractions that ``dosages`` wants beyond the outermost typed sites."""
+    site = np.arange(len(given.fraction))
+    fraction = np.where(site <= given.place[0], 1, np.where(site > given.place[-1], 0, given.fraction))
+    return Given(
+        given.alleles, given.place, fraction.astype(np.float32), given.states, given.key_alleles, given.problem
+    )
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("beyond", [0, 3])
+def test_dosages_are_those_of_the_torch_layer(seed: int, beyond: int) -> None:
+    given = with_ends(random_given(seed=seed, beyond=beyond))
+    model = LiStephens(rate=6.0, mismatch=0.02)
+    with torch.no_grad():
+        model.mismatch_slope.fill_(-0.7)
+    found = dosages(*given.arguments(model))
+    np.testing.assert_allclose(found, expected(given, model), atol=1e-4)
+    assert found.std() > 0.1
+
+
+def test_one_typed_site_decides_for_all() -> None:
+    """Two haplotypes, prior 1/4 and 3/4; the call is the first's allele, wrong one time in ten."""
+    segments = cut(np.array([[0, 1, 1], [1, 0, 1]], np.uint8), np.array([1]))
+    found = dosages(
+        np.array([[1]], np.int8), np.array([[1, 0]], np.uint8), np.array([[0, 1]], np.int32),
+        np.array([[0.25, 0.75]], np.float32), np.zeros(1, np.float32), np.full(1, 0.1, np.float32), segments,
+        np.array([1, 1, 0], np.float32),
+    )  # fmt: skip
+    first = 0.25 * 0.9 / (0.25 * 0.9 + 0.75 * 0.1)
+    np.testing.assert_allclose(found, [[1 - first, first, 1.0]], rtol=1e-6)
+
+
+def test_threads_do_not_matter() -> None:
+    given = with_ends(random_given(n=7))
+    arguments = given.arguments(LiStephens())
+    for threads in (2, 7, 12):
+        np.testing.assert_array_equal(dosages(*arguments, threads=threads), dosages(*arguments))
+
+
+def test_a_target_does_not_depend_on_the_others() -> None:
+    given = with_ends(random_given(n=5))
+    model = LiStephens()
+    together = dosages(*given.arguments(model))
+    for chosen in ([0], [3, 1], [4, 3, 2, 1, 0]):
+        np.testing.assert_allclose(dosages(*given.arguments(model, chosen)), together[chosen], atol=1e-6)
+
+
+def test_ten_thousand_sites_with_calls_that_nothing_explains() -> None:
+    """Without rescaling, forward probabilities would be 1e-4 to the power of ten thousand."""
+    rng = np.random.default_rng(1)
+    t = 10_000
+    key_alleles = rng.integers(0, 2, (t, 3)).astype(np.uint8)
+    observed = np.ascontiguousarray(1 - key_alleles[:, [0, 0]]).astype(np.int8)
+    key_alleles[:, 1:] = key_alleles[:, [0]]  # every haplotype differs at every site
+    stay = np.where(np.arange(t) % 2, 1.0, 0.99).astype(np.float32)
+    found = dosages(
+        observed, key_alleles, np.tile(np.arange(3, dtype=np.int32), (2, 1)), np.full((2, 3), 1 / 3, np.float32),
+        stay, np.full(t, 1e-4, np.float32), cut(np.array([[1], [0], [0]], np.uint8), np.arange(t)),
+        np.ones(1, np.float32),
+    )  # fmt: skip
+    np.testing.assert_allclose(found, 1 / 3, rtol=1e-3)
+
+
+def rows_by_number(segments: Segments, s: int) -> list[list[float]]:
+    """The alleles that each reference haplotype has in segment ``s``."""
+    return [segments.rows[s][number].tolist() for number in segments.number[s]]
+
+
+def test_cut_by_hand() -> None:
+    alleles = np.array([[0, 0, 1, 1, 0, 1], [0, 0, 1, 0, 0, 1], [0, 1, 1, 0, 0, 1]], np.uint8)
+    segments = cut(alleles, np.array([-2, 1, 1 + 3, 9]))
+    # up to -2: empty | up to 1: two | up to 4: three | up to 9: the last one | beyond: empty
+    assert segments.bounds.tolist() == [0, 0, 2, 5, 6, 6]
+    assert [rows.shape for rows in segments.rows] == [(1, 0), (2, 2), (2, 3), (1, 1), (1, 0)]
+    assert segments.offset.tolist() == [0, 1, 3, 5, 6, 7]
+    assert rows_by_number(segments, 1) == [[0, 0], [0, 0], [0, 1]]
+    assert rows_by_number(segments, 2) == [[1, 1, 0], [1, 0, 0], [1, 0, 0]]
+    assert rows_by_number(segments, 3) == [[1], [1], [1]]
+
+
+def test_cut_keeps_every_allele() -> None:
+    rng = np.random.default_rng(2)
+    alleles = rng.integers(0, 2, (12, 70)).astype(np.uint8)
+    segments = cut(alleles, np.array([0, 4, 30, 69]))
+    whole = np.concatenate([rows[number] for rows, number in zip(segments.rows, segments.number, strict=True)], axis=1)
+    np.testing.assert_array_equal(whole, alleles)
+    for rows in segments.rows[:-1]:
+        assert len(np.unique(rows, axis=0)) == len(rows)
