@@ -124,6 +124,9 @@ def impute(
     device: Device = "auto",
     batch_size: Annotated[int, typer.Option(help="Samples a forward pass.", min=1)] = 64,
     mode: Annotated[str, typer.Option(help="Of unphased targets: fast (4 phasings) or accurate (16).")] = "accurate",
+    ignore_phase: Annotated[
+        bool, typer.Option("--ignore-phase", help="Take phased targets for unphased: slower, often more accurate.")
+    ] = False,
     qc_report: Annotated[Path | None, typer.Option(help="JSON report of the input; a TSV of sites beside it.")] = None,
     as_json: JsonFlag = False,
 ) -> None:
@@ -149,7 +152,7 @@ def impute(
     bundle = load_bundle(_resolve(model), device=_device(device))
     with _progress("imputing", "sites") as (begin, advance):
         report = impute_file(
-            Imputer(bundle, batch_size=batch_size, mode=mode),
+            Imputer(bundle, batch_size=batch_size, mode=mode, ignore_phase=ignore_phase),
             target,
             out,
             region=region,

@@ -41,13 +41,19 @@ class WindowPrediction:
 class Imputer:
     """Imputes targets from their typed sites. One instance serves many calls; it keeps no state of them."""
 
-    def __init__(self, bundle: Bundle, *, batch_size: int = 64, mode: str = DEFAULT_MODE) -> None:
-        """``mode``: how much unphased targets are worth, a key of ``phasing.MODES``."""
+    def __init__(
+        self, bundle: Bundle, *, batch_size: int = 64, mode: str = DEFAULT_MODE, ignore_phase: bool = False
+    ) -> None:
+        """``mode``: how much unphased targets are worth, a key of ``phasing.MODES``; ``ignore_phase`` takes phased ones
+        for unphased, because a phase that was inferred has errors that an average over phasings evens out."""
         self.bundle = bundle
         self.batch_size = batch_size
         if mode not in MODES:
             raise InputError("mode", f"there is no mode {mode!r}", hint=f"one of {', '.join(MODES)}")
+        if ignore_phase and not bundle.model.takes_unphased:
+            raise InputError("ignore_phase", f"{bundle.variant} needs the phase", hint="leave out --ignore-phase")
         self.mode = MODES[mode]
+        self.ignore_phase = ignore_phase
 
     def impute(
         self, target: MatchedTarget, *, sites: tuple[int, int] | None = None, progress: Progress | None = None
@@ -59,7 +65,7 @@ class Imputer:
         """
         target = target.doubled()
         phasings = None
-        if not target.phased.all():
+        if self.ignore_phase or not target.phased.all():
             if not isinstance(self.bundle.model, V19):
                 raise unphased_error(target)
             phasings = draw_phasings(self.bundle.model, self.bundle.panel, target, self.mode)

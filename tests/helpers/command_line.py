@@ -36,7 +36,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class TinyFiles:
-    """Of the demo data: 30 panel samples and 6 targets at 300 sites, and a V18 bundle trained on them."""
+    """Of the demo data: 30 panel samples and 6 targets at 300 sites, and a V19 bundle trained on them."""
 
     folder: Path
     bundle: Path

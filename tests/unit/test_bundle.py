@@ -68,7 +68,7 @@ def accept_hash(path: Path, name: str) -> None:
     edit_manifest(path, lambda manifest: manifest["files"].update({name: sha256_file(path / name)}))
 
 
-@pytest.mark.parametrize("variant", ["v17", "v18"])
+@pytest.mark.parametrize("variant", ["v17", "v18", "v19"])
 def test_a_bundle_predicts_as_what_was_saved(tmp_path: Path, variant: str) -> None:
     model = save(tmp_path / "bundle", variant)
     loaded = load_bundle(tmp_path / "bundle")
@@ -94,9 +94,10 @@ def test_the_memory_of_a_bundle_is_the_whole_panel(saved: Path) -> None:
     assert load_bundle(saved).memory.haplotypes.tolist() == list(range(20))
 
 
-def test_k_is_no_more_than_the_panel_holds(tmp_path: Path) -> None:
-    config = tiny_config({"retrieval": {"k": {"v17": 99, "v18": 99}}})
-    save_bundle(tmp_path / "b", perturbed("v18", config.model), PANEL, config, metrics={}, data={})
+@pytest.mark.parametrize("variant", ["v18", "v19"])
+def test_k_is_no_more_than_the_panel_holds(tmp_path: Path, variant: str) -> None:
+    config = tiny_config({"retrieval": {"k": {"v17": 99, "v18": 99, "v19": 99}}})
+    save_bundle(tmp_path / "b", perturbed(variant, config.model), PANEL, config, metrics={}, data={})
     loaded = load_bundle(tmp_path / "b")
     assert loaded.k == 20
     assert list(Imputer(loaded).impute(target_of(PANEL, [1], TYPED)))

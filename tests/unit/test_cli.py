@@ -152,11 +152,11 @@ def test_fit_without_mlflow_says_how_to_go_on(
 
 def test_bundle_inspect_and_verify(tiny_files: TinyFiles) -> None:
     shown = vcfbert("bundle", "inspect", tiny_files.bundle)
-    assert "v18" in shown.out
+    assert "v19" in shown.out
     assert "val/f1" in shown.out
     verified = vcfbert("bundle", "verify", tiny_files.bundle)
     assert verified.code == 0
-    assert "v18, 300 sites, 60 haplotypes: sound" in verified.out
+    assert "v19, 300 sites, 60 haplotypes: sound" in verified.out
 
 
 @pytest.mark.parametrize("suffix", [".vcf.gz", ".bcf", ".vcf"])

@@ -40,7 +40,7 @@ def test_queries_with_other_rows_or_missing_calls_are_not_alike() -> None:
     assert place.tolist() == [0, 1, 2, 0]
 
 
-@pytest.mark.parametrize("variant", ["v17", "v18"])
+@pytest.mark.parametrize("variant", ["v17", "v18", "v19"])
 def test_repeated_queries_get_what_they_get_alone(variant: str) -> None:
     model = perturbed(variant).eval()
     memory = Memory(PANEL, np.arange(PANEL.n_haplotypes))
@@ -66,7 +66,7 @@ def test_repeated_queries_get_what_they_get_alone(variant: str) -> None:
     torch.testing.assert_close(genotype, torch.cat([g for _, g in alone]))
 
 
-@pytest.mark.parametrize("variant", ["v17", "v18"])
+@pytest.mark.parametrize("variant", ["v17", "v18", "v19"])
 def test_pairs_name_haplotypes_of_the_batch(variant: str) -> None:
     model, batch = perturbed(variant).eval(), batch_of(PANEL, b=2)
     whole = model(batch)

@@ -178,10 +178,10 @@ def test_a_failure_on_the_way_leaves_nothing_under_the_name(
     imputer = Imputer(bundle)
     real = imputer.predict_window
 
-    def fail_later(window, matched):  # type: ignore[no-untyped-def]
+    def fail_later(window, *matched):  # type: ignore[no-untyped-def]
         if window.index == 2:
             raise RuntimeError("half way")
-        return real(window, matched)
+        return real(window, *matched)
 
     monkeypatch.setattr(imputer, "predict_window", fail_later)
     with pytest.raises(RuntimeError, match="half way"):
