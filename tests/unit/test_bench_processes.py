@@ -48,7 +48,9 @@ def test_the_limit_ends_the_process_and_its_children(tmp_path: Path) -> None:
     assert done.stopped
     assert done.status != 0
     assert time.perf_counter() - started < 20
-    assert not alive(int(said.read_text()))
+    while alive(int(said.read_text())):  # it was told to end; on a busy machine that takes a moment
+        assert time.perf_counter() - started < 20
+        time.sleep(0.01)
 
 
 def alive(pid: int) -> bool:

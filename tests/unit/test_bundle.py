@@ -86,8 +86,10 @@ def test_a_bundle_predicts_as_what_was_saved(tmp_path: Path, variant: str) -> No
     )
     target = target_of(PANEL, [1, 7], TYPED)
     for one, other in zip(Imputer(loaded).impute(target), Imputer(fresh).impute(target), strict=True):
-        assert np.array_equal(one.haplotype_dosage, other.haplotype_dosage)
-        assert np.array_equal(one.genotype_probability, other.genotype_probability)  # type: ignore[arg-type]
+        # Compiled sums over few haplotypes round by where their arrays lie in memory.
+        exact = 1e-6 if variant == "v19" else 0.0
+        np.testing.assert_allclose(one.haplotype_dosage, other.haplotype_dosage, atol=exact, rtol=0)
+        np.testing.assert_allclose(one.genotype_probability, other.genotype_probability, atol=exact, rtol=0)  # type: ignore[arg-type]
 
 
 def test_the_memory_of_a_bundle_is_the_whole_panel(saved: Path) -> None:

@@ -14,7 +14,7 @@ from vcfbert.genotypes.memory import Memory
 from vcfbert.genotypes.panel import Panel
 from vcfbert.retrieval.base import Retriever
 from vcfbert.retrieval.refresh import build_retriever
-from vcfbert.training.data import TrainingData, own_rows, plan_epoch, shard
+from vcfbert.training.data import Example, TrainingData, own_rows, plan_copying_epoch, plan_epoch, shard
 
 CPU = torch.device("cpu")
 
@@ -36,7 +36,9 @@ class Spy:
 def data_of(panel: Panel) -> TrainingData:
     config = tiny_config()
     memory = Memory(panel, panel.memory_haplotypes)
-    return TrainingData(memory, windows_of(panel, config.encode), encode(panel, config.encode), config.masks, config.train, CPU)
+    return TrainingData(
+        memory, windows_of(panel, config.encode), encode(panel, config.encode), config.masks, config.train, CPU
+    )
 
 
 def retriever_of(data: TrainingData, variant: str = "v18") -> Retriever:
@@ -88,7 +90,7 @@ def test_own_rows_by_hand() -> None:
 def test_no_query_of_an_epoch_retrieves_its_own_sample() -> None:
     data = data_of(twins())
     steps = plan_epoch(len(data.windows), len(data.memory) // 2, data.train, epoch=0)
-    for variant in ("v17", "v18"):
+    for variant in ("v17", "v18", "v19"):
         spy = Spy(retriever_of(data, variant))
         examples = list(data.examples(steps, 0, spy, k=8))  # type: ignore[arg-type]
         assert len(spy.calls) == len(examples) == len(steps)
@@ -165,3 +167,79 @@ def test_the_index_does_not_see_the_validation_samples() -> None:
             queries = torch.from_numpy(panel.alleles(slice(None)))
             found.append(retriever.retrieve(torch.arange(130), torch.zeros(130), queries, 20).numpy())
         assert np.array_equal(*found)
+
+
+def test_a_copying_plan_has_its_steps_of_different_samples() -> None:
+    config = TrainConfig(batch_size=4, copy_steps=50, seed=1)
+    steps = plan_copying_epoch(3, 10, config, epoch=0)
+    assert len(steps) == 50
+    assert {s.window for s in steps} == {0, 1, 2}
+    assert set(np.concatenate([s.samples for s in steps]).tolist()) == set(range(10))
+    assert all(len(set(s.samples.tolist())) == 4 for s in steps)
+    few = plan_copying_epoch(3, 2, config, epoch=0)
+    assert all(sorted(s.samples.tolist()) == [0, 1] for s in few)
+
+
+def test_a_copying_plan_is_a_function_of_seed_and_epoch() -> None:
+    def drawn(seed: int, epoch: int) -> list[tuple[int, list[int]]]:
+        config = TrainConfig(batch_size=4, copy_steps=6, seed=seed)
+        return [(s.window, s.samples.tolist()) for s in plan_copying_epoch(3, 10, config, epoch)]
+
+    assert drawn(1, 2) == drawn(1, 2)
+    assert drawn(1, 2) != drawn(1, 3)
+    assert drawn(1, 2) != drawn(2, 2)
+
+
+def noisy_data(**rates: float) -> TrainingData:
+    data = data_of(random_panel(40, 130, seed=6))
+    data.masks = dataclasses.replace(data.masks, start=0.3, end=0.3, array_share=0.0, **rates)
+    return data
+
+
+def noisy_examples(data: TrainingData, *, epoch: int = 1, noisy: bool = True) -> list[Example]:
+    steps = plan_copying_epoch(len(data.windows), len(data.memory) // 2, data.train, epoch)
+    return list(data.examples(steps, epoch, retriever_of(data, "v19"), 6, noisy=noisy))
+
+
+def test_noisy_examples_show_as_many_wrong_and_missing_alleles_as_asked() -> None:
+    data = noisy_data(typing_error=0.1, missing=0.2)
+    noisy, clean = (
+        torch.cat([e.batch.key_sign.flatten() for e in noisy_examples(data, noisy=n)]) for n in (True, False)
+    )
+    assert len(clean) > 5_000
+    assert (clean != 0).all()
+    called = noisy != 0
+    assert abs(float((~called).float().mean()) - 0.2) < 0.02
+    assert abs(float((noisy != clean)[called].float().mean()) - 0.1) < 0.02
+
+
+def test_noise_is_in_what_is_shown_not_in_the_answers() -> None:
+    data = noisy_data(typing_error=0.3, missing=0.3)
+    for one, other in zip(noisy_examples(data), noisy_examples(data, noisy=False), strict=True):
+        assert torch.equal(one.alleles, other.alleles)
+        assert torch.equal(one.masked, other.masked)
+        assert not torch.equal(one.batch.tokens, other.batch.tokens)
+
+
+def test_without_errors_noisy_examples_are_the_clean_ones() -> None:
+    data = noisy_data(typing_error=0.0, missing=0.0)
+    for one, other in zip(noisy_examples(data), noisy_examples(data, noisy=False), strict=True):
+        assert torch.equal(one.batch.key_sign, other.batch.key_sign)
+        assert torch.equal(one.batch.patterns[one.batch.retrieved], other.batch.patterns[other.batch.retrieved])
+
+
+def test_noise_is_a_function_of_seed_epoch_and_number() -> None:
+    data = noisy_data(typing_error=0.1, missing=0.1)
+
+    def shown(number: int, seed: int = 17, epoch: int = 1) -> torch.Tensor:
+        """Of one step in the place ``number`` of its epoch."""
+        data.train = dataclasses.replace(data.train, seed=seed)
+        step = plan_copying_epoch(1, len(data.memory) // 2, TrainConfig(batch_size=8, copy_steps=1), 0) * (number + 1)
+        context = data.context(data.windows[0], np.ones(data.windows[0].span[1] - data.windows[0].span[0], dtype=bool))
+        data.context = lambda window, typed: context  # type: ignore[method-assign]  # the mask has a seed of its own
+        return list(data.examples(step, epoch, retriever_of(data, "v19"), 6, noisy=True))[number].batch.key_sign
+
+    first = shown(0)
+    assert torch.equal(shown(0), first)
+    for other in (shown(1), shown(0, seed=18), shown(0, epoch=2)):
+        assert not torch.equal(other, first)

@@ -1,0 +1,83 @@
+"""Retrieval by runs: states of the memory's rows, with missing calls and rows left out. (Runs: copying/test_states.)"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from tests.helpers.tiny import panel_from_alleles, perturbed, random_panel
+from vcfbert.copying.states import phased_states
+from vcfbert.errors import InputError
+from vcfbert.genotypes.memory import Memory
+from vcfbert.retrieval.context import memory_features
+from vcfbert.retrieval.refresh import build_retriever
+from vcfbert.retrieval.runs import RunsRetriever
+
+CPU = torch.device("cpu")
+PANEL = random_panel(20, 50, seed=2)
+MEMORY = Memory(PANEL, np.arange(2, 36))
+SITES = torch.arange(0, 50, 2)
+DISTANCE = torch.zeros(25)
+ALLELES = MEMORY.alleles(SITES.numpy())  # [34, 25]
+QUERIES = torch.from_numpy(PANEL.alleles(SITES.numpy())[:30])
+
+
+def retriever_of(memory: Memory) -> RunsRetriever:
+    made = build_retriever(perturbed("v19"), memory, memory_features(memory, CPU), device=CPU)
+    assert isinstance(made, RunsRetriever)
+    return made
+
+
+def test_rows_are_the_memorys_states_at_the_key() -> None:
+    found = retriever_of(MEMORY).retrieve(SITES, DISTANCE, QUERIES, 7)
+    assert (found.shape, found.dtype) == ((30, 7), torch.int64)
+    cm = PANEL.cm[SITES.numpy()]
+    expected = phased_states(QUERIES.numpy().T.astype(np.int8).copy(), ALLELES.T.copy(), cm, 7)
+    np.testing.assert_array_equal(found.numpy(), expected)
+
+
+def test_the_row_that_matches_long_somewhere_by_hand() -> None:
+    """Of four haplotypes the second matches at the first six sites and nowhere else, the third at every other pair."""
+    alleles = np.array([[1] * 10, [0] * 6 + [1] * 4, [0, 0, 1, 0, 0, 1, 0, 0, 1, 0], [1] * 10], np.uint8)
+    retriever = retriever_of(Memory(panel_from_alleles(alleles), np.arange(4)))
+    found = retriever.retrieve(torch.arange(10), torch.zeros(10), torch.zeros(1, 10, dtype=torch.uint8), 1)
+    assert found.tolist() == [[1]]
+
+
+def test_missing_calls_break_no_run_and_what_stands_there_counts_nothing() -> None:
+    retriever = retriever_of(MEMORY)
+    known = torch.rand(QUERIES.shape, generator=torch.Generator().manual_seed(1)) < 0.6
+    found = retriever.retrieve(SITES, DISTANCE, QUERIES, 7, known=known)
+    hidden = torch.where(known, QUERIES, 1 - QUERIES)
+    assert torch.equal(found, retriever.retrieve(SITES, DISTANCE, hidden, 7, known=known))
+    assert not torch.equal(found, retriever.retrieve(SITES, DISTANCE, QUERIES, 7))
+
+
+def test_a_panels_own_haplotype_is_among_its_rows_unless_it_is_left_out() -> None:
+    retriever = retriever_of(MEMORY)
+    own = torch.arange(28)  # queries 2.. are rows 0..
+    found = retriever.retrieve(SITES, DISTANCE, QUERIES[2:], 3)
+    assert (found == own[:, None]).any(dim=1).all()
+    exclude = torch.stack([own, own ^ 1], dim=1)
+    without = retriever.retrieve(SITES, DISTANCE, QUERIES[2:], 3, exclude=exclude)
+    assert not (without[:, :, None] == exclude[:, None]).any()
+    nobody = torch.full_like(exclude, -1)
+    assert torch.equal(retriever.retrieve(SITES, DISTANCE, QUERIES[2:], 3, exclude=nobody), found)
+
+
+def test_a_query_does_not_depend_on_the_others() -> None:
+    retriever = retriever_of(MEMORY)
+    together = retriever.retrieve(SITES, DISTANCE, QUERIES, 5)
+    alone = torch.cat([retriever.retrieve(SITES, DISTANCE, query[None], 5) for query in QUERIES])
+    assert torch.equal(alone, together)
+
+
+def test_too_many_are_refused() -> None:
+    retriever = retriever_of(MEMORY)
+    assert retriever.retrieve(SITES, DISTANCE, QUERIES, 34).tolist() == [list(range(34))] * 30
+    with pytest.raises(InputError) as caught:
+        retriever.retrieve(SITES, DISTANCE, QUERIES, 35)
+    assert caught.value.code == "retrieval_k"
+    with pytest.raises(InputError, match="33 haplotypes are to be retrieved from 34, leaving out 2"):
+        retriever.retrieve(SITES, DISTANCE, QUERIES, 33, exclude=torch.zeros(30, 2, dtype=torch.int64))
