@@ -296,6 +296,20 @@ def test_an_unphased_sample_without_any_call(copying: Bundle) -> None:
         assert np.isfinite(values).all()
 
 
+def test_phase_that_is_ignored_says_nothing(copying: Bundle) -> None:
+    phased = target_of(PANEL, TARGETS, TYPED)
+    found = whole(list(Imputer(copying, mode="fast", ignore_phase=True).impute(phased)))
+    for one, other in zip(found, imputed_fast(copying, unphased_target()), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-6)
+    assert np.abs(found[0] - imputed(copying, phased)[0]).max() > 1e-3
+
+
+def test_what_needs_the_phase_cannot_ignore_it(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="needs the phase") as caught:
+        Imputer(saved_bundle(tmp_path, REFERENCE, "v18"), ignore_phase=True)
+    assert caught.value.code == "ignore_phase"
+
+
 def test_an_unknown_mode_is_refused(copying: Bundle) -> None:
     with pytest.raises(InputError, match="accurate") as caught:
         Imputer(copying, mode="best")

@@ -22,7 +22,7 @@ from benchmarks.update_readme import (
 )
 
 ROOT = Path(__file__).resolve().parents[2]
-MARKERS = ("compare", "variants", "refresh", "io")
+MARKERS = ("compare", "imputation", "variants", "refresh", "io")
 MACHINE = {"cpu": "Abacus 9", "cores": 2, "gpu": None, "torch": "2.9.0"}
 
 
