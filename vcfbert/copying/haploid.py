@@ -20,8 +20,8 @@ FloatArray = npt.NDArray[np.float32]
 
 # Sums may be reordered, which vectorises them; infinities and NaN keep their meaning.
 FAST_MATH = {"reassoc", "contract", "arcp", "nsz"}
-# Copying probabilities below this are not added up: most are, and 1,000 of them change no dosage's third decimal.
-NEGLIGIBLE = np.float32(1e-7)
+# Sums that states are added to in turn.
+LANES = 4
 
 
 @dataclass(frozen=True)
@@ -110,53 +110,66 @@ def _add_posteriors(
     """Adds each target's copying posteriors to the rows of the segments left and right of every typed site."""
     t = len(observed)
     k = states.shape[1]
-    one = np.float32(1.0)
+    one, none = np.float32(1.0), np.float32(0.0)
+    padded = -(-k // LANES) * LANES  # of states, the last ones with a prior of 0
+    carried = np.zeros((t, padded), dtype=np.uint8)
+    forward = np.empty((t, padded), dtype=np.float32)
+    pi, after, posterior = np.zeros(padded, np.float32), np.empty(padded, np.float32), np.empty(padded, np.float32)
+    copied = np.zeros(padded, dtype=np.int32)
+    widest = np.max(np.diff(offset))
+    before, behind = np.empty((LANES, widest), np.float32), np.empty((LANES, widest), np.float32)
     for target in targets:
-        carried = np.empty((t, k), dtype=np.uint8)
         for l in range(t):
             for j in range(k):
                 carried[l, j] = alleles[l, states[target, j]]
-        pi = prior[target]
-        forward = np.empty((t, k), dtype=np.float32)
-        last = pi.copy()
+        pi[:k] = prior[target]
+        copied[:k] = states[target]
+        # Rows stay unscaled: what they sum to goes into the next step, which saves a pass.
+        last, total = pi, one
         for l in range(t):
-            seen = observed[l, target]
-            hit = one - mismatch[l] if seen >= 0 else one
-            miss = mismatch[l] if seen >= 0 else one
-            s, jump = stay[l], one - stay[l]
-            total = np.float32(0.0)
-            row = forward[l]
-            for j in range(k):
-                value = (s * last[j] + jump * pi[j]) * (hit if carried[l, j] == seen else miss)
+            known = observed[l, target] >= 0
+            seen = np.uint8(observed[l, target])  # as the type of ``carried``, or the loop does not vectorise
+            hit = one - mismatch[l] if known else one
+            miss = mismatch[l] if known else one
+            kept, jump = stay[l] / total, one - stay[l]
+            total = none
+            row, own = forward[l], carried[l]
+            for j in range(padded):
+                value = (kept * last[j] + jump * pi[j]) * (hit if own[j] == seen else miss)
                 row[j] = value
                 total += value
-            for j in range(k):
-                row[j] *= one / total
             last = row
-        after = np.ones(k, dtype=np.float32)
-        posterior = np.empty(k, dtype=np.float32)
+        after[:] = one
+        kept, jump = none, one
         for l in range(t - 1, -1, -1):
-            row = forward[l]
-            total = np.float32(0.0)
-            for j in range(k):
-                value = row[j] * after[j]
+            known = observed[l, target] >= 0
+            seen = np.uint8(observed[l, target])  # as the type of ``carried``, or the loop does not vectorise
+            hit = one - mismatch[l] if known else one
+            miss = mismatch[l] if known else one
+            row, own = forward[l], carried[l]
+            total, expected = none, none
+            for j in range(padded):
+                message = after[j] * kept + jump
+                value = row[j] * message
                 posterior[j] = value
                 total += value
-            low, high = offset[l], offset[l + 1]
-            least = NEGLIGIBLE * total
-            for j in range(k):
-                if posterior[j] > least:
-                    mass = posterior[j] * (one / total)
-                    right[target, low + number[l, states[target, j]]] += mass
-                    left[target, high + number[l + 1, states[target, j]]] += mass
-            seen = observed[l, target]
-            hit = one - mismatch[l] if seen >= 0 else one
-            miss = mismatch[l] if seen >= 0 else one
-            expected = np.float32(0.0)
-            for j in range(k):
-                value = after[j] * (hit if carried[l, j] == seen else miss)
-                after[j] = value
-                expected += value * pi[j]
-            s, jump = stay[l], one - stay[l]
-            for j in range(k):
-                after[j] = after[j] * (s / expected) + jump
+                message *= hit if own[j] == seen else miss
+                after[j] = message
+                expected += message * pi[j]
+            # Most states share few rows: sums of their own for each of LANES states in turn, or every addition would
+            # wait for the one before it.
+            low, high, end = offset[l], offset[l + 1], offset[l + 2]
+            before[:, : high - low] = none
+            behind[:, : end - high] = none
+            for first in range(0, padded, LANES):
+                for lane in range(LANES):
+                    place = copied[first + lane]
+                    before[lane, number[l, place]] += posterior[first + lane]
+                    behind[lane, number[l + 1, place]] += posterior[first + lane]
+            scale = one / total
+            for lane in range(LANES):
+                for row_of in range(high - low):
+                    right[target, low + row_of] += before[lane, row_of] * scale
+                for row_of in range(end - high):
+                    left[target, high + row_of] += behind[lane, row_of] * scale
+            kept, jump = stay[l] / expected, one - stay[l]
