@@ -112,7 +112,7 @@ def _add_posteriors(
     k = states.shape[1]
     one, none = np.float32(1.0), np.float32(0.0)
     padded = -(-k // LANES) * LANES  # of states, the last ones with a prior of 0
-    carried = np.zeros((t, padded), dtype=np.uint8)
+    carried = np.full((t, padded), np.uint8(2))  # of padding an allele that no target has, or its messages would grow
     forward = np.empty((t, padded), dtype=np.float32)
     pi, after, posterior = np.zeros(padded, np.float32), np.empty(padded, np.float32), np.empty(padded, np.float32)
     copied = np.zeros(padded, dtype=np.int32)
