@@ -19,7 +19,8 @@ from vcfbert import cli
 # Parameters that train in a second.
 TINY = (
     "-S", "train.epochs=1", "-S", "train.samples_per_epoch=8", "-S", "model.dims=8", "-S", "model.layers=1",
-    "-S", "model.heads=2", "-S", "encode.window=64", "-S", "encode.flank=8", "-S", "retrieval.k={v17: 2, v18: 8, v19: 12}",
+    "-S", "model.heads=2", "-S", "encode.window=64", "-S", "encode.flank=8",
+    "-S", "retrieval.k={v17: 2, v18: 8, v19: 12}",
 )  # fmt: skip
 
 

@@ -168,6 +168,9 @@ class Trainer:
         ):
             self.run.run_id = run_id
             table = MetricsCsv(metrics_csv, resume=resumed is not None)
+            if self.raw.copies and resumed is None:
+                # Untrained it is the textbook's model: training is kept only where it is better.
+                self._keep_if_best(self._validate(), store)
             while self.run.epoch < self.config.train.epochs and self.run.waited < self.config.train.patience:
                 self._epoch(tracker, store, table)
             self._write(out, store, data)
@@ -204,12 +207,7 @@ class Trainer:
         metrics |= self._memory_use()
         self.run.seconds += seconds
         self.run.epoch += 1
-        if metrics["val/loss"] < self.run.best_loss:
-            self.run.best_loss, self.run.best_metrics, self.run.waited = metrics["val/loss"], metrics, 0
-            if self.fabric.is_global_zero:
-                store.save_best(self.raw.state_dict())
-        else:
-            self.run.waited += 1
+        self._keep_if_best(metrics, store)
         if self.fabric.is_global_zero:
             tracker.log_metrics(metrics, epoch)
             table.append(epoch, metrics)
@@ -218,6 +216,16 @@ class Trainer:
         shown = {"train": "train/loss", "val": "val/loss", "F1": "val/f1", "rare F1": "val/rare_f1", "r2": "val/r2/all"}
         figures = "  ".join(f"{label} {metrics[name]:.4f}" for label, name in shown.items() if name in metrics)
         self.progress.message(f"epoch {epoch + 1}/{self.config.train.epochs}  {figures}  {seconds:.0f} s")
+
+    def _keep_if_best(self, metrics: dict[str, float], store: Checkpoints) -> None:
+        if metrics["val/loss"] < self.run.best_loss:
+            self.run.best_loss, self.run.best_metrics, self.run.waited = metrics["val/loss"], metrics, 0
+            if self.fabric.is_global_zero:
+                store.save_best(self.raw.state_dict())
+        else:
+            # What the best lacks, such as the cost of a batch where it is untrained, is of the latest epoch.
+            self.run.best_metrics = metrics | self.run.best_metrics
+            self.run.waited += 1
 
     def _refresh_if_due(self, epoch: int) -> dict[str, float]:
         every = self.config.retrieval.refresh_every
