@@ -87,6 +87,6 @@ def fit_tiny(folder: Path) -> TinyFiles:
     """Writes the tiny files and trains the bundle, by the command line."""
     panel = cut_demo(folder, samples=30, sites=300, targets=6)
     files = TinyFiles(folder, folder / "bundle")
-    fitted = vcfbert("fit", "--panel", panel, "--out", files.bundle, "--no-track", *TINY)
+    fitted = vcfbert("fit", "--variant", "v18", "--panel", panel, "--out", files.bundle, "--no-track", *TINY)
     assert fitted.code == 0, fitted.err
     return files

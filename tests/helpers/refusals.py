@@ -62,4 +62,4 @@ def impute(files: TinyFiles, target: Path, out: Path, *more: object) -> Outcome:
 
 
 def fit(panel: Path, out: Path, *more: object) -> Outcome:
-    return vcfbert("fit", "--panel", panel, "--out", out / "bundle", "--no-track", *TINY, *more)
+    return vcfbert("fit", "--variant", "v18", "--panel", panel, "--out", out / "bundle", "--no-track", *TINY, *more)

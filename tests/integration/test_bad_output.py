@@ -25,7 +25,9 @@ def test_output_under_a_file(tiny_files: TinyFiles, out: Path, suffix: str) -> N
     (out / "file").write_text("mine")
     target = out / "file" / f"imputed{suffix}"
     assert_refused(impute(tiny_files, tiny_files.target, target), "output_not_writable", str(target))
-    ended = vcfbert("fit", "--panel", tiny_files.panel, "--out", out / "file" / "bundle", "--no-track", *TINY)
+    ended = vcfbert(
+        "fit", "--variant", "v18", "--panel", tiny_files.panel, "--out", out / "file" / "bundle", "--no-track", *TINY
+    )
     assert_refused(ended, "output_not_writable", str(out / "file" / "bundle"))
     assert "epoch" not in ended.err  # asked before training, not after
     assert listing(out) == {"file"}
@@ -57,7 +59,7 @@ def test_a_folder_with_other_things_is_not_replaced(tiny_files: TinyFiles, out: 
     assert_refused(ended, "output_not_replaceable", str(out / "bundle"))
     assert (out / "bundle" / "thesis.txt").read_text() == "years of work"
     (out / "file").write_text("mine")
-    ended = vcfbert("fit", "--panel", tiny_files.panel, "--out", out / "file", "--no-track", *TINY)
+    ended = vcfbert("fit", "--variant", "v18", "--panel", tiny_files.panel, "--out", out / "file", "--no-track", *TINY)
     assert_refused(ended, "output_not_writable", str(out / "file"))
     assert (out / "file").read_text() == "mine"
 
@@ -157,7 +159,7 @@ def test_interrupted_imputation(
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_interrupted_fit(tiny_files: TinyFiles, out: Path, number: signal.Signals) -> None:
     """No bundle, no half file; the checkpoint stays, for it goes on from there when called again."""
-    arguments = ("fit", "--panel", tiny_files.panel, "--out", out / "bundle", "--no-track", *TINY)
+    arguments = ("fit", "--variant", "v18", "--panel", tiny_files.panel, "--out", out / "bundle", "--no-track", *TINY)
     long = ("-S", "train.epochs=2000", "-S", "train.patience=2000")
     ended = interrupt(process(*arguments, *long), number, lambda: any(out.glob("**/last.pt")))
     assert ended.code == 128 + number

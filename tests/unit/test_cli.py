@@ -123,7 +123,7 @@ def test_fit_writes_a_bundle_and_its_figures(tiny_files: TinyFiles, tmp_path: Pa
 def test_fit_says_that_it_assumes_a_map(
     tiny_files: TinyFiles, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    vcfbert("fit", "--panel", tiny_files.panel, "--out", tmp_path / "bundle", "--no-track", *TINY)
+    vcfbert("fit", "--variant", "v18", "--panel", tiny_files.panel, "--out", tmp_path / "bundle", "--no-track", *TINY)
     assert "1 cM/Mb" in caplog.text
 
 
@@ -133,7 +133,7 @@ def test_fit_records_a_run(
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     shutil.copy(empty_store, tmp_path)
-    fitted = vcfbert("fit", "--panel", tiny_files.panel, "--out", "bundle", "--json", *TINY)
+    fitted = vcfbert("fit", "--variant", "v18", "--panel", tiny_files.panel, "--out", "bundle", "--json", *TINY)
     assert fitted.code == 0, fitted.err
     assert re.fullmatch("[0-9a-f]{32}", fitted.json["run_id"])
     assert (tmp_path / "mlartifacts").is_dir()
@@ -144,7 +144,7 @@ def test_fit_without_mlflow_says_how_to_go_on(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(sys.modules, "mlflow", None)  # as if it were not installed
-    fitted = vcfbert("fit", "--panel", tiny_files.panel, "--out", "bundle", *TINY)
+    fitted = vcfbert("fit", "--variant", "v18", "--panel", tiny_files.panel, "--out", "bundle", *TINY)
     assert fitted.code == 1
     assert "error [mlflow_missing]" in fitted.err
     assert "--no-track" in fitted.err
@@ -152,11 +152,11 @@ def test_fit_without_mlflow_says_how_to_go_on(
 
 def test_bundle_inspect_and_verify(tiny_files: TinyFiles) -> None:
     shown = vcfbert("bundle", "inspect", tiny_files.bundle)
-    assert "v19" in shown.out
+    assert "v18" in shown.out
     assert "val/f1" in shown.out
     verified = vcfbert("bundle", "verify", tiny_files.bundle)
     assert verified.code == 0
-    assert "v19, 300 sites, 60 haplotypes: sound" in verified.out
+    assert "v18, 300 sites, 60 haplotypes: sound" in verified.out
 
 
 @pytest.mark.parametrize("suffix", [".vcf.gz", ".bcf", ".vcf"])
