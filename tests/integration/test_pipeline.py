@@ -224,8 +224,8 @@ def test_a_new_learning_rate_trains_again_and_prepares_nothing(project: Project)
     trained = {f"{stage}@{variant}" for stage in ("train", "evaluate") for variant in VARIANTS} | {"compare", "publish"}
     assert set(ran) == trained
     assert cached == []
-    assert len(project.runs()) == len(before) + 2
-    for variant in VARIANTS:
+    assert len(project.runs()) == len(before) + len(VARIANTS)
+    for variant in ("v17", "v18"):  # V19 has a learning rate of its own
         assert project.read_json(f"models/{variant}/manifest.json")["files"] != bundles[variant]
 
     # Back again: everything is known, and nothing is trained.
@@ -233,7 +233,7 @@ def test_a_new_learning_rate_trains_again_and_prepares_nothing(project: Project)
     ran, cached = project.repro()
     assert ran == []
     assert set(cached) == trained
-    assert len(project.runs()) == len(before) + 2
+    assert len(project.runs()) == len(before) + len(VARIANTS)
     for variant in VARIANTS:
         assert project.read_json(f"models/{variant}/manifest.json")["files"] == bundles[variant]
     assert "up to date" in project.dvc("status")
