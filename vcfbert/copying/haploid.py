@@ -8,7 +8,7 @@ matrix product for all targets.
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -38,6 +38,10 @@ class Segments:
     rows: list[FloatArray]
     number: npt.NDArray[np.int32]
     offset: npt.NDArray[np.int64]
+
+    def of_haplotypes(self, row: npt.NDArray[np.int64]) -> Segments:
+        """The same segments for haplotypes, each a ``row`` of those that were cut."""
+        return replace(self, number=self.number[:, row])
 
 
 def cut(alleles: npt.NDArray[np.uint8], place: npt.NDArray[np.int64]) -> Segments:

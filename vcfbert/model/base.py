@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
@@ -69,14 +69,14 @@ class Variant(nn.Module, ABC):
     def init_weights(self) -> None:
         self.embedding.init_weights()
 
-    def encode_patterns(self, patterns: Tensor, sites: SiteContext) -> Tensor | None:
-        """Features [u, l, dims] of unmasked rows uint8 [u, l], for variants that pass the retrieved through the
-        encoder; None for those that do not. They depend on the window alone, so inference asks once a window."""
+    def encode_patterns(self, patterns: Tensor, sites: SiteContext) -> Any:
+        """What a variant makes of the window's unmasked rows uint8 [u, l] whoever asks: V17 their features from the
+        encoder, V19 the rows cut at the typed sites; None for the others. Inference asks once a window."""
         return None
 
     @abstractmethod
-    def forward(self, batch: WindowBatch, encoded: Tensor | None = None) -> WindowOutput:
-        """``encoded`` [u, l, dims]: what ``encode_patterns`` gave for the batch's patterns, where it was asked."""
+    def forward(self, batch: WindowBatch, encoded: Any = None) -> WindowOutput:
+        """``encoded``: what ``encode_patterns`` gave for the batch's patterns, where it was asked."""
 
 
 class Network(Variant):

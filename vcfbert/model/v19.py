@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +12,9 @@ from vcfbert.config import ModelConfig
 from vcfbert.model.base import SiteContext, Variant, WindowBatch, WindowOutput
 from vcfbert.model.heads import independent
 from vcfbert.model.li_stephens import CopyingProblem, LiStephens, interpolated_dosage
+
+if TYPE_CHECKING:
+    from vcfbert.copying.haploid import Segments
 
 # Where the heads start: switches per cM and mismatch rate. The first is the textbook's model.
 INITIAL_HEADS = ((7.5, 2e-3), (15.0, 1e-2), (4.0, 3e-2))
@@ -59,11 +63,23 @@ class V19(Variant):
     def copying(self) -> list[LiStephens]:
         return [head for head in self.heads if isinstance(head, LiStephens)]
 
-    def forward(self, batch: WindowBatch, encoded: Tensor | None = None) -> WindowOutput:
+    def encode_patterns(self, patterns: Tensor, sites: SiteContext) -> Segments | None:
+        """The rows cut at the typed sites, for the compiled kernel; None where torch copies."""
+        if not self._compiles(patterns):
+            return None
+        from vcfbert.copying import haploid  # here alone, so that models run where torch and numpy are all there is
+
+        return haploid.cut(patterns.numpy(), sites.key_place.numpy())
+
+    @staticmethod
+    def _compiles(given: Tensor) -> bool:
+        return given.device.type == "cpu" and not torch.is_grad_enabled()
+
+    def forward(self, batch: WindowBatch, encoded: Segments | None = None) -> WindowOutput:
         # Probabilities near 0 and 1 and their products over hundreds of sites: bf16 holds neither.
         with torch.autocast(batch.tokens.device.type, enabled=False):
-            compiled = batch.tokens.device.type == "cpu" and not torch.is_grad_enabled()
-            by_head = self._compiled_dosages(batch) if compiled else self._dosages(batch)
+            segments = encoded or self.encode_patterns(batch.patterns, batch.sites)
+            by_head = self._dosages(batch) if segments is None else self._compiled_dosages(batch, segments)
             probability = self._inherited(by_head, batch.sites.af)
         p = probability.view(-1, 2, probability.shape[-1])
         if batch.pairs is not None:
@@ -119,18 +135,15 @@ class V19(Variant):
             out.append(torch.cat(parts, dim=1))
         return torch.stack(out)
 
-    def _compiled_dosages(self, batch: WindowBatch) -> Tensor:
+    def _compiled_dosages(self, batch: WindowBatch, segments: Segments) -> Tensor:
         """The same, without gradients and on CPU: some ten times faster."""
-        from vcfbert.copying import haploid  # here alone, so that models run where torch and numpy are all there is
+        from vcfbert.copying import haploid  # as above
 
         sites = batch.sites
         states = batch.key_retrieved.flatten(0, 1)
         pattern_of = torch.zeros(len(batch.key_rows), dtype=torch.long)
         pattern_of[states] = batch.retrieved.flatten(0, 1)
-        segments = haploid.cut(batch.patterns.numpy(), sites.key_place.numpy())
-        segments = haploid.Segments(
-            segments.bounds, segments.rows, segments.number[:, pattern_of.numpy()], segments.offset
-        )
+        segments = segments.of_haplotypes(pattern_of.numpy())
         _, fraction = segments_of(sites)
         maf = torch.minimum(sites.key_af, 1.0 - sites.key_af)
         given = (
