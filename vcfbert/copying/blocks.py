@@ -2,32 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Final, NamedTuple, TypeVar, cast
+from typing import NamedTuple
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
+from vcfbert.copying.kernels import Alleles, Calls, Doubles, Floats, Indices, Numbers, compiled
+
 Float = np.float32
-Floats = npt.NDArray[np.float32]
-Doubles = npt.NDArray[np.float64]
-Numbers = npt.NDArray[np.int32]
-Sites = npt.NDArray[np.int64]
 Classes = npt.NDArray[np.uint32]  # unsigned: an index that cannot be negative is looked up a third faster
 Seeds = npt.NDArray[np.uint64]
-Alleles = npt.NDArray[np.uint8]
-Calls = npt.NDArray[np.int8]
-
-# Sums may be reordered, which vectorises them; infinities and NaN keep their meaning.
-FAST_MATH: Final = {"reassoc", "contract", "arcp", "nsz"}
-
-_Function = TypeVar("_Function", bound=Callable[..., Any])
-
-
-def compiled(function: _Function) -> _Function:
-    """Releases the interpreter's lock, so that threads run side by side."""
-    return cast(_Function, numba.njit(cache=True, nogil=True, fastmath=FAST_MATH)(function))
 
 
 class Target(NamedTuple):
@@ -38,7 +22,7 @@ class Target(NamedTuple):
     stay: Doubles  # [t + 1]: 0 at both ends
     mismatch: Doubles  # [t]
     prior: Floats  # [k]
-    first: Sites  # [n_blocks + 1]: each block's first site
+    first: Indices  # [n_blocks + 1]: each block's first site
     classes: Classes  # [n_blocks, k]
     counts: Numbers  # [n_blocks]
     unswitched: Floats  # [sites and blocks of the longest segment, k]
@@ -47,7 +31,7 @@ class Target(NamedTuple):
 
 
 @compiled
-def blocks(alleles: Alleles, max_classes: int, max_sites: int) -> tuple[Sites, Classes, Numbers]:
+def blocks(alleles: Alleles, max_classes: int, max_sites: int) -> tuple[Indices, Classes, Numbers]:
     """Cuts ``alleles`` [t, k] into blocks: first sites [n_blocks + 1], classes [n_blocks, k] and their counts."""
     t, k = alleles.shape
     first = np.empty(t + 1, np.int64)

@@ -8,13 +8,13 @@ phasings is a Rao-Blackwellised estimate of the diploid model's dosage, and each
 from __future__ import annotations
 
 import math
-from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
-from vcfbert.copying.blocks import Alleles, Calls, Doubles, Floats, Seeds, Sites, Target, blocks
+from vcfbert.copying.blocks import Seeds, Target, blocks
+from vcfbert.copying.kernels import Alleles, Calls, Doubles, Floats, Indices, share_among_threads
 from vcfbert.copying.pairs import Scratch, backward, forward, mixed
 
 # A block ends before it has more classes or sites than these: what is touched at every site grows with the classes,
@@ -99,7 +99,7 @@ def _run(
     inner = np.concatenate([[0.0], np.asarray(stay, np.float64)[1:], [0.0]])
     errors = np.array(mismatch, np.float64)
 
-    def work(targets: Sites) -> None:
+    def work(targets: Indices) -> None:
         worker = _Worker(k, max_bytes)
         for target in targets:
             weights = np.full(k, 1.0 / k, np.float32) if prior is None else np.array(prior[target], np.float32)
@@ -107,9 +107,7 @@ def _run(
             calls = np.array(genotypes[:, target], np.int8)
             likelihood[target] = worker.phase(alleles, calls, inner, errors, weights, seeds[target], out[target])
 
-    shares = [np.arange(first, n, threads) for first in range(min(threads, n))]
-    with ThreadPoolExecutor(max(len(shares), 1)) as pool:
-        list(pool.map(work, shares))
+    share_among_threads(work, n, threads)
     return likelihood
 
 
@@ -159,7 +157,7 @@ class _Worker:
             backward(target, low, high, self.matrices, copied, randoms, out)
         return likelihood
 
-    def _segments(self, first: Sites) -> list[tuple[int, int]]:
+    def _segments(self, first: Indices) -> list[tuple[int, int]]:
         """Ranges of the blocks that begin at sites ``first`` [n_blocks + 1], with room made for them."""
         n_blocks = len(first) - 1
         size = n_blocks if n_blocks * self.matrix_bytes <= self.max_bytes else math.ceil(math.sqrt(n_blocks))

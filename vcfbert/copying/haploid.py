@@ -7,19 +7,14 @@ matrix product for all targets.
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
-import numba
 import numpy as np
-import numpy.typing as npt
 
-FloatArray = npt.NDArray[np.float32]
+from vcfbert.copying.kernels import Alleles, Calls, Floats, Indices, Numbers, compiled, share_among_threads
 
-# Sums may be reordered, which vectorises them; infinities and NaN keep their meaning.
-FAST_MATH = {"reassoc", "contract", "arcp", "nsz"}
 # Sums that states are added to in turn.
 LANES = 4
 
@@ -34,22 +29,22 @@ class Segments:
     a segment's rows begin among those of all.
     """
 
-    bounds: npt.NDArray[np.int64]
-    rows: list[FloatArray]
-    number: npt.NDArray[np.int32]
-    offset: npt.NDArray[np.int64]
+    bounds: Indices
+    rows: list[Floats]
+    number: Numbers
+    offset: Indices
 
-    def of_haplotypes(self, row: npt.NDArray[np.int64]) -> Segments:
+    def of_haplotypes(self, row: Indices) -> Segments:
         """The same segments for haplotypes, each a ``row`` of those that were cut."""
         return replace(self, number=self.number[:, row])
 
 
-def cut(alleles: npt.NDArray[np.uint8], place: npt.NDArray[np.int64]) -> Segments:
+def cut(alleles: Alleles, place: Indices) -> Segments:
     """Segments of ``alleles`` uint8 [r, l] at typed sites ``place`` int64 [t], ascending, from the first of the l."""
     n_rows, n_sites = alleles.shape
     bounds = np.concatenate([[0], place + 1, [n_sites]]).clip(0, n_sites)
     number = np.zeros((len(place) + 1, n_rows), dtype=np.int32)
-    rows: list[FloatArray] = []
+    rows: list[Floats] = []
     for s, (start, stop) in enumerate(pairwise(bounds.tolist())):
         if stop <= start:
             rows.append(np.zeros((1, 0), dtype=np.float32))
@@ -63,17 +58,17 @@ def cut(alleles: npt.NDArray[np.uint8], place: npt.NDArray[np.int64]) -> Segment
 
 
 def dosages(
-    observed: npt.NDArray[np.int8],
-    alleles: npt.NDArray[np.uint8],
-    states: npt.NDArray[np.int32],
-    prior: FloatArray,
-    stay: FloatArray,
-    mismatch: FloatArray,
+    observed: Calls,
+    alleles: Alleles,
+    states: Numbers,
+    prior: Floats,
+    stay: Floats,
+    mismatch: Floats,
     segments: Segments,
-    fraction: FloatArray,
+    fraction: Floats,
     *,
     threads: int = 1,
-) -> FloatArray:
+) -> Floats:
     """ALT probability [n, l] of each target haplotype at the segments' sites.
 
     ``observed`` int8 [t, n], -1 where missing; ``alleles`` uint8 [t, r] of the reference; ``states`` int32 [n, k]:
@@ -84,13 +79,12 @@ def dosages(
     left = np.zeros((n, segments.offset[-1]), dtype=np.float32)
     right = np.zeros_like(left)
 
-    def work(targets: npt.NDArray[np.int64]) -> None:
+    def work(targets: Indices) -> None:
         _add_posteriors(
             targets, observed, alleles, states, prior, stay, mismatch, segments.number, segments.offset, left, right
         )
 
-    with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(work, np.array_split(np.arange(n), threads)))
+    share_among_threads(work, n, threads)
     out = np.empty((n, len(fraction)), dtype=np.float32)
     for s, rows in enumerate(segments.rows):
         sites = slice(segments.bounds[s], segments.bounds[s + 1])
@@ -102,11 +96,7 @@ def dosages(
     return out
 
 
-def _compiled(function: Any) -> Any:
-    return numba.njit(nogil=True, cache=True, fastmath=FAST_MATH)(function)
-
-
-@_compiled
+@compiled
 def _add_posteriors(
     targets: Any, observed: Any, alleles: Any, states: Any, prior: Any, stay: Any, mismatch: Any, number: Any,
     offset: Any, left: Any, right: Any,

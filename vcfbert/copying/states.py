@@ -5,38 +5,26 @@ are the target's states. A haplotype that the target copies over any stretch ear
 elsewhere, which a distance over the whole key cannot see. Genotypes whose phase is unknown have runs too: they break
 where target and haplotype are opposite homozygotes.
 
-Haplotypes are compared 64 sites at a time: what a target shows as homozygous REF and as homozygous ALT are two bit
+Indices are compared 64 sites at a time: what a target shows as homozygous REF and as homozygous ALT are two bit
 masks, and a haplotype of bits A conflicts with it at ``A & ref | ~A & alt``. A phased allele is a homozygous call.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Final, TypeVar, cast
+from typing import Any, Final
 
-import numba
 import numpy as np
 import numpy.typing as npt
 from llvmlite import ir  # type: ignore[import-untyped]
 from numba.core import types
 from numba.extending import intrinsic
 
-Alleles = npt.NDArray[np.uint8]
-Calls = npt.NDArray[np.int8]
-Doubles = npt.NDArray[np.float64]
+from vcfbert.copying.kernels import Alleles, Calls, Doubles, Indices, Numbers, compiled_exactly, share_among_threads
+
 Bits = npt.NDArray[np.uint64]
-Numbers = npt.NDArray[np.int32]
-Haplotypes = npt.NDArray[np.int64]
 
 # Runs that count at a site.
 LONGEST: Final = 10
-
-_Function = TypeVar("_Function", bound=Callable[..., Any])
-
-
-def _compiled(function: _Function) -> _Function:
-    return cast("_Function", numba.njit(cache=True, nogil=True)(function))
 
 
 def _set_bits_code(_: Any, word: Any) -> Any:
@@ -53,7 +41,7 @@ _set_bits: Any = intrinsic(_set_bits_code)
 _lowest_bit: Any = intrinsic(_lowest_bit_code)
 
 
-@_compiled
+@compiled_exactly
 def _conflicts(panel: Bits, zero: Bits, two: Bits, haplotype: int, word: int) -> np.uint64:
     """Sites of a word where a haplotype cannot be one of the target's."""
     carried = panel[haplotype, word]
@@ -61,7 +49,7 @@ def _conflicts(panel: Bits, zero: Bits, two: Bits, haplotype: int, word: int) ->
     return conflicts
 
 
-@_compiled
+@compiled_exactly
 def _by_conflicts(panel: Bits, zero: Bits, two: Bits, excluded: npt.NDArray[np.bool_]) -> Numbers:
     """The haplotypes not excluded, those with the fewest conflicts first, then in the panel's order."""
     h, words = panel.shape
@@ -82,7 +70,7 @@ def _by_conflicts(panel: Bits, zero: Bits, two: Bits, excluded: npt.NDArray[np.b
     return order
 
 
-@_compiled
+@compiled_exactly
 def _enter(start: int, stop: int, length: float, place: int, longest: Doubles, holder: Numbers) -> None:
     """A run over sites start..stop - 1 enters the lists of those where it is among the longest; equals stay ahead."""
     n_longest = longest.shape[1]
@@ -97,7 +85,7 @@ def _enter(start: int, stop: int, length: float, place: int, longest: Doubles, h
             holder[l, rank] = place
 
 
-@_compiled
+@compiled_exactly
 def _scores(panel: Bits, zero: Bits, two: Bits, cm: Doubles, order: Numbers, n_longest: int) -> Doubles:
     """What each haplotype of ``order`` earns."""
     t, words = len(cm), panel.shape[1]
@@ -128,7 +116,7 @@ def _scores(panel: Bits, zero: Bits, two: Bits, cm: Doubles, order: Numbers, n_l
     return scores
 
 
-@_compiled
+@compiled_exactly
 def _ranked(scores: Doubles, order: Numbers, k: int) -> Numbers:
     """The k haplotypes of the highest scores, best first; equals as in ``order``."""
     earned = np.flatnonzero(scores > 0.0)
@@ -145,15 +133,15 @@ def _ranked(scores: Doubles, order: Numbers, k: int) -> Numbers:
     return out
 
 
-@_compiled
+@compiled_exactly
 def _targets(
     panel: Bits,
     zero: Bits,
     two: Bits,
     cm: Doubles,
-    exclude: Haplotypes,
+    exclude: Indices,
     n_longest: int,
-    targets: Haplotypes,
+    targets: Indices,
     out: Numbers,
 ) -> None:
     """Fills the rows of ``out`` [n, k] that ``targets`` names, best first."""
@@ -168,7 +156,7 @@ def _targets(
         out[target] = _ranked(scores, order, out.shape[1])
 
 
-@_compiled
+@compiled_exactly
 def _in_turn(ranked: Numbers, n_panel: int) -> Numbers:
     """[n, k]: the first k distinct of two rankings [n, 2, k] read in turn."""
     n, _, k = ranked.shape
@@ -199,7 +187,7 @@ def _ranking(
     alleles: Alleles,
     cm: Doubles,
     k: int,
-    exclude: Haplotypes | None,
+    exclude: Indices | None,
     threads: int,
     longest: int,
 ) -> Numbers:
@@ -215,11 +203,11 @@ def _ranking(
     panel, zeros, twos = _packed(alleles), _packed(zero), _packed(two)
     positions = np.ascontiguousarray(cm, dtype=np.float64)
     out = np.empty((n, k), np.int32)
-    shares = [np.arange(first, n, threads) for first in range(min(threads, n))]
-    with ThreadPoolExecutor(max(len(shares), 1)) as pool:
-        work = [pool.submit(_targets, panel, zeros, twos, positions, left_out, longest, share, out) for share in shares]
-        for done in work:
-            done.result()
+
+    def work(targets: Indices) -> None:
+        _targets(panel, zeros, twos, positions, left_out, longest, targets, out)
+
+    share_among_threads(work, n, threads)
     return out
 
 
@@ -228,7 +216,7 @@ def phased_states(
     alleles: Alleles,
     cm: Doubles,
     k: int,
-    exclude: Haplotypes | None = None,
+    exclude: Indices | None = None,
     *,
     threads: int = 1,
     longest: int = LONGEST,
@@ -249,7 +237,7 @@ def unphased_states(
     alleles: Alleles,
     cm: Doubles,
     k: int,
-    exclude: Haplotypes | None = None,
+    exclude: Indices | None = None,
     *,
     threads: int = 1,
     longest: int = LONGEST,
@@ -264,7 +252,7 @@ def pair_states(
     alleles: Alleles,
     cm: Doubles,
     k: int,
-    exclude: Haplotypes | None = None,
+    exclude: Indices | None = None,
     *,
     threads: int = 1,
     longest: int = LONGEST,
