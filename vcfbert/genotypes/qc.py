@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
 
 from vcfbert.artifacts import write_json, write_text
 
@@ -21,6 +24,11 @@ DUPLICATE = "duplicate"
 
 USED = (MATCHED, SWAPPED, FLIPPED, FLIPPED_SWAPPED, AMBIGUOUS_RESOLVED)
 LEFT_OUT = (AMBIGUOUS_LEFT_OUT, ALLELE_MISMATCH, NOT_IN_PANEL, DUPLICATE)
+
+# A sample of more missing calls than this is worth a look.
+MUCH_MISSING: Final = 0.05
+# Stretches of equal length that the density of typed sites is counted in.
+_STRETCHES: Final = 100
 
 _COLUMNS = ("chrom", "pos", "id", "ref", "alt", "panel_ref", "panel_alt", "status", "reason")
 
@@ -41,13 +49,23 @@ class SiteNote:
 
 
 @dataclass(frozen=True)
+class Stretch:
+    """Positions ``start`` to ``stop`` (1-based, inclusive), and how many used sites lie there."""
+
+    start: int
+    stop: int
+    typed: int
+
+
+@dataclass(frozen=True)
 class QcReport:
     """``counts`` has every status of this module; the shares are of 1. ``n_used`` counts the panel's typed sites,
     ``n_haploid`` the samples of one haplotype.
 
-    ``missing_rate`` is the share of missing calls at used sites, ``phased_share`` that of used sites without an
-    unphased heterozygous call, ``overlap_share`` that of the target's sites within the panel's span that are used.
-    ``typed_per_mb`` is the density of used sites over the panel's span.
+    ``missing_rate`` is the share of missing calls at used sites, ``worst_missing_rate`` that of the sample with most,
+    ``n_much_missing`` the number of samples above ``MUCH_MISSING``. ``phased_share`` is the share of used sites
+    without an unphased heterozygous call, ``overlap_share`` that of the target's sites within the panel's span that
+    are used. ``typed_per_mb`` is the density of used sites over the panel's span, ``density`` the same along it.
     """
 
     n_samples: int
@@ -57,10 +75,34 @@ class QcReport:
     n_used: int
     counts: dict[str, int]
     missing_rate: float
+    worst_missing_rate: float
+    n_much_missing: int
     phased_share: float
     overlap_share: float
     typed_per_mb: float
+    density: tuple[Stretch, ...]
     notes: tuple[SiteNote, ...]
+
+    @property
+    def n_swapped(self) -> int:
+        """Sites of exchanged REF and ALT, A/T and C/G SNPs apart."""
+        return self.counts[SWAPPED] + self.counts[FLIPPED_SWAPPED]
+
+    @property
+    def n_flipped(self) -> int:
+        """Sites of the other strand, A/T and C/G SNPs apart."""
+        return self.counts[FLIPPED] + self.counts[FLIPPED_SWAPPED]
+
+    @property
+    def n_shared_positions(self) -> int:
+        """The target's sites at whose position the panel has one."""
+        return self.n_target_sites - self.counts[NOT_IN_PANEL]
+
+    @property
+    def build_agreement(self) -> float:
+        """Share of the sites at shared positions whose alleles are the panel's, on either strand. Two genome builds
+        share positions by chance alone, and then few alleles; less than two thirds are refused as a wrong build."""
+        return 1.0 - self.counts[ALLELE_MISMATCH] / max(self.n_shared_positions, 1)
 
     def summary(self) -> dict[str, Any]:
         """Everything but the notes, as plain JSON values."""
@@ -71,10 +113,17 @@ class QcReport:
             "n_panel_sites": self.n_panel_sites,
             "n_used": self.n_used,
             "counts": dict(self.counts),
+            "n_swapped": self.n_swapped,
+            "n_flipped": self.n_flipped,
+            "n_shared_positions": self.n_shared_positions,
+            "build_agreement": round(self.build_agreement, 6),
             "missing_rate": round(self.missing_rate, 6),
+            "worst_missing_rate": round(self.worst_missing_rate, 6),
+            "n_much_missing": self.n_much_missing,
             "phased_share": round(self.phased_share, 6),
             "overlap_share": round(self.overlap_share, 6),
             "typed_per_mb": round(self.typed_per_mb, 3),
+            "density": [asdict(stretch) for stretch in self.density],
         }
 
     def write(self, json_path: Path) -> None:
@@ -83,3 +132,13 @@ class QcReport:
         lines = ["\t".join(_COLUMNS), *("\t".join(str(getattr(note, c)) for c in _COLUMNS) for note in self.notes)]
         write_text(table, "\n".join(lines) + "\n")
         write_json(json_path, {**self.summary(), "sites": table.name})
+
+
+def typed_density(typed_pos: npt.NDArray[np.int32], panel_pos: npt.NDArray[np.int32]) -> tuple[Stretch, ...]:
+    """The used sites' positions ``typed_pos`` [m] counted along the panel's span, in stretches of equal length (but
+    for rounding): a hundred of them, fewer where the span is shorter."""
+    first, last = int(panel_pos[0]), int(panel_pos[-1])
+    edges = np.linspace(first, last + 1, min(_STRETCHES, last + 1 - first) + 1).round().astype(np.int64)
+    counts = np.diff(np.searchsorted(typed_pos, edges, side="left"))
+    rows = zip(edges[:-1].tolist(), edges[1:].tolist(), counts.tolist(), strict=True)
+    return tuple(Stretch(start, stop - 1, count) for start, stop, count in rows)

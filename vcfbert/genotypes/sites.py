@@ -243,6 +243,7 @@ def _report(
                 reason=_reason(status[i], int(reading[i])),
             )
         )
+    missing = (matched.alleles[:, :, 0] < 0).mean(axis=0)  # [n_samples]
     return QcReport(
         n_samples=len(target.samples),
         n_haploid=int(matched.haploid.sum()),
@@ -250,10 +251,13 @@ def _report(
         n_panel_sites=panel.n_sites,
         n_used=len(matched.panel_site),
         counts={name: int((status == name).sum()) for name in (*qc.USED, *qc.LEFT_OUT)},
-        missing_rate=float((matched.alleles[:, :, 0] < 0).mean()),
+        missing_rate=float(missing.mean()),
+        worst_missing_rate=float(missing.max()),
+        n_much_missing=int((missing > qc.MUCH_MISSING).sum()),
         phased_share=float(matched.phased.mean()),
         overlap_share=float(used[in_span].mean()),
         typed_per_mb=len(matched.panel_site) / max((int(pos[-1]) - int(pos[0]) + 1) / 1e6, 1e-6),
+        density=qc.typed_density(pos[matched.panel_site], pos),
         notes=tuple(notes),
     )
 

@@ -195,14 +195,22 @@ def test_report(tmp_path: Path) -> None:
         (1_500_000, "G", "A", "0|1 0|0"),
     ]
     _, report = match_target(genotypes_of(target), panel_of(panel))
-    assert report.summary() == {
+    summary = report.summary()
+    assert sum(stretch["typed"] for stretch in summary.pop("density")) == 2
+    assert summary == {
         "n_samples": 2,
         "n_haploid": 0,
         "n_target_sites": 4,
         "n_panel_sites": 3,
         "n_used": 2,
         "counts": {**dict.fromkeys((*qc.USED, *qc.LEFT_OUT), 0), qc.MATCHED: 1, qc.SWAPPED: 1, qc.NOT_IN_PANEL: 2},
+        "n_swapped": 1,
+        "n_flipped": 0,
+        "n_shared_positions": 2,
+        "build_agreement": 1.0,
         "missing_rate": 0.25,
+        "worst_missing_rate": 0.5,
+        "n_much_missing": 1,
         "phased_share": 0.5,
         "overlap_share": 0.666667,
         "typed_per_mb": 2.0,
