@@ -1,4 +1,4 @@
-"""The haploid copying model on CPU: the recurrences of ``model/li_stephens.py`` compiled, targets shared among threads.
+"""The haploid copying models on CPU: the recurrences of ``model/li_stephens.py`` compiled, targets shared by threads.
 
 Between two typed sites reference haplotypes that carry the same alleles are alike: the copying probabilities of a
 *segment* are added up by its distinct rows (Howie et al. 2012, Nat. Genet. 44:955), and its dosages are one small
@@ -57,113 +57,173 @@ def cut(alleles: Alleles, place: Indices) -> Segments:
     return Segments(bounds, rows, number, np.concatenate([[0], np.cumsum([len(r) for r in rows])]))
 
 
-def dosages(
+@dataclass(frozen=True)
+class Heads:
+    """Parameters of h copying models that are mixed: ``stay`` and ``mismatch`` float32 [h, t] at the typed sites,
+    ``share`` float32 [h, l] at all of the stretch and ``key_share`` [h, t] at the typed ones, columns of sum 1."""
+
+    stay: Floats
+    mismatch: Floats
+    share: Floats
+    key_share: Floats
+
+
+@dataclass(frozen=True)
+class Copied:
+    """``dosage`` float32 [n, l]: ALT probability at the segments' sites. ``left_out`` float32 [n, t]: at each typed
+    site, had it not been typed; NaN where the call is missing."""
+
+    dosage: Floats
+    left_out: Floats
+
+
+def copy(
     observed: Calls,
     alleles: Alleles,
     states: Numbers,
     prior: Floats,
-    stay: Floats,
-    mismatch: Floats,
+    heads: Heads,
     segments: Segments,
     fraction: Floats,
     *,
     threads: int = 1,
-) -> Floats:
-    """ALT probability [n, l] of each target haplotype at the segments' sites.
+) -> Copied:
+    """What each target haplotype carries, by the heads' mixture.
 
     ``observed`` int8 [t, n], -1 where missing; ``alleles`` uint8 [t, r] of the reference; ``states`` int32 [n, k]:
-    which of the r each target copies; ``prior`` [n, k], rows of sum 1; ``stay``, ``mismatch`` [t]; ``fraction`` [l]:
-    how far, in cM, a site lies on the way between its typed neighbours.
+    which of the r each target copies; ``prior`` [n, k], rows of sum 1; ``fraction`` [l]: how far, in cM, a site lies on
+    the way between its typed neighbours, 1 before the first and 0 after the last.
     """
-    n = observed.shape[1]
-    left = np.zeros((n, segments.offset[-1]), dtype=np.float32)
-    right = np.zeros_like(left)
+    t, n = observed.shape
+    h = len(heads.stay)
+    # Of each target: for every segment, head and side (its left and its right typed site) what its rows weigh.
+    weight = np.empty((n, 2 * h * segments.offset[-1]), dtype=np.float32)
+    mismatched = np.empty((h, n, t), dtype=np.float32)
 
     def work(targets: Indices) -> None:
-        _add_posteriors(
-            targets, observed, alleles, states, prior, stay, mismatch, segments.number, segments.offset, left, right
-        )
+        _weigh_rows(
+            targets, observed, alleles, states.view(np.uint32), prior, heads.stay, heads.mismatch,
+            segments.number, segments.offset, weight, mismatched,
+        )  # fmt: skip
 
     share_among_threads(work, n, threads)
     out = np.empty((n, len(fraction)), dtype=np.float32)
     for s, rows in enumerate(segments.rows):
         sites = slice(segments.bounds[s], segments.bounds[s + 1])
         if sites.start < sites.stop:
-            part = slice(segments.offset[s], segments.offset[s + 1])
-            f = fraction[sites]
-            after = right[:, part] @ rows
-            out[:, sites] = after + (left[:, part] @ rows - after) * (1.0 - f)
-    return out
+            part = slice(2 * h * segments.offset[s], 2 * h * segments.offset[s + 1])
+            sides = np.stack([1.0 - fraction[sites], fraction[sites]])  # [2, l_s]
+            mixing = heads.share[:, None, sites] * sides  # [h, 2, l_s]
+            mixed_rows = (mixing[:, :, None] * rows).reshape(-1, rows.shape[1])  # [h 2 u_s, l_s]
+            np.matmul(weight[:, part], mixed_rows, out=out[:, sites])
+    return Copied(out, _left_out(observed, mismatched, heads))
+
+
+def _left_out(observed: Calls, mismatched: Floats, heads: Heads) -> Floats:
+    """A site's own call counts in its posterior by one factor, which is divided out: ``mismatched`` [h, n, t] is the
+    posterior of the states that do not carry it."""
+    miss = heads.mismatch[:, None]
+    other = mismatched / miss
+    other /= other + (1.0 - mismatched) / (1.0 - miss)
+    mean = np.einsum("hnt,ht->nt", other, heads.key_share)
+    seen = observed.T
+    return np.where(seen < 0, np.nan, np.where(seen == 1, 1.0 - mean, mean)).astype(np.float32)
 
 
 @compiled
-def _add_posteriors(
+def _weigh_rows(
     targets: Any, observed: Any, alleles: Any, states: Any, prior: Any, stay: Any, mismatch: Any, number: Any,
-    offset: Any, left: Any, right: Any,
+    offset: Any, weight: Any, mismatched: Any,
 ) -> None:  # fmt: skip
-    """Adds each target's copying posteriors to the rows of the segments left and right of every typed site."""
-    t = len(observed)
+    """Fills ``weight`` with the copying posteriors of each target at both ends of every segment, added up by row.
+
+    Loops over states change one array in place and read others: only so do they vectorise.
+    """
+    heads, t = stay.shape
     k = states.shape[1]
     one, none = np.float32(1.0), np.float32(0.0)
     padded = -(-k // LANES) * LANES  # of states, the last ones with a prior of 0
     carried = np.full((t, padded), np.uint8(2))  # of padding an allele that no target has, or its messages would grow
-    forward = np.empty((t, padded), dtype=np.float32)
-    pi, after, posterior = np.zeros(padded, np.float32), np.empty(padded, np.float32), np.empty(padded, np.float32)
-    copied = np.zeros(padded, dtype=np.int32)
-    widest = np.max(np.diff(offset))
-    before, behind = np.empty((LANES, widest), np.float32), np.empty((LANES, widest), np.float32)
+    row_of = np.zeros((t + 1, padded), dtype=np.uint32)
+    forward = np.empty((heads, t, padded), dtype=np.float32)
+    pi, message = np.zeros(padded, np.float32), np.empty((heads, padded), np.float32)
+    kept, jump = np.empty(heads, np.float32), np.empty(heads, np.float32)
+    posterior = np.zeros((2, heads, padded), np.float32)  # at the two ends of a segment, in turn
+    sums = np.empty((LANES, 2 * np.max(np.diff(offset))), np.float32)
     for target in targets:
+        own_states = states[target]
         for l in range(t):
             for j in range(k):
-                carried[l, j] = alleles[l, states[target, j]]
+                carried[l, j] = alleles[l, own_states[j]]
+        for s in range(t + 1):
+            for j in range(k):
+                row_of[s, j] = number[s, own_states[j]]
         pi[:k] = prior[target]
-        copied[:k] = states[target]
-        # Rows stay unscaled: what they sum to goes into the next step, which saves a pass.
-        last, total = pi, one
-        for l in range(t):
-            known = observed[l, target] >= 0
-            seen = np.uint8(observed[l, target])  # as the type of ``carried``, or the loop does not vectorise
-            hit = one - mismatch[l] if known else one
-            miss = mismatch[l] if known else one
-            kept, jump = stay[l] / total, one - stay[l]
-            total = none
-            row, own = forward[l], carried[l]
-            for j in range(padded):
-                value = (kept * last[j] + jump * pi[j]) * (hit if own[j] == seen else miss)
-                row[j] = value
-                total += value
-            last = row
-        after[:] = one
-        kept, jump = none, one
-        for l in range(t - 1, -1, -1):
-            known = observed[l, target] >= 0
-            seen = np.uint8(observed[l, target])  # as the type of ``carried``, or the loop does not vectorise
-            hit = one - mismatch[l] if known else one
-            miss = mismatch[l] if known else one
-            row, own = forward[l], carried[l]
-            total, expected = none, none
-            for j in range(padded):
-                message = after[j] * kept + jump
-                value = row[j] * message
-                posterior[j] = value
-                total += value
-                message *= hit if own[j] == seen else miss
-                after[j] = message
-                expected += message * pi[j]
+        for head in range(heads):
+            # Rows stay unscaled: what they sum to goes into the next step, which saves a pass.
+            moving, total = message[head], one
+            moving[:] = pi
+            for l in range(t):
+                known = observed[l, target] >= 0
+                seen = np.uint8(observed[l, target])  # as the type of ``carried``, or the loop does not vectorise
+                hit = one - mismatch[head, l] if known else one
+                miss = mismatch[head, l] if known else one
+                stays, jumps = stay[head, l] / total, one - stay[head, l]
+                total = none
+                row, own = forward[head, l], carried[l]
+                for j in range(padded):
+                    value = (stays * moving[j] + jumps * pi[j]) * (hit if own[j] == seen else miss)
+                    moving[j] = value
+                    row[j] = value
+                    total += value
+        message[:] = one
+        kept[:] = none
+        jump[:] = one
+        for s in range(t, -1, -1):
+            left, right = posterior[(s + 1) % 2], posterior[s % 2]
+            if s == t:
+                right[:] = none
+            if s == 0:
+                left[:] = none
+            for head in range(heads if s > 0 else 0):
+                l = s - 1
+                known = observed[l, target] >= 0
+                seen = np.uint8(observed[l, target])
+                hit = one - mismatch[head, l] if known else one
+                miss = mismatch[head, l] if known else one
+                stays, jumps = kept[head], jump[head]
+                row, own, after, into = forward[head, l], carried[l], message[head], left[head]
+                total, other, expected = none, none, none
+                for j in range(padded):
+                    moved = after[j] * stays + jumps
+                    value = row[j] * moved
+                    into[j] = value
+                    total += value
+                    moved *= hit if own[j] == seen else miss
+                    after[j] = moved
+                    expected += moved * pi[j]
+                scale = one / total
+                for j in range(padded):
+                    into[j] *= scale
+                for j in range(padded):  # in the loop above, this sum would keep it from being vectorised
+                    other += none if own[j] == seen else into[j]
+                mismatched[head, target, l] = other
+                kept[head], jump[head] = stay[head, l] / expected, one - stay[head, l]
             # Most states share few rows: sums of their own for each of LANES states in turn, or every addition would
             # wait for the one before it.
-            low, high, end = offset[l], offset[l + 1], offset[l + 2]
-            before[:, : high - low] = none
-            behind[:, : end - high] = none
-            for first in range(0, padded, LANES):
-                for lane in range(LANES):
-                    place = copied[first + lane]
-                    before[lane, number[l, place]] += posterior[first + lane]
-                    behind[lane, number[l + 1, place]] += posterior[first + lane]
-            scale = one / total
-            for lane in range(LANES):
-                for row_of in range(high - low):
-                    right[target, low + row_of] += before[lane, row_of] * scale
-                for row_of in range(end - high):
-                    left[target, high + row_of] += behind[lane, row_of] * scale
-            kept, jump = stay[l] / expected, one - stay[l]
+            low, rows = offset[s], offset[s + 1] - offset[s]
+            beside, place = np.uint32(rows), row_of[s]
+            for head in range(heads):
+                of_left, of_right = left[head], right[head]
+                sums[:, : 2 * rows] = none
+                for first in range(0, padded, LANES):
+                    for lane in range(LANES):
+                        j = first + lane
+                        sums[lane, place[j]] += of_left[j]
+                        sums[lane, beside + place[j]] += of_right[j]
+                start = 2 * (heads * low + head * rows)
+                for i in range(2 * rows):
+                    added = none
+                    for lane in range(LANES):
+                        added += sums[lane, i]
+                    weight[target, start + i] = added

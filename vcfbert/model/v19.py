@@ -79,8 +79,8 @@ class V19(Variant):
         # Probabilities near 0 and 1 and their products over hundreds of sites: bf16 holds neither.
         with torch.autocast(batch.tokens.device.type, enabled=False):
             segments = encoded or self.encode_patterns(batch.patterns, batch.sites)
-            by_head = self._dosages(batch) if segments is None else self._compiled_dosages(batch, segments)
-            probability = self._inherited(by_head, batch.sites.af)
+            copied = self._copied(batch) if segments is None else self._copied_compiled(batch, segments)
+            probability = self._inherited(copied, batch.sites.af)
         p = probability.view(-1, 2, probability.shape[-1])
         if batch.pairs is not None:
             p = probability[batch.pairs]
@@ -95,16 +95,18 @@ class V19(Variant):
         distance = (sign * weights) @ batch.key_rows.float().T / typed
         return torch.softmax(-self.log_strength.exp() * distance.gather(1, batch.key_retrieved.flatten(0, 1)), dim=1)
 
-    def _inherited(self, by_head: Tensor, af: Tensor) -> Tensor:
-        """ALT probability [n, l] from what the heads copy, [heads, n, l]."""
-        at = knot_weights(torch.minimum(af, 1.0 - af))  # [l, knots]
-        share = torch.softmax(at @ self.share, dim=1).T  # [heads, l]
-        p = (by_head * share[:, None]).sum(dim=0)
-        lost, gained = torch.exp(at @ self.lost), torch.exp(at @ self.gained)
-        return p * (1.0 - lost) + (1.0 - p) * gained
+    def _shares(self, af: Tensor) -> Tensor:
+        """Of the heads, [heads, l], at sites of ALT frequency ``af`` [l]."""
+        return torch.softmax(knot_weights(torch.minimum(af, 1.0 - af)) @ self.share, dim=1).T
 
-    def _dosages(self, batch: WindowBatch) -> Tensor:
-        """[heads, n, l], with gradients and on any device."""
+    def _inherited(self, copied: Tensor, af: Tensor) -> Tensor:
+        """ALT probability [n, l] of what was copied [n, l]."""
+        at = knot_weights(torch.minimum(af, 1.0 - af))
+        lost, gained = torch.exp(at @ self.lost), torch.exp(at @ self.gained)
+        return torch.addcmul(gained, copied, 1.0 - lost - gained)
+
+    def _copied(self, batch: WindowBatch) -> Tensor:
+        """ALT probability [n, l] of the alleles copied, with gradients and on any device."""
         sites = batch.sites
         states = batch.key_retrieved.flatten(0, 1)  # [n, k]
         n_patterns = len(batch.patterns)
@@ -118,8 +120,9 @@ class V19(Variant):
         )
         segment, fraction = segments_of(sites)
         segment_of, size = torch.unique_consecutive(segment, return_counts=True)
-        out = []
-        for head in self.copying:
+        shares = self._shares(sites.af)
+        out = sites.af.new_zeros(())
+        for head, share in zip(self.copying, shares, strict=True):
             # Haplotypes alike in the window share a row of the products to come.
             weight: list[Tensor] = []  # of each typed site, [n, patterns]
             for _, posterior in head.posteriors(problem):
@@ -132,38 +135,36 @@ class V19(Variant):
                 left, right = weight[max(s - 1, 0)], weight[min(s, len(weight) - 1)]
                 parts.append(interpolated_dosage(left, right, batch.patterns[:, inside], fraction[inside]))
                 start += length
-            out.append(torch.cat(parts, dim=1))
-        return torch.stack(out)
+            out = out + torch.cat(parts, dim=1) * share
+        return out
 
-    def _compiled_dosages(self, batch: WindowBatch, segments: Segments) -> Tensor:
-        """The same, without gradients and on CPU: some ten times faster."""
+    def _copied_compiled(self, batch: WindowBatch, segments: Segments) -> Tensor:
+        """The same, without gradients and on CPU: some fifty times faster."""
         from vcfbert.copying import haploid  # as above
 
         sites = batch.sites
         states = batch.key_retrieved.flatten(0, 1)
         pattern_of = torch.zeros(len(batch.key_rows), dtype=torch.long)
         pattern_of[states] = batch.retrieved.flatten(0, 1)
-        segments = segments.of_haplotypes(pattern_of.numpy())
         _, fraction = segments_of(sites)
         maf = torch.minimum(sites.key_af, 1.0 - sites.key_af)
-        given = (
+        heads = haploid.Heads(
+            stay=torch.stack([head.stay(sites.key_offset_cm) for head in self.copying]).numpy(),
+            mismatch=torch.stack([head.mismatch(maf) for head in self.copying]).numpy(),
+            share=self._shares(sites.af).contiguous().numpy(),
+            key_share=self._shares(sites.key_af).contiguous().numpy(),
+        )
+        copied = haploid.copy(
             observed(batch.key_sign).flatten(0, 1).T.contiguous().numpy(),
             batch.key_rows.T.contiguous().numpy(),
             states.int().contiguous().numpy(),
             self.prior(batch).numpy(),
+            heads,
+            segments.of_haplotypes(pattern_of.numpy()),
+            fraction.numpy(),
+            threads=torch.get_num_threads(),
         )
-        out = [
-            haploid.dosages(
-                *given,
-                head.stay(sites.key_offset_cm).numpy(),
-                head.mismatch(maf).numpy(),
-                segments,
-                fraction.numpy(),
-                threads=torch.get_num_threads(),
-            )
-            for head in self.copying
-        ]
-        return torch.stack([torch.from_numpy(d) for d in out])
+        return torch.from_numpy(copied.dosage)
 
 
 def observed(key_sign: Tensor) -> Tensor:

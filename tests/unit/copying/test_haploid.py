@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from vcfbert.copying.haploid import Segments, cut, dosages
+from vcfbert.copying.haploid import Heads, Segments, copy, cut
 from vcfbert.model.li_stephens import CopyingProblem, LiStephens, interpolated_dosage
 
 
@@ -25,19 +25,43 @@ class Given:
     key_alleles: npt.NDArray[np.uint8]  # [t, r]
     problem: CopyingProblem
 
-    def arguments(self, model: LiStephens, targets: list[int] | None = None) -> tuple[Any, ...]:
+    def arguments(self, models: list[LiStephens], targets: list[int] | None = None) -> tuple[Any, ...]:
         chosen = slice(None) if targets is None else targets
         with torch.no_grad():
+            heads = Heads(
+                np.stack([model.stay(self.problem.cm).numpy() for model in models]),
+                np.stack([model.mismatch(self.problem.maf).numpy() for model in models]),
+                shares(len(models), len(self.fraction)),
+                shares(len(models), len(self.place)),
+            )
             return (
                 np.ascontiguousarray(self.problem.observed.numpy()[:, chosen]),
                 self.key_alleles,
                 self.states[chosen],
                 self.problem.prior.numpy()[chosen],
-                model.stay(self.problem.cm).numpy(),
-                model.mismatch(self.problem.maf).numpy(),
+                heads,
                 cut(self.alleles, self.place),
                 self.fraction,
             )
+
+
+def shares(heads: int, l: int) -> npt.NDArray[np.float32]:
+    """[heads, l], of sum 1 at each site, none like the next."""
+    raw = 1.0 + np.arange(heads)[:, None] * np.linspace(0.5, 2.0, l)
+    return (raw / raw.sum(axis=0)).astype(np.float32)
+
+
+def two_models() -> list[LiStephens]:
+    models = [LiStephens(rate=6.0, mismatch=0.02), LiStephens(rate=15.0, mismatch=0.1)]
+    with torch.no_grad():
+        models[0].mismatch_slope.fill_(-0.7)
+    return models
+
+
+def heads_of_one(stay: list[float], mismatch: list[float], l: int) -> Heads:
+    t = len(stay)
+    one_row = np.array([stay], np.float32), np.array([mismatch], np.float32)
+    return Heads(*one_row, np.ones((1, l), np.float32), np.ones((1, t), np.float32))
 
 
 def random_given(*, l: int = 40, beyond: int = 3, n: int = 5, k: int = 6, r: int = 9, seed: int = 0) -> Given:
@@ -81,7 +105,7 @@ def expected(given: Given, model: LiStephens) -> npt.NDArray[np.float32]:
 
 
 def with_ends(given: Given) -> Given:
-    """The same, with the fractions that ``dosages`` wants beyond the outermost typed sites."""
+    """The same, with the fractions that ``copy`` wants beyond the outermost typed sites."""
     site = np.arange(len(given.fraction))
     fraction = np.where(site <= given.place[0], 1, np.where(site > given.place[-1], 0, given.fraction))
     return Given(
@@ -92,40 +116,62 @@ def with_ends(given: Given) -> Given:
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("beyond", [0, 3])
 def test_dosages_are_those_of_the_torch_layer(seed: int, beyond: int) -> None:
-    given = with_ends(random_given(seed=seed, beyond=beyond))
-    model = LiStephens(rate=6.0, mismatch=0.02)
-    with torch.no_grad():
-        model.mismatch_slope.fill_(-0.7)
-    found = dosages(*given.arguments(model))
-    np.testing.assert_allclose(found, expected(given, model), atol=1e-4)
+    given, models = with_ends(random_given(seed=seed, beyond=beyond)), two_models()
+    found = copy(*given.arguments(models)).dosage
+    share = shares(2, len(given.fraction))
+    mixture = sum(share[head] * expected(given, model) for head, model in enumerate(models))
+    np.testing.assert_allclose(found, mixture, atol=1e-4)
     assert found.std() > 0.1
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_left_out_is_what_the_torch_layer_says_without_the_call(seed: int) -> None:
+    given, models = with_ends(random_given(seed=seed)), two_models()
+    found = copy(*given.arguments(models)).left_out
+    calls = given.problem.observed
+    share = shares(2, len(calls))
+    for site in range(len(calls)):
+        without = calls.clone()
+        without[site] = -1
+        problem = replace(given.problem, observed=without)
+        mixture = torch.zeros(calls.shape[1])
+        for head, model in enumerate(models):
+            with torch.no_grad():
+                posterior = torch.cat([part for _, part in model.posteriors(problem)])[site]  # [n, k]
+            mixture += share[head, site] * (posterior * given.problem.states[site]).sum(dim=1)
+        missing = calls[site].numpy() < 0
+        assert np.isnan(found[missing, site]).all()
+        np.testing.assert_allclose(found[~missing, site], mixture.numpy()[~missing], atol=1e-4)
 
 
 def test_one_typed_site_decides_for_all() -> None:
     """Two haplotypes, prior 1/4 and 3/4; the call is the first's allele, wrong one time in ten."""
     segments = cut(np.array([[0, 1, 1], [1, 0, 1]], np.uint8), np.array([1]))
-    found = dosages(
+    found = copy(
         np.array([[1]], np.int8), np.array([[1, 0]], np.uint8), np.array([[0, 1]], np.int32),
-        np.array([[0.25, 0.75]], np.float32), np.zeros(1, np.float32), np.full(1, 0.1, np.float32), segments,
-        np.array([1, 1, 0], np.float32),
+        np.array([[0.25, 0.75]], np.float32), heads_of_one([0.0], [0.1], 3), segments, np.array([1, 1, 0], np.float32),
     )  # fmt: skip
     first = 0.25 * 0.9 / (0.25 * 0.9 + 0.75 * 0.1)
-    np.testing.assert_allclose(found, [[1 - first, first, 1.0]], rtol=1e-6)
+    np.testing.assert_allclose(found.dosage, [[1 - first, first, 1.0]], rtol=1e-6)
+    np.testing.assert_allclose(found.left_out, [[0.25]], rtol=1e-6)  # the prior of the one that carries ALT
 
 
 def test_threads_do_not_matter() -> None:
     given = with_ends(random_given(n=7))
-    arguments = given.arguments(LiStephens())
+    arguments = given.arguments(two_models())
+    alone = copy(*arguments)
     for threads in (2, 7, 12):
-        np.testing.assert_array_equal(dosages(*arguments, threads=threads), dosages(*arguments))
+        shared = copy(*arguments, threads=threads)
+        np.testing.assert_array_equal(shared.dosage, alone.dosage)
+        np.testing.assert_array_equal(shared.left_out, alone.left_out)
 
 
 def test_a_target_does_not_depend_on_the_others() -> None:
     given = with_ends(random_given(n=5))
-    model = LiStephens()
-    together = dosages(*given.arguments(model))
+    together = copy(*given.arguments(two_models())).dosage
     for chosen in ([0], [3, 1], [4, 3, 2, 1, 0]):
-        np.testing.assert_allclose(dosages(*given.arguments(model, chosen)), together[chosen], atol=1e-6)
+        found = copy(*given.arguments(two_models(), chosen)).dosage
+        np.testing.assert_allclose(found, together[chosen], atol=1e-6)
 
 
 def test_ten_thousand_sites_with_calls_that_nothing_explains() -> None:
@@ -135,13 +181,14 @@ def test_ten_thousand_sites_with_calls_that_nothing_explains() -> None:
     key_alleles = rng.integers(0, 2, (t, 3)).astype(np.uint8)
     observed = np.ascontiguousarray(1 - key_alleles[:, [0, 0]]).astype(np.int8)
     key_alleles[:, 1:] = key_alleles[:, [0]]  # every haplotype differs at every site
-    stay = np.where(np.arange(t) % 2, 1.0, 0.99).astype(np.float32)
-    found = dosages(
+    stay = np.where(np.arange(t) % 2, 1.0, 0.99).tolist()
+    found = copy(
         observed, key_alleles, np.tile(np.arange(3, dtype=np.int32), (2, 1)), np.full((2, 3), 1 / 3, np.float32),
-        stay, np.full(t, 1e-4, np.float32), cut(np.array([[1], [0], [0]], np.uint8), np.arange(t)),
+        heads_of_one(stay, [1e-4] * t, 1), cut(np.array([[1], [0], [0]], np.uint8), np.arange(t)),
         np.ones(1, np.float32),
     )  # fmt: skip
-    np.testing.assert_allclose(found, 1 / 3, rtol=1e-3)
+    np.testing.assert_allclose(found.dosage, 1 / 3, rtol=1e-3)
+    assert np.isfinite(found.left_out).all()
 
 
 def rows_by_number(segments: Segments, s: int) -> list[list[float]]:

@@ -179,8 +179,9 @@ def test_what_is_not_inherited() -> None:
     with torch.no_grad():
         model.lost[2], model.gained[2] = math.log(0.2), math.log(0.05)
         model.share[2] = torch.tensor([0.0, math.log(2.0), math.log(3.0)])  # 1 : 2 : 3
-        by_head = torch.tensor([[[1.0]], [[0.5]], [[0.0]]])
-        found = model._inherited(by_head, torch.tensor([1 - 10 ** KNOTS[2]]))
+        af = torch.tensor([1 - 10 ** KNOTS[2]])
+        share = model._shares(af)
+        found = model._inherited((torch.tensor([[1.0], [0.5], [0.0]]) * share).sum(dim=0, keepdim=True), af)
     p = (1 + 2 * 0.5) / 6
     assert float(found) == pytest.approx(p * 0.8 + (1 - p) * 0.05, rel=1e-4)
 
