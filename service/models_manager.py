@@ -104,7 +104,7 @@ class BundleModel:
         alleles = panel.alleles(site, np.array([0, 1])).T[:, None, :].astype(np.int8)  # [m, 1, 2]
         no = np.zeros(len(site), dtype=bool)
         ids = np.full(len(site), ".", dtype=object)
-        self._imputer.predict_window(window, MatchedTarget((panel.samples[0],), site, alleles, ~no, no, ids))
+        self._imputer.predict_window(window, MatchedTarget((panel.samples[0],), site, alleles, ~no[:, None], no, ids))
 
     def impute(self, target: Path, output: Path) -> Mapping[str, Any]:
         from vcfbert.imputation import impute_file

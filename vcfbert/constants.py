@@ -10,6 +10,11 @@ ALT: Final = 1
 MISSING: Final = -1
 ABSENT: Final = -2  # in place of the second allele of a haploid sample, at every site
 
+# A sample's genotype without phase: its number of ALT alleles 0, 1 or 2, MISSING, or a half call such as 0/., whose
+# other allele is missing.
+HALF_REF: Final = 3
+HALF_ALT: Final = 4
+
 # Tokens, as the models see alleles.
 PAD_TOKEN: Final = 0
 REF_TOKEN: Final = 1

@@ -16,12 +16,13 @@ from vcfbert.constants import MISSING
 from vcfbert.copying.diploid import consensus
 from vcfbert.errors import InputError
 from vcfbert.genotypes.imputed import ImputedBlock
+from vcfbert.genotypes.panel import Panel
 from vcfbert.genotypes.sites import MatchedTarget
 from vcfbert.genotypes.windows import Window, blend_weights
 from vcfbert.model.base import SiteContext, Variant
 from vcfbert.model.heads import independent
 from vcfbert.model.v19 import V19
-from vcfbert.phasing import DEFAULT_MODE, MODES, draw_phasings, orientation
+from vcfbert.phasing import DEFAULT_MODE, MODES, Phasings, draw_phasings, orientation
 from vcfbert.retrieval.base import Retriever
 from vcfbert.retrieval.context import WindowContext, key_sites
 
@@ -60,16 +61,11 @@ class Imputer:
     ) -> Iterator[ImputedBlock]:
         """Blocks that tile the panel's sites, or the half-open interval ``sites`` of them, in order.
 
-        Memory is bounded by a window times the number of samples. ``progress`` is told the sites done.
-        Raises InputError('unphased') if a heterozygous call of the target is unphased and the model cannot take it.
+        Each sample is imputed as if it were alone: along its own phase, or over phasings where any of its heterozygous
+        calls is unphased. Memory is bounded by a window times the number of samples. ``progress`` is told the sites
+        done. Raises InputError('unphased') if a sample is unphased and the model cannot take it.
         """
-        target = target.doubled()
-        phasings = None
-        if self.ignore_phase or not target.phased.all():
-            if not isinstance(self.bundle.model, V19):
-                raise unphased_error(target)
-            phasings = draw_phasings(self.bundle.model, self.bundle.panel, target, self.mode)
-            target = dataclasses.replace(target, alleles=consensus(phasings))
+        target, phasings = self._with_phase(target.doubled())
         first, last = sites or (0, self.bundle.panel.n_sites)
         calls = _calls(target, self.bundle.panel.n_sites)
         for start, stop, prediction in self._blended(target, phasings, first, last):
@@ -81,8 +77,25 @@ class Imputer:
                 if progress is not None:
                     progress(high - low)
 
+    def _with_phase(self, target: MatchedTarget) -> tuple[MatchedTarget, Phasings | None]:
+        """The target with every sample's calls in phase, and the phasings of the samples that came without, if any.
+
+        In a phased sample a half call without order, such as 0/., is missing: its haplotype is not known.
+        """
+        alleles = target.alleles.copy()
+        alleles[~target.phased & (alleles == MISSING).any(axis=2)] = MISSING
+        samples = np.flatnonzero(target.unphased.any(axis=0) | self.ignore_phase)
+        phasings = None
+        if len(samples):
+            model, panel = self.bundle.model, self.bundle.panel
+            if not isinstance(model, V19):
+                raise unphased_error(target, panel)
+            phasings = Phasings(samples, draw_phasings(model, panel, target.of_samples(samples), self.mode))
+            alleles[:, samples] = consensus(phasings.calls)
+        return dataclasses.replace(target, alleles=alleles), phasings
+
     def _blended(
-        self, target: MatchedTarget, phasings: Calls | None, first: int, last: int
+        self, target: MatchedTarget, phasings: Phasings | None, first: int, last: int
     ) -> Iterator[tuple[int, int, WindowPrediction]]:
         """Finished stretches of sites: windows overlap, and a site is finished when no later window covers it."""
         windows, cm = self.bundle.windows, self.bundle.panel.cm
@@ -100,18 +113,34 @@ class Imputer:
             carried = WindowPrediction(haplotype[done:], genotype[done:])
 
     @torch.inference_mode()
-    def predict_window(self, window: Window, target: MatchedTarget, phasings: Calls | None = None) -> WindowPrediction:
-        """``phasings`` int8 [s, t, n, 2] of the target's typed sites: the mean over them is predicted, its haplotypes
-        those of the target's own phase. Without them it is that phase alone."""
+    def predict_window(
+        self, window: Window, target: MatchedTarget, phasings: Phasings | None = None
+    ) -> WindowPrediction:
+        """Of samples with ``phasings`` the mean over them is predicted, its haplotypes those of the target's own phase.
+        Of the others it is that phase alone."""
         bundle = self.bundle
         key = key_sites(window, target.panel_site, bundle.panel.cm)
         context = WindowContext.build(bundle.memory, bundle.features, window, key, bundle.device)
         place = np.searchsorted(target.panel_site, key)
-        if phasings is not None:
-            return self._mean_over(phasings[:, place], target.alleles[place], context)
-        alleles = target.alleles[place].reshape(len(key), -1).T  # [2n, t]
-        known = None if (alleles != MISSING).all() else torch.from_numpy(alleles != MISSING).to(bundle.device)
-        queries = torch.from_numpy(np.maximum(alleles, 0).astype(np.uint8)).to(bundle.device)
+        alleles = target.alleles[place]
+        if phasings is None:
+            return self._along_phase(alleles, context)
+        mean = self._mean_over(phasings.calls[:, place], alleles[:, phasings.samples], context)
+        phased = np.setdiff1d(np.arange(len(target.samples)), phasings.samples)
+        if not len(phased):
+            return mean
+        along = self._along_phase(alleles[:, phased], context)
+        order = np.argsort(np.concatenate([phasings.samples, phased]))
+        return WindowPrediction(
+            np.concatenate([mean.haplotype, along.haplotype], axis=1)[:, order],
+            np.concatenate([mean.genotype, along.genotype], axis=1)[:, order],
+        )
+
+    def _along_phase(self, calls: Calls, context: WindowContext) -> WindowPrediction:
+        """Of samples with ``calls`` [t, n, 2] of the key, each haplotype for itself."""
+        alleles = calls.reshape(len(calls), -1).T  # [2n, t]
+        known = None if (alleles != MISSING).all() else torch.from_numpy(alleles != MISSING).to(self.bundle.device)
+        queries = torch.from_numpy(np.maximum(alleles, 0).astype(np.uint8)).to(self.bundle.device)
         parts = self._predicted(context, queries, known)
         haplotype = torch.cat([h for h, _ in parts]).permute(2, 0, 1)
         genotype = torch.cat([g for _, g in parts]).permute(1, 0, 2)
@@ -200,11 +229,14 @@ def distinct_queries(queries: Tensor, rows: Tensor, known: Tensor | None) -> tup
     return torch.from_numpy(first).to(queries.device), torch.from_numpy(place).to(queries.device)
 
 
-def unphased_error(target: MatchedTarget) -> InputError:
-    share = 1.0 - float(target.phased.mean())
+def unphased_error(target: MatchedTarget, panel: Panel) -> InputError:
+    unphased = target.unphased
+    n_samples = np.count_nonzero(unphased.any(axis=0))
+    first = target.panel_site[np.argmax(unphased.any(axis=1))]
     return InputError(
         "unphased",
-        f"{share:.0%} of the target's typed sites have unphased heterozygous calls, and this model needs phased ones",
+        f"{n_samples} of {len(target.samples)} samples have unphased heterozygous calls; this model needs phased ones",
+        where=f"target, first at {panel.sites.chrom}:{panel.sites.pos[first]}",
         hint="phase it first, e.g. `beagle gt=TARGET ref=PANEL impute=false out=PHASED` or SHAPEIT5 / Eagle2",
     )
 

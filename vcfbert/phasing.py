@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from vcfbert.copying.diploid import sample_phasings
+from vcfbert.constants import HALF_REF, MISSING
+from vcfbert.copying.diploid import heterozygous_calls, sample_phasings
 from vcfbert.copying.states import unphased_states
 from vcfbert.genotypes.panel import Panel
 from vcfbert.genotypes.sites import MatchedTarget
@@ -24,6 +25,14 @@ Calls = npt.NDArray[np.int8]
 # Typed sites phased at a time, and how many of them two neighbouring stretches share.
 STRETCH = 384
 OVERLAP = 96
+
+
+@dataclass(frozen=True)
+class Phasings:
+    """Of those ``samples`` [u] of a target, by number, that came without phase: ``calls`` int8 [phasings, t, u, 2]."""
+
+    samples: npt.NDArray[np.int64]
+    calls: Calls
 
 
 @dataclass(frozen=True)
@@ -39,10 +48,10 @@ DEFAULT_MODE = "accurate"
 
 
 def draw_phasings(model: V19, panel: Panel, target: MatchedTarget, mode: PhasingMode) -> Calls:
-    """Phasings int8 [phasings, t, n, 2] of a target's typed sites, -1 where a call is missing. A sample's depend on its
-    own genotypes alone. They are whole along the chromosome: stretches are turned to agree where they overlap."""
-    alleles = target.alleles
-    genotypes = np.where((alleles < 0).any(axis=2), -1, alleles.sum(axis=2)).astype(np.int8)  # [t, n]
+    """Phasings int8 [phasings, t, n, 2] of a target's typed sites, -1 where a call is missing; the known allele of a
+    half call is drawn onto either haplotype. A sample's depend on its own genotypes alone. They are whole along the
+    chromosome: stretches are turned to agree where they overlap."""
+    genotypes = _genotypes(target.alleles)
     seeds = np.array([_seed(genotypes[:, sample]) for sample in range(genotypes.shape[1])], dtype=np.uint64)
     t = len(genotypes)
     joined: Calls | None = None
@@ -52,6 +61,14 @@ def draw_phasings(model: V19, panel: Panel, target: MatchedTarget, mode: Phasing
         joined = drawn if joined is None else _joined(joined, drawn, start)
     assert joined is not None
     return joined
+
+
+def _genotypes(alleles: Calls) -> Calls:
+    """[t, n] of ``alleles`` [t, n, 2]: the sum of both, MISSING, or HALF_REF or HALF_ALT where one is missing."""
+    n_missing = (alleles < 0).sum(axis=2)
+    half = HALF_REF + alleles.max(axis=2)
+    genotypes: Calls = np.select([n_missing == 0, n_missing == 1], [alleles.sum(axis=2), half], MISSING).astype(np.int8)
+    return genotypes
 
 
 def _stretch(
@@ -81,7 +98,7 @@ def _joined(left: Calls, right: Calls, start: int) -> Calls:
     of the shared heterozygous calls say so, and takes over in the middle of the overlap."""
     shared = left.shape[1] - start
     a, b = left[:, start:], right[:, :shared]
-    heterozygous = (a[..., 0] != a[..., 1]) & (b[..., 0] != b[..., 1])
+    heterozygous = heterozygous_calls(a) & heterozygous_calls(b)
     # The nearer to the seam, the more a call says of the phase there.
     weight = 1.0 / (1.0 + np.abs(np.arange(shared) - shared // 2))[None, :, None]
     agree = np.where(heterozygous, np.where(a[..., 0] == b[..., 0], weight, -weight), 0.0).sum(axis=1)  # [s, n]
@@ -92,7 +109,7 @@ def _joined(left: Calls, right: Calls, start: int) -> Calls:
 def orientation(phasings: Calls, reference: Calls, position: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
     """bool [phasings, t, n]: where a phasing's first haplotype runs along the second of ``reference`` [t, n, 2], as the
     nearest heterozygous call at ``position`` [t] says."""
-    heterozygous = reference[..., 0] != reference[..., 1]  # [t, n]
+    heterozygous = heterozygous_calls(reference)  # [t, n]
     t = len(position)
     place = np.arange(t)[:, None]
     before = np.maximum.accumulate(np.where(heterozygous, place, -1), axis=0)

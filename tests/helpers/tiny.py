@@ -89,7 +89,7 @@ def target_of(panel: Panel, samples: list[int], typed: npt.NDArray[np.int64], *,
         samples=tuple(panel.samples[s] for s in samples),
         panel_site=typed,
         alleles=alleles,
-        phased=np.full(len(typed), phased),
+        phased=np.full(alleles.shape[:2], phased),
         swapped=np.zeros(len(typed), dtype=bool),
         id=np.full(len(typed), ".", dtype=object),
     )

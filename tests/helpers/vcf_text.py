@@ -75,7 +75,8 @@ def genotypes_of(records: Sequence[Record], *, chrom: str = "20") -> Genotypes:
         np.array([f"rs{r[0]}" for r in records], dtype=object),
         np.zeros(n, dtype=bool),
     )
-    phased = np.array(["/" not in record[3] for record in records])
+    ordered = np.array([["/" not in call for call in record[3].split()] for record in records])
+    phased = ordered | (alleles[:, :, 0] == alleles[:, :, 1])
     return Genotypes(tuple(chr(ord("A") + i) for i in range(alleles.shape[1])), sites, alleles, phased)
 
 

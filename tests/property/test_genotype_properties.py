@@ -44,13 +44,14 @@ def joined(path: Path) -> list[Record]:
     for start, stop in zip(starts, [*starts[1:], len(sites)], strict=True):
         rows = found.alleles[start:stop].astype(int)  # [alts, samples, 2]
         number = (rows * np.arange(1, stop - start + 1)[:, None, None]).sum(axis=0)
-        calls = ["." if rows[0, s, 0] < 0 else "|".join(map(str, number[s])) for s in range(len(found.samples))]
+        alleles = np.where(rows[0] < 0, ".", number.astype(str))
+        calls = [normal("|".join(alleles[s])) for s in range(len(found.samples))]
         result.append((int(sites.pos[start]), sites.ref[start], ",".join(sites.alt[start:stop]), " ".join(calls)))
     return result
 
 
 def normal(call: str) -> str:
-    return "." if "." in call else call.replace("/", "|")
+    return "." if call in ("./.", ".|.") else call.replace("/", "|")
 
 
 @settings(max_examples=60, deadline=None)

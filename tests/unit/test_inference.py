@@ -56,12 +56,6 @@ def imputed(bundle: Bundle, target: MatchedTarget, **options: int) -> tuple[npt.
     return whole(list(Imputer(bundle, **options).impute(target)))
 
 
-def of_samples(target: MatchedTarget, samples: list[int]) -> MatchedTarget:
-    return dataclasses.replace(
-        target, samples=tuple(target.samples[s] for s in samples), alleles=target.alleles[:, samples]
-    )
-
-
 def test_blocks_tile_the_sites_and_hold_laws(bundle: Bundle) -> None:
     steps: list[int] = []
     target = target_of(PANEL, TARGETS, TYPED)
@@ -100,9 +94,13 @@ def test_an_unphased_target_is_refused_with_what_to_do(bundle: Bundle) -> None:
     if bundle.model.takes_unphased:
         pytest.skip("it takes unphased targets")
     target = target_of(PANEL, TARGETS, TYPED)
-    target.phased[:10] = False
+    heterozygous = target.alleles[:, 2, 0] != target.alleles[:, 2, 1]
+    first = int(np.flatnonzero(heterozygous)[3])
+    target.phased[:, 0] = target.alleles[:, 0, 0] != target.alleles[:, 0, 1]  # homozygous calls need no phase
+    target.phased[first:, 2] = False
+    where = f"20:{PANEL.sites.pos[TYPED[first]]}"
     with pytest.raises(
-        InputError, match=r"25% of the target's typed sites.*\n.*hint: phase it first.*beagle"
+        InputError, match=rf"first at {where}: 1 of 4 samples have unphased.*\n.*hint: phase it first.*beagle"
     ) as caught:
         next(Imputer(bundle).impute(target))
     assert caught.value.code == "unphased"
@@ -115,7 +113,7 @@ def test_a_sample_is_imputed_alike_alone_among_others_and_in_any_batch(bundle: B
         for one, other in zip(imputed(bundle, target, batch_size=batch_size), together, strict=True):
             np.testing.assert_allclose(one, other, atol=1e-5)
     for place in range(4):
-        for one, other in zip(imputed(bundle, of_samples(target, [place])), together, strict=True):
+        for one, other in zip(imputed(bundle, target.of_samples(np.array([place]))), together, strict=True):
             np.testing.assert_allclose(one[:, 0], other[:, place], atol=1e-5)
 
 
@@ -211,6 +209,11 @@ def unphased_target(*, haploid: list[int] | None = None, missing: float = 0.0) -
     return dataclasses.replace(target, alleles=alleles)
 
 
+def phased_anew(target: MatchedTarget) -> MatchedTarget:
+    """The same, with its calls said to be in phase as they are."""
+    return dataclasses.replace(target, phased=np.ones_like(target.phased))
+
+
 @pytest.mark.parametrize("missing", [0.0, 0.2])
 def test_unphased_targets_hold_the_same_laws(copying: Bundle, missing: float) -> None:
     target = unphased_target(missing=missing)
@@ -248,7 +251,7 @@ def test_the_haplotypes_lie_along_the_phase_of_the_output(copying: Bundle) -> No
 def test_a_homozygous_sample_needs_no_phase(copying: Bundle) -> None:
     target = unphased_target()
     target.alleles[:, 1, 1] = target.alleles[:, 1, 0]
-    phased = dataclasses.replace(target, phased=np.ones(len(TYPED), dtype=bool))
+    phased = phased_anew(target)
     for one, other in zip(imputed_fast(copying, target), imputed(copying, phased), strict=True):
         np.testing.assert_allclose(one[:, 1], other[:, 1], atol=1e-5)
 
@@ -257,7 +260,7 @@ def test_a_homozygous_sample_needs_no_phase(copying: Bundle) -> None:
 def test_an_unphased_sample_is_imputed_alike_alone_and_in_any_order(copying: Bundle, samples: list[int]) -> None:
     target = unphased_target(missing=0.1)
     together = imputed_fast(copying, target)
-    for one, other in zip(imputed_fast(copying, of_samples(target, samples)), together, strict=True):
+    for one, other in zip(imputed_fast(copying, target.of_samples(np.array(samples))), together, strict=True):
         np.testing.assert_allclose(one, other[:, samples], atol=1e-5)
 
 
@@ -265,10 +268,10 @@ def test_an_unphased_file_that_is_half_haploid(copying: Bundle) -> None:
     target = unphased_target(haploid=[0, 2])
     haplotype, genotype = imputed_fast(copying, target)
     np.testing.assert_allclose(haplotype[:, [0, 2], 0], haplotype[:, [0, 2], 1], atol=1e-6)
-    diploid = imputed_fast(copying, of_samples(unphased_target(), [1, 3]))
+    diploid = imputed_fast(copying, unphased_target().of_samples(np.array([1, 3])))
     for one, other in zip((haplotype, genotype), diploid, strict=True):
         np.testing.assert_allclose(one[:, [1, 3]], other, atol=1e-5)
-    phased = of_samples(dataclasses.replace(target, phased=np.ones(len(TYPED), dtype=bool)), [0, 2])
+    phased = phased_anew(target).of_samples(np.array([0, 2]))
     np.testing.assert_allclose(haplotype[:, [0, 2]], imputed(copying, phased)[0], atol=1e-5)
 
 
@@ -276,7 +279,7 @@ def test_one_phasing_is_imputed_as_if_it_were_the_files(copying: Bundle, monkeyp
     monkeypatch.setitem(MODES, "one", PhasingMode(states=60, phasings=1))
     target = unphased_target()
     drawn = draw_phasings(copying.model, copying.panel, target, MODES["one"])  # type: ignore[arg-type]
-    phased = dataclasses.replace(target, alleles=drawn[0], phased=np.ones(len(TYPED), dtype=bool))
+    phased = dataclasses.replace(phased_anew(target), alleles=drawn[0])
     found = whole(list(Imputer(copying, mode="one").impute(target)))
     for one, other in zip(found, imputed(copying, phased), strict=True):
         np.testing.assert_allclose(one, other, atol=1e-5)
@@ -319,3 +322,57 @@ def test_an_unknown_mode_is_refused(copying: Bundle) -> None:
 def test_nearest_key_by_hand() -> None:
     sites = SimpleNamespace(key_offset_cm=torch.tensor([1.0, 2.0, 4.0]), offset_cm=torch.tensor([0, 1, 1.4, 1.6, 3, 9]))
     assert nearest_key(sites).tolist() == [0, 0, 0, 1, 1, 2]  # type: ignore[arg-type]
+
+
+def half_calls(target: MatchedTarget, samples: list[int], *, every: int = 3) -> MatchedTarget:
+    """With the second allele of every few calls missing."""
+    alleles = target.alleles.copy()
+    for sample in samples:
+        alleles[sample::every, sample, 1] = MISSING
+    return dataclasses.replace(target, alleles=alleles)
+
+
+def mixed_target() -> MatchedTarget:
+    """Samples 0 and 3 phased, 1 and 2 not, half calls in 0 and 2, missing calls in all."""
+    target = half_calls(target_of(PANEL, TARGETS, TYPED), [0, 2])
+    target.alleles[np.random.default_rng(6).random(target.alleles.shape[:2]) < 0.1] = MISSING
+    target.alleles[:, [1, 2]] = np.sort(target.alleles[:, [1, 2]], axis=2)
+    target.phased[:, [1, 2]] = False
+    return target
+
+
+@pytest.mark.parametrize("mode", ["fast", "accurate"])
+@pytest.mark.parametrize("sample", range(4))
+def test_each_sample_of_a_mixed_file_is_imputed_as_alone(copying: Bundle, sample: int, mode: str) -> None:
+    target = mixed_target()
+    assert target.unphased.any(axis=0).tolist() == [False, True, True, False]
+    together = list(Imputer(copying, mode=mode).impute(target))
+    alone = list(Imputer(copying, mode=mode, batch_size=1).impute(target.of_samples(np.array([sample]))))
+    for one, other in zip(whole(alone), whole(together), strict=True):
+        np.testing.assert_allclose(one[:, 0], other[:, sample], rtol=0, atol=1e-6)
+    for block, all_of_it in zip(alone, together, strict=True):
+        np.testing.assert_array_equal(block.calls[:, 0], all_of_it.calls[:, sample])
+
+
+def test_phased_samples_of_a_mixed_file_keep_their_phase(copying: Bundle) -> None:
+    target = mixed_target()
+    calls = np.concatenate([b.calls for b in Imputer(copying, mode="fast").impute(target)])[TYPED]
+    np.testing.assert_array_equal(calls[:, [0, 3]], target.alleles[:, [0, 3]])
+    np.testing.assert_array_equal(np.sort(calls, axis=2), np.sort(target.alleles, axis=2))
+    found = imputed_fast(copying, target)
+    for one, other in zip(found, imputed(copying, target.of_samples(np.array([0, 3]))), strict=True):
+        np.testing.assert_allclose(one[:, [0, 3]], other, rtol=0, atol=1e-6)
+    anew = whole(list(Imputer(copying, mode="fast", ignore_phase=True).impute(target)))
+    assert np.abs(anew[0] - found[0])[:, [0, 3]].max() > 1e-3
+    np.testing.assert_allclose(anew[0][:, [1, 2]], found[0][:, [1, 2]], rtol=0, atol=1e-6)
+
+
+def test_half_calls_without_order_are_missing_in_a_phased_sample(bundle: Bundle) -> None:
+    target = half_calls(target_of(PANEL, TARGETS, TYPED), [1])
+    half = target.alleles == MISSING
+    ordered = imputed(bundle, target)
+    missing = dataclasses.replace(target, alleles=np.where(half.any(axis=2, keepdims=True), MISSING, target.alleles))
+    without = dataclasses.replace(target, phased=~half.any(axis=2))
+    for one, other in zip(imputed(bundle, without), imputed(bundle, missing), strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert np.abs(ordered[0] - imputed(bundle, missing)[0])[:, 1].max() > 1e-3

@@ -13,6 +13,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from vcfbert.constants import MISSING
 from vcfbert.copying.blocks import Seeds, Target, blocks
 from vcfbert.copying.kernels import Alleles, Calls, Doubles, Floats, Indices, share_among_threads
 from vcfbert.copying.pairs import Scratch, backward, forward, mixed
@@ -42,7 +43,8 @@ def sample_phasings(
 ) -> Calls:
     """Alleles int8 [n_phasings, t, n, 2] drawn from their exact posterior under the diploid copying model.
 
-    ``genotypes`` int8 [t, n]: 0, 1, 2, -1 where missing, and so are both alleles then. ``panel_alleles`` uint8 [t, h];
+    ``genotypes`` int8 [t, n]: 0, 1, 2, -1 where missing, and so are both alleles then, or HALF_REF, HALF_ALT, where the
+    known allele is drawn onto one haplotype and that of the other is -1. ``panel_alleles`` uint8 [t, h];
     ``states`` [n, k]: the haplotypes that each target may copy; ``prior`` [n, k]: where a switch leads, rows of sum 1,
     None is uniform. ``stay`` [t]: probability of no switch before a site (the first is not looked at); ``mismatch``
     [t], in (0, 0.5]: that of seeing the other allele. ``seeds`` uint64 [n]: a target's phasings depend on its own
@@ -180,15 +182,22 @@ class _Worker:
         return forward(target, low, high, matrices, after, self.scratch)
 
 
+def heterozygous_calls(calls: Calls) -> npt.NDArray[np.bool_]:
+    """[..]: those of ``calls`` [.., 2] whose alleles are both known and differ."""
+    return np.asarray((calls[..., 0] != calls[..., 1]) & (calls >= 0).all(axis=-1))
+
+
 def consensus(phasings: Calls) -> Calls:
     """One phase int8 [t, n, 2] from phasings [n_phasings, t, n, 2] of the same genotypes.
 
-    Each heterozygous call stands to the one before it as in most phasings; ties go to the first phasing.
+    Each heterozygous call stands to the one before it as in most phasings, and so does each half call, to which no
+    other call is held; ties go to the first phasing.
     """
-    heterozygous = phasings[0, :, :, 0] != phasings[0, :, :, 1]  # [t, n]
+    heterozygous = heterozygous_calls(phasings[0])  # [t, n]
     t, n = heterozygous.shape
     place = np.where(heterozygous, np.arange(t)[:, None], -1)
     before = np.maximum.accumulate(np.concatenate([np.full((1, n), -1), place]), axis=0)[:t]
+    # The greater allele: ALT of a heterozygous call, the known one of a half call.
     alt_first = phasings[:, :, :, 0] > phasings[:, :, :, 1]  # [n_phasings, t, n]
     previous = np.take_along_axis(alt_first, np.maximum(before, 0)[None], axis=1)
     turned = alt_first != previous
@@ -200,4 +209,11 @@ def consensus(phasings: Calls) -> Calls:
     out: Calls = phasings[0].copy()
     out[heterozygous, 0] = second[heterozygous]
     out[heterozygous, 1] = ~second[heterozygous]
+    half = (phasings[0] == MISSING).sum(axis=-1) == 1
+    if half.any():
+        known_first = alt_first ^ (previous ^ np.take_along_axis(second, np.maximum(before, 0), axis=0))
+        votes = 2 * known_first.sum(axis=0)
+        first = np.where(votes == len(phasings), known_first[0], votes > len(phasings))
+        first = np.where(before < 0, alt_first[0], first)
+        out[half] = np.where(first[half][:, None] == [True, False], out[half].max(axis=-1, keepdims=True), MISSING)
     return out

@@ -24,6 +24,7 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
+from vcfbert.constants import HALF_ALT, HALF_REF, MISSING
 from vcfbert.copying.blocks import Classes, Float, Seeds, Target
 from vcfbert.copying.kernels import Alleles, Calls, Doubles, Floats, Numbers, compiled
 
@@ -79,10 +80,15 @@ def _random(states: Seeds, which: int) -> float:
 
 @compiled
 def _emission(genotype: int, mismatch: float) -> tuple[Float, Float, Float]:
-    """Probability of a genotype by the number of ALT alleles, 0, 1, 2, that the pair of haplotypes carries there."""
+    """Probability of a genotype by the number of ALT alleles, 0, 1, 2, that the pair of haplotypes carries there; of
+    a half call, that of its known allele, which either haplotype may be the source of."""
     if genotype < 0:
         return _ONE, _ONE, _ONE
     right, wrong = 1.0 - mismatch, mismatch
+    if genotype == HALF_REF:  # which of the two is seen is open
+        return np.float32(right), np.float32(0.5), np.float32(wrong)
+    if genotype == HALF_ALT:
+        return np.float32(wrong), np.float32(0.5), np.float32(right)
     if genotype == 1:
         same = np.float32(2.0 * right * wrong)
         return same, np.float32(right * right + wrong * wrong), same
@@ -362,6 +368,13 @@ def _sample(block: _Block, matrix: Floats, copied: Numbers, randoms: Seeds, out:
                 alt_first = (x > y) == (_random(randoms, phasing) < likely)
                 out[phasing, l, 0] = alt_first
                 out[phasing, l, 1] = not alt_first
+            elif block.calls[l] >= HALF_REF:
+                known = block.calls[l] - HALF_REF
+                by_first = 1.0 - block.mismatch[l] if x == known else block.mismatch[l]
+                by_second = 1.0 - block.mismatch[l] if y == known else block.mismatch[l]
+                seen_first = _random(randoms, phasing) * (by_first + by_second) < by_first
+                out[phasing, l, 0] = known if seen_first else MISSING
+                out[phasing, l, 1] = MISSING if seen_first else known
         copied[phasing, 0] = i
         copied[phasing, 1] = j
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from vcfbert.constants import MISSING
 from vcfbert.errors import InputError
 from vcfbert.genotypes import qc
 from vcfbert.genotypes.panel import Panel, Sites
@@ -55,8 +56,9 @@ class MatchedTarget:
     """The target at the panel's sites. Dims: m typed sites, ascending in the panel.
 
     ``panel_site`` int64 [m]; ``alleles`` int8 [m, n_samples, 2] in the panel's orientation, -1 missing, and -2 in
-    place of the second allele of a haploid sample;
-    ``phased`` bool [m]; ``swapped`` bool [m]: the input has REF and ALT exchanged; ``id`` object [m]: the input's.
+    place of the second allele of a haploid sample; ``phased`` bool [m, n_samples]: False where the order of a call's
+    alleles says nothing, as in ``Genotypes``; ``swapped`` bool [m]: the input has REF and ALT exchanged; ``id`` object
+    [m]: the input's.
     """
 
     samples: tuple[str, ...]
@@ -70,6 +72,17 @@ class MatchedTarget:
     def haploid(self) -> Flags:
         """[n_samples]: samples of one haplotype, such as males at chromosome X outside of its PAR."""
         return haploid_samples(self.alleles)
+
+    @property
+    def unphased(self) -> Flags:
+        """[m, n_samples]: heterozygous calls whose order says nothing. A sample without any is phased."""
+        first, second = self.alleles[:, :, 0], self.alleles[:, :, 1]
+        return np.asarray(~self.phased & (first >= 0) & (second >= 0) & (first != second))
+
+    def of_samples(self, samples: Index) -> MatchedTarget:
+        """The samples of these numbers, in this order."""
+        names = tuple(self.samples[sample] for sample in samples)
+        return replace(self, samples=names, alleles=self.alleles[:, samples], phased=self.phased[:, samples])
 
     def doubled(self) -> MatchedTarget:
         """Haploid samples as homozygous ones, for models that know nothing else; itself where there are none."""
@@ -243,7 +256,7 @@ def _report(
                 reason=_reason(status[i], int(reading[i])),
             )
         )
-    missing = (matched.alleles[:, :, 0] < 0).mean(axis=0)  # [n_samples]
+    missing = (matched.alleles == MISSING).any(axis=2).mean(axis=0)  # [n_samples], half calls among them
     return QcReport(
         n_samples=len(target.samples),
         n_haploid=int(matched.haploid.sum()),
@@ -254,7 +267,7 @@ def _report(
         missing_rate=float(missing.mean()),
         worst_missing_rate=float(missing.max()),
         n_much_missing=int((missing > qc.MUCH_MISSING).sum()),
-        phased_share=float(matched.phased.mean()),
+        phased_share=1.0 - float(matched.unphased.any(axis=1).mean()),
         overlap_share=float(used[in_span].mean()),
         typed_per_mb=len(matched.panel_site) / max((int(pos[-1]) - int(pos[0]) + 1) / 1e6, 1e-6),
         density=qc.typed_density(pos[matched.panel_site], pos),

@@ -211,7 +211,7 @@ def _checked(blocks: Iterator[Genotypes], vcf: Path) -> Iterator[Genotypes]:
             "panel_unphased",
             "the panel has unphased heterozygous genotypes here",
             "phase it first, with SHAPEIT, Beagle or Eagle",
-            ~block.phased,
+            np.asarray(~block.phased.all(axis=1)),
             block,
             vcf,
         )

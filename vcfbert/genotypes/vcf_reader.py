@@ -41,9 +41,10 @@ Progress = Callable[[int], None]
 class Genotypes:
     """Genotypes of one chromosome. Dims: site, sample, haplotype.
 
-    ``alleles`` int8 [n_sites, n_samples, 2]: 0 = REF, 1 = ALT, -1 = missing; a call with one allele missing is
-    missing whole. A haploid sample has -2 in place of its second allele, at every site. ``phased`` bool [n_sites]:
-    no heterozygous call of the record is unphased ('/').
+    ``alleles`` int8 [n_sites, n_samples, 2]: 0 = REF, 1 = ALT, -1 = missing, of a half call such as 0/. one of the
+    two. A haploid sample has -2 in place of its second allele, at every site. ``phased`` bool [n_sites, n_samples]:
+    False where the order of a call's alleles says nothing ('/') and they are not alike in the record, half calls
+    included.
     """
 
     samples: tuple[str, ...]
@@ -76,6 +77,7 @@ def read_genotypes(
     alleles = np.concatenate([block.alleles for block in blocks])
     alleles[:, blocks[-1].haploid, 1] = ABSENT  # of samples whose first calls, all missing, did not tell yet
     phased = np.concatenate([block.phased for block in blocks])
+    phased[:, blocks[-1].haploid] = True
     return Genotypes(blocks[0].samples, join_sites([block.sites for block in blocks]), alleles, phased)
 
 
@@ -315,20 +317,21 @@ class _Batch:
     def _alleles_and_phase(
         self, genotypes: npt.NDArray[np.int16]
     ) -> tuple[npt.NDArray[np.int16], npt.NDArray[np.bool_]]:
-        """Allele numbers of the record [records, n_samples, 2] and phase [records]."""
+        """Allele numbers of the record [records, n_samples, 2] and phase [records, n_samples]."""
         alleles = genotypes[:, :, :2]
         first, second = alleles[:, :, 0], alleles[:, :, 1]
         missing = (first < 0) | (second < 0)
         unphased = (first != second) & (genotypes[:, :, 2] == 0)
         if missing.any() or (self.ploidy == _HAPLOID).any():
-            unphased &= ~missing
             one = (first >= 0) & (second == ABSENT)  # cyvcf2 pads haploid calls among diploid ones with the same -2
             self._settle_ploidy(one, ~missing)
-            alleles[missing & ~one] = MISSING
-            second[:, self.ploidy == _HAPLOID] = ABSENT
+            haploid = self.ploidy == _HAPLOID
+            unphased &= ((first >= 0) | (second >= 0)) & ~haploid
+            second[(second < 0) & ~one] = MISSING
+            second[:, haploid] = ABSENT
         else:
             self.ploidy[:] = _DIPLOID
-        return alleles, ~unphased.any(axis=1)
+        return alleles, ~unphased
 
     def _settle_ploidy(self, one: npt.NDArray[np.bool_], two: npt.NDArray[np.bool_]) -> None:
         """Takes note of the samples' ploidy from their calls of ``one`` and of ``two`` alleles [records, n_samples]."""

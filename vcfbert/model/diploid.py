@@ -13,13 +13,15 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from vcfbert.constants import HALF_ALT, HALF_REF
 from vcfbert.model.li_stephens import CopyingProblem
 
 
 def genotype_emission(genotypes: Tensor, states: Tensor, mismatch: Tensor) -> Tensor:
     """[n, k, k]: probability of each target's genotype at one site, by the pair of haplotypes copied.
 
-    ``genotypes`` [n]: 0, 1, 2, -1 where missing (probability 1); ``states`` [k] or [n, k]; ``mismatch``: scalar.
+    ``genotypes`` [n]: 0, 1, 2, -1 where missing (probability 1), HALF_REF and HALF_ALT (the known allele is that of
+    either haplotype, each with probability 1/2); ``states`` [k] or [n, k]; ``mismatch``: scalar.
     """
     alt = torch.where(states > 0, 1.0 - mismatch, mismatch).expand(len(genotypes), -1)  # [n, k]: copied as ALT
     first, second = alt[:, :, None], alt[:, None, :]
@@ -27,6 +29,8 @@ def genotype_emission(genotypes: Tensor, states: Tensor, mismatch: Tensor) -> Te
     homozygous_ref = (1.0 - first) * (1.0 - second)
     seen = genotypes[:, None, None]
     probability = torch.where(seen == 1, first * (1.0 - second) + (1.0 - first) * second, torch.ones_like(first))
+    half_alt = (first + second) / 2.0
+    probability = torch.where(seen == HALF_ALT, half_alt, torch.where(seen == HALF_REF, 1.0 - half_alt, probability))
     return torch.where(seen == 0, homozygous_ref, torch.where(seen == 2, homozygous_alt, probability))
 
 

@@ -9,6 +9,7 @@ import numpy.typing as npt
 import pytest
 import torch
 
+from vcfbert.constants import HALF_ALT, HALF_REF, MISSING
 from vcfbert.copying import diploid
 from vcfbert.copying.diploid import consensus, log_likelihood, sample_phasings
 from vcfbert.model import diploid as reference
@@ -16,6 +17,20 @@ from vcfbert.model.li_stephens import CopyingProblem
 
 # Most classes and most sites of a block: one site a block, a few of each, all that there are.
 BLOCKS = [(2, 1), (4, 3), (3, 100), (48, 32)]
+GENOTYPES = np.array([MISSING, 0, 1, 2, HALF_REF, HALF_ALT], np.int8)
+# The two alleles of each, the smaller first.
+ALLELES = {
+    MISSING: (MISSING, MISSING),
+    0: (0, 0),
+    1: (0, 1),
+    2: (1, 1),
+    HALF_REF: (MISSING, 0),
+    HALF_ALT: (MISSING, 1),
+}
+
+
+def sorted_alleles(genotypes: npt.NDArray[np.int8]) -> npt.NDArray[np.int8]:
+    return np.array([ALLELES[g] for g in genotypes.ravel().tolist()], np.int8).reshape(*genotypes.shape, 2)
 
 
 @dataclass(frozen=True)
@@ -62,7 +77,7 @@ def random_given(*, t: int, n: int = 2, k: int = 6, h: int = 9, seed: int = 0) -
     """Genotypes of every kind, each target with haplotypes of its own to copy, some of them alike."""
     rng = np.random.default_rng(seed)
     return Given(
-        genotypes=rng.choice(np.array([-1, 0, 1, 2], np.int8), (t, n), p=[0.15, 0.2, 0.45, 0.2]),
+        genotypes=rng.choice(GENOTYPES, (t, n), p=[0.1, 0.15, 0.45, 0.15, 0.075, 0.075]),
         panel_alleles=rng.integers(0, 2, (t, h), dtype=np.uint8),
         states=np.stack([rng.permutation(h)[:k] for _ in range(n)]).astype(np.int32),
         prior=rng.dirichlet(np.ones(k), size=n).astype(np.float32),
@@ -109,10 +124,10 @@ def phasing_probabilities(given: Given, target: int) -> dict[tuple[int, ...], fl
     """Posterior of every phasing, by the first haplotype's alleles: the two haplotypes are independent but for the
     genotypes, so each phasing weighs as the product of its haplotypes' probabilities."""
     genotypes = given.genotypes[:, target]
-    choices = [{-1: (-1,), 0: (0,), 1: (0, 1), 2: (1,)}[int(g)] for g in genotypes]
+    alleles = [ALLELES[int(g)] for g in genotypes]
     weights = {}
-    for first in product(*choices):
-        second = tuple(-1 if g < 0 else int(g) - x for g, x in zip(genotypes, first, strict=True))
+    for first in product(*(sorted(set(pair)) for pair in alleles)):
+        second = tuple(sum(pair) - x for pair, x in zip(alleles, first, strict=True))
         weights[first] = haploid_probability(given, target, first) * haploid_probability(given, target, second)
     total = sum(weights.values())
     return {first: weight / total for first, weight in weights.items()}
@@ -180,16 +195,13 @@ def test_haploid_posteriors_average_to_the_diploid_one(max_bytes: int) -> None:
     assert (error < allowed).all()
 
 
-def test_alleles_add_up_to_the_genotype_and_missing_stays_missing() -> None:
+def test_alleles_are_those_of_the_genotype_and_missing_stays_missing() -> None:
     given = random_given(t=50, n=4)
     drawn = sample_phasings(*given.arguments, n_phasings=7, seeds=seeds(4))
     assert drawn.shape == (7, 50, 4, 2)
-    missing = given.genotypes < 0
-    assert missing.any()
-    assert (drawn[:, missing] == -1).all()
-    sums = drawn.sum(axis=3)
-    assert (sums[:, ~missing] == given.genotypes[~missing]).all()
-    assert set(np.unique(drawn[:, ~missing])) == {0, 1}
+    assert set(np.unique(given.genotypes)) == set(GENOTYPES)
+    wanted = np.broadcast_to(sorted_alleles(given.genotypes), drawn.shape)
+    np.testing.assert_array_equal(np.sort(drawn, axis=3), wanted)
 
 
 def test_a_target_depends_on_nothing_but_itself() -> None:
@@ -233,8 +245,9 @@ def test_the_smallest(t: int, k: int) -> None:
     given = random_given(t=t, n=2, k=k)
     expected = reference.log_likelihood(*given.problem).numpy()
     np.testing.assert_allclose(log_likelihood(*given.arguments), expected, rtol=1e-6, atol=1e-6)
-    sums = sample_phasings(*given.arguments, n_phasings=4, seeds=seeds(2)).sum(axis=3)
-    np.testing.assert_array_equal(sums, np.broadcast_to(np.where(given.genotypes < 0, -2, given.genotypes), sums.shape))
+    drawn = sample_phasings(*given.arguments, n_phasings=4, seeds=seeds(2))
+    wanted = np.broadcast_to(sorted_alleles(given.genotypes), drawn.shape)
+    np.testing.assert_array_equal(np.sort(drawn, axis=3), wanted)
 
 
 def test_haplotypes_all_alike() -> None:
@@ -271,8 +284,7 @@ def test_twenty_thousand_sites() -> None:
     expected = reference.log_likelihood(*hard.problem).numpy()
     np.testing.assert_allclose(log_likelihood(*hard.arguments), expected, rtol=1e-5)
     drawn = sample_phasings(*hard.arguments, n_phasings=2, seeds=seeds(1), max_bytes=20_000)
-    called = given.genotypes[:, 0] >= 0
-    np.testing.assert_array_equal(drawn[:, called, 0].sum(axis=2)[0], given.genotypes[called, 0])
+    np.testing.assert_array_equal(np.sort(drawn[0], axis=2), sorted_alleles(given.genotypes))
 
 
 def test_nothing_to_do() -> None:
@@ -312,6 +324,28 @@ def test_consensus_by_hand() -> None:
     # Without the last phasing: stays in 2 of 3, turns in 1, turns in 2.
     expected = [[1, 0], [1, 1], [1, 0], [-1, -1], [1, 0], [0, 1]]
     np.testing.assert_array_equal(consensus(phasings[:3])[:, 0], expected)
+
+
+def test_consensus_of_half_calls_by_hand() -> None:
+    """Sites: half, het, half, het, half. A half call lies to the het before it as in most phasings, whichever way that
+    is turned, and says nothing of the hets."""
+    phasings = np.array(
+        [
+            [[0, -1], [1, 0], [0, -1], [1, 0], [-1, 1]],
+            [[-1, 0], [0, 1], [-1, 0], [0, 1], [1, -1]],
+            [[-1, 0], [0, 1], [0, -1], [1, 0], [-1, 1]],
+        ],
+        np.int8,
+    )[:, :, None]
+    # The half call before all hets is as in the first phasing. The next lies along the het's ALT in 2 of 3, the last
+    # along the het's REF in all.
+    expected = [[0, -1], [1, 0], [0, -1], [1, 0], [-1, 1]]
+    np.testing.assert_array_equal(consensus(phasings)[:, 0], expected)
+    turned = phasings[[1, 0, 2]]
+    np.testing.assert_array_equal(consensus(turned)[:, 0], np.array(expected)[:, ::-1])
+    np.testing.assert_array_equal(consensus(phasings[[1, 2]])[2, 0], [-1, 0])  # a tie: as in the first
+    without = phasings[:, [1, 3]]
+    np.testing.assert_array_equal(consensus(phasings)[[1, 3]], consensus(without))
 
 
 def test_consensus_of_one_phasing_is_itself() -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.helpers.vcf_text import Record, genotypes_of, panel_of, vcf_text, write_vcf
@@ -222,3 +223,20 @@ def test_report(tmp_path: Path) -> None:
     assert [line[1] for line in lines[1:]] == ["500", "1200000", "1500000"]
     assert lines[3][:8] == ["20", "1500000", "rs1500000", "G", "A", "A", "G", "swapped"]
     assert all(line[8] for line in lines[1:])
+
+
+def test_a_phased_target_is_phased_sample_by_sample() -> None:
+    """B has an unphased heterozygous call, C a half call, which is missing for the QC report and needs no phase."""
+    panel: list[Record] = [(pos, "A", "G", RARE) for pos in (10, 20, 30)]
+    target: list[Record] = [(10, "A", "G", "0|1 0/1 0/."), (20, "G", "A", "0|1 0|1 0|."), (30, "A", "G", "0/0 1/1 0|1")]
+    matched, report = match_target(genotypes_of(target), panel_of(panel))
+    assert matched.alleles[:2, 2].tolist() == [[0, -1], [1, -1]]
+    assert matched.phased.tolist() == [[True, False, False], [True] * 3, [True] * 3]
+    assert matched.unphased.tolist() == [[False, True, False], [False] * 3, [False] * 3]
+    assert report.phased_share == pytest.approx(2 / 3)
+    assert report.missing_rate == pytest.approx(2 / 9)
+    assert report.worst_missing_rate == pytest.approx(2 / 3)
+    chosen = matched.of_samples(np.array([2, 0]))
+    assert chosen.samples == ("C", "A")
+    assert chosen.alleles.tolist() == matched.alleles[:, [2, 0]].tolist()
+    assert chosen.phased.tolist() == matched.phased[:, [2, 0]].tolist()

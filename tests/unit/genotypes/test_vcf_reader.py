@@ -23,7 +23,7 @@ ALLELES = [
     [[0, 1], [1, 1], [0, 0]],
     [[1, 0], [0, 0], [-1, -1]],
     [[0, 1], [0, 1], [-1, -1]],
-    [[0, 1], [0, 0], [-1, -1]],
+    [[0, 1], [0, 0], [-1, 1]],
     [[0, 0], [-1, -1], [0, 0]],
 ]
 
@@ -44,7 +44,7 @@ def test_every_form_reads_alike(tmp_path: Path, name: str, index: bool) -> None:
     assert found.samples == ("A", "B", "C")
     assert found.alleles.dtype == np.int8
     assert found.alleles.tolist() == ALLELES
-    assert found.phased.tolist() == [True, True, True, False, True]
+    assert found.phased.tolist() == [*[[True] * 3] * 3, [False, True, False], [True] * 3]
     assert found.sites.chrom == "20"
     assert found.sites.pos.tolist() == [100, 200, 200, 300, 400]
     assert found.sites.ref.tolist() == ["A", "C", "C", "AT", "G"]
@@ -53,16 +53,40 @@ def test_every_form_reads_alike(tmp_path: Path, name: str, index: bool) -> None:
     assert found.sites.continues.tolist() == [False, False, True, False, False]
 
 
-def test_a_homozygous_unphased_call_leaves_the_record_phased(tmp_path: Path) -> None:
-    records: list[Record] = [(1, "A", "C", "0/0 0|1"), (2, "A", "C", "0/1 0|1")]
-    assert read_genotypes(write_vcf(tmp_path / "t.vcf", vcf_text(records))).phased.tolist() == [True, False]
+def test_a_call_is_phased_or_needs_no_phase(tmp_path: Path) -> None:
+    records: list[Record] = [(1, "A", "C", "0/0 0|1"), (2, "A", "C", "0/1 0|1"), (3, "A", "C", "./. 1/0")]
+    found = read_genotypes(write_vcf(tmp_path / "t.vcf", vcf_text(records)))
+    assert found.phased.tolist() == [[True, True], [False, True], [True, False]]
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_half_calls_keep_the_allele_they_have(tmp_path: Path, name: str) -> None:
+    records: list[Record] = [(1, "A", "C", "0|. .|1 0/. ./1"), (2, "A", "C,G", "2|. ./1 .|. 0|1")]
+    found = read_genotypes(write_vcf(tmp_path / name, vcf_text(records)))
+    assert found.alleles.tolist() == [
+        [[0, -1], [-1, 1], [0, -1], [-1, 1]],
+        [[0, -1], [-1, 1], [-1, -1], [0, 1]],
+        [[1, -1], [-1, 0], [-1, -1], [0, 0]],
+    ]
+    assert found.phased.tolist() == [[True, True, False, False], *[[True, False, True, True]] * 2]
+
+
+@pytest.mark.parametrize("block", [1, 100])
+def test_a_half_call_of_a_haploid_sample_is_its_allele(tmp_path: Path, block: int) -> None:
+    """It tells no ploidy: that of the sample is told by its other calls, be they before or after."""
+    records: list[Record] = [(1, "A", "C", "1/. 0|1"), (2, "A", "C", "1 0|1"), (3, "A", "C", "0/. 0|1")]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("vcfbert.genotypes.vcf_reader.BLOCK_RECORDS", block)
+        found = read_genotypes(write_vcf(tmp_path / "t.vcf", vcf_text(records)))
+    assert found.alleles[:, 0].tolist() == [[1, -2], [1, -2], [0, -2]]
+    assert found.phased.all()
 
 
 def test_a_single_dot_is_a_missing_call(tmp_path: Path) -> None:
     records: list[Record] = [(1, "A", "C", "0|1 ."), (2, "A", "C", ". .")]
     found = read_genotypes(write_vcf(tmp_path / "t.vcf", vcf_text(records)))
     assert found.alleles.tolist() == [[[0, 1], [-1, -1]], [[-1, -1], [-1, -1]]]
-    assert found.phased.tolist() == [True, True]
+    assert found.phased.all()
 
 
 def test_lower_case_alleles_and_missing_ids(tmp_path: Path) -> None:
@@ -177,14 +201,15 @@ def test_haploid_samples_have_no_second_allele(tmp_path: Path, name: str, block:
         patch.setattr("vcfbert.genotypes.vcf_reader.BLOCK_RECORDS", block)
         found = read_genotypes(path)
     assert found.alleles.tolist() == expected
-    assert found.phased.tolist() == [True, True, False, False, True]
+    unphased = [[True] * 4, [False, True, True, True]]
+    assert found.phased.tolist() == [unphased[i] for i in (0, 0, 1, 1, 0)]
     assert found.haploid.tolist() == [False, True, False, True]
 
 
 def test_a_file_of_haploid_samples_alone(tmp_path: Path) -> None:
     found = read_genotypes(write_vcf(tmp_path / "t.vcf", vcf_text([(1, "A", "C", "0 1"), (2, "A", "C,G", "2 .")])))
     assert found.alleles.tolist() == [[[0, -2], [1, -2]], [[0, -2], [-1, -2]], [[1, -2], [-1, -2]]]
-    assert found.phased.tolist() == [True, True, True]
+    assert found.phased.all()
     assert found.haploid.all()
 
 

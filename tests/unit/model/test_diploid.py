@@ -7,6 +7,7 @@ import numpy.typing as npt
 import pytest
 import torch
 
+from vcfbert.constants import HALF_ALT, HALF_REF, MISSING
 from vcfbert.model.diploid import copying_posteriors, genotype_emission, log_likelihood, pair_posteriors
 from vcfbert.model.li_stephens import CopyingProblem
 
@@ -17,7 +18,7 @@ def problem(*, t: int, n: int = 2, k: int = 3, own_states: bool = False, seed: i
     """Random genotypes, a quarter of them missing, and a prior that is not flat, in float64."""
     rng = np.random.default_rng(seed)
     return CopyingProblem(
-        observed=torch.from_numpy(rng.integers(-1, 3, (t, n)).astype(np.int8)),
+        observed=torch.from_numpy(rng.integers(MISSING, HALF_ALT + 1, (t, n)).astype(np.int8)),
         states=torch.from_numpy(rng.integers(0, 2, (t, n, k) if own_states else (t, k)).astype(np.uint8)),
         cm=torch.zeros(t),
         maf=torch.zeros(t),
@@ -37,8 +38,11 @@ def probability_of_genotype(genotype: int, first: int, second: int, mismatch: fl
         return 1.0
     total = 0.0
     for x, y in product((0, 1), repeat=2):
-        if x + y == genotype:
-            total += (1 - mismatch if x == first else mismatch) * (1 - mismatch if y == second else mismatch)
+        seen = float(x + y == genotype)
+        if genotype in (HALF_REF, HALF_ALT):
+            known = genotype - HALF_REF
+            seen = ((x == known) + (y == known)) / 2
+        total += seen * (1 - mismatch if x == first else mismatch) * (1 - mismatch if y == second else mismatch)
     return total
 
 
@@ -106,12 +110,14 @@ def test_messages_computed_again_between_kept_sites() -> None:
 
 
 def test_emission_by_hand() -> None:
-    """0.1 of mismatch: REF/REF shows 0, 1, 2 with 0.81, 0.18, 0.01; REF/ALT with 0.09, 0.82, 0.09."""
-    seen = genotype_emission(torch.tensor([0, 1, 2, -1]), torch.tensor([0, 1]), torch.tensor(0.1)).numpy()
-    np.testing.assert_allclose(seen[:, 0, 0], [0.81, 0.18, 0.01, 1.0], atol=1e-6)
-    np.testing.assert_allclose(seen[:, 0, 1], [0.09, 0.82, 0.09, 1.0], atol=1e-6)
+    """0.1 of mismatch: REF/REF shows 0, 1, 2 with 0.81, 0.18, 0.01; REF/ALT with 0.09, 0.82, 0.09;
+    either haplotype's allele is seen of a half call."""
+    genotypes = torch.tensor([0, 1, 2, MISSING, HALF_REF, HALF_ALT])
+    seen = genotype_emission(genotypes, torch.tensor([0, 1]), torch.tensor(0.1)).numpy()
+    np.testing.assert_allclose(seen[:, 0, 0], [0.81, 0.18, 0.01, 1.0, 0.9, 0.1], atol=1e-6)
+    np.testing.assert_allclose(seen[:, 0, 1], [0.09, 0.82, 0.09, 1.0, 0.5, 0.5], atol=1e-6)
     np.testing.assert_allclose(seen[:, 1, 0], seen[:, 0, 1])
-    np.testing.assert_allclose(seen[:, 1, 1], [0.01, 0.18, 0.81, 1.0], atol=1e-6)
+    np.testing.assert_allclose(seen[:, 1, 1], [0.01, 0.18, 0.81, 1.0, 0.1, 0.9], atol=1e-6)
 
 
 def test_float32_over_many_sites() -> None:
