@@ -1,0 +1,96 @@
+/** Requests to the service. Paths are relative, so the page works under a proxy's prefix too. */
+
+const KEY = 'vcfbert-key';
+
+/** What went wrong, in the words of the service's problem+json; `status` is 0 where nothing answered. */
+export class Problem extends Error {
+  constructor({ status, code, detail, where = null, hint = null, qc = null, retryAfter = null, request_id = null }) {
+    super(detail);
+    Object.assign(this, { status, code, detail, where, hint, qc, retryAfter, requestId: request_id });
+  }
+
+  /** Whether the same request may succeed later. */
+  get passing() {
+    return this.status === 0 || this.status === 429 || this.status >= 500;
+  }
+}
+
+/** The access key lives as long as the tab; null where none was given. */
+export const key = {
+  get: () => sessionStorage.getItem(KEY),
+  set: (value) => sessionStorage.setItem(KEY, value),
+  forget: () => sessionStorage.removeItem(KEY),
+};
+
+const authorisation = () => (key.get() === null ? {} : { Authorization: `Bearer ${key.get()}` });
+
+function unreachable(detail, hint) {
+  return new Problem({ status: 0, code: 'unreachable', detail, hint });
+}
+
+/** A 401 opens the form for the key, wherever it came from. */
+function problemOf(status, text, retryAfter) {
+  let body = {};
+  try {
+    body = JSON.parse(text);
+  } catch {
+    // a proxy's page, not an answer of the service
+  }
+  const detail = body.detail ?? `the answer was ${status}`;
+  const problem = new Problem({ code: 'http_error', ...body, detail, status, retryAfter: Number(retryAfter) || null });
+  if (status === 401) window.dispatchEvent(new CustomEvent('key-needed', { detail: key.get() !== null }));
+  return problem;
+}
+
+async function request(path, options = {}) {
+  let answer;
+  try {
+    answer = await fetch(path, { cache: 'no-store', ...options, headers: authorisation() });
+  } catch (error) {
+    if (error.name === 'AbortError') throw error;
+    throw unreachable('the service does not answer', 'check the connection');
+  }
+  if (!answer.ok) throw problemOf(answer.status, await answer.text(), answer.headers.get('retry-after'));
+  return answer;
+}
+
+export const getJson = async (path, signal = null) => (await request(path, { signal })).json();
+
+export const remove = (path) => request(path, { method: 'DELETE' });
+
+/**
+ * Sends a file with form fields; fields of '' are left out. `sent(share)` is told of the upload's progress, `signal`
+ * ends it. XMLHttpRequest, since fetch has no progress of uploads.
+ */
+export function upload(path, file, fields, { sent, signal }) {
+  return new Promise((resolve, reject) => {
+    const body = new FormData();
+    for (const [name, value] of Object.entries(fields)) if (value !== '') body.append(name, value);
+    body.append('file', file, file.name);
+    const sender = new XMLHttpRequest();
+    sender.open('POST', path);
+    for (const [name, value] of Object.entries(authorisation())) sender.setRequestHeader(name, value);
+    sender.upload.addEventListener('progress', (event) => event.lengthComputable && sent(event.loaded / event.total));
+    sender.addEventListener('load', () => {
+      if (sender.status >= 200 && sender.status < 300) resolve(JSON.parse(sender.responseText));
+      else reject(problemOf(sender.status, sender.responseText, sender.getResponseHeader('retry-after')));
+    });
+    sender.addEventListener('error', () => {
+      const hint = 'check the connection; if the file was changed since it was chosen, choose it again';
+      reject(unreachable('the upload did not reach the service', hint));
+    });
+    sender.addEventListener('abort', () => reject(new DOMException('the upload was stopped', 'AbortError')));
+    signal.addEventListener('abort', () => sender.abort());
+    sender.send(body);
+  });
+}
+
+/** A file that needs the key cannot be a plain link: it is fetched, then handed to the browser. */
+export async function download(path, name) {
+  const content = await (await request(path)).blob();
+  const link = document.createElement('a');
+  link.href = URL.createObjectURL(content);
+  link.download = name;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
+}

@@ -1,0 +1,97 @@
+/** Elements and the ways in which numbers, sizes and times are written on the page. */
+
+/**
+ * An element: `el('p', {class: 'hint'}, 'text', child)`. Strings become text nodes, never markup, so a file's name or
+ * an error's text cannot inject any. Attributes of `null` or `false` are left out; `on…` are listeners.
+ */
+export function el(tag, attributes = {}, ...children) {
+  return filled(document.createElement(tag), attributes, children);
+}
+
+/** The same for SVG. */
+export function shape(tag, attributes = {}, ...children) {
+  return filled(document.createElementNS('http://www.w3.org/2000/svg', tag), attributes, children);
+}
+
+function filled(element, attributes, children) {
+  for (const [name, value] of Object.entries(attributes)) {
+    if (value === null || value === undefined || value === false) continue;
+    if (name.startsWith('on')) element.addEventListener(name.slice(2), value);
+    else element.setAttribute(name, value === true ? '' : String(value));
+  }
+  element.append(...children.flat().filter((child) => child !== null && child !== undefined && child !== false));
+  return element;
+}
+
+export const byId = (id) => document.getElementById(id);
+
+/** Moves the focus to an element that is no control, a heading as a rule. */
+export function focusOn(element) {
+  element.setAttribute('tabindex', '-1');
+  element.focus({ preventScroll: true });
+  const calm = matchMedia('(prefers-reduced-motion: reduce)').matches;
+  element.scrollIntoView({ block: 'nearest', behavior: calm ? 'auto' : 'smooth' });
+}
+
+/** Tells a screen reader, politely: the one live region of the page. */
+export function announce(text) {
+  const region = byId('announcements');
+  if (region.textContent !== text) region.textContent = text;
+}
+
+const whole = new Intl.NumberFormat('en', { maximumFractionDigits: 0 });
+
+export const count = (value) => whole.format(value);
+
+/** '1 sample', '2 samples'. */
+export const counted = (value, noun) => `${count(value)} ${noun}${value === 1 ? '' : 's'}`;
+
+/** A share of 1 in per cent, with decimals only where they say something: never '100 %' for less than all. */
+export function percent(share) {
+  const value = share * 100;
+  if (value > 0 && value < 0.1) return '< 0.1 %';
+  if (value < 100 && value > 99.9) return '> 99.9 %';
+  return `${Number.isInteger(value) ? value : value.toFixed(1)} %`;
+}
+
+export function fileSize(bytes) {
+  const units = ['bytes', 'kB', 'MB', 'GB'];
+  let value = bytes;
+  let unit = 0;
+  while (value >= 1000 && unit < units.length - 1) {
+    value /= 1000;
+    unit += 1;
+  }
+  return `${unit === 0 || value >= 100 ? value.toFixed(0) : value.toFixed(1)} ${units[unit]}`;
+}
+
+export function duration(seconds) {
+  if (seconds < 1) return 'under a second';
+  if (seconds < 60) return `${Math.round(seconds)} s`;
+  const minutes = Math.floor(seconds / 60);
+  if (minutes < 60) return `${minutes} min ${Math.round(seconds % 60)} s`;
+  return `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
+}
+
+const dateAndTime = new Intl.DateTimeFormat('en-GB', { dateStyle: 'medium', timeStyle: 'short' });
+
+export const when = (moment) =>
+  el('time', { datetime: new Date(moment).toISOString() }, dateAndTime.format(new Date(moment)));
+
+/** Term and description pairs; pairs without a description are left out. */
+export function facts(pairs) {
+  const present = pairs.filter(([, value]) => value !== null && value !== undefined && value !== '');
+  return el('dl', { class: 'facts' }, present.map(([term, value]) => el('div', {}, el('dt', {}, term), el('dd', {}, value))));
+}
+
+/** A table in a box that scrolls by itself, with the keyboard too. `numeric`: indices of columns of numbers. */
+export function table(caption, columns, rows, { numeric = [] } = {}) {
+  const kind = (i) => (numeric.includes(i) ? 'number' : null);
+  const head = el('tr', {}, columns.map((name, i) => el('th', { scope: 'col', class: kind(i) }, name)));
+  const body = rows.map((row) => el('tr', {}, row.map((value, i) => el('td', { class: kind(i) }, String(value)))));
+  return el(
+    'div',
+    { class: 'scroll', role: 'region', 'aria-label': caption, tabindex: '0' },
+    el('table', {}, el('caption', { class: 'spoken' }, caption), el('thead', {}, head), el('tbody', {}, body)),
+  );
+}

@@ -1,0 +1,212 @@
+/** One job: its progress while it waits and runs, its figures and files when it is done. */
+
+import { Problem, download, getJson, key } from './api.js';
+import { announce, byId, count, counted, duration, el, facts, fileSize, focusOn, percent, when } from './dom.js';
+import { qualityByMaf, qualityDistribution, typedDensity } from './figures.js';
+import { STATES, badge, isActive, pathOf, removalButton } from './jobs.js';
+import { notice } from './notice.js';
+import { qcReport } from './qc_report.js';
+
+const FIRST_WAIT = 0.4; // s between two looks
+const LONGEST_WAIT = 5;
+const HIDDEN_WAIT = 15; // while the tab is not seen
+const UNREACHABLE_WAIT = 20;
+const ANNOUNCED_STEP = 0.25; // of the progress, told to a screen reader
+
+/** Follows a job until `signal` ends that; `changed(job)` is told of every new state, `gone()` of its removal. */
+export async function followJob(id, { signal, changed, gone }) {
+  const place = byId('job');
+  place.replaceChildren(el('p', { class: 'hint' }, 'Asking for the job…'));
+  const view = { place, id, state: null, announced: -1, gone };
+  let wait = FIRST_WAIT;
+  while (!signal.aborted) {
+    try {
+      const job = await getJson(pathOf(id), signal);
+      byId('trouble').replaceChildren();
+      if (job.state !== view.state || job.attempt !== view.attempt) {
+        show(view, job);
+        changed(job);
+        wait = FIRST_WAIT;
+      }
+      if (!isActive(job)) return;
+      showProgress(view, job);
+      wait = Math.min(wait * 1.3, LONGEST_WAIT);
+    } catch (problem) {
+      if (signal.aborted || problem.status === 401) return;
+      if (!(problem instanceof Problem)) throw problem;
+      if (!problem.passing) {
+        place.replaceChildren(notice(problem, { title: problem.code === 'job_unknown' ? 'There is no such job' : null }));
+        focusOn(place.querySelector('h3'));
+        return;
+      }
+      wait = Math.min(Math.max(wait * 2, problem.retryAfter ?? 0), UNREACHABLE_WAIT);
+      showTrouble(problem, wait);
+    }
+    await pause(document.hidden ? HIDDEN_WAIT : wait, signal);
+  }
+}
+
+/** Ends after some seconds, when the tab is seen again, when the user asks, or when `signal` does. */
+function pause(seconds, signal) {
+  return new Promise((resolve) => {
+    const inner = new AbortController();
+    const end = () => {
+      clearTimeout(timer);
+      inner.abort();
+      resolve();
+    };
+    const timer = setTimeout(end, seconds * 1000);
+    signal.addEventListener('abort', end, { signal: inner.signal });
+    window.addEventListener('look-now', end, { signal: inner.signal });
+    window.addEventListener('online', end, { signal: inner.signal });
+    document.addEventListener('visibilitychange', () => document.hidden || end(), { signal: inner.signal });
+  });
+}
+
+/** Beside the job, which stays as it was last seen; the job itself goes on. */
+function showTrouble(problem, wait) {
+  const box = byId('trouble');
+  if (box.childElementCount === 0) {
+    const now = () => window.dispatchEvent(new Event('look-now'));
+    box.replaceChildren(notice(problem, { retry: now }), el('p', { class: 'hint' }));
+  }
+  box.lastElementChild.textContent = `Asking again in ${duration(wait)}. An accepted job is not lost meanwhile.`;
+}
+
+/** Builds the view for a job's state. The focus stays on a heading where the control that had it disappears. */
+function show(view, job) {
+  const first = view.state === null;
+  const held = view.place.contains(document.activeElement);
+  view.state = job.state;
+  view.attempt = job.attempt;
+  view.announced = -1;
+  const heading = el('h2', {}, el('span', { class: 'filename' }, job.name));
+  const parts = { queued: waiting, running: waiting, done: results, failed: failure }[job.state] ?? ending;
+  view.place.replaceChildren(
+    el('div', { class: 'job-head' }, heading, badge(job.state)),
+    ...[parts(job), details(job), el('div', { class: 'actions' }, removalButton(job, view.gone))].flat().filter(Boolean),
+  );
+  if (first || held) focusOn(heading);
+  announce(`${job.name}: ${STATES[job.state]}`);
+  document.title = `${STATES[job.state]} · ${job.name} · vcfbert`;
+}
+
+function waiting(job) {
+  return [
+    el('div', { class: 'progress' }, el('progress', { max: 1, 'aria-labelledby': 'job-progress' }), el('span', { id: 'job-progress' })),
+    job.attempt > 1 && el('p', { class: 'hint' }, `Attempt ${job.attempt}: the one before was interrupted.`),
+    el('p', { class: 'hint' }, 'You can close this page; the address brings you back to the job.'),
+  ];
+}
+
+function showProgress(view, job) {
+  const bar = view.place.querySelector('progress');
+  const { done, total, share } = job.progress ?? {};
+  const running = job.state === 'running' && total > 0;
+  if (running) bar.value = share;
+  else bar.removeAttribute('value');
+  const text = running ? `${percent(share)}: ${count(done)} of ${counted(total, 'site')}` : queueText(job);
+  byId('job-progress').textContent = text;
+  if (running) document.title = `${Math.floor(share * 100)} % · ${job.name} · vcfbert`;
+  const step = running ? Math.floor(share / ANNOUNCED_STEP) : -1;
+  if (step > view.announced) {
+    view.announced = step;
+    if (step > 0) announce(`${job.name}: ${Math.round(share * 100)} % done`);
+  }
+}
+
+function queueText(job) {
+  if (job.state === 'running') return 'Reading the file…';
+  if (!(job.position > 1)) return 'Next in the queue';
+  return `Number ${count(job.position)} in the queue`;
+}
+
+const failure = (job) => notice({ ...job.error, status: 422 }, { title: 'The imputation failed', tone: 'bad' });
+
+function ending(job) {
+  const texts = { expired: 'The result was kept for its time and is deleted now.', cancelled: 'The job was cancelled; its files are deleted.' };
+  return el('p', {}, texts[job.state]);
+}
+
+function results(job) {
+  const { summary, qc } = job;
+  const chrom = chromOf(job);
+  return [
+    summary && el('p', { class: 'outcome' }, `${counted(summary.n_samples, 'sample')} imputed at ${counted(summary.n_sites, 'site')} in ${duration(job.timings.running_s)}.`),
+    downloads(job),
+    summary &&
+      el(
+        'section',
+        { 'aria-labelledby': 'figures-title' },
+        el('h3', { id: 'figures-title' }, 'Figures'),
+        el(
+          'div',
+          { class: 'figures' },
+          qualityByMaf(summary.dr2_by_maf, summary.n_samples),
+          qualityDistribution(summary.dr2_histogram),
+          summary.density?.length > 0 && typedDensity(summary.density, chrom),
+        ),
+      ),
+    qc && el('section', { 'aria-labelledby': 'qc-title' }, el('h3', { id: 'qc-title' }, 'Quality of the input'), qcReport({ ...qc, density: null }, chrom)),
+  ];
+}
+
+const chromOf = (job) => job.model.chrom ?? job.options.region?.split(':')[0] ?? '';
+
+/** The files of a finished job. With a key they are fetched by the page, since a link cannot carry it. */
+function downloads(job) {
+  const base = pathOf(job.id);
+  const bcf = job.options.format === 'bcf';
+  const stem = job.name.replace(/(\.vcf|\.bcf)?(\.gz|\.bgz)?$/i, '') || 'target';
+  const result = `${stem}.imputed.${bcf ? 'bcf' : 'vcf.gz'}`;
+  const files = [
+    ['result', result, bcf ? 'Imputed BCF' : 'Imputed VCF.gz', 'main'],
+    ['result/index', `${result}.${bcf ? 'csi' : 'tbi'}`, 'Index'],
+    ['qc', `${stem}.qc.json`, 'QC (JSON)'],
+    ['qc/sites', `${stem}.qc.tsv`, 'QC sites (TSV)'],
+    ['report', `${stem}.report.json`, 'Report (JSON)'],
+  ];
+  const trouble = el('div', {});
+  const item = ([part, name, label, kind]) => {
+    const fetched = async (event) => {
+      if (key.get() === null) return;
+      event.preventDefault();
+      announce(`Fetching ${name}`);
+      try {
+        await download(`${base}/${part}`, name);
+        trouble.replaceChildren();
+      } catch (problem) {
+        trouble.replaceChildren(notice(problem));
+      }
+    };
+    return el('li', {}, el('a', { class: kind === 'main' ? 'button main' : 'button', href: `${base}/${part}`, download: name, onclick: fetched }, label));
+  };
+  return el(
+    'section',
+    { 'aria-labelledby': 'downloads-title' },
+    el('h3', { id: 'downloads-title' }, 'Files'),
+    el('ul', { class: 'downloads' }, files.map(item)),
+    job.expires && el('p', { class: 'hint' }, 'Kept until ', when(job.expires), '.'),
+    trouble,
+  );
+}
+
+function details(job) {
+  const { model, options, timings } = job;
+  const name = model.version ? `${model.alias}, version ${model.version}` : model.alias;
+  return el(
+    'details',
+    { class: 'about' },
+    el('summary', {}, 'About this job'),
+    facts([
+      ['Job', el('span', { class: 'code' }, job.id)],
+      ['Sent', when(job.created)],
+      ['Size', fileSize(job.size)],
+      ['Model', model.variant ? `${name} (${model.variant.toUpperCase()})` : name],
+      ['Region', options.region ?? 'all of the panel'],
+      ['Format', `${options.format}; ${options.fields.join(', ')}`],
+      ['Least DR2', options.min_dr2 > 0 ? options.min_dr2 : 'none'],
+      ['Waited', timings?.queued_s === null || timings?.queued_s === undefined ? null : duration(timings.queued_s)],
+    ]),
+  );
+}

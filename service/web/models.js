@@ -1,0 +1,57 @@
+/** Which models answer: asked until there is one, since a service that starts loads it first. */
+
+import { getJson } from './api.js';
+import { byId, count, el, facts } from './dom.js';
+import { notice } from './notice.js';
+
+const FIRST_WAIT = 1; // s
+const LONGEST_WAIT = 15;
+
+let known = [];
+let timer = null;
+
+/** The name by which a request asks for a model. */
+export const nameOf = (model) => model.alias ?? model.model;
+
+/** The model of that name, the first one if none is named; null before any is loaded. */
+export const modelNamed = (name) => known.find((model) => nameOf(model) === name) ?? known[0] ?? null;
+
+/** Shows the models and calls `ready(models)` once there are any. */
+export async function loadModels(ready, wait = FIRST_WAIT) {
+  clearTimeout(timer);
+  const again = () => loadModels(ready, Math.min(wait * 1.5, LONGEST_WAIT));
+  try {
+    known = (await getJson('v1/models')).models;
+    if (known.length === 0) await getJson('readyz'); // answers 503 with the reason
+  } catch (problem) {
+    if (problem.status === 401) return; // the key's form begins anew
+    byId('models').replaceChildren(notice(problem, { retry: again, tone: 'warn' }));
+    if (problem.passing) timer = setTimeout(again, wait * 1000);
+    return;
+  }
+  if (known.length === 0) {
+    timer = setTimeout(again, wait * 1000);
+    return;
+  }
+  byId('models').replaceChildren(...known.map(card));
+  ready(known);
+}
+
+function card(model) {
+  const name = model.version ? `${nameOf(model)}, version ${model.version}` : nameOf(model);
+  const stale = model.stale && el('p', { class: 'hint' }, `The registry did not answer; this is the newest version at hand. ${model.reason ?? ''}`);
+  return el(
+    'div',
+    { class: 'model' },
+    facts([
+      ['Model', el('span', { class: 'code' }, name)],
+      ['Variant', model.variant.toUpperCase()],
+      ['Region', el('span', { class: 'code' }, regionOf(model))],
+      ['Panel', `${count(model.n_sites)} sites, ${count(model.n_haplotypes)} haplotypes`],
+    ]),
+    stale,
+  );
+}
+
+/** What the model covers, as a region can be written: CHROM:FROM-TO. */
+export const regionOf = (model) => `${model.chrom}:${model.from}-${model.to}`;

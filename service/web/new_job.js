@@ -1,0 +1,178 @@
+/** A new imputation: a file is chosen, checked, and started with options. */
+
+import { upload } from './api.js';
+import { announce, byId, el, fileSize, focusOn, percent } from './dom.js';
+import { modelNamed, nameOf, regionOf } from './models.js';
+import { notice } from './notice.js';
+import { qcReport } from './qc_report.js';
+
+const REGION = /^[^\s:]+(:\d+(-\d+)?)?$/;
+
+let file = null;
+let sending = null; // AbortController of the upload under way
+
+/** `started(job)` is called with the accepted job. */
+export function startNewJobs(started) {
+  const zone = byId('drop');
+  const input = byId('file');
+  input.addEventListener('change', () => input.files.length > 0 && choose([...input.files]));
+  // Anywhere on the page: a file that misses the zone would otherwise replace the page.
+  window.addEventListener('dragover', (event) => {
+    event.preventDefault();
+    zone.classList.add('over');
+  });
+  window.addEventListener('dragleave', (event) => event.relatedTarget === null && zone.classList.remove('over'));
+  window.addEventListener('drop', (event) => {
+    event.preventDefault();
+    zone.classList.remove('over');
+    if (!byId('new').hidden && !input.disabled && event.dataTransfer.files.length > 0) choose([...event.dataTransfer.files]);
+  });
+  byId('model').addEventListener('change', () => {
+    describeRegion();
+    if (file !== null) check();
+  });
+  byId('options').addEventListener('submit', (event) => {
+    event.preventDefault();
+    if (optionsAreValid()) start(started);
+  });
+  byId('region').addEventListener('input', () => showRegionError(null));
+}
+
+/** Fills the choice of model, which is there only where there is one to make. */
+export function offerModels(models) {
+  const chosen = byId('model').value;
+  byId('model').replaceChildren(...models.map((model) => el('option', { value: nameOf(model) }, `${nameOf(model)} (${regionOf(model)})`)));
+  if (models.some((model) => nameOf(model) === chosen)) byId('model').value = chosen;
+  byId('model-choice').hidden = models.length < 2;
+  describeRegion();
+  byId('file').disabled = false;
+}
+
+/** The check again, after a key was given; nothing where no file is chosen. */
+export const checkAgain = () => file !== null && byId('qc').childElementCount === 0 && check();
+
+/** Back to an empty form, its options kept. */
+export function clear() {
+  sending?.abort();
+  file = null;
+  byId('file').value = '';
+  byId('chosen').replaceChildren();
+  byId('qc').replaceChildren();
+  byId('start').replaceChildren();
+  byId('options').hidden = true;
+}
+
+function describeRegion() {
+  const model = modelNamed(byId('model').value);
+  byId('region-hint').textContent = `CHROM:FROM-TO within ${regionOf(model)}; empty for all of it.`;
+}
+
+const modelField = () => (byId('model-choice').hidden ? '' : byId('model').value);
+
+function choose(files) {
+  clear();
+  if (files.length > 1) {
+    showRefusal({ code: 'several_files', detail: 'one file at a time', hint: 'bcftools merge makes one file of several' });
+    return;
+  }
+  [file] = files;
+  check();
+}
+
+function showRefusal(problem, options = {}) {
+  const box = notice(problem, { title: 'This file cannot be imputed', tone: 'bad', ...options });
+  byId('qc').replaceChildren(box);
+  focusOn(box.querySelector('h3'));
+}
+
+/** Uploads the file for its QC report, shows that, and then the options. */
+async function check() {
+  const model = modelNamed(byId('model').value);
+  byId('qc').replaceChildren();
+  byId('options').hidden = true;
+  const qc = await sendFile('v1/qc', { model: modelField() }, byId('chosen'), 'Checking', check, byId('qc'));
+  if (qc === null) return;
+  const heading = el('h2', {}, 'Quality of the input');
+  const refused = qc.refused && notice({ ...qc.refused, status: 422 }, { title: 'This file cannot be imputed', tone: 'bad' });
+  const report = qc.counts ? qcReport(qc, model.chrom) : null;
+  byId('qc').replaceChildren(heading, ...[refused, report].filter(Boolean));
+  byId('options').hidden = Boolean(refused);
+  byId('start').replaceChildren();
+  focusOn(heading);
+  announce(refused ? 'The file cannot be imputed.' : 'The file was checked and can be imputed.');
+}
+
+async function start(started) {
+  const options = new FormData(byId('options'));
+  const fields = {
+    model: modelField(),
+    region: options.get('region').trim(),
+    format: options.get('format'),
+    fields: ['GT', ...options.getAll('fields')].join(','),
+    min_dr2: Number(options.get('min_dr2')) > 0 ? options.get('min_dr2') : '',
+  };
+  const submit = byId('submit');
+  submit.disabled = true;
+  const job = await sendFile('v1/jobs', fields, byId('start'), 'Sending', () => start(started), byId('start'));
+  submit.disabled = false;
+  if (job === null) return;
+  clear();
+  started(job);
+}
+
+/**
+ * The service's answer to the file; null where there was none, with the reason shown in `refusals`. Progress, and a
+ * button that stops it, are shown in `place`.
+ */
+async function sendFile(path, fields, place, verb, again, refusals) {
+  sending?.abort();
+  const mine = new AbortController();
+  sending = mine;
+  const bar = el('progress', { max: 1, value: 0, 'aria-label': `${verb} ${file.name}` });
+  const state = el('span', { class: 'hint' }, `${verb}…`);
+  const stop = el('button', { type: 'button', class: 'quiet', onclick: () => mine.abort() }, 'Stop');
+  const name = el('p', { class: 'chosen' }, el('span', { class: 'filename' }, file.name), ` · ${fileSize(file.size)}`);
+  place.replaceChildren(name, el('div', { class: 'progress' }, bar, state, stop));
+  announce(`${verb} ${file.name}`);
+  const sent = (share) => {
+    if (share < 1) bar.value = share;
+    else bar.removeAttribute('value'); // sent: what is left takes an unknown time
+    state.textContent = share < 1 ? `Uploading, ${percent(share)}` : `${verb}…`;
+  };
+  try {
+    const answer = await upload(path, file, fields, { sent, signal: mine.signal });
+    place.replaceChildren(name);
+    return answer;
+  } catch (problem) {
+    if (sending !== mine) return null; // another file was chosen meanwhile
+    place.replaceChildren(name);
+    if (problem.name === 'AbortError') {
+      announce('Stopped.');
+      refusals.append(el('p', {}, el('button', { type: 'button', onclick: again }, 'Go on')));
+    } else if (problem.status !== 401) {
+      refuse(problem, again, refusals);
+    }
+    return null;
+  }
+}
+
+function refuse(problem, again, place) {
+  const box = notice(problem, { retry: problem.passing ? again : null });
+  const report = problem.qc?.counts ? [qcReport(problem.qc, modelNamed(byId('model').value).chrom)] : [];
+  place.replaceChildren(box, ...report);
+  focusOn(box.querySelector('h3'));
+}
+
+function optionsAreValid() {
+  const region = byId('region').value.trim();
+  const wrong = region !== '' && !REGION.test(region);
+  showRegionError(wrong ? 'Write a region as CHROM:FROM-TO, for example 20:1000000-1500000.' : null);
+  if (wrong) byId('region').focus();
+  return !wrong;
+}
+
+function showRegionError(text) {
+  byId('region-error').textContent = text ?? '';
+  if (text) byId('region').setAttribute('aria-invalid', 'true');
+  else byId('region').removeAttribute('aria-invalid');
+}

@@ -1,0 +1,105 @@
+/** The QC report: how much of a file the model can use, what was repaired, what is left out and why. */
+
+import { count, counted, el, facts, percent, table } from './dom.js';
+import { typedDensity } from './figures.js';
+
+const SHOWN_NOTES = 200;
+
+const USED = { matched: 'Alleles as in the panel' };
+const REPAIRED = {
+  swapped: 'REF and ALT swapped',
+  flipped: 'On the other strand',
+  flipped_swapped: 'On the other strand, REF and ALT swapped',
+  ambiguous_resolved: 'A/T or C/G, strand told by frequency',
+};
+const LEFT_OUT = {
+  ambiguous_left_out: 'A/T or C/G, strand unknown',
+  allele_mismatch: 'Other alleles than the panel',
+  not_in_panel: 'Not in the panel',
+  duplicate: 'A second record of a site',
+};
+const MEANING = { ...USED, ...REPAIRED, ...LEFT_OUT };
+
+const total = (counts, statuses) => Object.keys(statuses).reduce((sum, status) => sum + (counts[status] ?? 0), 0);
+
+/** `qc`: the summary, with `sites` (the first notes) and `density` where the service gave them. */
+export function qcReport(qc, chrom) {
+  const parts = [
+    ['used', 'as they are', total(qc.counts, USED)],
+    ['repaired', 'repaired', total(qc.counts, REPAIRED)],
+    ['left', 'left out', total(qc.counts, LEFT_OUT)],
+  ];
+  return el(
+    'div',
+    { class: 'report' },
+    figuresOf(qc),
+    shareBar(parts),
+    remarks(qc),
+    statusTable(qc.counts),
+    qc.density?.length > 0 && typedDensity(qc.density, chrom),
+    Array.isArray(qc.sites) && qc.sites.length > 0 && notesTable(qc),
+  );
+}
+
+function figuresOf(qc) {
+  return facts([
+    ['Samples', count(qc.n_samples) + (qc.n_haploid > 0 ? ` (${count(qc.n_haploid)} haploid)` : '')],
+    ['Sites in the file', count(qc.n_target_sites)],
+    ['Sites used', `${count(qc.n_used)} (${percent(qc.overlap_share)})`],
+    ['Typed density', `${count(qc.typed_per_mb)} per Mb`],
+    ['Genome build', `alleles agree at ${percent(qc.build_agreement)}`],
+    ['Missing calls', `${percent(qc.missing_rate)}, worst sample ${percent(qc.worst_missing_rate)}`],
+    ['Phased sites', percent(qc.phased_share)],
+  ]);
+}
+
+/** The file's sites as one bar of three parts, with a legend that carries the numbers. */
+function shareBar(parts) {
+  const all = parts.reduce((sum, [, , n]) => sum + n, 0);
+  if (all === 0) return null;
+  const bar = el('div', { class: 'share-bar', 'aria-hidden': 'true' });
+  for (const [kind, , n] of parts) {
+    if (n === 0) continue;
+    const part = el('span', { class: kind });
+    part.style.flexGrow = n; // set as a property: the policy for styles refuses the attribute
+    bar.append(part);
+  }
+  const legend = parts.map(([kind, words, n]) =>
+    el('li', {}, el('span', { class: `swatch ${kind}`, 'aria-hidden': 'true' }), `${counted(n, 'site')} ${words} (${percent(n / all)})`),
+  );
+  return el('div', {}, bar, el('ul', { class: 'legend' }, legend));
+}
+
+/** What a user should know before starting, if anything. */
+function remarks(qc) {
+  const found = [];
+  if (qc.overlap_share < 0.5) found.push('Fewer than half of the file’s sites are in the panel: is it of this genome build?');
+  if (qc.phased_share < 1) found.push('Some calls are unphased: the imputation takes their phase into account as unknown.');
+  if (qc.n_much_missing > 0) found.push(`${counted(qc.n_much_missing, 'sample')} of more than 5 % missing calls: less certain around them.`);
+  return found.length > 0 && el('ul', { class: 'remarks' }, found.map((text) => el('li', {}, text)));
+}
+
+function statusTable(counts) {
+  const fates = [['used', USED], ['repaired', REPAIRED], ['left out', LEFT_OUT]];
+  const rows = fates.flatMap(([fate, statuses]) =>
+    Object.entries(statuses)
+      .filter(([status]) => counts[status] > 0)
+      .map(([status, words]) => [words, fate, count(counts[status])]),
+  );
+  return rows.length > 0 && table('What became of the file’s sites', ['Sites', 'Fate', 'Number'], rows, { numeric: [2] });
+}
+
+function notesTable(qc) {
+  const shown = qc.sites.slice(0, SHOWN_NOTES);
+  const rows = shown.map((note) => [
+    `${note.chrom}:${note.pos}`,
+    `${note.ref}>${note.alt}`,
+    note.panel_ref === '.' ? '–' : `${note.panel_ref}>${note.panel_alt}`,
+    MEANING[note.status] ?? note.status,
+    note.reason,
+  ]);
+  const listed = total(qc.counts, { ...REPAIRED, ...LEFT_OUT });
+  const more = listed > shown.length && el('p', { class: 'hint' }, `The first ${count(shown.length)} of ${count(listed)}; a finished job has the whole table.`);
+  const columns = ['Site', 'In the file', 'In the panel', 'What', 'Why'];
+  return el('details', {}, el('summary', {}, `Repaired and left-out sites (${count(listed)})`), table('Repaired and left-out sites', columns, rows), more);
+}
