@@ -1,0 +1,1 @@
+"""Jobs: a table that is the truth, a queue that carries their ids, workers that claim them."""

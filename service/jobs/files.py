@@ -1,0 +1,84 @@
+"""A job's files: DATA/jobs/ID/ with the upload and, once it is done, what may be downloaded."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from vcfbert.artifacts import atomic_file
+
+_COPY_BYTES = 1 << 20
+# An upload has no row until it is whole; a folder without a row that has not changed for so long was given up.
+_ORPHAN_SECONDS = 3600.0
+
+
+class JobFiles:
+    """Names are ours alone: what the caller calls the upload is never a path."""
+
+    def __init__(self, data: Path) -> None:
+        self.folder = data / "jobs"
+
+    def of(self, job_id: str) -> Path:
+        return self.folder / job_id
+
+    def target(self, job_id: str) -> Path:
+        return self.of(job_id) / "target"
+
+    def result(self, job_id: str, extension: str) -> Path:
+        """``extension``: vcf.gz or bcf."""
+        return self.of(job_id) / f"imputed.{extension}"
+
+    def index(self, job_id: str, extension: str) -> Path:
+        return self.of(job_id) / f"imputed.{extension}.{'tbi' if extension == 'vcf.gz' else 'csi'}"
+
+    def store_upload(self, job_id: str, content: BinaryIO) -> int:
+        """Bytes written. On return they are on disk under their final name. Raises VcfbertError, 'disk_full' too."""
+        target = self.target(job_id)
+        with atomic_file(target) as temporary, temporary.open("wb") as handle:
+            shutil.copyfileobj(content, handle, _COPY_BYTES)
+        return target.stat().st_size
+
+    @contextmanager
+    def working_folder(self, job_id: str, attempt: int) -> Iterator[Path]:
+        """A folder for one attempt's results, removed in the end. What an attempt that died had left is removed."""
+        working = self.of(job_id) / f".attempt-{attempt}"
+        for left in self.of(job_id).glob(".attempt-*"):
+            shutil.rmtree(left, ignore_errors=True)
+        working.mkdir()
+        try:
+            yield working
+        finally:
+            shutil.rmtree(working, ignore_errors=True)
+
+    def publish(self, job_id: str, working: Path) -> None:
+        """Puts an attempt's files in their places, whole and on disk. Two attempts' files are the same: doing it
+        again changes nothing."""
+        folder = self.of(job_id)
+        for path in sorted(working.iterdir()):
+            with path.open("rb") as handle:
+                os.fsync(handle.fileno())
+            os.replace(path, folder / path.name)
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def remove_target(self, job_id: str) -> None:
+        """Genotypes are kept no longer than they are needed."""
+        self.target(job_id).unlink(missing_ok=True)
+
+    def remove(self, job_id: str) -> None:
+        shutil.rmtree(self.of(job_id), ignore_errors=True)
+
+    def untouched(self) -> list[str]:
+        """Jobs with a folder in which nothing has come or gone for a while."""
+        if not self.folder.is_dir():
+            return []
+        before = time.time() - _ORPHAN_SECONDS
+        return [path.name for path in self.folder.iterdir() if path.is_dir() and path.stat().st_mtime < before]

@@ -1,0 +1,76 @@
+"""The queue that tells workers of jobs: Huey over SQLite in the data folder, or over Redis for several hosts.
+
+A message is a job's id and no more. One that is lost is sent again from the table, one that comes twice finds the
+job claimed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from huey import Huey, RedisHuey, SqliteHuey  # type: ignore[import-untyped]
+from huey.registry import Message  # type: ignore[import-untyped]
+from huey.serializer import Serializer  # type: ignore[import-untyped]
+
+from vcfbert.errors import ResourceError
+
+NAME = "vcfbert"
+
+
+class JsonSerializer(Serializer):  # type: ignore[misc]
+    """Messages as JSON. Huey's own are pickles, by which whoever may write to the broker could run code here."""
+
+    def _serialize(self, data: Message) -> bytes:
+        return json.dumps(list(data)).encode()
+
+    def _deserialize(self, data: bytes) -> Message:
+        return Message(*json.loads(data))
+
+
+class JobQueue:
+    """``run`` is what a worker does with a job; a process without it only sends."""
+
+    def __init__(self, redis_url: str, data: Path, run: Callable[[str], None] | None = None) -> None:
+        self.huey = _huey(redis_url, data)
+
+        def run_job(job_id: str) -> None:
+            assert run is not None, "this process runs no consumer"
+            run(job_id)
+
+        self._task = self.huey.task(name="run_job")(run_job)
+
+    def enqueue(self, job_id: str) -> None:
+        """Raises ResourceError('queue_unreachable')."""
+        with _reached():
+            self._task(job_id)
+
+    def waiting(self) -> set[str]:
+        """The jobs that have a message. Raises ResourceError('queue_unreachable')."""
+        with _reached():
+            return {task.args[0] for task in self.huey.pending() if task.name == "run_job"}
+
+
+class _reached:
+    """Turns what brokers raise into an error that says so: each has exceptions of its own."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        if isinstance(error, Exception):
+            raise ResourceError(
+                "queue_unreachable",
+                f"the job queue cannot be reached ({type(error).__name__})",
+                hint="try again; the operator should look at VCFBERT_REDIS_URL or VCFBERT_DATA",
+            ) from error
+
+
+def _huey(redis_url: str, data: Path) -> Huey:
+    if redis_url:
+        return RedisHuey(NAME, url=redis_url, results=False, serializer=JsonSerializer())
+    data.mkdir(parents=True, exist_ok=True)
+    filename = str(data / "queue.sqlite")
+    return SqliteHuey(NAME, filename=filename, results=False, serializer=JsonSerializer(), timeout=30)

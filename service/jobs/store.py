@@ -1,0 +1,254 @@
+"""Every change of a job's state, each one conditional UPDATE: of two that compete, one finds the row changed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from sqlalchemy import Engine, Row, and_, delete, func, insert, or_, select, update
+from sqlalchemy.sql.elements import ColumnElement
+
+from service.jobs import job as states
+from service.jobs.job import Claim, Job, PinnedModel, is_gone
+from service.jobs.table import format_row, jobs, writing
+from vcfbert.errors import InputError, ResourceError
+
+MAX_ATTEMPTS = 3
+FORGET_SECONDS = 14 * 86_400.0  # after its files are gone, a job's row is kept for so long
+_RECENT = 20  # finished jobs that tell how long one takes
+_TYPICAL_SECONDS = 30.0  # of a job, before any has finished
+
+
+class QueueFullError(ResourceError):
+    """As many jobs are waiting as may. ``retry_after``: seconds until a place is likely to be free."""
+
+    def __init__(self, limit: int, retry_after: int) -> None:
+        super().__init__("queue_full", f"{limit} jobs are waiting, which is the limit", hint="send it again later")
+        self.retry_after = retry_after
+
+
+def job_unknown() -> InputError:
+    """The same for a job that never was and for another caller's."""
+    return InputError("job_unknown", "there is no such job", hint="GET /v1/jobs lists yours")
+
+
+class JobTable:
+    """The truth about all jobs. Threads and processes may use it at once.
+
+    Hosts that share it compare their clocks: they may differ by less than ``stale_seconds``, after which a worker
+    without a heartbeat is taken for dead. ``result_seconds``: how long results are kept.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        queue_limit: int,
+        result_seconds: float,
+        stale_seconds: float,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._engine = engine
+        self._writes = writing(engine)
+        self._queue_limit = queue_limit
+        self._result_seconds = result_seconds
+        self._stale_seconds = stale_seconds
+        self._clock = clock
+
+    # What callers ask.
+
+    def check_room(self) -> None:
+        """Raises QueueFullError. Told before an upload is stored; ``accept`` counts again."""
+        with self._engine.connect() as connection:
+            waiting = connection.execute(_count(states.QUEUED)).scalar_one()
+        if waiting >= self._queue_limit:
+            raise QueueFullError(self._queue_limit, self.retry_after())
+
+    def accept(
+        self, job_id: str, *, caller: str, name: str, size: int, options: Mapping[str, Any], model: PinnedModel
+    ) -> Job:
+        """The row of a job whose upload is on disk. It is committed on return. Raises QueueFullError."""
+        row = {
+            "id": job_id, "caller": caller, "state": states.QUEUED, "name": name, "size": size,
+            "options": dict(options), "model": vars(model), "created": self._clock(),
+        }  # fmt: skip
+        with self._writes.begin() as connection:
+            connection.execute(select(format_row.c.version).with_for_update())
+            full = connection.execute(_count(states.QUEUED)).scalar_one() >= self._queue_limit
+            if not full:
+                connection.execute(insert(jobs).values(row))
+        if full:
+            raise QueueFullError(self._queue_limit, self.retry_after())
+        return self.get(caller, job_id)
+
+    def withdraw(self, job_id: str) -> bool:
+        """Takes back an accepted job that could not be enqueued. False where a worker has it already."""
+        return self._change(delete(jobs).where(jobs.c.id == job_id, jobs.c.state == states.QUEUED))
+
+    def get(self, caller: str, job_id: str) -> Job:
+        """Raises InputError('job_unknown')."""
+        found = self._select(jobs.c.id == job_id, jobs.c.caller == caller)
+        if not found:
+            raise job_unknown()
+        return found[0]
+
+    def of_caller(self, caller: str) -> list[Job]:
+        """The caller's jobs, newest first."""
+        return self._select(jobs.c.caller == caller)[::-1]
+
+    def position(self, job: Job) -> int | None:
+        """How many jobs stand before this one in the queue, itself included; None where it does not wait."""
+        if job.state != states.QUEUED:
+            return None
+        before = or_(jobs.c.created < job.created, and_(jobs.c.created == job.created, jobs.c.id <= job.id))
+        with self._engine.connect() as connection:
+            return int(connection.execute(_count(states.QUEUED).where(before)).scalar_one())
+
+    def remove(self, caller: str, job_id: str) -> None:
+        """Cancels a job that waits or runs, which its worker notices; forgets one that has ended. Its files are the
+        caller's to delete. Raises InputError('job_unknown')."""
+        own = (jobs.c.id == job_id, jobs.c.caller == caller)
+        active = jobs.c.state.in_((states.QUEUED, states.RUNNING))
+        cancelled = update(jobs).where(*own, active).values(state=states.CANCELLED, finished=self._clock(), worker=None)
+        if not self._change(cancelled) and not self._change(delete(jobs).where(*own)):
+            raise job_unknown()
+
+    def counts(self) -> dict[str, int]:
+        """The number of jobs in each state."""
+        with self._engine.connect() as connection:
+            rows = connection.execute(select(jobs.c.state, func.count()).group_by(jobs.c.state)).all()
+        return dict.fromkeys(states.STATES, 0) | {state: n for state, n in rows}
+
+    def retry_after(self) -> int:
+        """Seconds until a place in the queue is likely to be free: a recent job's running time, shared by as many
+        workers as are running."""
+        recent = (
+            select((jobs.c.finished - jobs.c.started).label("seconds"))
+            .where(jobs.c.state == states.DONE)
+            .order_by(jobs.c.finished.desc())
+            .limit(_RECENT)
+            .subquery()
+        )
+        with self._engine.connect() as connection:
+            seconds = connection.execute(select(func.avg(recent.c.seconds))).scalar_one()
+            running = connection.execute(_count(states.RUNNING)).scalar_one()
+        each = _TYPICAL_SECONDS if seconds is None else float(seconds)
+        return min(max(round(each / max(running, 1)), 1), 3600)
+
+    # What workers do.
+
+    def claim(self, job_id: str, worker: str) -> tuple[Claim, Job] | None:
+        """The right to run a job that waits; None where it does not: it was claimed, cancelled or forgotten."""
+        now = self._clock()
+        claimed = (
+            update(jobs)
+            .where(jobs.c.id == job_id, jobs.c.state == states.QUEUED)
+            .values(
+                state=states.RUNNING, worker=worker, started=now, heartbeat=now, attempt=jobs.c.attempt + 1,
+                done=0, total=0, qc=None,
+            )
+            .returning(*jobs.c)
+        )  # fmt: skip
+        with self._writes.begin() as connection:
+            row = connection.execute(claimed).one_or_none()
+        if row is None:
+            return None
+        job = _job(row)
+        return Claim(job_id, worker, job.attempt), job
+
+    def heartbeat(self, claim: Claim, *, done: int, total: int, qc: Mapping[str, Any] | None = None) -> bool:
+        """Says that the worker lives and how far it is. False where the claim is lost."""
+        values: dict[str, Any] = {"heartbeat": self._clock(), "done": done, "total": total}
+        return self._change(update(jobs).where(*_held(claim)).values(values | ({} if qc is None else {"qc": dict(qc)})))
+
+    def finish(self, claim: Claim, *, qc: Mapping[str, Any], summary: Mapping[str, Any]) -> bool:
+        """To be called once the results are in place. False where the claim is lost."""
+        ended = self._ended(states.DONE)
+        return self._change(
+            update(jobs).where(*_held(claim)).values(**ended, qc=dict(qc), summary=dict(summary), done=jobs.c.total)
+        )
+
+    def fail(self, claim: Claim, error: Mapping[str, Any], *, qc: Mapping[str, Any] | None = None) -> bool:
+        """``error``: code, detail, where, hint. False where the claim is lost."""
+        values = self._ended(states.FAILED) | {"error": dict(error)} | ({} if qc is None else {"qc": dict(qc)})
+        return self._change(update(jobs).where(*_held(claim)).values(values))
+
+    def release(self, claim: Claim) -> bool:
+        """Puts a job back to the queue whose worker has to stop; the attempt does not count."""
+        back = {"state": states.QUEUED, "worker": None, "heartbeat": None, "attempt": claim.attempt - 1}
+        return self._change(update(jobs).where(*_held(claim)).values(back))
+
+    # What housekeeping does; all of it may be done by several at once.
+
+    def waiting(self) -> list[str]:
+        """The jobs that wait, in the order of their coming."""
+        return [job.id for job in self._select(jobs.c.state == states.QUEUED)]
+
+    def recover(self) -> list[Job]:
+        """Jobs whose worker has died, now back in the queue, or failed after MAX_ATTEMPTS."""
+        oldest = self._clock() - self._stale_seconds
+        running = self._select(jobs.c.state == states.RUNNING)
+        return [job for job in running if self._is_dead(job, oldest) and self._take_back(job)]
+
+    def _is_dead(self, job: Job, oldest: float) -> bool:
+        return job.worker is None or is_gone(job.worker) or job.heartbeat is None or job.heartbeat < oldest
+
+    def _take_back(self, job: Job) -> bool:
+        values: dict[str, Any] = {"state": states.QUEUED, "worker": None, "heartbeat": None}
+        if job.attempt >= MAX_ATTEMPTS:
+            error = {
+                "code": "worker_died",
+                "detail": f"the process that ran this job ended without a word, {job.attempt} times",
+                "where": None,
+                "hint": "memory may have run out: send fewer samples at once, or ask the operator",
+            }
+            values = self._ended(states.FAILED) | {"error": error}
+        same = (jobs.c.id == job.id, jobs.c.state == states.RUNNING, jobs.c.worker == job.worker)
+        return self._change(update(jobs).where(*same, jobs.c.heartbeat == job.heartbeat).values(values))
+
+    def expire(self) -> list[str]:
+        """Jobs whose time is over, now expired: their files are to be deleted. Rows long expired are forgotten."""
+        now = self._clock()
+        over = (jobs.c.state.in_((states.DONE, states.FAILED)), jobs.c.expires <= now)
+        ids = [job.id for job in self._select(*over)]
+        ended = jobs.c.state.in_((states.EXPIRED, states.CANCELLED))
+        long_ago = jobs.c.finished <= now - self._result_seconds - FORGET_SECONDS
+        self._change(delete(jobs).where(ended, long_ago))
+        return [i for i in ids if self._change(update(jobs).where(jobs.c.id == i, *over).values(state=states.EXPIRED))]
+
+    def without_files(self, job_ids: list[str]) -> set[str]:
+        """Those among ``job_ids`` that may have no files: cancelled, expired or unknown."""
+        kept = self._select(jobs.c.state.in_((states.QUEUED, states.RUNNING, states.DONE, states.FAILED)))
+        return set(job_ids) - {job.id for job in kept}
+
+    def _ended(self, state: str) -> dict[str, Any]:
+        now = self._clock()
+        return {"state": state, "finished": now, "expires": now + self._result_seconds, "worker": None}
+
+    def _select(self, *where: ColumnElement[bool]) -> list[Job]:
+        with self._engine.connect() as connection:
+            rows = connection.execute(select(jobs).where(*where).order_by(jobs.c.created, jobs.c.id)).all()
+        return [_job(row) for row in rows]
+
+    def _change(self, statement: Any) -> bool:
+        with self._writes.begin() as connection:
+            return bool(connection.execute(statement).rowcount)
+
+
+def _count(state: str) -> Any:
+    return select(func.count()).select_from(jobs).where(jobs.c.state == state)
+
+
+def _held(claim: Claim) -> tuple[ColumnElement[bool], ...]:
+    return (
+        jobs.c.id == claim.job_id,
+        jobs.c.state == states.RUNNING,
+        jobs.c.worker == claim.worker,
+        jobs.c.attempt == claim.attempt,
+    )
+
+
+def _job(row: Row[Any]) -> Job:
+    values = dict(row._mapping)
+    return Job(**{**values, "model": PinnedModel(**values["model"])})

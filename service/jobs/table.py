@@ -1,0 +1,126 @@
+"""The job table's columns, its format version, and the engine behind it: SQLite, or PostgreSQL for several hosts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Column,
+    Connection,
+    Engine,
+    Float,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    create_engine,
+    event,
+    insert,
+    select,
+    text,
+)
+from sqlalchemy.exc import SQLAlchemyError
+
+from vcfbert.errors import ArtifactError, ResourceError
+
+FORMAT_VERSION = 1
+_CREATING = 811_002_017  # names our lock among PostgreSQL's advisory ones
+_BUSY_SECONDS = 30
+
+metadata = MetaData()
+_json = JSON(none_as_null=True)
+
+# One row. It says which format the tables have, and whoever locks it is alone in counting the queue.
+format_row = Table("vcfbert_jobs_format", metadata, Column("version", Integer, nullable=False))
+
+jobs = Table(
+    "vcfbert_jobs",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("caller", String(200), nullable=False),
+    Column("state", String(10), nullable=False),
+    Column("name", String(300), nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("options", _json, nullable=False),
+    Column("model", _json, nullable=False),
+    Column("created", Float, nullable=False),
+    Column("started", Float),
+    Column("finished", Float),
+    Column("expires", Float),
+    Column("attempt", Integer, nullable=False, default=0),
+    Column("worker", String(400)),
+    Column("heartbeat", Float),
+    Column("done", BigInteger, nullable=False, default=0),
+    Column("total", BigInteger, nullable=False, default=0),
+    Column("qc", _json),
+    Column("summary", _json),
+    Column("error", _json),
+    Index("vcfbert_jobs_state", "state", "created"),
+    Index("vcfbert_jobs_caller", "caller", "created"),
+)
+
+
+def connect(database_url: str, data: Path) -> Engine:
+    """An engine on tables that exist and have our format: ``database_url``, or ``data``/jobs.sqlite where it is ''.
+
+    Raises ResourceError('jobs_unreachable') and ArtifactError('jobs_format').
+    """
+    if not database_url:
+        data.mkdir(parents=True, exist_ok=True)
+    url = database_url or f"sqlite:///{(data / 'jobs.sqlite').resolve()}"
+    try:
+        engine = _engine(url)
+        _create(engine)
+        return engine
+    except (SQLAlchemyError, ImportError) as error:
+        raise ResourceError(
+            "jobs_unreachable",
+            f"the job table cannot be reached ({type(error).__name__})",
+            hint="check VCFBERT_DATA or VCFBERT_DATABASE_URL, and that its database is running",
+        ) from error
+
+
+def writing(engine: Engine) -> Engine:
+    """The same engine for transactions that write: in SQLite they wait for their turn at the start, since one that
+    has read before it writes could not wait any more."""
+    return engine.execution_options(vcfbert_writes=True)
+
+
+def _engine(url: str) -> Engine:
+    if not url.startswith("sqlite"):
+        return create_engine(url, pool_pre_ping=True)
+    engine = create_engine(url, connect_args={"timeout": _BUSY_SECONDS, "check_same_thread": False})
+
+    @event.listens_for(engine, "connect")
+    def prepare(connection: Any, record: Any) -> None:
+        connection.isolation_level = None  # the driver begins no transaction by itself: `begin` below does
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=FULL")  # an accepted job survives a power cut
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        writes = connection.get_execution_options().get("vcfbert_writes", False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+    return engine
+
+
+def _create(engine: Engine) -> None:
+    """Makes the tables where there are none. Several processes may start at once."""
+    with writing(engine).begin() as connection:
+        if connection.dialect.name == "postgresql":
+            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _CREATING})
+        metadata.create_all(connection)
+        version = connection.execute(select(format_row.c.version)).scalar_one_or_none()
+        if version is None:
+            connection.execute(insert(format_row).values(version=FORMAT_VERSION))
+        elif version != FORMAT_VERSION:
+            raise ArtifactError(
+                "jobs_format",
+                f"the job table has format {version}, and {FORMAT_VERSION} is needed",
+                hint="let the jobs finish with the version of vcfbert that wrote it, or name another data folder",
+            )

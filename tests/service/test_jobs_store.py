@@ -1,0 +1,314 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import update
+
+from service.jobs.job import (
+    CANCELLED,
+    DONE,
+    EXPIRED,
+    FAILED,
+    QUEUED,
+    RUNNING,
+    Claim,
+    Job,
+    PinnedModel,
+    is_gone,
+    new_id,
+    new_worker,
+)
+from service.jobs.store import FORGET_SECONDS, MAX_ATTEMPTS, JobTable, QueueFullError
+from service.jobs.table import connect, format_row, writing
+from vcfbert.errors import ArtifactError, InputError, ResourceError
+
+MODEL = PinnedModel("default", "models:/vcfbert/3", "3", "v19", "ab" * 32)
+ERROR = {"code": "unphased", "detail": "not phased", "where": None, "hint": "phase it"}
+ELSEWHERE = "another-host/17/4711/beef"  # a worker that only its heartbeat tells of
+
+
+class Clock:
+    now = 1_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def table(tmp_path: Path, clock: Clock) -> Iterator[JobTable]:
+    engine = connect("", tmp_path)
+    yield open_table(engine, clock)
+    engine.dispose()
+
+
+def open_table(engine: Any, clock: Any) -> JobTable:
+    return JobTable(engine, queue_limit=3, result_seconds=100.0, stale_seconds=30.0, clock=clock)
+
+
+def accept(table: JobTable, caller: str = "ann") -> Job:
+    return table.accept(new_id(), caller=caller, name="mine.vcf", size=12, options={"region": None}, model=MODEL)
+
+
+def claimed(table: JobTable, job: Job, worker: str = ELSEWHERE) -> Claim:
+    taken = table.claim(job.id, worker)
+    assert taken is not None
+    return taken[0]
+
+
+def state(table: JobTable, job: Job) -> str:
+    return table.get(job.caller, job.id).state
+
+
+def test_a_job_passes_from_queued_to_done_and_expires(table: JobTable, clock: Clock) -> None:
+    job = accept(table)
+    assert (job.state, job.model, job.options, job.created) == (QUEUED, MODEL, {"region": None}, clock.now)
+    clock.now += 5
+    claim = claimed(table, job)
+    assert table.heartbeat(claim, done=10, total=40, qc={"n_used": 4})
+    running = table.get("ann", job.id)
+    assert (running.state, running.started, running.done, running.total) == (RUNNING, clock.now, 10, 40)
+    assert (running.qc, running.attempt) == ({"n_used": 4}, 1)
+    clock.now += 7
+    assert table.finish(claim, qc={"n_used": 4}, summary={"n_sites": 40})
+    done = table.get("ann", job.id)
+    assert (done.state, done.finished, done.expires, done.done) == (DONE, clock.now, clock.now + 100, 40)
+    assert done.summary == {"n_sites": 40}
+    clock.now += 99
+    assert table.expire() == []
+    clock.now += 1
+    assert table.expire() == [job.id]
+    assert table.expire() == []
+    assert state(table, job) == EXPIRED
+    assert table.without_files([job.id, "never"]) == {job.id, "never"}
+    clock.now += FORGET_SECONDS
+    table.expire()
+    with pytest.raises(InputError, match="no such job"):
+        table.get("ann", job.id)
+
+
+def test_a_failed_job_tells_why_also_when_its_files_are_gone(table: JobTable, clock: Clock) -> None:
+    job = accept(table)
+    assert table.fail(claimed(table, job), ERROR, qc={"n_used": 0})
+    assert (table.get("ann", job.id).state, table.get("ann", job.id).error) == (FAILED, ERROR)
+    assert table.without_files([job.id]) == set()
+    clock.now += 100
+    assert table.expire() == [job.id]
+    assert table.get("ann", job.id).error == ERROR
+
+
+def test_the_queue_is_bounded_and_says_when_to_come_back(table: JobTable, clock: Clock) -> None:
+    first, *_ = [accept(table) for _ in range(3)]
+    with pytest.raises(QueueFullError) as refused:
+        accept(table, "bob")
+    assert (refused.value.code, refused.value.retry_after) == ("queue_full", 30)
+    with pytest.raises(QueueFullError):
+        table.check_room()
+    claim = claimed(table, first)
+    table.check_room()
+    accept(table)
+    clock.now += 200
+    table.finish(claim, qc={}, summary={})
+    with pytest.raises(QueueFullError) as refused:
+        accept(table)
+    assert refused.value.retry_after == 200
+
+
+def test_a_bounded_queue_stays_so_when_many_come_at_once(table: JobTable) -> None:
+    refused: list[QueueFullError] = []
+
+    def come() -> None:
+        try:
+            accept(table)
+        except QueueFullError as error:
+            refused.append(error)
+
+    threads = [threading.Thread(target=come) for _ in range(12)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (table.counts()[QUEUED], len(refused)) == (3, 9)
+
+
+def test_of_many_workers_one_gets_the_job(table: JobTable) -> None:
+    job = accept(table)
+    start = threading.Barrier(8)
+    taken: list[object] = []
+
+    def compete(number: int) -> None:
+        start.wait()
+        taken.append(table.claim(job.id, f"host/1/1/{number}"))
+
+    threads = [threading.Thread(target=compete, args=(i,)) for i in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(taken) == 8
+    assert sum(each is not None for each in taken) == 1
+    assert table.get("ann", job.id).attempt == 1
+
+
+def test_one_caller_never_sees_anothers_job(table: JobTable) -> None:
+    job = accept(table, "ann")
+    for ask in (table.get, table.remove):
+        with pytest.raises(InputError) as unknown:
+            ask("bob", job.id)
+        assert unknown.value.code == "job_unknown"
+    assert table.of_caller("bob") == []
+    assert [each.id for each in table.of_caller("ann")] == [job.id]
+    assert state(table, job) == QUEUED
+
+
+def test_jobs_are_listed_newest_first_and_stand_in_line(table: JobTable, clock: Clock) -> None:
+    jobs = []
+    for caller in ("ann", "bob", "ann"):
+        jobs.append(accept(table, caller))
+        clock.now += 1
+    assert [job.id for job in table.of_caller("ann")] == [jobs[2].id, jobs[0].id]
+    assert [table.position(job) for job in jobs] == [1, 2, 3]
+    claimed(table, jobs[0])
+    assert table.position(table.get("ann", jobs[0].id)) is None
+    assert table.position(jobs[2]) == 2
+    assert table.waiting() == [jobs[1].id, jobs[2].id]
+
+
+def test_cancelled_while_it_waits(table: JobTable) -> None:
+    job = accept(table)
+    table.remove("ann", job.id)
+    assert state(table, job) == CANCELLED
+    assert table.claim(job.id, ELSEWHERE) is None
+    assert table.waiting() == []
+
+
+def test_cancelled_while_it_runs_takes_the_claim_away(table: JobTable) -> None:
+    job = accept(table)
+    claim = claimed(table, job)
+    table.remove("ann", job.id)
+    assert state(table, job) == CANCELLED
+    assert not table.heartbeat(claim, done=1, total=2)
+    assert not table.finish(claim, qc={}, summary={})
+    assert not table.fail(claim, ERROR)
+    assert not table.release(claim)
+    assert state(table, job) == CANCELLED
+
+
+@pytest.mark.parametrize("end", [DONE, FAILED, CANCELLED, EXPIRED])
+def test_removed_after_its_end_it_is_forgotten(table: JobTable, clock: Clock, end: str) -> None:
+    job = accept(table)
+    if end == CANCELLED:
+        table.remove("ann", job.id)
+    elif end == FAILED:
+        table.fail(claimed(table, job), ERROR)
+    else:
+        table.finish(claimed(table, job), qc={}, summary={})
+    if end == EXPIRED:
+        clock.now += 100
+        table.expire()
+    assert state(table, job) == end
+    table.remove("ann", job.id)
+    assert table.of_caller("ann") == []
+    assert table.without_files([job.id]) == {job.id}
+
+
+def test_a_worker_without_a_heartbeat_loses_its_job(table: JobTable, clock: Clock) -> None:
+    job = accept(table)
+    claim = claimed(table, job)
+    clock.now += 20
+    assert table.heartbeat(claim, done=1, total=2)
+    clock.now += 30
+    assert table.recover() == []
+    clock.now += 1
+    assert [each.id for each in table.recover()] == [job.id]
+    assert state(table, job) == QUEUED
+    again = claimed(table, job, "third/1/1/x")
+    assert again.attempt == 2
+    assert not table.finish(claim, qc={}, summary={})  # the first one comes back too late
+    assert table.finish(again, qc={}, summary={})
+
+
+def test_a_job_that_kills_its_workers_fails_in_the_end(table: JobTable, clock: Clock) -> None:
+    job = accept(table)
+    for _ in range(MAX_ATTEMPTS):
+        assert state(table, job) == QUEUED
+        claimed(table, job)
+        clock.now += 31
+        assert len(table.recover()) == 1
+    failed = table.get("ann", job.id)
+    assert failed.state == FAILED
+    assert failed.error is not None
+    assert failed.error["code"] == "worker_died"
+
+
+def test_a_worker_that_stops_puts_its_job_back_uncounted(table: JobTable) -> None:
+    job = accept(table)
+    for _ in range(MAX_ATTEMPTS + 1):
+        claim = claimed(table, job)
+        assert claim.attempt == 1
+        assert table.release(claim)
+    assert table.recover() == []
+    assert state(table, job) == QUEUED
+
+
+def test_a_process_of_this_host_that_has_gone_is_known_at_once(table: JobTable) -> None:
+    mine = new_worker()
+    assert not is_gone(mine)
+    code = "from service.jobs.job import new_worker; print(new_worker())"
+    other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
+    assert is_gone(other)
+    host, pid, started, token = mine.rsplit("/", 3)
+    assert is_gone(f"{host}/{pid}/{int(started) - 1}/{token}")  # the number was given to a later process
+    assert not is_gone(ELSEWHERE)
+    jobs = [accept(table) for _ in range(2)]
+    claimed(table, jobs[0], mine)
+    claimed(table, jobs[1], other)
+    assert [job.id for job in table.recover()] == [jobs[1].id]
+
+
+def test_an_ended_process_that_nobody_waited_for_has_gone() -> None:
+    code = "from service.jobs.job import new_worker; print(new_worker(), flush=True)"
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as ended:
+        assert ended.stdout is not None
+        worker = ended.stdout.readline().strip()
+        os.waitid(os.P_PID, ended.pid, os.WEXITED | os.WNOWAIT)
+        assert is_gone(worker)
+
+
+def test_a_job_may_be_withdrawn_until_a_worker_has_it(table: JobTable) -> None:
+    job, other = accept(table), accept(table)
+    claimed(table, other)
+    assert table.withdraw(job.id)
+    assert not table.withdraw(other.id)
+    assert [each.id for each in table.of_caller("ann")] == [other.id]
+
+
+def test_rows_outlive_the_process_and_other_formats_are_refused(tmp_path: Path, clock: Clock) -> None:
+    engine = connect("", tmp_path)
+    job = accept(open_table(engine, clock))
+    engine.dispose()
+    engine = connect("", tmp_path)
+    assert open_table(engine, clock).get("ann", job.id) == job
+    with writing(engine).begin() as connection:
+        connection.execute(update(format_row).values(version=99))
+    engine.dispose()
+    with pytest.raises(ArtifactError, match="format 99"):
+        connect("", tmp_path)
+
+
+def test_an_unreachable_table_is_an_error_that_shows_no_password() -> None:
+    with pytest.raises(ResourceError) as failed:
+        connect("sqlite:////proc/none/secret/jobs.sqlite", Path("/nowhere"))
+    assert failed.value.code == "jobs_unreachable"
+    assert "secret" not in str(failed.value)
