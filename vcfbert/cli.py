@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import json
 import logging
 import sys
@@ -47,6 +49,10 @@ Device = Annotated[str, typer.Option(help="cpu, cuda, or auto: a GPU if there is
 def main() -> None:
     """Runs the command line; an error that the user can act on ends with its text and exit code, no traceback."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+    # Importing torch makes objects that stay: looking through them for cycles, at import and once more at the end,
+    # takes as long as imputing a few samples.
+    gc.set_threshold(100_000)
+    atexit.register(gc.freeze)
     with clean_exit(lambda text: messages.print(text, markup=False, highlight=False, soft_wrap=True)):
         app()
 

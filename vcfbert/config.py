@@ -45,7 +45,7 @@ class EncodeConfig:
     window: int = 256  # sites the network sees at once, flanks included
     flank: int = 16  # sites a side that neighbouring windows share
     span_cm: float = 0.2  # how far beyond the window typed sites serve as retrieval key, a side
-    copy_window: int = 8192  # sites of a window of the copying variant
+    copy_window: int = 16384  # sites of a window of the copying variant
     copy_span_cm: float = 0.5  # how far beyond it typed sites are copied from, a side
 
     def __post_init__(self) -> None:
