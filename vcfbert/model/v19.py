@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
@@ -14,7 +15,7 @@ from vcfbert.model.heads import independent
 from vcfbert.model.li_stephens import CopyingProblem, LiStephens, interpolated_dosage
 
 if TYPE_CHECKING:
-    from vcfbert.copying.haploid import Segments
+    from vcfbert.copying.haploid import Heads, Segments
 
 # Where the heads start: switches per cM and mismatch rate. The first is the textbook's model.
 INITIAL_HEADS = ((7.5, 2e-3), (15.0, 1e-2), (4.0, 3e-2))
@@ -26,6 +27,15 @@ INITIAL_STRENGTH = 2.0
 KNOTS = (-3.0, -2.3, -2.0, -1.3, -0.5)
 # Chance that a copied allele is not inherited, where learning starts.
 INITIAL_LOSS = 1e-4
+
+
+@dataclass(frozen=True)
+class CompiledWindow:
+    """What the compiled kernel needs of a window, whoever is imputed there."""
+
+    segments: Segments
+    fraction: Tensor  # float32 [l], how far a site lies on the way between its typed neighbours
+    heads: Heads
 
 
 class V19(Variant):
@@ -63,23 +73,31 @@ class V19(Variant):
     def copying(self) -> list[LiStephens]:
         return [head for head in self.heads if isinstance(head, LiStephens)]
 
-    def encode_patterns(self, patterns: Tensor, sites: SiteContext) -> Segments | None:
-        """The rows cut at the typed sites, for the compiled kernel; None where torch copies."""
+    def encode_patterns(self, patterns: Tensor, sites: SiteContext) -> CompiledWindow | None:
+        """The rows cut at the typed sites, and the heads' parameters there; None where torch copies."""
         if not self._compiles(patterns):
             return None
         from vcfbert.copying import haploid  # here alone, so that models run where torch and numpy are all there is
 
-        return haploid.cut(patterns.numpy(), sites.key_place.numpy())
+        maf = torch.minimum(sites.key_af, 1.0 - sites.key_af)
+        heads = haploid.Heads(
+            stay=torch.stack([head.stay(sites.key_offset_cm) for head in self.copying]).numpy(),
+            mismatch=torch.stack([head.mismatch(maf) for head in self.copying]).numpy(),
+            share=self._shares(sites.af).contiguous().numpy(),
+            key_share=self._shares(sites.key_af).contiguous().numpy(),
+        )
+        segments = haploid.cut(patterns.numpy(), sites.key_place.numpy())
+        return CompiledWindow(segments, segments_of(sites)[1], heads)
 
     @staticmethod
     def _compiles(given: Tensor) -> bool:
         return given.device.type == "cpu" and not torch.is_grad_enabled()
 
-    def forward(self, batch: WindowBatch, encoded: Segments | None = None) -> WindowOutput:
+    def forward(self, batch: WindowBatch, encoded: CompiledWindow | None = None) -> WindowOutput:
         # Probabilities near 0 and 1 and their products over hundreds of sites: bf16 holds neither.
         with torch.autocast(batch.tokens.device.type, enabled=False):
-            segments = encoded or self.encode_patterns(batch.patterns, batch.sites)
-            copied = self._copied(batch) if segments is None else self._copied_compiled(batch, segments)
+            window = encoded or self.encode_patterns(batch.patterns, batch.sites)
+            copied = self._copied(batch) if window is None else self._copied_compiled(batch, window)
             probability = self._inherited(copied, batch.sites.af)
         p = probability.view(-1, 2, probability.shape[-1])
         if batch.pairs is not None:
@@ -138,30 +156,21 @@ class V19(Variant):
             out = out + torch.cat(parts, dim=1) * share
         return out
 
-    def _copied_compiled(self, batch: WindowBatch, segments: Segments) -> Tensor:
+    def _copied_compiled(self, batch: WindowBatch, window: CompiledWindow) -> Tensor:
         """The same, without gradients and on CPU: some fifty times faster."""
         from vcfbert.copying import haploid  # as above
 
-        sites = batch.sites
         states = batch.key_retrieved.flatten(0, 1)
         pattern_of = torch.zeros(len(batch.key_rows), dtype=torch.long)
         pattern_of[states] = batch.retrieved.flatten(0, 1)
-        _, fraction = segments_of(sites)
-        maf = torch.minimum(sites.key_af, 1.0 - sites.key_af)
-        heads = haploid.Heads(
-            stay=torch.stack([head.stay(sites.key_offset_cm) for head in self.copying]).numpy(),
-            mismatch=torch.stack([head.mismatch(maf) for head in self.copying]).numpy(),
-            share=self._shares(sites.af).contiguous().numpy(),
-            key_share=self._shares(sites.key_af).contiguous().numpy(),
-        )
         copied = haploid.copy(
             observed(batch.key_sign).flatten(0, 1).T.contiguous().numpy(),
             batch.key_rows.T.contiguous().numpy(),
             states.int().contiguous().numpy(),
             self.prior(batch).numpy(),
-            heads,
-            segments.of_haplotypes(pattern_of.numpy()),
-            fraction.numpy(),
+            window.heads,
+            window.segments.of_haplotypes(pattern_of.numpy()),
+            window.fraction.numpy(),
             threads=torch.get_num_threads(),
         )
         return torch.from_numpy(copied.dosage)
