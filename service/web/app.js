@@ -27,7 +27,7 @@ function route({ moved }) {
     return;
   }
   following = new AbortController();
-  followJob(id, { signal: following.signal, changed: reloadJobs, gone: jobGone });
+  followJob(id, { signal: following.signal, focus: moved, changed: reloadJobs, gone: jobGone });
 }
 
 const reloadJobs = () => loadJobs(jobGone);

@@ -74,9 +74,16 @@ export function duration(seconds) {
 }
 
 const dateAndTime = new Intl.DateTimeFormat('en-GB', { dateStyle: 'medium', timeStyle: 'short' });
+const dayOnly = new Intl.DateTimeFormat('en-GB', { day: 'numeric', month: 'short' });
+const timeOnly = new Intl.DateTimeFormat('en-GB', { timeStyle: 'short' });
 
-export const when = (moment) =>
-  el('time', { datetime: new Date(moment).toISOString() }, dateAndTime.format(new Date(moment)));
+/** A moment in the reader's time zone; `short`: the time of today, else the day. */
+export function when(moment, { short = false } = {}) {
+  const date = new Date(moment);
+  const today = date.toDateString() === new Date().toDateString();
+  const format = short ? (today ? timeOnly : dayOnly) : dateAndTime;
+  return el('time', { datetime: date.toISOString() }, format.format(date));
+}
 
 /** Term and description pairs; pairs without a description are left out. */
 export function facts(pairs) {
@@ -84,14 +91,15 @@ export function facts(pairs) {
   return el('dl', { class: 'facts' }, present.map(([term, value]) => el('div', {}, el('dt', {}, term), el('dd', {}, value))));
 }
 
-/** A table in a box that scrolls by itself, with the keyboard too. `numeric`: indices of columns of numbers. */
-export function table(caption, columns, rows, { numeric = [] } = {}) {
+/** A table in a box that scrolls by itself, with the keyboard too. `numeric`: indices of columns of numbers; `tall`:
+ * shown in its whole height. */
+export function table(caption, columns, rows, { numeric = [], tall = false } = {}) {
   const kind = (i) => (numeric.includes(i) ? 'number' : null);
   const head = el('tr', {}, columns.map((name, i) => el('th', { scope: 'col', class: kind(i) }, name)));
   const body = rows.map((row) => el('tr', {}, row.map((value, i) => el('td', { class: kind(i) }, String(value)))));
   return el(
     'div',
-    { class: 'scroll', role: 'region', 'aria-label': caption, tabindex: '0' },
+    { class: tall ? 'scroll tall' : 'scroll', role: 'region', 'aria-label': caption, tabindex: '0' },
     el('table', {}, el('caption', { class: 'spoken' }, caption), el('thead', {}, head), el('tbody', {}, body)),
   );
 }

@@ -1,6 +1,6 @@
 /** Figures as SVG, drawn for the width they have, each with its numbers as a table. */
 
-import { count, el, shape, table } from './dom.js';
+import { count, counted, el, shape, table } from './dom.js';
 
 const HEIGHT = 200; // CSS pixels between the top and the bottom axis' labels
 const MARGIN = { top: 22, right: 10, bottom: 40, left: 46 };
@@ -68,11 +68,13 @@ function drawHistogram(width, counts, { low, high, xTicks, xName, yName }) {
     const rect = { class: 'bar', x: plot.left + step * i + 0.5, y: y(n), width: Math.max(step - 1, 0.5) };
     if (n > 0) svg.append(shape('rect', { ...rect, height: plot.bottom - y(n) }));
   });
-  xTicks(plot.right - plot.left).forEach((value) => {
+  const values = xTicks(plot.right - plot.left);
+  const decimals = Math.max(...values.map((value) => (String(Number(value.toFixed(3))).split('.')[1] ?? '').length));
+  values.forEach((value) => {
     const x = plot.left + ((value - low) / (high - low)) * (plot.right - plot.left);
     svg.append(
       shape('line', { class: 'axis', x1: x, x2: x, y1: plot.bottom, y2: plot.bottom + 4 }),
-      label(x, plot.bottom + 16, String(Number(value.toFixed(3)))),
+      label(x, plot.bottom + 16, value.toFixed(decimals)),
     );
   });
   return svg;
@@ -97,11 +99,12 @@ function positionTicks(first, last) {
 }
 
 /**
- * A figure: title, drawing, a sentence that says what it shows, and its numbers. It is drawn again when its width
- * changes, so that its text keeps the page's size on a phone.
+ * A figure: title, a sentence that says what it shows, the drawing, and its numbers as a table; `values` are told to a
+ * screen reader where the drawing tells them to others. It is drawn again when its width changes, so that its text
+ * keeps the page's size on a phone.
  */
-function figure(title, sentence, draw, numbers) {
-  const plot = el('div', { class: 'plot', role: 'img', 'aria-label': `${title}. ${sentence}` });
+function figure(title, sentence, draw, numbers, values = '') {
+  const plot = el('div', { class: 'plot', role: 'img', 'aria-label': `${title}. ${sentence}${values}` });
   let drawn = 0;
   new ResizeObserver(([entry]) => {
     const width = Math.floor(entry.contentRect.width);
@@ -110,20 +113,21 @@ function figure(title, sentence, draw, numbers) {
     plot.replaceChildren(draw(width));
   }).observe(plot);
   const details = el('details', {}, el('summary', {}, 'Numbers', el('span', { class: 'spoken' }, ` of “${title}”`)), numbers);
-  return el('figure', {}, el('figcaption', {}, el('h4', {}, title), el('p', {}, sentence)), plot, details);
+  return el('figure', {}, el('figcaption', {}, el('h3', {}, title), el('p', {}, sentence)), plot, details);
 }
 
 /** Estimated quality by how common a variant is. `bins`: {low, high, n, mean_dr2}, MAF as shares of 1. */
 export function qualityByMaf(bins, samples) {
   const present = bins.filter((bin) => bin.n > 0);
   const parts = present.map((bin) => `${mean(bin.mean_dr2)} at MAF ${binName(bin)}`);
-  const few = samples < 10 ? ` With ${samples === 1 ? '1 sample' : `${samples} samples`} DR2 is a rough estimate.` : '';
+  const few = samples < 10 ? ` From ${counted(samples, 'sample')} it is a rough one.` : '';
   const rows = bins.map((bin) => [binName(bin), count(bin.n), bin.n > 0 ? bin.mean_dr2.toFixed(3) : 'none']);
   return figure(
     'Quality by allele frequency',
-    `Mean DR2, the model’s own estimate: ${parts.join(', ') || 'no site'}.${few}`,
+    `Mean DR2, the model’s own estimate of its accuracy.${few}`,
     (width) => drawBins(width, bins),
     table('Mean DR2 by MAF', ['MAF', 'sites', 'mean DR2'], rows, { numeric: [1, 2] }),
+    ` ${parts.join(', ') || 'No site'}.`,
   );
 }
 

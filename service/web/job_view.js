@@ -13,11 +13,14 @@ const HIDDEN_WAIT = 15; // while the tab is not seen
 const UNREACHABLE_WAIT = 20;
 const ANNOUNCED_STEP = 0.25; // of the progress, told to a screen reader
 
-/** Follows a job until `signal` ends that; `changed(job)` is told of every new state, `gone()` of its removal. */
-export async function followJob(id, { signal, changed, gone }) {
+/**
+ * Follows a job until `signal` ends that; `changed(job)` is told of every new state, `gone(id)` of its removal.
+ * `focus`: the focus moves to it.
+ */
+export async function followJob(id, { signal, focus, changed, gone }) {
   const place = byId('job');
   place.replaceChildren(el('p', { class: 'hint' }, 'Asking for the job…'));
-  const view = { place, id, state: null, announced: -1, gone };
+  const view = { place, focus, state: null, attempt: null, announced: -1, since: null, gone };
   let wait = FIRST_WAIT;
   while (!signal.aborted) {
     try {
@@ -36,7 +39,7 @@ export async function followJob(id, { signal, changed, gone }) {
       if (!(problem instanceof Problem)) throw problem;
       if (!problem.passing) {
         place.replaceChildren(notice(problem, { title: problem.code === 'job_unknown' ? 'There is no such job' : null }));
-        focusOn(place.querySelector('h3'));
+        focusOn(place.querySelector('h2'));
         return;
       }
       wait = Math.min(Math.max(wait * 2, problem.retryAfter ?? 0), UNREACHABLE_WAIT);
@@ -75,18 +78,18 @@ function showTrouble(problem, wait) {
 
 /** Builds the view for a job's state. The focus stays on a heading where the control that had it disappears. */
 function show(view, job) {
-  const first = view.state === null;
-  const held = view.place.contains(document.activeElement);
+  const focus = view.place.contains(document.activeElement) || (view.state === null && view.focus);
   view.state = job.state;
   view.attempt = job.attempt;
   view.announced = -1;
-  const heading = el('h2', {}, el('span', { class: 'filename' }, job.name));
+  view.since = null;
+  const heading = el('h1', {}, el('span', { class: 'filename' }, job.name));
   const parts = { queued: waiting, running: waiting, done: results, failed: failure }[job.state] ?? ending;
   view.place.replaceChildren(
     el('div', { class: 'job-head' }, heading, badge(job.state)),
     ...[parts(job), details(job), el('div', { class: 'actions' }, removalButton(job, view.gone))].flat().filter(Boolean),
   );
-  if (first || held) focusOn(heading);
+  if (focus) focusOn(heading);
   announce(`${job.name}: ${STATES[job.state]}`);
   document.title = `${STATES[job.state]} · ${job.name} · vcfbert`;
 }
@@ -105,7 +108,7 @@ function showProgress(view, job) {
   const running = job.state === 'running' && total > 0;
   if (running) bar.value = share;
   else bar.removeAttribute('value');
-  const text = running ? `${percent(share)}: ${count(done)} of ${counted(total, 'site')}` : queueText(job);
+  const text = running ? `${percent(share)}: ${count(done)} of ${counted(total, 'site')}${timeLeft(view, share)}` : queueText(job);
   byId('job-progress').textContent = text;
   if (running) document.title = `${Math.floor(share * 100)} % · ${job.name} · vcfbert`;
   const step = running ? Math.floor(share / ANNOUNCED_STEP) : -1;
@@ -115,13 +118,28 @@ function showProgress(view, job) {
   }
 }
 
+/** From the pace since the page saw the job run; '' until that says something. */
+function timeLeft(view, share) {
+  const now = performance.now();
+  view.since ??= { now, share };
+  const seconds = (now - view.since.now) / 1000;
+  if (seconds < 5 || share <= view.since.share) return '';
+  return `, about ${duration(((1 - share) * seconds) / (share - view.since.share))} left`;
+}
+
 function queueText(job) {
   if (job.state === 'running') return 'Reading the file…';
   if (!(job.position > 1)) return 'Next in the queue';
   return `Number ${count(job.position)} in the queue`;
 }
 
-const failure = (job) => notice({ ...job.error, status: 422 }, { title: 'The imputation failed', tone: 'bad' });
+const failure = (job) => [
+  notice({ ...job.error, status: 422 }, { title: 'The imputation failed', tone: 'bad' }),
+  job.qc && inputQuality(job),
+];
+
+const inputQuality = (job) =>
+  el('section', { 'aria-labelledby': 'qc-title' }, el('h2', { id: 'qc-title' }, 'Quality of the input'), qcReport({ ...job.qc, density: null }, chromOf(job)));
 
 function ending(job) {
   const texts = { expired: 'The result was kept for its time and is deleted now.', cancelled: 'The job was cancelled; its files are deleted.' };
@@ -138,7 +156,7 @@ function results(job) {
       el(
         'section',
         { 'aria-labelledby': 'figures-title' },
-        el('h3', { id: 'figures-title' }, 'Figures'),
+        el('h2', { id: 'figures-title' }, 'Figures'),
         el(
           'div',
           { class: 'figures' },
@@ -147,7 +165,7 @@ function results(job) {
           summary.density?.length > 0 && typedDensity(summary.density, chrom),
         ),
       ),
-    qc && el('section', { 'aria-labelledby': 'qc-title' }, el('h3', { id: 'qc-title' }, 'Quality of the input'), qcReport({ ...qc, density: null }, chrom)),
+    qc && inputQuality(job),
   ];
 }
 
@@ -184,7 +202,7 @@ function downloads(job) {
   return el(
     'section',
     { 'aria-labelledby': 'downloads-title' },
-    el('h3', { id: 'downloads-title' }, 'Files'),
+    el('h2', { id: 'downloads-title' }, 'Files'),
     el('ul', { class: 'downloads' }, files.map(item)),
     job.expires && el('p', { class: 'hint' }, 'Kept until ', when(job.expires), '.'),
     trouble,

@@ -44,7 +44,7 @@ function card(model) {
     'div',
     { class: 'model' },
     facts([
-      ['Model', el('span', { class: 'code' }, name)],
+      ['Name', el('span', { class: 'code' }, name)],
       ['Variant', model.variant.toUpperCase()],
       ['Region', el('span', { class: 'code' }, regionOf(model))],
       ['Panel', `${count(model.n_sites)} sites, ${count(model.n_haplotypes)} haplotypes`],

@@ -35,7 +35,7 @@ export function startNewJobs(started) {
     event.preventDefault();
     if (optionsAreValid()) start(started);
   });
-  byId('region').addEventListener('input', () => showRegionError(null));
+  for (const field of [byId('region'), byId('min-dr2')]) field.addEventListener('input', () => showError(field, ''));
 }
 
 /** Fills the choice of model, which is there only where there is one to make. */
@@ -82,7 +82,7 @@ function choose(files) {
 function showRefusal(problem, options = {}) {
   const box = notice(problem, { title: 'This file cannot be imputed', tone: 'bad', ...options });
   byId('qc').replaceChildren(box);
-  focusOn(box.querySelector('h3'));
+  focusOn(box.querySelector('h2'));
 }
 
 /** Uploads the file for its QC report, shows that, and then the options. */
@@ -160,19 +160,23 @@ function refuse(problem, again, place) {
   const box = notice(problem, { retry: problem.passing ? again : null });
   const report = problem.qc?.counts ? [qcReport(problem.qc, modelNamed(byId('model').value).chrom)] : [];
   place.replaceChildren(box, ...report);
-  focusOn(box.querySelector('h3'));
+  focusOn(box.querySelector('h2'));
 }
 
 function optionsAreValid() {
-  const region = byId('region').value.trim();
-  const wrong = region !== '' && !REGION.test(region);
-  showRegionError(wrong ? 'Write a region as CHROM:FROM-TO, for example 20:1000000-1500000.' : null);
-  if (wrong) byId('region').focus();
-  return !wrong;
+  const [region, dr2] = [byId('region'), byId('min-dr2')];
+  const regionIsWrong = region.value.trim() !== '' && !REGION.test(region.value.trim());
+  showError(region, regionIsWrong ? 'Write a region as CHROM:FROM-TO, for example 20:1000000-1500000.' : '');
+  const dr2IsWrong = dr2.validity.badInput || dr2.validity.rangeUnderflow || dr2.validity.rangeOverflow;
+  showError(dr2, dr2IsWrong ? 'Write a number from 0 to 1.' : '');
+  const wrong = regionIsWrong ? region : dr2IsWrong ? dr2 : null;
+  wrong?.focus();
+  return wrong === null;
 }
 
-function showRegionError(text) {
-  byId('region-error').textContent = text ?? '';
-  if (text) byId('region').setAttribute('aria-invalid', 'true');
-  else byId('region').removeAttribute('aria-invalid');
+/** Under the field; '' takes the error away. */
+function showError(field, text) {
+  byId(`${field.id}-error`).textContent = text;
+  if (text !== '') field.setAttribute('aria-invalid', 'true');
+  else field.removeAttribute('aria-invalid');
 }

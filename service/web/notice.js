@@ -26,7 +26,7 @@ export function notice(problem, { retry = null, title = null, tone = problem.pas
   return el(
     'div',
     { class: `notice ${tone}`, role: 'alert' },
-    el('h3', {}, heading),
+    el('h2', {}, heading),
     el('p', {}, sentence(problem.detail) + wait),
     problem.where && el('p', {}, el('span', { class: 'term' }, 'Where: '), el('span', { class: 'code' }, problem.where)),
     problem.hint && el('p', {}, el('span', { class: 'term' }, 'What to do: '), sentence(problem.hint)),

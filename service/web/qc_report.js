@@ -74,8 +74,8 @@ function shareBar(parts) {
 function remarks(qc) {
   const found = [];
   if (qc.overlap_share < 0.5) found.push('Fewer than half of the file’s sites are in the panel: is it of this genome build?');
-  if (qc.phased_share < 1) found.push('Some calls are unphased: the imputation takes their phase into account as unknown.');
-  if (qc.n_much_missing > 0) found.push(`${counted(qc.n_much_missing, 'sample')} of more than 5 % missing calls: less certain around them.`);
+  if (qc.phased_share < 1) found.push('Some calls are unphased. They are imputed as they are; no phasing is needed before.');
+  if (qc.n_much_missing > 0) found.push(`${counted(qc.n_much_missing, 'sample')} with more than 5 % missing calls: imputed with less certainty.`);
   return found.length > 0 && el('ul', { class: 'remarks' }, found.map((text) => el('li', {}, text)));
 }
 
@@ -86,7 +86,7 @@ function statusTable(counts) {
       .filter(([status]) => counts[status] > 0)
       .map(([status, words]) => [words, fate, count(counts[status])]),
   );
-  return rows.length > 0 && table('What became of the file’s sites', ['Sites', 'Fate', 'Number'], rows, { numeric: [2] });
+  return rows.length > 0 && table('What became of the file’s sites', ['Sites', 'Fate', 'Number'], rows, { numeric: [2], tall: true });
 }
 
 function notesTable(qc) {

@@ -1,0 +1,186 @@
+"""The service's contract with canned answers, for states that the real one reaches seldom or slowly.
+
+A test holds the ``Fake`` and changes it while the page is open: a queue that is full, a key that is needed, a model
+that is being loaded. Jobs go on with time. It can be looked at by hand: ``python -m tests.browser.fake_api``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+import uuid
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+from fastapi import FastAPI, Form, Request, Response, UploadFile
+from fastapi.responses import JSONResponse
+
+from service.routes import page
+from tests.browser.servers import POLICY
+
+MODEL = {
+    "alias": "champion",
+    "reference": "models:/vcfbert@champion",
+    "version": "3",
+    "variant": "v19",
+    "chrom": "20",
+    "from": 1000000,
+    "to": 2999941,
+    "n_sites": 24990,
+    "n_haplotypes": 600,
+}
+STRETCHES = [
+    {"start": 1000000 + i * 20000, "stop": 1019999 + i * 20000, "typed": (i * 7919) % 9 if i % 17 else 0}
+    for i in range(100)
+]
+QC: dict[str, Any] = {
+    "n_samples": 203,
+    "n_haploid": 0,
+    "n_target_sites": 520,
+    "n_panel_sites": 24990,
+    "n_used": 495,
+    "counts": {
+        "matched": 471, "swapped": 12, "flipped": 8, "flipped_swapped": 1, "ambiguous_resolved": 3,
+        "ambiguous_left_out": 6, "allele_mismatch": 2, "not_in_panel": 16, "duplicate": 1,
+    },
+    "build_agreement": 0.996,
+    "missing_rate": 0.0031,
+    "worst_missing_rate": 0.081,
+    "n_much_missing": 2,
+    "phased_share": 0.75,
+    "overlap_share": 0.952,
+    "typed_per_mb": 247.5,
+    "density": STRETCHES,
+}  # fmt: skip
+NOTE = {
+    "chrom": "20", "id": ".", "ref": "A", "alt": "G", "panel_ref": "G", "panel_alt": "A",
+    "status": "swapped", "reason": "REF and ALT are exchanged",
+}  # fmt: skip
+SUMMARY = {
+    "n_samples": 203,
+    "n_sites": 24990,
+    "dr2_by_maf": [
+        {"low": 0.0, "high": 0.005, "n": 9120, "mean_dr2": 0.31},
+        {"low": 0.005, "high": 0.01, "n": 3010, "mean_dr2": 0.52},
+        {"low": 0.01, "high": 0.05, "n": 5212, "mean_dr2": 0.71},
+        {"low": 0.05, "high": 0.5, "n": 7648, "mean_dr2": 0.93},
+    ],
+    "dr2_histogram": [4100, 1800, 1100, 900, 700, 640, 600, 580, 560, 540, 560, 600, 640, 720, 840, 1010, 1300, 1700, 2500, 3600],
+    "density": STRETCHES,
+}  # fmt: skip
+QC_OF_SITES = "chrom\tpos\n20\t1000001\n"
+
+
+def problem(status: int, code: str, detail: str, **more: Any) -> JSONResponse:
+    headers = {"Retry-After": str(more.pop("retry"))} if "retry" in more else None
+    body = {"type": "about:blank", "title": code, "status": status, "code": code, "detail": detail, **more}
+    return JSONResponse(body, status, headers, media_type="application/problem+json")
+
+
+@dataclass
+class FakeJob:
+    name: str
+    size: int
+    options: dict[str, Any]
+    id: str = field(default_factory=lambda: uuid.uuid4().hex)
+    created: float = field(default_factory=time.time)
+
+
+@dataclass
+class Fake:
+    """What the answers depend on."""
+
+    models: list[dict[str, Any]] = field(default_factory=lambda: [dict(MODEL)])
+    key: str | None = None
+    queued_s: float = 0.3
+    running_s: float = 1.0
+    job_error: dict[str, Any] | None = None  # every job ends so
+    refused: dict[str, Any] | None = None  # what QC says of every file
+    trouble: dict[str, JSONResponse] = field(default_factory=dict)  # path prefix -> answer instead of its own
+    jobs: dict[str, FakeJob] = field(default_factory=dict)
+
+    def answer_of(self, job: FakeJob) -> dict[str, Any]:
+        age = time.time() - job.created
+        share = min(max((age - self.queued_s) / self.running_s, 0.0), 1.0)
+        state = "queued" if share == 0 else "running" if share < 1 else "failed" if self.job_error else "done"
+        moment = datetime.fromtimestamp(job.created, UTC).isoformat()
+        return {
+            "id": job.id, "name": job.name, "size": job.size, "state": state, "created": moment, "expires": moment,
+            "model": MODEL, "options": job.options, "attempt": 1, "position": 2 if state == "queued" else None,
+            "progress": {"done": int(share * 24990), "total": 24990, "share": share},
+            "timings": {"queued_s": self.queued_s, "running_s": self.running_s},
+            "qc": QC if state == "done" else None, "summary": SUMMARY if state == "done" else None,
+            "error": self.job_error if state == "failed" else None,
+        }  # fmt: skip
+
+
+def create_fake(fake: Fake) -> FastAPI:
+    app = FastAPI()
+    app.include_router(page.router)
+
+    @app.middleware("http")
+    async def guard(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
+        path = request.url.path
+        answer: Response | None = next((found for prefix, found in fake.trouble.items() if path.startswith(prefix)), None)
+        if path.startswith("/v1") and fake.key is not None:
+            if request.headers.get("authorization") != f"Bearer {fake.key}":
+                answer = problem(401, "unauthorized", "a key is needed", hint="send it as Authorization: Bearer KEY")
+        if answer is None:
+            answer = await call_next(request)
+        answer.headers["Content-Security-Policy"] = POLICY
+        return answer
+
+    @app.get("/readyz")
+    async def readyz() -> Any:
+        return {"status": "ready"} if fake.models else problem(503, "not_ready", "the model is being loaded")
+
+    @app.get("/v1/models")
+    async def models() -> Any:
+        return {"models": fake.models}
+
+    @app.post("/v1/qc")
+    async def qc(file: UploadFile) -> Any:
+        await file.read()
+        sites = [{**NOTE, "pos": 1000100 + i} for i in range(49)]
+        return {**QC, "sites": sites} if fake.refused is None else {"refused": fake.refused}
+
+    @app.post("/v1/jobs", status_code=202)
+    async def accept(
+        file: UploadFile,
+        region: Annotated[str | None, Form()] = None,
+        format: Annotated[str, Form()] = "vcf.gz",
+        fields: Annotated[str, Form()] = "GT,DS,HDS,GP",
+        min_dr2: Annotated[float, Form()] = 0.0,
+    ) -> Any:
+        options = {"region": region, "format": format, "fields": fields.split(","), "min_dr2": min_dr2}
+        job = FakeJob(file.filename or "file", len(await file.read()), options)
+        fake.jobs[job.id] = job
+        return fake.answer_of(job)
+
+    @app.get("/v1/jobs")
+    async def jobs() -> Any:
+        return {"jobs": [fake.answer_of(job) for job in reversed(fake.jobs.values())]}
+
+    @app.get("/v1/jobs/{job_id}")
+    async def job(job_id: str) -> Any:
+        if job_id not in fake.jobs:
+            return problem(404, "job_unknown", "there is no such job of yours")
+        return fake.answer_of(fake.jobs[job_id])
+
+    @app.delete("/v1/jobs/{job_id}", status_code=204)
+    async def delete(job_id: str) -> None:
+        fake.jobs.pop(job_id, None)
+
+    @app.get("/v1/jobs/{job_id}/{part:path}")
+    async def file_of(job_id: str, part: str) -> Response:
+        return Response(f"{part} of {hashlib.sha256(job_id.encode()).hexdigest()}\n{QC_OF_SITES}")
+
+    return app
+
+
+if __name__ == "__main__":
+    import uvicorn
+
+    uvicorn.run(create_fake(Fake(queued_s=2, running_s=15)), port=8011)
