@@ -1,36 +1,102 @@
-"""The HTTP service: ``uvicorn service.app:app``."""
+"""The HTTP service: ``uvicorn service.app:app`` or ``python -m service``."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+import sys
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import cache
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
 
 from fastapi import FastAPI
+from starlette.middleware.cors import CORSMiddleware
 
-from service import problems
-from service.limits import BodyLimit
-from service.models_manager import BundleModel, Model, ModelsManager
-from service.routes import health, impute, models
-from service.settings import Settings
+from service import logs, problems
+from service.bundles import BundleSource
+from service.draining import Drain
+from service.limits import BodyLimit, CallerLimits
+from service.metrics import Metrics
+from service.middleware import REQUEST_ID, Gate, Outermost
+from service.models_manager import ModelsManager, ModelSource
+from service.settings import Settings, check_exposure, read_settings
 from vcfbert import __version__
+from vcfbert.errors import VcfbertError
+
+ROUTES = ("health", "models", "metrics", "impute", "haplotypes", "qc", "jobs", "page")
 
 
-def create_app(settings: Settings, load: Callable[[], Model] | None = None) -> FastAPI:
-    """The application. ``load`` gives the model (default: the bundle that ``settings.model`` names)."""
-    manager = ModelsManager(load or (lambda: BundleModel(settings)))
+def create_app(settings: Settings, source: ModelSource | None = None) -> FastAPI:
+    """The application. ``source`` gives the models (default: bundles)."""
+    metrics, drain = Metrics(), Drain(settings.drain_seconds)
+    manager = ModelsManager(settings, source or BundleSource(settings), observe=metrics.imputation)
+    metrics.watch_models(manager)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         manager.start()
-        yield
+        with drain.signals():
+            yield
+        manager.stop()
 
     app = FastAPI(title="vcfbert", version=__version__, lifespan=lifespan)
+    app.state.settings = settings
     app.state.manager = manager
+    app.state.metrics = metrics
+    app.state.drain = drain
     problems.install(app)
+    for name in ROUTES:
+        if find_spec(f"service.routes.{name}") is not None:
+            app.include_router(import_module(f"service.routes.{name}").router)
+    # The last one added is the outermost.
     app.add_middleware(BodyLimit, max_bytes=settings.max_upload_bytes)
-    for router in (health.router, models.router, impute.router):
-        app.include_router(router)
+    limits = CallerLimits(settings.rate_per_minute, settings.concurrent_per_key)
+    app.add_middleware(Gate, settings=settings, limits=limits, drain=drain)
+    if settings.origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.origins,
+            allow_methods=["GET", "POST", "DELETE"],
+            allow_headers=["Authorization", "X-API-Key", REQUEST_ID],
+            expose_headers=[REQUEST_ID, "X-Vcfbert-Qc", "Location", "Retry-After"],
+        )
+    app.add_middleware(Outermost, metrics=metrics, drain=drain)
+    if settings.otel:
+        from service.tracing import instrument
+
+        instrument(app)
     return app
 
 
-app = create_app(Settings())
+@cache
+def _served() -> FastAPI:
+    """What a server imports. Ends the process with 2 where the settings are wrong or would serve everyone."""
+    try:
+        settings = read_settings()
+        check_exposure(settings, _host(sys.argv))
+    except VcfbertError as error:
+        print(f"error [{error.code}] {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    logs.configure(settings.log_json)
+    return create_app(settings)
+
+
+def _host(arguments: list[str]) -> str:
+    """Where uvicorn's command line says to listen. Another server's is not known here: the gate looks at the address
+    that each request arrives at."""
+    if "uvicorn" not in Path(arguments[0]).parts[-2:] or "--uds" in arguments:
+        return "127.0.0.1"
+    for number, argument in enumerate(arguments):
+        name, separator, value = argument.partition("=")
+        if name == "--host":
+            return value if separator else (arguments[number + 1] if number + 1 < len(arguments) else "")
+    return "127.0.0.1"
+
+
+def __getattr__(name: str) -> Any:
+    # `app` is made when a server asks for it, so that importing this module reads no settings.
+    if name == "app":
+        return _served()
+    raise AttributeError(name)

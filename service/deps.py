@@ -6,7 +6,9 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
+from service.metrics import Metrics
 from service.models_manager import ModelsManager
+from service.settings import Settings
 
 
 def _manager(request: Request) -> ModelsManager:
@@ -14,4 +16,16 @@ def _manager(request: Request) -> ModelsManager:
     return manager
 
 
+def _settings(request: Request) -> Settings:
+    settings: Settings = request.app.state.settings
+    return settings
+
+
+def _metrics(request: Request) -> Metrics:
+    metrics: Metrics = request.app.state.metrics
+    return metrics
+
+
 Manager = Annotated[ModelsManager, Depends(_manager)]
+AppSettings = Annotated[Settings, Depends(_settings)]
+AppMetrics = Annotated[Metrics, Depends(_metrics)]

@@ -1,12 +1,77 @@
-"""The largest request, counted as its bytes arrive: a framework spools uploads whole before a route runs."""
+"""What one key may ask of the service: requests a minute and at the same time; and the largest body."""
 
 from __future__ import annotations
 
-from contextlib import suppress
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.problems import problem
+from vcfbert.errors import VcfbertError
+
+_KEPT = 10_000  # callers remembered
+
+
+class LimitedError(VcfbertError):
+    """429: the caller may try again after ``retry_after`` seconds."""
+
+    def __init__(self, code: str, what: str, *, retry_after: float, hint: str) -> None:
+        super().__init__(code, what, hint=hint)
+        self.retry_after = retry_after
+
+
+class CallerLimits:
+    """Limits by caller, in this process's memory. Thread-safe.
+
+    The rate is a bucket of ``per_minute`` tokens that fills evenly: a caller may send a minute's worth at once.
+    """
+
+    def __init__(self, per_minute: int, concurrent: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self._per_minute = per_minute
+        self._concurrent = concurrent
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._buckets: dict[str, tuple[float, float]] = {}  # tokens left, and when
+        self._running: dict[str, int] = {}
+
+    @contextmanager
+    def admit(self, name: str) -> Iterator[None]:
+        """Counts a request for the length of the block. Raises LimitedError 'rate_limited', 'too_many_requests'."""
+        with self._lock:
+            if self._running.get(name, 0) >= self._concurrent:
+                raise LimitedError(
+                    "too_many_requests",
+                    f"{self._concurrent} requests of this key are being answered, the most at the same time",
+                    retry_after=1,
+                    hint="wait for one of them, or send a job",
+                )
+            self._take(name)
+            self._running[name] = self._running.get(name, 0) + 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._running[name] -= 1
+                if not self._running[name]:
+                    del self._running[name]
+
+    def _take(self, name: str) -> None:
+        now, a_second = self._clock(), self._per_minute / 60
+        tokens, since = self._buckets.get(name, (float(self._per_minute), now))
+        tokens = min(float(self._per_minute), tokens + (now - since) * a_second)
+        if tokens < 1:
+            raise LimitedError(
+                "rate_limited",
+                f"this key has sent {self._per_minute} requests within a minute, the most that are answered",
+                retry_after=(1 - tokens) / a_second,
+                hint="wait as long as Retry-After says",
+            )
+        if len(self._buckets) >= _KEPT:
+            self._buckets.clear()  # of more callers than there can be keys
+        self._buckets[name] = (tokens - 1, now)
 
 
 class _TooLargeError(Exception):
@@ -14,7 +79,8 @@ class _TooLargeError(Exception):
 
 
 class BodyLimit:
-    """ASGI middleware that answers 413 once a request's body is longer than ``max_bytes``, announced or not."""
+    """ASGI middleware that answers 413 once a request's body is longer than ``max_bytes``, announced or not: a
+    framework spools uploads whole before a route runs."""
 
     def __init__(self, app: ASGIApp, max_bytes: int) -> None:
         self._app = app
@@ -52,6 +118,6 @@ class BodyLimit:
     async def _refuse(self, scope: Scope, receive: Receive, send: Send) -> None:
         text = f"the request is larger than {self._max_bytes} bytes"
         hint = "send fewer samples or sites at once, or raise VCFBERT_MAX_UPLOAD_MB"
-        answer = problem(413, "too_large", text, hint=hint)
-        answer.headers["connection"] = "close"  # the rest of the body is not read
+        # The rest of the body is not read.
+        answer = problem(413, "too_large", text, hint=hint, headers={"connection": "close"})
         await answer(scope, receive, send)

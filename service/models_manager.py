@@ -1,112 +1,321 @@
-"""The model that the service answers with: loaded in the background, ready once it has predicted a window."""
+"""The models that the service answers with: loaded in the background, swapped for newer versions while it serves."""
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import threading
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
+from service.fair_lock import FairLock
 from service.settings import Settings
-from vcfbert.errors import ResourceError, VcfbertError
+from vcfbert.errors import InputError, ResourceError, VcfbertError
+
+if TYPE_CHECKING:  # torch takes seconds to import: the service answers while the loading thread does that
+    from vcfbert.imputation import Imputed, ImputeOptions
+    from vcfbert.inference import Imputer, Progress
 
 log = logging.getLogger(__name__)
 
+LOADING = "the model is being loaded"
+
+
+@dataclass(frozen=True)
+class Found:
+    """A version of a model. ``pinned`` names this very version later too, ``digest`` is its bundle's."""
+
+    pinned: str
+    version: str
+    digest: str
+
 
 class Model(Protocol):
-    """A loaded model. ``impute`` is called by one thread at a time."""
+    """A loaded model. It keeps no state of calls; whoever calls ``warm_up`` or ``impute`` has the device."""
 
-    @property
-    def info(self) -> Mapping[str, Any]: ...
+    info: Mapping[str, Any]
+    imputer: Imputer
 
-    def impute(self, target: Path, output: Path) -> Mapping[str, Any]:
-        """Writes ``output`` (.vcf.gz) and returns a summary of how the sites matched. Raises VcfbertError."""
+    def warm_up(self) -> None:
+        """Imputes once: the first call allocates and compiles. Raises what a bad model raises."""
+
+    def impute(
+        self,
+        target: Path,
+        output: Path,
+        options: ImputeOptions,
+        *,
+        qc_report: Path | None = None,
+        begin: Callable[[int], None] | None = None,
+        progress: Progress | None = None,
+        cancelled: Callable[[], None] | None = None,
+    ) -> Imputed:
+        """As ``vcfbert.imputation.impute_file``."""
         ...
 
 
-class ModelsManager:
-    """Loads the model in a thread, so that the process answers health checks meanwhile."""
+class ModelSource(Protocol):
+    """Where models come from. Called by several threads."""
 
-    def __init__(self, load: Callable[[], Model]) -> None:
-        self._load = load
-        self._model: Model | None = None
-        self._reason = "the model is being loaded"
-        self._busy = threading.Lock()  # a request uses all cores: two at once would only be slower and larger
+    def find(self, reference: str) -> Found:
+        """The version that ``reference`` names now; nothing is downloaded. Raises VcfbertError: 'registry_unavailable'
+        where the registry does not answer, within seconds."""
+        ...
+
+    def find_cached(self, reference: str) -> Found | None:
+        """The version that ``reference`` last named as far as this machine knows, without asking the registry."""
+        ...
+
+    def load(self, found: Found) -> Model:
+        """Downloads it if need be, verifies and loads it. Raises VcfbertError."""
+        ...
+
+
+class ReloadRefusedError(VcfbertError):
+    """409: another version cannot be served; the one before goes on."""
+
+
+@dataclass(frozen=True)
+class Served:
+    """A model in use. A request keeps the one that it got, also when a newer one takes its place meanwhile."""
+
+    alias: str
+    reference: str
+    found: Found
+    model: Model
+    device: FairLock
+    observe: Callable[[Served, int, float], None]  # told the number of targets and the seconds of each imputation
+
+    @property
+    def version(self) -> str:
+        return self.found.version
+
+    @property
+    def digest(self) -> str:
+        return self.found.digest
+
+    @property
+    def info(self) -> Mapping[str, Any]:
+        """What clients are told of it."""
+        names = {"alias": self.alias, "reference": self.reference, "version": self.version, "digest": self.digest}
+        return {**names, **self.model.info}
+
+    @property
+    def imputer(self) -> Imputer:
+        """For matching and dry runs; to predict with it take ``on_device``."""
+        return self.model.imputer
+
+    @contextmanager
+    def on_device(self, n_targets: int) -> Iterator[Imputer]:
+        """The imputer for ``n_targets`` samples, when the device is free: two at once would be slower and larger."""
+        with self.device:
+            started = time.perf_counter()
+            yield self.model.imputer
+            self.observe(self, n_targets, time.perf_counter() - started)
+
+    def impute(
+        self,
+        target: Path,
+        output: Path,
+        options: ImputeOptions,
+        *,
+        qc_report: Path | None = None,
+        begin: Callable[[int], None] | None = None,
+        progress: Progress | None = None,
+        cancelled: Callable[[], None] | None = None,
+    ) -> Imputed:
+        """Imputes a file when the device is free. Raises what ``vcfbert.imputation.impute_file`` does."""
+        with self.device:
+            started = time.perf_counter()
+            imputed = self.model.impute(
+                target, output, options, qc_report=qc_report, begin=begin, progress=progress, cancelled=cancelled
+            )
+            self.observe(self, imputed.report.n_samples, time.perf_counter() - started)
+            return imputed
+
+
+@dataclass(frozen=True)
+class _State:
+    """Of one alias. Replaced whole, so that readers need no lock."""
+
+    served: Served | None = None
+    reason: str | None = LOADING  # why nothing is served, or what is served may be old
+    stale: bool = False
+    refused: Found | None = None  # a version that proved bad: the poll leaves it alone
+
+
+def _ignore(served: Served, n_targets: int, seconds: float) -> None:
+    pass
+
+
+class ModelsManager:
+    """Loads and reloads models in a thread, so that the process answers meanwhile. Safe to use by many threads."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        source: ModelSource,
+        *,
+        observe: Callable[[Served, int, float], None] = _ignore,
+    ) -> None:
+        self._references = settings.references
+        self._poll_seconds = settings.poll_seconds
+        self._source = source
+        self._observe = observe
+        self._device = FairLock()
+        self._states = {alias: _State() for alias in self._references}
+        self._loading = {alias: threading.Lock() for alias in self._references}
+        self._tried_all = threading.Event()
+        self._stopped = threading.Event()
 
     def start(self) -> threading.Thread:
-        thread = threading.Thread(target=self._run, name="load-model", daemon=True)
+        thread = threading.Thread(target=self._run, name="models", daemon=True)
         thread.start()
         return thread
 
+    def stop(self) -> None:
+        """No more polls. What is served stays."""
+        self._stopped.set()
+
     def _run(self) -> None:
-        try:
-            self._model = self._load()
-        except VcfbertError as error:
-            self._reason = f"the model could not be loaded ({error.code}): {error}"
-            log.error("%s", self._reason)
-        except Exception:
-            self._reason = "the model could not be loaded: see the service's log"
-            log.exception("the model could not be loaded")
+        for alias in self._references:
+            self._look(alias)
+        self._tried_all.set()
+        while self._poll_seconds and not self._stopped.wait(self._poll_seconds):
+            for alias in self._references:
+                self._look(alias)
 
     @property
     def not_ready(self) -> str | None:
-        """Why there is no answer yet; None when there is."""
-        return None if self._model is not None else self._reason
+        """Why there is no answer yet; None when there is. A further model that fails does not keep the default one
+        from answering, but every one is tried first."""
+        default = self._states[next(iter(self._references))]
+        if default.served is None:
+            return default.reason
+        return None if self._tried_all.is_set() else LOADING
+
+    def get(self, name: str | None = None) -> Served:
+        """The model of that alias or version, the default one if None. Raises InputError 'model_unknown', and
+        ResourceError 'not_ready' where it is not loaded."""
+        states = self._states
+        name = name or next(iter(states))
+        if name not in states:
+            for state in states.values():
+                if state.served is not None and state.served.version == name:
+                    return state.served
+            known = ", ".join(states)
+            raise InputError("model_unknown", f"no model {name!r} is served", hint=f"aliases: {known}; see /v1/models")
+        served = states[name].served
+        if served is None:
+            raise ResourceError("not_ready", states[name].reason or LOADING, hint="ask /readyz and try again")
+        return served
 
     def infos(self) -> list[Mapping[str, Any]]:
-        return [] if self._model is None else [self._model.info]
+        """What is served, the default model first."""
+        served = [(state, state.served) for state in self._states.values()]
+        return [
+            {**model.info, "stale": state.stale, **({"reason": state.reason} if state.reason else {})}
+            for state, model in served
+            if model is not None
+        ]
 
-    def impute(self, target: Path, output: Path) -> Mapping[str, Any]:
-        """Raises ResourceError('not_ready') before the model is loaded, and what the model raises."""
-        if self._model is None:
-            raise ResourceError("not_ready", self._reason, hint="ask /readyz and try again")
-        with self._busy:
-            return self._model.impute(target, output)
+    def unavailable(self) -> list[Mapping[str, Any]]:
+        """What ought to be served and is not, with the reason."""
+        return [
+            {"alias": alias, "reference": self._references[alias], "reason": state.reason}
+            for alias, state in self._states.items()
+            if state.served is None
+        ]
 
+    def reload(self, alias: str | None = None) -> dict[str, Any]:
+        """Looks for newer versions, of ``alias`` or of all, and serves them once they have imputed. In the caller's
+        thread. Raises InputError 'model_unknown'; ReloadRefusedError where one is bad: it is served no worse than
+        before, and the other aliases are reloaded all the same."""
+        if alias is not None and alias not in self._states:
+            raise InputError(
+                "model_unknown", f"no model {alias!r} is served", hint=f"aliases: {', '.join(self._states)}"
+            )
+        done, refusals = [], []
+        for name in self._references if alias is None else (alias,):
+            before = self._states[name].served
+            try:
+                after = self._update(name, again=True)
+            except VcfbertError as error:
+                refusals.append(f"{name}: {error.what} ({error.code})")
+                continue
+            changed = before is None or before.found != after.found
+            done.append(
+                {
+                    "alias": name,
+                    "changed": changed,
+                    "version": after.version,
+                    "before": None if before is None else before.version,
+                }
+            )
+        if refusals:
+            raise ReloadRefusedError(
+                "reload_refused", "; ".join(refusals), hint="what was served before still is; see /v1/models"
+            )
+        return {"models": done}
 
-class BundleModel:
-    """A bundle behind the ``Model`` interface."""
+    def _look(self, alias: str) -> None:
+        """An update whose failure is logged and kept as the reason."""
+        try:
+            self._update(alias, again=False)
+        except VcfbertError as error:
+            log.error("model %s: %s (%s)", alias, error.what, error.code)
 
-    def __init__(self, settings: Settings) -> None:
-        # torch and MLflow take seconds to import: the service answers while the loading thread does that.
-        from vcfbert.bundle import load_bundle
-        from vcfbert.inference import Imputer
-        from vcfbert.registry import resolve
-        from vcfbert.tracking import bundle_digest
+    def _update(self, alias: str, *, again: bool) -> Served:
+        """Serves the version that the alias's reference names now. ``again``: also one that was refused before.
+        Raises VcfbertError, after keeping it as the reason where nothing else is served."""
+        reference = self._references[alias]
+        with self._loading[alias]:
+            state = self._states[alias]
+            stale = None
+            try:
+                found = self._source.find(reference)
+            except VcfbertError as error:
+                cached = state.served.found if state.served else self._source.find_cached(reference)
+                if error.code not in ("registry_unavailable", "no_tracking_store") or cached is None or again:
+                    self._failed(alias, error)
+                    raise
+                found, stale = cached, f"the registry does not answer, so there may be a newer version: {error.what}"
+            if state.served is not None and state.served.found == found:
+                served = state.served
+            elif found == state.refused and not again and state.served is not None:
+                return state.served
+            else:
+                served = self._load(alias, found)
+            self._states[alias] = _State(served, reason=stale, stale=stale is not None)
+            if served is not state.served:
+                log.info("model %s: version %s is served", alias, found.version)
+            return served
 
-        folder = resolve(settings.model)
-        bundle = load_bundle(folder, device=settings.device)
-        self._imputer = Imputer(bundle, batch_size=settings.batch_size)
-        self._threads = settings.threads
-        self.info = {
-            "model": settings.model,
-            "variant": bundle.variant,
-            "bundle_digest": bundle_digest(folder),
-            "panel_digest": bundle.panel.digest,
-            "chrom": bundle.panel.sites.chrom,
-            "from": int(bundle.panel.sites.pos[0]),
-            "to": int(bundle.panel.sites.pos[-1]),
-            "n_sites": bundle.panel.n_sites,
-            "n_haplotypes": bundle.panel.n_haplotypes,
-            "metrics": dict(bundle.manifest["metrics"]),
-        }
-        self._warm_up()
+    def _load(self, alias: str, found: Found) -> Served:
+        try:
+            model = self._source.load(found)
+            with self._device:
+                model.warm_up()
+        except VcfbertError as error:
+            self._failed(alias, error, found)
+            raise
+        except Exception as error:
+            log.exception("model %s", alias)
+            failure = ResourceError("model_failed", "the model could not be loaded: see the service's log")
+            self._failed(alias, failure, found)
+            raise failure from error
+        return Served(alias, self._references[alias], found, model, self._device, self._observe)
 
-    def _warm_up(self) -> None:
-        """Predicts one window for one of the panel's own samples: the first call allocates and compiles."""
-        import numpy as np
-
-        from vcfbert.genotypes.sites import MatchedTarget
-
-        panel, window = self._imputer.bundle.panel, self._imputer.bundle.windows[0]
-        site = np.arange(window.start, window.stop, 10)
-        alleles = panel.alleles(site, np.array([0, 1])).T[:, None, :].astype(np.int8)  # [m, 1, 2]
-        no = np.zeros(len(site), dtype=bool)
-        ids = np.full(len(site), ".", dtype=object)
-        self._imputer.predict_window(window, MatchedTarget((panel.samples[0],), site, alleles, ~no[:, None], no, ids))
-
-    def impute(self, target: Path, output: Path) -> Mapping[str, Any]:
-        from vcfbert.imputation import impute_file
-
-        return impute_file(self._imputer, target, output, threads=self._threads).summary()
+    def _failed(self, alias: str, error: VcfbertError, found: Found | None = None) -> None:
+        state = self._states[alias]
+        # A version that could not be fetched may be had later; one that is damaged stays so.
+        refused = found if isinstance(error, InputError) or error.code == "model_failed" else state.refused
+        if state.served is None:
+            reason: str | None = f"the model could not be loaded ({error.code}): {error}"
+        else:
+            reason = f"a newer version was refused ({error.code}): {error.what}" if found else state.reason
+        self._states[alias] = dataclasses.replace(state, reason=reason, refused=refused)

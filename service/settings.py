@@ -2,19 +2,174 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+import ipaddress
+import re
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Self
+
+from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from vcfbert.errors import InputError
+
+DEFAULT_ALIAS = "default"  # under which ``Settings.model`` is served
+LOCAL = "local"  # the caller's name where no keys are configured
+
+_ALIAS = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}")
+_KEY = re.compile(r"(?P<name>[A-Za-z0-9_.-]{1,64}):(?P<digest>[0-9a-f]{64})")
 
 
 class Settings(BaseSettings):
-    model_config = SettingsConfigDict(env_prefix="VCFBERT_", extra="ignore")
+    """Checked where it is built. Texts that hold secrets are left out of its ``repr``."""
 
-    model: str = "models:/vcfbert@champion"  # a registered model or a bundle's folder
-    device: str = "cpu"  # cpu, cuda or cuda:N
+    model_config = SettingsConfigDict(env_prefix="VCFBERT_", env_ignore_empty=True, extra="ignore", frozen=True)
+
+    # Models
+    model: str = "models:/vcfbert@champion"  # a registered model or a bundle's folder; its alias is `default`
+    models: str = ""  # further ones served beside it: alias=reference, comma-separated
+    device: str = Field(default="cpu", pattern=r"^(cpu|cuda(:\d+)?)$")  # cpu, cuda or cuda:N
     batch_size: int = Field(default=64, ge=1)  # diploid samples a forward pass
     threads: int = Field(default=2, ge=1)  # that compress the output
+    cache: Path = Field(default_factory=lambda: Path.home() / ".cache" / "vcfbert" / "models")  # of downloaded bundles
+    poll_seconds: float = Field(default=60.0, ge=0)  # between two looks at the models' aliases; 0 = never
+
+    # Storage
+    data: Path = Path("data/service")  # uploads, results, and the SQLite files of jobs and queue
+    database_url: str = Field(default="", repr=False)  # job table shared by hosts, e.g. postgresql+psycopg://...
+    redis_url: str = Field(default="", repr=False)  # queue shared by hosts, e.g. redis://host:6379/0
+    embedded_worker: bool = True  # start a worker process beside the service; else `python -m service.worker`
+    result_hours: float = Field(default=48.0, gt=0)  # that a finished job's files are kept
+    stale_seconds: float = Field(default=30.0, gt=0)  # without a heartbeat, after which a worker is taken for dead
+
+    # Sizes
     max_upload_mb: int = Field(default=200, ge=1)  # of 10^6 bytes; a larger request is refused as it arrives
+    max_unpacked_mb: int = Field(default=4000, ge=1)  # of 10^6 bytes, of a compressed upload once unpacked
+    max_samples: int = Field(default=5000, ge=1)  # in one upload
+    max_sites: int = Field(default=2_000_000, ge=1)  # in one upload
+    max_small_samples: int = Field(default=500, ge=1)  # in one request that waits for its answer; else a job
+    max_seconds: float = Field(default=3600.0, gt=0)  # that a job may run
+    queue_limit: int = Field(default=100, ge=1)  # jobs that wait
+
+    # Access
+    api_keys: str = Field(default="", repr=False)  # name:sha256, comma-separated: see `python -m service.keys`
+    admin_keys: str = ""  # names of keys that may reload models, comma-separated
+    open: bool = False  # serve everyone who can reach the service, without keys
+    rate_per_minute: int = Field(default=600, ge=1)  # requests of one key
+    concurrent_per_key: int = Field(default=8, ge=1)  # requests of one key at the same time
+    cors_origins: str = ""  # other origins whose pages may call the service, comma-separated
+
+    # Process
+    host: str = "127.0.0.1"  # of `python -m service`
+    port: int = Field(default=8000, ge=0, le=65535)  # of `python -m service`
+    drain_seconds: float = Field(default=30.0, ge=0)  # that requests in flight are given when the service is stopped
+    log_json: bool = True  # logs as JSON, else as text
+    otel: bool = False  # traces by OpenTelemetry, to OTEL_EXPORTER_OTLP_ENDPOINT
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _origins(cls, text: str) -> str:
+        for origin in _parts(text):
+            if not re.fullmatch(r"https?://[^/*\s]+", origin):
+                raise ValueError(f"{origin!r} is no origin: write https://host or https://host:port")
+        return text
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        self.references  # noqa: B018 - raises what is wrong with the texts
+        unknown = sorted(set(_parts(self.admin_keys)) - set(self.keys))
+        if unknown:
+            raise ValueError(f"admin_keys names {', '.join(unknown)}, which api_keys does not have")
+        return self
 
     @property
     def max_upload_bytes(self) -> int:
         return self.max_upload_mb * 1_000_000
+
+    @property
+    def max_unpacked_bytes(self) -> int:
+        return self.max_unpacked_mb * 1_000_000
+
+    @cached_property
+    def references(self) -> Mapping[str, str]:
+        """Alias -> reference of every model to serve, the default one first."""
+        references = {DEFAULT_ALIAS: self.model}
+        for part in _parts(self.models):
+            alias, separator, reference = part.partition("=")
+            if not separator or not _ALIAS.fullmatch(alias) or not reference.strip():
+                raise ValueError(f"models: {part!r} is not alias=reference, the alias of letters, digits, _ . -")
+            if alias in references:
+                raise ValueError(f"models: the alias {alias!r} is there twice")
+            references[alias] = reference.strip()
+        return references
+
+    @cached_property
+    def keys(self) -> Mapping[str, str]:
+        """Name -> sha256 of each key, in hex."""
+        return parse_keys(self.api_keys)
+
+    @cached_property
+    def admins(self) -> frozenset[str]:
+        return frozenset(_parts(self.admin_keys))
+
+    @cached_property
+    def origins(self) -> tuple[str, ...]:
+        return _parts(self.cors_origins)
+
+
+def parse_keys(text: str) -> dict[str, str]:
+    """``name:sha256,...`` as a mapping. Raises ValueError."""
+    keys: dict[str, str] = {}
+    for number, part in enumerate(_parts(text), start=1):
+        match = _KEY.fullmatch(part)
+        if match is None:  # not quoted: someone may have put the key itself there
+            raise ValueError(f"api_keys: entry {number} is not name:sha256 (64 hex digits, in lower case)")
+        if match["name"] in keys or match["name"] == LOCAL:
+            raise ValueError(f"api_keys: the name {match['name']!r} is taken")
+        keys[match["name"]] = match["digest"]
+    return keys
+
+
+def read_settings() -> Settings:
+    """The settings of this process's environment. Raises InputError 'settings'."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        raise InputError(
+            "settings",
+            "; ".join(_describe(tuple(item["loc"]), item["msg"]) for item in error.errors(include_input=False)),
+            hint="the table of settings is in docs/deploy.md",
+        ) from None  # the cause would show the values
+
+
+def _describe(location: tuple[int | str, ...], message: str) -> str:
+    name = f"VCFBERT_{str(location[0]).upper()}: " if location else ""
+    return name + message.removeprefix("Value error, ")
+
+
+def _parts(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def is_loopback(host: str) -> bool:
+    """Whether ``host``, a name or an address, is reached from this machine alone."""
+    if host == "localhost":
+        return True
+    try:
+        address = ipaddress.ip_address(host.strip("[]"))
+    except ValueError:
+        return False
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return (mapped or address).is_loopback
+
+
+def check_exposure(settings: Settings, host: str) -> None:
+    """Raises InputError 'open_service' if ``host`` is not loopback, and everyone who reaches it would be served."""
+    if not settings.keys and not settings.open and not is_loopback(host):
+        raise InputError(
+            "open_service",
+            f"the service would listen on {host} without any key",
+            hint="set VCFBERT_API_KEYS (`python -m service.keys NAME` makes a key), listen on 127.0.0.1, "
+            "or set VCFBERT_OPEN=true if everyone who can reach it may use it",
+        )

@@ -6,19 +6,26 @@ Aliases say which version is in use (no stages); a version's tags say why. Reads
 
 from __future__ import annotations
 
+import glob
+import json
 import math
 import os
 import re
 import shutil
 import tempfile
+import urllib.error
+import urllib.parse
+import urllib.request
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from http.client import HTTPException
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vcfbert.artifacts import output_error
-from vcfbert.errors import ArtifactError, InputError
+from vcfbert.artifacts import DISK_FULL, MANIFEST, output_error, write_json
+from vcfbert.errors import ArtifactError, InputError, VcfbertError
 from vcfbert.tracking import (
     BUNDLE_ARTIFACT,
     BUNDLE_DIGEST_TAG,
@@ -27,6 +34,7 @@ from vcfbert.tracking import (
     connect,
     project_root,
     store_lock,
+    tracking_uri,
 )
 
 if TYPE_CHECKING:
@@ -34,6 +42,8 @@ if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
 
 _REFERENCE = re.compile(r"models:/(?P<name>[^/@]+)(@(?P<alias>[^/@]+)|/(?P<version>\d+))")
+_FOLDER = re.compile(r"(?P<number>\d+)-(?P<digest>[0-9a-f]{1,16})")  # of a cached bundle, after its model's name
+_ANSWER_SECONDS = 5.0  # within which a registry that works answers
 _METRIC_TAG, _VALUE_TAG, _DATA_TAG, _WHY_TAG = "metric", "metric_value", "data_digest", "why"
 
 
@@ -236,6 +246,15 @@ def champion(name: str, alias: str, *, root: Path | None = None) -> Published | 
     )
 
 
+@dataclass(frozen=True)
+class RegisteredVersion:
+    """What a reference names, as far as the registry or this machine's cache knows."""
+
+    name: str
+    number: int
+    digest: str
+
+
 def resolve(reference: str, *, root: Path | None = None, cache: Path | None = None) -> Path:
     """The local bundle folder that ``reference`` names: ``models:/NAME@ALIAS``, ``models:/NAME/VERSION``, a folder.
 
@@ -244,19 +263,64 @@ def resolve(reference: str, *, root: Path | None = None, cache: Path | None = No
     """
     if not reference.startswith("models:"):
         return Path(reference)
-    match = _REFERENCE.fullmatch(reference)
-    if match is None:
-        raise InputError(
-            "model_reference", f"{reference!r} names no model", hint="write models:/NAME@ALIAS or models:/NAME/VERSION"
-        )
-    mlflow = connect(root or project_root(), must_exist=True)
-    version = _version(mlflow, match["name"], match["alias"], match["version"])
-    digest = version.tags.get(BUNDLE_DIGEST_TAG, "")
-    cache = cache or Path.home() / ".cache" / "vcfbert" / "models"
-    folder = cache / f"{match['name']}-{version.version}-{digest[:16]}"
+    version = look_up(reference, root=root, cache=cache)
+    return fetch(version, root=root, cache=cache)
+
+
+def look_up(reference: str, *, root: Path | None = None, cache: Path | None = None) -> RegisteredVersion:
+    """The version that ``models:/NAME@ALIAS`` or ``models:/NAME/VERSION`` names now; nothing is downloaded.
+
+    What an alias names is remembered in ``cache``. Raises InputError where there is none, VcfbertError
+    'registry_unavailable' within seconds where a server does not answer.
+    """
+    match = _parse(reference)
+    root = root or project_root()
+    _check_reachable(tracking_uri(root))
+    mlflow = connect(root, must_exist=True)
+    found = _version(mlflow, match["name"], match["alias"], match["version"])
+    version = RegisteredVersion(match["name"], int(found.version), found.tags.get(BUNDLE_DIGEST_TAG, ""))
+    if match["alias"] is not None:
+        memo = _memo(cache or _default_cache(), match["name"], match["alias"])
+        if _recall(memo, match["name"]) != version:
+            with suppress(VcfbertError):  # a cache that cannot be written to fails where a bundle is put into it
+                write_json(memo, {"number": version.number, "digest": version.digest})
+    return version
+
+
+def look_up_cached(reference: str, *, cache: Path | None = None) -> RegisteredVersion | None:
+    """What ``reference`` names by the cache alone, for when the registry does not answer: the version that it last
+    named here, else the newest one. None where no such bundle is in the cache."""
+    match = _parse(reference)
+    cache = cache or _default_cache()
+    cached = cached_versions(match["name"], cache=cache)
+    if match["version"] is not None:
+        return next((version for version in cached if version.number == int(match["version"])), None)
+    last = _recall(_memo(cache, match["name"], match["alias"]), match["name"])
+    return last if last in cached else next(iter(cached), None)
+
+
+def cached_versions(name: str, *, cache: Path | None = None) -> list[RegisteredVersion]:
+    """The versions of a model whose bundles are in ``cache``, the newest first."""
+    found = []
+    for folder in (cache or _default_cache()).glob(f"{glob.escape(name)}-*"):
+        match = _FOLDER.fullmatch(folder.name.removeprefix(f"{name}-"))
+        if match is not None and (folder / MANIFEST).is_file():
+            digest = bundle_digest(folder)
+            if digest.startswith(match["digest"]):
+                found.append(RegisteredVersion(name, int(match["number"]), digest))
+    return sorted(found, key=lambda version: version.number, reverse=True)
+
+
+def fetch(version: RegisteredVersion, *, root: Path | None = None, cache: Path | None = None) -> Path:
+    """The version's bundle folder in ``cache``. The registry is asked only where it is not there yet. Raises
+    ArtifactError where it is not what was registered, VcfbertError 'registry_unavailable'."""
+    folder = (cache or _default_cache()) / f"{version.name}-{version.number}-{version.digest[:16]}"
+    reference = f"models:/{version.name}/{version.number}"
     if not folder.is_dir():
-        _download(mlflow, f"models:/{match['name']}/{version.version}", folder)
-    if bundle_digest(folder) != digest:
+        root = root or project_root()
+        _check_reachable(tracking_uri(root))
+        _download(connect(root, must_exist=True), reference, folder)
+    if bundle_digest(folder) != version.digest:
         raise ArtifactError(
             "bundle_hash",
             f"not the bundle that was registered as {reference}",
@@ -266,6 +330,53 @@ def resolve(reference: str, *, root: Path | None = None, cache: Path | None = No
     return folder
 
 
+def _default_cache() -> Path:
+    return Path.home() / ".cache" / "vcfbert" / "models"
+
+
+def _parse(reference: str) -> re.Match[str]:
+    match = _REFERENCE.fullmatch(reference)
+    if match is None:
+        raise InputError(
+            "model_reference", f"{reference!r} names no model", hint="write models:/NAME@ALIAS or models:/NAME/VERSION"
+        )
+    return match
+
+
+def _memo(cache: Path, name: str, alias: str) -> Path:
+    return cache / f"{name}@{alias}.json"
+
+
+def _recall(memo: Path, name: str) -> RegisteredVersion | None:
+    try:
+        last = json.loads(memo.read_text())
+        return RegisteredVersion(name, int(last["number"]), str(last["digest"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _check_reachable(uri: str) -> None:
+    """Raises 'registry_unavailable' where a server does not answer at once: MLflow itself tries for minutes."""
+    if not uri.startswith(("http://", "https://")):
+        return
+    try:
+        with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=_ANSWER_SECONDS):
+            return
+    except urllib.error.HTTPError as error:
+        if error.code < 500:  # a server that hides this page answers others
+            return
+        raise _unavailable(f"it answers {error.code}", uri) from error
+    except (OSError, ValueError, HTTPException) as error:
+        raise _unavailable(str(error), uri) from error
+
+
+def _unavailable(why: str, uri: str) -> VcfbertError:
+    parts = urllib.parse.urlsplit(uri)
+    where = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()  # without a password
+    hint = "check MLFLOW_TRACKING_URI and whether the server runs"
+    return VcfbertError("registry_unavailable", f"the model registry cannot be used: {why}", where=where, hint=hint)
+
+
 def _version(mlflow: Any, name: str, alias: str | None, number: str | None) -> ModelVersion:
     client: MlflowClient = mlflow.MlflowClient()
     try:
@@ -273,6 +384,8 @@ def _version(mlflow: Any, name: str, alias: str | None, number: str | None) -> M
             return client.get_model_version_by_alias(name, alias)
         return client.get_model_version(name, str(number))
     except mlflow.MlflowException as error:
+        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            raise _unavailable(error.error_code, mlflow.get_tracking_uri()) from error
         raise InputError(
             "model_not_found",
             f"{name} has no {f'alias {alias!r}' if alias else f'version {number}'} ({error.message})",
@@ -289,7 +402,14 @@ def _download(mlflow: Any, model_uri: str, folder: Path) -> None:
     except OSError as error:
         raise output_error(error, folder) from error
     try:
-        model = Path(mlflow.artifacts.download_artifacts(model_uri, dst_path=str(temporary)))
+        try:
+            model = Path(mlflow.artifacts.download_artifacts(model_uri, dst_path=str(temporary)))
+        except mlflow.MlflowException as error:
+            raise _unavailable(f"{model_uri} cannot be downloaded", mlflow.get_tracking_uri()) from error
+        except OSError as error:  # of the network, or of the disk
+            if error.errno in DISK_FULL:
+                raise
+            raise _unavailable(f"{model_uri} cannot be downloaded", mlflow.get_tracking_uri()) from error
         flavor = mlflow.models.Model.load(str(model)).flavors["python_function"]
         os.replace(model / flavor["artifacts"][BUNDLE_ARTIFACT]["path"], folder)
     except OSError as error:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Response
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
 
 from service.deps import Manager
 from service.problems import problem
@@ -12,10 +14,19 @@ router = APIRouter(tags=["health"])
 
 @router.get("/healthz")
 async def healthz() -> dict[str, str]:
+    """Whether the process runs."""
     return {"status": "ok"}
 
 
 @router.get("/readyz", response_model=None)
-async def readyz(manager: Manager) -> Response | dict[str, str]:
+async def readyz(request: Request, manager: Manager) -> Response | dict[str, Any]:
+    """Whether the default model answers. ``stale``: the registry could not be asked whether there is a newer one."""
+    if request.app.state.drain.draining:
+        return problem(503, "draining", "the service is being stopped", headers={"Retry-After": "10"})
     reason = manager.not_ready
-    return {"status": "ready"} if reason is None else problem(503, "not_ready", reason)
+    if reason is not None:
+        return problem(503, "not_ready", reason, headers={"Retry-After": "5"})
+    old = [model for model in manager.infos() if model["stale"]]
+    if not old:
+        return {"status": "ready", "stale": False}
+    return {"status": "ready", "stale": True, "reason": old[0].get("reason")}

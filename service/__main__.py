@@ -1,0 +1,41 @@
+"""``python -m service``: the service on ``VCFBERT_HOST`` and ``VCFBERT_PORT``."""
+
+from __future__ import annotations
+
+import math
+import sys
+
+import uvicorn
+
+from service import logs
+from service.app import create_app
+from service.settings import check_exposure, read_settings
+from vcfbert.errors import VcfbertError
+
+_KEEP_ALIVE = 30  # seconds that an idle connection is kept: longer than most proxies' own limit, so that they end it
+
+
+def main() -> int:
+    try:
+        settings = read_settings()
+        check_exposure(settings, settings.host)
+        logs.configure(settings.log_json)
+        app = create_app(settings)
+    except VcfbertError as error:
+        print(f"error [{error.code}] {error}", file=sys.stderr)
+        return error.exit_code
+    uvicorn.run(
+        app,
+        host=settings.host,
+        port=settings.port,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_keep_alive=_KEEP_ALIVE,
+        timeout_graceful_shutdown=max(1, math.ceil(settings.drain_seconds)),
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,126 @@
+"""Bundles, of the registry or in a folder, as models of the service."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from service.models_manager import Found, Model
+from service.settings import Settings
+from vcfbert.errors import ArtifactError
+
+if TYPE_CHECKING:
+    from vcfbert.imputation import Imputed, ImputeOptions
+    from vcfbert.inference import Imputer, Progress
+    from vcfbert.registry import RegisteredVersion
+
+
+class BundleSource:
+    """``ModelSource`` of bundles. MLflow and torch are imported when first needed: that takes seconds."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    def find(self, reference: str) -> Found:
+        if not reference.startswith("models:"):
+            from vcfbert.tracking import bundle_digest
+
+            digest = bundle_digest(Path(reference))
+            return Found(reference, digest[:12], digest)
+        from vcfbert.registry import look_up
+
+        return _found(look_up(reference, cache=self._settings.cache))
+
+    def find_cached(self, reference: str) -> Found | None:
+        if not reference.startswith("models:"):
+            return None
+        from vcfbert.registry import look_up_cached
+
+        version = look_up_cached(reference, cache=self._settings.cache)
+        return None if version is None else _found(version)
+
+    def load(self, found: Found) -> Model:
+        return BundleModel(self._folder(found), self._settings)
+
+    def _folder(self, found: Found) -> Path:
+        from vcfbert.registry import RegisteredVersion, fetch
+        from vcfbert.tracking import bundle_digest
+
+        if found.pinned.startswith("models:"):
+            name = found.pinned.removeprefix("models:/").rpartition("/")[0]
+            return fetch(RegisteredVersion(name, int(found.version), found.digest), cache=self._settings.cache)
+        folder = Path(found.pinned)
+        if bundle_digest(folder) != found.digest:
+            raise ArtifactError(
+                "bundle_changed",
+                "another bundle was put in this one's place",
+                where=str(folder),
+                hint="give versions folders of their own",
+            )
+        return folder
+
+
+def _found(version: RegisteredVersion) -> Found:
+    return Found(f"models:/{version.name}/{version.number}", str(version.number), version.digest)
+
+
+class BundleModel:
+    """A bundle behind the ``Model`` interface."""
+
+    def __init__(self, folder: Path, settings: Settings) -> None:
+        from vcfbert.bundle import load_bundle
+        from vcfbert.inference import Imputer
+
+        bundle = load_bundle(folder, device=settings.device)
+        self.imputer: Imputer = Imputer(bundle, batch_size=settings.batch_size)
+        self._threads = settings.threads
+        sites = bundle.panel.sites
+        self.info: Mapping[str, Any] = {
+            "variant": bundle.variant,
+            "panel_digest": bundle.panel.digest,
+            "chrom": sites.chrom,
+            "from": int(sites.pos[0]),
+            "to": int(sites.pos[-1]),
+            "n_sites": bundle.panel.n_sites,
+            "n_haplotypes": bundle.panel.n_haplotypes,
+            "metrics": dict(bundle.manifest["metrics"]),
+        }
+
+    def warm_up(self) -> None:
+        """Predicts one window for one of the panel's own samples."""
+        import numpy as np
+
+        from vcfbert.genotypes.sites import MatchedTarget
+
+        panel, window = self.imputer.bundle.panel, self.imputer.bundle.windows[0]
+        site = np.arange(window.start, window.stop, 10)
+        alleles = panel.alleles(site, np.array([0, 1])).T[:, None, :].astype(np.int8)  # [m, 1, 2]
+        no = np.zeros(len(site), dtype=bool)
+        ids = np.full(len(site), ".", dtype=object)
+        self.imputer.predict_window(window, MatchedTarget((panel.samples[0],), site, alleles, ~no[:, None], no, ids))
+
+    def impute(
+        self,
+        target: Path,
+        output: Path,
+        options: ImputeOptions,
+        *,
+        qc_report: Path | None = None,
+        begin: Callable[[int], None] | None = None,
+        progress: Progress | None = None,
+        cancelled: Callable[[], None] | None = None,
+    ) -> Imputed:
+        from vcfbert.imputation import impute_file
+
+        return impute_file(
+            self.imputer,
+            target,
+            output,
+            options=options,
+            threads=self._threads,
+            qc_report=qc_report,
+            begin=begin,
+            progress=progress,
+            cancelled=cancelled,
+        )
