@@ -1,8 +1,8 @@
 """The haploid copying models on CPU: the recurrences of ``model/li_stephens.py`` compiled, targets shared by threads.
 
 Between two typed sites reference haplotypes that carry the same alleles are alike: the copying probabilities of a
-*segment* are added up by its distinct rows (Howie et al. 2012, Nat. Genet. 44:955), and its dosages are one small
-matrix product for all targets.
+*segment* are added up by its distinct rows (Howie et al. 2012, Nat. Genet. 44:955), and a site's dosage is the sum over
+the rows that carry ALT, which are few.
 """
 
 from __future__ import annotations
@@ -12,8 +12,11 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from vcfbert.copying.kernels import Alleles, Calls, Floats, Indices, Numbers, compiled, share_among_threads
+
+Rows = npt.NDArray[np.uint32]
 
 # Sums that states are added to in turn.
 LANES = 4
@@ -21,18 +24,19 @@ LANES = 4
 
 @dataclass(frozen=True)
 class Segments:
-    """A stretch of sites cut at t typed ones: segment s holds those after typed site s - 1 up to typed site s, itself
+    """A stretch of l sites cut at t typed ones: segment s holds those after typed site s - 1 up to typed site s, itself
     included; segment 0 begins where the stretch does, segment t ends there. Typed sites may lie outside it.
 
-    ``bounds`` int64 [t + 2]: a segment's first site; ``rows``: its distinct rows, uint8 [u_s, l_s], none if it is
-    empty; ``number`` int32 [t + 1, r]: the row that each reference haplotype has there; ``offset`` int64 [t + 2]: where
-    a segment's rows begin among those of all.
+    ``bounds`` int64 [t + 2]: a segment's first site; ``number`` int32 [t + 1, r]: which of the segment's distinct rows,
+    ``counts`` int64 [t + 1] of them, each reference haplotype has there. The rows of site i that carry ALT are those of
+    ``carriers`` uint32 from ``start[i]`` to ``start[i + 1]``, int64 [l + 1].
     """
 
     bounds: Indices
-    rows: list[Floats]
     number: Numbers
-    offset: Indices
+    counts: Indices
+    start: Indices
+    carriers: Rows
 
     def of_haplotypes(self, row: Indices) -> Segments:
         """The same segments for haplotypes, each a ``row`` of those that were cut."""
@@ -44,17 +48,20 @@ def cut(alleles: Alleles, place: Indices) -> Segments:
     n_rows, n_sites = alleles.shape
     bounds = np.concatenate([[0], place + 1, [n_sites]]).clip(0, n_sites)
     number = np.zeros((len(place) + 1, n_rows), dtype=np.int32)
-    rows: list[Floats] = []
+    counts = np.ones(len(place) + 1, dtype=np.int64)
+    sites, carriers = [np.empty(0, np.int64)], [np.empty(0, np.uint32)]
     for s, (start, stop) in enumerate(pairwise(bounds.tolist())):
         if stop <= start:
-            rows.append(np.zeros((1, 0), dtype=np.float32))
             continue
         codes = np.packbits(alleles[:, start:stop], axis=1)
         keys = codes.view(np.dtype((np.void, codes.shape[1]))).ravel()
         _, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
-        number[s] = inverse
-        rows.append(alleles[first, start:stop].astype(np.float32))
-    return Segments(bounds, rows, number, np.concatenate([[0], np.cumsum([len(r) for r in rows])]))
+        number[s], counts[s] = inverse, len(first)
+        site, row = np.nonzero(alleles[first, start:stop].T)
+        sites.append(start + site)
+        carriers.append(row.astype(np.uint32))
+    start_of = np.searchsorted(np.concatenate(sites), np.arange(n_sites + 1))
+    return Segments(bounds, number, counts, start_of, np.concatenate(carriers))
 
 
 @dataclass(frozen=True)
@@ -95,28 +102,18 @@ def copy(
     the way between its typed neighbours, 1 before the first and 0 after the last.
     """
     t, n = observed.shape
-    h = len(heads.stay)
-    # Of each target: for every segment, head and side (its left and its right typed site) what its rows weigh.
-    weight = np.empty((n, 2 * h * segments.offset[-1]), dtype=np.float32)
-    mismatched = np.empty((h, n, t), dtype=np.float32)
+    dosage = np.empty((n, len(fraction)), dtype=np.float32)
+    mismatched = np.empty((len(heads.stay), n, t), dtype=np.float32)
+    mixing = heads.share[:, None] * np.stack([1.0 - fraction, fraction])  # [h, 2, l], of a segment's left and right end
 
     def work(targets: Indices) -> None:
-        _weigh_rows(
-            targets, observed, alleles, states.view(np.uint32), prior, heads.stay, heads.mismatch,
-            segments.number, segments.offset, weight, mismatched,
+        _copy(
+            targets, observed, alleles, states.view(np.uint32), prior, heads.stay, heads.mismatch, mixing,
+            segments.number, segments.bounds, segments.counts, segments.start, segments.carriers, dosage, mismatched,
         )  # fmt: skip
 
     share_among_threads(work, n, threads)
-    out = np.empty((n, len(fraction)), dtype=np.float32)
-    for s, rows in enumerate(segments.rows):
-        sites = slice(segments.bounds[s], segments.bounds[s + 1])
-        if sites.start < sites.stop:
-            part = slice(2 * h * segments.offset[s], 2 * h * segments.offset[s + 1])
-            sides = np.stack([1.0 - fraction[sites], fraction[sites]])  # [2, l_s]
-            mixing = heads.share[:, None, sites] * sides  # [h, 2, l_s]
-            mixed_rows = (mixing[:, :, None] * rows).reshape(-1, rows.shape[1])  # [h 2 u_s, l_s]
-            np.matmul(weight[:, part], mixed_rows, out=out[:, sites])
-    return Copied(out, _left_out(observed, mismatched, heads))
+    return Copied(dosage, _left_out(observed, mismatched, heads))
 
 
 def _left_out(observed: Calls, mismatched: Floats, heads: Heads) -> Floats:
@@ -131,11 +128,11 @@ def _left_out(observed: Calls, mismatched: Floats, heads: Heads) -> Floats:
 
 
 @compiled
-def _weigh_rows(
-    targets: Any, observed: Any, alleles: Any, states: Any, prior: Any, stay: Any, mismatch: Any, number: Any,
-    offset: Any, weight: Any, mismatched: Any,
+def _copy(
+    targets: Any, observed: Any, alleles: Any, states: Any, prior: Any, stay: Any, mismatch: Any, mixing: Any,
+    number: Any, bounds: Any, counts: Any, start: Any, carriers: Any, dosage: Any, mismatched: Any,
 ) -> None:  # fmt: skip
-    """Fills ``weight`` with the copying posteriors of each target at both ends of every segment, added up by row.
+    """Fills ``dosage`` [n, l] and ``mismatched`` [h, n, t] of ``targets``.
 
     Loops over states change one array in place and read others: only so do they vectorise.
     """
@@ -149,7 +146,7 @@ def _weigh_rows(
     pi, message = np.zeros(padded, np.float32), np.empty((heads, padded), np.float32)
     kept, jump = np.empty(heads, np.float32), np.empty(heads, np.float32)
     posterior = np.zeros((2, heads, padded), np.float32)  # at the two ends of a segment, in turn
-    sums = np.empty((LANES, 2 * np.max(np.diff(offset))), np.float32)
+    sums = np.empty((LANES, 2 * np.max(counts)), np.float32)
     for target in targets:
         own_states = states[target]
         for l in range(t):
@@ -209,21 +206,28 @@ def _weigh_rows(
                     other += none if own[j] == seen else into[j]
                 mismatched[head, target, l] = other
                 kept[head], jump[head] = stay[head, l] / expected, one - stay[head, l]
-            # Most states share few rows: sums of their own for each of LANES states in turn, or every addition would
-            # wait for the one before it.
-            low, rows = offset[s], offset[s + 1] - offset[s]
-            beside, place = np.uint32(rows), row_of[s]
+            if bounds[s] == bounds[s + 1]:
+                continue
+            out = dosage[target]
+            out[bounds[s] : bounds[s + 1]] = none
+            n_rows, beside, place = counts[s], np.uint32(counts[s]), row_of[s]
             for head in range(heads):
+                # Most states share few rows: sums of their own for each of LANES states in turn, or every addition
+                # would wait for the one before it.
                 of_left, of_right = left[head], right[head]
-                sums[:, : 2 * rows] = none
+                sums[:, : 2 * n_rows] = none
                 for first in range(0, padded, LANES):
                     for lane in range(LANES):
                         j = first + lane
                         sums[lane, place[j]] += of_left[j]
                         sums[lane, beside + place[j]] += of_right[j]
-                start = 2 * (heads * low + head * rows)
-                for i in range(2 * rows):
-                    added = none
-                    for lane in range(LANES):
-                        added += sums[lane, i]
-                    weight[target, start + i] = added
+                weight = sums[0]
+                for lane in range(1, LANES):
+                    for i in range(2 * n_rows):
+                        weight[i] += sums[lane, i]
+                for site in range(bounds[s], bounds[s + 1]):
+                    on_left, on_right = none, none
+                    for i in range(start[site], start[site + 1]):
+                        on_left += weight[carriers[i]]
+                        on_right += weight[beside + carriers[i]]
+                    out[site] += mixing[head, 0, site] * on_left + mixing[head, 1, site] * on_right

@@ -191,9 +191,13 @@ def test_ten_thousand_sites_with_calls_that_nothing_explains() -> None:
     assert np.isfinite(found.left_out).all()
 
 
-def rows_by_number(segments: Segments, s: int) -> list[list[float]]:
+def rows_of(segments: Segments, s: int) -> list[list[int]]:
     """The alleles that each reference haplotype has in segment ``s``."""
-    return [segments.rows[s][number].tolist() for number in segments.number[s]]
+    first, stop = segments.bounds[s], segments.bounds[s + 1]
+    rows = np.zeros((segments.counts[s], stop - first), int)
+    for site in range(first, stop):
+        rows[segments.carriers[segments.start[site] : segments.start[site + 1]], site - first] = 1
+    return [rows[number].tolist() for number in segments.number[s]]
 
 
 def test_cut_by_hand() -> None:
@@ -201,18 +205,17 @@ def test_cut_by_hand() -> None:
     segments = cut(alleles, np.array([-2, 1, 1 + 3, 9]))
     # up to -2: empty | up to 1: two | up to 4: three | up to 9: the last one | beyond: empty
     assert segments.bounds.tolist() == [0, 0, 2, 5, 6, 6]
-    assert [rows.shape for rows in segments.rows] == [(1, 0), (2, 2), (2, 3), (1, 1), (1, 0)]
-    assert segments.offset.tolist() == [0, 1, 3, 5, 6, 7]
-    assert rows_by_number(segments, 1) == [[0, 0], [0, 0], [0, 1]]
-    assert rows_by_number(segments, 2) == [[1, 1, 0], [1, 0, 0], [1, 0, 0]]
-    assert rows_by_number(segments, 3) == [[1], [1], [1]]
+    assert segments.counts.tolist() == [1, 2, 2, 1, 1]
+    assert rows_of(segments, 0) == [[], [], []]
+    assert rows_of(segments, 1) == [[0, 0], [0, 0], [0, 1]]
+    assert rows_of(segments, 2) == [[1, 1, 0], [1, 0, 0], [1, 0, 0]]
+    assert rows_of(segments, 3) == [[1], [1], [1]]
 
 
 def test_cut_keeps_every_allele() -> None:
     rng = np.random.default_rng(2)
     alleles = rng.integers(0, 2, (12, 70)).astype(np.uint8)
     segments = cut(alleles, np.array([0, 4, 30, 69]))
-    whole = np.concatenate([rows[number] for rows, number in zip(segments.rows, segments.number, strict=True)], axis=1)
+    whole = np.concatenate([np.array(rows_of(segments, s)) for s in range(4)], axis=1)
     np.testing.assert_array_equal(whole, alleles)
-    for rows in segments.rows[:-1]:
-        assert len(np.unique(rows, axis=0)) == len(rows)
+    assert segments.counts.tolist() == [len(np.unique(part, axis=0)) for part in np.split(alleles, [1, 5, 31], 1)] + [1]
