@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import asyncio
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -17,6 +19,8 @@ from starlette.middleware.cors import CORSMiddleware
 from service import logs, problems
 from service.bundles import BundleSource
 from service.draining import Drain
+from service.jobs.intake import Jobs
+from service.jobs.intake import Jobs
 from service.limits import BodyLimit, CallerLimits
 from service.metrics import Metrics
 from service.middleware import REQUEST_ID, Gate, Outermost
@@ -25,25 +29,34 @@ from service.settings import Settings, check_exposure, read_settings
 from vcfbert import __version__
 from vcfbert.errors import VcfbertError
 
-ROUTES = ("health", "models", "metrics", "impute", "haplotypes", "qc", "jobs", "page")
+ROUTES = ("health", "models", "metrics", "impute", "haplotypes", "qc", "jobs", "docs", "page")
 
 
 def create_app(settings: Settings, source: ModelSource | None = None) -> FastAPI:
     """The application. ``source`` gives the models (default: bundles)."""
     metrics, drain = Metrics(), Drain(settings.drain_seconds)
-    manager = ModelsManager(settings, source or BundleSource(settings), observe=metrics.imputation)
+    source = source or BundleSource(settings, observe_retrieval=metrics.retrieval)
+    manager = ModelsManager(settings, source, observe=metrics.imputation)
+    jobs = Jobs(settings)
     metrics.watch_models(manager)
+    metrics.watch_jobs(jobs.counts)
+    jobs = Jobs(settings)
+    metrics.watch_jobs(jobs.counts)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        jobs.start()
         manager.start()
         with drain.signals():
             yield
         manager.stop()
+        await asyncio.to_thread(jobs.stop)
 
     app = FastAPI(title="vcfbert", version=__version__, lifespan=lifespan)
     app.state.settings = settings
     app.state.manager = manager
+    app.state.jobs = jobs
+    app.state.jobs = jobs
     app.state.metrics = metrics
     app.state.drain = drain
     problems.install(app)

@@ -36,6 +36,15 @@ class JobFiles:
     def index(self, job_id: str, extension: str) -> Path:
         return self.of(job_id) / f"imputed.{extension}.{'tbi' if extension == 'vcf.gz' else 'csi'}"
 
+    def qc(self, job_id: str) -> Path:
+        return self.of(job_id) / "qc.json"
+
+    def qc_sites(self, job_id: str) -> Path:
+        return self.of(job_id) / "qc.tsv"
+
+    def report(self, job_id: str) -> Path:
+        return self.of(job_id) / "report.json"
+
     def store_upload(self, job_id: str, content: BinaryIO) -> int:
         """Bytes written. On return they are on disk under their final name. Raises VcfbertError, 'disk_full' too."""
         target = self.target(job_id)

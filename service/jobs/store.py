@@ -6,18 +6,20 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from sqlalchemy import Engine, Row, and_, delete, func, insert, or_, select, update
+from sqlalchemy import Engine, Row, Select, and_, delete, func, insert, or_, select, update
 from sqlalchemy.sql.elements import ColumnElement
 
 from service.jobs import job as states
 from service.jobs.job import Claim, Job, PinnedModel, is_gone
-from service.jobs.table import format_row, jobs, writing
+from service.jobs.table import connect, format_row, jobs, transaction
+from service.settings import Settings
 from vcfbert.errors import InputError, ResourceError
 
 MAX_ATTEMPTS = 3
 FORGET_SECONDS = 14 * 86_400.0  # after its files are gone, a job's row is kept for so long
 _RECENT = 20  # finished jobs that tell how long one takes
 _TYPICAL_SECONDS = 30.0  # of a job, before any has finished
+_BACK: dict[str, Any] = {"state": states.QUEUED, "worker": None, "heartbeat": None, "started": None, "done": 0}
 
 
 class QueueFullError(ResourceError):
@@ -36,6 +38,7 @@ def job_unknown() -> InputError:
 class JobTable:
     """The truth about all jobs. Threads and processes may use it at once.
 
+    Every method raises ResourceError('jobs_unreachable') where the database does not answer.
     Hosts that share it compare their clocks: they may differ by less than ``stale_seconds``, after which a worker
     without a heartbeat is taken for dead. ``result_seconds``: how long results are kept.
     """
@@ -50,17 +53,19 @@ class JobTable:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._engine = engine
-        self._writes = writing(engine)
         self._queue_limit = queue_limit
         self._result_seconds = result_seconds
         self._stale_seconds = stale_seconds
         self._clock = clock
 
+    def close(self) -> None:
+        self._engine.dispose()
+
     # What callers ask.
 
     def check_room(self) -> None:
         """Raises QueueFullError. Told before an upload is stored; ``accept`` counts again."""
-        with self._engine.connect() as connection:
+        with transaction(self._engine) as connection:
             waiting = connection.execute(_count(states.QUEUED)).scalar_one()
         if waiting >= self._queue_limit:
             raise QueueFullError(self._queue_limit, self.retry_after())
@@ -73,7 +78,7 @@ class JobTable:
             "id": job_id, "caller": caller, "state": states.QUEUED, "name": name, "size": size,
             "options": dict(options), "model": vars(model), "created": self._clock(),
         }  # fmt: skip
-        with self._writes.begin() as connection:
+        with transaction(self._engine, writes=True) as connection:
             connection.execute(select(format_row.c.version).with_for_update())
             full = connection.execute(_count(states.QUEUED)).scalar_one() >= self._queue_limit
             if not full:
@@ -102,8 +107,9 @@ class JobTable:
         if job.state != states.QUEUED:
             return None
         before = or_(jobs.c.created < job.created, and_(jobs.c.created == job.created, jobs.c.id <= job.id))
-        with self._engine.connect() as connection:
-            return int(connection.execute(_count(states.QUEUED).where(before)).scalar_one())
+        with transaction(self._engine) as connection:
+            position: int = connection.execute(_count(states.QUEUED).where(before)).scalar_one()
+        return position
 
     def remove(self, caller: str, job_id: str) -> None:
         """Cancels a job that waits or runs, which its worker notices; forgets one that has ended. Its files are the
@@ -116,7 +122,7 @@ class JobTable:
 
     def counts(self) -> dict[str, int]:
         """The number of jobs in each state."""
-        with self._engine.connect() as connection:
+        with transaction(self._engine) as connection:
             rows = connection.execute(select(jobs.c.state, func.count()).group_by(jobs.c.state)).all()
         return dict.fromkeys(states.STATES, 0) | {state: n for state, n in rows}
 
@@ -130,11 +136,11 @@ class JobTable:
             .limit(_RECENT)
             .subquery()
         )
-        with self._engine.connect() as connection:
+        with transaction(self._engine) as connection:
             seconds = connection.execute(select(func.avg(recent.c.seconds))).scalar_one()
             running = connection.execute(_count(states.RUNNING)).scalar_one()
         each = _TYPICAL_SECONDS if seconds is None else float(seconds)
-        return min(max(round(each / max(running, 1)), 1), 3600)
+        return min(max(round(each / (running or 1)), 1), 3600)
 
     # What workers do.
 
@@ -150,7 +156,7 @@ class JobTable:
             )
             .returning(*jobs.c)
         )  # fmt: skip
-        with self._writes.begin() as connection:
+        with transaction(self._engine, writes=True) as connection:
             row = connection.execute(claimed).one_or_none()
         if row is None:
             return None
@@ -176,7 +182,7 @@ class JobTable:
 
     def release(self, claim: Claim) -> bool:
         """Puts a job back to the queue whose worker has to stop; the attempt does not count."""
-        back = {"state": states.QUEUED, "worker": None, "heartbeat": None, "attempt": claim.attempt - 1}
+        back = _BACK | {"attempt": claim.attempt - 1}
         return self._change(update(jobs).where(*_held(claim)).values(back))
 
     # What housekeeping does; all of it may be done by several at once.
@@ -195,7 +201,7 @@ class JobTable:
         return job.worker is None or is_gone(job.worker) or job.heartbeat is None or job.heartbeat < oldest
 
     def _take_back(self, job: Job) -> bool:
-        values: dict[str, Any] = {"state": states.QUEUED, "worker": None, "heartbeat": None}
+        values = _BACK
         if job.attempt >= MAX_ATTEMPTS:
             error = {
                 "code": "worker_died",
@@ -227,16 +233,26 @@ class JobTable:
         return {"state": state, "finished": now, "expires": now + self._result_seconds, "worker": None}
 
     def _select(self, *where: ColumnElement[bool]) -> list[Job]:
-        with self._engine.connect() as connection:
+        with transaction(self._engine) as connection:
             rows = connection.execute(select(jobs).where(*where).order_by(jobs.c.created, jobs.c.id)).all()
         return [_job(row) for row in rows]
 
     def _change(self, statement: Any) -> bool:
-        with self._writes.begin() as connection:
+        with transaction(self._engine, writes=True) as connection:
             return bool(connection.execute(statement).rowcount)
 
 
-def _count(state: str) -> Any:
+def open_table(settings: Settings) -> JobTable:
+    """Raises VcfbertError where the table cannot be reached or has another format."""
+    return JobTable(
+        connect(settings.database_url, settings.data),
+        queue_limit=settings.queue_limit,
+        result_seconds=settings.result_hours * 3600,
+        stale_seconds=settings.stale_seconds,
+    )
+
+
+def _count(state: str) -> Select[int]:
     return select(func.count()).select_from(jobs).where(jobs.c.state == state)
 
 

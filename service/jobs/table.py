@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +28,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import SQLAlchemyError
 
+from vcfbert.artifacts import disk_full
 from vcfbert.errors import ArtifactError, ResourceError
 
 FORMAT_VERSION = 1
@@ -73,21 +77,33 @@ def connect(database_url: str, data: Path) -> Engine:
         data.mkdir(parents=True, exist_ok=True)
     url = database_url or f"sqlite:///{(data / 'jobs.sqlite').resolve()}"
     try:
-        engine = _engine(url)
-        _create(engine)
-        return engine
-    except (SQLAlchemyError, ImportError) as error:
-        raise ResourceError(
-            "jobs_unreachable",
-            f"the job table cannot be reached ({type(error).__name__})",
-            hint="check VCFBERT_DATA or VCFBERT_DATABASE_URL, and that its database is running",
-        ) from error
+        with transaction(engine := _engine(url), writes=True) as connection:
+            _create(connection)
+    except ImportError as error:
+        raise _unreachable(error) from error
+    return engine
 
 
-def writing(engine: Engine) -> Engine:
-    """The same engine for transactions that write: in SQLite they wait for their turn at the start, since one that
-    has read before it writes could not wait any more."""
-    return engine.execution_options(vcfbert_writes=True)
+@contextmanager
+def transaction(engine: Engine, *, writes: bool = False) -> Iterator[Connection]:
+    """Committed at its end. One that ``writes`` waits at its start until it may: in SQLite one that has read before it
+    writes could not wait any more. Raises ResourceError('jobs_unreachable'), and DiskFullError."""
+    try:
+        with engine.execution_options(vcfbert_writes=writes).begin() as connection:
+            yield connection
+    except SQLAlchemyError as error:
+        if "disk is full" in str(error):  # SQLite's words; it has no other sign
+            raise disk_full(OSError(errno.ENOSPC, "no space for the job table"), None) from error
+        raise _unreachable(error) from error
+
+
+def _unreachable(error: Exception) -> ResourceError:
+    # Without its text, which may hold the database's password.
+    return ResourceError(
+        "jobs_unreachable",
+        f"the job table cannot be reached ({type(error).__name__})",
+        hint="try again; the operator should look at VCFBERT_DATA or VCFBERT_DATABASE_URL",
+    )
 
 
 def _engine(url: str) -> Engine:
@@ -109,18 +125,17 @@ def _engine(url: str) -> Engine:
     return engine
 
 
-def _create(engine: Engine) -> None:
+def _create(connection: Connection) -> None:
     """Makes the tables where there are none. Several processes may start at once."""
-    with writing(engine).begin() as connection:
-        if connection.dialect.name == "postgresql":
-            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _CREATING})
-        metadata.create_all(connection)
-        version = connection.execute(select(format_row.c.version)).scalar_one_or_none()
-        if version is None:
-            connection.execute(insert(format_row).values(version=FORMAT_VERSION))
-        elif version != FORMAT_VERSION:
-            raise ArtifactError(
-                "jobs_format",
-                f"the job table has format {version}, and {FORMAT_VERSION} is needed",
-                hint="let the jobs finish with the version of vcfbert that wrote it, or name another data folder",
-            )
+    if connection.dialect.name == "postgresql":
+        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _CREATING})
+    metadata.create_all(connection)
+    version = connection.execute(select(format_row.c.version)).scalar_one_or_none()
+    if version is None:
+        connection.execute(insert(format_row).values(version=FORMAT_VERSION))
+    elif version != FORMAT_VERSION:
+        raise ArtifactError(
+            "jobs_format",
+            f"the job table has format {version}, and {FORMAT_VERSION} is needed",
+            hint="let the jobs finish with the version of vcfbert that wrote it, or name another data folder",
+        )

@@ -26,7 +26,7 @@ from service.jobs.job import (
     new_worker,
 )
 from service.jobs.store import FORGET_SECONDS, MAX_ATTEMPTS, JobTable, QueueFullError
-from service.jobs.table import connect, format_row, writing
+from service.jobs.table import connect, format_row, transaction
 from vcfbert.errors import ArtifactError, InputError, ResourceError
 
 MODEL = PinnedModel("default", "models:/vcfbert/3", "3", "v19", "ab" * 32)
@@ -300,7 +300,7 @@ def test_rows_outlive_the_process_and_other_formats_are_refused(tmp_path: Path, 
     engine.dispose()
     engine = connect("", tmp_path)
     assert open_table(engine, clock).get("ann", job.id) == job
-    with writing(engine).begin() as connection:
+    with transaction(engine, writes=True) as connection:
         connection.execute(update(format_row).values(version=99))
     engine.dispose()
     with pytest.raises(ArtifactError, match="format 99"):

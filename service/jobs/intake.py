@@ -1,0 +1,83 @@
+"""Jobs as the HTTP process sees them: accepted when they are on disk, listed, removed."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any, BinaryIO
+
+from service.jobs.files import JobFiles
+from service.jobs.job import Job, PinnedModel, new_id
+from service.jobs.queue import JobQueue
+from service.jobs.store import JobTable, open_table
+from service.jobs.supervisor import WorkerSupervisor
+from service.settings import Settings
+from vcfbert.errors import ResourceError, VcfbertError
+
+log = logging.getLogger(__name__)
+
+
+class Jobs:
+    """Table, queue, files, and the worker process beside this one if the settings ask for it."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._table: JobTable | None = None
+        self._queue: JobQueue | None = None
+        self.files = JobFiles(settings.data)
+        self.supervisor = WorkerSupervisor(settings) if settings.embedded_worker else None
+
+    def start(self) -> None:
+        """Raises VcfbertError where the job table cannot be used. A queue that cannot be reached is no reason not to
+        start: jobs are refused until it can."""
+        self._table = open_table(self._settings)
+        self._queue = JobQueue(self._settings.redis_url, self._settings.data)
+        if self.supervisor is not None:
+            self.supervisor.start()
+
+    def stop(self) -> None:
+        """Waits for the worker beside this process to drain."""
+        if self.supervisor is not None:
+            self.supervisor.stop()
+        if self._table is not None:
+            self._table.close()
+
+    @property
+    def table(self) -> JobTable:
+        assert self._table is not None, "not started"
+        return self._table
+
+    def counts(self) -> dict[str, int]:
+        """The number of jobs in each state; empty where the table does not answer."""
+        try:
+            return {} if self._table is None else self._table.counts()
+        except VcfbertError:
+            return {}
+
+    def submit(
+        self, upload: BinaryIO, *, caller: str, name: str, options: Mapping[str, Any], model: PinnedModel
+    ) -> Job:
+        """An accepted job: upload, row and message are stored, in this order, so that none is lost wherever this
+        process ends. Raises QueueFullError, and ResourceError where one of them cannot be stored."""
+        self.table.check_room()
+        job_id = new_id()
+        try:
+            size = self.files.store_upload(job_id, upload)
+            job = self.table.accept(job_id, caller=caller, name=name, size=size, options=options, model=model)
+        except BaseException:
+            self.files.remove(job_id)
+            raise
+        try:
+            assert self._queue is not None, "not started"
+            self._queue.enqueue(job_id)
+        except ResourceError:
+            # Housekeeping may have found the row and told a worker meanwhile: then it was accepted after all.
+            if self.table.withdraw(job_id):
+                self.files.remove(job_id)
+                raise
+        return job
+
+    def remove(self, caller: str, job_id: str) -> None:
+        """Cancels or forgets a job and deletes its files. Raises InputError('job_unknown')."""
+        self.table.remove(caller, job_id)
+        self.files.remove(job_id)

@@ -1,0 +1,215 @@
+"""What a worker does with a job: claim it, impute, put the results in place, and only then say that it is done."""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from service.jobs.attempt import Attempt, ClaimLostError, StoppingError
+from service.jobs.files import JobFiles
+from service.jobs.job import Claim, Job, PinnedModel
+from service.jobs.store import JobTable
+from service.models_manager import Found, Model, ModelSource
+from vcfbert import __version__
+from vcfbert.artifacts import output_error, write_json
+from vcfbert.errors import ResourceError, VcfbertError
+
+log = logging.getLogger(__name__)
+
+_KEPT_MODELS = 2
+# A job whose model cannot be had because the registry is down waits for it so long after it was accepted.
+_REGISTRY_SECONDS = 3600.0
+
+
+class LoadedModels:
+    """The models last used. A job is run by the version that it was accepted with, also when a newer one is served."""
+
+    def __init__(self, source: ModelSource) -> None:
+        self._source = source
+        self._models: OrderedDict[str, Model] = OrderedDict()
+
+    def get(self, pinned: PinnedModel) -> Model:
+        """Raises VcfbertError where that version cannot be had."""
+        model = self._models.pop(pinned.digest, None)
+        if model is None:
+            while len(self._models) >= _KEPT_MODELS:
+                self._models.popitem(last=False)
+            model = self._source.load(Found(pinned.reference, pinned.version, pinned.digest))
+        self._models[pinned.digest] = model
+        return model
+
+
+class JobRunner:
+    """Runs jobs for one worker, one after another. ``check_upload`` refuses what the service does not take."""
+
+    def __init__(
+        self,
+        table: JobTable,
+        files: JobFiles,
+        models: LoadedModels,
+        *,
+        worker: str,
+        max_seconds: float,
+        stale_seconds: float,
+        check_upload: Callable[[Path], None],
+        end_process: Callable[[], None],
+    ) -> None:
+        self._table = table
+        self._files = files
+        self._models = models
+        self._worker = worker
+        self._max_seconds = max_seconds
+        self._stale_seconds = stale_seconds
+        self._check_upload = check_upload
+        self._end_process = end_process
+        self._stopping = threading.Event()
+        self._idle = threading.Event()
+        self._idle.set()
+        self._claim: Claim | None = None
+
+    def stop(self, seconds: float) -> None:
+        """Has the job that runs put back to the queue. One that does not come to an end within ``seconds`` is put
+        back all the same: the process has to end then."""
+        self._stopping.set()
+        if not self._idle.wait(seconds) and self._claim is not None:
+            self._release(self._claim)
+
+    def run(self, job_id: str) -> None:
+        """Nothing happens if the job does not wait: the message was a second one, or the job was cancelled."""
+        if self._stopping.is_set():
+            return  # its message is sent again
+        taken = self._table.claim(job_id, self._worker)
+        if taken is None:
+            return
+        self._claim = taken[0]
+        self._idle.clear()
+        try:
+            self._run_claimed(*taken)
+        finally:
+            self._idle.set()
+
+    def _run_claimed(self, claim: Claim, job: Job) -> None:
+        log.info("job %s: attempt %d", job.id, claim.attempt)
+        held = True
+        try:
+            with Attempt(
+                self._table,
+                claim,
+                max_seconds=self._max_seconds,
+                stale_seconds=self._stale_seconds,
+                stopping=self._stopping,
+                end_process=self._end_process,
+            ) as attempt:
+                qc, summary = self._impute(claim, job, attempt)
+            held = self._table.finish(claim, qc=qc, summary=summary)
+            log.info("job %s: done in %.1f s", job.id, attempt.seconds)
+        except ClaimLostError:
+            held = False
+        except StoppingError:
+            self._release(claim)
+            return
+        except VcfbertError as error:
+            if error.code == "registry_unavailable" and time.time() - job.created < _REGISTRY_SECONDS:
+                self._release(claim)
+                return
+            held = self._fail(claim, job, error)
+        except MemoryError:
+            text, hint = "memory ran out", "send fewer samples at once"
+            held = self._fail(claim, job, ResourceError("out_of_memory", text, hint=hint))
+        except OSError as error:
+            held = self._fail(claim, job, output_error(error, self._files.of(job.id)))
+        except Exception as error:
+            log.error("job %s: unexpected", job.id, exc_info=error)
+            hint = "its log has the details; tell the operator this job's id"
+            held = self._fail(claim, job, ResourceError("internal", "the service failed on this job", hint=hint))
+        if held:
+            self._files.remove_target(job.id)
+        elif self._table.without_files([job.id]):
+            self._files.remove(job.id)
+
+    def _impute(self, claim: Claim, job: Job, attempt: Attempt) -> tuple[dict[str, Any], dict[str, Any]]:
+        """QC and summary of a job whose results are in place."""
+        from vcfbert.imputation import ImputeOptions
+
+        options = ImputeOptions(**{**job.options, "fields": tuple(job.options["fields"])})
+        target = self._files.target(job.id)
+        self._check_upload(target)
+        model = self._models.get(job.model)
+        loaded = attempt.seconds
+        with self._files.working_folder(job.id, claim.attempt) as working:
+            result, qc_report = working / f"imputed.{options.format}", working / "qc.json"
+            try:
+                imputed = model.impute(
+                    target,
+                    result,
+                    options,
+                    qc_report=qc_report,
+                    begin=lambda total: attempt.begin(total, _qc(qc_report)),
+                    progress=attempt.advance,
+                    cancelled=attempt.check,
+                )
+            except VcfbertError:
+                # What was found out about the upload is told also where it is refused.
+                for part in working.glob("imputed.*"):
+                    part.unlink()
+                self._files.publish(job.id, working)
+                raise
+            qc, summary = imputed.report.summary(), dict(imputed.summary)
+            seconds = {"load_s": round(loaded, 3), "impute_s": round(attempt.seconds - loaded, 3)}
+            write_json(working / "report.json", _report(job, qc, summary, seconds))
+            attempt.confirm()
+            self._files.publish(job.id, working)
+        return qc, summary
+
+    def _release(self, claim: Claim) -> None:
+        log.info("job %s: put back to the queue", claim.job_id)
+        self._table.release(claim)
+
+    def _fail(self, claim: Claim, job: Job, error: VcfbertError) -> bool:
+        log.info("job %s: failed (%s)", job.id, error.code)
+        target, folder = str(self._files.target(job.id)), str(self._files.folder)
+
+        def shown(text: str | None) -> str | None:
+            """The caller knows the upload by its own name, and no path of this machine."""
+            text = text and text.replace(target, job.name)
+            return None if text is None or folder in text else text
+
+        row = {
+            "code": error.code,
+            "detail": shown(error.what) or "the service failed on this job",
+            "where": shown(error.where),
+            "hint": shown(error.hint),
+        }
+        return self._table.fail(claim, row, qc=_qc(self._files.qc(job.id)))
+
+
+def _qc(path: Path) -> dict[str, Any] | None:
+    """The QC summary that imputation wrote; None where it came not so far."""
+    try:
+        summary: dict[str, Any] = json.loads(path.read_text())
+    except FileNotFoundError:
+        return None
+    summary.pop("sites", None)  # the name of the table beside it
+    return summary
+
+
+def _report(
+    job: Job, qc: Mapping[str, Any], summary: Mapping[str, Any], seconds: Mapping[str, float]
+) -> dict[str, Any]:
+    return {
+        "id": job.id,
+        "name": job.name,
+        "size": job.size,
+        "vcfbert": __version__,
+        "model": vars(job.model),
+        "options": dict(job.options),
+        "timings": dict(seconds),
+        "qc": dict(qc),
+        "summary": dict(summary),
+    }

@@ -1,0 +1,153 @@
+"""What clients are told of a job."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from service.jobs.job import DONE, FAILED, RUNNING, Job
+
+_ID = "3f0c9d6b5a0e4a54b9b1f6b1e2a7c8d9"
+_SELF = f"/v1/jobs/{_ID}"
+
+EXAMPLE: dict[str, Any] = {
+    "id": _ID,
+    "state": "running",
+    "created": "2026-03-01T12:00:00Z",
+    "started": "2026-03-01T12:00:01Z",
+    "finished": None,
+    "expires": None,
+    "name": "samples.vcf.gz",
+    "size": 183_442,
+    "model": {"alias": "default", "version": "3", "variant": "v19", "digest": "9f2c"},
+    "options": {"region": None, "format": "vcf.gz", "fields": ["GT", "DS"], "min_dr2": 0.0},
+    "progress": {"done": 4096, "total": 24990, "share": 0.164},
+    "position": None,
+    "attempt": 1,
+    "qc": None,
+    "timings": {"queued_s": 1.0, "running_s": 3.2},
+    "summary": None,
+    "error": None,
+    "links": {"self": _SELF, "result": None, "index": None, "qc": None, "qc_sites": None, "report": None},
+}
+
+
+class JobModel(BaseModel):
+    alias: str
+    version: str
+    variant: str
+    digest: str = Field(description="of the bundle")
+
+
+class JobProgress(BaseModel):
+    done: int = Field(description="panel sites imputed")
+    total: int = Field(description="panel sites to impute; 0 until the upload has been read")
+    share: float = Field(ge=0, le=1)
+
+
+class JobTimings(BaseModel):
+    queued_s: float = Field(description="seconds from acceptance to the start of the last attempt, or until now")
+    running_s: float | None = Field(description="seconds of the last attempt, or until now")
+
+
+class JobError(BaseModel):
+    code: str
+    detail: str
+    where: str | None = None
+    hint: str | None = None
+
+
+class JobLinks(BaseModel):
+    """Paths of what there is at the moment."""
+
+    self_: str = Field(alias="self")
+    result: str | None = None
+    index: str | None = None
+    qc: str | None = None
+    qc_sites: str | None = None
+    report: str | None = None
+
+
+class JobOut(BaseModel):
+    """A job: queued, running, done, failed, cancelled or expired."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [EXAMPLE]})
+
+    id: str
+    state: str
+    created: datetime
+    started: datetime | None
+    finished: datetime | None
+    expires: datetime | None = Field(description="when its files will be deleted")
+    name: str = Field(description="the upload's")
+    size: int = Field(description="bytes of the upload")
+    model: JobModel
+    options: dict[str, Any]
+    progress: JobProgress
+    position: int | None = Field(description="in the queue, from 1")
+    attempt: int = Field(description="how often a worker has begun it")
+    qc: dict[str, Any] | None
+    timings: JobTimings
+    summary: dict[str, Any] | None = Field(description="figures of the result")
+    error: JobError | None
+    links: JobLinks
+
+
+class JobList(BaseModel):
+    jobs: list[JobOut]
+
+
+def job_out(job: Job, *, position: int | None, now: float) -> JobOut:
+    total = max(job.total, job.done)
+    begun = job.started is not None
+    share = 1.0 if job.state == DONE else job.done / total if total else 0.0
+    return JobOut(
+        id=job.id,
+        state=job.state,
+        created=_time(job.created),
+        started=None if job.started is None else _time(job.started),
+        finished=None if job.finished is None else _time(job.finished),
+        expires=None if job.expires is None else _time(job.expires),
+        name=job.name,
+        size=job.size,
+        model=JobModel(
+            alias=job.model.alias, version=job.model.version, variant=job.model.variant, digest=job.model.digest
+        ),
+        options=dict(job.options),
+        progress=JobProgress(done=job.done, total=total, share=round(share, 4)),
+        position=position,
+        attempt=job.attempt,
+        qc=None if job.qc is None else dict(job.qc),
+        timings=JobTimings(
+            queued_s=_seconds(job.created, job.started or job.finished or now),
+            running_s=_seconds(job.started or 0.0, job.finished or now) if begun else None,
+        ),
+        summary=None if job.summary is None else dict(job.summary),
+        error=None if job.error is None else JobError(**job.error),
+        links=_links(job),
+    )
+
+
+def _links(job: Job) -> JobLinks:
+    here = f"/v1/jobs/{job.id}"
+    done = job.state == DONE
+    checked = done or (job.state == FAILED and job.qc is not None)
+    links = {
+        "self": here,
+        "result": f"{here}/result" if done else None,
+        "index": f"{here}/result/index" if done else None,
+        "qc": f"{here}/qc" if checked or (job.state == RUNNING and job.qc is not None) else None,
+        "qc_sites": f"{here}/qc/sites" if checked else None,
+        "report": f"{here}/report" if done else None,
+    }
+    return JobLinks.model_validate(links)
+
+
+def _time(seconds: float) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)
+
+
+def _seconds(start: float, end: float) -> float:
+    return round(max(end - start, 0.0), 3)

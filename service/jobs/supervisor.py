@@ -1,0 +1,89 @@
+"""The worker process beside the service: started with it, started again when it dies, ended with it."""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+
+from service.settings import Settings
+
+log = logging.getLogger(__name__)
+
+EMBEDDED = "--embedded"
+_FIRST_DELAY, _LONGEST_DELAY = 0.5, 60.0  # seconds before a worker that died is started again
+_STEADY_SECONDS = 60.0  # a worker that ran for so long did not die of its start
+_MARGIN_SECONDS = 10.0  # to end in, after draining
+
+
+class WorkerSupervisor:
+    """Keeps one `python -m service.worker --embedded` alive.
+
+    The child is sent its settings through a pipe that stays open: when this process ends, killed or not, the pipe
+    closes and the child ends too. In a session of its own, it is not reached by Ctrl-C, and may drain.
+    """
+
+    def __init__(self, settings: Settings, command: Sequence[str] = (sys.executable, "-m", "service.worker")) -> None:
+        self._settings = settings
+        self._command = [*command, EMBEDDED]
+        self._stopped = threading.Event()
+        self._starting = threading.Lock()
+        self._process: subprocess.Popen[str] | None = None
+        self._thread = threading.Thread(target=self._keep_alive, name="worker-supervisor", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    @property
+    def pid(self) -> int | None:
+        """Of the worker; None while there is none."""
+        process = self._process
+        return None if process is None or process.poll() is not None else process.pid
+
+    def stop(self) -> None:
+        """Asks the worker to finish its job within the seconds of draining, else to put it back, and waits for it."""
+        with self._starting:
+            self._stopped.set()
+        if self._process is None:
+            return
+        self._process.terminate()
+        self._thread.join(self._settings.drain_seconds + _MARGIN_SECONDS)
+        if self._thread.is_alive():
+            self._process.kill()
+            self._thread.join()
+
+    def _keep_alive(self) -> None:
+        delay = _FIRST_DELAY
+        while True:
+            started = time.monotonic()
+            code = self._run_once()
+            if self._stopped.is_set():
+                return
+            if time.monotonic() - started > _STEADY_SECONDS:
+                delay = _FIRST_DELAY
+            log.warning("the worker ended with code %s: it is started again in %.1f s", code, delay)
+            self._stopped.wait(delay)
+            delay = min(2 * delay, _LONGEST_DELAY)
+
+    def _run_once(self) -> int | None:
+        with self._starting:
+            if self._stopped.is_set():
+                return None
+            try:
+                process = subprocess.Popen(self._command, stdin=subprocess.PIPE, text=True, start_new_session=True)
+            except OSError as error:
+                log.error("the worker could not be started (%s)", error.strerror)
+                return None
+            self._process = process
+        assert process.stdin is not None
+        try:
+            process.stdin.write(self._settings.model_dump_json() + "\n")
+            process.stdin.flush()
+        except BrokenPipeError:
+            pass  # it has ended already
+        code = process.wait()
+        process.stdin.close()
+        return code

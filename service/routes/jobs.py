@@ -1,0 +1,189 @@
+"""Imputations that take a while: sent, watched, fetched or cancelled later. Each caller sees only its own."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Request, Response, UploadFile
+from fastapi.responses import FileResponse
+
+from service.auth import Caller
+from service.deps import Manager
+from service.jobs.intake import Jobs
+from service.jobs.job import DONE, EXPIRED, FAILED, RUNNING, Job, PinnedModel
+from service.jobs.schemas import JobList, JobOut, job_out
+from service.options import Requested
+from vcfbert.errors import VcfbertError
+
+router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
+
+_LONGEST_NAME = 200
+_PROBLEM: dict[str, Any] = {"content": {"application/problem+json": {}}}
+_UNKNOWN: dict[int | str, dict[str, Any]] = {
+    404: {"description": "no such job of this caller (`job_unknown`)", **_PROBLEM}
+}
+_FILE: dict[int | str, dict[str, Any]] = {
+    **_UNKNOWN,
+    409: {"description": "the job is not done (`not_done`)", **_PROBLEM},
+    410: {"description": "its files were deleted (`expired`)", **_PROBLEM},
+}
+
+
+def _jobs(request: Request) -> Jobs:
+    jobs: Jobs = request.app.state.jobs
+    return jobs
+
+
+AppJobs = Annotated[Jobs, Depends(_jobs)]
+
+
+class NotDoneError(VcfbertError):
+    """409: there is nothing to fetch yet, or never will be."""
+
+
+class ExpiredError(VcfbertError):
+    """410: there was something to fetch."""
+
+
+@router.post(
+    "",
+    status_code=202,
+    responses={
+        429: {"description": "too many jobs wait (`queue_full`); `Retry-After` says for how long", **_PROBLEM},
+        507: {"description": "the disk is full (`disk_full`)", **_PROBLEM},
+    },
+)
+def submit(
+    file: UploadFile,
+    caller: Caller,
+    manager: Manager,
+    jobs: AppJobs,
+    requested: Requested,
+    response: Response,
+) -> JobOut:
+    """Sends `file` (VCF, VCF.gz or BCF) to be imputed. The answer, with status 202, means that the job is on disk: it
+    will be finished also if the service is restarted meanwhile. It is done by the model that is served now."""
+    served = manager.get(requested.model)
+    found = served.found
+    reference = found.pinned if found.pinned.startswith("models:") else str(Path(found.pinned).resolve())
+    job = jobs.submit(
+        file.file,
+        caller=caller.name,
+        name=shown_name(file.filename),
+        options=asdict(requested.options),
+        model=PinnedModel(served.alias, reference, found.version, str(served.info.get("variant", "")), found.digest),
+    )
+    response.headers["Location"] = f"/v1/jobs/{job.id}"
+    return _out(jobs, job)
+
+
+@router.get("")
+def list_jobs(caller: Caller, jobs: AppJobs) -> JobList:
+    """The caller's jobs, newest first."""
+    return JobList(jobs=[_out(jobs, job) for job in jobs.table.of_caller(caller.name)])
+
+
+@router.get("/{job_id}", responses=_UNKNOWN)
+def job(job_id: str, caller: Caller, jobs: AppJobs) -> JobOut:
+    """How far the job is; what was found out about the upload; why it failed."""
+    return _out(jobs, jobs.table.get(caller.name, job_id))
+
+
+@router.delete("/{job_id}", status_code=204, responses=_UNKNOWN)
+def remove(job_id: str, caller: Caller, jobs: AppJobs) -> None:
+    """Cancels a job that waits or runs, and forgets one that has ended. Its files are deleted."""
+    jobs.remove(caller.name, job_id)
+
+
+@router.get("/{job_id}/result", response_class=FileResponse, responses=_FILE)
+def result(job_id: str, caller: Caller, jobs: AppJobs) -> FileResponse:
+    """The imputed VCF.gz or BCF. Answers range requests."""
+    done = _done(jobs, caller.name, job_id)
+    extension = str(done.options["format"])
+    media_type = "application/gzip" if extension == "vcf.gz" else "application/octet-stream"
+    return _file(jobs.files.result(job_id, extension), media_type, f"{_stem(done.name)}.imputed.{extension}")
+
+
+@router.get("/{job_id}/result/index", response_class=FileResponse, responses=_FILE)
+def index(job_id: str, caller: Caller, jobs: AppJobs) -> FileResponse:
+    """The result's index: .tbi of a VCF.gz, .csi of a BCF."""
+    done = _done(jobs, caller.name, job_id)
+    extension = str(done.options["format"])
+    path = jobs.files.index(job_id, extension)
+    return _file(path, "application/octet-stream", f"{_stem(done.name)}.imputed.{extension}{path.suffix}")
+
+
+@router.get("/{job_id}/qc", responses=_FILE)
+def qc(job_id: str, caller: Caller, jobs: AppJobs) -> dict[str, Any]:
+    """How the upload's sites matched the panel: there as soon as it has been read, also where it was refused then."""
+    checked = _present(jobs.table.get(caller.name, job_id))
+    if checked.qc is None or checked.state not in (RUNNING, DONE, FAILED):
+        raise _not_done(checked)
+    return dict(checked.qc)
+
+
+@router.get("/{job_id}/qc/sites", response_class=FileResponse, responses=_FILE)
+def qc_sites(job_id: str, caller: Caller, jobs: AppJobs) -> FileResponse:
+    """The upload's sites that were repaired or left out, one a line, as TSV."""
+    checked = _present(jobs.table.get(caller.name, job_id))
+    path = jobs.files.qc_sites(job_id)
+    if checked.state not in (DONE, FAILED) or not path.is_file():
+        raise _not_done(checked)
+    return _file(path, "text/tab-separated-values", f"{_stem(checked.name)}.qc.tsv")
+
+
+@router.get("/{job_id}/report", response_class=FileResponse, responses=_FILE)
+def report(job_id: str, caller: Caller, jobs: AppJobs) -> FileResponse:
+    """Model, options, QC summary and figures of the result, as JSON."""
+    done = _done(jobs, caller.name, job_id)
+    return _file(jobs.files.report(job_id), "application/json", f"{_stem(done.name)}.report.json")
+
+
+def _out(jobs: Jobs, job: Job) -> JobOut:
+    return job_out(job, position=jobs.table.position(job), now=time.time())
+
+
+def _present(job: Job) -> Job:
+    if job.state == EXPIRED:
+        raise _expired()
+    return job
+
+
+def _expired() -> ExpiredError:
+    return ExpiredError("expired", "the files of this job were deleted, as their time was over", hint="send it again")
+
+
+def _not_done(job: Job) -> NotDoneError:
+    return NotDoneError(
+        "not_done", f"the job is {job.state}", hint="GET /v1/jobs/ID says how far it is, or why it failed"
+    )
+
+
+def _done(jobs: Jobs, caller: str, job_id: str) -> Job:
+    job = _present(jobs.table.get(caller, job_id))
+    if job.state != DONE:
+        raise _not_done(job)
+    return job
+
+
+def _file(path: Path, media_type: str, name: str) -> FileResponse:
+    if not path.is_file():
+        raise _expired()  # this very moment
+    return FileResponse(path, media_type=media_type, filename=name, headers={"Cache-Control": "private, no-cache"})
+
+
+def shown_name(name: str | None) -> str:
+    """The upload's name as it may be shown: one line, no folders, not too long. It is never a path."""
+    last = (name or "").replace("\\", "/").rpartition("/")[2]
+    return "".join(letter for letter in last if letter.isprintable()).strip()[:_LONGEST_NAME] or "upload"
+
+
+def _stem(name: str) -> str:
+    """The upload's name without what says its format."""
+    for ending in (".gz", ".bgz", ".vcf", ".bcf"):
+        if name.lower().endswith(ending):
+            name = name[: -len(ending)]
+    return name or "target"

@@ -1,0 +1,146 @@
+"""A worker that runs jobs: ``python -m service.worker``, one for each device, on any host that shares table and queue.
+
+With ``--embedded`` it belongs to a service process, which sends the settings through standard input.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from huey import Huey  # type: ignore[import-untyped]
+from huey.consumer import Consumer, Scheduler  # type: ignore[import-untyped]
+
+from service import logs
+from service.bundles import BundleSource
+from service.jobs.files import JobFiles
+from service.jobs.housekeeping import expire, recover
+from service.jobs.job import new_worker
+from service.jobs.queue import JobQueue
+from service.jobs.run import JobRunner, LoadedModels
+from service.jobs.store import open_table
+from service.jobs.supervisor import EMBEDDED
+from service.models_manager import ModelSource
+from service.settings import Settings, read_settings
+from vcfbert.errors import VcfbertError
+
+log = logging.getLogger(__name__)
+
+HOUSEKEEPING_SECONDS = 10.0
+_LONGEST_PAUSE = 0.5  # between two looks at an empty queue in SQLite; Redis tells by itself
+_RELEASE_SECONDS = 5.0  # for a job to stop between two blocks, once draining is over
+
+
+class HousekeepingScheduler(Scheduler):  # type: ignore[misc]
+    """Runs periodic tasks itself: the one worker may be busy with a job for an hour, in which they would pile up."""
+
+    periodic_task_seconds = HOUSEKEEPING_SECONDS
+
+    def enqueue_periodic_tasks(self, now: datetime | None) -> None:
+        for task in self.huey.read_periodic(now):
+            self.huey.execute(task, now)
+
+
+class JobConsumer(Consumer):  # type: ignore[misc]
+    scheduler_class = HousekeepingScheduler
+
+    def _set_signal_handlers(self) -> None:
+        super()._set_signal_handlers()
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # Huey would start the process anew with the same arguments
+
+
+def run_worker(settings: Settings, source: ModelSource) -> None:
+    """Runs jobs until SIGTERM, then finishes the one at hand within the seconds of draining, or puts it back."""
+    table, files = open_table(settings), JobFiles(settings.data)
+    runner = JobRunner(
+        table,
+        files,
+        LoadedModels(source),
+        worker=new_worker(),
+        max_seconds=settings.max_seconds,
+        stale_seconds=settings.stale_seconds,
+        check_upload=lambda path: None,
+        end_process=lambda: os._exit(1),
+    )
+    queue = JobQueue(settings.redis_url, settings.data, runner.run)
+    every(queue.huey, "recover", lambda: recover(table, queue))
+    every(queue.huey, "expire", lambda: expire(table, files))
+    queue.huey.on_startup()(import_imputation)
+    consumer = JobConsumer(
+        queue.huey, workers=1, max_delay=_LONGEST_PAUSE, shutdown_timeout=settings.drain_seconds, graceful_signal="TERM"
+    )
+    consumer.run()
+    runner.stop(_RELEASE_SECONDS)
+
+
+def every(huey: Huey, name: str, act: Callable[[], None]) -> None:
+    """A periodic task, as often as the scheduler looks."""
+
+    def task() -> None:
+        try:
+            act()
+        except VcfbertError as error:
+            log.warning("%s: %s (%s)", name, error.what, error.code)
+
+    huey.periodic_task(lambda now: True, name=name)(task)
+
+
+def import_imputation() -> None:
+    """While there is no job yet: torch takes seconds."""
+    import vcfbert.imputation  # noqa: F401
+
+
+def embedded_settings() -> Settings:
+    """As the service sent them. From then on this process ends with it: the pipe closes, however it died."""
+    values: dict[str, Any] = json.loads(sys.stdin.readline())
+
+    def end_with_parent() -> None:
+        os.read(sys.stdin.fileno(), 1)
+        os.kill(os.getpid(), signal.SIGKILL)  # now: another service may start a worker for this device at once
+
+    threading.Thread(target=end_with_parent, name="parent", daemon=True).start()
+    return Settings(**values)
+
+
+@contextmanager
+def alone(data: Path) -> Iterator[None]:
+    """Waits until no other embedded worker uses this data folder, as where a service runs as several processes."""
+    data.mkdir(parents=True, exist_ok=True)
+    with (data / "worker.lock").open("a") as handle:
+        while True:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                time.sleep(0.2)
+        yield
+
+
+def main(open_source: Callable[[Settings], ModelSource] = BundleSource) -> None:
+    embedded = EMBEDDED in sys.argv[1:]
+    try:
+        settings = embedded_settings() if embedded else read_settings()
+        logs.configure(settings.log_json)
+        with alone(settings.data) if embedded else nullcontext():
+            run_worker(settings, open_source(settings))
+    except VcfbertError as error:
+        print(f"error [{error.code}] {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    sys.stdout.flush()
+    # Without waiting for the thread of a job that did not stop.
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()
