@@ -178,6 +178,53 @@ class PublishConfig:
 
 
 @dataclass(frozen=True)
+class TuneConfig:
+    """A study of parameters: what is searched, what decides, and what bounds it. Choices are lists; a pair of lr is a
+    range, searched by its logarithm."""
+
+    trials: int = 20  # of a study, in all
+    epochs: int = 0  # of a trial; 0 = train.epochs
+    startup: int = 5  # trials drawn at random before the sampler learns, and finished before any is pruned
+    objective: Literal["val/r2/0-0.5", "val/r2/0.5-1", "val/r2/1-5", "val/r2/all", "val/f1", "val/rare_f1"] = (
+        "val/r2/0.5-1"  # of validation, the greater the better
+    )
+    constraint: Literal["none", "memory_mb", "ms_per_batch"] = "none"  # what a trial may not have more of than `limit`
+    limit: float = 0.0  # in the unit of the constraint; memory is the GPU's where there is one, else the process's
+    retries: int = 5  # times that a trial is taken up again after its worker died
+    heartbeat: int = 60  # seconds between a worker's signs of life; dead after three without
+    seed: int = 17
+    dims: tuple[int, ...] = (16, 32, 48)
+    layers: tuple[int, ...] = (1, 2, 3)
+    head_width: tuple[int, ...] = (8, 16)  # dims of a head; must divide all of `dims`
+    lr: tuple[float, float] = (5e-4, 1e-2)
+    warmup_steps: tuple[int, ...] = (20, 50, 100)
+    k: dict[str, tuple[int, ...]] = field(
+        default_factory=lambda: {"v17": (1, 2, 4), "v18": (32, 64, 128), "v19": (100, 200, 400)}
+    )
+    refresh_every: tuple[int, ...] = (1, 2, 3)
+    copy_lr: tuple[float, float] = (2e-3, 5e-2)
+    copy_steps: tuple[int, ...] = (5, 10, 20)
+    copy_span_cm: tuple[float, ...] = (0.25, 0.5, 1.0)
+
+    def __post_init__(self) -> None:
+        for name in ("trials", "startup", "heartbeat"):
+            _require(getattr(self, name) >= 1, f"tune.{name}", getattr(self, name), "must be at least 1")
+        for name in ("epochs", "retries", "seed"):
+            _require(getattr(self, name) >= 0, f"tune.{name}", getattr(self, name), "must not be negative")
+        limited = self.constraint == "none" or self.limit > 0
+        _require(limited, "tune.limit", self.limit, f"must be positive, as tune.constraint is {self.constraint}")
+        for name in ("dims", "layers", "head_width", "warmup_steps", "refresh_every", "copy_steps", "copy_span_cm"):
+            _require(len(getattr(self, name)) >= 1, f"tune.{name}", getattr(self, name), "needs a choice")
+        for name in ("lr", "copy_lr"):
+            low, high = getattr(self, name)
+            _require(0.0 < low <= high, f"tune.{name}", (low, high), "0 < low <= high")
+        for variant in VARIANTS:
+            _require(len(self.k.get(variant, ())) >= 1, f"tune.k.{variant}", self.k.get(variant), "needs a choice")
+        undivided = [(dims, width) for dims in self.dims for width in self.head_width if width < 1 or dims % width]
+        _require(not undivided, "tune.head_width", self.head_width, f"must divide tune.dims {self.dims}")
+
+
+@dataclass(frozen=True)
 class Config:
     prepare: PrepareConfig
     encode: EncodeConfig
@@ -187,6 +234,7 @@ class Config:
     train: TrainConfig
     evaluate: EvaluateConfig
     publish: PublishConfig
+    tune: TuneConfig = field(default_factory=TuneConfig)
 
     def as_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
@@ -224,6 +272,9 @@ def _convert(hint: Any, value: Any, name: str) -> Any:
         return value
     if origin is types.UnionType:
         return None if value is None else _convert(arguments[0], value, name)
+    if origin is tuple and arguments[-1] is Ellipsis:
+        _require(isinstance(value, list | tuple), name, value, "must be a list")
+        return tuple(_convert(arguments[0], v, name) for v in value)
     if origin is tuple:
         _require(
             isinstance(value, list | tuple) and len(value) == len(arguments),

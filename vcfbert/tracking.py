@@ -34,6 +34,7 @@ EXPERIMENT = "vcfbert"
 SYSTEM_METRICS_SECONDS = 5.0  # between two readings of CPU, memory, disk, network and GPU
 BUNDLE_ARTIFACT = "bundle"  # the key of the bundle's folder among the MLflow model's artifacts
 BUNDLE_DIGEST_TAG = "bundle_digest"
+_PARENT_TAG = "mlflow.parentRunId"
 
 # Of a variant's lines in MLflow's charts: by itself it may give two runs colours that look alike.
 _COLOURS = {"v17": "#0072b2", "v18": "#d55e00", "v19": "#009e73"}
@@ -48,12 +49,19 @@ class Tracker(Protocol):
     """Where a run's figures go. Used by one thread; everything but ``start`` needs a started run."""
 
     def start(
-        self, name: str, params: Mapping[str, Any], tags: Mapping[str, str], *, run_id: str | None = None
+        self,
+        name: str,
+        params: Mapping[str, Any],
+        tags: Mapping[str, str],
+        *,
+        run_id: str | None = None,
+        parent: str | None = None,
     ) -> AbstractContextManager[str]:
         """A run for the length of the ``with`` block, which gets its id ('' where nothing is recorded).
 
         ``params`` may be nested: ``{"train": {"lr": 1}}`` becomes ``train.lr``. ``run_id`` continues that run,
-        after its process was killed. An exception in the block marks the run FAILED and goes on.
+        after its process was killed; a new run becomes a child of ``parent``, such as a study's. An exception in the
+        block marks the run FAILED and goes on.
         """
         ...
 
@@ -75,7 +83,13 @@ class NullTracker:
     """Records nothing: where tracking is off."""
 
     def start(
-        self, name: str, params: Mapping[str, Any], tags: Mapping[str, str], *, run_id: str | None = None
+        self,
+        name: str,
+        params: Mapping[str, Any],
+        tags: Mapping[str, str],
+        *,
+        run_id: str | None = None,
+        parent: str | None = None,
     ) -> AbstractContextManager[str]:
         return nullcontext("")
 
@@ -108,7 +122,13 @@ class MlflowTracker:
 
     @contextmanager
     def start(
-        self, name: str, params: Mapping[str, Any], tags: Mapping[str, str], *, run_id: str | None = None
+        self,
+        name: str,
+        params: Mapping[str, Any],
+        tags: Mapping[str, str],
+        *,
+        run_id: str | None = None,
+        parent: str | None = None,
     ) -> Iterator[str]:
         mlflow = connect(self._root)
         experiment_id = _experiment_id(self._root, self._experiment)
@@ -120,6 +140,8 @@ class MlflowTracker:
             run_id=run_id if known is not None else None,
             experiment_id=experiment_id,
             run_name=None if known is not None else name,
+            nested=parent is not None,
+            tags={_PARENT_TAG: parent} if parent else None,
             log_system_metrics=self._system_metrics,
         ) as run:
             self._run_id, self._waiting, self._non_finite = run.info.run_id, [], {}
@@ -206,6 +228,23 @@ class MlflowTracker:
 def open_tracker(root: Path | None = None, *, enabled: bool = True) -> Tracker:
     """The tracker of this process."""
     return MlflowTracker(root) if enabled else NullTracker()
+
+
+def close_run(run_id: str, tags: Mapping[str, str], root: Path | None = None) -> None:
+    """Ends a run as FAILED whose process died, and that nobody will continue. One that is not there is let be."""
+    mlflow = connect(root or project_root())
+    client = mlflow.MlflowClient()
+    try:
+        for key, value in tags.items():
+            client.set_tag(run_id, key, value)
+        client.set_terminated(run_id, "FAILED")
+    except mlflow.MlflowException as error:
+        log.warning("run %s could not be ended: %s", run_id, error)
+
+
+def study_storage(root: Path | None = None) -> str:
+    """URL of the database of studies: ``VCFBERT_STUDIES`` where that is set, else SQLite beside ``mlflow.db``."""
+    return os.environ.get("VCFBERT_STUDIES") or f"sqlite:///{(root or project_root()).resolve() / 'studies.db'}"
 
 
 def project_root(start: Path | None = None) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -10,11 +11,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from vcfbert.artifacts import sha256_json
 from vcfbert.config import MaskConfig, TrainConfig
 from vcfbert.genotypes.encoding import Encoding
 from vcfbert.genotypes.masks import window_mask
 from vcfbert.genotypes.memory import Memory
-from vcfbert.genotypes.panel import haplotypes_of
+from vcfbert.genotypes.panel import Panel, haplotypes_of
 from vcfbert.genotypes.windows import Window
 from vcfbert.model.base import WindowBatch
 from vcfbert.retrieval.base import Retriever
@@ -23,6 +25,12 @@ from vcfbert.retrieval.context import WindowContext, memory_features
 # Streams of the seed sequence (see genotypes/masks.py).
 PLAN_STREAM = 2
 NOISE_STREAM = 3
+
+
+def data_digest(panel: Panel) -> str:
+    """Identity of what is trained on: the panel's own digest knows neither the split nor the genetic map."""
+    cm = hashlib.sha256(np.ascontiguousarray(panel.cm).tobytes()).hexdigest()
+    return sha256_json([panel.digest, panel.validation, cm])
 
 
 @dataclass(frozen=True)

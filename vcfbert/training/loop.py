@@ -5,24 +5,21 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import dataclasses
-import hashlib
 import math
 import resource
 import statistics
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
 import torch
 import torch.distributed
 from lightning_fabric import Fabric
 from torch import Tensor
 
-from vcfbert.artifacts import sha256_json
 from vcfbert.bundle import save_bundle
 from vcfbert.config import Config, TrainConfig
 from vcfbert.errors import ResourceError, VcfbertError
@@ -40,7 +37,7 @@ from vcfbert.retrieval.context import distance_from
 from vcfbert.retrieval.embedding import EmbeddingRetriever
 from vcfbert.retrieval.refresh import Probe, attach_retriever, build_index, refresh
 from vcfbert.training.checkpoint import Checkpoints, State
-from vcfbert.training.data import Example, TrainingData, plan_copying_epoch, plan_epoch, shard
+from vcfbert.training.data import Example, TrainingData, data_digest, plan_copying_epoch, plan_epoch, shard
 from vcfbert.training.metrics_csv import MetricsCsv
 from vcfbert.training.progress import FitProgress, SilentProgress
 from vcfbert.training.validation import Scores, array_typing, masked_typing, score_windows
@@ -49,6 +46,11 @@ PROBE_WINDOWS = 4  # windows on which refreshes are compared
 PROBE_K = 8
 DENSEST_COPIED = 0.05  # typed density of an array beyond which copying is not trained
 TRIM_EVERY = 32  # batches between returns of freed memory to the system
+
+
+# Told each epoch (from 0) and its figures, after its checkpoint; False ends the training there, as if it were the last.
+# Of several ranks all are asked and must be answered alike.
+AfterEpoch = Callable[[int, Mapping[str, float]], bool]
 
 
 class Tracker(Protocol):
@@ -135,20 +137,22 @@ class Trainer:
 
     def fit(
         self,
-        out: Path,
+        out: Path | None,
         *,
         tracker: Tracker,
         checkpoints: Path,
         metrics_csv: Path,
         tags: Mapping[str, str],
         data: Mapping[str, str],
+        after_epoch: AfterEpoch | None = None,
     ) -> FitResult:
-        """Trains, from the last checkpoint if there is one, and writes the best epoch's bundle to ``out``.
+        """Trains, from the last checkpoint if there is one, and writes the best epoch's bundle to ``out`` (None: its
+        figures are all that is wanted).
 
         ``tags`` and ``data`` (digests of the inputs) are recorded. Raises ResourceError('out_of_memory') and
         VcfbertError('diverged').
         """
-        digest = self.config.training_digest(self.raw.name, self._data_digest())
+        digest = self.config.training_digest(self.raw.name, data_digest(self.panel))
         store = Checkpoints(checkpoints / f"{self.raw.name}-{digest}")
         resumed = store.last()
         if resumed is not None:
@@ -172,11 +176,14 @@ class Trainer:
                 # Untrained it is the textbook's model: training is kept only where it is better.
                 self._keep_if_best(self._validate(), store)
             while self.run.epoch < self.config.train.epochs and self.run.waited < self.config.train.patience:
-                self._epoch(tracker, store, table)
-            self._write(out, store, data)
+                metrics = self._epoch(tracker, store, table)
+                if after_epoch is not None and not after_epoch(self.run.epoch - 1, metrics):
+                    break
+            if out is not None:
+                self._write(out, store, data)
             uri = ""
             if self.fabric.is_global_zero:
-                uri = tracker.log_bundle(out, self.raw.name)
+                uri = "" if out is None else tracker.log_bundle(out, self.raw.name)
                 tracker.log_artifact(metrics_csv)
                 store.clear()
         return FitResult(run_id, uri, self.run.best_metrics, self.run.seconds, self.parameters, self.panel.digest)
@@ -185,17 +192,12 @@ class Trainer:
     def parameters(self) -> int:
         return sum(p.numel() for p in self.raw.parameters())
 
-    def _data_digest(self) -> str:
-        """The panel's digest knows neither the split nor the genetic map, and no run may go on with another."""
-        cm = hashlib.sha256(np.ascontiguousarray(self.panel.cm).tobytes()).hexdigest()
-        return sha256_json([self.panel.digest, self.panel.validation, cm])
-
     def _plan(self, epoch: int) -> list[Any]:
         plan = plan_copying_epoch if self.raw.copies else plan_epoch
         steps = plan(len(self.data.windows), len(self.data.memory) // 2, self.config.train, epoch)
         return shard(steps, self.fabric.global_rank, self.fabric.world_size)
 
-    def _epoch(self, tracker: Tracker, store: Checkpoints, table: MetricsCsv) -> None:
+    def _epoch(self, tracker: Tracker, store: Checkpoints, table: MetricsCsv) -> dict[str, float]:
         epoch, started = self.run.epoch, time.perf_counter()
         metrics = self._refresh_if_due(epoch)
         metrics |= self._train(epoch)
@@ -216,6 +218,7 @@ class Trainer:
         shown = {"train": "train/loss", "val": "val/loss", "F1": "val/f1", "rare F1": "val/rare_f1", "r2": "val/r2/all"}
         figures = "  ".join(f"{label} {metrics[name]:.4f}" for label, name in shown.items() if name in metrics)
         self.progress.message(f"epoch {epoch + 1}/{self.config.train.epochs}  {figures}  {seconds:.0f} s")
+        return metrics
 
     def _keep_if_best(self, metrics: dict[str, float], store: Checkpoints) -> None:
         if metrics["val/loss"] < self.run.best_loss:
