@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import asyncio
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -19,7 +18,6 @@ from starlette.middleware.cors import CORSMiddleware
 from service import logs, problems
 from service.bundles import BundleSource
 from service.draining import Drain
-from service.jobs.intake import Jobs
 from service.jobs.intake import Jobs
 from service.limits import BodyLimit, CallerLimits
 from service.metrics import Metrics
@@ -40,22 +38,20 @@ def create_app(settings: Settings, source: ModelSource | None = None) -> FastAPI
     jobs = Jobs(settings)
     metrics.watch_models(manager)
     metrics.watch_jobs(jobs.counts)
-    jobs = Jobs(settings)
-    metrics.watch_jobs(jobs.counts)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        jobs.start()
+        await asyncio.to_thread(jobs.start)
         manager.start()
         with drain.signals():
             yield
         manager.stop()
         await asyncio.to_thread(jobs.stop)
 
-    app = FastAPI(title="vcfbert", version=__version__, lifespan=lifespan)
+    # The framework's own pages of documentation fetch scripts from elsewhere.
+    app = FastAPI(title="vcfbert", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
     app.state.settings = settings
     app.state.manager = manager
-    app.state.jobs = jobs
     app.state.jobs = jobs
     app.state.metrics = metrics
     app.state.drain = drain

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,12 +17,15 @@ if TYPE_CHECKING:
     from vcfbert.inference import Imputer, Progress
     from vcfbert.registry import RegisteredVersion
 
+ObserveRetrieval = Callable[[str, float], None]  # told the variant and the seconds of each search
+
 
 class BundleSource:
     """``ModelSource`` of bundles. MLflow and torch are imported when first needed: that takes seconds."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, observe_retrieval: ObserveRetrieval | None = None) -> None:
         self._settings = settings
+        self._observe_retrieval = observe_retrieval
 
     def find(self, reference: str) -> Found:
         if not reference.startswith("models:"):
@@ -41,7 +46,7 @@ class BundleSource:
         return None if version is None else _found(version)
 
     def load(self, found: Found) -> Model:
-        return BundleModel(self._folder(found), self._settings)
+        return BundleModel(self._folder(found), self._settings, self._observe_retrieval)
 
     def _folder(self, found: Found) -> Path:
         from vcfbert.registry import RegisteredVersion, fetch
@@ -68,11 +73,15 @@ def _found(version: RegisteredVersion) -> Found:
 class BundleModel:
     """A bundle behind the ``Model`` interface."""
 
-    def __init__(self, folder: Path, settings: Settings) -> None:
+    def __init__(self, folder: Path, settings: Settings, observe_retrieval: ObserveRetrieval | None = None) -> None:
+        from service.timed_retriever import TimedRetriever
         from vcfbert.bundle import load_bundle
         from vcfbert.inference import Imputer
 
         bundle = load_bundle(folder, device=settings.device)
+        if observe_retrieval is not None:
+            timed = TimedRetriever(bundle.retriever, partial(observe_retrieval, bundle.variant))
+            bundle = dataclasses.replace(bundle, retriever=timed)
         self.imputer: Imputer = Imputer(bundle, batch_size=settings.batch_size)
         self._threads = settings.threads
         sites = bundle.panel.sites

@@ -48,7 +48,7 @@ class Metrics:
         self._retrieval_seconds = Histogram(
             "vcfbert_retrieval_seconds",
             "Of one search of a window's memory",
-            ["model"],
+            ["variant"],
             buckets=_REQUEST_SECONDS,
             registry=self.registry,
         )
@@ -63,8 +63,8 @@ class Metrics:
         self._targets.labels(served.alias).inc(n_targets)
         self._imputation_seconds.labels(served.alias).observe(seconds)
 
-    def retrieval(self, alias: str, seconds: float) -> None:
-        self._retrieval_seconds.labels(alias).observe(seconds)
+    def retrieval(self, variant: str, seconds: float) -> None:
+        self._retrieval_seconds.labels(variant).observe(seconds)
 
     def watch_models(self, manager: ModelsManager) -> None:
         self.registry.register(_Models(manager))

@@ -89,6 +89,7 @@ class Served:
     model: Model
     device: FairLock
     observe: Callable[[Served, int, float], None]  # told the number of targets and the seconds of each imputation
+    stopped: threading.Event  # set when the process ends: what still runs then ends between two blocks
 
     @property
     def version(self) -> str:
@@ -128,11 +129,20 @@ class Served:
         progress: Progress | None = None,
         cancelled: Callable[[], None] | None = None,
     ) -> Imputed:
-        """Imputes a file when the device is free. Raises what ``vcfbert.imputation.impute_file`` does."""
+        """Imputes a file when the device is free. Raises what ``vcfbert.imputation.impute_file`` does, and
+        ResourceError 'stopping'."""
+
+        def ended() -> None:
+            if self.stopped.is_set():
+                raise ResourceError("stopping", "the service was stopped", hint="send it again in a moment")
+            if cancelled is not None:
+                cancelled()
+
         with self.device:
+            ended()
             started = time.perf_counter()
             imputed = self.model.impute(
-                target, output, options, qc_report=qc_report, begin=begin, progress=progress, cancelled=cancelled
+                target, output, options, qc_report=qc_report, begin=begin, progress=progress, cancelled=ended
             )
             self.observe(self, imputed.report.n_samples, time.perf_counter() - started)
             return imputed
@@ -178,7 +188,7 @@ class ModelsManager:
         return thread
 
     def stop(self) -> None:
-        """No more polls. What is served stays."""
+        """No more polls; imputations end between two blocks."""
         self._stopped.set()
 
     def _run(self) -> None:
@@ -308,7 +318,7 @@ class ModelsManager:
             failure = ResourceError("model_failed", "the model could not be loaded: see the service's log")
             self._failed(alias, failure, found)
             raise failure from error
-        return Served(alias, self._references[alias], found, model, self._device, self._observe)
+        return Served(alias, self._references[alias], found, model, self._device, self._observe, self._stopped)
 
     def _failed(self, alias: str, error: VcfbertError, found: Found | None = None) -> None:
         state = self._states[alias]

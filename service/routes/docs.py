@@ -1,0 +1,94 @@
+"""The API's documentation at ``/docs``, drawn from its OpenAPI: plain HTML that fetches nothing from elsewhere."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from html import escape
+from typing import Any
+
+from fastapi import APIRouter, Request
+from fastapi.responses import HTMLResponse
+
+router = APIRouter(include_in_schema=False)
+
+_HEAD = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>vcfbert: API</title>
+<link rel="icon" href="static/favicon.svg" type="image/svg+xml">
+<link rel="stylesheet" href="static/style.css">
+</head>
+<body>
+<main>
+<h1>vcfbert {version}: API</h1>
+<p>For programs: <a href="openapi.json">openapi.json</a>. For people: <a href="./">the page</a>.
+Errors are <code>application/problem+json</code> with a stable <code>code</code>. Where the service has keys, send
+<code>Authorization: Bearer KEY</code>.</p>
+"""
+
+
+@router.get("/docs")
+async def docs(request: Request) -> HTMLResponse:
+    schema = request.app.openapi()
+    parts = [_HEAD.replace("{version}", escape(schema["info"]["version"]))]
+    for path, operations in schema["paths"].items():
+        for method, operation in operations.items():
+            parts += _operation(method.upper(), path, operation, schema)
+    return HTMLResponse("".join([*parts, "</main>\n</body>\n</html>\n"]))
+
+
+def _operation(method: str, path: str, operation: dict[str, Any], schema: dict[str, Any]) -> Iterator[str]:
+    yield f"<section>\n<h2><code>{method} {escape(path)}</code></h2>\n"
+    if operation.get("description"):
+        yield f"<p>{escape(operation['description'])}</p>\n"
+    rows = [
+        (parameter["name"], parameter["in"], parameter.get("required", False), parameter.get("schema", {}), parameter)
+        for parameter in operation.get("parameters", [])
+    ]
+    for media_type, content in operation.get("requestBody", {}).get("content", {}).items():
+        body = _resolved(content.get("schema", {}), schema)
+        required = body.get("required", [])
+        rows += [(name, media_type, name in required, part, part) for name, part in body.get("properties", {}).items()]
+    if rows:
+        yield "<table>\n<thead><tr><th>Name</th><th>In</th><th>Type</th><th>Meaning</th></tr></thead>\n<tbody>\n"
+        for name, place, required, kind, about in rows:
+            needed = " (required)" if required else ""
+            cells = (name + needed, place, _kind(_resolved(kind, schema)), about.get("description", ""))
+            yield "<tr>" + "".join(f"<td>{escape(str(cell))}</td>" for cell in cells) + "</tr>\n"
+        yield "</tbody>\n</table>\n"
+    yield from _examples(operation)
+    answers = operation.get("responses", {}).items()
+    yield "<ul>\n" + "".join(f"<li>{status}: {escape(about['description'])}</li>\n" for status, about in answers)
+    yield "</ul>\n</section>\n"
+
+
+def _resolved(part: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
+    reference = part.get("$ref")
+    if reference is None:
+        return part
+    found: dict[str, Any] = schema["components"]["schemas"][reference.rpartition("/")[2]]
+    return found
+
+
+def _kind(part: dict[str, Any]) -> str:
+    """What a value may be, in a few words."""
+    if "anyOf" in part:
+        return " or ".join(_kind(each) for each in part["anyOf"] if each.get("type") != "null")
+    if "enum" in part:
+        return ", ".join(map(str, part["enum"]))
+    if part.get("contentMediaType") or part.get("format") == "binary":
+        return "file"
+    return str(part.get("type", "object" if "properties" in part else "any"))
+
+
+def _examples(operation: dict[str, Any]) -> Iterator[str]:
+    for content in operation.get("requestBody", {}).get("content", {}).values():
+        named = {name: example.get("value") for name, example in content.get("examples", {}).items()}
+        if "example" in content:
+            named["example"] = content["example"]
+        for name, value in named.items():
+            text = value if isinstance(value, str) else json.dumps(value, indent=2)
+            yield f"<p>Body, {escape(name)}:</p>\n<pre><code>{escape(text)}</code></pre>\n"
