@@ -133,6 +133,8 @@ def impute(
     ignore_phase: Annotated[
         bool, typer.Option("--ignore-phase", help="Take phased targets for unphased: slower, often more accurate.")
     ] = False,
+    fields: Annotated[str, typer.Option(help="Of FORMAT, comma-separated: GT,DS,HDS,GP,GQ.")] = "GT,DS,HDS,GP",
+    min_dr2: Annotated[float, typer.Option(help="Leave out imputed sites of less estimated r2 (DR2).")] = 0.0,
     qc_report: Annotated[Path | None, typer.Option(help="JSON report of the input; a TSV of sites beside it.")] = None,
     as_json: JsonFlag = False,
 ) -> None:
@@ -151,30 +153,58 @@ def impute(
     import torch
 
     from vcfbert.bundle import load_bundle
-    from vcfbert.imputation import impute_file
+    from vcfbert.imputation import ImputeOptions, impute_file
     from vcfbert.inference import Imputer
 
+    options = ImputeOptions.parse(region=region, fields=fields, min_dr2=min_dr2)
     torch.set_num_threads(threads)
     bundle = load_bundle(_resolve(model), device=_device(device))
     with _progress("imputing", "sites") as (begin, advance):
-        report = impute_file(
+        imputed = impute_file(
             Imputer(bundle, batch_size=batch_size, mode=mode, ignore_phase=ignore_phase),
             target,
             out,
-            region=region,
+            options,
             threads=threads,
             qc_report=qc_report,
             begin=begin,
             progress=advance,
         )
+    report = imputed.report
     if as_json:
-        _print_json({"out": str(out), "qc": report.summary()})
+        _print_json({"out": str(out), "qc": report.summary(), "summary": imputed.summary})
     else:
         haploid = f" ({report.n_haploid} haploid)" if report.n_haploid else ""
         _say(
             f"{report.n_samples} samples{haploid}, {report.n_used} of {report.n_target_sites} target sites used "
             f"({report.typed_per_mb:.0f}/Mb): {out}"
         )
+
+
+@app.command()
+def qc(
+    model: Model,
+    target: Annotated[Path, typer.Option(help="Typed genotypes: VCF, VCF.gz or BCF.")],
+    json_: Annotated[Path | None, typer.Option("--json", help="JSON report; a TSV of sites beside it.")] = None,
+) -> None:
+    """Check a target against a model's panel without imputing it.
+
+    Exit code 2, after the report, where imputation would be refused.
+
+    **Example**
+
+    vcfbert qc --model models/v19 --target array.vcf.gz --json qc.json
+    """
+    from vcfbert.bundle import load_bundle
+    from vcfbert.imputation import check_target
+    from vcfbert.inference import Imputer
+
+    report, refusal = check_target(Imputer(load_bundle(_resolve(model))), target)
+    if json_ is not None:
+        report.write(json_)
+    _print_facts({key: value for key, value in report.summary().items() if key != "density"}, False)
+    if refusal is not None:
+        raise refusal
 
 
 @app.command()

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Final
 
 import numpy as np
 
 from vcfbert import __version__
 from vcfbert.errors import InputError
+from vcfbert.genotypes.imputed import ImputedBlock
 from vcfbert.genotypes.panel import Panel
 from vcfbert.genotypes.qc import QcReport
 from vcfbert.genotypes.regions import Region, same_chrom
 from vcfbert.genotypes.sites import MatchedTarget, match_target
+from vcfbert.genotypes.summary import Summary
 from vcfbert.genotypes.vcf_reader import read_genotypes
+from vcfbert.genotypes.vcf_texts import DEFAULT_FIELDS, FIELDS, chosen_fields
 from vcfbert.genotypes.vcf_writer import write_imputed
-from vcfbert.inference import Imputer, Progress
+from vcfbert.inference import Imputer, Progress, unphased_error
+
+FORMATS: Final = ("vcf.gz", "bcf")
 
 
 def read_target(path: Path, panel: Panel) -> tuple[MatchedTarget, QcReport]:
@@ -23,23 +30,85 @@ def read_target(path: Path, panel: Panel) -> tuple[MatchedTarget, QcReport]:
     return match_target(read_genotypes(path, region=panel.sites.chrom), panel)
 
 
+@dataclass(frozen=True)
+class ImputeOptions:
+    """What is to be written. Raises InputError where it is built: region_invalid, option_format, option_fields,
+    option_min_dr2.
+
+    ``region``: CHROM:FROM-TO (1-based, inclusive), the panel's sites to write; typed sites around it are used all the
+    same. ``format``: what the output is to be named by where the caller does not name it. ``fields``: those of FORMAT,
+    GT among them also where it is not named, in the order of ``vcf_texts.FIELDS``. Records that no sample was typed at
+    are left out if the DR2 of each of their ALT alleles is less than ``min_dr2``.
+    """
+
+    region: str | None = None
+    format: str = "vcf.gz"
+    fields: tuple[str, ...] = DEFAULT_FIELDS
+    min_dr2: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.region is not None:
+            Region.parse(self.region)
+        if self.format not in FORMATS:
+            what = f"{self.format!r} is not a format of the output"
+            raise InputError("option_format", what, hint=f"use {' or '.join(FORMATS)}")
+        try:
+            object.__setattr__(self, "fields", chosen_fields(self.fields))
+        except ValueError as error:
+            hint = f"choose of {','.join(FIELDS)}"
+            raise InputError("option_fields", f"no such field of FORMAT: {error}", hint=hint) from error
+        if not 0.0 <= self.min_dr2 <= 1.0:
+            raise InputError("option_min_dr2", f"{self.min_dr2} is not a DR2", hint="give a number from 0 to 1")
+
+    @classmethod
+    def parse(
+        cls,
+        *,
+        region: str | None = None,
+        format: str | None = None,
+        fields: str | None = None,
+        min_dr2: float | None = None,
+    ) -> ImputeOptions:
+        """From texts as users write them, empty or None for the default; ``fields`` are separated by commas."""
+        names = tuple(name.strip().upper() for name in (fields or "").split(",") if name.strip())
+        return cls(
+            region=(region or "").strip() or None,
+            format=format or cls.format,
+            fields=names or cls.fields,
+            min_dr2=cls.min_dr2 if min_dr2 is None else min_dr2,
+        )
+
+
+DEFAULT_OPTIONS: Final = ImputeOptions()
+
+
+@dataclass(frozen=True)
+class Imputed:
+    """``summary``: n_samples, n_sites written, n_left_out, dr2_by_maf, dr2_histogram, gq_histogram (see
+    ``genotypes.summary``), and the density of the typed sites; plain JSON values."""
+
+    report: QcReport
+    summary: dict[str, Any]
+
+
 def impute_file(
     imputer: Imputer,
     target: Path,
     out: Path,
+    options: ImputeOptions = DEFAULT_OPTIONS,
     *,
-    region: str | None = None,
     threads: int = 2,
     qc_report: Path | None = None,
     begin: Callable[[int], None] | None = None,
     progress: Progress | None = None,
-) -> QcReport:
+    cancelled: Callable[[], None] | None = None,
+) -> Imputed:
     """Imputes ``target`` (VCF, VCF.gz, BCF) into ``out`` (.vcf.gz or .vcf or .bcf, indexed).
 
-    ``region``: CHROM:FROM-TO (1-based, inclusive), the panel's sites to write; typed sites around it are used all
-    the same. ``qc_report``: JSON, with a TSV of repaired and left-out sites beside it; written before imputation
-    starts, so it is there when that is refused. ``begin`` is told the number of sites to come, ``progress`` how
-    many more are done. Raises InputError; nothing stands under ``out`` unless all of it does.
+    ``qc_report``: JSON, with a TSV of repaired and left-out sites beside it; written before imputation starts, so it is
+    there when that is refused. ``begin`` is told the number of sites to come, ``progress`` how many more are done.
+    ``cancelled`` is called before every block, and raises to stop. Raises InputError; nothing stands under ``out``
+    unless all of it does.
     """
     if out.resolve() == target.resolve():
         raise InputError("same_file", "target and output are the same file", where=str(out), hint="name another output")
@@ -48,25 +117,49 @@ def impute_file(
     matched, report = read_target(target, panel)
     if qc_report is not None:
         report.write(qc_report)
-    sites = panel_interval(panel, region)
+    sites = panel_interval(panel, options.region)
     if begin is not None:
         begin(sites[1] - sites[0])
     ids = np.full(panel.n_sites, None, dtype=object)
     ids[matched.panel_site] = matched.id
     swapped = np.zeros(panel.n_sites, dtype=bool)
     swapped[matched.panel_site] = matched.swapped
+    summary = Summary(panel)
     write_imputed(
         out,
-        imputer.impute(matched, sites=sites, progress=progress),
+        _until_cancelled(imputer.impute(matched, sites=sites, progress=progress), cancelled),
         panel=panel,
         samples=matched.samples,
         header={"version": __version__, "model": bundle.variant, "panel": panel.digest},
         ids=ids,
         swapped=swapped,
         haploid=matched.haploid,
+        fields=options.fields,
+        min_dr2=options.min_dr2,
+        summary=summary,
         threads=threads,
     )
-    return report
+    density = report.summary()["density"]
+    return Imputed(report, {"n_samples": report.n_samples, **summary.as_dict(), "density": density})
+
+
+def _until_cancelled(blocks: Iterator[ImputedBlock], cancelled: Callable[[], None] | None) -> Iterator[ImputedBlock]:
+    if cancelled is None:
+        yield from blocks
+        return
+    cancelled()
+    for block in blocks:
+        yield block
+        cancelled()
+
+
+def check_target(imputer: Imputer, target: Path) -> tuple[QcReport, InputError | None]:
+    """A dry run: the report of a target, and why it could not be imputed all the same, if so. Raises InputError where
+    there is no report: the file cannot be read, or not matched to the panel."""
+    bundle = imputer.bundle
+    matched, report = read_target(target, bundle.panel)
+    needs_phase = bool(matched.unphased.any()) and not bundle.model.takes_unphased
+    return report, unphased_error(matched, bundle.panel) if needs_phase else None
 
 
 def panel_interval(panel: Panel, region: str | None) -> tuple[int, int]:

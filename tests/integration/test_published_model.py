@@ -45,7 +45,7 @@ def test_library_model_and_service_give_the_same_records(tmp_path: Path, monkeyp
 
     by_library, by_model = tmp_path / "library.vcf.gz", tmp_path / "model.vcf.gz"
     downloaded = resolve("models:/vcfbert@champion", root=tmp_path, cache=tmp_path / "cache")
-    report = impute_file(Imputer(load_bundle(downloaded)), TARGET, by_library)
+    report = impute_file(Imputer(load_bundle(downloaded)), TARGET, by_library).report
     model = mlflow.pyfunc.load_model("models:/vcfbert@champion")
     answer = model.predict({"target": str(TARGET), "output": str(by_model)})
     by_service = asyncio.run(imputed_by_service(Settings(model=str(downloaded))))

@@ -15,7 +15,7 @@ from tests.helpers.vcf_text import Record, vcf_text, write_vcf
 from vcfbert.bundle import Bundle, load_bundle, save_bundle
 from vcfbert.errors import InputError
 from vcfbert.genotypes.panel import Panel
-from vcfbert.imputation import impute_file, panel_interval, read_target
+from vcfbert.imputation import ImputeOptions, impute_file, panel_interval, read_target
 from vcfbert.inference import Imputer
 
 ARRAY = Path(__file__).parents[2] / "data/demo/target_array_phased.vcf.gz"
@@ -51,13 +51,13 @@ def test_an_imputed_file(bundle: Bundle, target: Path, tmp_path: Path, name: str
     panel = bundle.panel
     told: list[int] = []
     out = tmp_path / name
-    report = impute_file(
+    imputed = impute_file(
         Imputer(bundle), target, out, begin=told.append, progress=told.append, qc_report=tmp_path / "qc.json"
     )
     assert told[0] == panel.n_sites == sum(told[1:])
     assert (tmp_path / "qc.json").is_file()
     matched, _ = read_target(target, panel)
-    assert report.n_used == len(matched.panel_site) > 5
+    assert imputed.report.n_used == len(matched.panel_site) > 5
 
     found = records(out)
     assert [r.pos for r in found if len(r.alts or ()) == 1][:50] == panel.sites.pos[:50].tolist()
@@ -96,7 +96,7 @@ def test_bcftools_reads_it_through_its_index(bundle: Bundle, target: Path, tmp_p
 def test_a_region_has_the_records_of_the_whole(bundle: Bundle, target: Path, tmp_path: Path) -> None:
     whole, part = tmp_path / "whole.vcf", tmp_path / "part.vcf"
     impute_file(Imputer(bundle), target, whole)
-    impute_file(Imputer(bundle), target, part, region="chr20:1040000-1060000")
+    impute_file(Imputer(bundle), target, part, ImputeOptions("chr20:1040000-1060000"))
     expected = [str(r) for r in records(whole) if 1_040_000 <= r.pos <= 1_060_000]
     assert [str(r) for r in records(part)] == expected
     assert len(expected) > 50
@@ -148,7 +148,7 @@ def test_haploid_samples_stay_haploid_beside_diploid_ones(bundle: Bundle, tmp_pa
     rows = [(pos, ref, alt, "1|1 1") for pos, ref, alt, _ in typed_records(bundle.panel, "1|1")]
     rows[2] = (*rows[2][:3], ".|. .")
     target = write_vcf(tmp_path / "males.vcf", vcf_text(rows))
-    report = impute_file(Imputer(bundle), target, tmp_path / name)
+    report = impute_file(Imputer(bundle), target, tmp_path / name).report
     assert (report.n_samples, report.n_haploid) == (2, 1)
     found = records(tmp_path / name)
     assert len(found) > 100

@@ -18,6 +18,8 @@ class ImputedBlock:
     ``calls`` int8 [l, n, 2]: the typed alleles that the input gave, in the panel's orientation, negative where the
     sample was not typed; a typed call is written unchanged. A haploid sample has its haplotype first; what stands
     in place of the second is never written.
+    ``left_out`` float32 [l, n, 2]: the same probabilities at typed sites, computed without that site's own call, NaN
+    elsewhere; None where the model does not tell.
     """
 
     start: int
@@ -25,11 +27,24 @@ class ImputedBlock:
     haplotype_dosage: npt.NDArray[np.float32]
     calls: npt.NDArray[np.int8]
     genotype_probability: npt.NDArray[np.float32] | None = None
+    left_out: npt.NDArray[np.float32] | None = None
 
     @property
     def typed(self) -> npt.NDArray[np.bool_]:
         """[l]: sites that at least one sample was typed at."""
         return np.asarray((self.calls >= 0).any(axis=(1, 2)))
+
+    def rows(self, start: int, stop: int) -> ImputedBlock:
+        """Sites [start, stop) of the block, counted within it, without a copy."""
+        gp, left_out = self.genotype_probability, self.left_out
+        return ImputedBlock(
+            self.start + start,
+            self.start + stop,
+            self.haplotype_dosage[start:stop],
+            self.calls[start:stop],
+            None if gp is None else gp[start:stop],
+            None if left_out is None else left_out[start:stop],
+        )
 
 
 def estimated_r2(
@@ -46,3 +61,27 @@ def estimated_r2(
     p = flat.mean(axis=1)
     expected = p * (1.0 - p)
     return np.where(expected > 1e-9, flat.var(axis=1) / np.maximum(expected, 1e-9), 0.0).clip(0.0, 1.0)
+
+
+def empirical_r2(
+    left_out: npt.NDArray[np.float32], calls: npt.NDArray[np.int8], haploid: npt.NDArray[np.bool_] | None = None
+) -> npt.NDArray[np.float64]:
+    """ER2 [l]: squared correlation of the ALT probabilities ``left_out`` [l, n, 2] with the typed alleles ``calls``
+    [l, n, 2], over the haplotypes that have both. Of the samples that are ``haploid`` [n] the first counts alone.
+
+    Minimac's empirical R2 (Das et al. 2016); NaN where the site is not typed, or either does not vary.
+    """
+    both = (calls >= 0) & np.isfinite(left_out)
+    if haploid is not None:
+        both[:, haploid, 1] = False
+    n = np.maximum(both.sum(axis=(1, 2)), 1)
+
+    def centred(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        mean = np.where(both, values, 0.0).sum(axis=(1, 2)) / n
+        return np.where(both, values - mean[:, None, None], 0.0)
+
+    x, y = centred(left_out.astype(np.float64)), centred(calls.astype(np.float64))
+    varies = np.minimum((x**2).sum(axis=(1, 2)) / n, (y**2).sum(axis=(1, 2)) / n) > 1e-12
+    with np.errstate(invalid="ignore", divide="ignore"):
+        r2 = (x * y).sum(axis=(1, 2)) ** 2 / ((x**2).sum(axis=(1, 2)) * (y**2).sum(axis=(1, 2)))
+    return np.where(varies, r2, np.nan)

@@ -1,14 +1,12 @@
 """Imputed blocks -> lines of VCF text, one a record.
 
-Everything is derived from haplotype dosages (HDS) in whole thousandths, so that what is written agrees with itself:
-DS is the sum of the two HDS, GT is their rounding, GP sums to 1 and its expectation is DS. The text of a sample then
-depends on two or three small integers alone: each distinct text is built once and looked up from then on, and no
-loop in Python touches a sample. A haploid sample has one HDS, which is its DS too, and GT of one allele, GP of two.
+Everything but GQ is derived from haplotype dosages (HDS) in whole thousandths, so that what is written agrees with
+itself: DS is the sum of the two HDS, GT is their rounding, GP sums to 1 and its expectation is DS.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 from itertools import pairwise
 from typing import Final, NamedTuple
 
@@ -16,31 +14,26 @@ import numpy as np
 import numpy.typing as npt
 
 from vcfbert.errors import VcfbertError
-from vcfbert.genotypes.imputed import ImputedBlock, estimated_r2
+from vcfbert.genotypes.imputed import ImputedBlock, empirical_r2, estimated_r2
 from vcfbert.genotypes.panel import Panel
-
-FORMAT: Final = "GT:DS:HDS:GP"
+from vcfbert.genotypes.summary import Summary
+from vcfbert.genotypes.vcf_texts import (
+    DEFAULT_FIELDS,
+    HALF,
+    NO_GQ,
+    ONE,
+    SampleTexts,
+    biallelic_gq,
+    independent_g2,
+    multiallelic_gq,
+)
 
 IntArray = npt.NDArray[np.int32]
 FloatArray = npt.NDArray[np.float32]
-Characters = npt.NDArray[np.uint8]
+Flags = npt.NDArray[np.bool_]
 
-_ONE: Final = 1000  # in thousandths
-_HALF: Final = 500
 # Sites x samples formatted at once: the look-ups then stay within the processor's cache.
 _CELLS_AT_ONCE: Final = 1 << 18
-
-
-def _short(thousandths: int) -> bytes:
-    """0 -> 0, 50 -> 0.05, 1000 -> 1."""
-    return (b"%d.%03d" % divmod(thousandths, _ONE)).rstrip(b"0").rstrip(b".")
-
-
-_SHORT: Final = np.array([_short(i) for i in range(2 * _ONE + 1)], dtype=object)
-# The same, and the four genotypes, as characters padded with NUL: what the columns of new texts are taken from.
-_NUMBER: Final = _SHORT.astype("S5").view(np.uint8).reshape(-1, 5)
-_GENOTYPE: Final = np.array([b"\t0|0:", b"\t0|1:", b"\t1|0:", b"\t1|1:"]).view(np.uint8).reshape(4, 5)
-_ALLELE: Final = np.array([b"\t0:", b"\t1:"]).view(np.uint8).reshape(2, 3)
 
 
 class Line(NamedTuple):
@@ -49,74 +42,6 @@ class Line(NamedTuple):
     text: bytes
     start: int
     stop: int
-
-
-class _TextTable:
-    """Texts by integer code below ``size``, built in bulk by ``build`` the first time that a code is seen."""
-
-    def __init__(self, size: int, build: Callable[[IntArray], list[bytes]]) -> None:
-        self._texts = np.empty(size, dtype=object)
-        self._known = np.zeros(size, dtype=bool)
-        self._build = build
-
-    def __getitem__(self, codes: IntArray) -> npt.NDArray[np.object_]:
-        unseen = codes[~self._known[codes]]
-        if unseen.size:
-            new = np.unique(unseen)
-            self._texts[new] = np.array(self._build(new), dtype=object)
-            self._known[new] = True
-        return np.asarray(self._texts[codes])
-
-
-def _texts(*columns: Characters | bytes) -> list[bytes]:
-    """The texts [m] that the columns, character matrices [m, width] padded with NUL or constants, spell in a row."""
-    rows = next(len(column) for column in columns if not isinstance(column, bytes))
-    matrices = [
-        np.broadcast_to(np.frombuffer(column, np.uint8), (rows, len(column))) if isinstance(column, bytes) else column
-        for column in (*columns, b"\n")
-    ]
-    return np.concatenate(matrices, axis=1).tobytes().translate(None, b"\0").split(b"\n")[:-1]
-
-
-def _head_code(q: IntArray) -> IntArray:
-    return np.asarray(q[..., 0] * (_ONE + 1) + q[..., 1])
-
-
-def _head_columns(code: IntArray) -> tuple[Characters | bytes, ...]:
-    """GT:DS:HDS: of a sample with the haplotype dosages ``divmod(code, 1001)``."""
-    q1, q2 = np.divmod(code, _ONE + 1)
-    genotype = 2 * (q1 >= _HALF) + (q2 >= _HALF)
-    return _GENOTYPE[genotype], _NUMBER[q1 + q2], b":", _NUMBER[q1], b",", _NUMBER[q2], b":"
-
-
-def _tail_columns(ds: IntArray, g2: IntArray) -> tuple[Characters | bytes, ...]:
-    """GP, from the dosage and the probability of two ALT alleles."""
-    return _NUMBER[_ONE - ds + g2], b",", _NUMBER[ds - 2 * g2], b",", _NUMBER[g2]
-
-
-def _independent_g2(q: IntArray) -> IntArray:
-    """Probability of two ALT alleles where the haplotypes [..., 2] are independent."""
-    return np.asarray((q[..., 0] * q[..., 1] + _HALF) // _ONE)
-
-
-def _build_heads(code: IntArray) -> list[bytes]:
-    return _texts(*_head_columns(code))
-
-
-def _build_tails(code: IntArray) -> list[bytes]:
-    ds, g2 = np.divmod(code, _ONE + 1)
-    return _texts(*_tail_columns(ds, g2))
-
-
-def _build_independent(code: IntArray) -> list[bytes]:
-    q = np.stack(np.divmod(code, _ONE + 1), axis=-1)
-    return _texts(*_head_columns(code), *_tail_columns(q.sum(axis=-1), _independent_g2(q)))
-
-
-def _build_haploid(q: IntArray) -> list[bytes]:
-    """The whole text of haploid samples with the dosages ``q``."""
-    genotype = (q >= _HALF).astype(np.int64)
-    return _texts(_ALLELE[genotype], _NUMBER[q], b":", _NUMBER[q], b":", _NUMBER[_ONE - q], b",", _NUMBER[q])
 
 
 def joined_sites(panel: Panel, swapped: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
@@ -137,6 +62,8 @@ class LineFormatter:
 
     ``ids``: None or '.' where the panel's ID is to be used. ``swapped``: True where REF and ALT are written
     exchanged. ``joined``: see ``joined_sites``. ``haploid`` [n_samples]: True where a sample has one haplotype.
+    ``fields``: those of FORMAT. A record that no sample was typed at is left out if the DR2 of each of its ALT alleles
+    is less than ``min_dr2``. ``summary`` is told of every site.
     """
 
     def __init__(
@@ -144,9 +71,12 @@ class LineFormatter:
         panel: Panel,
         *,
         ids: npt.NDArray[np.object_] | None,
-        swapped: npt.NDArray[np.bool_],
-        joined: npt.NDArray[np.bool_],
-        haploid: npt.NDArray[np.bool_] | None = None,
+        swapped: Flags,
+        joined: Flags,
+        haploid: Flags | None = None,
+        fields: Iterable[str] = DEFAULT_FIELDS,
+        min_dr2: float = 0.0,
+        summary: Summary | None = None,
     ) -> None:
         self._sites = panel.sites
         self._ids = ids
@@ -154,11 +84,11 @@ class LineFormatter:
         self._joined = joined
         self._haploid = np.zeros(0, dtype=np.int64) if haploid is None else np.flatnonzero(haploid)
         self._haploid_flags = haploid
-        self._haploid_texts = _TextTable(_ONE + 1, _build_haploid)
-        size = (_ONE + 1) ** 2
-        self._independent = _TextTable(size, _build_independent)
-        self._heads = _TextTable(size, _build_heads)
-        self._tails = _TextTable(2 * size, _build_tails)
+        self._texts = SampleTexts(fields)
+        self._format = ":".join(self._texts.fields)
+        self._with_quality = "GQ" in self._texts.fields
+        self._min_dr2 = min_dr2
+        self._summary = summary
 
     def lines(self, block: ImputedBlock) -> Iterator[Line]:
         """The block's records in order. A multiallelic record must lie within the block (see ``whole_records``)."""
@@ -172,57 +102,137 @@ class LineFormatter:
         first = 0
         for start, stop in pairwise(starts):
             if start >= first + len(biallelic):
-                first, biallelic = start, self._biallelic(rows(block, start, min(start + step, n_sites)))
+                first, last = start, min(start + step, n_sites)
+                biallelic = self._biallelic(block.rows(first, last), ~several[first:last])
             site = block.start + start
-            text = self._multiallelic(rows(block, start, stop)) if several[start] else biallelic[start - first]
-            position = int(self._sites.pos[site]) - 1
-            yield Line(text, position, position + len(self._alleles(site)[0]))
+            text = self._multiallelic(block.rows(start, stop)) if several[start] else biallelic[start - first]
+            if text:
+                position = int(self._sites.pos[site]) - 1
+                yield Line(text, position, position + len(self._alleles(site)[0]))
 
-    def _biallelic(self, block: ImputedBlock) -> list[bytes]:
-        """Each site of the block as a biallelic record."""
+    def _biallelic(self, block: ImputedBlock, single: Flags) -> list[bytes]:
+        """The sites of the block that are biallelic records, ``single`` [l]; empty texts for the others and for those
+        that are left out."""
         hds = _with_calls(block)
-        swapped = self._swapped[block.start : block.stop]
+        _check_probability(hds)
+        dr2 = estimated_r2(hds, self._haploid_flags)
+        typed = block.typed
+        kept = typed | (dr2 >= self._min_dr2)
+        if self._summary is not None:
+            self._summary.add_sites(block.start + np.flatnonzero(single), dr2[single], typed[single], kept[single])
+        wanted = kept & single
+        row = np.flatnonzero(wanted)
+        # Indexing by a slice copies nothing.
+        written = self._records(block, hds, dr2, slice(None) if wanted.all() else row) if len(row) else []
+        if len(written) == len(wanted):
+            return written
+        texts = [b""] * len(wanted)
+        for place, text in zip(row.tolist(), written, strict=True):
+            texts[place] = text
+        return texts
+
+    def _records(
+        self, block: ImputedBlock, hds: FloatArray, dr2: npt.NDArray[np.float64], row: npt.NDArray[np.int64] | slice
+    ) -> list[bytes]:
+        """Rows of the block as biallelic records; ``hds`` [l, n, 2] and ``dr2`` [l] are of all its rows."""
+        site = np.arange(block.start, block.stop)[row]
+        swapped, calls, hds = self._swapped[site], block.calls[row], hds[row]
+        gp = None if block.genotype_probability is None else block.genotype_probability[row]
         q = _thousandths(hds)  # [l, n, 2]
-        q[swapped] = _ONE - q[swapped]
+        q[swapped] = ONE - q[swapped]
         q[:, self._haploid, 1] = 0
+        g2 = None if gp is None else _constrained_g2(gp, calls, q, swapped)
+        typed = np.asarray((calls >= 0).any(axis=(1, 2)))
+        if self._summary is not None:
+            self._summary.add_genotypes(self._certainty(q, g2, typed))
+        gq = self._quality(hds, gp, calls, q, swapped) if self._with_quality else None
+        parts = self._texts.diploid(q, g2, gq)
         n_sites, n_samples, _ = q.shape
-        per_sample = 1 if block.genotype_probability is None else 2
-        text = np.empty((n_sites, per_sample * n_samples + 2), dtype=object)
-        if block.genotype_probability is None:
-            text[:, 1:-1] = self._independent[_head_code(q)]
-        else:
-            ds = q.sum(axis=-1, dtype=np.int32)
-            g2 = _constrained_g2(block, q, ds, swapped)
-            text[:, 1:-1:2] = self._heads[_head_code(q)]
-            text[:, 2:-1:2] = self._tails[ds * (_ONE + 1) + g2]
+        text = np.empty((n_sites, len(parts) * n_samples + 2), dtype=object)
+        for number, part in enumerate(parts):
+            text[:, 1 + number : -1 : len(parts)] = part
         if len(self._haploid):
-            column = 1 + per_sample * self._haploid
-            text[:, column + per_sample - 1] = b""
-            text[:, column] = self._haploid_texts[q[:, self._haploid, 0]]
-        text[:, 0] = self._site_columns(block, self._frequencies(q), estimated_r2(hds, self._haploid_flags))
+            column = 1 + len(parts) * self._haploid
+            text[:, column] = self._texts.haploid(q[:, self._haploid, 0])
+            for number in range(1, len(parts) - self._with_quality):
+                text[:, column + number] = b""
+        er2 = self._empirical_r2(block, row, calls, typed)
+        text[:, 0] = self._site_columns(site, typed, self._frequencies(q), dr2[row], er2)
         text[:, -1] = b"\n"
         return [b"".join(row) for row in text.tolist()]
 
+    def _quality(
+        self, hds: FloatArray, gp: FloatArray | None, calls: npt.NDArray[np.int8], q: IntArray, swapped: Flags
+    ) -> IntArray:
+        """GQ [l, n] of the written genotypes ``q`` [l, n, 2]; NO_GQ where every allele is the input's: how sure it was
+        of them the input does not say here."""
+        called = q >= HALF
+        hds = np.where(swapped[:, None, None], 1.0 - hds, hds)
+        if gp is not None:
+            gp = np.where(swapped[:, None, None], gp[..., ::-1], gp)
+        gq = biallelic_gq(hds, gp, called)
+        partly = np.flatnonzero((calls >= 0).any(axis=(1, 2)))
+        if gp is not None and len(partly):  # what is known of a haplotype outdates GP
+            known = (calls[partly] >= 0).any(axis=-1)
+            gq[partly] = np.where(known, biallelic_gq(hds[partly], None, called[partly]), gq[partly])
+        gq[:, self._haploid] = biallelic_gq(hds[:, self._haploid, :1], None, called[:, self._haploid, :1])
+        gq[self._own(calls)] = NO_GQ
+        return gq
+
+    def _own(self, calls: npt.NDArray[np.int8]) -> Flags:
+        """[l, n]: genotypes whose every allele the input gave."""
+        own = np.asarray((calls >= 0).all(axis=-1))
+        own[:, self._haploid] = calls[:, self._haploid, 0] >= 0
+        return own
+
+    def _certainty(self, q: IntArray, g2: IntArray | None, typed: Flags) -> IntArray:
+        """Probabilities, in thousandths, of the written genotypes of sites that are not ``typed`` [l]."""
+        if typed.any():
+            q, g2 = q[~typed], None if g2 is None else g2[~typed]
+        ds = q.sum(axis=-1, dtype=np.int32)
+        g2 = independent_g2(q) if g2 is None else g2.copy()
+        g2[:, self._haploid] = 0
+        n_alt = (q >= HALF).sum(axis=-1, dtype=np.int8)
+        return np.where(n_alt == 0, ONE - ds + g2, np.where(n_alt == 1, ds - 2 * g2, g2))
+
     def _frequencies(self, q: IntArray) -> npt.NDArray[np.float64]:
         """AF [l] of dosages [l, n, 2] that are 0 in place of the second haplotype of haploid samples."""
-        return np.asarray(q.sum(axis=(1, 2)) / max(_ONE * (2 * q.shape[1] - len(self._haploid)), 1))
+        return np.asarray(q.sum(axis=(1, 2)) / max(ONE * (2 * q.shape[1] - len(self._haploid)), 1))
+
+    def _empirical_r2(
+        self,
+        block: ImputedBlock,
+        row: npt.NDArray[np.int64] | slice,
+        calls: npt.NDArray[np.int8],
+        typed: Flags,
+    ) -> npt.NDArray[np.float64]:
+        """ER2 of rows of the block, NaN where there is none."""
+        er2 = np.full(len(calls), np.nan)
+        if block.left_out is not None and typed.any():
+            er2[typed] = empirical_r2(block.left_out[row][typed], calls[typed], self._haploid_flags)
+        return er2
 
     def _site_columns(
-        self, block: ImputedBlock, af: npt.NDArray[np.float64], dr2: npt.NDArray[np.float64]
+        self,
+        site: npt.NDArray[np.int64],
+        typed: Flags,
+        af: npt.NDArray[np.float64],
+        dr2: npt.NDArray[np.float64],
+        er2: npt.NDArray[np.float64],
     ) -> list[bytes]:
-        """CHROM to FORMAT of each site of the block."""
+        """CHROM to FORMAT of each of the sites."""
         columns = []
-        typed = block.typed.tolist()
-        for offset, (frequency, r2) in enumerate(zip(af.tolist(), dr2.tolist(), strict=True)):
-            site = block.start + offset
+        for number, known, frequency, r2, own_r2 in zip(
+            site.tolist(), typed.tolist(), af.tolist(), dr2.tolist(), er2.tolist(), strict=True
+        ):
             maf = min(frequency, 1.0 - frequency)
-            info = f"AF={frequency:.5g};MAF={maf:.5g};DR2={r2:.4g};{_origin(typed[offset])}"
-            columns.append(self._fixed_columns(site, *self._alleles(site), self._id(site), info))
+            info = f"AF={frequency:.5g};MAF={maf:.5g};DR2={r2:.4g}{_er2([own_r2])};{_origin(known)}"
+            columns.append(self._fixed_columns(number, *self._alleles(number), self._id(number), info))
         return columns
 
     def _fixed_columns(self, site: int, ref: str, alt: str, id_: str, info: str) -> bytes:
         sites = self._sites
-        return f"{sites.chrom}\t{sites.pos[site]}\t{id_}\t{ref}\t{alt}\t.\tPASS\t{info}\t{FORMAT}".encode()
+        return f"{sites.chrom}\t{sites.pos[site]}\t{id_}\t{ref}\t{alt}\t.\tPASS\t{info}\t{self._format}".encode()
 
     def _alleles(self, site: int) -> tuple[str, str]:
         ref, alt = self._sites.ref[site], self._sites.alt[site]
@@ -233,24 +243,47 @@ class LineFormatter:
         return str(self._sites.id[site] if given in (None, "", ".") else given)
 
     def _multiallelic(self, block: ImputedBlock) -> bytes:
-        """All sites of the block as one record with as many ALT alleles, rescaled where they exceed 1 together.
+        """All sites of the block as one record with as many ALT alleles, rescaled where they exceed 1 together; empty
+        where it is left out.
 
         The haplotypes count as independent: the genotype probabilities of the single sites do not say how
         different ALT alleles go together.
         """
         hds = _with_calls(block).astype(np.float64)  # [k, n, 2], k ALT alleles
         hds /= np.maximum(hds.sum(axis=0), 1.0)
-        q = _thousandths(hds)
-        text = _multiallelic_texts(q)
-        if len(self._haploid):
-            for sample, own in zip(self._haploid.tolist(), _multiallelic_texts(q[:, self._haploid, :1]), strict=True):
-                text[sample] = own
-            q[:, self._haploid, 1] = 0
+        _check_probability(hds)
         dr2 = estimated_r2(hds.astype(np.float32), self._haploid_flags)
-        return b"".join([self._multiallelic_columns(block, self._frequencies(q), dr2), *text, b"\n"])
+        typed = block.typed
+        kept = bool(typed.any() or (dr2 >= self._min_dr2).any())
+        if self._summary is not None:
+            site = np.arange(block.start, block.stop)
+            self._summary.add_sites(site, dr2, typed | typed.any(), np.full(len(site), kept))
+        if not kept:
+            return b""
+        q = _thousandths(hds)
+        text = self._multiallelic_texts(block, hds, q, slice(None))
+        for sample in self._haploid.tolist():
+            text[sample] = self._multiallelic_texts(block, hds[..., :1], q[..., :1], slice(sample, sample + 1))[0]
+        q[:, self._haploid, 1] = 0
+        er2 = self._empirical_r2(block, slice(None), block.calls, typed)
+        return b"".join([self._multiallelic_columns(block, self._frequencies(q), dr2, er2), *text, b"\n"])
+
+    def _multiallelic_texts(
+        self, block: ImputedBlock, hds: npt.NDArray[np.float64], q: IntArray, samples: slice
+    ) -> list[bytes]:
+        """Texts of some samples, of their dosages ``hds`` and ``q`` [k, n, ploidy]."""
+        gq = None
+        if self._with_quality:
+            own = (block.calls[:, samples, : q.shape[2]] >= 0).all(axis=(0, 2))
+            gq = np.where(own, NO_GQ, multiallelic_gq(hds[:, samples], q[:, samples]))
+        return self._texts.multiallelic(q[:, samples], gq)
 
     def _multiallelic_columns(
-        self, block: ImputedBlock, af: npt.NDArray[np.float64], dr2: npt.NDArray[np.float64]
+        self,
+        block: ImputedBlock,
+        af: npt.NDArray[np.float64],
+        dr2: npt.NDArray[np.float64],
+        er2: npt.NDArray[np.float64],
     ) -> bytes:
         sites = range(block.start, block.stop)
         ids = dict.fromkeys(i for site in sites for i in self._id(site).split(";") if i != ".")
@@ -259,7 +292,7 @@ class LineFormatter:
             [
                 "AF=" + ",".join(f"{value:.5g}" for value in af.tolist()),
                 f"MAF={maf:.5g}",
-                "DR2=" + ",".join(f"{value:.4g}" for value in dr2.tolist()),
+                "DR2=" + ",".join(f"{value:.4g}" for value in dr2.tolist()) + _er2(er2.tolist()),
                 _origin(bool(block.typed.any())),
             ]
         )
@@ -267,47 +300,15 @@ class LineFormatter:
         return self._fixed_columns(block.start, self._alleles(block.start)[0], alts, ";".join(ids) or ".", info)
 
 
-def _multiallelic_texts(q: IntArray) -> list[bytes]:
-    """Texts of the samples of one record with k ALT alleles, of dosages [k, n, ploidy]."""
-    n_alts, n_samples, ploidy = q.shape
-    probability = np.concatenate([np.maximum(_ONE - q.sum(axis=0, keepdims=True), 0), q])  # [1 + k, n, ploidy]
-    # ALT before REF, so that of equals ALT is called, as in biallelic records.
-    call = (np.roll(probability, -1, axis=0).argmax(axis=0) + 1) % (n_alts + 1)  # [n, ploidy]
-    allele = np.array([b"%d" % a for a in range(n_alts + 1)], dtype=object)
-    columns: list[npt.NDArray[np.object_] | bytes] = [b"\t", allele[call[:, 0]]]
-    genotypes = [*probability[..., 0]]
-    if ploidy == 2:
-        columns += [b"|", allele[call[:, 1]]]
-        first, second = probability[..., 0], probability[..., 1]  # [1 + k, n]
-        genotypes = [
-            (first[j] * second[k] + (first[k] * second[j] if j != k else 0) + _HALF) // _ONE
-            for k in range(n_alts + 1)
-            for j in range(k + 1)
-        ]
-    haplotypes = np.moveaxis(q, 2, 0).reshape(-1, n_samples)  # the ALT alleles of the first, then of the second
-    for values in (q.sum(axis=2), haplotypes, genotypes):
-        for separator, value in zip([b":", *[b","] * (len(values) - 1)], values, strict=True):
-            columns += [separator, _SHORT[value]]
-    text = np.empty((n_samples, len(columns)), dtype=object)
-    for column, content in enumerate(columns):
-        text[:, column] = content
-    return [b"".join(row) for row in text.tolist()]
-
-
-def rows(block: ImputedBlock, start: int, stop: int) -> ImputedBlock:
-    """Sites [start, stop) of the block, counted within it, without a copy."""
-    gp = block.genotype_probability
-    return ImputedBlock(
-        block.start + start,
-        block.start + stop,
-        block.haplotype_dosage[start:stop],
-        block.calls[start:stop],
-        None if gp is None else gp[start:stop],
-    )
-
-
 def _origin(typed: bool) -> str:
     return "TYPED" if typed else "IMP"
+
+
+def _er2(values: list[float]) -> str:
+    """The INFO field of the record's ALT alleles; nothing where none has a value."""
+    if all(value != value for value in values):  # NaN
+        return ""
+    return ";ER2=" + ",".join("." if value != value else f"{value:.4g}" for value in values)
 
 
 def _with_calls(block: ImputedBlock) -> FloatArray:
@@ -321,27 +322,31 @@ def _with_calls(block: ImputedBlock) -> FloatArray:
     return hds
 
 
-def _thousandths(probability: npt.NDArray[np.floating]) -> IntArray:
-    """In whole thousandths. Raises VcfbertError where a value is not a probability."""
-    tolerance = 0.5 / _ONE  # float32 arithmetic may leave a hair over 1
+def _check_probability(values: npt.NDArray[np.floating]) -> None:
+    """Raises VcfbertError where a value is not a probability."""
+    tolerance = 0.5 / ONE  # float32 arithmetic may leave a hair over 1
     # NaN fails both comparisons.
-    if probability.size and not (probability.min() >= -tolerance and probability.max() <= 1.0 + tolerance):
+    if values.size and not (values.min() >= -tolerance and values.max() <= 1.0 + tolerance):
         raise VcfbertError(
             "probability_invalid",
-            f"the model gave values that are not probabilities ({probability.min()} to {probability.max()})",
+            f"the model gave values that are not probabilities ({values.min()} to {values.max()})",
             hint="the model's weights may be damaged: run `vcfbert bundle verify`",
         )
-    return np.asarray(np.rint(probability * np.float32(_ONE)).clip(0, _ONE), dtype=np.int32)
 
 
-def _constrained_g2(block: ImputedBlock, q: IntArray, ds: IntArray, swapped: npt.NDArray[np.bool_]) -> IntArray:
-    """P(two ALT) [l, n] of the block's GP, moved by rounding alone so that GP agrees with DS.
+def _thousandths(probability: npt.NDArray[np.floating]) -> IntArray:
+    return np.asarray(np.rint(probability * np.float32(ONE)).clip(0, ONE), dtype=np.int32)
 
-    ``q`` [l, n, 2] and ``ds`` [l, n] are in the written orientation.
+
+def _constrained_g2(gp: FloatArray, calls: npt.NDArray[np.int8], q: IntArray, swapped: Flags) -> IntArray:
+    """P(two ALT) [l, n] of ``gp`` [l, n, 3], moved by rounding alone so that GP agrees with DS.
+
+    ``q`` [l, n, 2] is in the written orientation, ``gp`` and ``calls`` in the panel's.
     """
-    assert block.genotype_probability is not None
-    g2 = _thousandths(block.genotype_probability[..., 2])
-    g2[swapped] += ds[swapped] - _ONE  # GP2 of the written orientation is GP0 of the panel's
-    known = (block.calls >= 0).any(axis=-1)
-    g2[known] = _independent_g2(q[known])
-    return np.asarray(g2.clip(np.maximum(ds - _ONE, 0), ds // 2))
+    _check_probability(gp[..., 2])
+    ds = q.sum(axis=-1, dtype=np.int32)
+    g2 = _thousandths(gp[..., 2])
+    g2[swapped] += ds[swapped] - ONE  # GP2 of the written orientation is GP0 of the panel's
+    known = (calls >= 0).any(axis=-1)
+    g2[known] = independent_g2(q[known])
+    return np.asarray(g2.clip(np.maximum(ds - ONE, 0), ds // 2))

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -22,7 +21,9 @@ from vcfbert.errors import InputError
 from vcfbert.genotypes import bgzf
 from vcfbert.genotypes.imputed import ImputedBlock
 from vcfbert.genotypes.panel import Panel
-from vcfbert.genotypes.vcf_lines import Line, LineFormatter, joined_sites, rows
+from vcfbert.genotypes.summary import Summary
+from vcfbert.genotypes.vcf_lines import Line, LineFormatter, joined_sites
+from vcfbert.genotypes.vcf_texts import DEFAULT_FIELDS, chosen_fields
 
 SUFFIXES: Final = (".vcf.gz", ".vcf", ".bcf")
 
@@ -31,14 +32,20 @@ _META: Final = (
     '##INFO=<ID=AF,Number=A,Type=Float,Description="Frequency of the ALT allele in the imputed dosages">',
     '##INFO=<ID=MAF,Number=1,Type=Float,Description="Frequency of the second most common allele in the dosages">',
     '##INFO=<ID=DR2,Number=A,Type=Float,Description="Estimated squared correlation of imputed and true dosage">',
+    '##INFO=<ID=ER2,Number=A,Type=Float,Description="Squared correlation of the typed alleles with what was imputed '
+    'without them">',
     '##INFO=<ID=IMP,Number=0,Type=Flag,Description="Imputed: no sample was typed here in the input">',
     '##INFO=<ID=TYPED,Number=0,Type=Flag,Description="Typed in the input for at least one sample">',
-    '##FORMAT=<ID=GT,Number=1,Type=String,Description="Genotype: the most probable allele of each haplotype">',
-    '##FORMAT=<ID=DS,Number=A,Type=Float,Description="Expected number of ALT alleles, the sum of HDS">',
-    '##FORMAT=<ID=HDS,Number=.,Type=Float,Description="Probability of each ALT allele on the first haplotype, '
-    'then on the second">',
-    '##FORMAT=<ID=GP,Number=G,Type=Float,Description="Probabilities of the genotypes">',
 )
+_FORMATS: Final = {
+    "GT": 'Number=1,Type=String,Description="Genotype: the most probable allele of each haplotype"',
+    "DS": 'Number=A,Type=Float,Description="Expected number of ALT alleles, the sum of HDS"',
+    "HDS": 'Number=.,Type=Float,Description="Probability of each ALT allele on the first haplotype, then on the '
+    'second"',
+    "GP": 'Number=G,Type=Float,Description="Probabilities of the genotypes"',
+    "GQ": 'Number=1,Type=Integer,Description="Phred-scaled probability that the genotype of GT is wrong, . where it is '
+    "the input's own\"",
+}
 _COLUMNS: Final = ("#CHROM", "POS", "ID", "REF", "ALT", "QUAL", "FILTER", "INFO", "FORMAT")
 
 
@@ -52,6 +59,9 @@ def write_imputed(
     ids: npt.NDArray[np.object_] | None = None,
     swapped: npt.NDArray[np.bool_] | None = None,
     haploid: npt.NDArray[np.bool_] | None = None,
+    fields: Sequence[str] = DEFAULT_FIELDS,
+    min_dr2: float = 0.0,
+    summary: Summary | None = None,
     threads: int = 2,
     progress: Callable[[int], None] | None = None,
 ) -> None:
@@ -61,6 +71,8 @@ def write_imputed(
     ``##vcfbert_KEY=VALUE`` line each. ``ids``, ``swapped`` [n_sites of the panel]: the input's IDs (None or '.'
     where it has none), and True where the input had REF and ALT exchanged: such a record is written as the input
     has it. ``haploid`` [n_samples]: samples of which the first haplotype is written alone, as calls of one allele.
+    ``fields``: those of FORMAT, of ``vcf_texts.FIELDS``. Records whose every DR2 is less than ``min_dr2`` are left out
+    unless a sample was typed there. ``summary`` is told of every site.
     ``threads`` (at least 1) compress; ``progress`` is called with the number of sites written so far.
 
     File and index get their names only once complete. Raises InputError for a name of another kind, where the
@@ -70,8 +82,17 @@ def write_imputed(
         raise InputError("output_format", "unknown kind of output", where=str(path), hint=f"use {', '.join(SUFFIXES)}")
     exchanged = np.zeros(panel.n_sites, dtype=bool) if swapped is None else swapped
     joined = joined_sites(panel, exchanged)
-    formatter = LineFormatter(panel, ids=ids, swapped=exchanged, joined=joined, haploid=haploid)
-    head = _header(panel.sites.chrom, samples, header)
+    formatter = LineFormatter(
+        panel,
+        ids=ids,
+        swapped=exchanged,
+        joined=joined,
+        haploid=haploid,
+        fields=fields,
+        min_dr2=min_dr2,
+        summary=summary,
+    )
+    head = _header(panel.sites.chrom, samples, header, fields)
     lines = _lines(whole_records(blocks, joined), formatter, progress)
     if path.name.endswith(".vcf"):
         _write_plain(path, head, lines)
@@ -106,7 +127,7 @@ def whole_records(blocks: Iterable[ImputedBlock], joined: npt.NDArray[np.bool_])
         first = 0
         if held is not None:
             first = int(starts[0]) if len(starts) else n_sites
-            held = _concatenated(held, rows(block, 0, first))
+            held = _concatenated(held, block.rows(0, first))
             if first == n_sites and goes_on:
                 continue
             yield held
@@ -114,9 +135,9 @@ def whole_records(blocks: Iterable[ImputedBlock], joined: npt.NDArray[np.bool_])
         last = n_sites
         if goes_on:
             last = max(int(starts[-1]) if len(starts) else 0, first)
-            held = rows(block, last, n_sites)
+            held = block.rows(last, n_sites)
         if first < last:
-            yield rows(block, first, last)
+            yield block.rows(first, last)
     if held is not None:
         yield held
 
@@ -125,16 +146,20 @@ def _concatenated(first: ImputedBlock, second: ImputedBlock) -> ImputedBlock:
     """Both without genotype probabilities, which multiallelic records do not use."""
     hds = np.concatenate([first.haplotype_dosage, second.haplotype_dosage])
     calls = np.concatenate([first.calls, second.calls])
-    return replace(first, stop=second.stop, haplotype_dosage=hds, calls=calls, genotype_probability=None)
+    left_out = None
+    if first.left_out is not None and second.left_out is not None:
+        left_out = np.concatenate([first.left_out, second.left_out])
+    return ImputedBlock(first.start, second.stop, hds, calls, left_out=left_out)
 
 
-def _header(chrom: str, samples: Sequence[str], extra: Mapping[str, str]) -> bytes:
+def _header(chrom: str, samples: Sequence[str], extra: Mapping[str, str], fields: Sequence[str]) -> bytes:
     own = [f"##vcfbert_{key}={' '.join(str(value).split())}" for key, value in extra.items()]
     lines = [
         "##fileformat=VCFv4.3",
         f"##source=vcfbert {vcfbert.__version__}",
         f"##contig=<ID={chrom}>",
         *_META,
+        *(f"##FORMAT=<ID={name},{_FORMATS[name]}>" for name in chosen_fields(fields)),
         *own,
         "\t".join([*_COLUMNS, *samples]),
     ]

@@ -17,7 +17,7 @@ import pytest
 from vcfbert.errors import InputError, ResourceError, VcfbertError
 from vcfbert.genotypes.imputed import ImputedBlock
 from vcfbert.genotypes.panel import Panel, Sites
-from vcfbert.genotypes.vcf_lines import joined_sites, rows
+from vcfbert.genotypes.vcf_lines import joined_sites
 from vcfbert.genotypes.vcf_writer import whole_records, write_imputed
 
 needs_bcftools = pytest.mark.skipif(shutil.which("bcftools") is None, reason="bcftools is not installed")
@@ -60,7 +60,7 @@ def make_panel(sites: list[tuple[int, str, str, str, bool]] = SITES) -> Panel:
 
 
 def block(start: int = 0, stop: int = 5, calls: Any = UNTYPED, gp: Any = None) -> ImputedBlock:
-    return rows(ImputedBlock(0, 5, HDS, calls, gp), start, stop)
+    return ImputedBlock(0, 5, HDS, calls, gp).rows(start, stop)
 
 
 def write(path: Path, blocks: Any = None, **options: Any) -> list[list[str]]:

@@ -1,0 +1,223 @@
+"""The text of a sample in a record of imputed genotypes, looked up by the small integers that it depends on.
+
+Each distinct text is built once, in bulk, and no loop in Python touches a sample. A haploid sample has one HDS, which
+is its DS too, GT of one allele and GP of two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+# What FORMAT may have, in the order that it is written in; GT is never left out.
+FIELDS: Final = ("GT", "DS", "HDS", "GP", "GQ")
+DEFAULT_FIELDS: Final = ("GT", "DS", "HDS", "GP")
+
+ONE: Final = 1000  # probabilities are in whole thousandths
+HALF: Final = 500
+MAX_GQ: Final = 99
+NO_GQ: Final = 100  # stands for '.'
+
+IntArray = npt.NDArray[np.int32]
+Characters = npt.NDArray[np.uint8]
+Texts = npt.NDArray[np.object_]
+
+
+def _short(thousandths: int) -> bytes:
+    """0 -> 0, 50 -> 0.05, 1000 -> 1."""
+    return (b"%d.%03d" % divmod(thousandths, ONE)).rstrip(b"0").rstrip(b".")
+
+
+_SHORT: Final = np.array([_short(i) for i in range(2 * ONE + 1)], dtype=object)
+# The same, and the genotypes, as characters padded with NUL: what the columns of new texts are taken from.
+_NUMBER: Final = _SHORT.astype("S5").view(np.uint8).reshape(-1, 5)
+_GENOTYPE: Final = np.array([b"\t0|0", b"\t0|1", b"\t1|0", b"\t1|1"]).view(np.uint8).reshape(4, 4)
+_ALLELE: Final = np.array([b"\t0", b"\t1"]).view(np.uint8).reshape(2, 2)
+_QUALITY: Final = np.array([b":%d" % q for q in range(MAX_GQ + 1)] + [b":."], dtype=object)
+
+
+class _TextTable:
+    """Texts by integer code below ``size``, built in bulk by ``build`` the first time that a code is seen."""
+
+    def __init__(self, size: int, build: Callable[[IntArray], list[bytes]]) -> None:
+        self._texts = np.empty(size, dtype=object)
+        self._known = np.zeros(size, dtype=bool)
+        self._build = build
+
+    def __getitem__(self, codes: IntArray) -> Texts:
+        unseen = codes[~self._known[codes]]
+        if unseen.size:
+            new = np.unique(unseen)
+            self._texts[new] = np.array(self._build(new), dtype=object)
+            self._known[new] = True
+        return np.asarray(self._texts[codes])
+
+
+def _spelled(columns: list[Characters | bytes]) -> list[bytes]:
+    """The texts [m] that the columns, character matrices [m, width] padded with NUL or constants, spell in a row."""
+    rows = next(len(column) for column in columns if not isinstance(column, bytes))
+    matrices = [
+        np.broadcast_to(np.frombuffer(column, np.uint8), (rows, len(column))) if isinstance(column, bytes) else column
+        for column in (*columns, b"\n")
+    ]
+    return np.concatenate(matrices, axis=1).tobytes().translate(None, b"\0").split(b"\n")[:-1]
+
+
+def independent_g2(q: IntArray) -> IntArray:
+    """Probability of two ALT alleles where the haplotypes [..., 2] are independent, in thousandths."""
+    return np.asarray((q[..., 0] * q[..., 1] + HALF) // ONE)
+
+
+def chosen_fields(names: Iterable[str]) -> tuple[str, ...]:
+    """``names`` in the order of FIELDS, each once, with GT. Raises ValueError where one is none of them."""
+    wanted = {"GT", *names}
+    unknown = wanted - set(FIELDS)
+    if unknown:
+        raise ValueError(", ".join(sorted(unknown)))
+    return tuple(name for name in FIELDS if name in wanted)
+
+
+class SampleTexts:
+    """Texts with the given ``fields``. ``q`` are haplotype dosages, ``g2`` probabilities of two ALT alleles, both in
+    thousandths; ``gq`` genotype qualities 0..MAX_GQ, or NO_GQ, read only where GQ is a field."""
+
+    def __init__(self, fields: Iterable[str] = DEFAULT_FIELDS) -> None:
+        self.fields = chosen_fields(fields)
+        size = (ONE + 1) ** 2
+        self._independent = _TextTable(size, self._build_independent)
+        self._heads = _TextTable(size, self._build_heads)
+        self._tails = _TextTable(2 * size, self._build_tails)
+        self._haploid = _TextTable(ONE + 1, self._build_haploid)
+
+    def diploid(self, q: IntArray, g2: IntArray | None, gq: IntArray | None) -> list[Texts]:
+        """Parts [l, n] that make up the samples' texts, one after another, of ``q`` [l, n, 2], ``g2`` and ``gq``
+        [l, n]. Without ``g2`` the haplotypes are independent."""
+        code = q[..., 0] * (ONE + 1) + q[..., 1]
+        if g2 is None or "GP" not in self.fields:
+            parts = [self._independent[code]]
+        else:
+            parts = [self._heads[code], self._tails[q.sum(axis=-1, dtype=np.int32) * (ONE + 1) + g2]]
+        return parts if gq is None else [*parts, np.asarray(_QUALITY[gq])]
+
+    def haploid(self, q: IntArray) -> Texts:
+        """Whole texts [l, n], but for GQ, of the dosages ``q`` [l, n] of haploid samples."""
+        return self._haploid[q]
+
+    def multiallelic(self, q: IntArray, gq: IntArray | None) -> list[bytes]:
+        """Texts of the samples of one record with k ALT alleles, of dosages ``q`` [k, n, ploidy] and ``gq`` [n]."""
+        n_alts, n_samples, ploidy = q.shape
+        probability = _with_ref(q)
+        call = _called(probability)  # [n, ploidy]
+        allele = np.array([b"%d" % a for a in range(n_alts + 1)], dtype=object)
+        columns: list[Texts | bytes] = [b"\t", allele[call[:, 0]]]
+        genotypes = [*probability[..., 0]]
+        if ploidy == 2:
+            columns += [b"|", allele[call[:, 1]]]
+            genotypes = [(_unordered(probability, j, k) + HALF) // ONE for k in range(n_alts + 1) for j in range(k + 1)]
+        haplotypes = np.moveaxis(q, 2, 0).reshape(-1, n_samples)  # the ALT alleles of the first, then of the second
+        for name, values in (("DS", q.sum(axis=2)), ("HDS", haplotypes), ("GP", genotypes)):
+            if name in self.fields:
+                for separator, value in zip([b":", *[b","] * (len(values) - 1)], values, strict=True):
+                    columns += [separator, _SHORT[value]]
+        if gq is not None:
+            columns.append(_QUALITY[gq])
+        text = np.empty((n_samples, len(columns)), dtype=object)
+        for column, content in enumerate(columns):
+            text[:, column] = content
+        return [b"".join(row) for row in text.tolist()]
+
+    def _head(self, code: IntArray) -> list[Characters | bytes]:
+        """GT, DS and HDS of a sample with the haplotype dosages ``divmod(code, 1001)``."""
+        q1, q2 = np.divmod(code, ONE + 1)
+        columns: list[Characters | bytes] = [_GENOTYPE[2 * (q1 >= HALF) + (q2 >= HALF)]]
+        if "DS" in self.fields:
+            columns += [b":", _NUMBER[q1 + q2]]
+        if "HDS" in self.fields:
+            columns += [b":", _NUMBER[q1], b",", _NUMBER[q2]]
+        return columns
+
+    def _tail(self, ds: IntArray, g2: IntArray) -> list[Characters | bytes]:
+        """GP, from the dosage and the probability of two ALT alleles."""
+        return [b":", _NUMBER[ONE - ds + g2], b",", _NUMBER[ds - 2 * g2], b",", _NUMBER[g2]]
+
+    def _build_heads(self, code: IntArray) -> list[bytes]:
+        return _spelled(self._head(code))
+
+    def _build_tails(self, code: IntArray) -> list[bytes]:
+        return _spelled(self._tail(*np.divmod(code, ONE + 1)))
+
+    def _build_independent(self, code: IntArray) -> list[bytes]:
+        q = np.stack(np.divmod(code, ONE + 1), axis=-1)
+        return _spelled(
+            self._head(code) + (self._tail(q.sum(axis=-1), independent_g2(q)) if "GP" in self.fields else [])
+        )
+
+    def _build_haploid(self, q: IntArray) -> list[bytes]:
+        columns: list[Characters | bytes] = [_ALLELE[(q >= HALF).astype(np.int64)]]
+        for name, values in (("DS", [q]), ("HDS", [q]), ("GP", [ONE - q, q])):
+            if name in self.fields:
+                for separator, value in zip([b":", b","], values, strict=False):
+                    columns += [separator, _NUMBER[value]]
+        return _spelled(columns)
+
+
+def _with_ref(q: npt.NDArray[np.integer]) -> IntArray:
+    """Probabilities [1 + k, n, ploidy] of REF and the k ALT alleles, of dosages [k, n, ploidy]."""
+    return np.concatenate([np.maximum(ONE - q.sum(axis=0, keepdims=True), 0), q]).astype(np.int32)
+
+
+def _called(probability: npt.NDArray[np.integer]) -> npt.NDArray[np.int64]:
+    """The most probable allele [...] of [1 + k, ...]: ALT before REF, so that of equals ALT is called, as in biallelic
+    records."""
+    return np.asarray((np.roll(probability, -1, axis=0).argmax(axis=0) + 1) % len(probability))
+
+
+def _unordered(probability: npt.NDArray[np.integer], j: int, k: int) -> IntArray:
+    """Probability [n], in millionths, that one haplotype has allele j and the other k, of [1 + k, n, 2]."""
+    first, second = probability[..., 0], probability[..., 1]
+    return np.asarray(first[j] * second[k] + (first[k] * second[j] if j != k else 0))
+
+
+def phred(wrong: npt.NDArray[np.floating]) -> IntArray:
+    """GQ of the probability that a genotype is wrong: -10 log10, rounded, MAX_GQ at most."""
+    return np.asarray(np.rint(-10.0 * np.log10(np.clip(wrong, 1e-10, 1.0))).clip(0, MAX_GQ), dtype=np.int32)
+
+
+def biallelic_gq(
+    hds: npt.NDArray[np.floating], gp: npt.NDArray[np.floating] | None, called: npt.NDArray[np.bool_]
+) -> IntArray:
+    """GQ [l, n] of the written alleles ``called`` [l, n, ploidy], by the genotypes' probabilities ``gp`` [l, n, 3], or
+    by those of independent haplotypes ``hds`` [l, n, ploidy] of ALT; all in the written orientation.
+
+    It is the probability of the genotype that GT has, which is the rounding of HDS: where the haplotypes of a certain
+    heterozygote are undecided, GT may be another than GP's most probable, and GQ is low then.
+    """
+    n_alt = called.sum(axis=-1)
+    if hds.shape[-1] == 1:
+        return phred(np.where(called, 1.0 - hds, hds.astype(np.float64))[..., 0])
+    if gp is None:
+        a, b = (hds[..., i].astype(np.float64) for i in (0, 1))
+        gp = np.stack([(1.0 - a) * (1.0 - b), a * (1.0 - b) + b * (1.0 - a), a * b], axis=-1)
+    # The sum of the other two: 1 minus the largest would lose what float32 can tell of a small number.
+    others = [gp[..., 1] + gp[..., 2], gp[..., 0] + gp[..., 2], gp[..., 0] + gp[..., 1]]
+    return phred(np.choose(n_alt, others))
+
+
+def multiallelic_gq(hds: npt.NDArray[np.floating], q: IntArray) -> IntArray:
+    """GQ [n] of the written genotype of a record with k ALT alleles, of dosages ``hds`` [k, n, ploidy], which are
+    ``q`` in thousandths."""
+    probability = np.concatenate([1.0 - hds.sum(axis=0, keepdims=True), hds]).clip(0.0, 1.0)
+    call = _called(_with_ref(q))  # [n, ploidy]
+    sample = np.arange(q.shape[1])
+
+    def chance(haplotype: int, of: int) -> npt.NDArray[np.floating]:
+        """That a haplotype has the allele called of one of them."""
+        return np.asarray(probability[call[:, of], sample, haplotype])
+
+    if q.shape[2] == 1:
+        return phred(1.0 - chance(0, 0))
+    other_order = np.where(call[:, 0] == call[:, 1], 0.0, chance(0, 1) * chance(1, 0))
+    return phred(1.0 - (chance(0, 0) * chance(1, 1) + other_order))
