@@ -50,6 +50,11 @@ function confirmed(action, title, text) {
   dialog.returnValue = '';
   dialog.showModal();
   return new Promise((resolve) => {
-    dialog.addEventListener('close', () => resolve(dialog.returnValue === 'yes'), { once: true });
+    const answered = () => {
+      if (dialog.open) return; // the event of the question before, which comes after its closing
+      dialog.removeEventListener('close', answered);
+      resolve(dialog.returnValue === 'yes');
+    };
+    dialog.addEventListener('close', answered);
   });
 }

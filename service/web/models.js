@@ -8,6 +8,7 @@ const FIRST_WAIT = 1; // s
 const LONGEST_WAIT = 15;
 
 let known = [];
+let missing = []; // what should be served and is not: {alias, reason}
 let timer = null;
 
 /** The name by which a request asks for a model. */
@@ -21,7 +22,9 @@ export async function loadModels(ready, wait = FIRST_WAIT) {
   clearTimeout(timer);
   const again = () => loadModels(ready, Math.min(wait * 1.5, LONGEST_WAIT));
   try {
-    known = (await getJson('v1/models')).models;
+    const { models, unavailable } = await getJson('v1/models');
+    known = models;
+    missing = unavailable;
     if (known.length === 0) await getJson('readyz'); // answers 503 with the reason
   } catch (problem) {
     if (problem.status === 401) return; // the key's form begins anew
@@ -33,7 +36,8 @@ export async function loadModels(ready, wait = FIRST_WAIT) {
     timer = setTimeout(again, wait * 1000);
     return;
   }
-  byId('models').replaceChildren(...known.map(card));
+  const notes = missing.map((model) => el('p', { class: 'hint' }, `${model.alias} is not served: ${model.reason}`));
+  byId('models').replaceChildren(...known.map(card), ...notes);
   ready(known);
 }
 

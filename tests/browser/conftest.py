@@ -51,5 +51,4 @@ def page(context: BrowserContext) -> Iterator[Page]:
     opened.on("request", lambda request: origins.add(urlsplit(request.url).netloc))
     yield opened
     assert complaints == []
-    home = urlsplit(opened.url).netloc
-    assert origins - {"", home} == set()
+    assert len(origins - {""}) <= 1, origins

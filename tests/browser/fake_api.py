@@ -67,7 +67,9 @@ SUMMARY = {
         {"low": 0.01, "high": 0.05, "n": 5212, "mean_dr2": 0.71},
         {"low": 0.05, "high": 0.5, "n": 7648, "mean_dr2": 0.93},
     ],
-    "dr2_histogram": [4100, 1800, 1100, 900, 700, 640, 600, 580, 560, 540, 560, 600, 640, 720, 840, 1010, 1300, 1700, 2500, 3600],
+    "dr2_histogram": [
+        4100, 1800, 1100, 900, 700, 640, 600, 580, 560, 540, 560, 600, 640, 720, 840, 1010, 1300, 1700, 2500, 3600
+    ],
     "density": STRETCHES,
 }  # fmt: skip
 QC_OF_SITES = "chrom\tpos\n20\t1000001\n"
@@ -94,10 +96,11 @@ class Fake:
 
     models: list[dict[str, Any]] = field(default_factory=lambda: [dict(MODEL)])
     key: str | None = None
-    queued_s: float = 0.3
-    running_s: float = 1.0
+    queued_s: float = 0.1
+    running_s: float = 0.6
     job_error: dict[str, Any] | None = None  # every job ends so
     refused: dict[str, Any] | None = None  # what QC says of every file
+    checked_for: list[str | None] = field(default_factory=list)  # the models that files were checked for
     trouble: dict[str, JSONResponse] = field(default_factory=dict)  # path prefix -> answer instead of its own
     jobs: dict[str, FakeJob] = field(default_factory=dict)
 
@@ -123,10 +126,10 @@ def create_fake(fake: Fake) -> FastAPI:
     @app.middleware("http")
     async def guard(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
         path = request.url.path
-        answer: Response | None = next((found for prefix, found in fake.trouble.items() if path.startswith(prefix)), None)
-        if path.startswith("/v1") and fake.key is not None:
-            if request.headers.get("authorization") != f"Bearer {fake.key}":
-                answer = problem(401, "unauthorized", "a key is needed", hint="send it as Authorization: Bearer KEY")
+        answer: Response | None = next((found for start, found in fake.trouble.items() if path.startswith(start)), None)
+        known = request.headers.get("authorization") == f"Bearer {fake.key}"
+        if path.startswith("/v1") and fake.key is not None and not known:
+            answer = problem(401, "unauthorized", "a key is needed", hint="send it as Authorization: Bearer KEY")
         if answer is None:
             answer = await call_next(request)
         answer.headers["Content-Security-Policy"] = POLICY
@@ -138,10 +141,11 @@ def create_fake(fake: Fake) -> FastAPI:
 
     @app.get("/v1/models")
     async def models() -> Any:
-        return {"models": fake.models}
+        return {"models": fake.models, "unavailable": []}
 
     @app.post("/v1/qc")
-    async def qc(file: UploadFile) -> Any:
+    async def qc(file: UploadFile, model: Annotated[str | None, Form()] = None) -> Any:
+        fake.checked_for.append(model)
         await file.read()
         sites = [{**NOTE, "pos": 1000100 + i} for i in range(49)]
         return {**QC, "sites": sites} if fake.refused is None else {"refused": fake.refused}
@@ -153,8 +157,9 @@ def create_fake(fake: Fake) -> FastAPI:
         format: Annotated[str, Form()] = "vcf.gz",
         fields: Annotated[str, Form()] = "GT,DS,HDS,GP",
         min_dr2: Annotated[float, Form()] = 0.0,
+        model: Annotated[str | None, Form()] = None,
     ) -> Any:
-        options = {"region": region, "format": format, "fields": fields.split(","), "min_dr2": min_dr2}
+        options = {"region": region, "format": format, "fields": fields.split(","), "min_dr2": min_dr2, "model": model}
         job = FakeJob(file.filename or "file", len(await file.read()), options)
         fake.jobs[job.id] = job
         return fake.answer_of(job)

@@ -11,7 +11,9 @@ import uvicorn
 from fastapi import FastAPI
 
 # The strictest policy that the page must live with; the real service sends its own.
-POLICY = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; form-action 'self'"
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; form-action 'self'"
+)
 
 
 @contextmanager
