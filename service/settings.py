@@ -97,6 +97,7 @@ class Settings(BaseSettings):
         references = {DEFAULT_ALIAS: self.model}
         for part in _parts(self.models):
             alias, separator, reference = part.partition("=")
+            alias = alias.strip()
             if not separator or not _ALIAS.fullmatch(alias) or not reference.strip():
                 raise ValueError(f"models: {part!r} is not alias=reference, the alias of letters, digits, _ . -")
             if alias in references:

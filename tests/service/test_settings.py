@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from service.app import _host
+from service.keys import main, new_key
+from service.settings import Settings, check_exposure, is_loopback, read_settings
+from tests.helpers.service import API_KEYS
+from vcfbert.errors import InputError
+
+
+def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VCFBERT_MODEL", "models/v17")
+    monkeypatch.setenv("VCFBERT_MAX_UPLOAD_MB", "3")
+    monkeypatch.setenv("VCFBERT_DATA", "")  # as compose files leave what is not set
+    settings = read_settings()
+    assert (settings.model, settings.max_upload_bytes, settings.data) == ("models/v17", 3_000_000, Path("data/service"))
+
+
+def test_several_models_are_named_by_alias() -> None:
+    settings = Settings(model="a", models="chr21=models:/c@champion, old = /bundles/v17")
+    assert settings.references == {"default": "a", "chr21": "models:/c@champion", "old": "/bundles/v17"}
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("MODELS", "chr21", "'chr21' is not alias=reference"),
+        ("MODELS", "a=x,a=y", "'a' is there twice"),
+        ("MODELS", "default=x", "'default' is there twice"),
+        ("MODELS", "1=x", "is not alias=reference"),
+        ("API_KEYS", "ann:abc", "entry 1 is not name:sha256"),
+        ("API_KEYS", f"local:{'a' * 64}", "'local' is taken"),
+        ("API_KEYS", f"a:{'a' * 64},a:{'b' * 64}", "'a' is taken"),
+        ("ADMIN_KEYS", "eve", "admin_keys names eve"),
+        ("CORS_ORIGINS", "*", "'*' is no origin"),
+        ("DEVICE", "tpu", "VCFBERT_DEVICE"),
+        ("BATCH_SIZE", "0", "VCFBERT_BATCH_SIZE"),
+        ("PORT", "http", "VCFBERT_PORT"),
+    ],
+)
+def test_a_wrong_setting_is_named(monkeypatch: pytest.MonkeyPatch, name: str, value: str, words: str) -> None:
+    monkeypatch.setenv(f"VCFBERT_{name}", value)
+    with pytest.raises(InputError) as caught:
+        read_settings()
+    assert caught.value.code == "settings"
+    assert words in caught.value.what
+
+
+def test_secrets_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    secrets = {"api_keys": API_KEYS, "database_url": "postgresql://u:hidden@h/d", "redis_url": "redis://:hidden@h"}
+    assert "hidden" not in repr(Settings(**secrets))
+    assert API_KEYS[:20] not in repr(Settings(**secrets))
+    monkeypatch.setenv("VCFBERT_API_KEYS", "ann:the-key-itself")
+    with pytest.raises(InputError) as caught:
+        read_settings()
+    assert "the-key-itself" not in str(caught.value)
+    assert caught.value.__cause__ is None
+
+
+def test_settings_do_not_change() -> None:
+    with pytest.raises(ValidationError):
+        Settings().model = "other"
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.9.9.9", "localhost", "::1", "[::1]", "::ffff:127.0.0.1"])
+def test_loopback_needs_no_key(host: str) -> None:
+    assert is_loopback(host)
+    check_exposure(Settings(), host)
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.1", "192.168.1.4", "example.org", "", "::ffff:10.0.0.1"])
+def test_another_interface_needs_keys_or_the_word(host: str) -> None:
+    with pytest.raises(InputError) as caught:
+        check_exposure(Settings(), host)
+    assert caught.value.code == "open_service"
+    check_exposure(Settings(open=True), host)
+    check_exposure(Settings(api_keys=API_KEYS), host)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "host"),
+    [
+        (["/v/bin/uvicorn", "service.app:app"], "127.0.0.1"),
+        (["/v/bin/uvicorn", "service.app:app", "--host", "0.0.0.0"], "0.0.0.0"),
+        (["/v/site-packages/uvicorn/__main__.py", "--host=::", "service.app:app"], "::"),
+        (["/v/bin/uvicorn", "service.app:app", "--uds", "/run/s", "--host", "0.0.0.0"], "127.0.0.1"),
+        (["/v/bin/pytest", "--host", "0.0.0.0"], "127.0.0.1"),
+    ],
+)
+def test_the_servers_command_line_tells_where_it_listens(arguments: list[str], host: str) -> None:
+    assert _host(arguments) == host
+
+
+def test_a_new_key_is_one_that_the_settings_take(capsys: pytest.CaptureFixture[str]) -> None:
+    key, entry = new_key("ann")
+    assert Settings(api_keys=entry).keys.keys() == {"ann"}
+    assert key not in entry
+    assert new_key("ann")[0] != key
+    assert main(["ann"]) == 0
+    assert "ann:" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("arguments", [[], ["a", "b"], ["local"], ["a,b"], ["a:b"], ["a b"]])
+def test_a_name_that_would_break_the_settings_gets_no_key(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == 2
+    assert "key" not in capsys.readouterr().out
