@@ -64,11 +64,11 @@ class JobFiles:
         finally:
             shutil.rmtree(working, ignore_errors=True)
 
-    def publish(self, job_id: str, working: Path) -> None:
-        """Puts an attempt's files in their places, whole and on disk. Two attempts' files are the same: doing it
-        again changes nothing."""
+    def publish(self, job_id: str, working: Path, pattern: str = "[!.]*") -> None:
+        """Puts an attempt's files, those named like ``pattern``, in their places, whole and on disk. Two attempts'
+        files are the same: doing it again changes nothing."""
         folder = self.of(job_id)
-        for path in sorted(working.iterdir()):
+        for path in sorted(working.glob(pattern)):
             with path.open("rb") as handle:
                 os.fsync(handle.fileno())
             os.replace(path, folder / path.name)

@@ -156,9 +156,7 @@ class JobRunner:
                 )
             except VcfbertError:
                 # What was found out about the upload is told also where it is refused.
-                for part in working.glob("imputed.*"):
-                    part.unlink()
-                self._files.publish(job.id, working)
+                self._files.publish(job.id, working, "qc.*")
                 raise
             qc, summary = imputed.report.summary(), dict(imputed.summary)
             seconds = {"load_s": round(loaded, 3), "impute_s": round(attempt.seconds - loaded, 3)}

@@ -1,0 +1,136 @@
+"""A service with a model that only pretends: ``python -m tests.helpers.stub_service PORT`` with VCFBERT_* settings.
+
+What it does is told by the upload's words: ``steps N SECONDS`` takes so long; ``bad``, ``crash``, ``full``, ``memory``
+and ``die`` fail in different ways; ``late`` writes its result and then waits to be stopped. Each imputation that comes
+to its end leaves a line in ``finished.log`` of the data folder.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from service import worker
+from service.models_manager import Found
+from service.settings import Settings, read_settings
+from vcfbert.errors import DiskFullError, InputError
+
+QC = {"n_samples": 1, "n_used": 7}
+SUMMARY = {"n_samples": 1, "n_sites": 5, "dr2_by_maf": []}
+
+
+class StubModel:
+    info: Mapping[str, Any] = {"variant": "v19", "n_sites": 5}
+    imputer: Any = None
+
+    def __init__(self, found: Found, journal: Path | None = None) -> None:
+        self.found = found
+        self.started = threading.Event()
+        self._journal = journal
+
+    def warm_up(self) -> None:
+        pass
+
+    def impute(
+        self,
+        target: Path,
+        output: Path,
+        options: Any,
+        *,
+        qc_report: Path,
+        begin: Callable[[int], None],
+        progress: Callable[[int], None],
+        cancelled: Callable[[], None],
+    ) -> Any:
+        words = target.read_text().split()
+        qc_report.write_text(json.dumps({**QC, "sites": "qc.tsv"}))
+        qc_report.with_suffix(".tsv").write_text("chrom\tpos\n20\t7\n")
+        steps, seconds = (int(words[1]), float(words[2])) if words[0] == "steps" else (1, 0.0)
+        begin(steps)
+        output.with_name(f".{output.name}.tmp").write_text("half")
+        self.started.set()
+        for _ in range(steps):
+            cancelled()
+            self._fail(words[0], target)
+            time.sleep(seconds)
+            progress(1)
+        output.write_bytes(result_of(target.read_bytes(), self.found.version, options.format))
+        index = output.with_name(output.name + (".tbi" if options.format == "vcf.gz" else ".csi"))
+        index.write_bytes(b"index")
+        output.with_name(f".{output.name}.tmp").unlink()
+        while words[0] == "late":
+            cancelled()
+            time.sleep(0.01)
+        if self._journal is not None:
+            with self._journal.open("a") as handle:
+                handle.write(f"{target.parent.name}\n")
+        return SimpleNamespace(report=SimpleNamespace(summary=lambda: dict(QC), n_samples=1), summary=dict(SUMMARY))
+
+    def _fail(self, word: str, target: Path) -> None:
+        if word == "bad":
+            raise InputError("unphased", f"{target} is not phased", where=f"{target}: line 3", hint="phase it")
+        if word == "crash":
+            raise ZeroDivisionError("NA12878")
+        if word == "full":
+            raise DiskFullError("disk_full", "the output does not fit there", where=str(target.parent))
+        if word == "memory":
+            raise MemoryError
+        if word == "die":
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def result_of(upload: bytes, version: str, extension: str) -> bytes:
+    return gzip.compress(b"\n".join([upload, version.encode(), extension.encode()]), mtime=0)
+
+
+class StubSource:
+    """Serves version 1 until ``version`` says otherwise."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.version = "1"
+        self.loaded: list[str] = []
+        self.models: list[StubModel] = []
+        self._journal = settings.data / "finished.log"
+
+    def find(self, reference: str) -> Found:
+        return Found(f"models:/stub/{self.version}", self.version, self.version * 64)
+
+    def find_cached(self, reference: str) -> Found | None:
+        return None
+
+    def load(self, found: Found) -> StubModel:
+        self.loaded.append(found.version)
+        self.models.append(StubModel(found, self._journal))
+        return self.models[-1]
+
+
+def serve(port: int) -> None:
+    import uvicorn
+
+    from service import logs
+    from service.app import create_app
+    from service.jobs.supervisor import WorkerSupervisor
+
+    settings = read_settings()
+    logs.configure(settings.log_json)
+    app = create_app(settings, StubSource(settings))  # type: ignore[arg-type]
+    if settings.embedded_worker:
+        command = (sys.executable, "-m", "tests.helpers.stub_service", "worker")
+        app.state.jobs.supervisor = WorkerSupervisor(settings, command)
+    uvicorn.run(app, host="127.0.0.1", port=port, log_level="warning")
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "worker":
+        worker.main(StubSource)  # type: ignore[arg-type]
+    else:
+        serve(int(sys.argv[1]))
