@@ -19,7 +19,7 @@ from vcfbert.genotypes.imputed import ImputedBlock
 from vcfbert.genotypes.panel import Panel
 from vcfbert.genotypes.sites import MatchedTarget
 from vcfbert.genotypes.windows import Window, blend_weights
-from vcfbert.model.base import SiteContext, Variant
+from vcfbert.model.base import SiteContext, Variant, WindowOutput
 from vcfbert.model.heads import independent
 from vcfbert.model.v19 import V19
 from vcfbert.phasing import DEFAULT_MODE, MODES, Phasings, draw_phasings, orientation
@@ -29,14 +29,41 @@ from vcfbert.retrieval.context import WindowContext, key_sites
 Progress = Callable[[int], None]
 FloatArray = npt.NDArray[np.float32]
 Calls = npt.NDArray[np.int8]
+Index = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class WindowPrediction:
-    """Of one window's l sites for n samples: ALT probabilities [l, n, 2] and genotype probabilities [l, n, 3]."""
+    """Of one window's l sites for n samples: ALT probabilities [l, n, 2]; genotype probabilities [l, n, 3], None if the
+    haplotypes are independent; and ALT probabilities at typed sites without their own calls [l, n, 2], NaN where there
+    is none, None if the model does not tell."""
 
     haplotype: FloatArray
-    genotype: FloatArray
+    genotype: FloatArray | None
+    left_out: FloatArray | None = None
+
+    @property
+    def genotypes(self) -> FloatArray:
+        """[l, n, 3], of independent haplotypes too."""
+        if self.genotype is not None:
+            return self.genotype
+        p, q = torch.from_numpy(self.haplotype).unbind(dim=2)
+        return independent(p, q).numpy()
+
+    def times(self, weight: FloatArray) -> WindowPrediction:
+        """Each site's values by its weight [l]."""
+        return self._each(lambda values: values * weight[:, None, None])
+
+    def sites(self, inside: slice) -> WindowPrediction:
+        return self._each(lambda values: values[inside])
+
+    def _each(self, change: Callable[[FloatArray], FloatArray]) -> WindowPrediction:
+        genotype, left_out = self.genotype, self.left_out
+        return WindowPrediction(
+            change(self.haplotype),
+            None if genotype is None else change(genotype),
+            None if left_out is None else change(left_out),
+        )
 
 
 class Imputer:
@@ -71,9 +98,9 @@ class Imputer:
         for start, stop, prediction in self._blended(target, phasings, first, last):
             low, high = max(start, first), min(stop, last)
             if low < high:
-                inside = slice(low - start, high - start)
                 typed = _dense(calls, target, low, high)
-                yield ImputedBlock(low, high, prediction.haplotype[inside], typed, prediction.genotype[inside])
+                part = prediction.sites(slice(low - start, high - start))
+                yield ImputedBlock(low, high, part.haplotype, typed, part.genotype, part.left_out)
                 if progress is not None:
                     progress(high - low)
 
@@ -102,15 +129,12 @@ class Imputer:
         wanted = [w for w in windows if w.start < last and w.stop > first]
         carried: WindowPrediction | None = None
         for window, following in zip(wanted, [*wanted[1:], None], strict=True):
-            weight = blend_weights(window, windows, cm)[:, None, None]
-            predicted = self.predict_window(window, target, phasings)
-            haplotype, genotype = predicted.haplotype * weight, predicted.genotype * weight
+            weighted = self.predict_window(window, target, phasings).times(blend_weights(window, windows, cm))
             if carried is not None:
-                haplotype[: len(carried.haplotype)] += carried.haplotype
-                genotype[: len(carried.genotype)] += carried.genotype
+                _add(carried, weighted)
             done = (following.start if following else window.stop) - window.start
-            yield window.start, window.start + done, WindowPrediction(haplotype[:done], genotype[:done])
-            carried = WindowPrediction(haplotype[done:], genotype[done:])
+            yield window.start, window.start + done, weighted.sites(slice(done))
+            carried = weighted.sites(slice(done, None))
 
     @torch.inference_mode()
     def predict_window(
@@ -123,57 +147,100 @@ class Imputer:
         context = WindowContext.build(bundle.memory, bundle.features, window, key, bundle.device)
         place = np.searchsorted(target.panel_site, key)
         alleles = target.alleles[place]
-        if phasings is None:
-            return self._along_phase(alleles, context)
-        mean = self._mean_over(phasings.calls[:, place], alleles[:, phasings.samples], context)
-        phased = np.setdiff1d(np.arange(len(target.samples)), phasings.samples)
-        if not len(phased):
-            return mean
-        along = self._along_phase(alleles[:, phased], context)
-        order = np.argsort(np.concatenate([phasings.samples, phased]))
-        return WindowPrediction(
-            np.concatenate([mean.haplotype, along.haplotype], axis=1)[:, order],
-            np.concatenate([mean.genotype, along.genotype], axis=1)[:, order],
-        )
+        parts: list[tuple[Index, WindowPrediction]] = []
+        unphased = np.empty(0, dtype=np.int64) if phasings is None else phasings.samples
+        phased = np.setdiff1d(np.arange(len(target.samples)), unphased)
+        if len(phased):
+            parts.append((phased, self._along_phase(alleles[:, phased], context)))
+        if phasings is not None:
+            for start in range(0, len(unphased), self.batch_size):  # at once they would be many rows
+                some = slice(start, start + self.batch_size)
+                drawn = phasings.calls[:, place, some]
+                parts.append((unphased[some], self._mean_over(drawn, alleles[:, unphased[some]], context)))
+        return _side_by_side(parts)
 
     def _along_phase(self, calls: Calls, context: WindowContext) -> WindowPrediction:
         """Of samples with ``calls`` [t, n, 2] of the key, each haplotype for itself."""
-        alleles = calls.reshape(len(calls), -1).T  # [2n, t]
-        known = None if (alleles != MISSING).all() else torch.from_numpy(alleles != MISSING).to(self.bundle.device)
-        queries = torch.from_numpy(np.maximum(alleles, 0).astype(np.uint8)).to(self.bundle.device)
-        parts = self._predicted(context, queries, known)
-        haplotype = torch.cat([h for h, _ in parts]).permute(2, 0, 1)
-        genotype = torch.cat([g for _, g in parts]).permute(1, 0, 2)
-        return WindowPrediction(haplotype.float().cpu().numpy(), genotype.float().cpu().numpy())
+        outputs = self._predicted(calls, context)
+        probability, coupled, left_out = _whole(outputs)
+        genotype = None if coupled is None else coupled.permute(1, 0, 2).numpy()
+        return WindowPrediction(probability.permute(2, 0, 1).numpy(), genotype, _at_sites(left_out, context))
 
-    def _predicted(self, context: WindowContext, queries: Tensor, known: Tensor | None) -> list[tuple[Tensor, Tensor]]:
+    def _predicted(self, calls: Calls, context: WindowContext) -> list[WindowOutput]:
+        """Of samples with ``calls`` [t, n, 2] of the key."""
+        alleles = calls.reshape(len(calls), -1).T  # [2n, t]
+        device = self.bundle.device
+        known = None if (alleles != MISSING).all() else torch.from_numpy(alleles != MISSING).to(device)
+        queries = torch.from_numpy(np.maximum(alleles, 0).astype(np.uint8)).to(device)
         model, retriever, k = self.bundle.model, self.bundle.retriever, self.bundle.k
         return list(predict_batches(model, retriever, context, queries, known, k=k, batch_size=self.batch_size))
 
     def _mean_over(self, phasings: Calls, phase: Calls, context: WindowContext) -> WindowPrediction:
         """``phasings`` [s, t, n, 2] and the consensus ``phase`` [t, n, 2] of the key. The two haplotypes of a sample
-        are independent given a phasing, and every different one among all phasings is predicted once."""
+        are independent given a phasing."""
         s, t, n, _ = phasings.shape
-        rows = np.ascontiguousarray(phasings.transpose(0, 2, 3, 1).reshape(-1, t))
-        alleles, place = np.unique(rows, axis=0, return_inverse=True)
-        if len(alleles) % 2:
-            alleles = np.concatenate([alleles, alleles[-1:]])
-        known = torch.from_numpy(alleles != MISSING) if (alleles == MISSING).any() else None
-        queries = torch.from_numpy(np.maximum(alleles, 0).astype(np.uint8)).to(self.bundle.device)
-        parts = self._predicted(context, queries, None if known is None else known.to(self.bundle.device))
-        probability = torch.cat([h for h, _ in parts]).flatten(0, 1).float().cpu()  # [distinct, l]
-        pairs = torch.from_numpy(place.reshape(s, n, 2))
+        outputs = self._predicted(phasings.transpose(1, 0, 2, 3).reshape(t, s * n, 2), context)
         turned = torch.from_numpy(orientation(phasings, phase, context.sites.key_offset_cm.cpu().numpy()))  # [s, t, n]
-        nearest = nearest_key(context.sites).cpu()
-        haplotype = torch.zeros(n, 2, probability.shape[1])
-        genotype = torch.zeros(n, probability.shape[1], 3)
-        for number in range(s):
-            p, q = probability[pairs[number, :, 0]], probability[pairs[number, :, 1]]  # [n, l]
-            other = turned[number, nearest].T
-            haplotype[:, 0] += torch.where(other, q, p)
-            haplotype[:, 1] += torch.where(other, p, q)
-            genotype += independent(p, q)
-        return WindowPrediction((haplotype / s).permute(2, 0, 1).numpy(), (genotype / s).permute(1, 0, 2).numpy())
+        turned = turned.permute(0, 2, 1)[:, :, None]  # [s, n, 1, t]
+        along = turned[..., nearest_key(context.sites).cpu()]
+
+        def mean(values: Tensor, other: Tensor) -> Tensor:
+            """[n, 2, ...] along the phase, of values [s n, 2, ...]."""
+            values = values.view(s, n, 2, -1)
+            return torch.where(other, values.flip(2), values).mean(dim=0)
+
+        p, _, left_out = _whole(outputs)  # [s n, 2, l]
+        haplotype = mean(p, along)
+        both = (p[:, 0] * p[:, 1]).view(s, n, -1).mean(dim=0)
+        either = haplotype.sum(dim=1) - both
+        genotype = torch.stack([1.0 - either, either - both, both], dim=-1)  # [n, l, 3]
+        left_out = None if left_out is None else mean(left_out, turned)
+        return WindowPrediction(
+            haplotype.permute(2, 0, 1).numpy(), genotype.permute(1, 0, 2).numpy(), _at_sites(left_out, context)
+        )
+
+
+def _whole(outputs: list[WindowOutput]) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """The outputs of all batches: probability, genotype probabilities unless independent, and left-out ones if told."""
+
+    def joined(name: str) -> Tensor | None:
+        parts = [part for part in (getattr(output, name) for output in outputs) if part is not None]
+        return torch.cat(parts).float().cpu() if parts else None
+
+    probability = joined("probability")
+    assert probability is not None
+    return probability, joined("coupled"), joined("left_out")
+
+
+def _at_sites(left_out: Tensor | None, context: WindowContext) -> FloatArray | None:
+    """[l, n, 2] of the window's sites, NaN where not typed, from [n, 2, t] of the key."""
+    if left_out is None:
+        return None
+    place = context.sites.key_place[context.typed_in_key].cpu().numpy()
+    sites = np.full((len(context.typed), *left_out.shape[:2]), np.nan, dtype=np.float32)
+    sites[place] = left_out[..., context.typed_in_key.cpu()].permute(2, 0, 1).numpy()
+    return sites
+
+
+def _side_by_side(parts: list[tuple[Index, WindowPrediction]]) -> WindowPrediction:
+    """One prediction of all samples, in order, from those of some, by number."""
+    if len(parts) == 1:
+        return parts[0][1]
+    order = np.argsort(np.concatenate([samples for samples, _ in parts]))
+
+    def joined(name: str) -> FloatArray:
+        return np.concatenate([getattr(part, name) for _, part in parts], axis=1)[:, order]
+
+    left_out = None if any(part.left_out is None for _, part in parts) else joined("left_out")
+    return WindowPrediction(joined("haplotype"), joined("genotypes"), left_out)
+
+
+def _add(carried: WindowPrediction, weighted: WindowPrediction) -> None:
+    """Adds what an earlier window says of the first sites."""
+    for name in ("haplotype", "genotype", "left_out"):
+        before, after = getattr(carried, name), getattr(weighted, name)
+        if before is not None:
+            after[: len(before)] += before
 
 
 def nearest_key(sites: SiteContext) -> Tensor:
@@ -194,8 +261,8 @@ def predict_batches(
     k: int,
     batch_size: int,
     exclude: Tensor | None = None,
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """ALT probabilities [b, 2, l] and genotype probabilities [b, l, 3] of queries uint8 [2n, t], in batches.
+) -> Iterator[WindowOutput]:
+    """What the model says of queries uint8 [2n, t], in batches.
 
     What is alike passes the encoder once: retrieved haplotypes alike in the window, however many queries use them, and
     the queries of a batch alike in the key. At array density every other haplotype of 200 samples is.
@@ -208,8 +275,7 @@ def predict_batches(
         first, place = distinct_queries(queries[chunk], rows[chunk], None if known is None else known[chunk])
         first = first + start
         batch = context.batch(queries[first], rows[first], None if known is None else known[first])
-        output = model(dataclasses.replace(batch, pairs=place.view(-1, 2)), encoded)
-        yield output.logit.sigmoid(), output.genotype
+        yield model(dataclasses.replace(batch, pairs=place.view(-1, 2)), encoded)
 
 
 def distinct_queries(queries: Tensor, rows: Tensor, known: Tensor | None) -> tuple[Tensor, Tensor]:

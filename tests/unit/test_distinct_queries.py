@@ -59,11 +59,11 @@ def test_repeated_queries_get_what_they_get_alone(variant: str) -> None:
             next(predict_batches(model, retriever, context, queries[s : s + 2], known[s : s + 2], k=3, batch_size=1))
             for s in range(0, len(own), 2)
         ]
-    (haplotype, genotype) = together[0]
-    assert haplotype.shape[0] == genotype.shape[0] == 5
+    whole = together[0]
+    assert whole.probability.shape[0] == whole.genotype.shape[0] == 5
     assert seen[0] == 2  # four distinct haplotypes, as two pairs
-    torch.testing.assert_close(haplotype, torch.cat([h for h, _ in alone]))
-    torch.testing.assert_close(genotype, torch.cat([g for _, g in alone]))
+    torch.testing.assert_close(whole.probability, torch.cat([one.probability for one in alone]))
+    torch.testing.assert_close(whole.genotype, torch.cat([one.genotype for one in alone]))
 
 
 @pytest.mark.parametrize("variant", ["v17", "v18", "v19"])

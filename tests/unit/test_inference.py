@@ -19,6 +19,7 @@ from vcfbert.genotypes.panel import Panel
 from vcfbert.genotypes.sites import MatchedTarget
 from vcfbert.genotypes.store import subset_panel
 from vcfbert.inference import Imputer, nearest_key
+from vcfbert.model.v19 import V19
 from vcfbert.model.variants import create
 from vcfbert.phasing import MODES, PhasingMode, draw_phasings
 
@@ -47,9 +48,15 @@ def whole(blocks: list[ImputedBlock]) -> tuple[npt.NDArray[np.float32], npt.NDAr
         assert before.stop == after.start
     for block in blocks:
         assert len(block.haplotype_dosage) == block.stop - block.start > 0
-    genotypes = [block.genotype_probability for block in blocks]
-    assert all(g is not None for g in genotypes)
-    return np.concatenate([b.haplotype_dosage for b in blocks]), np.concatenate(genotypes)  # type: ignore[arg-type]
+    return np.concatenate([b.haplotype_dosage for b in blocks]), np.concatenate([genotypes(b) for b in blocks])
+
+
+def genotypes(block: ImputedBlock) -> npt.NDArray[np.float32]:
+    """[l, n, 3], where the block has none those of independent haplotypes."""
+    if block.genotype_probability is not None:
+        return block.genotype_probability
+    p, q = np.moveaxis(block.haplotype_dosage, 2, 0)
+    return np.stack([(1 - p) * (1 - q), p * (1 - q) + q * (1 - p), p * q], axis=-1)
 
 
 def imputed(bundle: Bundle, target: MatchedTarget, **options: int) -> tuple[npt.NDArray[np.float32], ...]:
@@ -150,6 +157,21 @@ def test_copying_at_a_site_missing_in_all_samples_is_close_to_interpolating(tmp_
     for one, other in zip(*with_and_without_missing_sites(everybody), strict=True):
         assert np.abs(one - other).max() < 0.1
         assert np.abs(one - other).mean() < 0.005
+
+
+def test_typed_sites_are_known_without_their_own_calls(tmp_path: Path) -> None:
+    """As imputed where that call alone is missing; of the variants only the copying one tells."""
+    bundle = saved_bundle(tmp_path, REFERENCE, "v19", k=60)
+    assert isinstance(bundle.model, V19)
+    bundle.model.log_strength.data.fill_(-60.0)  # where a switch leads does not depend on the calls then
+    target = target_of(PANEL, TARGETS, TYPED)
+    told = np.concatenate([block.left_out for block in Imputer(bundle).impute(target)])
+    assert np.isnan(np.delete(told, TYPED, axis=0)).all()
+    for site in (0, len(TYPED) // 2, len(TYPED) - 1):
+        without = target_of(PANEL, TARGETS, TYPED)
+        without.alleles[site] = MISSING
+        dosage, _ = imputed(bundle, without)
+        np.testing.assert_allclose(told[TYPED[site]], dosage[TYPED[site]], atol=1e-3)
 
 
 def test_a_sample_without_any_call_is_imputed(bundle: Bundle) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -67,7 +68,9 @@ def windows_of(panel: Panel, config: EncodeConfig, *, copies: bool = False) -> l
     """A variant's windows. Those that are copied over are wide and need no flanks: the typed sites of the key span
     around them are seen by the recurrence."""
     if copies:
-        return tile(panel.cm, length=config.copy_window, flank=0, span_cm=config.copy_span_cm)
+        # As few as there must be, none wider than its share: what two windows predict is predicted twice.
+        count = math.ceil(panel.n_sites / config.copy_window)
+        return tile(panel.cm, length=math.ceil(panel.n_sites / count), flank=0, span_cm=config.copy_span_cm)
     return tile(panel.cm, length=config.window, flank=config.flank, span_cm=config.span_cm)
 
 

@@ -36,13 +36,12 @@ class Window:
 def tile(cm: npt.NDArray[np.float64], *, length: int, flank: int, span_cm: float) -> list[Window]:
     """Windows over sites at genetic positions ``cm`` [n_sites] (centimorgans, ascending).
 
-    At most ``length`` sites a window, at least ``flank`` of them on each inner side beyond the core (``flank`` is at
-    most a quarter of ``length``); the key span reaches ``span_cm`` beyond the window on each side.
+    ``length`` sites a window, at least ``flank`` of them on each inner side beyond the core (``flank`` is at most
+    a quarter of ``length``); the key span reaches ``span_cm`` beyond the window on each side.
     """
     n_sites = len(cm)
-    count = 1 if length >= n_sites else math.ceil(n_sites / (length - 2 * flank))
-    # As few windows as there must be, none wider than its share: what two windows predict is predicted twice.
-    size = n_sites if count == 1 else min(math.ceil(n_sites / count) + 2 * flank, n_sites)
+    size = min(length, n_sites)
+    count = 1 if size == n_sites else math.ceil(n_sites / (size - 2 * flank))
     bounds = np.linspace(0, n_sites, count + 1).round().astype(int)
     windows = []
     for index, (core_start, core_stop) in enumerate(pairwise(bounds.tolist())):

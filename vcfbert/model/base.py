@@ -9,12 +9,13 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor, nn
 
 from vcfbert.config import ModelConfig
 from vcfbert.model.embedding import AlleleEmbedding, PositionEmbedding
 from vcfbert.model.encoder import Encoder
-from vcfbert.model.heads import GenotypeHead, HaplotypeHead
+from vcfbert.model.heads import GenotypeHead, HaplotypeHead, independent
 
 
 @dataclass
@@ -50,8 +51,21 @@ class WindowBatch:
 class WindowOutput:
     """Of the b samples, or of the n that ``pairs`` names."""
 
-    logit: Tensor  # float32 [b, 2, l], of ALT
-    genotype: Tensor  # float32 [b, l, 3], probabilities of 0, 1, 2 ALT alleles
+    probability: Tensor  # float32 [b, 2, l], of ALT
+    coupled: Tensor | None = None  # float32 [b, l, 3], of 0, 1, 2 ALT alleles; None if the haplotypes are independent
+    network_logit: Tensor | None = None  # float32 [b, 2, l], where a network gave the probability
+    left_out: Tensor | None = None  # float32 [b, 2, t], ``probability`` at each key site had it not been typed
+
+    @property
+    def logit(self) -> Tensor:
+        """[b, 2, l], of ALT: what losses take."""
+        return torch.logit(self.probability, eps=1e-6) if self.network_logit is None else self.network_logit
+
+    @property
+    def genotype(self) -> Tensor:
+        """[b, l, 3]: probabilities of 0, 1, 2 ALT alleles."""
+        p = self.probability
+        return independent(p[:, 0], p[:, 1]) if self.coupled is None else self.coupled
 
 
 class Variant(nn.Module, ABC):
@@ -100,4 +114,5 @@ class Network(Variant):
         logit = base_logit + self.haplotype_head(hidden).float()
         if batch.pairs is not None:
             hidden, logit = hidden.flatten(0, 1)[batch.pairs], logit.flatten(0, 1)[batch.pairs]
-        return WindowOutput(logit, self.genotype_head(hidden, logit.sigmoid(), batch.sites.af))
+        probability = logit.sigmoid()
+        return WindowOutput(probability, self.genotype_head(hidden, probability, batch.sites.af), logit)

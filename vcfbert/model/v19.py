@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from vcfbert.config import ModelConfig
 from vcfbert.model.base import SiteContext, Variant, WindowBatch, WindowOutput
-from vcfbert.model.heads import independent
 from vcfbert.model.li_stephens import CopyingProblem, LiStephens, interpolated_dosage
 
 if TYPE_CHECKING:
@@ -97,12 +96,14 @@ class V19(Variant):
         # Probabilities near 0 and 1 and their products over hundreds of sites: bf16 holds neither.
         with torch.autocast(batch.tokens.device.type, enabled=False):
             window = encoded or self.encode_patterns(batch.patterns, batch.sites)
-            copied = self._copied(batch) if window is None else self._copied_compiled(batch, window)
-            probability = self._inherited(copied, batch.sites.af)
-        p = probability.view(-1, 2, probability.shape[-1])
-        if batch.pairs is not None:
-            p = probability[batch.pairs]
-        return WindowOutput(torch.logit(p, eps=1e-6), independent(p[:, 0], p[:, 1]))
+            left_out = None
+            if window is None:
+                copied = self._copied(batch)
+            else:
+                copied, left_out = self._copied_compiled(batch, window)
+                left_out = _of_samples(self._inherited(left_out, batch.sites.key_af), batch.pairs)
+            probability = _of_samples(self._inherited(copied, batch.sites.af), batch.pairs)
+        return WindowOutput(probability, left_out=left_out)
 
     def prior(self, batch: WindowBatch) -> Tensor:
         """Where a switch leads, [n, k] over the retrieved."""
@@ -156,8 +157,9 @@ class V19(Variant):
             out = out + torch.cat(parts, dim=1) * share
         return out
 
-    def _copied_compiled(self, batch: WindowBatch, window: CompiledWindow) -> Tensor:
-        """The same, without gradients and on CPU: some fifty times faster."""
+    def _copied_compiled(self, batch: WindowBatch, window: CompiledWindow) -> tuple[Tensor, Tensor]:
+        """The same, without gradients and on CPU: some fifty times faster; and [n, t] at the key sites, each without
+        its own call, NaN where that is missing."""
         from vcfbert.copying import haploid  # as above
 
         states = batch.key_retrieved.flatten(0, 1)
@@ -173,7 +175,12 @@ class V19(Variant):
             window.fraction.numpy(),
             threads=torch.get_num_threads(),
         )
-        return torch.from_numpy(copied.dosage)
+        return torch.from_numpy(copied.dosage), torch.from_numpy(copied.left_out)
+
+
+def _of_samples(values: Tensor, pairs: Tensor | None) -> Tensor:
+    """[b, 2, ...] of the samples' haplotypes, from those of distinct haplotypes or of all in a row."""
+    return values.view(-1, 2, values.shape[-1]) if pairs is None else values[pairs]
 
 
 def observed(key_sign: Tensor) -> Tensor:

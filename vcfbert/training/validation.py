@@ -101,8 +101,8 @@ def score_windows(
         context = WindowContext.build(memory, features, window, key, device)
         queries = torch.from_numpy(panel.alleles(key, haplotypes)).to(device)
         parts = [
-            probability
-            for probability, _ in predict_batches(
+            output.probability
+            for output in predict_batches(
                 model, retriever, context, queries, None, k=k, batch_size=batch_size, exclude=exclude
             )
         ]

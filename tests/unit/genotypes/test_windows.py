@@ -9,11 +9,11 @@ from vcfbert.genotypes.windows import Window, blend_weights, tile
 def test_three_windows_by_hand() -> None:
     windows = tile(np.arange(20) * 1.0, length=10, flank=1, span_cm=1.5)
     assert windows == [
-        Window(0, (0, 7), 0, 9, (0, 10)),
-        Window(1, (7, 13), 5, 14, (4, 15)),
-        Window(2, (13, 20), 11, 20, (10, 20)),
+        Window(0, (0, 7), 0, 10, (0, 11)),
+        Window(1, (7, 13), 5, 15, (4, 16)),
+        Window(2, (13, 20), 10, 20, (9, 20)),
     ]
-    assert (windows[1].sites, windows[1].span_sites) == (slice(5, 14), slice(4, 15))
+    assert (windows[1].sites, windows[1].span_sites) == (slice(5, 15), slice(4, 16))
 
 
 def test_fewer_sites_than_a_window() -> None:
