@@ -13,7 +13,7 @@ export DVC_NO_ANALYTICS := 1
 export OMP_WAIT_POLICY ?= PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo ui serve test test-slow check format pipeline-test clean
+.PHONY: help setup demo tune-demo ui serve test test-slow check format pipeline-test clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -30,6 +30,10 @@ demo: setup ## the whole pipeline on the bundled panel: prepare, train, evaluate
 	@echo
 	@cat reports/compare.md
 	@echo "Imputed targets: reports/imputed/; figure: reports/compare.png; runs: make ui"
+
+tune-demo: setup ## a study of 6 trials of V18 on the bundled panel, its report and patch in reports/tune
+	vcfbert tune --variant v18 --trials 6
+	@cat reports/tune/v18/params.yaml
 
 ui: setup ## MLflow on the recorded runs, at http://127.0.0.1:5000
 	mlflow ui --backend-store-uri sqlite:///mlflow.db --host 127.0.0.1 --port 5000
@@ -53,4 +57,4 @@ format: setup ## format the code
 	ruff format .
 
 clean: ## removes what runs wrote, but not the virtual environment
-	rm -rf data/work models metrics reports .checkpoints mlflow.db* mlartifacts
+	rm -rf data/work models metrics reports .checkpoints mlflow.db* studies.db* mlartifacts

@@ -225,9 +225,9 @@ class MlflowTracker:
         mlflow.set_tags(dict(tags))
 
 
-def open_tracker(root: Path | None = None, *, enabled: bool = True) -> Tracker:
+def open_tracker(root: Path | None = None, *, enabled: bool = True, system_metrics: bool = True) -> Tracker:
     """The tracker of this process."""
-    return MlflowTracker(root) if enabled else NullTracker()
+    return MlflowTracker(root, system_metrics=system_metrics) if enabled else NullTracker()
 
 
 def close_run(run_id: str, tags: Mapping[str, str], root: Path | None = None) -> None:

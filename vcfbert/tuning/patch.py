@@ -1,0 +1,88 @@
+"""The best parameters as a patch of ``params.yaml``: written, read and applied."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import optuna
+import yaml
+
+from vcfbert.artifacts import write_text
+from vcfbert.config import Config, build
+from vcfbert.errors import InputError, MissingExtraError
+from vcfbert.tuning.space import merge, nested, suggest
+from vcfbert.tuning.storage import first_number
+
+
+def write_patch(path: Path, study: optuna.Study, best: optuna.trial.FrozenTrial, config: Config, variant: str) -> None:
+    values = suggest(optuna.trial.FixedTrial(best.params), variant, config.tune)
+    constraint = config.tune.constraint
+    within = "" if constraint == "none" else f", {constraint} at most {config.tune.limit:g}"
+    head = (
+        f"# The best of study {study.study_name}: trial {first_number(best)},\n"
+        f"# {config.tune.objective} {best.value:.4f}{within}.\n"
+        f"# `vcfbert tune apply {path}` puts it into params.yaml.\n"
+    )
+    write_text(path, head + yaml.safe_dump(nested(values), sort_keys=False))
+
+
+def apply_patch(patch: Path, params: Path) -> dict[str, tuple[Any, Any]]:
+    """Puts the patch's values into ``params``, whose comments and order stay. Returns what changed: path -> (old, new).
+    Nothing is written where the result would not be valid. Raises InputError."""
+    try:
+        from ruamel.yaml import YAML
+    except ModuleNotFoundError as error:
+        hint = "pip install 'vcfbert[mlops]'"
+        raise MissingExtraError(
+            "ruamel_missing", "ruamel.yaml, which keeps comments, is not installed", hint=hint
+        ) from error
+
+    changes, body = _mapping(patch), _mapping(params)
+    flat = dict(_leaves(changes))
+    old = dict(_leaves(body))
+    unknown = [name for name in flat if name not in old]
+    if unknown:
+        what = f"there is no {', '.join(unknown)} in {params}"
+        raise InputError("patch_invalid", what, where=str(patch), hint="give a patch that `vcfbert tune` wrote")
+    merge(body, changes)
+    build(Config, body)
+    editor = YAML()
+    editor.preserve_quotes = True
+    editor.width = 4096  # no line is broken
+    document = editor.load(params.read_text())
+    for name, value in flat.items():
+        *parents, last = name.split(".")
+        place = document
+        for parent in parents:
+            place = place[parent]
+        place[last] = value
+    text = io.StringIO()
+    editor.dump(document, text)
+    if build(Config, yaml.safe_load(text.getvalue())) != build(Config, body):
+        raise InputError("params_invalid", "the patch cannot be written into this file", where=str(params))
+    write_text(params, text.getvalue())
+    return {name: (old[name], value) for name, value in flat.items() if old[name] != value}
+
+
+def _mapping(path: Path) -> dict[str, Any]:
+    try:
+        body = yaml.safe_load(path.read_text())
+    except OSError as error:
+        what = f"cannot be read ({error.strerror})"
+        raise InputError("file_not_found", what, where=str(path), hint="`vcfbert tune` writes patches") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        what = f"not valid YAML: {' '.join(str(error).split())}"
+        raise InputError("params_invalid", what, where=str(path), hint="repair the file") from error
+    if not isinstance(body, dict):
+        raise InputError("params_invalid", "holds no sections of parameters", where=str(path), hint="repair the file")
+    return body
+
+
+def _leaves(body: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    found: list[tuple[str, Any]] = []
+    for name, value in body.items():
+        found += _leaves(value, f"{prefix}{name}.") if isinstance(value, Mapping) else [(f"{prefix}{name}", value)]
+    return found

@@ -1,0 +1,270 @@
+"""A study: a queue of trials in a database, that this process and any others work off."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+import warnings
+from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.distributions import BaseDistribution
+from optuna.exceptions import ExperimentalWarning
+from optuna.pruners import MedianPruner
+from optuna.samplers import BaseSampler, TPESampler
+from optuna.trial import FrozenTrial, TrialState
+
+from vcfbert.config import Config, TuneConfig
+from vcfbert.errors import InputError
+from vcfbert.exits import Interrupted
+from vcfbert.genotypes.encoding import Encoding
+from vcfbert.genotypes.panel import Panel
+from vcfbert.tracking import Tracker, open_tracker, project_root, store_lock
+from vcfbert.training.progress import FitProgress, SilentProgress
+from vcfbert.tuning.identity import Identity, identity
+from vcfbert.tuning.storage import RUN_ID, PatientStorage, TakeUp, open_storage, patiently
+from vcfbert.tuning.trial import REFRESH_SECONDS, SECONDS, Objective, TakenOver, TrialFailed
+
+_FIRST_PRUNED = 1  # epoch: after one alone figures say little
+_LEAST_COMPARED = 2  # trials that must have reported an epoch before another is pruned there
+_LONGEST_WAIT = 5.0  # seconds between two looks for the trials of dead workers
+
+
+class SeededByTrial(BaseSampler):
+    """TPE whose randomness is a function of the study's seed and a trial's number: a study that is continued, or
+    shared by workers, draws neither the same parameters twice nor others than it would at one go."""
+
+    def __init__(self, tune: TuneConfig) -> None:
+        self._tune = tune
+        self._sampler = self._of(0)
+
+    def _of(self, number: int) -> TPESampler:
+        seed = (self._tune.seed * 1_000_003 + number) % 2**32
+        return TPESampler(seed=seed, n_startup_trials=self._tune.startup)
+
+    def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
+        self._sampler = self._of(trial.number)
+
+    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        return self._sampler.infer_relative_search_space(study, trial)
+
+    def sample_relative(
+        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        return self._sampler.sample_relative(study, trial, search_space)
+
+    def sample_independent(
+        self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        return self._sampler.sample_independent(study, trial, param_name, param_distribution)
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """Where a study's parts lie."""
+
+    storage: str  # URL of the database
+    folder: Path  # of the trials' checkpoints; shared by workers that are to go on with each other's
+    track: bool = True  # record in MLflow
+    root: Path | None = None  # the project, where it is not the current folder's
+
+
+class Worker:
+    """Runs trials of one study on one panel, one at a time."""
+
+    def __init__(
+        self,
+        panel: Panel,
+        encoding: Encoding,
+        config: Config,
+        variant: str,
+        settings: Settings,
+        *,
+        progress: FitProgress | None = None,
+    ) -> None:
+        self.config, self.variant, self.settings = config, variant, settings
+        self._panel, self._encoding = panel, encoding
+        self.progress = progress or SilentProgress()
+        self.identity = identity(config, variant, panel)
+        self.storage = storage_of(config, settings.storage)
+
+    def tracker(self, *, system_metrics: bool = True) -> Tracker:
+        return open_tracker(self.settings.root, enabled=self.settings.track, system_metrics=system_metrics)
+
+    def create(self, trials: int) -> optuna.Study:
+        """The study, new or as it was left, with so many trials in all."""
+        with store_lock(self.settings.root or project_root(), "studies"):
+            study = optuna.create_study(
+                study_name=self.identity.name,
+                storage=self.storage,
+                sampler=SeededByTrial(self.config.tune),
+                pruner=_pruner(self.config.tune),
+                direction="maximize",
+                load_if_exists=True,
+            )
+            describe(study, self.identity, self.config.tune.objective)
+            for _ in range(trials - len(settled_or_waiting(study))):
+                study.enqueue_trial({})
+        return study
+
+    def join(self) -> optuna.Study:
+        """The study that was created for this data, code and settings. Raises InputError 'study_missing'."""
+        try:
+            return optuna.load_study(
+                study_name=self.identity.name,
+                storage=self.storage,
+                sampler=SeededByTrial(self.config.tune),
+                pruner=_pruner(self.config.tune),
+            )
+        except KeyError:
+            raise InputError(
+                "study_missing",
+                f"there is no study {self.identity.name} for this data, code and params.yaml",
+                hint="start it with `vcfbert tune`; its workers need the same panel, code and params.yaml, and storage",
+            ) from None
+
+    def work(self, study: optuna.Study, parent: str) -> int:
+        """Runs trials until none waits and none runs elsewhere; returns how many ran here. ``parent``: the study's
+        run in MLflow."""
+        done, told = 0, False
+        objective = Objective(
+            self._panel,
+            self._encoding,
+            self.config,
+            self.variant,
+            folder=self.settings.folder / study.study_name,
+            parent=parent,
+            open_tracker=self.tracker,
+            progress=self.progress,
+        )
+        while True:
+            self._take_up(study)
+            states = [trial.state for trial in patiently(lambda: study.get_trials(deepcopy=False))]
+            if TrialState.WAITING in states:
+                done, told = done + self._one(study, objective), False
+            elif TrialState.RUNNING in states:
+                if not told:
+                    self.progress.message(f"{states.count(TrialState.RUNNING)} trials run elsewhere: waiting for them")
+                told = True
+                time.sleep(min(_LONGEST_WAIT, self.config.tune.heartbeat))
+            else:
+                return done
+
+    def _one(self, study: optuna.Study, objective: Objective) -> bool:
+        """Whether a trial was finished here."""
+        numbers: list[int] = []
+
+        def run(trial: optuna.Trial) -> float:
+            numbers.append(trial.number)
+            return objective(trial)
+
+        try:
+            study.optimize(run, n_trials=1, catch=(TrialFailed,))
+        except Interrupted:
+            if numbers:  # given back at once: nobody need wait until it looks dead
+                self._give_back(study, numbers[0])
+            raise
+        except (TakenOver, ValueError) as error:
+            # A worker that was away too long for its signs of life finds its trial declared dead and queued again.
+            if not numbers or (isinstance(error, ValueError) and not _lost(study, numbers[0], error)):
+                raise
+            self.progress.message(f"trial {numbers[0]} was taken over by another worker")
+            return False
+        return True
+
+    def _give_back(self, study: optuna.Study, number: int) -> None:
+        trial = next(t for t in study.get_trials(deepcopy=True) if t.number == number)
+        if trial.state == TrialState.RUNNING:
+            study.tell(number, state=TrialState.FAIL)
+            TakeUp(self.config.tune.retries)(study, trial)
+
+    def _take_up(self, study: optuna.Study) -> None:
+        """Queues the trials of dead workers again."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            patiently(lambda: optuna.storages.fail_stale_trials(study))
+        # A worker may also die between taking a trial and its first sign of life, before it asked for parameters.
+        grace = timedelta(seconds=self.storage.grace_period or 0)
+        for trial in patiently(lambda: study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))):
+            if not trial.params and trial.datetime_start is not None and datetime.now() - trial.datetime_start > grace:
+                with store_lock(self.settings.root or project_root(), "studies"):
+                    self._give_back(study, trial.number)
+
+
+def run_study(
+    worker: Worker, trials: int, report: Callable[[optuna.Study], Mapping[Path, str | None]]
+) -> tuple[optuna.Study, dict[Path, str | None]]:
+    """Creates or continues the study, works on it until it has ``trials`` trials, and records what ``report`` writes
+    (files, and the folder of each among the artifacts) in the study's run."""
+    tune, who = worker.config.tune, worker.identity
+    study = worker.create(trials)
+    tracker = worker.tracker(system_metrics=False)
+    params = {"variant": who.variant, "tune": dataclasses.asdict(tune)}
+    tags = {"source": "tune", "kind": "study", "study": who.name, "study.code": who.code, "study.data": who.data}
+    with tracker.start(f"study {who.name}", params, tags, run_id=study.user_attrs.get(RUN_ID)) as run_id:
+        patiently(lambda: study.set_user_attr(RUN_ID, run_id))
+        worker.progress.message(f"study {who.name}, {len(settled_or_waiting(study))} trials")
+        worker.work(study, run_id)
+        files = dict(report(study))
+        for path, folder in files.items():
+            tracker.log_artifact(path, folder)
+        tracker.log_metrics(summary(study), 0)
+    return study, files
+
+
+def run_worker(worker: Worker) -> tuple[optuna.Study, int]:
+    """Works on a study that was started elsewhere; returns how many trials ran here."""
+    study = worker.join()
+    return study, worker.work(study, study.user_attrs.get(RUN_ID, ""))
+
+
+def storage_of(config: Config, url: str) -> PatientStorage:
+    return open_storage(url, heartbeat=config.tune.heartbeat, retries=config.tune.retries)
+
+
+def describe(study: optuna.Study, who: Identity, objective: str) -> None:
+    study.set_metric_names([objective])
+    for key, value in dataclasses.asdict(who).items():
+        study.set_user_attr(key, value)
+
+
+def settled_or_waiting(study: optuna.Study) -> list[FrozenTrial]:
+    """The trials that were asked for: of the attempts at one, the last."""
+    trials = patiently(lambda: study.get_trials(deepcopy=False))
+    repeated = {number for trial in trials for number in trial.system_attrs.get("retry_history", [])}
+    return [trial for trial in trials if trial.number not in repeated]
+
+
+def best_trial(study: optuna.Study) -> FrozenTrial | None:
+    """The best that keeps to the constraint; None where there is none."""
+    try:
+        return study.best_trial
+    except ValueError:
+        return None
+
+
+def summary(study: optuna.Study) -> dict[str, float]:
+    """Figures of a study as a whole: trials by state, costs, the best value."""
+    trials = settled_or_waiting(study)
+    ends = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
+    figures = {f"trials/{end.name.lower()}": float(sum(trial.state == end for trial in trials)) for end in ends}
+    for name in (SECONDS, REFRESH_SECONDS):
+        figures[f"cost/{name}"] = sum(float(trial.user_attrs.get(name, 0.0)) for trial in trials)
+    best = best_trial(study)
+    if best is not None and best.value is not None:
+        figures["best/value"] = best.value
+        figures["best/trial"] = float(best.number)
+    return figures
+
+
+def _lost(study: optuna.Study, number: int, error: ValueError) -> bool:
+    """Whether Optuna refused the result of a trial because somebody else had ended it."""
+    state = next(t.state for t in study.get_trials(deepcopy=False) if t.number == number)
+    return str(error).startswith("Cannot tell") and state.is_finished()
+
+
+def _pruner(tune: TuneConfig) -> MedianPruner:
+    return MedianPruner(n_startup_trials=tune.startup, n_warmup_steps=_FIRST_PRUNED, n_min_trials=_LEAST_COMPARED)
