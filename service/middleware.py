@@ -154,8 +154,9 @@ class Gate:
         for this machine alone. That a browser on it opened another site's page gives that site no access either."""
         if self._settings.keys or self._settings.open:
             return None
-        host, port = scope.get("server") or ("", None)
-        if port is not None and not is_loopback(host):  # without a port it is a UNIX socket
+        address = (scope.get("server") or ("",))[0]
+        # A UNIX socket has a path or nothing for an address.
+        if address and not address.startswith("/") and not is_loopback(address):
             return "this service has no keys and answers its own machine alone"
         if not is_loopback(urlsplit(f"//{headers.get('host', 'localhost')}").hostname or ""):
             return "this service has no keys and answers under a name of its own machine alone, such as localhost"

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from fastapi import FastAPI
 
 from vcfbert.errors import MissingExtraError
 
+if TYPE_CHECKING:
+    from opentelemetry.sdk.trace.export import SpanExporter
+    from opentelemetry.trace import Span
 
-def instrument(app: FastAPI) -> None:
-    """Raises MissingExtraError without the packages. Query strings and headers are not recorded."""
+# Where conventions old and new put the query, which the traces have as little of as the logs.
+_WITH_QUERY = ("http.url", "http.target", "url.full", "url.query")
+
+
+def instrument(app: FastAPI, exporter: SpanExporter | None = None) -> None:
+    """Traces every request but those of probes. Raises MissingExtraError without the packages."""
     try:
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
         from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor
@@ -20,5 +29,18 @@ def instrument(app: FastAPI) -> None:
             "otel_missing", "VCFBERT_OTEL is set and OpenTelemetry is not installed", hint="pip install 'vcfbert[otel]'"
         ) from error
     provider = TracerProvider(resource=Resource.create({"service.name": "vcfbert"}))
-    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
-    FastAPIInstrumentor.instrument_app(app, tracer_provider=provider, excluded_urls="healthz,readyz,metrics")
+    provider.add_span_processor(BatchSpanProcessor(exporter or OTLPSpanExporter()))
+    app.state.traces = provider
+    FastAPIInstrumentor.instrument_app(
+        app,
+        tracer_provider=provider,
+        excluded_urls="healthz,readyz,metrics",
+        server_request_hook=_without_query,
+        exclude_spans=["receive", "send"],
+    )
+
+
+def _without_query(span: Span, scope: dict[str, Any]) -> None:
+    for name in _WITH_QUERY:
+        if name in getattr(span, "attributes", {}):
+            span.set_attribute(name, scope["path"])

@@ -14,7 +14,6 @@ import re
 import shutil
 import tempfile
 import urllib.error
-import urllib.parse
 import urllib.request
 from collections.abc import Mapping
 from contextlib import suppress
@@ -359,6 +358,7 @@ def _check_reachable(uri: str) -> None:
     """Raises 'registry_unavailable' where a server does not answer at once: MLflow itself tries for minutes."""
     if not uri.startswith(("http://", "https://")):
         return
+    uri = _without_password(uri)  # nor does the request below take one: a server that refuses it answers
     try:
         with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=_ANSWER_SECONDS):
             return
@@ -371,10 +371,14 @@ def _check_reachable(uri: str) -> None:
 
 
 def _unavailable(why: str, uri: str) -> VcfbertError:
-    parts = urllib.parse.urlsplit(uri)
-    where = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()  # without a password
-    hint = "check MLFLOW_TRACKING_URI and whether the server runs"
-    return VcfbertError("registry_unavailable", f"the model registry cannot be used: {why}", where=where, hint=hint)
+    what, hint = f"the model registry cannot be used: {why}", "check MLFLOW_TRACKING_URI and whether the server runs"
+    return VcfbertError("registry_unavailable", what, where=_without_password(uri), hint=hint)
+
+
+def _without_password(uri: str) -> str:
+    head, separator, rest = uri.partition("//")
+    host, slash, path = rest.partition("/")
+    return f"{head}{separator}{host.rpartition('@')[2]}{slash}{path}"
 
 
 def _version(mlflow: Any, name: str, alias: str | None, number: str | None) -> ModelVersion:

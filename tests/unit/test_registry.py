@@ -2,13 +2,28 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
+import socket
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import mlflow
 import pytest
 
-from vcfbert.errors import ArtifactError, InputError
-from vcfbert.registry import Candidate, champion, publish, register, resolve
+from vcfbert.errors import ArtifactError, InputError, VcfbertError
+from vcfbert.registry import (
+    Candidate,
+    _check_reachable,
+    cached_versions,
+    champion,
+    fetch,
+    look_up,
+    look_up_cached,
+    publish,
+    register,
+    resolve,
+)
 from vcfbert.tracking import MlflowTracker, bundle_digest
 
 
@@ -157,3 +172,68 @@ def test_reading_where_there_is_no_store_makes_none(tmp_path: Path, monkeypatch:
         resolve("models:/vcfbert@champion", root=tmp_path)
     assert caught.value.code == "no_tracking_store"
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_an_alias_named_is_known_without_the_registry(root: Path, tmp_path: Path) -> None:
+    cache, alias = tmp_path / "cache", "models:/vcfbert@champion"
+    assert look_up_cached(alias, cache=cache) is None
+    publish(candidates(root, v17=0.8), root=root, **GATE)
+    first = look_up(alias, root=root, cache=cache)
+    assert look_up_cached(alias, cache=cache) is None  # looked up, not downloaded
+    folder = fetch(first, root=root, cache=cache)
+    publish(candidates(root, v18=0.9), root=root, **GATE)
+    resolve(alias, root=root, cache=cache)
+    assert [version.number for version in cached_versions("vcfbert", cache=cache)] == [2, 1]
+    register(root / "models" / "v17", variant="v17", value=0.8, root=root, **GATE)
+    assert look_up(alias, root=root, cache=cache) == first  # the alias went back
+    assert look_up_cached(alias, cache=cache) == first
+    shutil.rmtree(folder)
+    assert look_up_cached(alias, cache=cache).number == 2  # type: ignore[union-attr]
+    assert look_up_cached("models:/vcfbert/2", cache=cache).number == 2  # type: ignore[union-attr]
+    assert look_up_cached("models:/vcfbert/1", cache=cache) is None
+
+
+def test_a_cached_version_needs_no_registry(root: Path, tmp_path: Path) -> None:
+    publish(candidates(root, v18=0.9), root=root, **GATE)
+    version = look_up("models:/vcfbert/1", root=root, cache=tmp_path / "cache")
+    folder = fetch(version, root=root, cache=tmp_path / "cache")
+    (root / "mlflow.db").unlink()
+    assert fetch(version, root=root, cache=tmp_path / "cache") == folder
+
+
+def test_a_model_whose_name_begins_as_anothers_is_not_taken_for_it(root: Path, tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    publish(candidates(root, v18=0.9), root=root, **{**GATE, "name": "vcfbert-7"})
+    resolve("models:/vcfbert-7/1", root=root, cache=cache)
+    assert cached_versions("vcfbert", cache=cache) == []
+    assert [version.number for version in cached_versions("vcfbert-7", cache=cache)] == [1]
+
+
+def test_a_server_that_does_not_answer_is_told_within_seconds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vcfbert.registry._ANSWER_SECONDS", 0.2)
+    with socket.socket() as silent:  # takes connections and says nothing
+        silent.bind(("127.0.0.1", 0))
+        silent.listen(1)
+        port = silent.getsockname()[1]
+        for uri in (f"http://user:secret@127.0.0.1:{port}", "http://127.0.0.1:1"):
+            monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+            started = time.monotonic()
+            with pytest.raises(VcfbertError) as caught:
+                look_up("models:/vcfbert@champion", root=tmp_path, cache=tmp_path)
+            assert caught.value.code == "registry_unavailable"
+            assert time.monotonic() - started < 5
+            assert "secret" not in str(caught.value)
+
+
+def test_a_server_that_asks_for_a_password_is_one_that_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Asks(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_error(401)
+
+        def log_message(self, format: str, *arguments: object) -> None: ...
+
+    with HTTPServer(("127.0.0.1", 0), Asks) as server:
+        thread = threading.Thread(target=server.handle_request)
+        thread.start()
+        _check_reachable(f"http://user:secret@127.0.0.1:{server.server_port}/")
+        thread.join(5)
