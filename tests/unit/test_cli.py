@@ -38,8 +38,8 @@ COMMANDS = dict(_commands(typer.main.get_command(cli.app)))
 
 def test_all_commands_are_there() -> None:
     assert {" ".join(words) for words in COMMANDS} == {
-        "fit", "impute", "evaluate", "compare", "panel inspect", "bundle inspect", "bundle verify", "config show",
-        "config apply", "config check", "data fetch-1kg", "simulate",
+        "fit", "impute", "qc", "evaluate", "compare", "panel inspect", "bundle inspect", "bundle verify",
+        "config show", "config apply", "config check", "data fetch-1kg", "simulate",
     }  # fmt: skip
 
 
@@ -64,6 +64,8 @@ def test_help_has_an_example_that_parses(words: tuple[str, ...]) -> None:
         ["impute", "--model", "m", "--target", "t", "--out", "o", "--threads", "0"],
         ["impute", "--model", "m", "--target", "t", "--out", "o", "--batch-size", "many"],
         ["impute", "--model", "m", "--target", "t", "--out", "o.vcf", "--device", "tpu"],
+        ["impute", "--model", "m", "--target", "t", "--out", "o.vcf", "--fields", "GT,AD"],
+        ["impute", "--model", "m", "--target", "t", "--out", "o.vcf", "--min-dr2", "2"],
         ["fit", "--panel", "p", "--out", "o", "--variant", "v16"],
         ["fit", "--panel", "p", "--out", "o", "--profile", "tiny"],
         ["config", "show", "tiny"],
@@ -197,6 +199,31 @@ def test_impute_region_report_and_json(tiny_files: TinyFiles, tmp_path: Path) ->
         expected = [(r.pos, [c["DS"] for c in r.samples.values()]) for r in a.fetch(region=region)]
         assert [(r.pos, [c["DS"] for c in r.samples.values()]) for r in b] == expected
         assert expected
+
+
+def test_impute_chosen_fields_and_sites(tiny_files: TinyFiles, tmp_path: Path) -> None:
+    arguments = ("--model", tiny_files.bundle, "--target", tiny_files.target, "--threads", 1)
+    chosen = ("--fields", "ds,gq", "--min-dr2", 0.4)
+    done = vcfbert("impute", *arguments, "--out", tmp_path / "few.bcf", *chosen, "--json")
+    with pysam.VariantFile(str(tmp_path / "few.bcf")) as few:
+        records = list(few)
+    assert {tuple(r.format) for r in records} == {("GT", "DS", "GQ")}
+    assert all(r.info.get("TYPED") or max(r.info["DR2"]) >= 0.4 for r in records)
+    assert done.json["summary"]["n_sites"] >= len(records) > 0
+    assert done.json["summary"]["n_left_out"] > 0
+
+
+def test_qc_reports_without_imputing_and_refuses_where_imputing_would(tiny_files: TinyFiles, tmp_path: Path) -> None:
+    arguments = ("qc", "--model", tiny_files.bundle, "--json", tmp_path / "qc.json", "--target")
+    done = vcfbert(*arguments, tiny_files.target)
+    assert done.code == 0, done.err
+    assert re.search(r"^n_used +17$", done.out, re.MULTILINE)
+    assert json.loads((tmp_path / "qc.json").read_text())["n_used"] == 17
+    assert (tmp_path / "qc.tsv").is_file()
+    refused = vcfbert(*arguments, tiny_files.unphased)
+    assert refused.code == 2
+    assert "error [unphased]" in refused.err
+    assert json.loads((tmp_path / "qc.json").read_text())["phased_share"] < 1
 
 
 def test_evaluate_and_compare(tiny_files: TinyFiles, tmp_path: Path) -> None:

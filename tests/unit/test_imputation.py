@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pysam
@@ -15,7 +17,7 @@ from tests.helpers.vcf_text import Record, vcf_text, write_vcf
 from vcfbert.bundle import Bundle, load_bundle, save_bundle
 from vcfbert.errors import InputError
 from vcfbert.genotypes.panel import Panel
-from vcfbert.imputation import ImputeOptions, impute_file, panel_interval, read_target
+from vcfbert.imputation import ImputeOptions, check_target, impute_file, panel_interval, read_target
 from vcfbert.inference import Imputer
 
 ARRAY = Path(__file__).parents[2] / "data/demo/target_array_phased.vcf.gz"
@@ -187,3 +189,78 @@ def test_a_failure_on_the_way_leaves_nothing_under_the_name(
     with pytest.raises(RuntimeError, match="half way"):
         impute_file(imputer, target, tmp_path / "out.vcf.gz")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_options_are_checked_where_they_are_built() -> None:
+    parsed = ImputeOptions.parse(region=" 20:5-10 ", format="bcf", fields="gq, ds", min_dr2=0.3)
+    assert parsed == ImputeOptions("20:5-10", "bcf", ("DS", "GQ"), 0.3)
+    assert parsed.fields == ("GT", "DS", "GQ")
+    assert ImputeOptions.parse(region="", fields="", format=None) == ImputeOptions()
+    assert ImputeOptions().fields == ("GT", "DS", "HDS", "GP")
+
+
+@pytest.mark.parametrize(
+    ("given", "code"),
+    [
+        ({"region": "20:9-3"}, "region_invalid"),
+        ({"format": "vcf"}, "option_format"),
+        ({"fields": "GT,XX"}, "option_fields"),
+        ({"min_dr2": 1.5}, "option_min_dr2"),
+        ({"min_dr2": float("nan")}, "option_min_dr2"),
+    ],
+)
+def test_options_that_cannot_be(given: dict[str, Any], code: str) -> None:
+    with pytest.raises(InputError) as caught:
+        ImputeOptions.parse(**given)
+    assert caught.value.code == code
+    assert code == "region_invalid" or caught.value.hint
+
+
+def test_fields_and_least_dr2_reach_the_file_and_the_summary_tells_of_it(
+    bundle: Bundle, target: Path, tmp_path: Path
+) -> None:
+    whole = impute_file(Imputer(bundle), target, tmp_path / "whole.vcf.gz")
+    few = impute_file(Imputer(bundle), target, tmp_path / "few.vcf.gz", ImputeOptions(fields=("GQ",), min_dr2=0.5))
+    every, kept = records(tmp_path / "whole.vcf.gz"), records(tmp_path / "few.vcf.gz")
+    assert list(kept[0].format) == ["GT", "GQ"]
+    expected = [r.pos for r in every if r.info.get("TYPED") or max(r.info["DR2"]) >= 0.5]
+    assert [r.pos for r in kept] == expected
+    assert 0 < len(kept) < len(every)
+    n_alts = [sum(len(r.alts or ()) for r in found) for found in (every, kept)]
+    assert [one.summary["n_sites"] for one in (whole, few)] == n_alts
+    assert n_alts[0] == bundle.panel.n_sites == few.summary["n_sites"] + few.summary["n_left_out"]
+    assert whole.summary["n_samples"] == 3
+    assert sum(s["typed"] for s in whole.summary["density"]) == whole.report.n_used
+    counted = sum(b["n"] for b in whole.summary["dr2_by_maf"])
+    imputed = [r for r in every if not r.info.get("TYPED")]
+    assert 0 < counted <= sum(len(r.alts or ()) for r in imputed)
+    singles = [r for r in imputed if len(r.alts or ()) == 1]
+    assert sum(b["n"] for b in whole.summary["gq_histogram"]) == 3 * len(singles)
+    assert json.loads(json.dumps(whole.summary)) == whole.summary
+
+
+def test_cancelling_stops_between_blocks_and_leaves_nothing(bundle: Bundle, target: Path, tmp_path: Path) -> None:
+    class Stopped(Exception):
+        pass
+
+    done: list[int] = []
+
+    def cancelled() -> None:
+        if len(done) == 2:
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        impute_file(Imputer(bundle), target, tmp_path / "out.vcf.gz", progress=done.append, cancelled=cancelled)
+    assert len(done) == 2
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_dry_run_reports_what_imputing_reports(bundle: Bundle, target: Path, tmp_path: Path) -> None:
+    report, refusal = check_target(Imputer(bundle), target)
+    assert refusal is None
+    assert report == impute_file(Imputer(bundle), target, tmp_path / "out.vcf.gz").report
+    unphased = write_vcf(tmp_path / "unphased.vcf", vcf_text(typed_records(bundle.panel, "0/1")))
+    report, refusal = check_target(Imputer(bundle), unphased)
+    assert report.phased_share == 0
+    assert refusal is not None
+    assert refusal.code == "unphased"

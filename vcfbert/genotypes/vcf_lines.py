@@ -120,31 +120,33 @@ class LineFormatter:
         kept = typed | (dr2 >= self._min_dr2)
         if self._summary is not None:
             self._summary.add_sites(block.start + np.flatnonzero(single), dr2[single], typed[single], kept[single])
-        wanted = kept & single
-        row = np.flatnonzero(wanted)
-        # Indexing by a slice copies nothing.
-        written = self._records(block, hds, dr2, slice(None) if wanted.all() else row) if len(row) else []
-        if len(written) == len(wanted):
-            return written
-        texts = [b""] * len(wanted)
-        for place, text in zip(row.tolist(), written, strict=True):
+        if kept.all():  # a slice copies nothing: the few of multiallelic records are formatted in vain
+            return self._records(block, hds, dr2, typed, single, slice(None))
+        row = np.flatnonzero(kept & single)
+        texts = [b""] * len(kept)
+        for place, text in zip(row.tolist(), self._records(block, hds, dr2, typed, single, row), strict=True):
             texts[place] = text
         return texts
 
     def _records(
-        self, block: ImputedBlock, hds: FloatArray, dr2: npt.NDArray[np.float64], row: npt.NDArray[np.int64] | slice
+        self,
+        block: ImputedBlock,
+        hds: FloatArray,
+        dr2: npt.NDArray[np.float64],
+        typed: Flags,
+        single: Flags,
+        row: npt.NDArray[np.int64] | slice,
     ) -> list[bytes]:
-        """Rows of the block as biallelic records; ``hds`` [l, n, 2] and ``dr2`` [l] are of all its rows."""
-        site = np.arange(block.start, block.stop)[row]
+        """Rows of the block as biallelic records; ``hds`` [l, n, 2] and the others [l] are of all its rows."""
+        site, typed = np.arange(block.start, block.stop)[row], typed[row]
         swapped, calls, hds = self._swapped[site], block.calls[row], hds[row]
         gp = None if block.genotype_probability is None else block.genotype_probability[row]
         q = _thousandths(hds)  # [l, n, 2]
         q[swapped] = ONE - q[swapped]
         q[:, self._haploid, 1] = 0
         g2 = None if gp is None else _constrained_g2(gp, calls, q, swapped)
-        typed = np.asarray((calls >= 0).any(axis=(1, 2)))
         if self._summary is not None:
-            self._summary.add_genotypes(self._certainty(q, g2, typed))
+            self._summary.add_genotypes(self._certainty(q, g2)[single[row] & ~typed])
         gq = self._quality(hds, gp, calls, q, swapped) if self._with_quality else None
         parts = self._texts.diploid(q, g2, gq)
         n_sites, n_samples, _ = q.shape
@@ -185,15 +187,14 @@ class LineFormatter:
         own[:, self._haploid] = calls[:, self._haploid, 0] >= 0
         return own
 
-    def _certainty(self, q: IntArray, g2: IntArray | None, typed: Flags) -> IntArray:
-        """Probabilities, in thousandths, of the written genotypes of sites that are not ``typed`` [l]."""
-        if typed.any():
-            q, g2 = q[~typed], None if g2 is None else g2[~typed]
-        ds = q.sum(axis=-1, dtype=np.int32)
+    def _certainty(self, q: IntArray, g2: IntArray | None) -> IntArray:
+        """Probabilities [l, n], in thousandths, of the written genotypes ``q`` [l, n, 2]."""
+        first, second = q[..., 0], q[..., 1]
+        ds = first + second
         g2 = independent_g2(q) if g2 is None else g2.copy()
         g2[:, self._haploid] = 0
-        n_alt = (q >= HALF).sum(axis=-1, dtype=np.int8)
-        return np.where(n_alt == 0, ONE - ds + g2, np.where(n_alt == 1, ds - 2 * g2, g2))
+        even = (first >= HALF) == (second >= HALF)
+        return np.where(even, np.where(first >= HALF, g2, ONE - ds + g2), ds - 2 * g2)
 
     def _frequencies(self, q: IntArray) -> npt.NDArray[np.float64]:
         """AF [l] of dosages [l, n, 2] that are 0 in place of the second haplotype of haploid samples."""
@@ -344,9 +345,9 @@ def _constrained_g2(gp: FloatArray, calls: npt.NDArray[np.int8], q: IntArray, sw
     ``q`` [l, n, 2] is in the written orientation, ``gp`` and ``calls`` in the panel's.
     """
     _check_probability(gp[..., 2])
-    ds = q.sum(axis=-1, dtype=np.int32)
+    ds = q[..., 0] + q[..., 1]
     g2 = _thousandths(gp[..., 2])
     g2[swapped] += ds[swapped] - ONE  # GP2 of the written orientation is GP0 of the panel's
-    known = (calls >= 0).any(axis=-1)
+    known = (calls[..., 0] >= 0) | (calls[..., 1] >= 0)
     g2[known] = independent_g2(q[known])
     return np.asarray(g2.clip(np.maximum(ds - ONE, 0), ds // 2))

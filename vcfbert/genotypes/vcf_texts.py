@@ -99,7 +99,7 @@ class SampleTexts:
         if g2 is None or "GP" not in self.fields:
             parts = [self._independent[code]]
         else:
-            parts = [self._heads[code], self._tails[q.sum(axis=-1, dtype=np.int32) * (ONE + 1) + g2]]
+            parts = [self._heads[code], self._tails[(q[..., 0] + q[..., 1]) * (ONE + 1) + g2]]
         return parts if gq is None else [*parts, np.asarray(_QUALITY[gq])]
 
     def haploid(self, q: IntArray) -> Texts:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from vcfbert.genotypes.imputed import ImputedBlock, estimated_r2
+from vcfbert.genotypes.imputed import ImputedBlock, empirical_r2, estimated_r2
 
 
 def test_typed_sites_are_those_with_a_call() -> None:
@@ -23,3 +23,21 @@ def test_estimated_r2_by_hand() -> None:
     third = np.var([0, 0.5, 0.5]) / (1 / 3 * 2 / 3)
     assert estimated_r2(dosage, haploid).tolist() == pytest.approx([1.0, 0.0, third, 0.0])
     assert estimated_r2(dosage, ~haploid)[2] == pytest.approx(np.var([0, 0.5, 1]) / 0.25)
+
+
+def test_empirical_r2_is_the_squared_correlation_over_typed_haplotypes() -> None:
+    rng = np.random.default_rng(4)
+    left_out = rng.random((4, 3, 2)).astype(np.float32)
+    calls = rng.integers(0, 2, size=(4, 3, 2)).astype(np.int8)
+    calls[:2] = [[0, 1], [1, 1], [0, 0]]
+    calls[1, 2] = -1  # a sample without a call
+    calls[2] = 1  # does not vary
+    left_out[3] = np.nan  # not typed
+    found = empirical_r2(left_out, calls)
+    assert found[0] == pytest.approx(np.corrcoef(left_out[0].ravel(), calls[0].ravel())[0, 1] ** 2, rel=1e-5)
+    assert found[1] == pytest.approx(np.corrcoef(left_out[1, :2].ravel(), calls[1, :2].ravel())[0, 1] ** 2, rel=1e-5)
+    assert np.isnan(found[2:]).all()
+    haploid = np.array([True, False, False])
+    index = [0, 2, 3, 4, 5]
+    expected = np.corrcoef(left_out[0].ravel()[index], calls[0].ravel()[index])[0, 1] ** 2
+    assert empirical_r2(left_out, calls, haploid)[0] == pytest.approx(expected, rel=1e-5)

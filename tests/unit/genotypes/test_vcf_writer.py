@@ -5,6 +5,7 @@ import resource
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import pytest
 from vcfbert.errors import InputError, ResourceError, VcfbertError
 from vcfbert.genotypes.imputed import ImputedBlock
 from vcfbert.genotypes.panel import Panel, Sites
+from vcfbert.genotypes.summary import Summary
 from vcfbert.genotypes.vcf_lines import joined_sites
 from vcfbert.genotypes.vcf_writer import whole_records, write_imputed
 
@@ -374,3 +376,98 @@ def test_file_that_may_not_grow(tmp_path: Path, kind: str, limit_file_size: Call
     limit_file_size(resource.RLIM_INFINITY)
     assert caught.value.code == "output_not_writable"
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_fields_of_format_are_those_asked_for_in_their_own_order(tmp_path: Path, kind: str) -> None:
+    whole = write(tmp_path / f"whole{kind}", haploid=HAPLOID)
+    some = write(tmp_path / f"some{kind}", haploid=HAPLOID, fields=("GP", "DS"))
+    for full, few in zip(whole, some, strict=True):
+        assert few[:8] == full[:8]
+        assert few[8] == "GT:DS:GP"
+        for cell, all_fields in zip(few[9:], full[9:], strict=True):
+            gt, ds, _, gp = all_fields.split(":")
+            assert cell == f"{gt}:{ds}:{gp}"
+    assert write(tmp_path / f"gt{kind}", fields=())[0][8:] == ["GT", "0|1", "0|1"]
+    with pysam.VariantFile(str(tmp_path / f"some{kind}")) as file:
+        assert list(file.header.formats) == ["GT", "DS", "GP"]
+
+
+def test_fields_with_genotype_probabilities(tmp_path: Path) -> None:
+    gp = np.zeros((5, 2, 3), dtype=np.float32)
+    gp[..., 1] = 1
+    whole = write(tmp_path / "whole.vcf", [block(gp=gp)])
+    some = write(tmp_path / "some.vcf", [block(gp=gp)], fields=("HDS",))
+    with_gp = write(tmp_path / "gp.vcf", [block(gp=gp)], fields=("GP",))
+    for full, hds, both in zip(whole, some, with_gp, strict=True):
+        for a, b, c in zip(full[9:], hds[9:], both[9:], strict=True):
+            gt, _, dosage, probability = a.split(":")
+            assert (b, c) == (f"{gt}:{dosage}", f"{gt}:{probability}")
+
+
+def qualities(records: list[list[str]]) -> list[list[str]]:
+    return [[cell.split(":")[-1] for cell in record[9:]] for record in records]
+
+
+def test_quality_is_that_of_the_written_genotype(tmp_path: Path) -> None:
+    calls = UNTYPED.copy()
+    calls[4, 0] = [1, 1]
+    calls[1, 1] = [0, -1]
+    fields = ("GT", "GQ")
+    found = write(tmp_path / "out.vcf", [block(calls=calls)], fields=fields)
+    assert found[0][8] == "GT:GQ"
+    # 0|1 of 0.25 and 0.5: heterozygous with 0.5. 0|1 of 0.1234 and 0.9996: wrong with 0.1237.
+    # 0|0 of a known 0 and 0.0004: wrong with 0.0004. Typed: '.'. 0|0 of 0 and 0.05: wrong with 0.05.
+    assert qualities(found) == [["99", "3"], ["9", "34"], ["5", qualities(found)[2][1]], [".", "13"]]
+    # The haplotypes of the multiallelic record's second sample: 0.571 A and 0.9 CTT, or the other way round.
+    a, b = np.array([0.8, 0.6]) / 1.4, np.array([0.1, 0.9])
+    assert qualities(found)[2][1] == f"{-10 * np.log10(1 - (a[0] * b[1] + a[1] * b[0])):.0f}"
+
+
+def test_quality_of_haploid_and_exchanged_genotypes(tmp_path: Path) -> None:
+    options = {"haploid": HAPLOID, "fields": ("GT", "DS", "HDS", "GP", "GQ")}
+    gp = np.zeros((5, 2, 3), dtype=np.float32)
+    gp[..., 0], gp[..., 1] = 0.01, 0.99
+    plain = write(tmp_path / "a.vcf", [block(gp=gp)], **options)
+    swapped = write(tmp_path / "b.vcf", [block(gp=gp)], **options, swapped=np.array([True, True, False, False, True]))
+    # The haploid sample's own haplotype: 0.25, 0.4994, then 0.8 / 1.4 of the multiallelic record, 0.
+    assert [cell[1] for cell in qualities(plain)] == ["6", "3", "4", "99"]
+    assert [cell[0] for cell in qualities(plain)][:2] == ["20", "20"]  # 0|1 by GP
+    assert qualities(swapped) == qualities(plain)
+    assert all(len(cell.split(":")) == 5 for record in plain for cell in record[9:])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_sites_of_little_dr2_are_left_out_unless_typed(tmp_path: Path, kind: str) -> None:
+    whole = write(tmp_path / f"whole{kind}")
+    dr2 = [max(map(float, r[7].split("DR2=")[1].split(";")[0].split(","))) for r in whole]
+    least = sorted(dr2)[2] - 1e-3
+    expected = [r for r, value in zip(whole, dr2, strict=True) if value >= least]
+    assert 0 < len(expected) < len(whole)
+    summary = Summary(make_panel())
+    assert write(tmp_path / f"some{kind}", min_dr2=least, summary=summary) == expected
+    n_sites = sum(len(r[4].split(",")) for r in expected)
+    figures = summary.as_dict()
+    assert (figures["n_sites"], figures["n_left_out"]) == (n_sites, 5 - n_sites)
+    calls = UNTYPED.copy()
+    calls[2, 0] = [1, 0]  # in the multiallelic record
+    typed = write(tmp_path / f"typed{kind}", [block(calls=calls)], min_dr2=1.0)
+    assert [r[1] for r in typed] == ["300"]
+    assert write(tmp_path / f"none{kind}", min_dr2=1.0) == []
+
+
+def test_empirical_r2_stands_where_sites_are_typed(tmp_path: Path) -> None:
+    calls = UNTYPED.copy()
+    calls[0] = [[0, 1], [0, 1]]
+    calls[1] = 1
+    calls[2] = [[0, 1], [0, 1]]
+    left_out = np.full(HDS.shape, np.nan, dtype=np.float32)
+    left_out[:3] = [[0.1, 0.9], [0.4, 0.6]]
+    blocks = [replace(block(calls=calls), left_out=left_out)]
+    r2 = np.corrcoef([0.1, 0.9, 0.4, 0.6], [0, 1, 0, 1])[0, 1] ** 2
+    infos = [r[7] for r in write(tmp_path / "out.vcf", blocks)]
+    assert f";ER2={r2:.4g};TYPED" in infos[0]
+    assert f";ER2={r2:.4g},.;TYPED" in infos[2]
+    assert not any("ER2" in infos[i] for i in (1, 3))  # does not vary, not typed
+    cut = [blocks[0].rows(0, 3), blocks[0].rows(3, 5)]
+    assert [r[7] for r in write(tmp_path / "cut.vcf", cut)] == infos
