@@ -31,7 +31,7 @@ def configure(as_json: bool, stream: TextIO | None = None) -> None:
     handler = logging.StreamHandler(stream or sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=[*shared, structlog.stdlib.ExtraAdder()],
+            foreign_pre_chain=[structlog.stdlib.ExtraAdder(), *shared],
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, last],
         )
     )
@@ -47,7 +47,7 @@ def configure(as_json: bool, stream: TextIO | None = None) -> None:
     for name in ("uvicorn", "uvicorn.error", "huey"):
         logging.getLogger(name).handlers = []
         logging.getLogger(name).propagate = True
-    for name in ("httpx", "alembic", "mlflow"):
+    for name in ("httpx", "alembic", "mlflow", "huey", "faiss"):  # they tell of every step that they take
         logging.getLogger(name).setLevel(logging.WARNING)
     # Its lines have query strings; ours have the request's id as well.
     logging.getLogger("uvicorn.access").disabled = True
@@ -69,6 +69,7 @@ def _without_texts_of_exceptions(logger: WrappedLogger, method: str, event: Even
         event["exception"] = type(error).__name__
         frames = traceback.extract_tb(error.__traceback__)
         event["stack"] = [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames]
+    event.pop("color_message", None)  # uvicorn's text again, for terminals
     record = event.get("_record")
     if record is not None:  # else the formatter would add the text again
         record.exc_info = record.exc_text = None

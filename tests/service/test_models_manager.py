@@ -61,11 +61,17 @@ def test_ready_only_after_the_warm_up(tmp_path: Path) -> None:
     assert (model["alias"], model["version"], model["variant"], model["stale"]) == ("default", "1", "v18", False)
 
 
-@pytest.mark.parametrize("step", ["find", "load", "warm_up"])
-@pytest.mark.parametrize(("error", "word"), [(DAMAGED, "bundle_hash"), (ZeroDivisionError("x"), "model_failed")])
+@pytest.mark.parametrize(
+    ("step", "error", "word"),
+    [
+        ("find", DAMAGED, "bundle_hash"),
+        ("load", DAMAGED, "bundle_hash"),
+        ("load", ZeroDivisionError("x"), "model_failed"),
+        ("warm_up", DAMAGED, "bundle_hash"),
+        ("warm_up", ZeroDivisionError("x"), "model_failed"),
+    ],
+)
 def test_a_model_that_cannot_be_served_is_said_to_be_so(tmp_path: Path, step: str, error: Exception, word: str) -> None:
-    if step == "find" and not isinstance(error, VcfbertError):
-        pytest.skip("a registry's failures are all known ones")
     source = StubSource(errors={step: error})
     ready, models = call((settings(tmp_path), source), ("GET", "/readyz", {}), ("GET", "/v1/models", {}))
     assert ready.status_code == 503
