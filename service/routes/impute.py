@@ -23,12 +23,14 @@ def impute(file: UploadFile, manager: Manager) -> FileResponse:
 
     Not ``async``: it runs in a worker thread, and other requests are answered meanwhile.
     """
+    from vcfbert.imputation import ImputeOptions
+
     folder = Path(tempfile.mkdtemp(prefix="vcfbert-"))
     try:
         target, output = folder / "target", folder / "imputed.vcf.gz"
         with target.open("wb") as handle:
             shutil.copyfileobj(file.file, handle)
-        summary = manager.impute(target, output)
+        summary = manager.get().impute(target, output, ImputeOptions()).report.summary()
     except VcfbertError as error:
         shutil.rmtree(folder, ignore_errors=True)
         if error.where is not None:  # the caller knows the file by its own name
