@@ -20,6 +20,7 @@ _HEAD = """<!doctype html>
 <title>vcfbert: API</title>
 <link rel="icon" href="static/favicon.svg" type="image/svg+xml">
 <link rel="stylesheet" href="static/style.css">
+<link rel="stylesheet" href="static/reports.css">
 </head>
 <body>
 <main>

@@ -1,6 +1,6 @@
 /** Figures as SVG, drawn for the width they have, each with its numbers as a table. */
 
-import { count, counted, el, shape, table } from './dom.js';
+import { count, counted, el, percent, shape, table } from './dom.js';
 
 const HEIGHT = 200; // CSS pixels between the top and the bottom axis' labels
 const MARGIN = { top: 22, right: 10, bottom: 40, left: 46 };
@@ -39,23 +39,25 @@ const label = (x, y, text, anchor = 'middle', kind = 'tick') =>
 
 const mean = (value) => value.toFixed(2);
 
-/** Mean DR2 of each MAF bin, on an axis from 0 to 1 whatever the values. */
-function drawBins(width, bins) {
-  const { svg, plot, y } = frame(width, [0, 0.25, 0.5, 0.75, 1], mean, { xName: 'MAF in the panel', yName: 'mean DR2' });
-  const step = (plot.right - plot.left) / bins.length;
-  bins.forEach((bin, i) => {
+const total = (bins) => bins.reduce((sum, bin) => sum + bin.n, 0);
+
+/** One bar a category, {name, value, text}; `value` is null where there is nothing to show. */
+function drawCategories(width, bars, { yTicks, yText, xName, yName }) {
+  const { svg, plot, y } = frame(width, yTicks, yText, { xName, yName });
+  const step = (plot.right - plot.left) / bars.length;
+  const thickness = Math.min(step * 0.64, 64);
+  bars.forEach(({ name, value, text }, i) => {
     const middle = plot.left + step * (i + 0.5);
-    const thickness = Math.min(step * 0.6, 64);
-    if (bin.n > 0) {
-      const height = plot.bottom - y(bin.mean_dr2);
-      svg.append(
-        shape('rect', { class: 'bar', x: middle - thickness / 2, y: y(bin.mean_dr2), width: thickness, height }),
-        label(middle, y(bin.mean_dr2) - 5, mean(bin.mean_dr2), 'middle', 'value'),
-      );
+    if (value === null) {
+      svg.append(label(middle, plot.bottom - 5, text));
     } else {
-      svg.append(label(middle, plot.bottom - 5, 'no site'));
+      const height = plot.bottom - y(value);
+      svg.append(
+        shape('rect', { class: 'bar', x: middle - thickness / 2, y: y(value), width: thickness, height }),
+        label(middle, y(value) - 5, text, 'middle', 'value'),
+      );
     }
-    svg.append(label(middle, plot.bottom + 15, binName(bin)));
+    svg.append(label(middle, plot.bottom + 15, name));
   });
   return svg;
 }
@@ -90,7 +92,7 @@ const megabases = (position) => (position / 1e6).toFixed(3);
 /** Round positions in Mb between two, as many as fit. */
 function positionTicks(first, last) {
   return (width) => {
-    const rough = (last - first) / Math.max(2, width / 90);
+    const rough = (last - first) / Math.max(2, width / 60);
     const power = 10 ** Math.floor(Math.log10(rough));
     const step = [1, 2, 5, 10].find((factor) => factor * power >= rough) * power;
     const from = Math.ceil(first / step - 1e-9);
@@ -122,26 +124,49 @@ export function qualityByMaf(bins, samples) {
   const parts = present.map((bin) => `${mean(bin.mean_dr2)} at MAF ${binName(bin)}`);
   const few = samples < 10 ? ` From ${counted(samples, 'sample')} it is a rough one.` : '';
   const rows = bins.map((bin) => [binName(bin), count(bin.n), bin.n > 0 ? bin.mean_dr2.toFixed(3) : 'none']);
+  const bars = bins.map((bin) =>
+    bin.n > 0
+      ? { name: binName(bin), value: bin.mean_dr2, text: mean(bin.mean_dr2) }
+      : { name: binName(bin), value: null, text: 'no site' },
+  );
+  const axes = { yTicks: [0, 0.25, 0.5, 0.75, 1], yText: mean, xName: 'MAF in the panel', yName: 'mean DR2' };
   return figure(
     'Quality by allele frequency',
     `Mean DR2, the model’s own estimate of its accuracy.${few}`,
-    (width) => drawBins(width, bins),
-    table('Mean DR2 by MAF', ['MAF', 'sites', 'mean DR2'], rows, { numeric: [1, 2] }),
+    (width) => drawCategories(width, bars, axes),
+    table('Mean DR2 by MAF', ['MAF', 'imputed sites', 'mean DR2'], rows, { numeric: [1, 2] }),
     ` ${parts.join(', ') || 'No site'}.`,
   );
 }
 
-/** How many sites have which DR2; `counts` over equal steps from 0 to 1. */
-export function qualityDistribution(counts) {
-  const n = counts.reduce((sum, value) => sum + value, 0);
-  const good = counts.slice(Math.round(counts.length * 0.8)).reduce((sum, value) => sum + value, 0);
-  const edge = (i) => (i / counts.length).toFixed(2);
-  const xTicks = () => [0, 0.2, 0.4, 0.6, 0.8, 1];
+/** How many imputed sites have which DR2; `bins`: {low, high, n} of equal width from 0 to 1. */
+export function qualityDistribution(bins) {
+  const n = total(bins);
+  const good = total(bins.filter((bin) => bin.low >= 0.8));
+  const axes = { low: 0, high: 1, xTicks: () => [0, 0.2, 0.4, 0.6, 0.8, 1], xName: 'DR2', yName: 'imputed sites' };
+  const rows = bins.map((bin) => [`${mean(bin.low)}–${mean(bin.high)}`, count(bin.n)]);
   return figure(
     'Distribution of quality',
-    n === 0 ? 'No site has a DR2.' : `${count(good)} of ${count(n)} sites have a DR2 of 0.8 or more.`,
-    (width) => drawHistogram(width, counts, { low: 0, high: 1, xTicks, xName: 'DR2', yName: 'sites' }),
-    table('Sites by DR2', ['DR2', 'sites'], counts.map((value, i) => [`${edge(i)}–${edge(i + 1)}`, count(value)]), { numeric: [1] }),
+    n === 0 ? 'No imputed site.' : `${count(good)} of ${counted(n, 'imputed site')} have a DR2 of 0.8 or more.`,
+    (width) => drawHistogram(width, bins.map((bin) => bin.n), axes),
+    table('Imputed sites by DR2', ['DR2', 'imputed sites'], rows, { numeric: [1] }),
+  );
+}
+
+/** How sure the imputed genotypes are; `bins`: {low, high, n} of GQ, the last one open upwards. */
+export function genotypeCertainty(bins) {
+  const n = total(bins);
+  const name = (bin, i) => (i === bins.length - 1 ? `${bin.low}+` : `${bin.low}–${bin.high}`);
+  const share = (bin) => (n > 0 ? bin.n / n : 0);
+  const bars = bins.map((bin, i) => ({ name: name(bin, i), value: share(bin), text: percent(share(bin)) }));
+  const sure = total(bins.filter((bin) => bin.low >= 20));
+  const inPercent = (value) => `${Math.round(value * 100)} %`;
+  const axes = { yTicks: [0, 0.25, 0.5, 0.75, 1], yText: inPercent, xName: 'GQ', yName: 'share of imputed genotypes' };
+  return figure(
+    'Certainty of genotypes',
+    n === 0 ? 'No imputed genotype.' : `${percent(sure / n)} of imputed genotypes have a GQ of 20 or more: 99 % sure.`,
+    (width) => drawCategories(width, width < 400 ? bars.map((bar) => ({ ...bar, text: '' })) : bars, axes),
+    table('Imputed genotypes by GQ', ['GQ', 'genotypes', 'share'], bins.map((bin, i) => [name(bin, i), count(bin.n), bars[i].text]), { numeric: [1, 2] }),
   );
 }
 
@@ -151,7 +176,7 @@ export function typedDensity(stretches, chrom) {
   const [first, last] = [stretches[0].start, stretches.at(-1).stop];
   const empty = counts.filter((n) => n === 0).length;
   const size = (stretches[0].stop - stretches[0].start + 1) / 1000;
-  const xName = `position on chromosome ${chrom} (Mb)`;
+  const xName = chrom === null ? 'position (Mb)' : `position on chromosome ${chrom} (Mb)`;
   const axis = { low: first / 1e6, high: last / 1e6, xTicks: positionTicks(first / 1e6, last / 1e6), xName, yName: 'typed sites' };
   const rows = stretches.map((stretch) => [`${megabases(stretch.start)}–${megabases(stretch.stop)}`, count(stretch.typed)]);
   return figure(

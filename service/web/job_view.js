@@ -2,8 +2,9 @@
 
 import { Problem, download, getJson, key } from './api.js';
 import { announce, byId, count, counted, duration, el, facts, fileSize, focusOn, percent, when } from './dom.js';
-import { qualityByMaf, qualityDistribution, typedDensity } from './figures.js';
+import { genotypeCertainty, qualityByMaf, qualityDistribution, typedDensity } from './figures.js';
 import { STATES, badge, isActive, pathOf, removalButton } from './jobs.js';
+import { chromOf } from './models.js';
 import { notice } from './notice.js';
 import { qcReport } from './qc_report.js';
 
@@ -139,7 +140,7 @@ const failure = (job) => [
 ];
 
 const inputQuality = (job) =>
-  el('section', { 'aria-labelledby': 'qc-title' }, el('h2', { id: 'qc-title' }, 'Quality of the input'), qcReport({ ...job.qc, density: null }, chromOf(job)));
+  el('section', { 'aria-labelledby': 'qc-title' }, el('h2', { id: 'qc-title' }, 'Quality of the input'), qcReport({ ...job.qc, density: null }, chromOf(job.model.alias)));
 
 function ending(job) {
   const texts = { expired: 'The result was kept for its time and is deleted now.', cancelled: 'The job was cancelled; its files are deleted.' };
@@ -148,9 +149,9 @@ function ending(job) {
 
 function results(job) {
   const { summary, qc } = job;
-  const chrom = chromOf(job);
+  const leftOut = summary?.n_left_out > 0 ? ` ${counted(summary.n_left_out, 'site')} of a lower DR2 left out.` : '';
   return [
-    summary && el('p', { class: 'outcome' }, `${counted(summary.n_samples, 'sample')} imputed at ${counted(summary.n_sites, 'site')} in ${duration(job.timings.running_s)}.`),
+    summary && el('p', {}, `${counted(summary.n_samples, 'sample')} imputed at ${counted(summary.n_sites, 'site')} in ${duration(job.timings.running_s)}.${leftOut}`),
     downloads(job),
     summary &&
       el(
@@ -162,14 +163,13 @@ function results(job) {
           { class: 'figures' },
           qualityByMaf(summary.dr2_by_maf, summary.n_samples),
           qualityDistribution(summary.dr2_histogram),
-          summary.density?.length > 0 && typedDensity(summary.density, chrom),
+          genotypeCertainty(summary.gq_histogram),
+          typedDensity(summary.density, chromOf(job.model.alias)),
         ),
       ),
     qc && inputQuality(job),
   ];
 }
-
-const chromOf = (job) => job.model.chrom ?? job.options.region?.split(':')[0] ?? '';
 
 /** The files of a finished job. With a key they are fetched by the page, since a link cannot carry it. */
 function downloads(job) {

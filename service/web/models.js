@@ -12,10 +12,13 @@ let missing = []; // what should be served and is not: {alias, reason}
 let timer = null;
 
 /** The name by which a request asks for a model. */
-export const nameOf = (model) => model.alias ?? model.model;
+export const nameOf = (model) => model.alias;
 
 /** The model of that name, the first one if none is named; null before any is loaded. */
 export const modelNamed = (name) => known.find((model) => nameOf(model) === name) ?? known[0] ?? null;
+
+/** The chromosome of the model of that alias; null where it is not served (now). */
+export const chromOf = (alias) => known.find((model) => model.alias === alias)?.chrom ?? null;
 
 /** Shows the models and calls `ready(models)` once there are any. */
 export async function loadModels(ready, wait = FIRST_WAIT) {
@@ -42,16 +45,20 @@ export async function loadModels(ready, wait = FIRST_WAIT) {
 }
 
 function card(model) {
-  const name = model.version ? `${nameOf(model)}, version ${model.version}` : nameOf(model);
+  // A bundle served from a folder is named by its alias: the folder is nobody's business.
+  const name = model.reference.startsWith('models:/') ? model.reference.slice('models:/'.length) : nameOf(model);
+  const r2 = model.metrics?.['val/r2/all'];
   const stale = model.stale && el('p', { class: 'hint' }, `The registry did not answer; this is the newest version at hand. ${model.reason ?? ''}`);
   return el(
     'div',
     { class: 'model' },
     facts([
       ['Name', el('span', { class: 'code' }, name)],
+      ['Version', el('span', { class: 'code' }, model.version)],
       ['Variant', model.variant.toUpperCase()],
       ['Region', el('span', { class: 'code' }, regionOf(model))],
       ['Panel', `${count(model.n_sites)} sites, ${count(model.n_haplotypes)} haplotypes`],
+      ['Validation', r2 === undefined ? null : `dosage r² ${r2.toFixed(3)}`],
     ]),
     stale,
   );

@@ -79,8 +79,8 @@ function choose(files) {
   check();
 }
 
-function showRefusal(problem, options = {}) {
-  const box = notice(problem, { title: 'This file cannot be imputed', tone: 'bad', ...options });
+function showRefusal(problem) {
+  const box = notice(problem, { title: 'This file cannot be imputed', tone: 'bad' });
   byId('qc').replaceChildren(box);
   focusOn(box.querySelector('h2'));
 }
@@ -92,14 +92,13 @@ async function check() {
   byId('options').hidden = true;
   const qc = await sendFile('v1/qc', { model: modelField() }, byId('chosen'), 'Checking', check, byId('qc'));
   if (qc === null) return;
-  const heading = el('h2', {}, 'Quality of the input');
-  const refused = qc.refused && notice({ ...qc.refused, status: 422 }, { title: 'This file cannot be imputed', tone: 'bad' });
-  const report = qc.counts ? qcReport(qc, model.chrom) : null;
-  byId('qc').replaceChildren(heading, ...[refused, report].filter(Boolean));
-  byId('options').hidden = Boolean(refused);
+  if (qc.refused) showRefusal({ ...qc.refused, status: 422 });
+  if (qc.counts) byId('qc').append(el('h2', {}, 'Quality of the input'), qcReport(qc, model.chrom));
+  if (qc.refused) return;
+  byId('options').hidden = false;
   byId('start').replaceChildren();
-  focusOn(heading);
-  announce(refused ? 'The file cannot be imputed.' : 'The file was checked and can be imputed.');
+  focusOn(byId('qc').querySelector('h2'));
+  announce('The file was checked and can be imputed.');
 }
 
 async function start(started) {

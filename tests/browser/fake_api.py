@@ -30,6 +30,7 @@ MODEL = {
     "to": 2999941,
     "n_sites": 24990,
     "n_haplotypes": 600,
+    "metrics": {"val/r2/all": 0.9477},
 }
 STRETCHES = [
     {"start": 1000000 + i * 20000, "stop": 1019999 + i * 20000, "typed": (i * 7919) % 9 if i % 17 else 0}
@@ -61,14 +62,19 @@ NOTE = {
 SUMMARY = {
     "n_samples": 203,
     "n_sites": 24990,
+    "n_left_out": 0,
     "dr2_by_maf": [
         {"low": 0.0, "high": 0.005, "n": 9120, "mean_dr2": 0.31},
         {"low": 0.005, "high": 0.01, "n": 3010, "mean_dr2": 0.52},
         {"low": 0.01, "high": 0.05, "n": 5212, "mean_dr2": 0.71},
         {"low": 0.05, "high": 0.5, "n": 7648, "mean_dr2": 0.93},
     ],
-    "dr2_histogram": [
-        4100, 1800, 1100, 900, 700, 640, 600, 580, 560, 540, 560, 600, 640, 720, 840, 1010, 1300, 1700, 2500, 3600
+    "dr2_histogram": [{"low": i / 20, "high": (i + 1) / 20, "n": 400 + 35 * (i - 9) ** 2} for i in range(20)],
+    "gq_histogram": [
+        {"low": low, "high": high, "n": n}
+        for low, high, n in zip(
+            (0, 5, 10, 15, 20, 25, 30), (5, 10, 15, 20, 25, 30, 99), (3, 9, 14, 18, 60, 190, 4706), strict=True
+        )
     ],
     "density": STRETCHES,
 }  # fmt: skip

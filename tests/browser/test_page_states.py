@@ -308,7 +308,7 @@ def test_text_stands_out_from_its_ground(opened: Opened, scheme: Any) -> None:
     opened.fake.job_error = None
     page.reload()
     expect(state(page)).to_have_text("Done")
-    expect(page.locator("svg")).to_have_count(3)
+    expect(page.locator("svg")).to_have_count(4)
     assert page.evaluate(FAINT_TEXT) == []
 
 
