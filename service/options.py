@@ -42,18 +42,15 @@ def _request(
     """Raises InputError 'option_*'. What is empty is taken for not given: forms send all their fields."""
     from vcfbert.imputation import ImputeOptions
 
-    given: dict[str, Any] = {"region": form_region or region, "format": form_format or format}
-    names = form_fields or fields
-    if names:
-        given["fields"] = tuple(name.strip() for name in names.split(",") if name.strip())
-    least = form_min_dr2 or min_dr2
-    if least:
-        try:
-            given["min_dr2"] = float(least)
-        except ValueError:
-            hint = "write a number from 0 to 1"
-            raise InputError("option_min_dr2", f"min_dr2 {least!r} is no number", hint=hint) from None
-    options = ImputeOptions(**{name: value for name, value in given.items() if value})
+    text = form_min_dr2 or min_dr2
+    try:
+        least = float(text) if text else None
+    except ValueError:
+        hint = "give a number from 0 to 1"
+        raise InputError("option_min_dr2", f"{text!r} is not a DR2", hint=hint) from None
+    options = ImputeOptions.parse(
+        region=form_region or region, format=form_format or format, fields=form_fields or fields, min_dr2=least
+    )
     return RequestedImputation(form_model or model or None, options)
 
 

@@ -1,4 +1,5 @@
-"""A service with a model that only pretends: ``python -m tests.helpers.stub_service PORT`` with VCFBERT_* settings.
+"""A service with a model that only pretends: ``python -m tests.helpers.stub_service`` with VCFBERT_* settings; with
+the argument ``worker``, a worker of its own.
 
 What it does is told by the upload's words: ``steps N SECONDS`` takes so long; ``bad``, ``crash``, ``full``, ``memory``
 and ``die`` fail in different ways; ``late`` writes its result and then waits to be stopped. Each imputation that comes
@@ -15,8 +16,9 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 from service import worker
@@ -113,7 +115,7 @@ class StubSource:
         return self.models[-1]
 
 
-def serve(port: int) -> None:
+def serve() -> None:
     import uvicorn
 
     from service import logs
@@ -126,11 +128,33 @@ def serve(port: int) -> None:
     if settings.embedded_worker:
         command = (sys.executable, "-m", "tests.helpers.stub_service", "worker")
         app.state.jobs.supervisor = WorkerSupervisor(settings, command)
-    uvicorn.run(app, host="127.0.0.1", port=port, log_level="warning")
+    uvicorn.run(app, host="127.0.0.1", port=settings.port, log_level="warning")
+
+
+@dataclass(frozen=True)
+class StubOptions:
+    region: str | None = None
+    format: str = "vcf.gz"
+    fields: tuple[str, ...] = ("GT",)
+    min_dr2: float = 0.0
+
+    @classmethod
+    def parse(cls, **given: object) -> StubOptions:
+        assert not any(given.values())
+        return cls()
+
+
+def without_torch() -> None:
+    """Puts a stub in the place of the module that imports torch, which would take most of the time of these
+    processes' short lives."""
+    stub = ModuleType("vcfbert.imputation")
+    stub.ImputeOptions = StubOptions  # type: ignore[attr-defined]
+    sys.modules[stub.__name__] = stub
 
 
 if __name__ == "__main__":
-    if sys.argv[1] == "worker":
+    without_torch()
+    if "worker" in sys.argv[1:]:
         worker.main(StubSource)  # type: ignore[arg-type]
     else:
-        serve(int(sys.argv[1]))
+        serve()
