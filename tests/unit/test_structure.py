@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 
 # Each layer imports only itself and those above it in this list.
 LAYERS = (
-    ("errors", "constants"),
+    ("errors", "constants", "kernels"),
     ("artifacts",),
     ("config", "provenance"),
     ("genotypes",),

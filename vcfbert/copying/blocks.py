@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from vcfbert.copying.kernels import Alleles, Calls, Doubles, Floats, Indices, Numbers, compiled
+from vcfbert.kernels import Alleles, Calls, Doubles, Floats, Indices, Numbers, compiled
 
 Float = np.float32
 Classes = npt.NDArray[np.uint32]  # unsigned: an index that cannot be negative is looked up a third faster

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from vcfbert.copying.kernels import Alleles, Calls, Floats, Indices, Numbers, compiled, share_among_threads
+from vcfbert.kernels import Alleles, Calls, Floats, Indices, Numbers, compiled, share_among_threads
 
 Rows = npt.NDArray[np.uint32]
 

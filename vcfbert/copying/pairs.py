@@ -26,7 +26,7 @@ import numpy as np
 
 from vcfbert.constants import HALF_ALT, HALF_REF, MISSING
 from vcfbert.copying.blocks import Classes, Float, Seeds, Target
-from vcfbert.copying.kernels import Alleles, Calls, Doubles, Floats, Numbers, compiled
+from vcfbert.kernels import Alleles, Calls, Doubles, Floats, Numbers, compiled
 
 # Added where a product could underflow: the least that a pair keeps of all mass, far below rounding. Without it pairs
 # that many calls in a row speak against, where nothing recombines, would be lost for good, and slow on the way there.

@@ -19,7 +19,7 @@ from llvmlite import ir  # type: ignore[import-untyped]
 from numba.core import types
 from numba.extending import intrinsic
 
-from vcfbert.copying.kernels import Alleles, Calls, Doubles, Indices, Numbers, compiled_exactly, share_among_threads
+from vcfbert.kernels import Alleles, Calls, Doubles, Indices, Numbers, compiled_exactly, share_among_threads
 
 Bits = npt.NDArray[np.uint64]
 

@@ -149,19 +149,14 @@ class LineFormatter:
             self._summary.add_genotypes(self._certainty(q, g2)[single[row] & ~typed])
         gq = self._quality(hds, gp, calls, q, swapped) if self._with_quality else None
         parts = self._texts.diploid(q, g2, gq)
-        n_sites, n_samples, _ = q.shape
-        text = np.empty((n_sites, len(parts) * n_samples + 2), dtype=object)
-        for number, part in enumerate(parts):
-            text[:, 1 + number : -1 : len(parts)] = part
         if len(self._haploid):
-            column = 1 + len(parts) * self._haploid
-            text[:, column] = self._texts.haploid(q[:, self._haploid, 0])
-            for number in range(1, len(parts) - self._with_quality):
-                text[:, column + number] = b""
+            parts[0][:, self._haploid] = self._texts.haploid(q[:, self._haploid, 0])
+            for part in parts[1 : len(parts) - self._with_quality]:
+                part[:, self._haploid] = 0
+        samples = self._texts.joined(np.stack(parts, axis=-1).reshape(len(q), len(parts) * q.shape[1]))
         er2 = self._empirical_r2(block, row, calls, typed)
-        text[:, 0] = self._site_columns(site, typed, self._frequencies(q), dr2[row], er2)
-        text[:, -1] = b"\n"
-        return [b"".join(row) for row in text.tolist()]
+        columns = self._site_columns(site, typed, self._frequencies(q), dr2[row], er2)
+        return [b"%b%b\n" % both for both in zip(columns, samples, strict=True)]
 
     def _quality(
         self, hds: FloatArray, gp: FloatArray | None, calls: npt.NDArray[np.int8], q: IntArray, swapped: Flags

@@ -1,16 +1,20 @@
 """The text of a sample in a record of imputed genotypes, looked up by the small integers that it depends on.
 
-Each distinct text is built once, in bulk, and no loop in Python touches a sample. A haploid sample has one HDS, which
-is its DS too, GT of one allele and GP of two.
+Each distinct text is built once, in bulk, and has a number from then on; a compiled loop puts the texts of a record one
+after another, and no loop in Python touches a sample. A haploid sample has one HDS, which is its DS too, GT of one
+allele and GP of two.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Final
+from itertools import pairwise
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
+
+from vcfbert.kernels import Numbers, compiled
 
 # What FORMAT may have, in the order that it is written in; GT is never left out.
 FIELDS: Final = ("GT", "DS", "HDS", "GP", "GQ")
@@ -39,21 +43,79 @@ _ALLELE: Final = np.array([b"\t0", b"\t1"]).view(np.uint8).reshape(2, 2)
 _QUALITY: Final = np.array([b":%d" % q for q in range(MAX_GQ + 1)] + [b":."], dtype=object)
 
 
-class _TextTable:
-    """Texts by integer code below ``size``, built in bulk by ``build`` the first time that a code is seen."""
+class TextStore:
+    """Texts by number: their characters one after another, and where each begins. Number 0 is the empty text."""
 
-    def __init__(self, size: int, build: Callable[[IntArray], list[bytes]]) -> None:
-        self._texts = np.empty(size, dtype=object)
+    def __init__(self) -> None:
+        self._characters = np.zeros(1 << 16, dtype=np.uint8)
+        self._used = 0
+        self._start = np.zeros(1, dtype=np.int64)
+        self._length = np.zeros(1, dtype=np.int64)
+
+    def table(self, size: int, build: Callable[[IntArray], list[bytes]]) -> TextTable:
+        """Numbers for ``size`` codes from 0 on, whose texts ``build`` spells."""
+        first = len(self._start)
+        self._start = np.zeros(first + size, dtype=np.int64)
+        self._length = np.zeros(first + size, dtype=np.int64)
+        return TextTable(self, first, size, build)
+
+    def add(self, numbers: IntArray, texts: list[bytes]) -> None:
+        length = np.array([len(text) for text in texts], dtype=np.int64)
+        stop = self._used + np.cumsum(length)
+        if stop[-1] > len(self._characters):
+            self._characters = np.concatenate([self._characters, np.zeros(int(stop[-1]), dtype=np.uint8)])
+        self._characters[self._used : stop[-1]] = np.frombuffer(b"".join(texts), dtype=np.uint8)
+        self._start[numbers], self._length[numbers] = stop - length, length
+        self._used = int(stop[-1])
+
+    def joined(self, numbers: npt.NDArray[np.int32]) -> list[bytes]:
+        """The texts of each row of ``numbers`` [l, c], one after another."""
+        stop = np.cumsum(_row_lengths(numbers, self._length))
+        out = np.empty(int(stop[-1]) if len(stop) else 0, dtype=np.uint8)
+        _put(numbers, self._start, self._length, self._characters, out)
+        text = out.tobytes()
+        return [text[start:end] for start, end in pairwise([0, *stop.tolist()])]
+
+
+class TextTable:
+    """The texts of integer codes below ``size``, spelled in bulk by ``build`` the first time that a code is seen."""
+
+    def __init__(self, store: TextStore, first: int, size: int, build: Callable[[IntArray], list[bytes]]) -> None:
+        self._store = store
+        self._first = first
         self._known = np.zeros(size, dtype=bool)
         self._build = build
 
-    def __getitem__(self, codes: IntArray) -> Texts:
+    def __getitem__(self, codes: IntArray) -> Numbers:
+        """The numbers of the codes' texts, of the same shape."""
         unseen = codes[~self._known[codes]]
         if unseen.size:
             new = np.unique(unseen)
-            self._texts[new] = np.array(self._build(new), dtype=object)
+            self._store.add(new + self._first, self._build(new))
             self._known[new] = True
-        return np.asarray(self._texts[codes])
+        return np.asarray(codes + self._first, dtype=np.int32)
+
+
+@compiled
+def _row_lengths(numbers: Any, length: Any) -> Any:
+    """[l]: characters of each row of texts."""
+    out = np.zeros(len(numbers), np.int64)
+    for row in range(len(numbers)):
+        for number in numbers[row]:
+            out[row] += length[number]
+    return out
+
+
+@compiled
+def _put(numbers: Any, start: Any, length: Any, characters: Any, out: Any) -> None:
+    """Fills ``out`` with the texts' characters."""
+    place = 0
+    for row in range(len(numbers)):
+        for number in numbers[row]:
+            first = start[number]
+            for i in range(length[number]):
+                out[place + i] = characters[first + i]
+            place += length[number]
 
 
 def _spelled(columns: list[Characters | bytes]) -> list[bytes]:
@@ -87,23 +149,26 @@ class SampleTexts:
     def __init__(self, fields: Iterable[str] = DEFAULT_FIELDS) -> None:
         self.fields = chosen_fields(fields)
         size = (ONE + 1) ** 2
-        self._independent = _TextTable(size, self._build_independent)
-        self._heads = _TextTable(size, self._build_heads)
-        self._tails = _TextTable(2 * size, self._build_tails)
-        self._haploid = _TextTable(ONE + 1, self._build_haploid)
+        store = TextStore()
+        self.joined = store.joined
+        self._independent = store.table(size, self._build_independent)
+        self._heads = store.table(size, self._build_heads)
+        self._tails = store.table(2 * size, self._build_tails)
+        self._haploid = store.table(ONE + 1, self._build_haploid)
+        self._qualities = store.table(len(_QUALITY), lambda gq: _QUALITY[gq].tolist())
 
-    def diploid(self, q: IntArray, g2: IntArray | None, gq: IntArray | None) -> list[Texts]:
-        """Parts [l, n] that make up the samples' texts, one after another, of ``q`` [l, n, 2], ``g2`` and ``gq``
-        [l, n]. Without ``g2`` the haplotypes are independent."""
+    def diploid(self, q: IntArray, g2: IntArray | None, gq: IntArray | None) -> list[Numbers]:
+        """Numbers [l, n] of the parts that make up the samples' texts, one after another, of ``q`` [l, n, 2], ``g2``
+        and ``gq`` [l, n]. Without ``g2`` the haplotypes are independent."""
         code = q[..., 0] * (ONE + 1) + q[..., 1]
         if g2 is None or "GP" not in self.fields:
             parts = [self._independent[code]]
         else:
             parts = [self._heads[code], self._tails[(q[..., 0] + q[..., 1]) * (ONE + 1) + g2]]
-        return parts if gq is None else [*parts, np.asarray(_QUALITY[gq])]
+        return parts if gq is None else [*parts, self._qualities[gq]]
 
-    def haploid(self, q: IntArray) -> Texts:
-        """Whole texts [l, n], but for GQ, of the dosages ``q`` [l, n] of haploid samples."""
+    def haploid(self, q: IntArray) -> Numbers:
+        """Numbers [l, n] of the whole texts, but for GQ, of the dosages ``q`` [l, n] of haploid samples."""
         return self._haploid[q]
 
     def multiallelic(self, q: IntArray, gq: IntArray | None) -> list[bytes]:

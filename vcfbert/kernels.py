@@ -1,4 +1,4 @@
-"""What all compiled kernels of this package share: array types, how they are compiled, how targets are divided."""
+"""What all compiled kernels share: array types, how they are compiled, how targets are divided among threads."""
 
 from __future__ import annotations
 
