@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from huey.consumer import Consumer, Scheduler  # type: ignore[import-untyped]
 
 from service import logs
 from service.bundles import BundleSource
+from service.inputs import check_upload
 from service.jobs.files import JobFiles
 from service.jobs.housekeeping import expire, recover
 from service.jobs.job import new_worker
@@ -70,7 +72,7 @@ def run_worker(settings: Settings, source: ModelSource) -> None:
         worker=new_worker(),
         max_seconds=settings.max_seconds,
         stale_seconds=settings.stale_seconds,
-        check_upload=lambda path: None,
+        check_upload=partial(check_upload, settings=settings),
         end_process=lambda: os._exit(1),
     )
     queue = JobQueue(settings.redis_url, settings.data, runner.run)

@@ -57,7 +57,7 @@ class JobRunner:
         worker: str,
         max_seconds: float,
         stale_seconds: float,
-        check_upload: Callable[[Path], None],
+        check_upload: Callable[[Path], object],
         end_process: Callable[[], None],
     ) -> None:
         self._table = table

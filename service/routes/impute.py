@@ -1,48 +1,144 @@
-"""A VCF up, the imputed VCF.gz down."""
+"""A VCF up, the imputed VCF.gz or BCF down."""
 
 from __future__ import annotations
 
 import json
-import shutil
-import tempfile
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any, BinaryIO
 
-from fastapi import APIRouter, UploadFile
-from fastapi.responses import FileResponse
-from starlette.background import BackgroundTask
+import anyio.from_thread
+from fastapi import APIRouter, Request, UploadFile
+from fastapi.responses import StreamingResponse
 
-from service.deps import Manager
-from vcfbert.errors import VcfbertError
+from service.deps import AppSettings, Manager
+from service.inputs import check_upload, received, stem
+from service.options import Requested
+from service.settings import Settings
+from vcfbert.errors import InputError, ResourceError, VcfbertError
 
 router = APIRouter(prefix="/v1", tags=["impute"])
 
+_CHUNK = 1 << 20
+_MEDIA_TYPES = {"vcf.gz": "application/gzip", "bcf": "application/octet-stream"}
+_EXAMPLE_QC = {"n_samples": 1, "n_target_sites": 520, "n_used": 495, "overlap_share": 0.95, "phased_share": 1.0}
+PROBLEM: dict[str, Any] = {"content": {"application/problem+json": {}}}
+TOO_LARGE: dict[int | str, dict[str, Any]] = {
+    413: {
+        "description": "more than is taken at once (`too_large`, `too_large_unpacked`, `too_many_samples`, "
+        "`too_many_sites`)",
+        **PROBLEM,
+    }
+}
 
-@router.post("/impute", response_class=FileResponse)
-def impute(file: UploadFile, manager: Manager) -> FileResponse:
-    """``file``: VCF, VCF.gz or BCF. The header ``X-Vcfbert-Qc`` says, as JSON, how its sites matched the panel.
+
+@router.post(
+    "/impute",
+    response_class=StreamingResponse,
+    responses={
+        200: {
+            "description": "the imputed file",
+            "content": {name: {"schema": {"type": "string", "format": "binary"}} for name in _MEDIA_TYPES.values()},
+            "headers": {
+                "X-Vcfbert-Qc": {
+                    "description": "how the sites matched the panel, as JSON",
+                    "schema": {"type": "string"},
+                    "example": json.dumps(_EXAMPLE_QC),
+                }
+            },
+        },
+        413: {**TOO_LARGE[413], "description": f"{TOO_LARGE[413]['description']}; `use_jobs`: send it as a job"},
+        422: {
+            "description": "the file or an option cannot be used; `qc` tells how its sites matched the panel, where it "
+            "came so far",
+            "content": {
+                "application/problem+json": {
+                    "example": {
+                        "type": "about:blank",
+                        "title": "Unprocessable Entity",
+                        "status": 422,
+                        "code": "unphased",
+                        "detail": "1 sample has unphased heterozygous calls, and v18 needs phased ones",
+                        "hint": "phase it first",
+                        "qc": _EXAMPLE_QC,
+                    }
+                }
+            },
+        },
+    },
+)
+def impute(
+    request: Request, file: UploadFile, manager: Manager, settings: AppSettings, requested: Requested
+) -> StreamingResponse:
+    """Imputes `file` (VCF, VCF.gz or BCF) while the caller waits. For more samples than a few hundred there are jobs.
 
     Not ``async``: it runs in a worker thread, and other requests are answered meanwhile.
     """
-    from vcfbert.imputation import ImputeOptions
-
-    folder = Path(tempfile.mkdtemp(prefix="vcfbert-"))
-    try:
-        target, output = folder / "target", folder / "imputed.vcf.gz"
-        with target.open("wb") as handle:
-            shutil.copyfileobj(file.file, handle)
-        summary = manager.get().impute(target, output, ImputeOptions()).report.summary()
-    except VcfbertError as error:
-        shutil.rmtree(folder, ignore_errors=True)
-        if error.where is not None:  # the caller knows the file by its own name
-            error.where = error.where.replace(str(folder / "target"), file.filename or "file")
-        raise
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
-    return FileResponse(
-        output,
-        media_type="application/gzip",
-        filename="imputed.vcf.gz",
-        headers={"X-Vcfbert-Qc": json.dumps(summary)},
-        background=BackgroundTask(shutil.rmtree, folder, ignore_errors=True),
+    served = manager.get(requested.model)
+    with received(file, settings) as upload:
+        counted = check_upload(upload.target, settings)
+        if counted.n_samples > settings.max_small_samples:
+            what = f"{counted.n_samples} samples are more than the {settings.max_small_samples} that can be waited for"
+            raise InputError("use_jobs", what, where=upload.name, hint="send the same request to POST /v1/jobs")
+        output, qc_report = upload.folder / f"imputed.{requested.options.format}", upload.folder / "qc.json"
+        try:
+            imputed = served.impute(
+                upload.target, output, requested.options, qc_report=qc_report, cancelled=_check(request, settings)
+            )
+        except VcfbertError as error:
+            error.more = _qc(qc_report)  # type: ignore[attr-defined]
+            raise
+        # The open file outlives its name: nothing is left to be removed, however the answer ends.
+        handle = output.open("rb")
+        size = output.stat().st_size
+        name = f"{stem(upload.name)}.imputed.{requested.options.format}"
+    return StreamingResponse(
+        _chunks(handle),
+        media_type=_MEDIA_TYPES[requested.options.format],
+        headers={
+            "Content-Length": str(size),
+            "Content-Disposition": _attachment(name),
+            "X-Vcfbert-Qc": json.dumps(short_qc(imputed.report.summary())),
+        },
     )
+
+
+def _check(request: Request, settings: Settings) -> Callable[[], None]:
+    """Called between blocks; raises where the caller has left, or waited too long."""
+    started = time.monotonic()
+
+    def check() -> None:
+        if time.monotonic() - started > settings.max_seconds:
+            what = f"the request did not finish within {settings.max_seconds:g} seconds"
+            raise ResourceError("too_slow", what, hint="send fewer samples or a smaller region at once")
+        if anyio.from_thread.run(request.is_disconnected):
+            raise InputError("disconnected", "the caller has left")  # nobody reads it
+
+    return check
+
+
+def _qc(path: Path) -> dict[str, Any] | None:
+    """The QC summary of a file that was refused, as a member of the answer; None where it came not so far."""
+    try:
+        summary: dict[str, Any] = json.loads(path.read_text())
+    except FileNotFoundError:
+        return None
+    del summary["sites"]  # the name of the table beside it
+    return {"qc": summary}
+
+
+def short_qc(summary: dict[str, Any]) -> dict[str, Any]:
+    """Without what would make a header too long."""
+    return {name: value for name, value in summary.items() if name != "density"}
+
+
+def _attachment(name: str) -> str:
+    plain = "".join(c if c.isascii() and (c.isalnum() or c in "._-") else "_" for c in name)
+    return f'attachment; filename="{plain}"'
+
+
+def _chunks(handle: BinaryIO) -> Iterator[bytes]:
+    with handle:
+        while chunk := handle.read(_CHUNK):
+            yield chunk

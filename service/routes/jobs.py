@@ -12,6 +12,7 @@ from fastapi.responses import FileResponse
 
 from service.auth import Caller
 from service.deps import Manager
+from service.inputs import shown_name, stem
 from service.jobs.intake import Jobs
 from service.jobs.job import DONE, EXPIRED, FAILED, RUNNING, Job, PinnedModel
 from service.jobs.schemas import JobList, JobOut, job_out
@@ -20,7 +21,6 @@ from vcfbert.errors import VcfbertError
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 
-_LONGEST_NAME = 200
 _PROBLEM: dict[str, Any] = {"content": {"application/problem+json": {}}}
 _UNKNOWN: dict[int | str, dict[str, Any]] = {
     404: {"description": "no such job of this caller (`job_unknown`)", **_PROBLEM}
@@ -104,7 +104,7 @@ def result(job_id: str, caller: Caller, jobs: AppJobs) -> FileResponse:
     done = _done(jobs, caller.name, job_id)
     extension = str(done.options["format"])
     media_type = "application/gzip" if extension == "vcf.gz" else "application/octet-stream"
-    return _file(jobs.files.result(job_id, extension), media_type, f"{_stem(done.name)}.imputed.{extension}")
+    return _file(jobs.files.result(job_id, extension), media_type, f"{stem(done.name)}.imputed.{extension}")
 
 
 @router.get("/{job_id}/result/index", response_class=FileResponse, responses=_FILE)
@@ -113,7 +113,7 @@ def index(job_id: str, caller: Caller, jobs: AppJobs) -> FileResponse:
     done = _done(jobs, caller.name, job_id)
     extension = str(done.options["format"])
     path = jobs.files.index(job_id, extension)
-    return _file(path, "application/octet-stream", f"{_stem(done.name)}.imputed.{extension}{path.suffix}")
+    return _file(path, "application/octet-stream", f"{stem(done.name)}.imputed.{extension}{path.suffix}")
 
 
 @router.get("/{job_id}/qc", responses=_FILE)
@@ -132,14 +132,14 @@ def qc_sites(job_id: str, caller: Caller, jobs: AppJobs) -> FileResponse:
     path = jobs.files.qc_sites(job_id)
     if checked.state not in (DONE, FAILED) or not path.is_file():
         raise _not_done(checked)
-    return _file(path, "text/tab-separated-values", f"{_stem(checked.name)}.qc.tsv")
+    return _file(path, "text/tab-separated-values", f"{stem(checked.name)}.qc.tsv")
 
 
 @router.get("/{job_id}/report", response_class=FileResponse, responses=_FILE)
 def report(job_id: str, caller: Caller, jobs: AppJobs) -> FileResponse:
     """Model, options, QC summary and figures of the result, as JSON."""
     done = _done(jobs, caller.name, job_id)
-    return _file(jobs.files.report(job_id), "application/json", f"{_stem(done.name)}.report.json")
+    return _file(jobs.files.report(job_id), "application/json", f"{stem(done.name)}.report.json")
 
 
 def _out(jobs: Jobs, job: Job) -> JobOut:
@@ -173,17 +173,3 @@ def _file(path: Path, media_type: str, name: str) -> FileResponse:
     if not path.is_file():
         raise _expired()  # this very moment
     return FileResponse(path, media_type=media_type, filename=name, headers={"Cache-Control": "private, no-cache"})
-
-
-def shown_name(name: str | None) -> str:
-    """The upload's name as it may be shown: one line, no folders, not too long. It is never a path."""
-    last = (name or "").replace("\\", "/").rpartition("/")[2]
-    return "".join(letter for letter in last if letter.isprintable()).strip()[:_LONGEST_NAME] or "upload"
-
-
-def _stem(name: str) -> str:
-    """The upload's name without what says its format."""
-    for ending in (".gz", ".bgz", ".vcf", ".bcf"):
-        if name.lower().endswith(ending):
-            name = name[: -len(ending)]
-    return name or "target"

@@ -1,0 +1,111 @@
+"""Haplotypes in, dosages out, as JSON: for programs that have no file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Annotated, Any
+
+from fastapi import APIRouter, Body, HTTPException, Request, Response
+from fastapi.routing import APIRoute
+from starlette.types import Message
+
+from service.deps import Manager
+from service.haplotype_input import EXAMPLE, Haplotypes, ImputedHaplotypes, genotypes_of
+from service.models_manager import Served
+from service.routes.impute import PROBLEM, short_qc
+from vcfbert.errors import InputError
+
+if TYPE_CHECKING:
+    from vcfbert.genotypes.sites import MatchedTarget
+
+_MOST_BYTES = 20_000_000  # of a request: as Python's objects JSON takes many times its length
+_MOST_CELLS = 2_000_000  # sites x haplotypes of an answer
+
+
+class _SmallBodies(APIRoute):
+    """Refuses longer bodies than ``_MOST_BYTES`` as they arrive."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        answer = super().get_route_handler()
+
+        async def counted(request: Request) -> Response:
+            received = 0
+
+            async def receive() -> Message:
+                nonlocal received
+                message = await request.receive()
+                received += len(message.get("body", b""))
+                if received > _MOST_BYTES:
+                    raise HTTPException(413, f"the request is larger than {_MOST_BYTES} bytes")
+                return message
+
+            return await answer(Request(request.scope, receive))
+
+        return counted
+
+
+router = APIRouter(prefix="/v1", tags=["impute"], route_class=_SmallBodies)
+
+
+@router.post(
+    "/impute/haplotypes",
+    response_model=ImputedHaplotypes,
+    responses={413: {"description": "too many haplotypes (`too_large`, `use_jobs`)", **PROBLEM}},
+)
+def impute_haplotypes(
+    sent: Annotated[
+        Haplotypes, Body(openapi_examples={"two haplotypes": {"summary": "at two sites", "value": EXAMPLE}})
+    ],
+    manager: Manager,
+) -> Response:
+    """Probability of the ALT allele at the model's sites, those of its panel, for phased haplotypes that are known at
+    some of them. REF and ALT in the answer are the panel's; sites sent with both exchanged, or of the other strand,
+    are recognised. In order of position; typed alleles are answered as they were sent."""
+    from vcfbert.genotypes.sites import match_target
+    from vcfbert.imputation import ImputeOptions, panel_interval
+
+    served = manager.get(sent.model)
+    options = ImputeOptions.parse(region=sent.region, min_dr2=sent.min_dr2)
+    panel = served.imputer.bundle.panel
+    matched, report = match_target(genotypes_of(sent, sent.chrom or panel.sites.chrom), panel)
+    interval = panel_interval(panel, options.region)
+    cells = (interval[1] - interval[0]) * len(sent.haplotypes)
+    if cells > _MOST_CELLS:
+        what = f"the answer would have {cells} dosages, and {_MOST_CELLS} are given at most"
+        raise InputError("use_jobs", what, hint="give a region or fewer haplotypes, or send a VCF to POST /v1/jobs")
+    body = {
+        "model": {
+            "alias": served.alias,
+            "version": served.version,
+            "digest": served.digest,
+            "variant": str(served.info["variant"]),
+        },
+        "chrom": panel.sites.chrom,
+        **_imputed(served, matched, interval, options.min_dr2),
+        "qc": short_qc(report.summary()),
+    }
+    return Response(json.dumps(body), media_type="application/json")  # validating it once more would take seconds
+
+
+def _imputed(served: Served, matched: MatchedTarget, interval: tuple[int, int], min_dr2: float) -> dict[str, Any]:
+    """Sites that are typed or have at least ``min_dr2``, and each haplotype's dosages there, in thousandths."""
+    import numpy as np
+
+    from vcfbert.genotypes.imputed import estimated_r2
+
+    panel = served.imputer.bundle.panel
+    sites: list[dict[str, Any]] = []
+    dosages = []
+    with served.on_device(len(matched.samples)) as imputer:
+        for block in imputer.impute(matched, sites=interval):
+            dosage = np.where(block.calls >= 0, block.calls, block.haplotype_dosage)  # [l, n, 2], the second unused
+            dr2 = estimated_r2(dosage, matched.haploid)
+            typed = block.typed
+            row = np.flatnonzero(typed | (dr2 >= min_dr2))
+            dosages.append(dosage[row, :, 0].astype(np.float64))
+            for place, known in zip((block.start + row).tolist(), typed[row].tolist(), strict=True):
+                pos, ref, alt = int(panel.sites.pos[place]), panel.sites.ref[place], panel.sites.alt[place]
+                sites.append({"pos": pos, "ref": ref, "alt": alt, "typed": known})
+    table = np.concatenate(dosages).round(3).T  # [n, sites]
+    return {"sites": sites, "dosages": table.tolist()}
