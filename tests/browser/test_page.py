@@ -90,9 +90,8 @@ def test_a_file_becomes_its_imputed_file(home: Page, tiny_files: TinyFiles, tmp_
         records = list(imputed.fetch())  # by the index
         assert len(records) == 300
         assert set(records[0].format.keys()) == {"GT", "DS", "HDS", "GP"}
-        assert all(
-            0 <= min(call["DS"]) <= max(call["DS"]) <= 2 for record in records for call in record.samples.values()
-        )
+        dosages = [dosage for record in records for call in record.samples.values() for dosage in call["DS"]]
+        assert 0 <= min(dosages) < 1 < max(dosages) <= 2
     assert json.loads(download(home, "QC (JSON)", tmp_path).read_text())["n_samples"] == 6
     assert download(home, "QC sites (TSV)", tmp_path).read_text().startswith("chrom\tpos\t")
     assert json.loads(download(home, "Report (JSON)", tmp_path).read_text())
@@ -179,14 +178,14 @@ def test_a_wrong_build_is_refused_with_its_report(home: Page, tiny_files: TinyFi
 
 
 def test_the_keyboard_is_enough(home: Page, tiny_files: TinyFiles, tmp_path: Path) -> None:
+    # From the start: the Enter key may be faster than the interception of dialogs, which this switches on.
+    home.on("filechooser", lambda chooser: chooser.set_files(tiny_files.target))
     home.keyboard.press("Tab")
     expect(home.locator("#skip")).to_be_focused()
     home.keyboard.press("Enter")
     home.keyboard.press("Tab")
     expect(home.locator("#file")).to_be_focused()
-    with home.expect_file_chooser() as chooser:
-        home.keyboard.press("Enter")
-    chooser.value.set_files(tiny_files.target)
+    home.keyboard.press("Enter")
     expect(home.get_by_role("heading", name="Quality of the input")).to_be_focused()
     press_until(home, "Start imputation")
     home.keyboard.press("Enter")
