@@ -9,9 +9,9 @@ from optuna.storages import BaseStorage
 from optuna.trial import TrialState
 
 from vcfbert.errors import InputError
-from vcfbert.tuning.storage import first_number
+from vcfbert.tuning.storage import earlier_attempts, first_number
 from vcfbert.tuning.study import best_trial, settled_or_waiting
-from vcfbert.tuning.trial import COSTS
+from vcfbert.tuning.trial import COSTS, WORKER
 
 
 def studies_in(storage: BaseStorage) -> list[dict[str, Any]]:
@@ -45,9 +45,10 @@ def trial_rows(study: optuna.Study) -> list[dict[str, Any]]:
                 "state": trial.state.name,
                 "value": trial.value if trial.state == TrialState.COMPLETE else None,
                 "feasible": all(excess <= 0 for excess in trial.constraints.values()),
-                "taken_up": len(trial.system_attrs.get("retry_history", [])),
+                "taken_up": len(earlier_attempts(trial)),
                 "reported_epochs": len(trial.intermediate_values),
                 **{name: trial.user_attrs.get(name) for name in COSTS},
+                WORKER: trial.user_attrs.get(WORKER),
                 **trial.params,
             }
         )

@@ -52,6 +52,7 @@ def apply_patch(patch: Path, params: Path) -> dict[str, tuple[Any, Any]]:
     editor = YAML()
     editor.preserve_quotes = True
     editor.width = 4096  # no line is broken
+    editor.representer.add_representer(type(None), _null)
     document = editor.load(params.read_text())
     for name, value in flat.items():
         *parents, last = name.split(".")
@@ -65,6 +66,11 @@ def apply_patch(patch: Path, params: Path) -> dict[str, tuple[Any, Any]]:
         raise InputError("params_invalid", "the patch cannot be written into this file", where=str(params))
     write_text(params, text.getvalue())
     return {name: (old[name], value) for name, value in flat.items() if old[name] != value}
+
+
+def _null(representer: Any, value: None) -> Any:
+    """Spelled out, as in our profiles."""
+    return representer.represent_scalar("tag:yaml.org,2002:null", "null")
 
 
 def _mapping(path: Path) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import csv
 import html
 import io
 import json
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -69,8 +70,14 @@ def study_page(study: optuna.Study, objective: str) -> str:
     parts, scripts = [], False
     for title, draw in drawn.items():
         try:
-            figure = draw().to_html(full_html=False, include_plotlyjs=not scripts)
-        except (ValueError, RuntimeError) as error:  # Optuna's words for too few trials, or all of one value
+            with warnings.catch_warnings():
+                warnings.filterwarnings("error", message="The number of trials is too small")
+                figure = draw().to_html(full_html=False, include_plotlyjs=not scripts)
+        except (
+            ValueError,
+            RuntimeError,
+            UserWarning,
+        ) as error:  # too few trials, or all of one value
             parts.append(f"<h2>{title}</h2>\n<p>Not drawn: {html.escape(str(error))}</p>")
             continue
         scripts = True

@@ -40,7 +40,7 @@ class TakeUp:
             self._queue = RetryHeartbeatStaleTrialCallback(max_retry=retries, inherit_intermediate_values=True)
 
     def __call__(self, study: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
-        if len(RetryHeartbeatStaleTrialCallback.retry_history(trial)) < self._retries:
+        if len(earlier_attempts(trial)) < self._retries:
             self._queue(study, trial)
         elif trial.user_attrs.get(RUN_ID):
             close_run(trial.user_attrs[RUN_ID], {"trial.state": "FAILED", "trial.why": "its workers died"})
@@ -48,8 +48,12 @@ class TakeUp:
 
 def first_number(trial: optuna.trial.FrozenTrial) -> int:
     """The number under which a trial was first tried: what its attempts have in common."""
-    number = RetryHeartbeatStaleTrialCallback.retried_trial_number(trial)
-    return trial.number if number is None else number
+    return int(trial.system_attrs.get("failed_trial", trial.number))
+
+
+def earlier_attempts(trial: optuna.trial.FrozenTrial) -> list[int]:
+    """Numbers of the attempts at this trial whose workers died, in their order."""
+    return list(trial.system_attrs.get("retry_history", []))
 
 
 class PatientStorage(RDBStorage):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import time
 import warnings
@@ -25,7 +26,15 @@ from vcfbert.genotypes.panel import Panel
 from vcfbert.tracking import Tracker, open_tracker, project_root, store_lock
 from vcfbert.training.progress import FitProgress, SilentProgress
 from vcfbert.tuning.identity import Identity, identity
-from vcfbert.tuning.storage import RUN_ID, PatientStorage, TakeUp, open_storage, patiently
+from vcfbert.tuning.storage import (
+    RUN_ID,
+    PatientStorage,
+    TakeUp,
+    earlier_attempts,
+    first_number,
+    open_storage,
+    patiently,
+)
 from vcfbert.tuning.trial import REFRESH_SECONDS, SECONDS, Objective, TakenOver, TrialFailed
 
 _FIRST_PRUNED = 1  # epoch: after one alone figures say little
@@ -94,8 +103,8 @@ class Worker:
     def tracker(self, *, system_metrics: bool = True) -> Tracker:
         return open_tracker(self.settings.root, enabled=self.settings.track, system_metrics=system_metrics)
 
-    def create(self, trials: int) -> optuna.Study:
-        """The study, new or as it was left, with so many trials in all."""
+    def create(self) -> optuna.Study:
+        """The study, new or as it was left."""
         with store_lock(self.settings.root or project_root(), "studies"):
             study = optuna.create_study(
                 study_name=self.identity.name,
@@ -106,37 +115,42 @@ class Worker:
                 load_if_exists=True,
             )
             describe(study, self.identity, self.config.tune.objective)
+        return study
+
+    def queue(self, study: optuna.Study, trials: int, parent: str) -> None:
+        """Fills the queue up to so many trials in all. ``parent``, the study's run in MLflow, is told first: who takes
+        a trial makes its run a child of it."""
+        with store_lock(self.settings.root or project_root(), "studies"):
+            study.set_user_attr(RUN_ID, parent)
             for _ in range(trials - len(settled_or_waiting(study))):
                 study.enqueue_trial({})
-        return study
 
     def join(self) -> optuna.Study:
         """The study that was created for this data, code and settings. Raises InputError 'study_missing'."""
+        name = self.identity.name
         try:
-            return optuna.load_study(
-                study_name=self.identity.name,
-                storage=self.storage,
-                sampler=SeededByTrial(self.config.tune),
-                pruner=_pruner(self.config.tune),
-            )
+            sampler, pruner = SeededByTrial(self.config.tune), _pruner(self.config.tune)
+            study = optuna.load_study(study_name=name, storage=self.storage, sampler=sampler, pruner=pruner)
         except KeyError:
+            study = None
+        if study is None or RUN_ID not in study.user_attrs:
             raise InputError(
                 "study_missing",
-                f"there is no study {self.identity.name} for this data, code and params.yaml",
+                f"no study {name} was started for this data, code and params.yaml",
                 hint="start it with `vcfbert tune`; its workers need the same panel, code and params.yaml, and storage",
-            ) from None
+            )
+        return study
 
-    def work(self, study: optuna.Study, parent: str) -> int:
-        """Runs trials until none waits and none runs elsewhere; returns how many ran here. ``parent``: the study's
-        run in MLflow."""
-        done, told = 0, False
+    def work(self, study: optuna.Study) -> int:
+        """Runs trials until none waits and none runs elsewhere; returns how many ran here."""
+        done, told, folder = 0, False, self.settings.folder / study.study_name
         objective = Objective(
             self._panel,
             self._encoding,
             self.config,
             self.variant,
-            folder=self.settings.folder / study.study_name,
-            parent=parent,
+            folder=folder,
+            parent=study.user_attrs[RUN_ID],
             open_tracker=self.tracker,
             progress=self.progress,
         )
@@ -151,6 +165,8 @@ class Worker:
                 told = True
                 time.sleep(min(_LONGEST_WAIT, self.config.tune.heartbeat))
             else:
+                with contextlib.suppress(OSError):  # another worker may have done so
+                    folder.rmdir()
                 return done
 
     def _one(self, study: optuna.Study, objective: Objective) -> bool:
@@ -200,14 +216,14 @@ def run_study(
     """Creates or continues the study, works on it until it has ``trials`` trials, and records what ``report`` writes
     (files, and the folder of each among the artifacts) in the study's run."""
     tune, who = worker.config.tune, worker.identity
-    study = worker.create(trials)
+    study = worker.create()
     tracker = worker.tracker(system_metrics=False)
     params = {"variant": who.variant, "tune": dataclasses.asdict(tune)}
     tags = {"source": "tune", "kind": "study", "study": who.name, "study.code": who.code, "study.data": who.data}
     with tracker.start(f"study {who.name}", params, tags, run_id=study.user_attrs.get(RUN_ID)) as run_id:
-        patiently(lambda: study.set_user_attr(RUN_ID, run_id))
+        worker.queue(study, trials, run_id)
         worker.progress.message(f"study {who.name}, {len(settled_or_waiting(study))} trials")
-        worker.work(study, run_id)
+        worker.work(study)
         files = dict(report(study))
         for path, folder in files.items():
             tracker.log_artifact(path, folder)
@@ -218,7 +234,7 @@ def run_study(
 def run_worker(worker: Worker) -> tuple[optuna.Study, int]:
     """Works on a study that was started elsewhere; returns how many trials ran here."""
     study = worker.join()
-    return study, worker.work(study, study.user_attrs.get(RUN_ID, ""))
+    return study, worker.work(study)
 
 
 def storage_of(config: Config, url: str) -> PatientStorage:
@@ -226,7 +242,9 @@ def storage_of(config: Config, url: str) -> PatientStorage:
 
 
 def describe(study: optuna.Study, who: Identity, objective: str) -> None:
-    study.set_metric_names([objective])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        study.set_metric_names([objective])
     for key, value in dataclasses.asdict(who).items():
         study.set_user_attr(key, value)
 
@@ -234,7 +252,7 @@ def describe(study: optuna.Study, who: Identity, objective: str) -> None:
 def settled_or_waiting(study: optuna.Study) -> list[FrozenTrial]:
     """The trials that were asked for: of the attempts at one, the last."""
     trials = patiently(lambda: study.get_trials(deepcopy=False))
-    repeated = {number for trial in trials for number in trial.system_attrs.get("retry_history", [])}
+    repeated = {number for trial in trials for number in earlier_attempts(trial)}
     return [trial for trial in trials if trial.number not in repeated]
 
 
@@ -256,7 +274,7 @@ def summary(study: optuna.Study) -> dict[str, float]:
     best = best_trial(study)
     if best is not None and best.value is not None:
         figures["best/value"] = best.value
-        figures["best/trial"] = float(best.number)
+        figures["best/trial"] = float(first_number(best))
     return figures
 
 

@@ -12,7 +12,9 @@ learned index and report every epoch.
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
+import socket
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -36,6 +38,7 @@ from vcfbert.tuning.storage import RUN_ID, first_number, patiently
 SECONDS, REFRESH_SECONDS = "seconds", "refresh_seconds"
 MEMORY, MS_PER_BATCH = "memory_mb", "ms_per_batch"
 COSTS = (SECONDS, REFRESH_SECONDS, MEMORY, MS_PER_BATCH)
+WORKER = "worker"  # user attribute: host and process of the latest attempt
 _UNLUCKY = ("diverged", "out_of_memory")  # errors of a trial's parameters, which do not end the study
 
 
@@ -72,8 +75,9 @@ class Objective:
         config = trial_config(self._config, values)
         # By the first attempt's number: two trials may well have the same parameters, and so the same checkpoint.
         folder = self._folder / str(first_number(_frozen(trial)))
-        shown = "  ".join(f"{path.rsplit('.', 1)[-1]} {value}" for path, value in values.items())
+        shown = "  ".join(f"{path} {value}" for path, value in values.items())
         self._progress.message(f"trial {trial.number}  {shown}")
+        patiently(lambda: trial.set_user_attr(WORKER, f"{socket.gethostname()}:{os.getpid()}"))
         record = TrialRecord(trial, self._open_tracker(), tune.objective, self._variant, self._parent)
         _forget_peak_memory()
         try:
@@ -129,7 +133,9 @@ class TrialRecord:
         if frozen.number != first:
             tags["trial.taken_up_as"] = str(frozen.number)
         known = run_id or self._run_id
-        with self._tracker.start(f"{name} trial {first}", params, tags, run_id=known, parent=self._parent) as started:
+        with self._tracker.start(
+            f"{name} trial {first}", params, tags, run_id=known, parent=self._parent or None
+        ) as started:
             patiently(lambda: self._trial.set_user_attr(RUN_ID, started))
             try:
                 yield started
