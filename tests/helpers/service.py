@@ -23,6 +23,7 @@ from vcfbert.errors import VcfbertError
 KEYS = {"ann": "key-of-ann", "bob": "key-of-bob"}
 API_KEYS = ",".join(f"{name}:{key_digest(key)}" for name, key in KEYS.items())
 T = TypeVar("T")
+Request = tuple[str, str, dict[str, Any]]  # method, path, arguments of httpx
 FIRST = Found("models:/vcfbert/1", "1", "11" * 32)
 SECOND = Found("models:/vcfbert/2", "2", "22" * 32)
 
@@ -116,3 +117,12 @@ def call(
         return [await client.request(method, path, **arguments) for method, path, arguments in requests]
 
     return with_client(create_app(*app) if isinstance(app, tuple) else app, use, wait=wait)
+
+
+def real_app(folder: Path, bundle: Path, **values: Any) -> FastAPI:
+    """The service with a bundle."""
+    return create_app(settings(folder, model=str(bundle), threads=1, **values))
+
+
+def upload(content: bytes, name: str = "mine.vcf.gz", path: str = "/v1/impute", **form: str) -> Request:
+    return ("POST", path, {"files": {"file": (name, content)}, "data": form})
