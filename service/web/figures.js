@@ -147,7 +147,7 @@ export function qualityDistribution(bins) {
   const rows = bins.map((bin) => [`${mean(bin.low)}–${mean(bin.high)}`, count(bin.n)]);
   return figure(
     'Distribution of quality',
-    n === 0 ? 'No imputed site.' : `${count(good)} of ${counted(n, 'imputed site')} have a DR2 of 0.8 or more.`,
+    n === 0 ? 'No imputed site.' : `${count(good)} of ${counted(n, 'imputed site')} that vary in the panel have a DR2 of 0.8 or more.`,
     (width) => drawHistogram(width, bins.map((bin) => bin.n), axes),
     table('Imputed sites by DR2', ['DR2', 'imputed sites'], rows, { numeric: [1] }),
   );
@@ -164,7 +164,7 @@ export function genotypeCertainty(bins) {
   const axes = { yTicks: [0, 0.25, 0.5, 0.75, 1], yText: inPercent, xName: 'GQ', yName: 'share of imputed genotypes' };
   return figure(
     'Certainty of genotypes',
-    n === 0 ? 'No imputed genotype.' : `${percent(sure / n)} of imputed genotypes have a GQ of 20 or more: 99 % sure.`,
+    n === 0 ? 'No imputed genotype.' : `${percent(sure / n)} of imputed genotypes have a GQ of 20 or more, 99 % sure by the model’s estimate.`,
     (width) => drawCategories(width, width < 400 ? bars.map((bar) => ({ ...bar, text: '' })) : bars, axes),
     table('Imputed genotypes by GQ', ['GQ', 'genotypes', 'share'], bins.map((bin, i) => [name(bin, i), count(bin.n), bars[i].text]), { numeric: [1, 2] }),
   );

@@ -48,7 +48,7 @@ function figuresOf(qc) {
     ['Sites used', `${count(qc.n_used)} (${percent(qc.overlap_share)})`],
     ['Typed density', `${count(qc.typed_per_mb)} per Mb`],
     ['Genome build', `alleles agree at ${percent(qc.build_agreement)}`],
-    ['Missing calls', `${percent(qc.missing_rate)}, worst sample ${percent(qc.worst_missing_rate)}`],
+    ['Missing calls', percent(qc.missing_rate) + (qc.missing_rate > 0 ? `, worst sample ${percent(qc.worst_missing_rate)}` : '')],
     ['Phased sites', percent(qc.phased_share)],
   ]);
 }
@@ -74,7 +74,7 @@ function shareBar(parts) {
 function remarks(qc) {
   const found = [];
   if (qc.overlap_share < 0.5) found.push('Fewer than half of the file’s sites are in the panel: is it of this genome build?');
-  if (qc.phased_share < 1) found.push('Some calls are unphased. They are imputed as they are; no phasing is needed before.');
+  if (qc.phased_share < 1 && !qc.refused) found.push('Some calls are unphased. They are imputed as they are; no phasing is needed before.');
   if (qc.n_much_missing > 0) found.push(`${counted(qc.n_much_missing, 'sample')} with more than 5 % missing calls: imputed with less certainty.`);
   return found.length > 0 && el('ul', { class: 'remarks' }, found.map((text) => el('li', {}, text)));
 }

@@ -104,13 +104,14 @@ def test_the_options_reach_the_result(home: Page, tiny_files: TinyFiles, tmp_pat
     home.get_by_label("BCF", exact=True).check()
     for field in ("HDS, dosage of each haplotype", "GP, genotype probabilities"):
         home.get_by_label(field).uncheck()
+    home.get_by_label("GQ, genotype quality").check()
     home.get_by_role("button", name="Start imputation").click()
     state_is(home, "Done")
     result = download(home, "Imputed BCF", tmp_path)
     with pysam.VariantFile(str(result)) as imputed:
         records = list(imputed)
     assert (records[0].pos, records[-1].pos) == (first, last)
-    assert records[0].format.keys() == ["GT", "DS"]
+    assert records[0].format.keys() == ["GT", "DS", "GQ"]
 
 
 def test_a_reload_in_the_middle_loses_nothing(home: Page, site: Site, tiny_files: TinyFiles) -> None:
@@ -211,6 +212,8 @@ def press_until(page: Page, name: str) -> None:
 def test_the_documentation_is_linked_and_fetches_nothing_from_elsewhere(home: Page) -> None:
     home.get_by_role("link", name="API").click()
     expect(home.locator("body")).to_contain_text("/v1/jobs")
+    home.set_viewport_size({"width": 360, "height": 740})
+    assert home.evaluate("document.documentElement.scrollWidth") == 360
 
 
 def test_files_of_the_page_are_asked_for_anew_and_names_are_no_paths(home: Page, site: Site) -> None:
