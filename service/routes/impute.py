@@ -71,7 +71,7 @@ TOO_LARGE: dict[int | str, dict[str, Any]] = {
 def impute(
     request: Request, file: UploadFile, manager: Manager, settings: AppSettings, requested: Requested
 ) -> StreamingResponse:
-    """Imputes `file` (VCF, VCF.gz or BCF) while the caller waits. For more samples than a few hundred there are jobs."""
+    """Imputes `file` (VCF, VCF.gz or BCF) while the caller waits. For many samples there are jobs."""
     # Not async: it runs in a worker thread, and other requests are answered meanwhile.
     served = manager.get(requested.model)
     with received(file, settings) as upload:
