@@ -20,7 +20,6 @@ from service.jobs.job import new_worker
 from service.jobs.queue import JobQueue
 from service.jobs.run import JobRunner, LoadedModels
 from service.jobs.store import JobTable
-from service.routes.jobs import shown_name
 from service.settings import Settings
 from tests.helpers.stub_service import QC, SUMMARY, StubSource, result_of
 from tests.service.test_jobs_run import wait_for
@@ -296,11 +295,6 @@ def test_the_uploads_name_is_shown_and_never_a_path(service: Service, name: str,
     assert service.get(path).json()["name"] == shown
     assert service.get(f"{path}/result").status_code == 200
     assert {folder.name for folder in service.files.folder.iterdir()} == {path.rpartition("/")[2]}
-
-
-def test_a_shown_name_is_one_line_of_letters() -> None:
-    assert shown_name("a\x07b\r\nc.vcf") == "abc.vcf"
-    assert shown_name("") == shown_name(None) == shown_name("folder/") == "upload"
 
 
 def test_a_job_keeps_the_version_that_was_served_when_it_came(service: Service) -> None:

@@ -246,7 +246,7 @@ def test_messages_that_redis_forgot_are_sent_again(tmp_path: Path) -> None:
 
 
 def test_a_real_job_killed_and_resumed_gives_what_the_command_line_gives(tmp_path: Path, tiny_files: TinyFiles) -> None:
-    with service_at(tmp_path / "data", module="service", MODEL=str(tiny_files.bundle), THREADS="1") as service:
+    with service_at(tmp_path / "data", module="service", MODEL=str(tiny_files.bundle), MAX_SAMPLES="6") as service:
         path = service.send(tiny_files.target.read_bytes())
         wait_for(lambda: service.job(path)["state"] == "running", "the start of the job")
         service.process.kill()
@@ -255,6 +255,9 @@ def test_a_real_job_killed_and_resumed_gives_what_the_command_line_gives(tmp_pat
         (job,) = service.all_end([path])
         assert (job["state"], job["attempt"]) == ("done", 2), job
         assert job["summary"]["n_samples"] == 6
+        (refused,) = service.all_end([service.send(tiny_files.panel.read_bytes())])  # 30 samples
+        assert (refused["state"], refused["error"]["code"]) == ("failed", "too_many_samples")
+        assert refused["error"]["where"] == "mine.vcf"
         result, index = (service.client.get(job["links"][name]).content for name in ("result", "index"))
         service.process.terminate()
         service.process.wait(SECONDS)

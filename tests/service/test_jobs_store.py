@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import select, update
 
 from service.jobs.job import (
     CANCELLED,
@@ -26,7 +26,8 @@ from service.jobs.job import (
     new_worker,
 )
 from service.jobs.store import FORGET_SECONDS, MAX_ATTEMPTS, JobTable, QueueFullError
-from service.jobs.table import connect, format_row, transaction
+from service.jobs.table import FORMAT_VERSION, connect, format_row, metadata, transaction
+from tests.helpers.postgres import binaries, private_postgres
 from vcfbert.errors import ArtifactError, InputError, ResourceError
 
 MODEL = PinnedModel("default", "models:/vcfbert/3", "3", "v19", "ab" * 32)
@@ -46,10 +47,21 @@ def clock() -> Clock:
     return Clock()
 
 
-@pytest.fixture
-def table(tmp_path: Path, clock: Clock) -> Iterator[JobTable]:
-    engine = connect("", tmp_path)
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    if binaries() is None:
+        pytest.skip("PostgreSQL is not installed")
+    pytest.importorskip("psycopg", reason="the extra `postgres` is not installed")
+    with private_postgres() as server:
+        yield server.url.replace("postgresql://", "postgresql+psycopg://")
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def table(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -> Iterator[JobTable]:
+    engine = connect("" if request.param == "sqlite" else request.getfixturevalue("server"), tmp_path)
     yield open_table(engine, clock)
+    if request.param == "postgresql":
+        metadata.drop_all(engine)
     engine.dispose()
 
 
@@ -292,6 +304,30 @@ def test_a_job_may_be_withdrawn_until_a_worker_has_it(table: JobTable) -> None:
     assert table.withdraw(job.id)
     assert not table.withdraw(other.id)
     assert [each.id for each in table.of_caller("ann")] == [other.id]
+
+
+def test_processes_that_start_at_once_make_the_tables_once(tmp_path: Path, server: str) -> None:
+    for url in ("", server):
+        engines, errors = [], []
+
+        def start(url: str = url, engines: list[Any] = engines, errors: list[Exception] = errors) -> None:
+            try:
+                engines.append(connect(url, tmp_path))
+            except Exception as error:
+                errors.append(error)
+
+        threads = [threading.Thread(target=start) for _ in range(6)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert errors == []
+        with transaction(engines[0]) as connection:
+            assert connection.execute(select(format_row.c.version)).all() == [(FORMAT_VERSION,)]
+        if url:
+            metadata.drop_all(engines[0])
+        for engine in engines:
+            engine.dispose()
 
 
 def test_rows_outlive_the_process_and_other_formats_are_refused(tmp_path: Path, clock: Clock) -> None:
