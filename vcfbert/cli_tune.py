@@ -7,6 +7,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -194,11 +195,8 @@ def _worker(
 
 
 def _needs_optuna() -> None:
-    try:
-        import optuna  # noqa: F401
-    except ModuleNotFoundError as error:
-        hint = "pip install 'vcfbert[tune]'"
-        raise MissingExtraError("optuna_missing", "Optuna is not installed", hint=hint) from error
+    if find_spec("optuna") is None:
+        raise MissingExtraError("optuna_missing", "Optuna is not installed", hint="pip install 'vcfbert[tune]'")
 
 
 def _print_table(rows: list[dict[str, Any]]) -> None:

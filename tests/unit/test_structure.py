@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 LAYERS = (
     ("errors", "constants", "kernels"),
     ("artifacts",),
-    ("config", "provenance"),
+    ("config", "exits", "provenance"),
     ("genotypes",),
     ("copying",),
     ("model",),
@@ -29,6 +29,8 @@ LAYERS = (
     ("inference",),
     ("imputation",),
     ("training",),
+    ("tracking",),
+    ("tuning",),
 )
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
 MLFLOW_USERS = {"vcfbert.tracking", "vcfbert.registry", "vcfbert.mlflow_model"}
@@ -117,6 +119,12 @@ def test_mlflow_stays_in_its_three_files() -> None:
     assert users == MLFLOW_USERS
 
 
+def test_optuna_stays_in_the_package_of_studies() -> None:
+    users = {module for module in modules() if any(name.split(".")[0] == "optuna" for name in imports(module))}
+    assert users
+    assert {user for user in users if not user.startswith("vcfbert.tuning.")} == set()
+
+
 @pytest.mark.parametrize("module", SERVED)
 def test_what_is_served_needs_no_platform(module: str) -> None:
     needed = {name.split(".")[0] for ours in reachable(module) for name in imports(ours)}
@@ -126,7 +134,7 @@ def test_what_is_served_needs_no_platform(module: str) -> None:
 def test_arguments_are_parsed_in_the_command_line_alone() -> None:
     parsers = {"argparse", "typer", "click", "optparse", "getopt"}
     users = {module for module in modules() if any(name.split(".")[0] in parsers for name in imports(module))}
-    assert users == {"vcfbert.cli"}
+    assert users == {"vcfbert.cli", "vcfbert.cli_tune"}
 
 
 def test_the_environment_is_read_in_two_places() -> None:
@@ -196,7 +204,9 @@ def test_stages_depend_on_the_code_that_they_run(stage: str) -> None:
     """DVC runs a stage again when its deps change: code that is not listed would change results in silence."""
     import yaml
 
-    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+    stages = {}
+    for path in (ROOT / "dvc.yaml", ROOT / "studies" / "dvc.yaml"):
+        stages |= yaml.safe_load(path.read_text())["stages"]
     if stage not in stages:
         assert stage == "common"
         return

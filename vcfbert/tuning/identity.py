@@ -15,7 +15,9 @@ from vcfbert.genotypes.panel import Panel
 from vcfbert.training.data import data_digest
 from vcfbert.tuning.space import searched
 
-_CODE = ("copying", "genotypes", "inference.py", "metrics.py", "model", "retrieval", "training", "tuning")
+# Modules that no trial runs. One that is missing here makes a new study of an edit that changes no figure, at worst.
+_ELSEWHERE = ("__main__", "cli", "cli_remote", "cli_tune", "client", "comparison", "download", "evaluation", "exits")
+_ELSEWHERE += ("http_download", "imputation", "mlflow_model", "peers", "plots", "protocols", "registry", "simulate")
 _SHOWN = 8  # hexadecimal digits of each digest in a study's name
 
 
@@ -38,11 +40,10 @@ def identity(config: Config, variant: str, panel: Panel) -> Identity:
 @cache
 def code_digest() -> str:
     root = Path(vcfbert.__file__).parent
-    paths = [
-        path for name in _CODE for path in ((root / name).rglob("*.py") if (root / name).is_dir() else [root / name])
-    ]
     digest = hashlib.sha256()
-    for path in sorted(paths):
+    for path in sorted(root.rglob("*.py")):
+        if path.parent == root and path.stem in _ELSEWHERE:
+            continue
         digest.update(str(path.relative_to(root)).encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()
 

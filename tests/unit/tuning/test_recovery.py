@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pytest
+from optuna.trial import TrialState
+
+from tests.helpers.studies import children, queued, run
+from vcfbert.errors import InputError, VcfbertError
+from vcfbert.exits import Interrupted
+from vcfbert.training.loop import Trainer
+from vcfbert.training.progress import SilentProgress
+from vcfbert.tuning.listing import trial_rows
+from vcfbert.tuning.storage import first_number
+from vcfbert.tuning.study import Worker, run_worker, summary
+
+
+def test_parameters_that_diverge_end_a_trial_and_not_the_study(
+    root: Path, make: Callable[..., Worker], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    epoch, calls = Trainer._epoch, []
+
+    def diverging(self: Trainer, *given: Any) -> dict[str, float]:
+        calls.append(1)
+        if len(calls) == 1:
+            raise VcfbertError("diverged", "the loss became nan")
+        return epoch(self, *given)
+
+    monkeypatch.setattr(Trainer, "_epoch", diverging)
+    study = run(make("v17", track=True), 2, root / "out")
+    assert [trial.state for trial in study.trials] == [TrialState.FAIL, TrialState.COMPLETE]
+    failed, _ = children(study.user_attrs["run_id"])
+    assert failed.data.tags["trial.state"] == "FAILED"
+    assert failed.data.tags["trial.why"] == "the loss became nan"
+    assert summary(study)["trials/fail"] == 1
+
+
+def test_other_errors_end_the_study(make: Callable[..., Worker], tmp_path: Path) -> None:
+    with pytest.raises(InputError) as caught:
+        run(make("v17", objective="val/r2/0-0.5"), 1, tmp_path / "out")  # 24 samples have no such frequency
+    assert caught.value.code == "objective_missing"
+
+
+class Stops(SilentProgress):
+    """Interrupted in the third batch of the second epoch."""
+
+    def __init__(self) -> None:
+        self.at, self.batches = -1, 0
+
+    def epoch(self, epoch: int, epochs: int, steps: int) -> None:
+        self.at, self.batches = epoch, 0
+
+    def step(self, loss: float, f1: float, ms_per_batch: float) -> None:
+        self.batches += 1
+        if (self.at, self.batches) == (1, 3):
+            raise Interrupted(2)
+
+
+def test_an_interrupted_trial_goes_on_at_once_from_its_epoch_and_in_its_run(
+    root: Path, make: Callable[..., Worker]
+) -> None:
+    with pytest.raises(Interrupted):
+        run(make("v18", track=True, epochs=3, heartbeat=600, progress=Stops()), 1, root / "out")
+    study = run(make("v18", track=True, epochs=3, heartbeat=600), 1, root / "out")
+    assert [trial.state for trial in study.trials] == [TrialState.FAIL, TrialState.COMPLETE]
+    assert [first_number(trial) for trial in study.trials] == [0, 0]
+    (child,) = children(study.user_attrs["run_id"])
+    assert (child.info.status, child.data.tags["trial.state"]) == ("FINISHED", "COMPLETE")
+    steps = [m.step for m in mlflow.MlflowClient().get_metric_history(child.info.run_id, "val/f1")]
+    assert steps == [0, 1, 2]  # the first epoch was not trained again
+    assert len(trial_rows(study)) == 1
+
+
+def test_a_worker_that_died_before_its_first_sign_of_life_leaves_no_gap(
+    make: Callable[..., Worker], tmp_path: Path
+) -> None:
+    worker = make("v17")
+    study = queued(worker, 1)
+    study.ask()  # taken from the queue, and never heard of again
+    worker.storage.grace_period = 0
+    assert worker.work(study) == 1
+    assert [trial.state for trial in study.trials] == [TrialState.FAIL, TrialState.COMPLETE]
+
+
+def test_a_trial_whose_workers_keep_dying_is_given_up(root: Path, make: Callable[..., Worker]) -> None:
+    worker = make("v17", track=True, retries=0)
+    study = queued(worker, 1)
+    tracker = worker.tracker(system_metrics=False)
+    with tracker.start("dead", {}, {}) as run_id:
+        trial = study.ask()
+        trial.set_user_attr("run_id", run_id)
+    worker.storage.grace_period = 0
+    assert worker.work(study) == 0
+    assert [trial.state for trial in study.trials] == [TrialState.FAIL]
+    dead = mlflow.get_run(run_id)
+    assert (dead.info.status, dead.data.tags["trial.state"]) == ("FAILED", "FAILED")
+
+
+def test_a_worker_that_was_taken_for_dead_leaves_the_trial_to_the_other(
+    make: Callable[..., Worker], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Declared(SilentProgress):
+        """Another declares the trial dead in its first epoch."""
+
+        def epoch(self, epoch: int, epochs: int, steps: int) -> None:
+            if study.trials[0].state == TrialState.RUNNING:
+                worker._give_back(study, 0)
+
+    worker = make("v17", progress=Declared())
+    study = queued(worker, 1)
+    assert worker.work(study) == 1
+    assert [trial.state for trial in study.trials] == [TrialState.FAIL, TrialState.COMPLETE]
+
+
+def test_a_worker_needs_a_study(make: Callable[..., Worker]) -> None:
+    with pytest.raises(InputError, match=r"no study .* was started") as caught:
+        run_worker(make("v17"))
+    assert caught.value.code == "study_missing"
+    worker = make("v17")
+    worker.create()
+    with pytest.raises(InputError, match="was started"):  # its queue and its run are still to come
+        run_worker(make("v17"))
+    queued(worker, 1)
+    assert run_worker(make("v17"))[1] == 1
