@@ -134,7 +134,8 @@ def test_what_is_served_needs_no_platform(module: str) -> None:
 def test_arguments_are_parsed_in_the_command_line_alone() -> None:
     parsers = {"argparse", "typer", "click", "optparse", "getopt"}
     users = {module for module in modules() if any(name.split(".")[0] in parsers for name in imports(module))}
-    assert users == {"vcfbert.cli", "vcfbert.cli_tune"}
+    assert "vcfbert.cli" in users
+    assert {user for user in users if not user.startswith("vcfbert.cli")} == set()
 
 
 def test_the_environment_is_read_in_two_places() -> None:
