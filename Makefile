@@ -39,7 +39,7 @@ ui: setup ## MLflow on the recorded runs, at http://127.0.0.1:5000
 	mlflow ui --backend-store-uri sqlite:///mlflow.db --host 127.0.0.1 --port 5000
 
 serve: setup ## the HTTP service with the published model, at http://127.0.0.1:8000
-	uvicorn service.app:app --host 127.0.0.1 --port 8000
+	python -m service
 
 check: setup ## lint and types
 	ruff check .
