@@ -11,9 +11,8 @@ from pipelines.common import METRICS, MODELS, REPORTS, run_stage
 from vcfbert.artifacts import write_json, write_text
 from vcfbert.bundle import load_bundle
 from vcfbert.config import Config
+from vcfbert.evaluation import FIGURES
 from vcfbert.protocols import array_protocol, masked_protocol
-
-FIGURES = ("aggregate_r2", "mean_site_r2", "nonref_concordance", "iqs", "calibration_error")
 
 
 def main(variant: str, config: Config) -> None:

@@ -16,7 +16,7 @@ A report is a plain mapping, as ``evaluate`` writes it, one a variant; whatever 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -73,6 +73,21 @@ _COST = (
     Measure("imputation_seconds", "imputation, s", ("imputation", "seconds"), ",.1f"),
     Measure(f"{_UNPHASED}imputation_seconds", "imputation, unphased, s", ("imputation_unphased", "seconds"), ",.1f"),
 )
+_ESTIMATED, _TRUE = "estimated_r2 ", "site_r2 "  # begin the names of means over sites, by bin
+_CORRELATION = "estimate_correlation"
+
+
+def _quality(prefix: str, form: str) -> tuple[Measure, ...]:
+    """How the files' own estimates of r2 compare with it; arguments as of ``_targets``."""
+    by_bin = (
+        Measure(f"{prefix}{kind}{name}", "", (f"{key}{form}", name))
+        for name in (*MAF_BIN_NAMES, ALL)
+        for kind, key in ((_ESTIMATED, "mean_estimated_r2"), (_TRUE, "mean_site_r2"))
+    )
+    return (*by_bin, Measure(f"{prefix}{_CORRELATION}", "", (f"all{form}", _CORRELATION)))
+
+
+_QUALITY = (*_quality("", ""), *_quality(_UNPHASED, "_unphased"))
 # Title, what stands above the methods (the README shows the tables without titles), measures.
 _TABLES = (
     ("Accuracy", "method", _ACCURACY),
@@ -94,7 +109,8 @@ _NOTES = (
     "r²: aggregate dosage r² of the targets' untyped sites, by minor-allele frequency in the panel. "
     "NRC: non-reference concordance; IQS: imputation quality score. F1 and rare F1 (MAF < 5%): ALT allele at masked "
     "sites of the validation samples. Imputation: wall time for all targets. Unphased: the methods that phase the "
-    "targets themselves."
+    "targets themselves. Estimated r²: DR2 or R2 of the imputed files, and r² of single sites, both means over sites "
+    "that vary in the targets; their correlation is over all such sites."
 )
 
 
@@ -123,22 +139,15 @@ class Comparison:
 
     def markdown(self) -> str:
         parts = ["# Comparison", ""]
-        for title, corner, measures in _TABLES:
-            cells = self._cells(corner, measures)
-            if cells is not None:
-                head, *body = cells
-                parts += [f"## {title}", "", _markdown_line(head), _markdown_line(["---", *["---:"] * (len(head) - 1)])]
-                parts += [*map(_markdown_line, body), ""]
+        for title, (head, *body) in self._tables():
+            parts += [f"## {title}", "", _markdown_line(head), _markdown_line(["---", *["---:"] * (len(head) - 1)])]
+            parts += [*map(_markdown_line, body), ""]
         return "\n".join([*parts, _NOTES, ""])
 
     def table(self) -> Group:
-        """Accuracy and cost as tables for a rich console."""
+        """Accuracy, cost and quality as tables for a rich console."""
         tables = []
-        for title, corner, measures in _TABLES:
-            cells = self._cells(corner, measures)
-            if cells is None:
-                continue
-            head, *body = cells
+        for title, (head, *body) in self._tables():
             table = Table(title=title, title_justify="left")
             table.add_column(head[0])
             for name in head[1:]:
@@ -160,6 +169,25 @@ class Comparison:
         figure = comparison_figure(r2, bars, r2_unphased={name: values for name, values in unphased.items() if values})
         for suffix in (".png", ".svg"):
             save_figure(figure, folder / f"{stem}{suffix}")
+
+    def _tables(self) -> Iterator[tuple[str, list[list[str]]]]:
+        """Title and lines of each table of which something is known."""
+        tables = [(title, self._cells(corner, measures)) for title, corner, measures in _TABLES]
+        tables.append(("Estimated and true r²", self._quality_cells()))
+        return ((title, cells) for title, cells in tables if cells is not None)
+
+    def _quality_cells(self) -> list[list[str]] | None:
+        """A line a method and kind of targets, "estimated / true" by bin; None if no file tells an estimate."""
+        bins = (*MAF_BIN_NAMES, ALL)
+        lines = []
+        for prefix, kind in (("", ""), (_UNPHASED, ", unphased targets")):
+            for row in self.rows:
+                pairs = [_pair(row.values, prefix, name) for name in bins]
+                if any(pairs):
+                    lines.append(
+                        [f"{row.label}{kind}", *pairs, _text(row.values.get(f"{prefix}{_CORRELATION}"), ".3f")]
+                    )
+        return [["estimated / true r²", *bins, "correlation"], *lines] if lines else None
 
     def _cells(self, corner: str, measures: Sequence[Measure]) -> list[list[str]] | None:
         """Text of a table: header that begins with ``corner``, a line a method, the ratios; None if nothing is known.
@@ -208,7 +236,12 @@ def _row(name: str, kind: Kind, report: Mapping[str, Any]) -> Row:
         rows = {row["bin"]: row for row in (report.get(f"array{form}") or {}).get("rows", ())}
         source[f"r2{form}"] = {key: row.get("aggregate_r2") for key, row in rows.items()}
         source[f"all{form}"] = rows.get(ALL, {})
-    found = {measure.name: _at(source, measure.path) for *_, measures in _TABLES for measure in measures}
+        # Without an estimate beside it the sites' own r2 is not shown.
+        told = {key: row for key, row in rows.items() if row.get("mean_estimated_r2") is not None}
+        for figure in ("mean_estimated_r2", "mean_site_r2"):
+            source[f"{figure}{form}"] = {key: row.get(figure) for key, row in told.items()}
+    measures = (*(measure for *_, measures in _TABLES for measure in measures), *_QUALITY)
+    found = {measure.name: _at(source, measure.path) for measure in measures}
     values = {key: float(value) for key, value in found.items() if _is_number(value)}
     label = method_label(name) if "version" not in report else f"{method_label(name)} {report['version']}"
     return Row(name, label, kind, values)
@@ -218,7 +251,8 @@ def _ratios(variants: Mapping[str, Row]) -> dict[str, float]:
     if not all(name in variants for name in _RATIO):
         return {}
     above, below = (variants[name].values for name in _RATIO)
-    return {name: above[name] / below[name] for name in above if below.get(name)}
+    estimates = {measure.name for measure in _QUALITY}
+    return {name: above[name] / below[name] for name in above if below.get(name) and name not in estimates}
 
 
 def _at(report: Mapping[str, Any], path: tuple[str, ...]) -> Any:
@@ -233,21 +267,37 @@ def _is_number(value: Any) -> bool:
 
 
 def _nested(values: Mapping[str, float]) -> dict[str, Any]:
-    """r2 by bin under one key, and what is from unphased targets under one, as scripts read it."""
+    """What is by bin under one key a figure, and what is from unphased targets under one, as scripts read it."""
     phased = {name: value for name, value in values.items() if not name.startswith(_UNPHASED)}
-    flat = {name: value for name, value in phased.items() if not name.startswith("r2 ")}
+    flat = {name: value for name, value in phased.items() if not name.startswith(("r2 ", _ESTIMATED, _TRUE))}
+    by_bin = {kind.strip(): _by_bin(phased, kind) for kind in (_ESTIMATED, _TRUE)}
     unphased = _unphased(values)
-    return {"r2": _r2(phased), **flat, **({"unphased": _nested(unphased)} if unphased else {})}
+    return {
+        "r2": _r2(phased),
+        **{name: figures for name, figures in by_bin.items() if figures},
+        **flat,
+        **({"unphased": _nested(unphased)} if unphased else {}),
+    }
 
 
 def _r2(values: Mapping[str, float]) -> dict[str, float]:
     """r2 by bin."""
-    return {name.removeprefix("r2 "): value for name, value in values.items() if name.startswith("r2 ")}
+    return _by_bin(values, "r2 ")
+
+
+def _by_bin(values: Mapping[str, float], begin: str) -> dict[str, float]:
+    return {name.removeprefix(begin): value for name, value in values.items() if name.startswith(begin)}
 
 
 def _unphased(values: Mapping[str, float]) -> dict[str, float]:
     """What is from unphased targets, by the names of the phased."""
     return {name.removeprefix(_UNPHASED): value for name, value in values.items() if name.startswith(_UNPHASED)}
+
+
+def _pair(values: Mapping[str, float], prefix: str, bin_name: str) -> str:
+    """ "estimated / true" of a bin; empty where there is no estimate."""
+    pair = [values.get(f"{prefix}{kind}{bin_name}") for kind in (_ESTIMATED, _TRUE)]
+    return " / ".join(_text(value, ".3f") for value in pair) if None not in pair else ""
 
 
 def _text(value: float | None, form: str) -> str:

@@ -5,11 +5,14 @@ out what is hard never pays. A sample that it lacks is an error.
 
 A haploid sample counts as a homozygous one, with twice its dosage and 0 or 2 ALT alleles: so sexes have the same mean
 where they have the same frequency, and a figure over both says nothing of how they differ in ploidy.
+
+Beside the true r2 of a site stands the one that the imputed file estimates of itself, where it does.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,6 +35,7 @@ SiteKey = tuple[int, str, str]  # POS, REF, ALT
 _VCF_SUFFIXES = (".vcf", ".vcf.gz", ".vcf.bgz", ".bcf")
 _BLOCK_CELLS = 1 << 19  # (site, sample) pairs scored at once: some 50 MB of temporaries
 _NO_GROUP = {"", ".", "NA"}
+_ESTIMATES = ("DR2", "R2")  # of INFO
 
 
 @dataclass(frozen=True)
@@ -60,13 +64,13 @@ class Evaluation:
 
     def csv(self) -> str:
         """A line a bin, for plots: empty where a figure is undefined."""
-        names = ("bin", "sites", *(name for _, name in _COLUMNS))
+        names = ("bin", "sites", *FIGURES)
         rows = (row.as_dict() for row in self.rows)
         lines = [",".join("" if row[name] is None else str(row[name]) for name in names) for row in rows]
         return "\n".join([",".join(names), *lines]) + "\n"
 
     def table(self) -> str:
-        """The figures as aligned text, groups below."""
+        """The figures as aligned text, groups below; '-' where a figure is undefined."""
         lines = [_HEADER, *map(_line, self.rows)]
         lines.append(f"samples: {self.samples}, sites absent from the imputed file: {self.absent}")
         for name, rows in self.by_group.items():
@@ -81,13 +85,30 @@ _COLUMNS = (
     ("F1", "minor_f1"),
     ("IQS", "iqs"),
     ("calib", "calibration_error"),
+    ("est r2", "mean_estimated_r2"),
+    ("est cor", "estimate_correlation"),
 )
+FIGURES = tuple(name for _, name in _COLUMNS)  # of a row, beside its numbers of sites
 _HEADER = f"{'MAF bin':>8} {'sites':>8} {'poly':>8}" + "".join(f" {title:>8}" for title, _ in _COLUMNS)
 
 
 def _line(row: BinScores) -> str:
-    figures = "".join(f" {getattr(row, name):>8.4f}" for _, name in _COLUMNS)
+    figures = "".join(f" {_figure(getattr(row, name)):>8}" for _, name in _COLUMNS)
     return f"{row.bin:>8} {row.sites:>8} {row.polymorphic_sites:>8}{figures}"
+
+
+def _figure(value: float) -> str:
+    return f"{value:.4f}" if math.isfinite(value) else "-"
+
+
+@dataclass(frozen=True)
+class _ImputedBlock:
+    """Records of the imputed file that are among l scored sites, samples in the truth's order."""
+
+    at: npt.NDArray[np.intp]  # [l], rows of the scored sites
+    dosage: npt.NDArray[np.float32]  # [l, n], NaN where the file has none
+    probability: npt.NDArray[np.float32]  # [l, n, 3], of genotypes, likewise
+    estimated_r2: npt.NDArray[np.float64]  # [l], likewise
 
 
 def evaluate_files(
@@ -102,10 +123,10 @@ def evaluate_files(
     """Scores ``imputed`` (VCF, VCF.gz or BCF) against ``truth`` at the sites of ``reference``.
 
     Dosage is FORMAT/DS, else the sum of HDS, else the ALT alleles of GT; genotype probabilities are GP, else
-    follow from HDS, else from the dosage. Of haploid samples the dosage is of one allele, 0..1. ``reference``: the
-    panel, or its VCF, whose frequencies make the bins. ``typed``: sites not to score (by position), a table CHROM
-    POS or a VCF. ``groups``: a tab-separated table of sample and group. ``region``: CHROM or CHROM:FROM-TO, 1-based
-    and inclusive.
+    follow from HDS, else from the dosage. Of haploid samples the dosage is of one allele, 0..1. The estimated r2 of a
+    site is INFO/DR2, else INFO/R2, of all samples of the file: groups of them have none. ``reference``: the panel, or
+    its VCF, whose frequencies make the bins. ``typed``: sites not to score (by position), a table CHROM POS or a VCF.
+    ``groups``: a tab-separated table of sample and group. ``region``: CHROM or CHROM:FROM-TO, 1-based and inclusive.
 
     Raises InputError where a file cannot be read, a sample is missing or no site is left to score.
     """
@@ -127,10 +148,11 @@ def evaluate_files(
     haploid = _haploid_samples(imputed, scored.chrom, actual)
     scores = _Scores(members)
     seen = np.zeros(len(rows), dtype=np.int64)  # how often the imputed file has each site
-    for at, dosage, probability in _imputed_blocks(imputed, actual.samples, scored, haploid):
+    for block in _imputed_blocks(imputed, actual.samples, scored, haploid):
+        at = block.at
         np.add.at(seen, at, 1)
-        dosage = np.where(np.isnan(dosage), 2.0 * af[at, None], dosage)
-        scores.update(counts[at], dosage, af[at], probability)
+        dosage = np.where(np.isnan(block.dosage), 2.0 * af[at, None], block.dosage)
+        scores.update(counts[at], dosage, af[at], block.probability, block.estimated_r2)
     if (seen > 1).any():
         pos, ref, alt = _keys(scored)[int(np.argmax(seen > 1))]
         raise InputError("duplicate_records", f"the site {pos} {ref}>{alt} comes twice", where=str(imputed))
@@ -181,8 +203,9 @@ class _Scores:
         dosage: npt.NDArray[Any],
         af: npt.NDArray[np.float64],
         probability: npt.NDArray[Any] | None,
+        estimated_r2: npt.NDArray[np.float64] | None = None,
     ) -> None:
-        self.overall.update(truth, dosage, af, probability)
+        self.overall.update(truth, dosage, af, probability, estimated_r2)
         for name, columns in self._members.items():
             part = None if probability is None else probability[:, columns]
             self.by_group[name].update(truth[:, columns], dosage[:, columns], af, part)
@@ -282,14 +305,13 @@ def _blocks(rows: npt.NDArray[np.intp], n_samples: int) -> Iterator[npt.NDArray[
 
 def _imputed_blocks(
     path: Path, samples: Sequence[str], sites: Sites, haploid: npt.NDArray[np.bool_]
-) -> Iterator[tuple[npt.NDArray[np.intp], npt.NDArray[np.float32], npt.NDArray[np.float32]]]:
-    """Blocks of those records that are among ``sites``: rows into ``sites`` [l], dosages [l, n] and genotype
-    probabilities [l, n, 3], NaN where the file has none. Columns in the order of ``samples``, those of the
-    ``haploid`` [n] made homozygous."""
+) -> Iterator[_ImputedBlock]:
+    """Those records that are among ``sites``. Columns in the order of ``samples``, those of the ``haploid`` [n] made
+    homozygous."""
     row_of = {key: row for row, key in enumerate(_keys(sites))}
     order = _sample_order(path, inspect(path).samples, samples)
     size = max(_BLOCK_CELLS // len(samples), 1)
-    block: list[tuple[int, npt.NDArray[np.float32], npt.NDArray[np.float32]]] = []
+    block: list[_Record] = []
     for record in _records(path):
         if not same_chrom(record.CHROM, sites.chrom):
             continue
@@ -297,7 +319,7 @@ def _imputed_blocks(
             key = (record.POS, record.REF.upper(), alt.upper())
             if key in row_of:
                 dosage, probability = _record_values(record, index)
-                block.append((row_of[key], dosage[order], probability[order]))
+                block.append((row_of[key], dosage[order], probability[order], _estimated_r2(record, index)))
         if len(block) >= size:
             yield _stacked(block, haploid)
             block = []
@@ -305,16 +327,18 @@ def _imputed_blocks(
         yield _stacked(block, haploid)
 
 
-def _stacked(
-    block: Sequence[tuple[int, npt.NDArray[np.float32], npt.NDArray[np.float32]]], haploid: npt.NDArray[np.bool_]
-) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    rows, dosages, probabilities = zip(*block, strict=True)
+# Row of the scored sites, dosage [n], genotype probabilities [n, 3], estimated r2.
+_Record = tuple[int, npt.NDArray[np.float32], npt.NDArray[np.float32], float]
+
+
+def _stacked(block: Sequence[_Record], haploid: npt.NDArray[np.bool_]) -> _ImputedBlock:
+    rows, dosages, probabilities, estimates = zip(*block, strict=True)
     dosage, probability = np.stack(dosages), np.stack(probabilities)
     if haploid.any():
         alt = dosage[:, haploid]
         probability[:, haploid] = np.stack([1.0 - alt, np.zeros_like(alt), alt], axis=2)
         dosage[:, haploid] *= 2.0
-    return np.array(rows, dtype=np.intp), dosage, probability
+    return _ImputedBlock(np.array(rows, dtype=np.intp), dosage, probability, np.array(estimates, dtype=np.float64))
 
 
 def _records(path: Path) -> Iterator[Any]:
@@ -360,3 +384,20 @@ def _record_values(record: Any, index: int) -> tuple[npt.NDArray[np.float32], np
         both = first * second
         probability[:] = np.stack([1.0 - first - second + both, first + second - 2.0 * both, both], axis=1)
     return np.asarray(dosage, dtype=np.float32), probability
+
+
+def _estimated_r2(record: Any, index: int) -> float:
+    """What the file says that r2 is of ALT ``index`` of a record: DR2 of Beagle and vcfbert, R2 of Minimac4; NaN where
+    it says nothing."""
+    for name in _ESTIMATES:
+        given = record.INFO.get(name)
+        if given is None:
+            continue
+        if isinstance(given, str):  # of a field that the header does not declare
+            given = given.split(",")
+        values = list(given) if isinstance(given, Iterable) else [given]
+        try:
+            return float(values[index]) if index < len(values) else math.nan
+        except (TypeError, ValueError):
+            return math.nan
+    return math.nan

@@ -108,7 +108,8 @@ class CalibrationPoint:
 @dataclass(frozen=True)
 class BinScores:
     """Figures of one MAF bin; NaN where undefined. ``polymorphic_sites``: sites whose truth varies, over which
-    ``mean_site_r2`` and ``iqs`` are means."""
+    ``mean_site_r2`` and ``iqs`` are means. So is ``mean_estimated_r2``, of those that the imputed file tells its own
+    estimate of; ``estimate_correlation`` is Pearson's, over them, of the estimate with the site's r2."""
 
     bin: str
     sites: int
@@ -119,6 +120,8 @@ class BinScores:
     minor_f1: float
     iqs: float
     calibration_error: float
+    mean_estimated_r2: float
+    estimate_correlation: float
     calibration: tuple[CalibrationPoint, ...]
 
     def as_dict(self) -> dict[str, Any]:
@@ -131,7 +134,8 @@ class SiteScores:
 
     Per bin: aggregate r2 and mean per-site r2 of the dosage; concordance of rounded dosages over pairs where truth
     or call carries the minor allele; F1 of the minor allele; the imputation quality score, (Po - Pc) / (1 - Pc)
-    from genotype probabilities (Lin et al. 2010, PLoS ONE 5:e9697); and the calibration of dosage / 2.
+    from genotype probabilities (Lin et al. 2010, PLoS ONE 5:e9697); the calibration of dosage / 2; and how the
+    imputed file's own estimate of each site's r2 compares with that r2.
     """
 
     def __init__(self) -> None:
@@ -139,6 +143,7 @@ class SiteScores:
         # sites, polymorphic, site r2, IQS, concordant, non-reference, true positive, false positive, false negative
         self._sums = np.zeros((_N_BINS, 9))
         self._calibration = np.zeros((_N_BINS, CALIBRATION_BINS, 3))  # pairs, predicted, observed
+        self._estimates = np.zeros((_N_BINS, 6))  # as moments, of r2 and its estimate by site
 
     def update(
         self,
@@ -146,14 +151,21 @@ class SiteScores:
         dosage: npt.ArrayLike,
         af: npt.ArrayLike,
         genotype_probability: npt.ArrayLike | None = None,
+        estimated_r2: npt.ArrayLike | None = None,
     ) -> None:
         """Adds sites of panel ALT frequency ``af`` [l]: true ALT counts ``truth`` [l, n] (negative or NaN =
         missing, left out), ``dosage`` [l, n] (0..2) and ``genotype_probability`` [l, n, 3]; without it, and
-        where it is NaN, the two genotypes next to the dosage share the probability."""
+        where it is NaN, the two genotypes next to the dosage share the probability. ``estimated_r2`` [l]: what the
+        imputed file says of the sites, NaN where nothing."""
         bins, t, d, valid = _oriented(truth, dosage, af)
         columns = [np.ones(len(t)), *_site_r2(t, d, valid)]
         varies = columns[1] > 0
         keep = maf_bin(af) >= 0
+        if estimated_r2 is not None:
+            estimate = np.asarray(estimated_r2, dtype=np.float64)[keep]
+            told = varies & np.isfinite(estimate)
+            pairs = (columns[2][told, None], estimate[told, None])
+            self._estimates += _by_bin(bins[told], _moments(*pairs, np.ones((int(told.sum()), 1), dtype=bool)))
         flipped = np.asarray(af)[keep] > 0.5
         probability = genotype_probabilities(d)
         if genotype_probability is not None:
@@ -170,6 +182,7 @@ class SiteScores:
         self._sums += other._sums
         self._moments += other._moments
         self._calibration += other._calibration
+        self._estimates += other._estimates
 
     @property
     def sites(self) -> int:
@@ -182,9 +195,10 @@ class SiteScores:
             _with_total(self._sums),
             _with_total(self._moments),
             _with_total(self._calibration),
+            _with_total(self._estimates),
             strict=True,
         )
-        return [_row(name, sums, moments, points) for name, sums, moments, points in parts if sums[0] > 0]
+        return [_row(name, sums, *rest) for name, sums, *rest in parts if sums[0] > 0]
 
 
 def genotype_probabilities(dosage: npt.ArrayLike) -> Floats:
@@ -194,7 +208,7 @@ def genotype_probabilities(dosage: npt.ArrayLike) -> Floats:
     return np.asarray(np.clip(1.0 - np.abs(d - np.arange(3)), 0.0, 1.0))
 
 
-def _row(name: str, sums: Floats, moments: Floats, calibration: Floats) -> BinScores:
+def _row(name: str, sums: Floats, moments: Floats, calibration: Floats, estimates: Floats) -> BinScores:
     sites, polymorphic, site_r2, iqs, concordant, nonref = sums[:6]
     pairs = calibration[:, 0]
     points = calibration[pairs > 0]
@@ -209,6 +223,8 @@ def _row(name: str, sums: Floats, moments: Floats, calibration: Floats) -> BinSc
         minor_f1=_f1(sums[6:9]),
         iqs=_share(iqs, polymorphic),
         calibration_error=float(error),
+        mean_estimated_r2=_share(estimates[2], estimates[0]),
+        estimate_correlation=_correlation(estimates),
         calibration=tuple(CalibrationPoint(p / n, o / n, int(n)) for n, p, o in points.tolist()),
     )
 
@@ -243,14 +259,21 @@ def _moments(t: Floats, d: Floats, valid: npt.NDArray[np.bool_]) -> Floats:
 
 
 def _r2(sums: Floats) -> float:
+    """0 where either is constant."""
+    correlation = _correlation(sums)
+    return 0.0 if math.isnan(correlation) else correlation**2
+
+
+def _correlation(sums: Floats) -> float:
+    """Pearson's, from moments; NaN where either is constant."""
     n, t, d, tt, dd, td = sums.tolist()
     if n < 2:
-        return 0.0
+        return math.nan
     variance_t, variance_d = tt / n - (t / n) ** 2, dd / n - (d / n) ** 2
     # The difference of two sums cannot tell a variance below their rounding from zero.
     if variance_t <= max(_CONSTANT**2, 1e-13 * tt / n) or variance_d <= max(_CONSTANT**2, 1e-13 * dd / n):
-        return 0.0
-    return float((td / n - t * d / n**2) ** 2 / (variance_t * variance_d))
+        return math.nan
+    return float((td / n - t * d / n**2) / math.sqrt(variance_t * variance_d))
 
 
 def _site_r2(t: Floats, d: Floats, valid: npt.NDArray[np.bool_]) -> tuple[Floats, Floats]:

@@ -30,10 +30,11 @@ def cases(draw: st.DrawFn) -> Case:
 @settings(max_examples=60, deadline=None)
 def test_site_scores_do_not_depend_on_the_cut(case: Case, cut: int) -> None:
     truth, dosage, af = case
+    estimate = np.where(af == 0.2, np.nan, dosage[:, 0] / 2)
     whole, first, second = SiteScores(), SiteScores(), SiteScores()
-    whole.update(truth, dosage, af)
-    first.update(truth[:cut], dosage[:cut], af[:cut])
-    second.update(truth[cut:], dosage[cut:], af[cut:])
+    whole.update(truth, dosage, af, estimated_r2=estimate)
+    first.update(truth[:cut], dosage[:cut], af[:cut], estimated_r2=estimate[:cut])
+    second.update(truth[cut:], dosage[cut:], af[cut:], estimated_r2=estimate[cut:])
     first.merge(second)
     for one, other in zip(whole.rows(), first.rows(), strict=True):
         for name, value in one.as_dict().items():

@@ -21,8 +21,8 @@ def array(*r2: float) -> dict[str, Any]:
     return {"rows": rows, "samples": 3, "absent": 0}
 
 
-PEERS = {"beagle": {"array": array(0.11, 0.33, 0.56, 0.90, 0.91), "seconds": 9.0, "version": "5.4"}}
-V17 = {
+PEERS: dict[str, Any] = {"beagle": {"array": array(0.11, 0.33, 0.56, 0.90, 0.91), "seconds": 9.0, "version": "5.4"}}
+V17: dict[str, Any] = {
     "variant": "v17",
     "array": array(0.05, 0.1, 0.3, 0.8, 0.8),
     "masked": {"train": {"f1": 0.96, "rare_f1": 0.9}, "validation": {"f1": 0.9, "rare_f1": 0.8}},
@@ -30,7 +30,7 @@ V17 = {
     "imputation": {"seconds": 20.0},
     "peers": PEERS,
 }
-V18 = {
+V18: dict[str, Any] = {
     "variant": "v18",
     "array": array(0.1, 0.2, 0.45, 0.88, 0.88),
     "masked": {"validation": {"f1": 0.945, "rare_f1": 0.88}},
@@ -39,7 +39,7 @@ V18 = {
     "peers": PEERS,
 }
 
-V19 = {
+V19: dict[str, Any] = {
     "variant": "v19",
     "array": array(0.13, 0.36, 0.58, 0.91, 0.92),
     "array_unphased": array(0.12, 0.35, 0.57, 0.905, 0.91),
@@ -76,6 +76,58 @@ def test_what_is_from_unphased_targets_stands_apart() -> None:
         "",  # and no ratio of V18 to V17, which have no such figures
     ]
     assert "| V19 |  |  |  |  | 4.0 | 30.0 |" in text.splitlines()
+
+
+def with_estimates(report: dict[str, Any], estimated: float | None, true: float) -> dict[str, Any]:
+    """``report`` with these figures in every bin but the last, over all, which has a tenth more."""
+    more = [0.0, 0.0, 0.0, 0.0, 0.1]
+    rows = [
+        row
+        | {
+            "mean_site_r2": true + by,
+            "mean_estimated_r2": estimated and estimated + by,
+            "estimate_correlation": 0.71 + by,
+        }
+        for row, by in zip(report["rows"], more, strict=True)
+    ]
+    return report | {"rows": rows}
+
+
+def test_estimated_r2_stands_beside_the_true_one_in_a_table_of_its_own() -> None:
+    beagle = PEERS["beagle"] | {"array": with_estimates(PEERS["beagle"]["array"], 0.55, 0.5)}
+    v19 = V19 | {
+        "array": with_estimates(V19["array"], 0.625, 0.6),
+        "array_unphased": with_estimates(V19["array_unphased"], 0.3, 0.4),
+        "peers": {"beagle": beagle},
+    }
+    v18 = V18 | {"array": with_estimates(V18["array"], None, 0.45)}  # a file without estimates
+    comparison = compare([v19, v18, V17])
+    lines = comparison.markdown().split("## Estimated and true r²\n\n")[1].splitlines()
+    assert lines[:6] == [
+        "| estimated / true r² | 0-0.5% | 0.5-1% | 1-5% | 5-50% | all | correlation |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
+        "| V19 |" + " 0.625 / 0.600 |" * 4 + " 0.725 / 0.700 | 0.810 |",
+        "| Beagle 5.4 |" + " 0.550 / 0.500 |" * 4 + " 0.650 / 0.600 | 0.810 |",
+        "| V19, unphased targets |" + " 0.300 / 0.400 |" * 4 + " 0.400 / 0.500 | 0.810 |",
+        "",
+    ]
+    by_method = {row["method"]: row for row in comparison.as_dict()["rows"]}
+    assert by_method["v19"]["estimated_r2"]["1-5%"] == 0.625
+    assert by_method["v19"]["unphased"]["site_r2"]["all"] == 0.5
+    assert by_method["beagle"]["estimate_correlation"] == pytest.approx(0.81)
+    assert "site_r2" not in by_method["v18"]
+    console = Console(file=StringIO(), width=160)
+    console.print(comparison.table())
+    assert "0.625 / 0.600" in console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def test_ratios_leave_estimates_out() -> None:
+    both = [report | {"array": with_estimates(report["array"], 0.5, 0.4)} for report in (V17, V18)]
+    assert compare(both).as_dict()["ratios"] == compare([V17, V18]).as_dict()["ratios"]
+
+
+def test_without_estimates_there_is_no_table_of_them() -> None:
+    assert "Estimated and true" not in compare([V17, V18]).markdown()
 
 
 def test_without_unphased_figures_there_is_no_such_block() -> None:

@@ -13,7 +13,6 @@ from vcfbert.errors import InputError
 from vcfbert.evaluation import Evaluation, evaluate_files
 from vcfbert.genotypes.panel import Panel
 from vcfbert.genotypes.vcf_reader import read_genotypes
-from vcfbert.metrics import BinScores
 
 ROOT = Path(__file__).parents[2]
 CASE = ROOT / "tests/data/scoring"
@@ -21,6 +20,8 @@ REFEREE = ROOT.parent / "shared/tools/score_imputation.py"
 
 HEADER = """##fileformat=VCFv4.2
 ##contig=<ID=20>
+##INFO=<ID=DR2,Number=A,Type=Float,Description="Estimated r2">
+##INFO=<ID=R2,Number=1,Type=Float,Description="Estimated r2">
 ##FORMAT=<ID=GT,Number=1,Type=String,Description="Genotype">
 ##FORMAT=<ID=DS,Number=A,Type=Float,Description="Dosage">
 ##FORMAT=<ID=HDS,Number=2,Type=Float,Description="Haplotype dosages">
@@ -29,11 +30,14 @@ HEADER = """##fileformat=VCFv4.2
 
 
 def write_vcf(path: Path, samples: str, *records: str) -> Path:
-    """``records``: 'POS REF ALT FORMAT VALUE ...', separated by blanks."""
+    """``records``: 'POS REF ALT FORMAT VALUE ...', separated by blanks; INFO may stand before FORMAT, with its '='."""
     lines = []
     for record in records:
         pos, ref, alt, form, *values = record.split()
-        lines.append("\t".join(["20", pos, ".", ref, alt, ".", ".", ".", form, *values]))
+        info = "."
+        if "=" in form:
+            info, form, *values = form, *values
+        lines.append("\t".join(["20", pos, ".", ref, alt, ".", ".", info, form, *values]))
     path.write_text(HEADER + "\t".join(samples.split()) + "\n" + "\n".join(lines) + "\n")
     return path
 
@@ -136,7 +140,56 @@ def test_genotype_probabilities_come_from_gp_then_hds_then_ds(small: dict[str, P
 
 def test_multiallelic_imputed_record_is_taken_by_alt(small: dict[str, Path], tmp_path: Path) -> None:
     joined = write_vcf(tmp_path / "m.vcf", "S1 S2", "10 A C,G DS 0.7,0.9 0.3,0.1", "20 C T DS 1.8 0.2")
-    assert evaluate_files(small["truth"], joined, small["reference"]) == evaluate_files(**small)
+    assert evaluate_files(small["truth"], joined, small["reference"]).as_dict() == evaluate_files(**small).as_dict()
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "mean"),
+    [
+        ("DR2=0.75", "DR2=0.25", 0.5),  # Beagle, vcfbert
+        ("R2=0.75", "R2=0.25", 0.5),  # Minimac4
+        ("R2=0.1;DR2=0.75", "R2=0.1;DR2=0.25", 0.5),
+        ("DR2=0.75", "DR2=.", 0.75),
+        ("XYZ=1", "XYZ=1", None),
+    ],
+)
+def test_the_files_own_estimate_of_r2_is_read(
+    small: dict[str, Path], tmp_path: Path, first: str, second: str, mean: float | None
+) -> None:
+    path = write_vcf(tmp_path / "e.vcf", "S1 S2", f"10 A G {first} DS 0.9 0.1", f"20 C T {second} DS 1.8 0.2")
+    result = evaluate_files(small["truth"], path, small["reference"])
+    row = result.row().as_dict()
+    assert row["mean_estimated_r2"] == mean
+    # Of two samples whose dosages differ, r2 is 1 at either site: nothing to correlate with.
+    assert (row["mean_site_r2"], row["estimate_correlation"]) == (1.0, None)
+    shown = "-" if mean is None else f"{mean:.4f}"
+    assert result.table().splitlines()[1].split()[-2:] == [shown, "-"]
+    assert result.csv().splitlines()[1].endswith("," if mean is None else f"{mean},")
+
+
+def test_estimates_of_a_record_with_several_alts_are_taken_by_alt(small: dict[str, Path], tmp_path: Path) -> None:
+    def estimated(info: str) -> float | None:
+        path = write_vcf(tmp_path / "m.vcf", "S1 S2", f"10 A C,G {info} DS 0.7,0.9 0.3,0.1")
+        result = evaluate_files(small["truth"], path, small["reference"])
+        assert result.absent == 1  # the other site, of which the file says nothing
+        value: float | None = result.row().as_dict()["mean_estimated_r2"]
+        return value
+
+    assert estimated("DR2=0.125,0.75") == 0.75
+    assert estimated("DR2=0.125,.") is None
+    assert estimated("R2=0.75") is None  # of which ALT it is nobody knows
+
+
+def test_an_estimate_that_the_header_does_not_declare_is_read_and_groups_have_none(
+    small: dict[str, Path], tmp_path: Path
+) -> None:
+    path = write_vcf(tmp_path / "u.vcf", "S1 S2", "10 A G DR2=0.75 DS 0.9 0.1", "20 C T DR2=0.25 DS 1.8 0.2")
+    path.write_text("".join(line for line in path.open() if not line.startswith("##INFO")))
+    groups = tmp_path / "groups.tsv"
+    groups.write_text("S1\tEUR\nS2\tEUR\n")
+    result = evaluate_files(small["truth"], path, small["reference"], groups=groups)
+    assert result.row().mean_estimated_r2 == 0.5
+    assert result.as_dict()["by_group"]["EUR"][-1]["mean_estimated_r2"] is None
 
 
 def test_typed_sites_may_be_a_vcf(small: dict[str, Path], tmp_path: Path) -> None:
@@ -170,26 +223,26 @@ def test_haploid_samples_count_as_homozygous(males: dict[str, Path], tmp_path: P
     assert (row.sites, row.polymorphic_sites) == (2, 2)
     assert row.aggregate_r2 == pytest.approx(np.corrcoef([1, 2, 2, 0], [0.9, 1.4, 1.8, 0.4])[0, 1] ** 2)
     homozygous = write_vcf(tmp_path / "homozygous.vcf", "S1 S2", "10 A G GT 0|1 1|1", "20 C T GT 1|1 0|0")
-    assert evaluate_files(**{**males, "truth": homozygous}).row("5-50%") == row
+    assert evaluate_files(**{**males, "truth": homozygous}).row("5-50%").as_dict() == row.as_dict()
 
 
 def test_dosages_of_haploid_samples_are_read_from_every_field(males: dict[str, Path], tmp_path: Path) -> None:
-    def row(*records: str) -> BinScores:
+    def row(*records: str) -> dict[str, Any]:
         imputed = write_vcf(tmp_path / "one.vcf", "S1 S2", *records)
-        return evaluate_files(**{**males, "imputed": imputed}).row("5-50%")
+        return evaluate_files(**{**males, "imputed": imputed}).row("5-50%").as_dict()
 
     expected = row("10 A G GT:DS:HDS:GP 0|1:1:0,1:0,1,0 1:0.75:0.75:0.25,0.75", "20 C T DS:GP 2:0,0,1 0:1,0")
-    assert expected.calibration_error == pytest.approx(0.25 / 4)
+    assert expected["calibration_error"] == 0.25 / 4
     # IQS of the first site: genotypes 1 and 2; agreement (1 + 0.75) / 2, chance (1 x 1 + 1 x 0.75) / 4.
     first = (1.75 / 2 - 1.75 / 4) / (1 - 1.75 / 4)
-    assert expected.iqs == pytest.approx((first + 1) / 2)
+    assert expected["iqs"] == pytest.approx((first + 1) / 2, abs=1e-6)
     assert row("10 A G GT:HDS 0|1:0,1 1:0.75", "20 C T GT:HDS 1|1:1,1 0:0") == expected
     # Without calls, ploidy is the truth's; where a tool wrote the male as diploid, his dosages are of two alleles.
     assert row("10 A G DS:GP 1:0,1,0 0.75:0.25,0.75", "20 C T DS 2 0") == expected
     assert row("10 A G GT:DS:GP 0|1:1:0,1,0 1|1:1.5:0.25,0,0.75", "20 C T GT:DS 1|1:2 0|0:0") == expected
-    assert row("10 A G GT 0|1 1", "20 C T GT 1|1 0").aggregate_r2 == 1.0
-    assert row("10 A G GT 0|1 .", "20 C T GT 1|1 0").aggregate_r2 == pytest.approx(
-        np.corrcoef([1, 2, 2, 0], [1, 2 / 3, 2, 0])[0, 1] ** 2
+    assert row("10 A G GT 0|1 1", "20 C T GT 1|1 0")["aggregate_r2"] == 1.0
+    assert row("10 A G GT 0|1 .", "20 C T GT 1|1 0")["aggregate_r2"] == pytest.approx(
+        np.corrcoef([1, 2, 2, 0], [1, 2 / 3, 2, 0])[0, 1] ** 2, abs=1e-6
     )
 
 

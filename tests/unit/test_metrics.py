@@ -132,3 +132,34 @@ def test_nothing_added_gives_no_rows() -> None:
     scores.update(np.zeros((2, 3)), np.zeros((2, 3)), [0.0, 1.0])
     assert scores.rows() == []
     assert DosageR2().values() == {}
+
+
+def test_estimates_are_compared_with_r2_at_the_same_sites_by_hand() -> None:
+    truth = np.array([[0, 1, 2, 0], [0, 1, 1, 0], [0, 2, 0, 1], [0, 0, 0, 0], [0, 1, 0, 0]])
+    dosage = np.array(
+        [[0.0, 1.4, 1.6, 0.6], [0.2, 0.9, 0.3, 0.1], [0.5, 0.9, 0.8, 0.4], [0.0, 0.3, 0.0, 0.0], [1.0, 0, 0, 1]]
+    )
+    estimate = [0.9, 0.7, 0.1, 0.4, np.nan]  # of the fourth there is no r2, of the fifth no estimate
+    scores = SiteScores()
+    scores.update(truth[:2], dosage[:2], [0.2, 0.004], estimated_r2=estimate[:2])
+    scores.update(truth[2:], dosage[2:], [0.9, 0.2, 0.2], estimated_r2=estimate[2:])
+    r2 = [np.corrcoef(truth[i], dosage[i])[0, 1] ** 2 for i in range(3)]
+    rare, common, total = scores.rows()
+    assert (rare.mean_estimated_r2, common.mean_estimated_r2) == pytest.approx((0.7, 0.5))
+    assert total.mean_estimated_r2 == pytest.approx((0.9 + 0.7 + 0.1) / 3)
+    assert total.estimate_correlation == pytest.approx(np.corrcoef(r2, estimate[:3])[0, 1])
+    assert np.isnan(rare.estimate_correlation)  # of one site
+    assert total.polymorphic_sites == 4
+
+
+def test_a_correlation_with_estimates_may_be_negative_and_needs_estimates_that_vary() -> None:
+    truth = np.array([[0, 1, 2, 0], [0, 2, 0, 1]])
+    dosage = np.array([[0.0, 1.0, 2.0, 0.1], [1.0, 0.9, 0.8, 0.4]])
+    scores, constant, none = SiteScores(), SiteScores(), SiteScores()
+    scores.update(truth, dosage, [0.2, 0.2], estimated_r2=[0.1, 0.9])
+    constant.update(truth, dosage, [0.2, 0.2], estimated_r2=[0.5, 0.5])
+    none.update(truth, dosage, [0.2, 0.2])
+    assert scores.rows()[-1].estimate_correlation == pytest.approx(-1.0)
+    assert constant.rows()[-1].as_dict()["estimate_correlation"] is None
+    assert constant.rows()[-1].mean_estimated_r2 == 0.5
+    assert none.rows()[-1].as_dict()["mean_estimated_r2"] is None

@@ -19,7 +19,7 @@ CONFIG = profile("cpu")
 
 
 def scored(r2: float) -> Evaluation:
-    return Evaluation((BinScores("all", 10, 8, r2, r2, 0.8, 0.9, 0.7, 0.01, ()),), samples=3, absent=0)
+    return Evaluation((BinScores("all", 10, 8, r2, r2, 0.8, 0.9, 0.7, 0.01, 0.6, 0.5, ()),), samples=3, absent=0)
 
 
 @pytest.fixture(autouse=True)
