@@ -35,6 +35,7 @@ PANEL_FORMAT: Final = 1
 ENCODING_FORMAT: Final = 1
 EMBEDDING_FORMAT: Final = 1
 BUNDLE_FORMAT: Final = 1
+MOMENTS_FORMAT: Final = 1
 # What a bundle's manifest calls it.
 BUNDLE_KIND: Final = "bundle"
 

@@ -29,6 +29,7 @@ from vcfbert.genotypes.regions import same_chrom
 from vcfbert.genotypes.vcf_file import inspect
 from vcfbert.genotypes.vcf_reader import Genotypes, read_genotypes
 from vcfbert.metrics import ALL, BinScores, SiteScores
+from vcfbert.moments import Moments, MomentsSums
 
 SiteKey = tuple[int, str, str]  # POS, REF, ALT
 
@@ -41,13 +42,14 @@ _ESTIMATES = ("DR2", "R2")  # of INFO
 @dataclass(frozen=True)
 class Evaluation:
     """Figures by bin of the panel's MAF, the last row over all bins; ``by_group`` the same for each group of
-    samples. ``absent``: scored sites that the imputed file lacks."""
+    samples. ``absent``: scored sites that the imputed file lacks. ``moments``: what a comparison in pairs resamples."""
 
     rows: tuple[BinScores, ...]
     samples: int
     absent: int
     by_group: Mapping[str, tuple[BinScores, ...]] = field(default_factory=dict)
     group_samples: Mapping[str, int] = field(default_factory=dict)
+    moments: Moments | None = field(default=None, compare=False, repr=False)
 
     def row(self, name: str = ALL) -> BinScores:
         return next(row for row in self.rows if row.bin == name)
@@ -146,24 +148,25 @@ def evaluate_files(
     scored = actual.sites.take(rows)
     counts = _alt_counts(actual, rows)
     haploid = _haploid_samples(imputed, scored.chrom, actual)
-    scores = _Scores(members)
+    scores = _Scores(members, MomentsSums(actual.samples, len(rows)))
     seen = np.zeros(len(rows), dtype=np.int64)  # how often the imputed file has each site
     for block in _imputed_blocks(imputed, actual.samples, scored, haploid):
         at = block.at
         np.add.at(seen, at, 1)
         dosage = np.where(np.isnan(block.dosage), 2.0 * af[at, None], block.dosage)
-        scores.update(counts[at], dosage, af[at], block.probability, block.estimated_r2)
+        scores.update(at, counts[at], dosage, af[at], block.probability, block.estimated_r2)
     if (seen > 1).any():
         pos, ref, alt = _keys(scored)[int(np.argmax(seen > 1))]
         raise InputError("duplicate_records", f"the site {pos} {ref}>{alt} comes twice", where=str(imputed))
     for at in _blocks(np.flatnonzero(seen == 0), len(actual.samples)):
-        scores.update(counts[at], np.repeat(2.0 * af[at, None], len(actual.samples), axis=1), af[at], None)
+        scores.update(at, counts[at], np.repeat(2.0 * af[at, None], len(actual.samples), axis=1), af[at], None)
     return Evaluation(
         rows=tuple(scores.overall.rows()),
         samples=len(actual.samples),
         absent=int((seen == 0).sum()),
         by_group={name: tuple(group.rows()) for name, group in scores.by_group.items()},
         group_samples={name: len(columns) for name, columns in members.items()},
+        moments=scores.moments.result(),
     )
 
 
@@ -190,15 +193,17 @@ def given(path: str | None, name: str) -> Path:
 
 
 class _Scores:
-    """One accumulator for all samples and one for each group."""
+    """One accumulator for all samples, one for each group, and the moments."""
 
-    def __init__(self, members: Mapping[str, npt.NDArray[np.intp]]) -> None:
+    def __init__(self, members: Mapping[str, npt.NDArray[np.intp]], moments: MomentsSums) -> None:
         self.overall = SiteScores()
+        self.moments = moments
         self.by_group = {name: SiteScores() for name in members}
         self._members = members
 
     def update(
         self,
+        at: npt.NDArray[np.intp],
         truth: npt.NDArray[Any],
         dosage: npt.NDArray[Any],
         af: npt.NDArray[np.float64],
@@ -206,6 +211,7 @@ class _Scores:
         estimated_r2: npt.NDArray[np.float64] | None = None,
     ) -> None:
         self.overall.update(truth, dosage, af, probability, estimated_r2)
+        self.moments.update(at, truth, dosage, af)
         for name, columns in self._members.items():
             part = None if probability is None else probability[:, columns]
             self.by_group[name].update(truth[:, columns], dosage[:, columns], af, part)

@@ -84,8 +84,8 @@ class DosageR2:
     def update(self, truth: npt.ArrayLike, dosage: npt.ArrayLike, af: npt.ArrayLike) -> None:
         """Adds true ALT counts ``truth`` [l, n] (negative or NaN = missing, left out) and ``dosage`` [l, n] (0..2)
         at sites of panel ALT frequency ``af`` [l]. A site's samples may come in several blocks."""
-        bins, t, d, valid = _oriented(truth, dosage, af)
-        self._sums += _by_bin(bins, _moments(t, d, valid))
+        bins, t, d, valid = oriented(truth, dosage, af)
+        self._sums += _by_bin(bins, site_moments(t, d, valid))
 
     def merge(self, other: DosageR2) -> None:
         self._sums += other._sums
@@ -157,7 +157,7 @@ class SiteScores:
         missing, left out), ``dosage`` [l, n] (0..2) and ``genotype_probability`` [l, n, 3]; without it, and
         where it is NaN, the two genotypes next to the dosage share the probability. ``estimated_r2`` [l]: what the
         imputed file says of the sites, NaN where nothing."""
-        bins, t, d, valid = _oriented(truth, dosage, af)
+        bins, t, d, valid = oriented(truth, dosage, af)
         columns = [np.ones(len(t)), *_site_r2(t, d, valid)]
         varies = columns[1] > 0
         keep = maf_bin(af) >= 0
@@ -165,7 +165,7 @@ class SiteScores:
             estimate = np.asarray(estimated_r2, dtype=np.float64)[keep]
             told = varies & np.isfinite(estimate)
             pairs = (columns[2][told, None], estimate[told, None])
-            self._estimates += _by_bin(bins[told], _moments(*pairs, np.ones((int(told.sum()), 1), dtype=bool)))
+            self._estimates += _by_bin(bins[told], site_moments(*pairs, np.ones((int(told.sum()), 1), dtype=bool)))
         flipped = np.asarray(af)[keep] > 0.5
         probability = genotype_probabilities(d)
         if genotype_probability is not None:
@@ -175,7 +175,7 @@ class SiteScores:
         columns.append(np.where(varies, _iqs(t, probability, valid), 0.0))
         columns.extend(_call_counts(t, d, valid))
         self._sums += _by_bin(bins, np.stack(columns, axis=1))
-        self._moments += _by_bin(bins, _moments(t, d, valid))
+        self._moments += _by_bin(bins, site_moments(t, d, valid))
         self._calibration += _calibration(bins, t, d, valid)
 
     def merge(self, other: SiteScores) -> None:
@@ -229,7 +229,7 @@ def _row(name: str, sums: Floats, moments: Floats, calibration: Floats, estimate
     )
 
 
-def _oriented(
+def oriented(
     truth: npt.ArrayLike, dosage: npt.ArrayLike, af: npt.ArrayLike
 ) -> tuple[npt.NDArray[np.intp], Floats, Floats, npt.NDArray[np.bool_]]:
     """Bins [l], minor-allele counts and dosages [l, n] (0 where missing) and validity of the sites that vary."""
@@ -252,7 +252,7 @@ def _with_total(by_bin: Floats) -> Floats:
     return np.concatenate([by_bin, by_bin.sum(axis=0, keepdims=True)])
 
 
-def _moments(t: Floats, d: Floats, valid: npt.NDArray[np.bool_]) -> Floats:
+def site_moments(t: Floats, d: Floats, valid: npt.NDArray[np.bool_]) -> Floats:
     """[l, 6]: n and the sums of t, d, t^2, d^2, t d over the samples of each site."""
     n = valid.sum(axis=1, dtype=np.float64)
     return np.stack([n, t.sum(1), d.sum(1), (t * t).sum(1), (d * d).sum(1), (t * d).sum(1)], axis=1)

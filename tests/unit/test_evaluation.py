@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from vcfbert.differences import paired_differences
 from vcfbert.errors import InputError
 from vcfbert.evaluation import Evaluation, evaluate_files
 from vcfbert.genotypes.panel import Panel
@@ -100,6 +101,18 @@ def test_blocks_do_not_change_the_figures(monkeypatch: pytest.MonkeyPatch) -> No
     whole = score().as_dict()
     monkeypatch.setattr("vcfbert.evaluation._BLOCK_CELLS", 64)
     assert score().as_dict() == whole
+
+
+def test_moments_are_of_every_scored_pair(tmp_path: Path) -> None:
+    """Also at sites that the imputed file lacks: in pairs with itself an evaluation differs nowhere, and its r2 is
+    that of the rows."""
+    result = score(groups=CASE / "groups.tsv")
+    assert result.moments is not None
+    assert result.absent > 0
+    found = {d.bin: d.candidate for d in paired_differences(result.moments, result.moments)}
+    assert found == pytest.approx({row.bin: row.aggregate_r2 for row in result.rows})
+    assert len(result.moments.samples) == 21
+    assert len(result.moments.by_block) == 50
 
 
 def test_a_panel_serves_as_reference() -> None:
