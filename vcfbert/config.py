@@ -194,14 +194,14 @@ class TuneConfig:
     heartbeat: int = 60  # seconds between a worker's signs of life; dead after three without
     seed: int = 17
     dims: tuple[int, ...] = (16, 32, 48)
-    layers: tuple[int, ...] = (1, 2, 3)
+    layers: tuple[int, ...] = (1, 2)
     head_width: tuple[int, ...] = (8, 16)  # dims of a head; must divide all of `dims`
     lr: tuple[float, float] = (5e-4, 1e-2)
     warmup_steps: tuple[int, ...] = (20, 50, 100)
     k: dict[str, tuple[int, ...]] = field(
         default_factory=lambda: {"v17": (1, 2, 4), "v18": (32, 64, 128), "v19": (100, 200, 400)}
     )
-    refresh_every: tuple[int, ...] = (1, 2, 3)
+    refresh_every: tuple[int, ...] = (1, 2)
     copy_lr: tuple[float, float] = (2e-3, 5e-2)
     copy_steps: tuple[int, ...] = (5, 10, 20)
     copy_span_cm: tuple[float, ...] = (0.25, 0.5, 1.0)

@@ -16,9 +16,24 @@ from vcfbert.training.data import data_digest
 from vcfbert.tuning.space import searched
 
 # Modules that no trial runs. One that is missing here makes a new study of an edit that changes no figure, at worst.
-_ELSEWHERE = frozenset(
-    "__main__ cli cli_remote cli_tune client comparison download evaluation exits "
-    "http_download imputation mlflow_model peers plots protocols registry simulate".split()
+_ELSEWHERE = (
+    "__main__",
+    "cli",
+    "cli_remote",
+    "cli_tune",
+    "client",
+    "comparison",
+    "download",
+    "evaluation",
+    "exits",
+    "http_download",
+    "imputation",
+    "mlflow_model",
+    "peers",
+    "plots",
+    "protocols",
+    "registry",
+    "simulate",
 )
 _SHOWN = 8  # hexadecimal digits of each digest in a study's name
 
