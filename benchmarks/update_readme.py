@@ -229,13 +229,34 @@ def growth_targets(cases: Sequence[Report]) -> dict[str, bool | None]:
     return targets
 
 
+def ablation_table(report: Report) -> str:
+    bins = list(dict.fromkeys(name for row in report["rows"] for name in row["r2"]))
+
+    def cells(row: Report) -> tuple[str, ...]:
+        label = row["label"] + ("*" if row["note"] else "")
+        cost = (str(row.get("k", "")), f"{row['seconds']:,.1f}" if "seconds" in row else "")
+        return label, row["targets"], *(f"{row['r2'][name]:.4f}" if name in row["r2"] else "" for name in bins), *cost
+
+    header = ("method", "targets", *(f"r² {name}" for name in bins), "K", "imputation, s")
+    table = markdown_table(header, (cells(row) for row in report["rows"] if row["r2"]))
+    notes = [f"- * {row['label']}: {row['note']}" for row in report["rows"] if row["note"] and row["r2"]]
+    notes += [f"- not run: {row['label']}: {row['note']}" for row in report["rows"] if not row["r2"]]
+    return section("\n\n".join([table, *(["\n".join(notes)] if notes else [])]), report["machine"], {})
+
+
 def without_headings(markdown: str) -> str:
     """Tables and paragraphs, without headings: the README has its own."""
     kept = "\n".join(line for line in markdown.splitlines() if not line.startswith("#"))
     return re.sub(r"\n{3,}", "\n\n", kept).strip()
 
 
-BENCHMARKS = {"variants": variants_table, "refresh": refresh_table, "io": io_table, "imputation": imputation_table}
+BENCHMARKS = {
+    "variants": variants_table,
+    "refresh": refresh_table,
+    "io": io_table,
+    "imputation": imputation_table,
+    "ablation": ablation_table,
+}
 
 
 def render(path: Path, table: Callable[[Report], str]) -> str:

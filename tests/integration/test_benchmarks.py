@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import subprocess
@@ -9,11 +10,16 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import mlflow
 import pysam
 import pytest
 
-from tests.helpers.command_line import TINY
+from tests.helpers.command_line import TINY, vcfbert
+from tests.helpers.demo_cut import cut_demo
+from vcfbert.bundle import load_bundle
+from vcfbert.config import EvaluateConfig
 from vcfbert.peers import find_peers
+from vcfbert.protocols import array_protocol
 from vcfbert.simulate import Simulation, simulate
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -21,11 +27,11 @@ ROOT = Path(__file__).resolve().parents[2]
 NOT_NEEDED = ("faiss", "mlflow", "dvc", "cyvcf2", "pysam", "yaml", "scipy", "pandas", "lightning_fabric", "safetensors")
 
 
-def run(arguments: list[str], **environment: str) -> subprocess.CompletedProcess[str]:
+def run(arguments: list[str], *, folder: Path = ROOT, **environment: str) -> subprocess.CompletedProcess[str]:
     path = os.pathsep.join([*filter(None, [environment.get("PYTHONPATH")]), str(ROOT)])
     environ = {**os.environ, "OMP_NUM_THREADS": "1", **environment, "PYTHONPATH": path}
     return subprocess.run(
-        [sys.executable, *arguments], cwd=ROOT, env=environ, capture_output=True, text=True, timeout=300, check=False
+        [sys.executable, *arguments], cwd=folder, env=environ, capture_output=True, text=True, timeout=300, check=False
     )
 
 
@@ -126,8 +132,83 @@ def test_states_by_runs_hold_more_of_the_posterior_than_the_nearest(tmp_path: Pa
     assert all(shares["phased", k] > shares["genotypes", k] > 0 for k in (16, 64))
 
 
-@pytest.mark.parametrize("name", ["variants", "refresh", "io", "imputation", "states"])
-def test_help_has_examples(name: str) -> None:
-    done = run([f"benchmarks/bench_{name}.py", "--help"])
+@pytest.fixture(scope="module")
+def ablation_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Tiny data, and bundles v18 and v19 of it under ``models``."""
+    folder = tmp_path_factory.mktemp("ablation")
+    panel = cut_demo(folder / "data", samples=30, sites=300, targets=6)
+    for variant in ("v18", "v19"):
+        out = folder / "models" / variant
+        fitted = vcfbert("fit", "--variant", variant, "--panel", panel, "--out", out, "--no-track", *TINY)
+        assert fitted.code == 0, fitted.err
+    return folder
+
+
+def test_ablation_measures_each_part_and_records_it_in_mlflow(ablation_files: Path, tmp_path: Path) -> None:
+    arguments = ["--models", str(ablation_files / "models"), "--data", str(ablation_files / "data"), "--threads", "1"]
+    script, out = str(ROOT / "benchmarks" / "ablation.py"), tmp_path / "out.json"
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    done = run([script, *arguments, "--json", str(out)], folder=tmp_path, MLFLOW_TRACKING_URI=uri)
     assert done.returncode == 0, done.stderr
-    assert f"python benchmarks/bench_{name}.py" in done.stdout
+    report = json.loads(out.read_text())
+    rows = {row["name"]: row for row in report["rows"]}
+    assert list(rows) == [
+        "vote", "v17", "v18", "li-stephens", "states", "heads", "prior", "learned",
+        "ignore-phase", "diploid", "averaged",
+    ]  # fmt: skip
+    assert (rows["v17"]["r2"], rows["v17"]["note"]) == ({}, f"no bundle {ablation_files / 'models' / 'v17'}")
+    assert "| V18 | phased |" in done.stdout
+    assert "- not run: V17: no bundle" in done.stdout
+    assert [rows[name]["k"] for name in ("vote", "v18", "li-stephens", "states", "learned")] == [32, 8, 60, 12, 12]
+    assert [rows[name]["phasings"] for name in ("learned", "ignore-phase", "diploid", "averaged")] == [None, 16, 1, 16]
+    parts = ("li-stephens", "states", "heads", "prior", "learned", "diploid", "averaged")
+    assert len({json.dumps(rows[name]["r2"]) for name in parts}) == len(parts)  # each part changes something
+
+    # As the pipeline and `vcfbert impute` would have it.
+    config = EvaluateConfig(
+        truth=str(ablation_files / "data" / "target_truth.vcf.gz"),
+        typed_phased=str(ablation_files / "data" / "target_array_phased.vcf.gz"),
+    )
+    scores, _ = array_protocol(load_bundle(ablation_files / "models" / "v19"), config, tmp_path / "imputed.vcf.gz")
+    assert rows["learned"]["r2"] == {row.bin: pytest.approx(row.aggregate_r2, abs=1e-5) for row in scores.rows}
+
+    runs = mlflow.MlflowClient(uri).search_runs(["1"], filter_string="tags.kind = 'ablation'")
+    (parent,) = [found for found in runs if found.info.run_name == "ablation"]
+    children = {found.info.run_name: found for found in runs if found is not parent}
+    assert set(children) == set(rows) - {"v17"}
+    for name, found in children.items():
+        assert found.data.tags["mlflow.parentRunId"] == parent.info.run_id
+        assert found.info.status == "FINISHED"
+        for bin_name, r2 in rows[name]["r2"].items():
+            assert found.data.metrics[f"r2/{bin_name.rstrip('%')}"] == pytest.approx(r2, abs=1e-6)
+    assert "variant" not in children["vote"].data.tags
+    assert children["averaged"].data.tags["variant"] == "v19"
+
+
+def test_the_ablations_first_row_of_copying_is_the_textbooks_model(
+    ablation_files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Against the layer in torch over the whole panel, with the initial parameters."""
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    ablation, states = importlib.import_module("ablation"), importlib.import_module("bench_states")
+    bundle, data = load_bundle(ablation_files / "models" / "v19"), ablation_files / "data"
+    (row,) = [row for row in ablation.ROWS if row.name == "li-stephens"]
+    result, _ = ablation.run_row(row, bundle, ablation.targets_of(data), tmp_path / "imputed.vcf.gz")
+    typed, truth = data / "target_array_phased.vcf.gz", data / "target_truth.vcf.gz"
+    expected = states.Copying(bundle.panel, states.file_targets(bundle.panel, typed, truth, None)).r2(None)
+    assert result["r2"] == {name: pytest.approx(value, abs=2e-3) for name, value in expected.items()}
+
+
+def test_an_ablation_without_any_bundle_says_what_to_do(tmp_path: Path) -> None:
+    done = run(["benchmarks/ablation.py", "--models", str(tmp_path), "--no-track"])
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"{tmp_path}: no bundle v17, v18 or v19; run `dvc repro`")
+
+
+@pytest.mark.parametrize(
+    "name", ["bench_variants", "bench_refresh", "bench_io", "bench_imputation", "bench_states", "ablation"]
+)
+def test_help_has_examples(name: str) -> None:
+    done = run([f"benchmarks/{name}.py", "--help"])
+    assert done.returncode == 0, done.stderr
+    assert f"python benchmarks/{name}.py" in done.stdout

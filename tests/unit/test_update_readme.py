@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 from benchmarks.update_readme import (
+    BENCHMARKS,
     READMES,
+    ablation_table,
     fill,
     growth_targets,
     imputation_table,
@@ -22,7 +24,7 @@ from benchmarks.update_readme import (
 )
 
 ROOT = Path(__file__).resolve().parents[2]
-MARKERS = ("compare", "imputation", "variants", "refresh", "io")
+MARKERS = ("compare", "imputation", "ablation", "variants", "refresh", "io")
 MACHINE = {"cpu": "Abacus 9", "cores": 2, "gpu": None, "torch": "2.9.0"}
 
 
@@ -126,6 +128,35 @@ def imputation() -> dict[str, Any]:
     return {"machine": MACHINE, "settings": settings, "growth": False, "cases": [case]}
 
 
+@pytest.fixture
+def ablation() -> dict[str, Any]:
+    ran = {"k": 32, "phasings": None, "seconds": 1.25, "r2": {"0-0.5%": 0.12345, "all": 0.9}, "note": None}
+    rows = [
+        {"name": "vote", "label": "vote", "targets": "phased", **ran},
+        {"name": "v17", "label": "V17", "targets": "phased", "r2": {}, "note": "no bundle models/v17"},
+        {"name": "tried", "label": "tried", "targets": "phased", "r2": {"all": 0.91}, "note": "from the log"},
+        {"name": "averaged", "label": "+ average", "targets": "unphased", **ran, "phasings": 16},
+    ]
+    return {"machine": MACHINE, "threads": 2, "data": "demo", "panel": "d1", "rows": rows}
+
+
+def test_ablation_marks_what_was_not_run_here(ablation: dict[str, Any]) -> None:
+    assert ablation_table(ablation).splitlines() == [
+        "| method | targets | r² 0-0.5% | r² all | K | imputation, s |",
+        "| --- | ---: | ---: | ---: | ---: | ---: |",
+        "| vote | phased | 0.1235 | 0.9000 | 32 | 1.2 |",
+        "| tried* | phased |  | 0.9100 |  |  |",
+        "| + average | unphased | 0.1235 | 0.9000 | 32 | 1.2 |",
+        "",
+        "- * tried: from the log",
+        "- not run: V17: no bundle models/v17",
+        "",
+        "Machine: Abacus 9, 2 cores, torch 2.9.0.",
+    ]
+    whole = {**ablation, "rows": [row for row in ablation["rows"] if row["note"] is None]}
+    assert "\n- " not in ablation_table(whole)
+
+
 def test_variants_show_cost_ratios_machine_and_targets(variants: dict[str, Any]) -> None:
     lines = variants_table(variants).splitlines()
     assert lines[0] == "64 dims, 4 layers, 4 heads, 1,030 sites, 4 samples a batch, cpu:"
@@ -215,10 +246,9 @@ def test_growth_compares_panels_with_the_same_number_of_targets(imputation: dict
     assert "Beagle's time" not in text
 
 
-@pytest.mark.parametrize("table", ["variants", "refresh", "io", "imputation"])
+@pytest.mark.parametrize("table", ["variants", "refresh", "io", "imputation", "ablation"])
 def test_every_row_has_the_columns_of_its_header(table: str, request: pytest.FixtureRequest) -> None:
-    makers = {"variants": variants_table, "refresh": refresh_table, "io": io_table, "imputation": imputation_table}
-    rows = [line for line in makers[table](request.getfixturevalue(table)).splitlines() if line.startswith("|")]
+    rows = [line for line in BENCHMARKS[table](request.getfixturevalue(table)).splitlines() if line.startswith("|")]
     assert len(rows) >= 4
     assert len({row.count("|") for row in rows}) == 1
 

@@ -1,0 +1,260 @@
+"""What each part of V19 adds: dosage r2 by MAF bin from the vote of the nearest haplotypes to averaged phasings.
+
+    python benchmarks/ablation.py --json reports/bench_ablation.json         # models/ and data/demo, after `make demo`
+    python benchmarks/ablation.py --models FOLDER --data FOLDER --no-track   # the demo data's layout
+
+FOLDER of ``--models`` holds bundles v17, v18 and v19 of one panel; a row whose bundle is not there is left out with a
+note. Rows of V19 are variants of its bundle: one of its copying heads or all, with and without a prior, as learning
+starts and as it left them. Each row imputes the same targets in this process and is scored at their untyped sites;
+reading, writing and compiled kernels are the same for all. Figures also go to MLflow: a run ``ablation`` whose children
+are the rows.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import math
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from _machine import describe_machine, write_report
+from torch import nn
+from update_readme import ablation_table
+
+from vcfbert.artifacts import MANIFEST
+from vcfbert.bundle import Bundle, load_bundle
+from vcfbert.config import EncodeConfig, EvaluateConfig, ModelConfig, build
+from vcfbert.constants import VARIANTS
+from vcfbert.errors import VcfbertError
+from vcfbert.evaluation import Evaluation, score_array, typed_targets
+from vcfbert.genotypes.encoding import windows_of
+from vcfbert.imputation import impute_file
+from vcfbert.inference import Imputer
+from vcfbert.model.base import Variant, WindowBatch, WindowOutput
+from vcfbert.model.v19 import KNOTS, V19
+from vcfbert.model.variants import create
+from vcfbert.retrieval.hamming import HammingRetriever
+from vcfbert.retrieval.refresh import build_index
+from vcfbert.tracking import Tracker, open_tracker
+
+ROOT = Path(__file__).resolve().parents[1]
+DEMO = ROOT / "data" / "demo"
+NEAREST = 32  # haplotypes that vote
+VOTE_SPAN_CM = 0.1  # a side of a window, where typed sites tell how near they are
+FLAT = -50.0  # log strength of a prior that tells no haplotype from another
+PHASINGS = 16  # that are averaged
+NEVER = -50.0  # log chance that a copied allele is not inherited
+BINS = ("0-0.5%", "0.5-1%", "1-5%", "5-50%", "all")
+
+# What was tried and left out, with its figures on the demo as docs/LOG.md of 2026-11-23 has them; the one head that it
+# was added to had .1145 .3369 .5625 .9024 .9069.
+COPY_HEAD = {
+    "name": "copy-head",
+    "label": "one head + copy head on match lengths, tried and left out",
+    "targets": "phased",
+    "r2": dict(zip(BINS, (0.1164, 0.3373, 0.5635, 0.9026, 0.9072), strict=True)),
+    "note": "from docs/LOG.md, not run here",
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """``of``: the variant whose bundle it needs, or None where any will do; ``imputer`` is made of that bundle."""
+
+    name: str
+    label: str
+    of: str | None
+    imputer: Callable[[Bundle], Imputer]
+    unphased: bool = False
+
+
+class Vote(Variant):
+    """No model: the share that ALT has among the retrieved haplotypes, each weighing e to the minus number of typed
+    sites at which it differs."""
+
+    name = "vote"
+
+    def forward(self, batch: WindowBatch, encoded: Any = None) -> WindowOutput:
+        sign = batch.key_sign.flatten(0, 1).float()  # [2b, t]
+        agreement = sign @ (1.0 - 2.0 * batch.key_rows.float()).T
+        mismatches = (sign.abs().sum(dim=1, keepdim=True) - agreement) / 2.0  # [2b, r]
+        weight = torch.softmax(-mismatches.gather(1, batch.key_retrieved.flatten(0, 1)), dim=1)  # [2b, k]
+        share = torch.einsum("nk,nkl->nl", weight, batch.patterns[batch.retrieved.flatten(0, 1)].float())
+        return WindowOutput(share.view(-1, 2, share.shape[1]) if batch.pairs is None else share[batch.pairs])
+
+
+def nearest_vote(bundle: Bundle) -> Imputer:
+    """Over V17's windows and by its distance, whatever variant the bundle is of."""
+    panel, memory = bundle.panel, bundle.memory
+    encode = build(EncodeConfig, {**bundle.manifest["encode"], "span_cm": VOTE_SPAN_CM}, "encode.")
+    index = build_index(memory, torch.ones(panel.n_sites), backend="auto", device=bundle.device)
+    voting = dataclasses.replace(
+        bundle,
+        manifest={**bundle.manifest, "variant": Vote.name, "k": min(NEAREST, len(memory))},
+        model=Vote(ModelConfig()).eval(),
+        windows=windows_of(panel, encode),
+        retriever=HammingRetriever(index),
+    )
+    return Imputer(voting)
+
+
+def copying(bundle: Bundle, *, all_haplotypes: bool = False, heads: int | None = None, prior: bool = False) -> Imputer:
+    """V19 as learning starts, always inheriting what is copied: with its first ``heads``, all by default, and with a
+    flat ``prior`` or the initial one."""
+    model = create(V19.name, build(ModelConfig, bundle.manifest["model"], "model."))
+    assert isinstance(model, V19)
+    with torch.no_grad():
+        for chance in (model.lost, model.gained):
+            chance.fill_(NEVER)
+        if not prior:
+            model.log_strength.fill_(FLAT)
+    if heads is not None:
+        model.heads = nn.ModuleList(model.copying[:heads])
+        model.share = nn.Parameter(torch.zeros(len(KNOTS), heads))
+    k = len(bundle.memory) if all_haplotypes else bundle.k
+    return Imputer(dataclasses.replace(bundle, manifest={**bundle.manifest, "k": k}, model=model.eval()))
+
+
+def over_phasings(bundle: Bundle, *, phasings: int, ignore_phase: bool = False) -> Imputer:
+    """The mean over so many phasings of targets that come without phase, or whose phase is ignored."""
+    imputer = Imputer(bundle, ignore_phase=ignore_phase)
+    imputer.mode = dataclasses.replace(imputer.mode, phasings=phasings)
+    return imputer
+
+
+ROWS = (
+    Row("vote", f"vote of the {NEAREST} nearest", None, nearest_vote),
+    Row("v17", "V17", "v17", Imputer),
+    Row("v18", "V18", "v18", Imputer),
+    Row("li-stephens", "Li-Stephens, one head, all haplotypes", "v19",
+        lambda bundle: copying(bundle, all_haplotypes=True, heads=1)),
+    Row("states", "one head, K haplotypes by runs", "v19", lambda bundle: copying(bundle, heads=1)),
+    Row("heads", "+ three heads", "v19", copying),
+    Row("prior", "+ prior by similarity", "v19", lambda bundle: copying(bundle, prior=True)),
+    Row("learned", "+ learned parameters: V19", "v19", Imputer),
+    Row("ignore-phase", f"V19, phase ignored, {PHASINGS} phasings", "v19",
+        lambda bundle: over_phasings(bundle, phasings=PHASINGS, ignore_phase=True)),
+    Row("diploid", "V19, one phasing by the diploid layer", "v19",
+        lambda bundle: over_phasings(bundle, phasings=1), unphased=True),
+    Row("averaged", f"+ average over {PHASINGS} phasings", "v19",
+        lambda bundle: over_phasings(bundle, phasings=PHASINGS), unphased=True),
+)  # fmt: skip
+AFTER_HEADS = "heads"  # where the row of the copy head stands
+
+
+def targets_of(data: Path) -> EvaluateConfig:
+    truth, phased, unphased = (
+        str(data / f"{name}.vcf.gz") for name in ("target_truth", "target_array_phased", "target_array")
+    )
+    return EvaluateConfig(truth=truth, typed_phased=phased, typed_unphased=unphased)
+
+
+def load_bundles(folder: Path) -> dict[str, Bundle]:
+    """Those of v17, v18 and v19 that are in ``folder``. SystemExit if there is none, or they are not of one panel."""
+    found = {name: load_bundle(folder / name) for name in VARIANTS if (folder / name / MANIFEST).is_file()}
+    if not found:
+        raise SystemExit(f"{folder}: no bundle v17, v18 or v19; run `dvc repro`, or name their folder with --models")
+    if len({bundle.panel.digest for bundle in found.values()}) > 1:
+        raise SystemExit(f"{folder}: the bundles are of different panels, and cannot be compared")
+    return found
+
+
+def run_row(row: Row, bundle: Bundle, config: EvaluateConfig, out: Path) -> tuple[dict[str, Any], Evaluation]:
+    imputer = row.imputer(bundle)
+    started = time.perf_counter()
+    impute_file(imputer, typed_targets(config, unphased=row.unphased), out)
+    seconds = time.perf_counter() - started
+    scores = score_array(config, out, bundle.panel, unphased=row.unphased)
+    r2 = {name: round(scores.row(name).aggregate_r2, 6) for name in BINS if any(r.bin == name for r in scores.rows)}
+    phasings = imputer.mode.phasings if row.unphased or imputer.ignore_phase else None
+    measured = {"k": imputer.bundle.k, "phasings": phasings, "seconds": round(seconds, 2), "r2": r2, "note": None}
+    return {**described(row), **measured}, scores
+
+
+def described(row: Row) -> dict[str, Any]:
+    return {"name": row.name, "label": row.label, "targets": "unphased" if row.unphased else "phased"}
+
+
+def track(tracker: Tracker, row: dict[str, Any], scores: Evaluation, variant: str | None, parent: str) -> None:
+    """The row as a run of its own, figures by bin."""
+    by_bin = (("r2", "aggregate_r2"), ("site_r2", "mean_site_r2"), ("estimated_r2", "mean_estimated_r2"))
+    figures = {f"{key}/{r.bin.rstrip('%')}": getattr(r, name) for r in scores.rows for key, name in by_bin}
+    tags = {"source": "ablation", "kind": "ablation", **({"variant": variant} if variant else {})}
+    params = {key: row[key] for key in ("label", "targets", "k", "phasings")}
+    with tracker.start(row["name"], params, tags, parent=parent):
+        known = {name: value for name, value in figures.items() if math.isfinite(value)}
+        tracker.log_metrics({**known, "imputation/seconds": row["seconds"]}, 0)
+
+
+def run_rows(
+    bundles: dict[str, Bundle], models: Path, config: EvaluateConfig, done: Callable[[dict[str, Any], Evaluation], None]
+) -> Iterator[dict[str, Any]]:
+    """Every row, in order; ``done`` is told what each that ran came to."""
+    with tempfile.TemporaryDirectory(prefix="vcfbert-ablation-") as folder:
+        for row in ROWS:
+            bundle = next(iter(bundles.values())) if row.of is None else bundles.get(row.of)
+            if bundle is None:
+                yield {**described(row), "r2": {}, "note": f"no bundle {models / str(row.of)}"}
+                continue
+            tell(row.label)
+            result, scores = run_row(row, bundle, config, Path(folder) / f"{row.name}.vcf.gz")
+            done(result, scores)
+            yield result
+
+
+def tell(words: str) -> None:
+    print(words, file=sys.stderr, flush=True)
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", type=Path, default=ROOT / "models", help="folder of the bundles v17, v18 and v19")
+    parser.add_argument("--data", type=Path, default=DEMO, help="targets, in the demo data's layout")
+    parser.add_argument("--threads", type=int, default=2, help="torch's and the kernels'")
+    parser.add_argument("--no-track", action="store_true", help="leave MLflow out")
+    parser.add_argument("--json", type=Path, help="where the report goes")
+    return parser.parse_args()
+
+
+def main() -> None:
+    options = parse()
+    machine = describe_machine()
+    torch.set_num_threads(options.threads)
+    bundles = load_bundles(options.models)
+    config = targets_of(options.data)
+    parent, child = (open_tracker(enabled=not options.no_track, system_metrics=False) for _ in range(2))
+    variants = {row.name: row.of for row in ROWS}
+    about = {"data": options.data.resolve().name, "panel": next(iter(bundles.values())).panel.digest}
+    with parent.start("ablation", about, {"source": "ablation", "kind": "ablation"}) as run_id:
+        rows = list(
+            run_rows(
+                bundles,
+                options.models,
+                config,
+                lambda row, scores: track(child, row, scores, variants[row["name"]], run_id),
+            )
+        )
+        if options.data.resolve() == DEMO:
+            rows.insert(1 + [row["name"] for row in rows].index(AFTER_HEADS), COPY_HEAD)
+        report = {"machine": machine, "threads": options.threads, **about, "rows": rows}
+        table = ablation_table(report)
+        print(table, end="\n\n")
+        write_report(options.json, report)
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "ablation.md"
+            path.write_text(table + "\n", encoding="utf-8")
+            parent.log_artifact(path)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except VcfbertError as error:
+        raise SystemExit(str(error)) from error
