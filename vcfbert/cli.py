@@ -17,7 +17,6 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from vcfbert import __version__
-from vcfbert.cli_registry import registry_app
 from vcfbert.cli_remote import remote_app
 from vcfbert.cli_tune import tune_app
 from vcfbert.errors import InputError
@@ -38,7 +37,6 @@ data_app = typer.Typer(help="Public reference data.", no_args_is_help=True)
 for name, group in (("panel", panel_app), ("bundle", bundle_app), ("config", config_app), ("data", data_app)):
     app.add_typer(group, name=name)
 app.add_typer(tune_app, name="tune")
-app.add_typer(registry_app, name="registry")
 app.add_typer(remote_app, name="remote")
 
 _REPORT_HINT = "give a report that the `evaluate` stage wrote, such as reports/evaluate/v18.json"
