@@ -11,8 +11,10 @@ from pipelines.common import METRICS, MODELS, REPORTS, run_stage
 from vcfbert.artifacts import write_json, write_text
 from vcfbert.bundle import load_bundle
 from vcfbert.config import Config
+from vcfbert.evaluated_runs import MOMENTS, REPORT, keep_evaluation
 from vcfbert.evaluation import FIGURES
-from vcfbert.protocols import array_protocol, masked_protocol
+from vcfbert.protocols import array_protocol, masked_protocol, training_cost
+from vcfbert.tracking import project_root
 
 
 def main(variant: str, config: Config) -> None:
@@ -25,20 +27,16 @@ def main(variant: str, config: Config) -> None:
         "k": bundle.k,
         "array": scores.as_dict(),
         "masked": masked_protocol(bundle, config.evaluate, config.train.seed),
-        "training": {
-            "ms_per_batch": trained["metrics"]["ms_per_batch"],
-            "peak_memory_mb": trained["metrics"].get("peak_cuda_mb", trained["metrics"]["peak_rss_mb"]),
-            "refresh_seconds": trained["metrics"].get("refresh/seconds"),
-            "refresh_share": trained["metrics"].get("refresh/share_of_epoch"),
-            "parameters": trained["parameters"],
-            "seconds": trained["seconds"],
-        },
+        "training": training_cost(trained),
         "imputation": cost,
     }
     if bundle.model.takes_unphased:
         unphased, cost = array_protocol(bundle, config.evaluate, imputed / "unphased.vcf.gz", unphased=True)
         report |= {"array_unphased": unphased.as_dict(), "imputation_unphased": cost}
-    write_json(REPORTS / "evaluate" / f"{variant}.json", report)
+    path = REPORTS / "evaluate" / f"{variant}.json"
+    write_json(path, report)
+    scores.moments.write(path.with_suffix(".npz"))
+    keep_evaluation(trained["run_id"], {REPORT: path, MOMENTS: path.with_suffix(".npz")}, project_root())
     write_json(METRICS / variant / "evaluate.json", _summary(report))
     write_text(METRICS / variant / "bins.csv", scores.csv())
     print(scores.table())

@@ -15,13 +15,24 @@ from vcfbert.registry import Candidate, publish
 def main(config: Config) -> None:
     trained = {variant: json.loads((METRICS / variant / "train.json").read_text()) for variant in VARIANTS}
     candidates = {
-        variant: Candidate(MODELS / variant, run["metrics"], run["model_uri"], run["data_digest"])
+        variant: Candidate(
+            MODELS / variant,
+            run["metrics"],
+            run["model_uri"],
+            run["data_digest"],
+            REPORTS / "evaluate" / f"{variant}.npz",
+        )
         for variant, run in trained.items()
     }
     settings = config.publish
     try:
         published = publish(
-            candidates, name=settings.name, alias=settings.alias, metric=settings.metric, minimum=settings.minimum
+            candidates,
+            name=settings.name,
+            alias=settings.alias,
+            metric=settings.metric,
+            minimum=settings.minimum,
+            force=settings.force,
         )
     except InputError as error:
         if error.code != "gate_refused":
@@ -38,6 +49,7 @@ def main(config: Config) -> None:
         "metric": published.metric,
         "value": published.value,
         "why": published.why,
+        "differences": [difference.as_dict() for difference in published.differences],
     }
     write_json(REPORTS / "publish.json", outcome)
     print(f"models:/{published.name}@{settings.alias} is {published.variant}: {published.why}")

@@ -175,6 +175,7 @@ class PublishConfig:
     alias: str = "champion"
     metric: str = "val/r2/all"  # decides which variant is best
     minimum: float = 0.5  # and is refused below
+    force: str = ""  # a reason to publish what the gate refuses, kept with the version; '' = none
 
 
 @dataclass(frozen=True)

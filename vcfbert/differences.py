@@ -120,7 +120,7 @@ def worse_bins(differences: Sequence[Difference]) -> list[Difference]:
 
 
 def _intervals(candidate: Floats, baseline: Floats, resamples: int, generator: np.random.Generator) -> list[Interval]:
-    """By bin and over all, from moments [units, bins, 6] of both: units are drawn with replacement, the same for both."""
+    """By bin and over all, from moments [units, bins, 6] of both: the same units are drawn, with replacement."""
     units = len(candidate)
     above, below = _with_total(candidate), _with_total(baseline)  # [units, bins + 1, 6]
     drawn, step = [], max(_CELLS // units, 1)

@@ -47,9 +47,9 @@ class Evaluation:
     rows: tuple[BinScores, ...]
     samples: int
     absent: int
+    moments: Moments = field(compare=False, repr=False)
     by_group: Mapping[str, tuple[BinScores, ...]] = field(default_factory=dict)
     group_samples: Mapping[str, int] = field(default_factory=dict)
-    moments: Moments | None = field(default=None, compare=False, repr=False)
 
     def row(self, name: str = ALL) -> BinScores:
         return next(row for row in self.rows if row.bin == name)

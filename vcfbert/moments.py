@@ -32,7 +32,7 @@ class Moments:
     by_block: Floats
 
     def pairs_with(self, other: Moments) -> bool:
-        """Whether both are of the same truth: samples, sites, blocks and bins, so that they may be compared in pairs."""
+        """Whether both are of the same truth: samples, sites, blocks and bins. Only such are compared in pairs."""
         return self.samples == other.samples and all(
             own.shape == others.shape and np.array_equal(own[..., _OF_TRUTH], others[..., _OF_TRUTH])
             for own, others in ((self.by_sample, other.by_sample), (self.by_block, other.by_block))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -42,6 +43,21 @@ def masked_protocol(bundle: Bundle, config: EvaluateConfig, seed: int) -> dict[s
         )
         figures[split] = scores.f1.values()
     return figures
+
+
+def training_cost(trained: Mapping[str, Any]) -> dict[str, float | None]:
+    """What training took, from what it reported: milliseconds, MB, seconds. ``refreshes``: of the index, up to the
+    epoch that was kept; ``refresh_seconds`` of one."""
+    metrics = trained["metrics"]
+    return {
+        "ms_per_batch": metrics["ms_per_batch"],
+        "peak_memory_mb": metrics.get("peak_cuda_mb", metrics["peak_rss_mb"]),
+        "refreshes": metrics.get("index/version"),
+        "refresh_seconds": metrics.get("refresh/seconds"),
+        "refresh_share": metrics.get("refresh/share_of_epoch"),
+        "parameters": trained["parameters"],
+        "seconds": trained["seconds"],
+    }
 
 
 def array_protocol(

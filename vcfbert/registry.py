@@ -6,6 +6,7 @@ Aliases say which version is in use (no stages); a version's tags say why. Reads
 
 from __future__ import annotations
 
+import dataclasses
 import glob
 import json
 import math
@@ -15,16 +16,21 @@ import shutil
 import tempfile
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from http.client import HTTPException
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from vcfbert.alias_history import give_alias
 from vcfbert.artifacts import DISK_FULL, MANIFEST, output_error, write_json
+from vcfbert.differences import Difference
 from vcfbert.errors import ArtifactError, InputError, VcfbertError
+from vcfbert.evaluated_runs import MOMENTS, keep_evaluation, keep_table, kept_moments
+from vcfbert.gate import Measured, below_minimum, pass_gate
+from vcfbert.moments import read_moments
 from vcfbert.tracking import (
     BUNDLE_ARTIFACT,
     BUNDLE_DIGEST_TAG,
@@ -44,22 +50,26 @@ _REFERENCE = re.compile(r"models:/(?P<name>[^/@]+)(@(?P<alias>[^/@]+)|/(?P<versi
 _FOLDER = re.compile(r"(?P<number>\d+)-(?P<digest>[0-9a-f]{1,16})")  # of a cached bundle, after its model's name
 _ANSWER_SECONDS = 5.0  # within which a registry that works answers
 _METRIC_TAG, _VALUE_TAG, _DATA_TAG, _WHY_TAG = "metric", "metric_value", "data_digest", "why"
+FORCED_TAG, DIFFERENCES_TAG = "forced", "differences"
 
 
 @dataclass(frozen=True)
 class Candidate:
     """A trained bundle and its figures. ``model_uri`` is what ``Tracker.log_bundle`` returned ('' = log it now);
-    ``data_digest`` names the data behind the figures: only figures on the same data are compared."""
+    ``data_digest`` names the data behind the figures: only figures on the same data are compared. ``moments``: file
+    of those of its evaluation; without it, bins are not compared."""
 
     bundle: Path
     metrics: Mapping[str, float]
     model_uri: str = ""
     data_digest: str = ""
+    moments: Path | None = None
 
 
 @dataclass(frozen=True)
 class Published:
-    """A registered version. ``changed`` is False where the alias already stood on this very bundle."""
+    """A registered version. ``changed`` is False where the alias already stood on this very bundle; ``differences``
+    are from the champion that it took the alias from, where they are known."""
 
     name: str
     version: int
@@ -71,6 +81,12 @@ class Published:
     why: str
     changed: bool = True
     data_digest: str = field(default="", repr=False)
+    run_id: str = field(default="", repr=False)  # of the run that logged its bundle
+    differences: tuple[Difference, ...] = field(default=(), repr=False, compare=False)
+
+    @property
+    def label(self) -> str:
+        return f"version {self.version} ({self.variant})"
 
 
 def publish(
@@ -80,23 +96,37 @@ def publish(
     alias: str,
     metric: str,
     minimum: float,
+    force: str = "",
     root: Path | None = None,
 ) -> Published:
     """Gives ``alias`` to the best of ``candidates`` (by variant), where ``metric`` is the greater the better.
 
     Raises InputError: 'metric_missing' where a candidate lacks the figure; 'gate_refused' where the best is below
-    ``minimum`` or, on the same data, below the current champion. Publishing the champion's own bundle changes nothing.
+    ``minimum`` or, on the same data, below the current champion, or at the targets worse in a MAF bin beyond its
+    interval. ``force``: a reason to publish it all the same. Publishing the champion's own bundle changes nothing.
     """
     root = root or project_root()
     variant = best_variant(candidates, metric)
     best = candidates[variant]
+    moments = None if best.moments is None else read_moments(best.moments)
     connect(root)
     with store_lock(root, "publish"):
         current = champion(name, alias, root=root)
         if current is not None and current.bundle_digest == bundle_digest(best.bundle):
+            if best.moments is not None:
+                keep_evaluation(current.run_id, {MOMENTS: best.moments}, root)
             return current
-        why = _pass_gate(candidates, variant, metric, minimum, current)
-        return register(
+        others = ", ".join(f"{v} {c.metrics[metric]:.4f}" for v, c in sorted(candidates.items()) if v != variant)
+        passed = pass_gate(
+            Measured(variant, metric, best.metrics[metric], best.data_digest, moments),
+            None if current is None else measured(current, root=root),
+            minimum=minimum,
+            name=name,
+            alias=alias,
+            others=f" ({others})" if others else "",
+            force=force,
+        )
+        published = register(
             best.bundle,
             name=name,
             alias=alias,
@@ -106,9 +136,14 @@ def publish(
             minimum=minimum,
             model_uri=best.model_uri,
             data_digest=best.data_digest,
-            why=why,
+            why=passed.why,
+            forced=passed.forced,
             root=root,
         )
+        if best.moments is not None:
+            keep_evaluation(published.run_id, {MOMENTS: best.moments}, root)
+        record_differences(published, current, passed.differences, root=root)
+        return dataclasses.replace(published, differences=passed.differences)
 
 
 def best_variant(candidates: Mapping[str, Candidate], metric: str) -> str:
@@ -125,40 +160,6 @@ def best_variant(candidates: Mapping[str, Candidate], metric: str) -> str:
     return min(candidates, key=lambda variant: (-candidates[variant].metrics[metric], variant))
 
 
-def _pass_gate(
-    candidates: Mapping[str, Candidate], variant: str, metric: str, minimum: float, current: Published | None
-) -> str:
-    """Why the candidate may become champion, in a sentence. Raises InputError 'gate_refused'."""
-    best = candidates[variant]
-    value = best.metrics[metric]
-    _above_minimum(variant, metric, value, minimum)
-    others = ", ".join(f"{v} {c.metrics[metric]:.4f}" for v, c in sorted(candidates.items()) if v != variant)
-    why = f"{variant} has {metric} {value:.4f}" + (f" ({others})" if others else "") + f", at least {minimum:g}"
-    if current is None:
-        return f"{why}; first of this alias"
-    before = f"version {current.version} ({current.variant})"
-    same_data = not best.data_digest or not current.data_digest or best.data_digest == current.data_digest
-    if current.metric != metric or not same_data:
-        return f"{why}; not compared with {before}, which was measured by another metric or on other data"
-    if value < current.value:
-        raise InputError(
-            "gate_refused",
-            f"{variant} has {metric} {value:.4f}, below the {current.value:.4f} of {current.alias} {before}",
-            where=current.name,
-            hint="the champion stays; publish under another name, or train a better one",
-        )
-    return f"{why}; not below the {current.value:.4f} of {before}"
-
-
-def _above_minimum(variant: str, metric: str, value: float, minimum: float) -> None:
-    if not value >= minimum:  # written so that NaN is refused
-        raise InputError(
-            "gate_refused",
-            f"{variant} has {metric} {value:.4f}, and {minimum:g} is the least to be published",
-            hint="train longer or on more samples, or lower publish.minimum if you know why",
-        )
-
-
 def register(
     bundle: Path,
     *,
@@ -171,14 +172,16 @@ def register(
     model_uri: str = "",
     data_digest: str = "",
     why: str = "registered by hand",
+    forced: str = "",
     root: Path | None = None,
 ) -> Published:
     """A version of model ``name`` for ``bundle``, tagged with its figure, and ``alias`` set on it (None = no alias).
 
     A bundle that is registered already keeps its version. Without ``model_uri`` the bundle is logged in a run of
-    its own. Raises InputError 'gate_refused' below ``minimum``.
+    its own. Raises InputError 'gate_refused' below ``minimum``, unless ``forced`` gives a reason, which is tagged.
     """
-    _above_minimum(variant, metric, value, minimum)
+    if not forced and (refusal := below_minimum(variant, metric, value, minimum)):
+        raise refusal
     root = root or project_root()
     digest = bundle_digest(bundle)
     mlflow = connect(root)
@@ -187,14 +190,44 @@ def register(
     if version is None:
         source = model_uri if _holds(mlflow, model_uri, digest) else _log_alone(bundle, variant, root)
         version = mlflow.register_model(source, name, tags={BUNDLE_DIGEST_TAG: digest, "variant": variant})
-    tags = {_METRIC_TAG: metric, _VALUE_TAG: repr(value), _DATA_TAG: data_digest, _WHY_TAG: why}
-    if alias is not None:
-        tags[f"{alias}_since"] = datetime.now(UTC).isoformat(timespec="seconds")
+    tags = {_METRIC_TAG: metric, _VALUE_TAG: repr(value), _DATA_TAG: data_digest}
     for key, text in tags.items():
         client.set_model_version_tag(name, version.version, key, text)
+    number = int(version.version)
+    tag_reasons(client, name, number, why, forced)
     if alias is not None:  # last: a reader of the alias sees a version that is complete
-        client.set_registered_model_alias(name, alias, version.version)
-    return Published(name, int(version.version), alias, variant, metric, value, digest, why, data_digest=data_digest)
+        give_alias(client, name, alias, number, why)
+    run_id = version.run_id or ""
+    return Published(name, number, alias, variant, metric, value, digest, why, data_digest=data_digest, run_id=run_id)
+
+
+def tag_reasons(client: MlflowClient, name: str, number: int, why: str, forced: str) -> None:
+    """Why the version got the alias; of an earlier time that it was forced nothing stays."""
+    client.set_model_version_tag(name, str(number), _WHY_TAG, why)
+    if forced:
+        client.set_model_version_tag(name, str(number), FORCED_TAG, forced)
+    elif FORCED_TAG in client.get_model_version(name, str(number)).tags:
+        client.delete_model_version_tag(name, str(number), FORCED_TAG)
+
+
+def measured(version: Published, *, root: Path | None = None) -> Measured:
+    """The version as the gate sees it, its moments fetched from the run that logged it, where that has them."""
+    moments = kept_moments(version.run_id, root or project_root())
+    return Measured(version.label, version.metric, version.value, version.data_digest, moments)
+
+
+def record_differences(
+    version: Published, before: Published | None, differences: Sequence[Difference], *, root: Path
+) -> None:
+    """The paired differences from the champion ``before``, if they are known: a tag of the version, and a table among
+    its run's artifacts."""
+    if before is None or not differences:
+        return
+    text = f"from {before.label}: " + "; ".join(difference.text() for difference in differences)
+    client = connect(root).MlflowClient()
+    client.set_model_version_tag(version.name, str(version.version), DIFFERENCES_TAG, text)
+    table = {"from": before.label, "rows": [difference.as_dict() for difference in differences]}
+    keep_table(version.run_id, f"from-version-{before.version}.json", table, root)
 
 
 def _registered(client: MlflowClient, name: str, digest: str) -> ModelVersion | None:
@@ -230,9 +263,14 @@ def champion(name: str, alias: str, *, root: Path | None = None) -> Published | 
         if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
             return None
         raise
+    return published_version(version, alias)
+
+
+def published_version(version: ModelVersion, alias: str | None = None) -> Published:
+    """What a version's tags say of it; tags that it lacks are '' and NaN."""
     tags = version.tags
     return Published(
-        name=name,
+        name=version.name,
         version=int(version.version),
         alias=alias,
         variant=tags.get("variant", ""),
@@ -242,6 +280,7 @@ def champion(name: str, alias: str, *, root: Path | None = None) -> Published | 
         why=tags.get(_WHY_TAG, ""),
         changed=False,
         data_digest=tags.get(_DATA_TAG, ""),
+        run_id=version.run_id or "",
     )
 
 
@@ -274,9 +313,8 @@ def look_up(reference: str, *, root: Path | None = None, cache: Path | None = No
     """
     match = _parse(reference)
     root = root or project_root()
-    _check_reachable(tracking_uri(root))
-    mlflow = connect(root, must_exist=True)
-    found = _version(mlflow, match["name"], match["alias"], match["version"])
+    mlflow = open_registry(root)
+    found = find_version(mlflow, match["name"], match["alias"], match["version"])
     version = RegisteredVersion(match["name"], int(found.version), found.tags.get(BUNDLE_DIGEST_TAG, ""))
     if match["alias"] is not None:
         memo = _memo(cache or _default_cache(), match["name"], match["alias"])
@@ -317,8 +355,7 @@ def fetch(version: RegisteredVersion, *, root: Path | None = None, cache: Path |
     reference = f"models:/{version.name}/{version.number}"
     if not folder.is_dir():
         root = root or project_root()
-        _check_reachable(tracking_uri(root))
-        _download(connect(root, must_exist=True), reference, folder)
+        _download(open_registry(root), reference, folder)
     if bundle_digest(folder) != version.digest:
         raise ArtifactError(
             "bundle_hash",
@@ -327,6 +364,13 @@ def fetch(version: RegisteredVersion, *, root: Path | None = None, cache: Path |
             hint="remove the folder: it will be downloaded again",
         )
     return folder
+
+
+def open_registry(root: Path) -> ModuleType:
+    """The ``mlflow`` module, to read with. Raises InputError 'no_tracking_store' where there is no store yet,
+    VcfbertError 'registry_unavailable' within seconds where a server does not answer."""
+    _check_reachable(tracking_uri(root))
+    return connect(root, must_exist=True)
 
 
 def _default_cache() -> Path:
@@ -381,7 +425,7 @@ def _without_password(uri: str) -> str:
     return f"{head}{separator}{host.rpartition('@')[2]}{slash}{path}"
 
 
-def _version(mlflow: Any, name: str, alias: str | None, number: str | None) -> ModelVersion:
+def find_version(mlflow: Any, name: str, alias: str | None, number: str | None) -> ModelVersion:
     client: MlflowClient = mlflow.MlflowClient()
     try:
         if alias is not None:

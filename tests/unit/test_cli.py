@@ -40,7 +40,7 @@ def test_all_commands_are_there() -> None:
     assert {" ".join(words) for words in COMMANDS} == {
         "fit", "impute", "qc", "evaluate", "compare", "panel inspect", "bundle inspect", "bundle verify",
         "config show", "config apply", "config check", "data fetch-1kg", "simulate",
-        "tune worker", "tune apply", "tune show",
+        "tune worker", "tune apply", "tune show", "registry list", "registry promote", "registry rollback",
     }  # fmt: skip
 
 

@@ -107,7 +107,6 @@ def test_moments_are_of_every_scored_pair(tmp_path: Path) -> None:
     """Also at sites that the imputed file lacks: in pairs with itself an evaluation differs nowhere, and its r2 is
     that of the rows."""
     result = score(groups=CASE / "groups.tsv")
-    assert result.moments is not None
     assert result.absent > 0
     found = {d.bin: d.candidate for d in paired_differences(result.moments, result.moments)}
     assert found == pytest.approx({row.bin: row.aggregate_r2 for row in result.rows})
