@@ -213,7 +213,7 @@ def test_outputs_that_scripts_rely_on(project: Project) -> None:
 
 def test_a_second_repro_runs_nothing(project: Project) -> None:
     assert project.repro() == ([], [])
-    assert "up to date" in project.dvc("status")
+    assert "up to date" in project.dvc("status", "dvc.yaml")
 
 
 def test_a_new_learning_rate_trains_again_and_prepares_nothing(project: Project) -> None:
@@ -236,7 +236,7 @@ def test_a_new_learning_rate_trains_again_and_prepares_nothing(project: Project)
     assert len(project.runs()) == len(before) + len(VARIANTS)
     for variant in VARIANTS:
         assert project.read_json(f"models/{variant}/manifest.json")["files"] == bundles[variant]
-    assert "up to date" in project.dvc("status")
+    assert "up to date" in project.dvc("status", "dvc.yaml")
 
 
 def test_push_wipe_pull(project: Project, tmp_path: Path) -> None:
@@ -245,7 +245,7 @@ def test_push_wipe_pull(project: Project, tmp_path: Path) -> None:
     for wiped in (".dvc/cache", "data/work", "models", "metrics", "reports"):
         shutil.rmtree(project.root / wiped)
     project.dvc("pull")
-    assert "up to date" in project.dvc("status")
+    assert "up to date" in project.dvc("status", "dvc.yaml")
     with pysam.VariantFile(str(project.root / "reports/imputed/v18/phased.vcf.gz")) as imputed:
         assert len(imputed.header.samples) == N_TARGETS
 

@@ -60,7 +60,7 @@ def test_library_model_and_service_give_the_same_records(tmp_path: Path, monkeyp
 
 async def imputed_by_service(settings: Settings) -> bytes:
     app = create_app(settings)
-    client = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://service", timeout=60)
+    client = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost", timeout=60)
     async with app.router.lifespan_context(app), client:
         while (await client.get("/readyz")).json().get("detail") == "the model is being loaded":
             await asyncio.sleep(0.05)
