@@ -12,37 +12,36 @@ Beside the true r2 of a site stands the one that the imputed file estimates of i
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import cyvcf2
 import numpy as np
 import numpy.typing as npt
 
 from vcfbert.config import EvaluateConfig
-from vcfbert.constants import ABSENT, ALT, MISSING
+from vcfbert.constants import ABSENT, ALT
 from vcfbert.errors import InputError
+from vcfbert.genotype_quality import QualityPoint, QualityScores
 from vcfbert.genotypes.panel import Panel, Sites
 from vcfbert.genotypes.regions import same_chrom
 from vcfbert.genotypes.vcf_file import inspect
 from vcfbert.genotypes.vcf_reader import Genotypes, read_genotypes
+from vcfbert.imputed_file import SiteKey, imputed_blocks, records, sample_order
 from vcfbert.metrics import ALL, BinScores, SiteScores
 from vcfbert.moments import Moments, MomentsSums
-
-SiteKey = tuple[int, str, str]  # POS, REF, ALT
 
 _VCF_SUFFIXES = (".vcf", ".vcf.gz", ".vcf.bgz", ".bcf")
 _BLOCK_CELLS = 1 << 19  # (site, sample) pairs scored at once: some 50 MB of temporaries
 _NO_GROUP = {"", ".", "NA"}
-_ESTIMATES = ("DR2", "R2")  # of INFO
 
 
 @dataclass(frozen=True)
 class Evaluation:
     """Figures by bin of the panel's MAF, the last row over all bins; ``by_group`` the same for each group of
-    samples. ``absent``: scored sites that the imputed file lacks. ``moments``: what a comparison in pairs resamples."""
+    samples. ``absent``: scored sites that the imputed file lacks. ``genotype_quality``: how often genotypes are wrong,
+    by the file's GQ; empty where it has none. ``moments``: what a comparison in pairs resamples."""
 
     rows: tuple[BinScores, ...]
     samples: int
@@ -50,6 +49,7 @@ class Evaluation:
     moments: Moments = field(compare=False, repr=False)
     by_group: Mapping[str, tuple[BinScores, ...]] = field(default_factory=dict)
     group_samples: Mapping[str, int] = field(default_factory=dict)
+    genotype_quality: tuple[QualityPoint, ...] = ()
 
     def row(self, name: str = ALL) -> BinScores:
         return next(row for row in self.rows if row.bin == name)
@@ -62,6 +62,7 @@ class Evaluation:
             "absent": self.absent,
             "by_group": {name: [row.as_dict() for row in rows] for name, rows in self.by_group.items()},
             "group_samples": dict(self.group_samples),
+            "genotype_quality": [point.as_dict() for point in self.genotype_quality],
         }
 
     def csv(self) -> str:
@@ -77,6 +78,10 @@ class Evaluation:
         lines.append(f"samples: {self.samples}, sites absent from the imputed file: {self.absent}")
         for name, rows in self.by_group.items():
             lines += ["", f"{name} ({self.group_samples[name]} samples)", *map(_line, rows)]
+        if self.genotype_quality:
+            lines += ["", f"{'GQ':>8} {'genotypes':>12} {'wrong':>9} {'promised':>9}"]
+        for point in self.genotype_quality:
+            lines.append(f"{point.name:>8} {point.genotypes:>12,} {point.wrong:>9.5f} {point.promised:>9.5f}")
         return "\n".join(lines)
 
 
@@ -101,16 +106,6 @@ def _line(row: BinScores) -> str:
 
 def _figure(value: float) -> str:
     return f"{value:.4f}" if math.isfinite(value) else "-"
-
-
-@dataclass(frozen=True)
-class _ImputedBlock:
-    """Records of the imputed file that are among l scored sites, samples in the truth's order."""
-
-    at: npt.NDArray[np.intp]  # [l], rows of the scored sites
-    dosage: npt.NDArray[np.float32]  # [l, n], NaN where the file has none
-    probability: npt.NDArray[np.float32]  # [l, n, 3], of genotypes, likewise
-    estimated_r2: npt.NDArray[np.float64]  # [l], likewise
 
 
 def evaluate_files(
@@ -150,8 +145,12 @@ def evaluate_files(
     haploid = _haploid_samples(imputed, scored.chrom, actual)
     scores = _Scores(members, MomentsSums(actual.samples, len(rows)))
     seen = np.zeros(len(rows), dtype=np.int64)  # how often the imputed file has each site
-    for block in _imputed_blocks(imputed, actual.samples, scored, haploid):
+    quality = QualityScores()
+    size = _block_size(len(actual.samples))
+    row_of = {key: row for row, key in enumerate(_keys(scored))}
+    for block in imputed_blocks(imputed, actual.samples, scored.chrom, row_of, haploid, size=size):
         at = block.at
+        quality.update(counts[at], block.called, block.quality)
         np.add.at(seen, at, 1)
         dosage = np.where(np.isnan(block.dosage), 2.0 * af[at, None], block.dosage)
         scores.update(at, counts[at], dosage, af[at], block.probability, block.estimated_r2)
@@ -166,6 +165,7 @@ def evaluate_files(
         absent=int((seen == 0).sum()),
         by_group={name: tuple(group.rows()) for name, group in scores.by_group.items()},
         group_samples={name: len(columns) for name, columns in members.items()},
+        genotype_quality=tuple(quality.points()),
         moments=scores.moments.result(),
     )
 
@@ -240,8 +240,8 @@ def _alt_counts(genotypes: Genotypes, rows: npt.NDArray[np.int64]) -> npt.NDArra
 def _haploid_samples(imputed: Path, chrom: str, truth: Genotypes) -> npt.NDArray[np.bool_]:
     """[n]: samples of the truth whose dosages in the imputed file are of one allele, by the calls of its first
     record: tools may well write males as diploid. As in the truth where there is no call."""
-    order = _sample_order(imputed, inspect(imputed).samples, truth.samples)
-    first = next((record for record in _records(imputed) if same_chrom(record.CHROM, chrom)), None)
+    order = sample_order(imputed, inspect(imputed).samples, truth.samples)
+    first = next((record for record in records(imputed) if same_chrom(record.CHROM, chrom)), None)
     if first is None or "GT" not in first.FORMAT:
         return truth.haploid
     calls = first.genotype.array()[order]  # [n, ploidy + 1], the last column tells the phase
@@ -263,7 +263,7 @@ def typed_positions(typed: Path | None) -> set[int]:
     if typed is None:
         return set()
     if typed.name.endswith(_VCF_SUFFIXES):
-        return {int(record.POS) for record in _records(typed)}
+        return {int(record.POS) for record in records(typed)}
     positions = set()
     for number, fields in _table(typed):
         if len(fields) < 2 or not fields[1].isdigit():
@@ -304,106 +304,10 @@ def _table(path: Path) -> Iterator[tuple[int, list[str]]]:
     return ((number, line.split()) for number, line in enumerate(lines, 1) if line.strip())
 
 
+def _block_size(n_samples: int) -> int:
+    return max(_BLOCK_CELLS // n_samples, 1)
+
+
 def _blocks(rows: npt.NDArray[np.intp], n_samples: int) -> Iterator[npt.NDArray[np.intp]]:
-    size = max(_BLOCK_CELLS // n_samples, 1)
+    size = _block_size(n_samples)
     return (rows[start : start + size] for start in range(0, len(rows), size))
-
-
-def _imputed_blocks(
-    path: Path, samples: Sequence[str], sites: Sites, haploid: npt.NDArray[np.bool_]
-) -> Iterator[_ImputedBlock]:
-    """Those records that are among ``sites``. Columns in the order of ``samples``, those of the ``haploid`` [n] made
-    homozygous."""
-    row_of = {key: row for row, key in enumerate(_keys(sites))}
-    order = _sample_order(path, inspect(path).samples, samples)
-    size = max(_BLOCK_CELLS // len(samples), 1)
-    block: list[_Record] = []
-    for record in _records(path):
-        if not same_chrom(record.CHROM, sites.chrom):
-            continue
-        for index, alt in enumerate(record.ALT):
-            key = (record.POS, record.REF.upper(), alt.upper())
-            if key in row_of:
-                dosage, probability = _record_values(record, index)
-                block.append((row_of[key], dosage[order], probability[order], _estimated_r2(record, index)))
-        if len(block) >= size:
-            yield _stacked(block, haploid)
-            block = []
-    if block:
-        yield _stacked(block, haploid)
-
-
-# Row of the scored sites, dosage [n], genotype probabilities [n, 3], estimated r2.
-_Record = tuple[int, npt.NDArray[np.float32], npt.NDArray[np.float32], float]
-
-
-def _stacked(block: Sequence[_Record], haploid: npt.NDArray[np.bool_]) -> _ImputedBlock:
-    rows, dosages, probabilities, estimates = zip(*block, strict=True)
-    dosage, probability = np.stack(dosages), np.stack(probabilities)
-    if haploid.any():
-        alt = dosage[:, haploid]
-        probability[:, haploid] = np.stack([1.0 - alt, np.zeros_like(alt), alt], axis=2)
-        dosage[:, haploid] *= 2.0
-    return _ImputedBlock(np.array(rows, dtype=np.intp), dosage, probability, np.array(estimates, dtype=np.float64))
-
-
-def _records(path: Path) -> Iterator[Any]:
-    """The records of a VCF or BCF. Raises InputError where it cannot be read to its end."""
-    try:
-        yield from cyvcf2.VCF(str(path))
-    except Exception as error:  # cyvcf2 raises bare Exceptions too
-        raise InputError("vcf_unreadable", f"cannot be read as VCF or BCF ({error})", where=str(path)) from error
-
-
-def _sample_order(path: Path, present: Sequence[str], wanted: Sequence[str]) -> npt.NDArray[np.intp]:
-    column = {name: index for index, name in enumerate(present)}
-    missing = [name for name in wanted if name not in column]
-    if missing:
-        raise InputError(
-            "samples_missing",
-            f"{len(missing)} of the truth's {len(wanted)} samples are not here: {', '.join(missing[:5])}"
-            + (" ..." if len(missing) > 5 else ""),
-            where=str(path),
-            hint="truth and imputed file must name the samples alike",
-        )
-    return np.array([column[name] for name in wanted])
-
-
-def _record_values(record: Any, index: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """Dosage [n] and genotype probabilities [n, 3] of ALT ``index`` of a record; NaN where it gives none."""
-    n_alt, fields = len(record.ALT), record.FORMAT
-    haplotypes = record.format("HDS") if "HDS" in fields and n_alt == 1 else None  # [n, 1 or 2]
-    if "DS" in fields:
-        dosage = record.format("DS")[:, index]
-    elif haplotypes is not None:
-        dosage = np.nansum(haplotypes, axis=1)
-    else:
-        alleles = record.genotype.array()[:, :-1]  # [n, 1 or 2]; the last column tells the phase
-        missing = (alleles[:, 0] < 0) | (alleles == MISSING).any(axis=1)
-        dosage = np.where(missing, np.nan, (alleles == index + 1).sum(axis=1))
-    probability = np.full((len(dosage), 3), np.nan, dtype=np.float32)
-    if "GP" in fields and n_alt == 1:
-        given = record.format("GP")
-        probability[:, : given.shape[1]] = given[:, :3]
-    elif haplotypes is not None and haplotypes.shape[1] == 2:
-        first, second = haplotypes[:, 0], haplotypes[:, 1]
-        both = first * second
-        probability[:] = np.stack([1.0 - first - second + both, first + second - 2.0 * both, both], axis=1)
-    return np.asarray(dosage, dtype=np.float32), probability
-
-
-def _estimated_r2(record: Any, index: int) -> float:
-    """What the file says that r2 is of ALT ``index`` of a record: DR2 of Beagle and vcfbert, R2 of Minimac4; NaN where
-    it says nothing."""
-    for name in _ESTIMATES:
-        given = record.INFO.get(name)
-        if given is None:
-            continue
-        if isinstance(given, str):  # of a field that the header does not declare
-            given = given.split(",")
-        values = list(given) if isinstance(given, Iterable) else [given]
-        try:
-            return float(values[index]) if index < len(values) else math.nan
-        except (TypeError, ValueError):
-            return math.nan
-    return math.nan

@@ -1,0 +1,161 @@
+"""The records of an imputed VCF as they are scored: dosages, probabilities, and what the file says of its quality."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cyvcf2
+import numpy as np
+import numpy.typing as npt
+
+from vcfbert.constants import MISSING
+from vcfbert.errors import InputError
+from vcfbert.genotypes.regions import same_chrom
+from vcfbert.genotypes.vcf_file import inspect
+
+SiteKey = tuple[int, str, str]  # POS, REF, ALT
+
+_ESTIMATES = ("DR2", "R2")  # of INFO
+
+
+@dataclass(frozen=True)
+class ScoredBlock:
+    """l records of the imputed file that are to be scored, their n samples in the truth's order."""
+
+    at: npt.NDArray[np.intp]  # [l], the number of each site among those scored
+    dosage: npt.NDArray[np.float32]  # [l, n], of ALT alleles, NaN where the file has none
+    probability: npt.NDArray[np.float32]  # [l, n, 3], of genotypes, likewise
+    called: npt.NDArray[np.int8]  # [l, n], ALT alleles of GT, MISSING where there is none or no GQ
+    quality: npt.NDArray[np.int16]  # [l, n], GQ of that call, MISSING likewise
+    estimated_r2: npt.NDArray[np.float64]  # [l], NaN where the file has none
+
+
+def imputed_blocks(
+    path: Path,
+    samples: Sequence[str],
+    chrom: str,
+    row_of: Mapping[SiteKey, int],
+    haploid: npt.NDArray[np.bool_],
+    *,
+    size: int,
+) -> Iterator[ScoredBlock]:
+    """Those records of ``chrom`` that ``row_of`` numbers, some ``size`` at a time. Columns in the order of ``samples``,
+    those of the ``haploid`` [n] made homozygous. Raises InputError where the file lacks a sample or cannot be read."""
+    order = sample_order(path, inspect(path).samples, samples)
+    block: list[_Values] = []
+    for record in records(path):
+        if not same_chrom(record.CHROM, chrom):
+            continue
+        for index, alt in enumerate(record.ALT):
+            key = (record.POS, record.REF.upper(), alt.upper())
+            if key in row_of:
+                block.append(_values(record, index, row_of[key], order))
+        if len(block) >= size:
+            yield _stacked(block, haploid)
+            block = []
+    if block:
+        yield _stacked(block, haploid)
+
+
+def records(path: Path) -> Iterator[Any]:
+    """The records of a VCF or BCF. Raises InputError where it cannot be read to its end."""
+    try:
+        yield from cyvcf2.VCF(str(path))
+    except Exception as error:  # cyvcf2 raises bare Exceptions too
+        raise InputError("vcf_unreadable", f"cannot be read as VCF or BCF ({error})", where=str(path)) from error
+
+
+def sample_order(path: Path, present: Sequence[str], wanted: Sequence[str]) -> npt.NDArray[np.intp]:
+    column = {name: index for index, name in enumerate(present)}
+    missing = [name for name in wanted if name not in column]
+    if missing:
+        raise InputError(
+            "samples_missing",
+            f"{len(missing)} of the truth's {len(wanted)} samples are not here: {', '.join(missing[:5])}"
+            + (" ..." if len(missing) > 5 else ""),
+            where=str(path),
+            hint="truth and imputed file must name the samples alike",
+        )
+    return np.array([column[name] for name in wanted])
+
+
+# The fields of a ScoredBlock, of one record.
+_Values = tuple[
+    int, npt.NDArray[np.float32], npt.NDArray[np.float32], npt.NDArray[np.int8], npt.NDArray[np.int16], float
+]
+
+
+def _values(record: Any, index: int, row: int, order: npt.NDArray[np.intp]) -> _Values:
+    """Of ALT ``index``."""
+    dosage, probability = _dosage_and_probability(record, index)
+    called, quality = _called_and_quality(record, len(dosage))
+    return row, dosage[order], probability[order], called[order], quality[order], _estimated_r2(record, index)
+
+
+def _stacked(block: Sequence[_Values], haploid: npt.NDArray[np.bool_]) -> ScoredBlock:
+    rows, *by_sample, estimates = zip(*block, strict=True)
+    dosage, probability, called, quality = map(np.stack, by_sample)
+    if haploid.any():
+        alt = dosage[:, haploid]
+        probability[:, haploid] = np.stack([1.0 - alt, np.zeros_like(alt), alt], axis=2)
+        dosage[:, haploid] *= 2.0
+        called[:, haploid] = np.where(called[:, haploid] > 0, 2, called[:, haploid])
+    at, estimated_r2 = np.array(rows, dtype=np.intp), np.array(estimates, dtype=np.float64)
+    return ScoredBlock(at, dosage, probability, called, quality, estimated_r2)
+
+
+def _dosage_and_probability(record: Any, index: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """Dosage [n] and genotype probabilities [n, 3] of ALT ``index`` of a record; NaN where it gives none."""
+    n_alt, fields = len(record.ALT), record.FORMAT
+    haplotypes = record.format("HDS") if "HDS" in fields and n_alt == 1 else None  # [n, 1 or 2]
+    if "DS" in fields:
+        dosage = record.format("DS")[:, index]
+    elif haplotypes is not None:
+        dosage = np.nansum(haplotypes, axis=1)
+    else:
+        alleles = record.genotype.array()[:, :-1]  # [n, 1 or 2]; the last column tells the phase
+        missing = (alleles[:, 0] < 0) | (alleles == MISSING).any(axis=1)
+        dosage = np.where(missing, np.nan, (alleles == index + 1).sum(axis=1))
+    probability = np.full((len(dosage), 3), np.nan, dtype=np.float32)
+    if "GP" in fields and n_alt == 1:
+        given = record.format("GP")
+        probability[:, : given.shape[1]] = given[:, :3]
+    elif haplotypes is not None and haplotypes.shape[1] == 2:
+        first, second = haplotypes[:, 0], haplotypes[:, 1]
+        both = first * second
+        probability[:] = np.stack([1.0 - first - second + both, first + second - 2.0 * both, both], axis=1)
+    return np.asarray(dosage, dtype=np.float32), probability
+
+
+def _called_and_quality(record: Any, n_samples: int) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.int16]]:
+    """ALT alleles that GT has and GQ [n] each; MISSING where the record lacks either, or has several ALT alleles: its
+    GQ is of them all."""
+    called, quality = np.full(n_samples, MISSING, np.int8), np.full(n_samples, MISSING, np.int16)
+    if not {"GT", "GQ"} <= set(record.FORMAT) or len(record.ALT) > 1:
+        return called, quality
+    alleles = record.genotype.array()[:, :-1]  # [n, 1 or 2]; the last column tells the phase
+    given = record.format("GQ")[:, 0]  # a large negative integer, or NaN, where missing
+    known = (alleles[:, 0] >= 0) & ~(alleles == MISSING).any(axis=1) & (given >= 0)
+    called[known], quality[known] = (alleles[known] == 1).sum(axis=1), given[known]
+    return called, quality
+
+
+def _estimated_r2(record: Any, index: int) -> float:
+    """What the file says that r2 is of ALT ``index`` of a record: DR2 of Beagle and vcfbert, R2 of Minimac4; NaN where
+    it says nothing."""
+    for name in _ESTIMATES:
+        given = record.INFO.get(name)
+        if given is None:
+            continue
+        if isinstance(given, str):  # of a field that the header does not declare
+            given = given.split(",")
+        values = list(given) if isinstance(given, Iterable) else [given]
+        try:
+            return float(values[index]) if index < len(values) else math.nan
+        except (TypeError, ValueError):
+            return math.nan
+    return math.nan
