@@ -31,12 +31,13 @@ from update_readme import ablation_table
 from vcfbert.artifacts import MANIFEST
 from vcfbert.bundle import Bundle, load_bundle
 from vcfbert.config import EncodeConfig, EvaluateConfig, ModelConfig, build
-from vcfbert.constants import VARIANTS
+from vcfbert.constants import MAF_BIN_NAMES, VARIANTS
 from vcfbert.errors import VcfbertError
 from vcfbert.evaluation import Evaluation, score_array, typed_targets
 from vcfbert.genotypes.encoding import windows_of
 from vcfbert.imputation import impute_file
 from vcfbert.inference import Imputer
+from vcfbert.metrics import ALL
 from vcfbert.model.base import Variant, WindowBatch, WindowOutput
 from vcfbert.model.v19 import KNOTS, V19
 from vcfbert.model.variants import create
@@ -51,7 +52,7 @@ VOTE_SPAN_CM = 0.1  # a side of a window, where typed sites tell how near they a
 FLAT = -50.0  # log strength of a prior that tells no haplotype from another
 PHASINGS = 16  # that are averaged
 NEVER = -50.0  # log chance that a copied allele is not inherited
-BINS = ("0-0.5%", "0.5-1%", "1-5%", "5-50%", "all")
+BINS = (*MAF_BIN_NAMES, ALL)
 
 # What was tried and left out, with its figures on the demo as docs/LOG.md of 2026-11-23 has them; the one head that it
 # was added to had .1145 .3369 .5625 .9024 .9069.
