@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -108,21 +109,31 @@ def stream_genotypes(
     size = min(max(block_genotypes // len(file.samples), 1), BLOCK_RECORDS)
     batch = _Batch(file, symbolic)
     n_sites = 0
-    for record in _records(file, wanted):
-        batch.add(record)
-        if len(batch) == size:
+    with _as_text(file):
+        for record in _records(file, wanted):
+            batch.add(record)
+            if len(batch) == size:
+                block = batch.take()
+                n_sites += len(block.sites)
+                if progress is not None:
+                    progress(n_sites)
+                yield block
+        if len(batch):
             block = batch.take()
-            n_sites += len(block.sites)
             if progress is not None:
-                progress(n_sites)
+                progress(n_sites + len(block.sites))
             yield block
-    if len(batch):
-        block = batch.take()
-        if progress is not None:
-            progress(n_sites + len(block.sites))
-        yield block
-    elif n_sites == 0:
-        raise _nothing_read(file, wanted)
+        elif n_sites == 0:
+            raise _nothing_read(file, wanted)
+
+
+@contextmanager
+def _as_text(file: VcfFile) -> Iterator[None]:
+    """cyvcf2 decodes names, alleles and ids where they are asked for. Raises InputError('vcf_invalid')."""
+    try:
+        yield
+    except UnicodeDecodeError as error:
+        raise _invalid(file, "a record has bytes that are no text") from error
 
 
 def _records(file: VcfFile, region: Region | None) -> Iterator[Any]:
