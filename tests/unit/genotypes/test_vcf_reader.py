@@ -302,14 +302,8 @@ def test_what_is_not_there(tmp_path: Path, index: bool, recwarn: pytest.Warnings
     assert not recwarn.list
 
 
-@pytest.mark.parametrize(
-    ("text", "bytes_"), [(b"\n20\t2\t", b"\n\x93\t2\t"), (b"rs2\t", b"\xff\t")], ids=["CHROM", "ID"]
-)
-def test_bytes_that_are_no_text_are_refused(tmp_path: Path, text: bytes, bytes_: bytes) -> None:
+def test_bytes_that_are_no_text_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "t.vcf"
     good = vcf_text([(1, "A", "C", "0|1 0|0"), (2, "A", "C", "0|1 0|0")]).encode()
-    assert text in good
-    path.write_bytes(good.replace(text, bytes_))
-    with pytest.raises(InputError) as caught:
-        read_genotypes(path)
-    assert caught.value.code == "vcf_invalid"
+    path.write_bytes(good.replace(b"\n20\t2\t", b"\n\x93\t2\t"))
+    assert code_of(path) == "vcf_invalid"
