@@ -1,4 +1,4 @@
-"""compare: every variant's report and the peers' -> one table and figure."""
+"""compare: every variant's report and the peers' -> tables, figures and a page."""
 
 from __future__ import annotations
 
@@ -10,13 +10,15 @@ from pipelines.common import METRICS, REPORTS, run_stage
 from vcfbert.comparison import compare
 from vcfbert.config import Config
 from vcfbert.constants import VARIANTS
+from vcfbert.moments import read_moments
 from vcfbert.plots import calibration, save_figure, training_curves
 
 
 def main(config: Config) -> None:
     reports = [json.loads((REPORTS / "evaluate" / f"{variant}.json").read_text()) for variant in VARIANTS]
     reports[0]["peers"] = json.loads((REPORTS / "evaluate" / "peers.json").read_text())
-    comparison = compare(reports)
+    moments = {variant: read_moments(REPORTS / "evaluate" / f"{variant}.npz") for variant in VARIANTS}
+    comparison = compare(reports, moments=moments)
     comparison.write(REPORTS)
     histories = {variant: METRICS / variant / "latest.csv" for variant in VARIANTS}
     save_figure(training_curves(histories), REPORTS / "training.png")

@@ -17,6 +17,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from vcfbert import __version__
+from vcfbert.cli_compare import compare
+from vcfbert.cli_registry import registry_app
 from vcfbert.cli_remote import remote_app
 from vcfbert.cli_tune import tune_app
 from vcfbert.errors import InputError
@@ -36,12 +38,11 @@ config_app = typer.Typer(help="Configuration profiles.", no_args_is_help=True)
 data_app = typer.Typer(help="Public reference data.", no_args_is_help=True)
 for name, group in (("panel", panel_app), ("bundle", bundle_app), ("config", config_app), ("data", data_app)):
     app.add_typer(group, name=name)
+app.command()(compare)
 app.add_typer(tune_app, name="tune")
+app.add_typer(registry_app, name="registry")
 app.add_typer(remote_app, name="remote")
 
-_REPORT_HINT = "give a report that the `evaluate` stage wrote, such as reports/evaluate/v18.json"
-
-console = Console()
 messages = Console(stderr=True)
 
 # Dim and metric tables of arbitrary JSON, for people; --json gives the same to scripts.
@@ -239,33 +240,6 @@ def evaluate(
 
 
 @app.command()
-def compare(
-    reports: Annotated[list[Path], typer.Argument(help="Reports that `evaluate` stages wrote, one a variant.")],
-    peers: Annotated[Path | None, typer.Option(help="Report of the peers.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder for compare.json, .md, .png and .svg.")] = None,
-    as_json: JsonFlag = False,
-) -> None:
-    """Put variants and peers side by side.
-
-    **Example**
-
-    vcfbert compare reports/evaluate/v*.json --peers reports/evaluate/peers.json --out reports
-    """
-    from vcfbert.comparison import compare as compare_reports
-
-    read = [_read_json(path) for path in reports]
-    if peers is not None:
-        read[0]["peers"] = _read_json(peers)
-    comparison = compare_reports(read)
-    if out is not None:
-        comparison.write(out)
-    if as_json:
-        _print_json(comparison.as_dict())
-    else:
-        console.print(comparison.table())
-
-
-@app.command()
 def simulate(
     out: Annotated[Path, typer.Option(help="Folder to write.")],
     haplotypes: Annotated[int, typer.Option(help="Haplotypes of the panel.")] = 2000,
@@ -446,19 +420,6 @@ def _progress(title: str, unit: str) -> Iterator[tuple[Any, Any]]:
     with bar:
         task = bar.add_task(title, total=None)
         yield lambda total: bar.update(task, total=total), lambda done: bar.advance(task, done)
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_text())
-    except OSError as error:
-        what = f"cannot be read ({error.strerror})"
-        raise InputError("file_not_found", what, where=str(path), hint="check the path") from error
-    except ValueError as error:
-        raise InputError("json_invalid", f"not JSON: {error}", where=str(path), hint=_REPORT_HINT) from error
-    if not isinstance(value, dict):
-        raise InputError("json_invalid", "not a JSON object", where=str(path), hint=_REPORT_HINT)
-    return value
 
 
 def _say(text: str) -> None:

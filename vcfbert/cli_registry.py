@@ -65,7 +65,7 @@ def registry_promote(
 
     vcfbert registry promote 3
 
-    vcfbert registry promote 3 --force "half the memory, and rare variants do not matter here"
+    vcfbert registry promote 3 --force smaller
     """
     from vcfbert.promotion import promote
 
@@ -90,7 +90,7 @@ def registry_rollback(
 
     **Example**
 
-    vcfbert registry rollback --reason "wrong dosages on chromosome X"
+    vcfbert registry rollback --reason regression
     """
     from vcfbert.promotion import roll_back
 

@@ -6,7 +6,7 @@ A report is a plain mapping, as ``evaluate`` writes it, one a variant; whatever 
      "array": Evaluation.as_dict(),
      "masked": {"train": {"f1": .., "rare_f1": ..}, "validation": {"f1": .., "rare_f1": ..}},
      "training": {"ms_per_batch": .., "peak_memory_mb": .., "refresh_seconds": .., "refresh_share": ..,
-                  "parameters": .., "epochs": .., "seconds": ..},
+                  "refreshes": .., "parameters": .., "epochs": .., "seconds": ..},
      "imputation": {"seconds": ..},
      "array_unphased": Evaluation.as_dict(), "imputation_unphased": {"seconds": ..},
      "peers": {"beagle": {"array": Evaluation.as_dict(), "seconds": .., "version": "..",
@@ -17,19 +17,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from matplotlib.figure import Figure
 from rich.console import Group
 from rich.table import Table
 
 from vcfbert.artifacts import write_json, write_text
+from vcfbert.comparison_page import comparison_page
 from vcfbert.constants import MAF_BIN_NAMES
+from vcfbert.differences import Difference, paired_differences
 from vcfbert.errors import InputError
 from vcfbert.metrics import ALL
+from vcfbert.moments import Moments
 from vcfbert.plots import comparison as comparison_figure
-from vcfbert.plots import method_label, save_figure
+from vcfbert.plots import method_label, quality_against_cost, save_figure
+from vcfbert.plots import paired_differences as difference_figure
 
 Kind = Literal["variant", "peer", "reference"]
 
@@ -65,6 +70,7 @@ _ACCURACY_UNPHASED = _targets(_UNPHASED, "_unphased")
 _COST = (
     Measure("ms_per_batch", "ms/batch", ("training", "ms_per_batch"), ",.1f"),
     Measure("peak_memory_mb", "peak memory, MB", ("training", "peak_memory_mb"), ",.0f"),
+    Measure("refreshes", "refreshes", ("training", "refreshes"), ",.0f"),
     Measure("refresh_seconds", "refresh, s", ("training", "refresh_seconds"), ",.2f"),
     Measure("refresh_share", "refresh / epoch", ("training", "refresh_share"), ".2%"),
     Measure("parameters", "parameters", ("training", "parameters"), ",.0f"),
@@ -73,6 +79,8 @@ _COST = (
     Measure("imputation_seconds", "imputation, s", ("imputation", "seconds"), ",.1f"),
     Measure(f"{_UNPHASED}imputation_seconds", "imputation, unphased, s", ("imputation_unphased", "seconds"), ",.1f"),
 )
+# Of these, what quality is drawn against.
+_SPENT = ("ms_per_batch", "peak_memory_mb", "refreshes", "training_seconds", "imputation_seconds")
 _ESTIMATED, _TRUE = "estimated_r2 ", "site_r2 "  # begin the names of means over sites, by bin
 _CORRELATION = "estimate_correlation"
 
@@ -110,7 +118,9 @@ _NOTES = (
     "NRC: non-reference concordance; IQS: imputation quality score. F1 and rare F1 (MAF < 5%): ALT allele at masked "
     "sites of the validation samples. Imputation: wall time for all targets. Unphased: the methods that phase the "
     "targets themselves. Estimated r²: DR2 or R2 of the imputed files, and r² of single sites, both means over sites "
-    "that vary in the targets; their correlation is over all such sites."
+    "that vary in the targets; their correlation is over all such sites. Differences of r²: in parentheses the wider "
+    "of the 95% bootstrap intervals over samples and over 50 blocks of the genome; better and worse are beyond it, "
+    "even is within."
 )
 
 
@@ -126,16 +136,24 @@ class Row:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Rows: variants, then peers, then reference points. ``ratios``: measure -> V18 / V17, where both are known."""
+    """Rows: variants, then peers, then reference points. ``ratios``: measure -> V18 / V17, where both are known.
+    ``differences``: of r2 by bin from method ``baseline``, by method; those of other targets are not among them."""
 
     rows: tuple[Row, ...]
     ratios: Mapping[str, float]
+    baseline: str = ""
+    differences: Mapping[str, tuple[Difference, ...]] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         rows = [
             {"method": row.method, "label": row.label, "kind": row.kind, **_nested(row.values)} for row in self.rows
         ]
-        return {"rows": rows, "ratios": {"/".join(_RATIO): _nested(self.ratios)} if self.ratios else {}}
+        ratios = {"/".join(_RATIO): _nested(self.ratios)} if self.ratios else {}
+        found = {"rows": rows, "ratios": ratios}
+        if self.differences:
+            by_method = {name: [one.as_dict() for one in known] for name, known in self.differences.items()}
+            found["differences"] = {"baseline": self.baseline, "methods": by_method}
+        return found
 
     def markdown(self) -> str:
         parts = ["# Comparison", ""]
@@ -158,23 +176,62 @@ class Comparison:
         return Group(*tables)
 
     def write(self, folder: Path, stem: str = "compare") -> None:
-        """``stem``.json, .md, .png and .svg in ``folder``."""
+        """``stem``.json, .md, .html, .png and .svg in ``folder``."""
+        figure = self._figure()
         write_json(folder / f"{stem}.json", self.as_dict())
         write_text(folder / f"{stem}.md", self.markdown())
+        write_text(folder / f"{stem}.html", comparison_page(self.title, self._tables(), self._figures(figure), _NOTES))
+        for suffix in (".png", ".svg"):
+            save_figure(figure, folder / f"{stem}{suffix}")
+
+    @property
+    def title(self) -> str:
+        return f"Comparison of {', '.join(row.label for row in self.rows)}"
+
+    def _figures(self, overview: Figure) -> Iterator[tuple[str, Figure]]:
+        """What the page shows: the differences, quality against cost, and the overview."""
+        if self.differences:
+            drawn = {
+                method: {one.bin: (one.value, one.decisive.low, one.decisive.high) for one in known}
+                for method, known in self.differences.items()
+            }
+            yield "Differences", difference_figure(drawn, self.baseline)
+        quality = {f"r² {name}": self._known(f"r2 {name}") for name in (*MAF_BIN_NAMES, ALL)}
+        quality = {title: values for title, values in quality.items() if values}
+        shown = {title: quality[title] for title in (*list(quality)[:1], *list(quality)[-1:])}  # rarest and all
+        cost = {measure.title: self._known(measure.name) for measure in _COST if measure.name in _SPENT}
+        cost = {title: values for title, values in cost.items() if values}
+        if shown and cost:
+            yield "Quality against cost", quality_against_cost(shown, cost)
+        yield "Overview", overview
+
+    def _known(self, measure: str) -> dict[str, float]:
+        """The measure's value by method."""
+        return {row.method: row.values[measure] for row in self.rows if measure in row.values}
+
+    def _figure(self) -> Figure:
         r2 = {row.method: _r2(row.values) for row in self.rows}
         unphased = {row.method: _r2(_unphased(row.values)) for row in self.rows}
         bars = {
             title: {row.method: row.values[name] for row in self.rows if name in row.values} for title, name in _BARS
         }
-        figure = comparison_figure(r2, bars, r2_unphased={name: values for name, values in unphased.items() if values})
-        for suffix in (".png", ".svg"):
-            save_figure(figure, folder / f"{stem}{suffix}")
+        return comparison_figure(r2, bars, r2_unphased={name: values for name, values in unphased.items() if values})
 
     def _tables(self) -> Iterator[tuple[str, list[list[str]]]]:
         """Title and lines of each table of which something is known."""
         tables = [(title, self._cells(corner, measures)) for title, corner, measures in _TABLES]
         tables.append(("Estimated and true r²", self._quality_cells()))
+        tables.append((f"Differences of r² from {method_label(self.baseline)}", self._difference_cells()))
         return ((title, cells) for title, cells in tables if cells is not None)
+
+    def _difference_cells(self) -> list[list[str]] | None:
+        """A line a method: difference, its interval and what follows from it, by bin."""
+        bins = [one.bin for one in next(iter(self.differences.values()), ())]
+        lines = [
+            [method_label(method), *(one.text().removeprefix(f"{one.bin} ") for one in known)]
+            for method, known in self.differences.items()
+        ]
+        return [[f"r² less that of {method_label(self.baseline)}", *bins], *lines] if lines else None
 
     def _quality_cells(self) -> list[list[str]] | None:
         """A line a method and kind of targets, "estimated / true" by bin; None if no file tells an estimate."""
@@ -206,12 +263,16 @@ class Comparison:
 
 
 def compare(
-    reports: Sequence[Mapping[str, Any]], references: Mapping[str, Mapping[str, Any]] | None = None
+    reports: Sequence[Mapping[str, Any]],
+    references: Mapping[str, Mapping[str, Any]] | None = None,
+    moments: Mapping[str, Moments] | None = None,
 ) -> Comparison:
     """Puts the reports of several variants side by side (see the module's docstring for their form).
 
     A peer that several reports hold is taken from the first. ``references``: further points by name, each with
-    ``array`` as in a report. Raises InputError where a report names no variant or two name the same one.
+    ``array`` as in a report. ``moments``: of evaluations, by variant; the first report's variant that has them is the
+    baseline that others are compared with in pairs. Raises InputError where a report names no variant or two name the
+    same one.
     """
     if not reports:
         raise InputError("nothing_to_compare", "no report was given", hint="run `vcfbert evaluate` for a variant first")
@@ -227,7 +288,16 @@ def compare(
         for peer, outcome in report.get("peers", {}).items():
             peers.setdefault(peer, _row(peer, "peer", {**outcome, "imputation": {"seconds": outcome.get("seconds")}}))
     extra = [_row(name, "reference", report) for name, report in (references or {}).items()]
-    return Comparison((*(variants[name] for name in sorted(variants)), *peers.values(), *extra), _ratios(variants))
+    rows = (*(variants[name] for name in sorted(variants)), *peers.values(), *extra)
+    return Comparison(rows, _ratios(variants), *_differences({name: (moments or {}).get(name) for name in variants}))
+
+
+def _differences(moments: Mapping[str, Moments | None]) -> tuple[str, dict[str, tuple[Difference, ...]]]:
+    """The first method that has moments, and the differences from it of those scored at the same sites and samples."""
+    known = {name: found for name, found in moments.items() if found is not None}
+    baseline, *others = (*known, "")
+    paired = {name: known[name] for name in others if name and known[name].pairs_with(known[baseline])}
+    return baseline, {name: paired_differences(found, known[baseline]) for name, found in paired.items()}
 
 
 def _row(name: str, kind: Kind, report: Mapping[str, Any]) -> Row:

@@ -7,6 +7,7 @@ writes it as PNG or SVG.
 from __future__ import annotations
 
 import csv
+import io
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -108,6 +109,59 @@ def comparison(
 def _draw_r2_panel(axes: Axes, r2: Mapping[str, Mapping[str, float]], title: str) -> None:
     draw_r2_by_bin(axes, r2)
     axes.set_title(title)
+
+
+def paired_differences(intervals: Mapping[str, Mapping[str, tuple[float, float, float]]], baseline: str) -> Figure:
+    """Differences of r2 from the ``baseline`` with their intervals; ``intervals``: method -> bin -> value, low, high.
+    NaN bounds are left out."""
+    bins = list(dict.fromkeys(name for values in intervals.values() for name in values))
+    with matplotlib.rc_context(_STYLE):
+        figure = _figure(7.6, 3.6)
+        axes = figure.add_subplot()
+        axes.axhline(0.0, color="#999999", linewidth=1)
+        for index, (method, values) in enumerate(intervals.items()):
+            shift = 0.16 * (index - (len(intervals) - 1) / 2)
+            xs = [bins.index(name) + shift for name in values]
+            colour = _colour(method, intervals)
+            for x, (_, low, high) in zip(xs, values.values(), strict=True):
+                if math.isfinite(low) and math.isfinite(high):
+                    axes.plot([x, x], [low, high], color=colour, linewidth=2.2)
+            ys = [value for value, _, _ in values.values()]
+            axes.plot(xs, ys, color=colour, marker="o", markersize=5.5, linestyle="", label=method_label(method))
+        axes.set_xticks(range(len(bins)), bins)
+        axes.set(xlabel="Minor-allele frequency in the panel", ylabel="Difference of r²")
+        axes.grid(True, axis="y")
+        axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0))
+        axes.set_title(f"Aggregate r² less that of {method_label(baseline)}, 95% intervals")
+    return figure
+
+
+def quality_against_cost(quality: Mapping[str, Mapping[str, float]], cost: Mapping[str, Mapping[str, float]]) -> Figure:
+    """A panel for each measure of quality (downwards) and of cost (across), a point a method; both: title ->
+    method -> value. Panels without a method that has both are empty."""
+    with matplotlib.rc_context(_STYLE):
+        figure = _figure(2.9 * len(cost), 2.7 * len(quality))
+        methods = {name: 0 for values in quality.values() for name in values}
+        grid = figure.subplots(len(quality), len(cost), squeeze=False)
+        for row, (quality_title, r2) in enumerate(quality.items()):
+            for column, (cost_title, spent) in enumerate(cost.items()):
+                axes = grid[row][column]
+                for name in (name for name in r2 if name in spent):
+                    axes.plot(spent[name], r2[name], marker="o", markersize=7, color=_colour(name, methods))
+                    place = (spent[name], r2[name])
+                    axes.annotate(method_label(name), place, xytext=(6, 4), textcoords="offset points", fontsize=9)
+                axes.margins(0.3)
+                axes.grid(True)
+                axes.set(xlabel=cost_title, ylabel=quality_title if column == 0 else "")
+    return figure
+
+
+def svg_text(figure: Figure) -> str:
+    """The figure as an SVG element, to stand within a page."""
+    text = io.StringIO()
+    with matplotlib.rc_context(_STYLE):
+        figure.savefig(text, format="svg", metadata={"Date": None})
+    return text.getvalue()[text.getvalue().index("<svg") :]
 
 
 def calibration(points: Mapping[str, Sequence[Mapping[str, float]]]) -> Figure:

@@ -41,6 +41,7 @@ def test_all_commands_are_there() -> None:
         "fit", "impute", "qc", "evaluate", "compare", "panel inspect", "bundle inspect", "bundle verify",
         "config show", "config apply", "config check", "data fetch-1kg", "simulate",
         "tune worker", "tune apply", "tune show", "registry list", "registry promote", "registry rollback",
+        "remote impute", "remote fetch", "remote qc", "remote jobs", "remote models",
     }  # fmt: skip
 
 
@@ -74,6 +75,7 @@ def test_help_has_an_example_that_parses(words: tuple[str, ...]) -> None:
         ["bundle", "inspect", "/no/such/bundle"],
         ["bundle", "verify", "/no/such/bundle"],
         ["compare", "/no/such/report.json"],
+        ["compare"],
         ["evaluate", "--truth", "/no/t.vcf", "--imputed", "/no/i.vcf", "--reference", "/no/p.vcf"],
         ["data", "fetch-1kg", "--chrom", "20", "--region", "20:9-1", "--out", "/no/where"],
     ],
@@ -251,7 +253,7 @@ def test_evaluate_and_compare(tiny_files: TinyFiles, tmp_path: Path) -> None:
     assert compared.code == 0, compared.err
     assert [row["method"] for row in compared.json["rows"]] == ["v17", "v18", "beagle"]
     assert compared.json == json.loads((tmp_path / "reports" / "compare.json").read_text())
-    assert {p.suffix for p in (tmp_path / "reports").iterdir()} == {".json", ".md", ".png", ".svg"}
+    assert {p.suffix for p in (tmp_path / "reports").iterdir()} == {".html", ".json", ".md", ".png", ".svg"}
     assert "Beagle" in vcfbert("compare", *reports, "--peers", peers).out
 
 

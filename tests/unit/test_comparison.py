@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from tests.helpers.evaluated import moments_of
 from vcfbert.comparison import compare
 from vcfbert.errors import InputError
 
@@ -192,7 +194,7 @@ def test_writes_json_markdown_and_both_figures(tmp_path: Path) -> None:
     assert "</svg>" in svg
     comparison.write(tmp_path)
     assert (tmp_path / "compare.svg").read_text() == svg  # the same figures give the same file
-    assert sorted(path.suffix for path in tmp_path.iterdir()) == [".json", ".md", ".png", ".svg"]
+    assert sorted(path.suffix for path in tmp_path.iterdir()) == [".html", ".json", ".md", ".png", ".svg"]
 
 
 @pytest.mark.parametrize(
@@ -203,3 +205,39 @@ def test_refuses_reports_that_cannot_be_told_apart(reports: list[dict[str, Any]]
     with pytest.raises(InputError) as caught:
         compare(reports)
     assert caught.value.code == code
+
+
+def test_differences_are_from_the_first_report_that_has_moments() -> None:
+    moments = {"v18": moments_of(0.4), "v17": moments_of(0.05, rare_noise=0.8)}
+    assert compare([V18, V17], moments=moments).baseline == "v18"
+    comparison = compare([V18, V17], moments=moments)
+    found = {one.bin: one.verdict for one in comparison.differences["v17"]}
+    assert found == {"0-0.5%": "worse", "5-50%": "better", "all": "worse"}
+    told = comparison.as_dict()["differences"]
+    assert told["baseline"] == "v18"
+    assert [row["bin"] for row in told["methods"]["v17"]] == ["0-0.5%", "5-50%", "all"]
+    text = comparison.markdown()
+    assert "## Differences of r² from V18" in text
+    assert "| r² less that of V18 | 0-0.5% | 5-50% | all |" in text
+
+
+def test_evaluations_of_other_targets_and_without_moments_have_no_differences() -> None:
+    other = {"v17": moments_of(0.4), "v18": moments_of(0.2, truth_seed=5)}
+    for moments in (None, {}, {"v17": moments_of(0.4)}, other):
+        comparison = compare([V17, V18], moments=moments)
+        assert comparison.differences == {}
+        assert "Differences of r² from" not in comparison.markdown()
+        assert "differences" not in comparison.as_dict()
+
+
+def test_the_page_needs_nothing_else_and_marks_what_is_worse(tmp_path: Path) -> None:
+    odd = {**V18, "variant": "<v18>"}
+    compare([V17, odd], moments={"v17": moments_of(0.2), "<v18>": moments_of(0.6)}).write(tmp_path)
+    page = (tmp_path / "compare.html").read_text()
+    assert page.count("<svg") == page.count("</svg>") == 3
+    assert not re.search(r"(src|href)=.(https?:)?//|@import|<script|<link", page)
+    assert '<td class="worse">-' in page
+    assert "<v18>" not in page
+    assert "&lt;v18&gt;" in page
+    for title in ("Differences", "Quality against cost", "Overview"):
+        assert f"<h2>{title}</h2>" in page

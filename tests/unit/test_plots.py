@@ -98,3 +98,24 @@ def test_figures_are_saved_by_suffix_and_leave_global_settings_alone(tmp_path: P
     assert "</svg>" in (tmp_path / "r2.svg").read_text()
     with pytest.raises(InputError, match="cannot write a figure"):
         plots.save_figure(plots.comparison(R2, {}), tmp_path / "r2.bmp")
+
+
+def test_differences_are_drawn_with_the_intervals_that_are_known() -> None:
+    drawn = {
+        "v18": {"0-0.5%": (0.1, 0.05, 0.15), "all": (0.0, float("nan"), float("nan"))},
+        "v19": {"all": (0.2, 0.1, 0.3)},
+    }
+    axes = plots.paired_differences(drawn, "v17").axes[0]
+    bars = [line.get_ydata() for line in axes.lines if line.get_linewidth() == 2.2]
+    assert [list(bar) for bar in bars] == [[0.05, 0.15], [0.1, 0.3]]
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["0-0.5%", "all"]
+    assert "V17" in axes.get_title(loc="left")
+
+
+def test_quality_is_drawn_against_every_cost_that_a_method_has() -> None:
+    figure = plots.quality_against_cost(
+        {"r² all": {"v17": 0.8, "v18": 0.9}}, {"training, s": {"v17": 5.0, "v18": 7.0}, "refreshes": {"v18": 2.0}}
+    )
+    points = [[(line.get_xdata()[0], line.get_ydata()[0]) for line in axes.lines] for axes in figure.axes]  # type: ignore[index]
+    assert points == [[(5.0, 0.8), (7.0, 0.9)], [(2.0, 0.9)]]
+    assert [axes.get_xlabel() for axes in figure.axes] == ["training, s", "refreshes"]
