@@ -15,6 +15,7 @@ from vcfbert.tuning.study import Worker, run_study
 
 SMALL: dict[str, Any] = {
     "trials": 2,
+    "epochs": 0,
     "startup": 1,
     "objective": "val/r2/all",
     "dims": (8, 16),

@@ -78,7 +78,7 @@ def written(folder: Path) -> Path:
     params["prepare"] |= {"panel": str(cut_demo(folder, samples=30, sites=300, targets=2)), "map": None}
     params["encode"] |= {"window": 64, "flank": 8}
     params["train"] |= {"epochs": EPOCHS, "samples_per_epoch": 16, "batch_size": 4, "patience": EPOCHS}
-    params["tune"] |= {"heartbeat": 1, "objective": "val/r2/all", "layers": [4], "head_width": [8]}
+    params["tune"] |= {"epochs": 0, "heartbeat": 1, "objective": "val/r2/all", "layers": [4], "head_width": [8]}
     params["tune"]["startup"] = TRIALS + 1  # none is pruned: each must be seen to finish
     params["tune"]["k"] |= {"v18": [4, 8]}
     (folder / "params.yaml").write_text(yaml.safe_dump(params))
