@@ -172,7 +172,12 @@ def test_what_cannot_be_sent_is_refused_here(ann: Client, tiny_files: TinyFiles,
         ann.qc(tmp_path / "none.vcf.gz")
     with raises(InputError, "option_format"):
         ann.impute(tiny_files.target, tmp_path / "out.vcf")
-    for url, key in (("ftp://host", None), ("http://", None), ("http://host:port", None), ("http://host", "two\nlines")):
+    for url, key in (
+        ("ftp://host", None),
+        ("http://", None),
+        ("http://host:port", None),
+        ("http://host", "two\nlines"),
+    ):
         with raises(InputError, "url_invalid"):
             Client(url, key)
 
