@@ -29,6 +29,7 @@ READ_SECONDS, READ_LARGE_SECONDS = 1.0, 60.0  # the demo panel, and LARGE
 LARGE = "2,504 samples x 100,000 sites"
 # Times Beagle's wall time on the same targets. Phased: at or below it; unphased, where Beagle phases: floor and goal.
 PHASED_TIMES, UNPHASED_FLOOR_TIMES, UNPHASED_GOAL_TIMES = 1.0, 10.0, 2.0
+SERVICE_SHARE, SERVICE_GROWTH = 0.8, 1.1  # of the throughput within a process; of memory under overload
 
 Report = Mapping[str, Any]
 
@@ -244,6 +245,39 @@ def ablation_table(report: Report) -> str:
     return section("\n\n".join([table, *(["\n".join(notes)] if notes else [])]), report["machine"], {})
 
 
+def service_table(report: Report) -> str:
+    def cells(row: Report) -> tuple[str, ...]:
+        times = (row["p50_ms"], row["p99_ms"])
+        return str(row["clients"]), f"{row['requests']:,}", *(f"{ms:,.0f}" for ms in times), rate(row)
+
+    def rate(row: Report) -> str:
+        return f"{row['samples_per_second']:,.1f}"
+
+    beside, over, settings = report["throughput"], report["overload"], report["settings"]
+    table = markdown_table(("clients", "requests", "p50, ms", "p99, ms", "samples/s"), map(cells, report["latency"]))
+    missed = [f"{row['clients']} clients: {row['others']}" for row in report["latency"] if row["others"]]
+    notes = [
+        f"One sample a request, {settings['threads']} threads. "
+        f"All {plural(beside['samples'], 'sample')} in one: {beside['service_samples_per_second']:,.1f} samples/s, "
+        f"{beside['ratio']:.0%} of the {beside['in_process_samples_per_second']:,.1f} within a process, batches of "
+        f"{settings['batch_size']}. Ready {report['start_seconds']:.1f} s after its start.",
+        f"Overload, {over['clients']} clients for {over['seconds']:g} s, {over['admitted_at_once']} let in at once: "
+        f"{over['accepted']:,} answered (p50 {over['p50_ms'] or 0:,.0f} ms, p99 {over['p99_ms'] or 0:,.0f} ms), "
+        f"{over['refused']:,} told to wait by 429; memory {over['memory_before_mib']:,} MiB before, at most "
+        f"{over['memory_first_half_mib']:,} and {over['memory_second_half_mib']:,} in its first and second half.",
+        *(f"Not answered, {line}" for line in missed),
+    ]
+    least = SERVICE_SHARE
+    grown = over["memory_second_half_mib"] <= SERVICE_GROWTH * over["memory_first_half_mib"]
+    targets = {
+        "records are those of `vcfbert impute`, byte for byte": all(report["identical"].values()),
+        f"at least {least:.0%} of the throughput within a process": beside["ratio"] >= least,
+        "overload: nothing but 200 and 429": bool(over["accepted"]) and not over["others"] and over["alive"],
+        f"overload: memory of the second half at most {SERVICE_GROWTH - 1:.0%} above the first's": grown,
+    }
+    return section("\n\n".join([table, *notes]), report["machine"], targets)
+
+
 def without_headings(markdown: str) -> str:
     """Tables and paragraphs, without headings: the README has its own."""
     kept = "\n".join(line for line in markdown.splitlines() if not line.startswith("#"))
@@ -256,6 +290,7 @@ BENCHMARKS = {
     "io": io_table,
     "imputation": imputation_table,
     "ablation": ablation_table,
+    "service": service_table,
 }
 
 
