@@ -14,7 +14,8 @@ body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 1200px; mar
 h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2rem; }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-th, td { padding: .3rem .7rem; border-bottom: 1px solid #ddd; text-align: right; white-space: nowrap; }
+th, td { padding: .3rem .7rem; border-bottom: 1px solid #ddd; text-align: right; }
+th { white-space: nowrap; }
 th:first-child, td:first-child { text-align: left; }
 td.worse { color: #b00020; font-weight: 600; } td.better { color: #00704a; font-weight: 600; }
 svg { max-width: 100%; height: auto; }

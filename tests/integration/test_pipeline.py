@@ -98,6 +98,12 @@ class Project:
         client = mlflow.MlflowClient(tracking_uri=f"sqlite:///{self.root / 'mlflow.db'}")
         return [point.value for point in sorted(client.get_metric_history(run_id, metric), key=lambda p: p.step)]
 
+    def artifacts(self, run_id: str, folder: str) -> list[str]:
+        import mlflow
+
+        client = mlflow.MlflowClient(tracking_uri=f"sqlite:///{self.root / 'mlflow.db'}")
+        return sorted(item.path for item in client.list_artifacts(run_id, folder))
+
     def read_json(self, path: str) -> Any:
         return json.loads((self.root / path).read_text())
 
@@ -192,13 +198,17 @@ def test_one_mlflow_run_a_variant_with_figures_of_every_epoch(project: Project) 
         for metric in ("refresh/seconds", "refresh/overlap", "refresh/drift"):
             assert len(project.history(run.info.run_id, metric)) == len(refreshed), metric
         assert run.data.tags["model_uri"].startswith("models:/")
+        assert project.artifacts(run.info.run_id, "evaluation") == ["evaluation/moments.npz", "evaluation/report.json"]
 
 
 def test_outputs_that_scripts_rely_on(project: Project) -> None:
-    for suffix in ("json", "md", "png"):
+    for suffix in ("html", "json", "md", "png"):
         assert (project.root / f"reports/compare.{suffix}").stat().st_size > 0
     methods = {row["method"] for row in project.read_json("reports/compare.json")["rows"]}
     assert methods == set(VARIANTS)
+    # Too few targets for intervals, yet the variants were scored in pairs.
+    differences = project.read_json("reports/compare.json")["differences"]
+    assert (differences["baseline"], list(differences["methods"])) == ("v17", ["v18", "v19"])
     for variant in VARIANTS:
         assert (project.root / "models" / variant / "manifest.json").is_file()
         with pysam.VariantFile(str(project.root / f"reports/imputed/{variant}/phased.vcf.gz")) as imputed:

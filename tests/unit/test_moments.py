@@ -54,6 +54,8 @@ def test_moments_are_read_as_they_were_written(tmp_path: Path) -> None:
     assert np.array_equal(again.by_sample, moments.by_sample)
     assert np.array_equal(again.by_block, moments.by_block)
     assert [path.name for path in tmp_path.iterdir()] == ["m.npz"]
+    moments.write(tmp_path / "again.npz")
+    assert (tmp_path / "again.npz").read_bytes() == (tmp_path / "m.npz").read_bytes()  # DVC goes by content
 
 
 def test_what_is_not_moments_is_refused(tmp_path: Path) -> None:
