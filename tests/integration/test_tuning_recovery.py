@@ -66,6 +66,8 @@ class Project:
         while time.monotonic() < deadline:
             if true():
                 return
+            if any(process.poll() for process in self.started):
+                break  # ended with an error
             time.sleep(0.1)
         raise AssertionError(f"not {what}: {[t.state.name for t in self.trials()]}\n{self.log.read_text()[-4000:]}")
 
