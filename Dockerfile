@@ -30,10 +30,16 @@ EXPOSE 5000
 CMD ["mlflow", "server", "--host", "0.0.0.0", "--port", "5000"]
 
 FROM base AS serve
+# One data volume holds everything that is written: jobs, downloaded models, compiled kernels and temporary files. The
+# root file system may be read-only, and the code belongs to root.
+ENV VCFBERT_HOST=0.0.0.0 VCFBERT_PORT=8000 VCFBERT_DATA=/data/service VCFBERT_CACHE=/data/models \
+    NUMBA_CACHE_DIR=/data/numba HOME=/data TMPDIR=/data/tmp PYTHONDONTWRITEBYTECODE=1
 COPY service ./service
-RUN pip install --no-deps --editable . && mkdir /home/vcfbert/.cache && chown vcfbert /home/vcfbert/.cache
+RUN pip install --no-deps --editable . && mkdir -p /data/tmp && chown -R vcfbert /data
 USER vcfbert
+VOLUME /data
 EXPOSE 8000
+# Whether the process answers. Whether it has a model, /readyz tells the proxy.
 HEALTHCHECK --interval=10s --timeout=3s --start-period=60s \
-    CMD ["python", "-c", "import urllib.request as u; u.urlopen('http://127.0.0.1:8000/readyz', timeout=2)"]
-CMD ["uvicorn", "service.app:app", "--host", "0.0.0.0", "--port", "8000"]
+    CMD ["python", "-c", "import urllib.request as u; u.urlopen('http://127.0.0.1:8000/healthz', timeout=2)"]
+CMD ["python", "-m", "service"]

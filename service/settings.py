@@ -140,7 +140,7 @@ def read_settings() -> Settings:
         raise InputError(
             "settings",
             "; ".join(_describe(tuple(item["loc"]), item["msg"]) for item in error.errors(include_input=False)),
-            hint="the table of settings is in docs/deploy.md",
+            hint="the table of settings is in docs/service.md",
         ) from None  # the cause would show the values
 
 

@@ -1,0 +1,123 @@
+"""Images, compose.yaml and the documents name what there is."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from prometheus_client import generate_latest
+
+from service.app import create_app
+from service.settings import Settings
+from tests.helpers.service import StubSource, settings
+
+ROOT = Path(__file__).parents[2]
+DOCS = (ROOT / "docs" / "service.md", ROOT / "docs" / "deploy.md")
+CLIENT = {"VCFBERT_URL", "VCFBERT_KEY"}
+
+
+@pytest.fixture(scope="module")
+def compose() -> dict[str, Any]:
+    return dict(yaml.safe_load((ROOT / "compose.yaml").read_text()))
+
+
+def instructions(stage: str) -> list[tuple[str, str]]:
+    """Name and arguments of a stage's instructions in the Dockerfile."""
+    text = (ROOT / "Dockerfile").read_text().replace("\\\n", " ")
+    lines = [line for line in text.splitlines() if line and not line.startswith("#")]
+    stages: dict[str, list[tuple[str, str]]] = {}
+    for line in lines:
+        name, _, rest = line.partition(" ")
+        if name == "FROM":
+            stages[rest.split()[-1]] = []
+        else:
+            stages[list(stages)[-1]].append((name, rest.strip()))
+    return stages[stage]
+
+
+def ignored(path: str) -> bool:
+    kept = [line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")]
+    return path.removeprefix("./").split("/")[0] not in kept
+
+
+@pytest.mark.parametrize("stage", ["base", "train", "serve"])
+def test_images_copy_what_there_is(stage: str) -> None:
+    copied = [source for name, rest in instructions(stage) if name == "COPY" for source in shlex.split(rest)[:-1]]
+    assert copied
+    assert [source for source in copied if not (ROOT / source).exists() or ignored(source)] == []
+
+
+def test_the_image_serves_as_a_user_without_rights_from_its_data_volume() -> None:
+    stage = instructions("serve")
+    names = [name for name, _ in stage]
+    assert ("USER", "vcfbert") in stage
+    assert names.index("USER") > names.index("RUN")
+    assert names.index("CMD") > names.index("USER")
+    assert dict(stage)["CMD"] == '["python", "-m", "service"]'
+    assert "/healthz" in dict(stage)["HEALTHCHECK"]
+    values = dict(pair.split("=") for pair in shlex.split(dict(stage)["ENV"]))
+    folders = [values[name] for name in ("VCFBERT_DATA", "VCFBERT_CACHE", "NUMBA_CACHE_DIR", "HOME", "TMPDIR")]
+    assert all(folder.startswith(dict(stage)["VOLUME"]) for folder in folders)
+    check_names({name for name in values if name.startswith("VCFBERT_")})
+
+
+def test_compose_hardens_what_it_serves(compose: dict[str, Any]) -> None:
+    services = compose["services"]
+    targets = {each["build"]["target"] for each in services.values() if "build" in each}
+    stages = re.findall(r"^FROM \S+ AS (\S+)", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
+    assert targets <= set(stages)
+    for each in (services["service"], services["worker"]):
+        assert each["read_only"] is True
+        assert each["cap_drop"] == ["ALL"]
+        assert set(each["depends_on"]) <= set(services)
+        check_names({name for name in each["environment"] if name.startswith("VCFBERT_")})
+        volume = each["volumes"][0].partition(":")
+        assert volume[0] in compose["volumes"]
+        assert volume[2] == dict(instructions("serve"))["VOLUME"]
+    assert services["worker"]["command"] == ["python", "-m", "service.worker"]
+    assert "ports" not in services["worker"]
+    for each in services.values():
+        assert all(port.startswith("127.0.0.1:") for port in each.get("ports", []))
+
+
+def test_the_stop_leaves_time_to_drain(compose: dict[str, Any]) -> None:
+    grace = int(compose["services"]["service"]["stop_grace_period"].removesuffix("s"))
+    assert grace >= Settings.model_fields["drain_seconds"].default + 15
+
+
+def test_the_table_of_settings_is_whole() -> None:
+    rows = re.findall(r"^\| `(VCFBERT_\w+)` \| (?:`(.*?)`)? \|", DOCS[0].read_text(), re.MULTILINE)
+    written = {name: default for name, default in rows}
+    fields = {f"VCFBERT_{name.upper()}": field for name, field in Settings.model_fields.items()}
+    assert list(written) == list(fields)
+    assert len(rows) == len(fields)
+    for name, field in fields.items():
+        default = field.get_default(call_default_factory=True)
+        if name == "VCFBERT_CACHE":
+            default = Path("~") / default.relative_to(Path.home())
+        told = f"{default:g}" if isinstance(default, float) else str(default)
+        assert written[name] == (told.lower() if isinstance(default, bool) else told), name
+
+
+@pytest.mark.parametrize("path", DOCS, ids=lambda path: str(path.name))
+def test_documents_name_settings_that_there_are(path: Path) -> None:
+    check_names(set(re.findall(r"VCFBERT_[A-Z_]+", path.read_text())) - CLIENT)
+
+
+def check_names(names: set[str]) -> None:
+    assert names <= {f"VCFBERT_{name.upper()}" for name in Settings.model_fields}
+
+
+def test_metrics_to_watch_are_all_there_are(tmp_path: Path) -> None:
+    app = create_app(settings(tmp_path), StubSource())
+    metrics = app.state.metrics
+    described = {
+        line.split()[2] for line in generate_latest(metrics.registry).decode().splitlines() if "# TYPE" in line
+    }
+    described = {name for name in described if name.startswith("vcfbert_") and not name.endswith("_created")}
+    told = set(re.findall(r"`(vcfbert_\w+)", DOCS[1].read_text()))
+    assert told == described
