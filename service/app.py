@@ -7,8 +7,6 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import cache
-from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -20,18 +18,19 @@ from service.bundles import BundleSource
 from service.draining import Drain
 from service.jobs.intake import Jobs
 from service.limits import BodyLimit, CallerLimits
+from service.memory import give_back
 from service.metrics import Metrics
 from service.middleware import REQUEST_ID, Gate, Outermost
 from service.models_manager import ModelsManager, ModelSource
+from service.routes import ROUTERS
 from service.settings import Settings, check_exposure, read_settings
 from vcfbert import __version__
 from vcfbert.errors import VcfbertError
 
-ROUTES = ("health", "models", "metrics", "impute", "haplotypes", "qc", "jobs", "docs", "page")
-
 
 def create_app(settings: Settings, source: ModelSource | None = None) -> FastAPI:
     """The application. ``source`` gives the models (default: bundles)."""
+    give_back()
     metrics, drain = Metrics(), Drain(settings.drain_seconds)
     source = source or BundleSource(settings, observe_retrieval=metrics.retrieval)
     manager = ModelsManager(settings, source, observe=metrics.imputation)
@@ -56,9 +55,8 @@ def create_app(settings: Settings, source: ModelSource | None = None) -> FastAPI
     app.state.metrics = metrics
     app.state.drain = drain
     problems.install(app)
-    for name in ROUTES:
-        if find_spec(f"service.routes.{name}") is not None:
-            app.include_router(import_module(f"service.routes.{name}").router)
+    for router in ROUTERS:
+        app.include_router(router)
     # The last one added is the outermost.
     app.add_middleware(BodyLimit, max_bytes=settings.max_upload_bytes)
     limits = CallerLimits(settings.rate_per_minute, settings.concurrent_per_key)
