@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from service.fair_lock import FairLock
+from service.freed_memory import give_back
 from service.settings import Settings
 from vcfbert.errors import InputError, ResourceError, VcfbertError
 
@@ -115,7 +116,10 @@ class Served:
         """The imputer for ``n_targets`` samples, when the device is free: two at once would be slower and larger."""
         with self.device:
             started = time.perf_counter()
-            yield self.model.imputer
+            try:
+                yield self.model.imputer
+            finally:
+                give_back()
             self.observe(self, n_targets, time.perf_counter() - started)
 
     def impute(
@@ -141,9 +145,12 @@ class Served:
         with self.device:
             ended()
             started = time.perf_counter()
-            imputed = self.model.impute(
-                target, output, options, qc_report=qc_report, begin=begin, progress=progress, cancelled=ended
-            )
+            try:
+                imputed = self.model.impute(
+                    target, output, options, qc_report=qc_report, begin=begin, progress=progress, cancelled=ended
+                )
+            finally:
+                give_back()
             self.observe(self, imputed.report.n_samples, time.perf_counter() - started)
             return imputed
 
