@@ -206,7 +206,8 @@ def test_an_ablation_without_any_bundle_says_what_to_do(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["bench_variants", "bench_refresh", "bench_io", "bench_imputation", "bench_states", "ablation"]
+    "name",
+    ["bench_variants", "bench_refresh", "bench_io", "bench_imputation", "bench_states", "bench_service", "ablation"],
 )
 def test_help_has_examples(name: str) -> None:
     done = run([f"benchmarks/{name}.py", "--help"])

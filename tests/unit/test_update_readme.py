@@ -18,13 +18,14 @@ from benchmarks.update_readme import (
     io_table,
     machine_line,
     refresh_table,
+    service_table,
     update,
     variants_table,
     without_headings,
 )
 
 ROOT = Path(__file__).resolve().parents[2]
-MARKERS = ("compare", "imputation", "ablation", "variants", "refresh", "io")
+MARKERS = ("compare", "imputation", "ablation", "variants", "refresh", "io", "service")
 MACHINE = {"cpu": "Abacus 9", "cores": 2, "gpu": None, "torch": "2.9.0"}
 
 
@@ -246,7 +247,52 @@ def test_growth_compares_panels_with_the_same_number_of_targets(imputation: dict
     assert "Beagle's time" not in text
 
 
-@pytest.mark.parametrize("table", ["variants", "refresh", "io", "imputation", "ablation"])
+@pytest.fixture
+def service() -> dict[str, Any]:
+    rows = [(1, 100, 250.0, 300.0, 4.0), (32, 100, 5000.0, 9000.0, 3.5)]
+    names = ("clients", "requests", "p50_ms", "p99_ms", "samples_per_second")
+    beside = {"samples": 203, "service_samples_per_second": 90.0, "in_process_samples_per_second": 100.0, "ratio": 0.9}
+    over = {
+        "clients": 100,
+        "seconds": 60.0,
+        "admitted_at_once": 32,
+        "accepted": 300,
+        "refused": 4000,
+        "others": {},
+        "p50_ms": 9000.0,
+        "p99_ms": 11000.0,
+        "memory_before_mib": 2000,
+        "memory_first_half_mib": 2100,
+        "memory_second_half_mib": 2300,
+        "alive": True,
+    }
+    return {
+        "machine": MACHINE,
+        "settings": {"threads": 2, "batch_size": 64, "bundle": "v19"},
+        "start_seconds": 3.04,
+        "identical": {"one sample": True, "all targets": True},
+        "latency": [{**dict(zip(names, row, strict=True)), "others": {}} for row in rows],
+        "throughput": beside,
+        "overload": over,
+    }
+
+
+def test_service_shows_latency_and_judges_speed_overload_and_memory(service: dict[str, Any]) -> None:
+    text = service_table(service)
+    assert "| 32 | 100 | 5,000 | 9,000 | 3.5 |" in text
+    assert "90.0 samples/s, 90% of the 100.0 within a process" in text
+    assert "300 answered (p50 9,000 ms, p99 11,000 ms), 4,000 told to wait by 429" in text
+    assert text.count("- reached") == 4
+    service["overload"] |= {"others": {"500": 1}, "memory_second_half_mib": 2311}
+    service["identical"]["one sample"] = False
+    service["throughput"]["ratio"] = 0.79
+    service["latency"][0]["others"] = {"503": 2}
+    text = service_table(service)
+    assert text.count("- **missed**") == 4
+    assert "Not answered, 1 clients: {'503': 2}" in text
+
+
+@pytest.mark.parametrize("table", ["variants", "refresh", "io", "imputation", "ablation", "service"])
 def test_every_row_has_the_columns_of_its_header(table: str, request: pytest.FixtureRequest) -> None:
     rows = [line for line in BENCHMARKS[table](request.getfixturevalue(table)).splitlines() if line.startswith("|")]
     assert len(rows) >= 4
