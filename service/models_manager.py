@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from service.fair_lock import FairLock
-from service.freed_memory import give_back
 from service.settings import Settings
 from vcfbert.errors import InputError, ResourceError, VcfbertError
 
@@ -116,10 +115,7 @@ class Served:
         """The imputer for ``n_targets`` samples, when the device is free: two at once would be slower and larger."""
         with self.device:
             started = time.perf_counter()
-            try:
-                yield self.model.imputer
-            finally:
-                give_back()
+            yield self.model.imputer
             self.observe(self, n_targets, time.perf_counter() - started)
 
     def impute(
@@ -145,12 +141,9 @@ class Served:
         with self.device:
             ended()
             started = time.perf_counter()
-            try:
-                imputed = self.model.impute(
-                    target, output, options, qc_report=qc_report, begin=begin, progress=progress, cancelled=ended
-                )
-            finally:
-                give_back()
+            imputed = self.model.impute(
+                target, output, options, qc_report=qc_report, begin=begin, progress=progress, cancelled=ended
+            )
             self.observe(self, imputed.report.n_samples, time.perf_counter() - started)
             return imputed
 

@@ -263,7 +263,7 @@ def scripted(*steps: Step) -> Iterator[tuple[Client, list[Any]]]:
         def answer(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
             asked.append((self.command, self.path, self.headers.get("Range"), body))
-            self.close_connection = True
+            self.close_connection = True  # and each answer says so
             steps[min(len(asked), len(steps)) - 1](self)
 
         do_GET = do_POST = do_DELETE = answer
@@ -288,7 +288,7 @@ def says(status: int, body: Any, **headers: str) -> Step:
 
     def step(handler: BaseHTTPRequestHandler) -> None:
         handler.send_response(status)
-        for name, value in {"Content_Length": str(len(content)), **headers}.items():
+        for name, value in {"Content_Length": str(len(content)), "Connection": "close", **headers}.items():
             handler.send_header(name.replace("_", "-"), value)
         handler.end_headers()
         handler.wfile.write(content)
@@ -407,6 +407,7 @@ def test_a_result_that_is_cut_again_and_again_comes_whole(slept: list[float], tm
         start = int((handler.headers["Range"] or "bytes=0-")[6:-1])
         handler.send_response(206 if start else 200)
         handler.send_header("Content-Length", str(len(content) - start))
+        handler.send_header("Connection", "close")
         if start:
             handler.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
         handler.end_headers()
