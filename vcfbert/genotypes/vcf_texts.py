@@ -8,6 +8,7 @@ allele and GP of two.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from itertools import pairwise
 from typing import Any, Final
 
@@ -49,14 +50,14 @@ class TextStore:
     def __init__(self) -> None:
         self._characters = np.zeros(1 << 16, dtype=np.uint8)
         self._used = 0
-        self._start = np.zeros(1, dtype=np.int64)
-        self._length = np.zeros(1, dtype=np.int64)
+        self._start = np.zeros(1, dtype=np.uint32)
+        self._length = np.zeros(1, dtype=np.uint8)
 
     def table(self, size: int, build: Callable[[IntArray], list[bytes]]) -> TextTable:
         """Numbers for ``size`` codes from 0 on, whose texts ``build`` spells."""
         first = len(self._start)
-        self._start = np.zeros(first + size, dtype=np.int64)
-        self._length = np.zeros(first + size, dtype=np.int64)
+        self._start = np.zeros(first + size, dtype=np.uint32)
+        self._length = np.zeros(first + size, dtype=np.uint8)
         return TextTable(self, first, size, build)
 
     def add(self, numbers: IntArray, texts: list[bytes]) -> None:
@@ -151,10 +152,12 @@ class SampleTexts:
         size = (ONE + 1) ** 2
         store = TextStore()
         self.joined = store.joined
-        self._independent = store.table(size, self._build_independent)
-        self._heads = store.table(size, self._build_heads)
-        self._tails = store.table(2 * size, self._build_tails)
-        self._haploid = store.table(ONE + 1, self._build_haploid)
+        # Functions that know the fields, not methods: tables that held their owner would outlive it, megabytes each,
+        # until Python looks for cycles.
+        self._independent = store.table(size, partial(_independent_texts, self.fields))
+        self._heads = store.table(size, partial(_head_texts, self.fields))
+        self._tails = store.table(2 * size, _tail_texts)
+        self._haploid = store.table(ONE + 1, partial(_haploid_texts, self.fields))
         self._qualities = store.table(len(_QUALITY), lambda gq: _QUALITY[gq].tolist())
 
     def diploid(self, q: IntArray, g2: IntArray | None, gq: IntArray | None) -> list[Numbers]:
@@ -194,39 +197,43 @@ class SampleTexts:
             text[:, column] = content
         return [b"".join(row) for row in text.tolist()]
 
-    def _head(self, code: IntArray) -> list[Characters | bytes]:
-        """GT, DS and HDS of a sample with the haplotype dosages ``divmod(code, 1001)``."""
-        q1, q2 = np.divmod(code, ONE + 1)
-        columns: list[Characters | bytes] = [_GENOTYPE[2 * (q1 >= HALF) + (q2 >= HALF)]]
-        if "DS" in self.fields:
-            columns += [b":", _NUMBER[q1 + q2]]
-        if "HDS" in self.fields:
-            columns += [b":", _NUMBER[q1], b",", _NUMBER[q2]]
-        return columns
 
-    def _tail(self, ds: IntArray, g2: IntArray) -> list[Characters | bytes]:
-        """GP, from the dosage and the probability of two ALT alleles."""
-        return [b":", _NUMBER[ONE - ds + g2], b",", _NUMBER[ds - 2 * g2], b",", _NUMBER[g2]]
+def _head(fields: tuple[str, ...], code: IntArray) -> list[Characters | bytes]:
+    """GT, DS and HDS of a sample with the haplotype dosages ``divmod(code, 1001)``."""
+    q1, q2 = np.divmod(code, ONE + 1)
+    columns: list[Characters | bytes] = [_GENOTYPE[2 * (q1 >= HALF) + (q2 >= HALF)]]
+    if "DS" in fields:
+        columns += [b":", _NUMBER[q1 + q2]]
+    if "HDS" in fields:
+        columns += [b":", _NUMBER[q1], b",", _NUMBER[q2]]
+    return columns
 
-    def _build_heads(self, code: IntArray) -> list[bytes]:
-        return _spelled(self._head(code))
 
-    def _build_tails(self, code: IntArray) -> list[bytes]:
-        return _spelled(self._tail(*np.divmod(code, ONE + 1)))
+def _tail(ds: IntArray, g2: IntArray) -> list[Characters | bytes]:
+    """GP, from the dosage and the probability of two ALT alleles."""
+    return [b":", _NUMBER[ONE - ds + g2], b",", _NUMBER[ds - 2 * g2], b",", _NUMBER[g2]]
 
-    def _build_independent(self, code: IntArray) -> list[bytes]:
-        q = np.stack(np.divmod(code, ONE + 1), axis=-1)
-        return _spelled(
-            self._head(code) + (self._tail(q.sum(axis=-1), independent_g2(q)) if "GP" in self.fields else [])
-        )
 
-    def _build_haploid(self, q: IntArray) -> list[bytes]:
-        columns: list[Characters | bytes] = [_ALLELE[(q >= HALF).astype(np.int64)]]
-        for name, values in (("DS", [q]), ("HDS", [q]), ("GP", [ONE - q, q])):
-            if name in self.fields:
-                for separator, value in zip([b":", b","], values, strict=False):
-                    columns += [separator, _NUMBER[value]]
-        return _spelled(columns)
+def _head_texts(fields: tuple[str, ...], code: IntArray) -> list[bytes]:
+    return _spelled(_head(fields, code))
+
+
+def _tail_texts(code: IntArray) -> list[bytes]:
+    return _spelled(_tail(*np.divmod(code, ONE + 1)))
+
+
+def _independent_texts(fields: tuple[str, ...], code: IntArray) -> list[bytes]:
+    q = np.stack(np.divmod(code, ONE + 1), axis=-1)
+    return _spelled(_head(fields, code) + (_tail(q.sum(axis=-1), independent_g2(q)) if "GP" in fields else []))
+
+
+def _haploid_texts(fields: tuple[str, ...], q: IntArray) -> list[bytes]:
+    columns: list[Characters | bytes] = [_ALLELE[(q >= HALF).astype(np.int64)]]
+    for name, values in (("DS", [q]), ("HDS", [q]), ("GP", [ONE - q, q])):
+        if name in fields:
+            for separator, value in zip([b":", b","], values, strict=False):
+                columns += [separator, _NUMBER[value]]
+    return _spelled(columns)
 
 
 def _with_ref(q: npt.NDArray[np.integer]) -> IntArray:

@@ -4,6 +4,7 @@ import errno
 import resource
 import shutil
 import subprocess
+import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import pairwise
@@ -20,6 +21,7 @@ from vcfbert.genotypes.imputed import ImputedBlock
 from vcfbert.genotypes.panel import Panel, Sites
 from vcfbert.genotypes.summary import Summary
 from vcfbert.genotypes.vcf_lines import joined_sites
+from vcfbert.genotypes.vcf_texts import SampleTexts
 from vcfbert.genotypes.vcf_writer import whole_records, write_imputed
 
 needs_bcftools = pytest.mark.skipif(shutil.which("bcftools") is None, reason="bcftools is not installed")
@@ -471,3 +473,13 @@ def test_empirical_r2_stands_where_sites_are_typed(tmp_path: Path) -> None:
     assert not any("ER2" in infos[i] for i in (1, 3))  # does not vary, not typed
     cut = [blocks[0].rows(0, 3), blocks[0].rows(3, 5)]
     assert [r[7] for r in write(tmp_path / "cut.vcf", cut)] == infos
+
+
+def test_texts_go_with_their_owner() -> None:
+    """Tables of megabytes that waited for Python to look for cycles would add up to gigabytes in a service."""
+    texts = SampleTexts(("GT", "DS", "HDS", "GP"))
+    q = np.array([[[0, 1000], [250, 750]]])
+    assert texts.joined(texts.diploid(q, None, None)[0]) == [b"\t0|1:1:0,1:0,1,0\t0|1:1:0.25,0.75:0.188,0.624,0.188"]
+    gone = weakref.ref(texts)
+    del texts
+    assert gone() is None
