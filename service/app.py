@@ -18,7 +18,7 @@ from service.bundles import BundleSource
 from service.draining import Drain
 from service.jobs.intake import Jobs
 from service.limits import BodyLimit, CallerLimits
-from service.memory import give_back
+from service.memory import share_freed
 from service.metrics import Metrics
 from service.middleware import REQUEST_ID, Gate, Outermost
 from service.models_manager import ModelsManager, ModelSource
@@ -30,7 +30,7 @@ from vcfbert.errors import VcfbertError
 
 def create_app(settings: Settings, source: ModelSource | None = None) -> FastAPI:
     """The application. ``source`` gives the models (default: bundles)."""
-    give_back()
+    share_freed()
     metrics, drain = Metrics(), Drain(settings.drain_seconds)
     source = source or BundleSource(settings, observe_retrieval=metrics.retrieval)
     manager = ModelsManager(settings, source, observe=metrics.imputation)

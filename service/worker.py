@@ -33,7 +33,7 @@ from service.jobs.queue import JobQueue
 from service.jobs.run import JobRunner, LoadedModels
 from service.jobs.store import open_table
 from service.jobs.supervisor import EMBEDDED
-from service.memory import give_back
+from service.memory import share_freed
 from service.models_manager import ModelSource
 from service.settings import Settings, read_settings
 from vcfbert.errors import VcfbertError
@@ -135,7 +135,7 @@ def main(open_source: Callable[[Settings], ModelSource] = BundleSource) -> None:
     try:
         settings = embedded_settings() if embedded else read_settings()
         logs.configure(settings.log_json)
-        give_back()
+        share_freed()
         with alone(settings.data) if embedded else nullcontext():
             run_worker(settings, open_source(settings))
     except VcfbertError as error:
