@@ -46,7 +46,7 @@ class EncodeConfig:
     flank: int = 16  # sites a side that neighbouring windows share
     span_cm: float = 0.2  # how far beyond the window typed sites serve as retrieval key, a side
     copy_window: int = 16384  # sites of a window of the copying variant
-    copy_span_cm: float = 0.5  # how far beyond it typed sites are copied from, a side
+    copy_span_cm: float = 1.5  # how far beyond it typed sites are copied from, a side
 
     def __post_init__(self) -> None:
         _require(self.window >= 8, "encode.window", self.window, "must be at least 8 sites")
@@ -205,7 +205,7 @@ class TuneConfig:
     refresh_every: tuple[int, ...] = (1, 2)
     copy_lr: tuple[float, float] = (2e-3, 5e-2)
     copy_steps: tuple[int, ...] = (5, 10, 20)
-    copy_span_cm: tuple[float, ...] = (0.25, 0.5, 1.0)
+    copy_span_cm: tuple[float, ...] = (0.5, 1.5, 3.0)
 
     def __post_init__(self) -> None:
         for name in ("trials", "startup", "heartbeat"):

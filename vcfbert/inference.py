@@ -117,7 +117,8 @@ class Imputer:
             model, panel = self.bundle.model, self.bundle.panel
             if not isinstance(model, V19):
                 raise unphased_error(target, panel)
-            phasings = Phasings(samples, draw_phasings(model, panel, target.of_samples(samples), self.mode))
+            drawn = draw_phasings(model, self.bundle.memory, target.panel_site, target.alleles[:, samples], self.mode)
+            phasings = Phasings(samples, drawn)
             alleles[:, samples] = consensus(phasings.calls)
         return dataclasses.replace(target, alleles=alleles), phasings
 
@@ -179,6 +180,7 @@ class Imputer:
         """``phasings`` [s, t, n, 2] and the consensus ``phase`` [t, n, 2] of the key. The two haplotypes of a sample
         are independent given a phasing."""
         s, t, n, _ = phasings.shape
+        context = dataclasses.replace(context, sites=dataclasses.replace(context.sites, drawn=True))
         outputs = self._predicted(phasings.transpose(1, 0, 2, 3).reshape(t, s * n, 2), context)
         turned = torch.from_numpy(orientation(phasings, phase, context.sites.key_offset_cm.cpu().numpy()))  # [s, t, n]
         turned = turned.permute(0, 2, 1)[:, :, None]  # [s, n, 1, t]

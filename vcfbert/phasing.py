@@ -16,8 +16,7 @@ import torch
 from vcfbert.constants import HALF_REF, MISSING
 from vcfbert.copying.diploid import heterozygous_calls, sample_phasings
 from vcfbert.copying.states import unphased_states
-from vcfbert.genotypes.panel import Panel
-from vcfbert.genotypes.sites import MatchedTarget
+from vcfbert.genotypes.memory import Memory
 from vcfbert.model.v19 import V19
 
 Calls = npt.NDArray[np.int8]
@@ -47,17 +46,17 @@ MODES = {"fast": PhasingMode(states=200, phasings=4), "accurate": PhasingMode(st
 DEFAULT_MODE = "accurate"
 
 
-def draw_phasings(model: V19, panel: Panel, target: MatchedTarget, mode: PhasingMode) -> Calls:
-    """Phasings int8 [phasings, t, n, 2] of a target's typed sites, -1 where a call is missing; the known allele of a
-    half call is drawn onto either haplotype. A sample's depend on its own genotypes alone. They are whole along the
-    chromosome: stretches are turned to agree where they overlap."""
-    genotypes = _genotypes(target.alleles)
+def draw_phasings(model: V19, memory: Memory, sites: npt.NDArray[np.int64], alleles: Calls, mode: PhasingMode) -> Calls:
+    """Phasings int8 [phasings, t, n, 2] of ``alleles`` int8 [t, n, 2] at a panel's typed ``sites`` [t], -1 where a call
+    is missing; the known allele of a half call is drawn onto either haplotype. A sample's depend on its own genotypes
+    alone. They are whole along the chromosome: stretches are turned to agree where they overlap."""
+    genotypes = _genotypes(alleles)
     seeds = np.array([_seed(genotypes[:, sample]) for sample in range(genotypes.shape[1])], dtype=np.uint64)
     t = len(genotypes)
     joined: Calls | None = None
     for start in range(0, max(t - OVERLAP, 1), STRETCH - OVERLAP):
         stop = min(start + STRETCH, t)
-        drawn = _stretch(model, panel, target.panel_site[start:stop], genotypes[start:stop], seeds, mode)
+        drawn = _stretch(model, memory, sites[start:stop], genotypes[start:stop], seeds, mode)
         joined = drawn if joined is None else _joined(joined, drawn, start)
     assert joined is not None
     return joined
@@ -73,19 +72,19 @@ def _genotypes(alleles: Calls) -> Calls:
 
 def _stretch(
     model: V19,
-    panel: Panel,
+    memory: Memory,
     sites: npt.NDArray[np.int64],
     genotypes: Calls,
     seeds: npt.NDArray[np.uint64],
     mode: PhasingMode,
 ) -> Calls:
-    alleles, cm = np.ascontiguousarray(panel.alleles(sites).T), panel.cm[sites]
+    alleles, cm = np.ascontiguousarray(memory.alleles(sites).T), memory.panel.cm[sites]
     genotypes = np.ascontiguousarray(genotypes)
-    k, threads = min(mode.states, panel.n_haplotypes), torch.get_num_threads()
-    head = model.copying[0]
+    k, threads = min(mode.states, len(memory)), torch.get_num_threads()
+    maf = np.minimum(memory.af[sites], 1.0 - memory.af[sites])
     with torch.no_grad():
-        stay = head.stay(torch.from_numpy(cm - cm[0]).float()).numpy()
-        mismatch = head.mismatch(torch.from_numpy(panel.maf[sites]).float()).numpy()
+        stay = model.phasing.stay(torch.from_numpy(cm - cm[0]).float()).numpy()
+        mismatch = model.phasing.mismatch(torch.from_numpy(maf).float()).numpy()
 
     states = unphased_states(genotypes, alleles, cm, k, threads=threads)
     return sample_phasings(

@@ -30,6 +30,7 @@ class SiteContext:
     key_offset_cm: Tensor  # float32 [t], as offset_cm
     key_af: Tensor  # float32 [t]
     key_place: Tensor  # int64 [t], from the window's first site; below 0 or from l on where outside it
+    drawn: bool = False  # the queries are phasings drawn for samples, over which predictions are averaged
 
 
 @dataclass

@@ -51,6 +51,13 @@ class LiStephens(nn.Module):
         self.mismatch_logit = nn.Parameter(torch.tensor(math.log(mismatch / (1.0 - mismatch))))
         self.mismatch_slope = nn.Parameter(torch.tensor(0.0))  # by factor ten in MAF
 
+    def start_at(self, rate: float, mismatch: float) -> None:
+        """Sets switches per cM and the mismatch rate, the same at all frequencies."""
+        with torch.no_grad():
+            self.log_rate.fill_(math.log(rate))
+            self.mismatch_logit.fill_(math.log(mismatch / (1.0 - mismatch)))
+            self.mismatch_slope.zero_()
+
     def stay(self, cm: Tensor) -> Tensor:
         """[t]: probability of no switch before each site; 0 at the first, where the prior alone speaks."""
         kept = torch.exp(-self.log_rate.exp() * torch.diff(cm).to(self.log_rate.dtype))

@@ -16,10 +16,11 @@ from vcfbert.model.li_stephens import CopyingProblem, LiStephens, interpolated_d
 if TYPE_CHECKING:
     from vcfbert.copying.haploid import Heads, Segments
 
-# Where the heads start: switches per cM and mismatch rate. The first is the textbook's model.
-INITIAL_HEADS = ((7.5, 2e-3), (15.0, 1e-2), (4.0, 3e-2))
-# Weight of the first head, against the others' 0, before the softmax that mixes them.
-INITIAL_LEAD = 2.0
+# Switches per cM and mismatch rate of the first head, and those of all heads as multiples of them. What serves a panel
+# is found before learning starts (training/copying_start.py).
+INITIAL_RATES = (5.0, 2e-3)
+HEADS = ((1.0, 1.0), (2.0, 5.0), (0.5, 15.0))
+MOST_MISMATCH = 0.3
 # What a prior ratio of e takes in mean weighted mismatches (a share of the typed sites): exp(-strength * mismatches).
 INITIAL_STRENGTH = 2.0
 # log10 MAF of the knots between which shares and inheritance are interpolated.
@@ -54,8 +55,12 @@ class V19(Variant):
         super().__init__(config)
         # No distance between alleles knows it: it gets no gradient, for which DDP would wait.
         self.embedding.shift.requires_grad_(False)
-        self.heads = nn.ModuleList(LiStephens(*start) for start in INITIAL_HEADS)
-        self.share = nn.Parameter(torch.empty(len(KNOTS), len(INITIAL_HEADS)))
+        self.heads = nn.ModuleList(LiStephens() for _ in HEADS)
+        # Phasings are drawn from a model of pairs, and lie along its mosaics: they are copied with other rates than a
+        # phase that was inferred once. No gradient passes through a drawn phasing; these rates are searched.
+        self.phasing = LiStephens().requires_grad_(False)
+        self.drawn_heads = nn.ModuleList(LiStephens() for _ in HEADS).requires_grad_(False)
+        self.share = nn.Parameter(torch.empty(len(KNOTS), len(HEADS)))
         self.lost = nn.Parameter(torch.empty(len(KNOTS)))
         self.gained = nn.Parameter(torch.empty(len(KNOTS)))
         self.log_strength = nn.Parameter(torch.empty(()))
@@ -63,14 +68,22 @@ class V19(Variant):
     def init_weights(self) -> None:
         super().init_weights()
         with torch.no_grad():
-            self.share.zero_()[:, 0] = INITIAL_LEAD
+            self.share.zero_()
             for chance in (self.lost, self.gained):
                 chance.fill_(math.log(INITIAL_LOSS))
             self.log_strength.fill_(math.log(INITIAL_STRENGTH))
+        self.set_heads(*INITIAL_RATES)
+        self.set_heads(*INITIAL_RATES, drawn=True)
+        self.phasing.start_at(*INITIAL_RATES)
 
-    @property
-    def copying(self) -> list[LiStephens]:
-        return [head for head in self.heads if isinstance(head, LiStephens)]
+    def set_heads(self, rate: float, mismatch: float, *, drawn: bool = False) -> None:
+        """Each head's switches per cM and mismatch rate, given those of the first; of queries that are ``drawn``."""
+        for head, (rates, mismatches) in zip(self.copying(drawn), HEADS, strict=True):
+            head.start_at(rate * rates, min(mismatch * mismatches, MOST_MISMATCH))
+
+    def copying(self, drawn: bool = False) -> list[LiStephens]:
+        """The heads for queries that are ``drawn`` or not."""
+        return [head for head in (self.drawn_heads if drawn else self.heads) if isinstance(head, LiStephens)]
 
     def encode_patterns(self, patterns: Tensor, sites: SiteContext) -> CompiledWindow | None:
         """The rows cut at the typed sites, and the heads' parameters there; None where torch copies."""
@@ -78,10 +91,10 @@ class V19(Variant):
             return None
         from vcfbert.copying import haploid  # here alone, so that models run where torch and numpy are all there is
 
-        maf = torch.minimum(sites.key_af, 1.0 - sites.key_af)
+        maf, copying = torch.minimum(sites.key_af, 1.0 - sites.key_af), self.copying(sites.drawn)
         heads = haploid.Heads(
-            stay=torch.stack([head.stay(sites.key_offset_cm) for head in self.copying]).numpy(),
-            mismatch=torch.stack([head.mismatch(maf) for head in self.copying]).numpy(),
+            stay=torch.stack([head.stay(sites.key_offset_cm) for head in copying]).numpy(),
+            mismatch=torch.stack([head.mismatch(maf) for head in copying]).numpy(),
             share=self._shares(sites.af).contiguous().numpy(),
             key_share=self._shares(sites.key_af).contiguous().numpy(),
         )
@@ -141,7 +154,7 @@ class V19(Variant):
         segment_of, size = torch.unique_consecutive(segment, return_counts=True)
         shares = self._shares(sites.af)
         out = sites.af.new_zeros(())
-        for head, share in zip(self.copying, shares, strict=True):
+        for head, share in zip(self.copying(sites.drawn), shares, strict=True):
             # Haplotypes alike in the window share a row of the products to come.
             weight: list[Tensor] = []  # of each typed site, [n, patterns]
             for _, posterior in head.posteriors(problem):

@@ -31,12 +31,14 @@ from vcfbert.metrics import F1Counter
 from vcfbert.model.base import Variant
 from vcfbert.model.losses import allele_loss, genotype_loss, site_loss_weights
 from vcfbert.model.v18 import V18
+from vcfbert.model.v19 import V19
 from vcfbert.model.variants import create
 from vcfbert.retrieval.base import KeyIndex, Retriever
 from vcfbert.retrieval.context import distance_from
 from vcfbert.retrieval.embedding import EmbeddingRetriever
 from vcfbert.retrieval.refresh import Probe, attach_retriever, build_index, refresh
 from vcfbert.training.checkpoint import Checkpoints, State
+from vcfbert.training.copying_start import CopyingStart
 from vcfbert.training.data import Example, TrainingData, data_digest, plan_copying_epoch, plan_epoch, shard
 from vcfbert.training.metrics_csv import MetricsCsv
 from vcfbert.training.progress import FitProgress, SilentProgress
@@ -172,7 +174,12 @@ class Trainer:
         ):
             self.run.run_id = run_id
             table = MetricsCsv(metrics_csv, resume=resumed is not None)
-            if self.raw.copies and resumed is None:
+            if isinstance(self.raw, V19) and resumed is None:
+                found = self._copying_start(self.raw).search()
+                shown = ", ".join(f"{name.removeprefix('start/')} {value:.3g}" for name, value in found.items())
+                self.progress.message(f"start: {shown}")
+                if self.fabric.is_global_zero:
+                    tracker.log_metrics(found, 0)
                 # Untrained it is the textbook's model: training is kept only where it is better.
                 self._keep_if_best(self._validate(), store)
             while self.run.epoch < self.config.train.epochs and self.run.waited < self.config.train.patience:
@@ -191,6 +198,20 @@ class Trainer:
     @property
     def parameters(self) -> int:
         return sum(p.numel() for p in self.raw.parameters())
+
+    def _copying_start(self, model: V19) -> CopyingStart:
+        memory, train = self.data.memory, self.config.train
+        return CopyingStart(
+            model,
+            self.retriever,
+            memory,
+            self.data.features,
+            self.data.windows,
+            array_typing(memory, self.data.masks, train.seed),
+            self.data.masks,
+            k=self.k,
+            seed=train.seed,
+        )
 
     def _plan(self, epoch: int) -> list[Any]:
         plan = plan_copying_epoch if self.raw.copies else plan_epoch

@@ -69,7 +69,7 @@ def test_a_fit_learns_logs_and_writes_a_bundle(tiny_panel: Panel, tmp_path: Path
     trainer = trainer_of(tiny_panel, config, variant)
     if isinstance(trainer.raw, V19):  # it starts from what is known of copying; here from switches far too rare
         with torch.no_grad():
-            for head in trainer.raw.copying:
+            for head in trainer.raw.copying():
                 head.log_rate.sub_(2.0)
     untrained = trainer._validate()["val/loss"]
     result, tracker = fit(trainer, tmp_path)

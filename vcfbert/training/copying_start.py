@@ -1,0 +1,212 @@
+"""Where V19's learning starts: the switch and mismatch rates that serve this panel, found by what they impute.
+
+How long a haplotype is copied depends on the panel: among ten thousand others one finds longer matches than among six
+hundred, and gradients would take hundreds of steps from the one to the other. Four numbers are searched, each model's
+rate and mismatch rate together: those of the heads that copy, and those of the model of pairs that phases. The
+validation samples decide, which the memory does not hold. They are shown as targets come: typed as by an array, with
+errors and missing calls, in the phase that is inferred for them (a panel's own has fewer errors) and over phasings
+drawn for them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from vcfbert.config import MaskConfig
+from vcfbert.constants import MISSING
+from vcfbert.copying.diploid import consensus
+from vcfbert.genotypes.memory import Memory
+from vcfbert.genotypes.windows import Window
+from vcfbert.model.heads import independent
+from vcfbert.model.v19 import INITIAL_RATES, V19
+from vcfbert.phasing import PhasingMode, draw_phasings
+from vcfbert.retrieval.base import Retriever
+from vcfbert.retrieval.context import WindowContext
+from vcfbert.training.validation import TypedSites
+
+Calls = npt.NDArray[np.int8]
+
+MOST_SAMPLES = 40
+MOST_WINDOWS = 2
+MODE = PhasingMode(states=640, phasings=4)
+# Of rates and mismatch rates: octaves of the first steps, of the last ones, and bounds.
+FIRST_STEPS, LAST_STEPS = (1.0, 2.0), (0.5, 1.0)
+BOUNDS = ((0.05, 60.0), (5e-5, 5e-2))
+
+NOISE_STREAM = 5  # of the seed sequence (see genotypes/masks.py)
+
+Rates = tuple[float, float]  # switches per cM, and mismatches
+
+
+@dataclass(frozen=True)
+class _Typed:
+    """A window and what its samples show there: ``calls`` int8 [t, n, 2] at the ``key``, in their true phase."""
+
+    window: Window
+    context: WindowContext
+    calls: Calls
+    truth: Tensor  # int64 [n, l], genotypes
+    scored: Tensor  # bool [l]
+
+
+@dataclass(frozen=True)
+class _Queries:
+    """Phasings of the samples in one window: what does not change while the heads' rates are searched."""
+
+    typed: _Typed
+    context: WindowContext  # of the retrieved alone
+    alleles: Tensor  # uint8 [2 s n, t]
+    known: Tensor  # bool [2 s n, t]
+    rows: Tensor  # int64 [2 s n, k]
+
+
+class CopyingStart:
+    """The search, on validation samples typed by ``typed_sites`` in some of the ``windows``, and with the ``masks``'
+    errors and missing calls."""
+
+    def __init__(
+        self,
+        model: V19,
+        retriever: Retriever,
+        memory: Memory,
+        features: Tensor,
+        windows: list[Window],
+        typed_sites: TypedSites,
+        masks: MaskConfig,
+        *,
+        k: int,
+        seed: int,
+    ) -> None:
+        self.model = model
+        self.retriever = retriever
+        self.memory = memory
+        self.k = k
+        rng = np.random.default_rng([seed, NOISE_STREAM])
+        chosen = np.unique(np.linspace(0, len(windows) - 1, MOST_WINDOWS).round().astype(int))
+        self.typed = [self._typed(windows[i], features, typed_sites, masks, rng) for i in chosen]
+
+    @torch.no_grad()
+    def search(self) -> dict[str, float]:
+        """Sets the model's rates and says what they are."""
+        started, model = time.perf_counter(), self.model
+        model.eval()
+        true_phase = [self._queries(typed, typed.calls[None]) for typed in self.typed]
+        rates = self._best_heads(true_phase, INITIAL_RATES)
+
+        model.set_heads(*rates, drawn=True)
+
+        def phasing_loss(tried: Rates) -> float:
+            model.phasing.start_at(*tried)
+            return self._loss([self._queries(typed, self._drawn(typed), drawn=True) for typed in self.typed])
+
+        pair_rates = descend(phasing_loss, rates)
+        model.phasing.start_at(*pair_rates)
+        phasings = [(typed, self._drawn(typed)) for typed in self.typed]
+        inferred = [self._queries(typed, consensus(drawn)[None]) for typed, drawn in phasings]
+        found = {
+            "phasing": pair_rates,
+            "phased": self._best_heads(inferred, rates),
+            "drawn": self._best_heads([self._queries(*each, drawn=True) for each in phasings], rates),
+        }
+        rates_of = {f"start/{name}_rate": rate for name, (rate, _) in found.items()}
+        mismatches = {f"start/{name}_mismatch": mismatch for name, (_, mismatch) in found.items()}
+        return {**rates_of, **mismatches, "start/seconds": time.perf_counter() - started}
+
+    def _best_heads(self, queries: list[_Queries], start: Rates) -> Rates:
+        drawn = queries[0].context.sites.drawn
+
+        def loss(tried: Rates) -> float:
+            self.model.set_heads(*tried, drawn=drawn)
+            return self._loss(queries)
+
+        rates = descend(loss, start)
+        self.model.set_heads(*rates, drawn=drawn)
+        return rates
+
+    def _typed(
+        self,
+        window: Window,
+        features: Tensor,
+        typed_sites: TypedSites,
+        masks: MaskConfig,
+        rng: np.random.Generator,
+    ) -> _Typed:
+        panel, device = self.memory.panel, features.device
+        haplotypes = panel.validation_haplotypes[: 2 * MOST_SAMPLES]
+        key = np.flatnonzero(typed_sites(window)).astype(np.int64) + window.span[0]
+        context = WindowContext.build(self.memory, features, window, key, device)
+        calls = panel.alleles(key, haplotypes).T.astype(np.int8).reshape(len(key), -1, 2)
+        calls ^= rng.random(calls.shape) < masks.typing_error
+        calls[rng.random(calls.shape[:2]) < masks.missing] = MISSING
+        genotypes = panel.alleles(window.sites, haplotypes).reshape(-1, 2, window.stop - window.start).sum(axis=1)
+        truth = torch.from_numpy(genotypes.astype(np.int64)).to(device)
+        scored = torch.zeros(len(context.typed), dtype=torch.bool, device=device)
+        scored[window.core[0] - window.start : window.core[1] - window.start] = True
+        af = context.sites.af
+        scored &= ~context.typed & (af > 0.0) & (af < 1.0)  # what the memory lacks cannot be copied
+        return _Typed(window, context, np.ascontiguousarray(calls), truth, scored)
+
+    def _drawn(self, typed: _Typed) -> Calls:
+        return draw_phasings(self.model, self.memory, typed.context.key.cpu().numpy(), typed.calls, MODE)
+
+    def _queries(self, typed: _Typed, phasings: Calls, *, drawn: bool = False) -> _Queries:
+        """Of ``phasings`` [s, t, n, 2]."""
+        context = dataclasses.replace(typed.context, sites=dataclasses.replace(typed.context.sites, drawn=drawn))
+        shown = torch.from_numpy(phasings.transpose(0, 2, 3, 1).reshape(-1, len(context.key))).to(context.key.device)
+        known, alleles = shown >= 0, shown.clamp(min=0).to(torch.uint8)
+        rows = self.retriever.retrieve(context.key, context.sites.key_distance_cm, alleles, self.k, known=known)
+        kept, renumbered = context.keeping(rows)
+        return _Queries(typed, kept, alleles, known, renumbered)
+
+    def _loss(self, queries: list[_Queries]) -> float:
+        """Mean cross-entropy of the genotypes, nats, added up over windows."""
+        total = 0.0
+        for one in queries:
+            encoded = self.model.encode_patterns(one.context.patterns, one.context.sites)
+            output = self.model(one.context.batch(one.alleles, one.rows, one.known), encoded)
+            p, q = output.probability[..., one.typed.scored].unbind(dim=1)  # [s n, l]
+            truth = one.typed.truth[:, one.typed.scored]
+            genotype = independent(p, q).view(-1, *truth.shape, 3).mean(dim=0)
+            right = genotype.gather(2, truth[:, :, None]).clamp(min=1e-6)
+            total -= float(right.log().mean())
+        return total
+
+
+def descend(loss: Callable[[Rates], float], start: Rates) -> Rates:
+    """The rates of the least ``loss`` found by steps along one of the two at a time, halved where none is better
+    (Hooke and Jeeves 1961, J. ACM 8:212), all on a logarithmic scale."""
+    known: dict[Rates, float] = {}
+
+    def at(rates: Rates) -> float:
+        if rates not in known:
+            known[rates] = loss(rates)
+        return known[rates]
+
+    best, steps = start, list(FIRST_STEPS)
+    while True:
+        before = best
+        for which in (0, 1):
+            for direction in (1.0, -1.0):
+                tried = _moved(best, which, direction * steps[which])
+                while tried != best and at(tried) < at(best):
+                    best, tried = tried, _moved(tried, which, direction * steps[which])
+        if best == before:
+            if steps == list(LAST_STEPS):
+                return best
+            steps = list(LAST_STEPS)
+
+
+def _moved(rates: Rates, which: int, octaves: float) -> Rates:
+    low, high = BOUNDS[which]
+    value = float(np.clip(rates[which] * 2.0**octaves, low, high))
+    # Rounded, so that a way there and back meets where it was.
+    value = float(f"{value:.6g}")
+    return (value, rates[1]) if which == 0 else (rates[0], value)
