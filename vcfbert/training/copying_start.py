@@ -14,22 +14,22 @@ import dataclasses
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from vcfbert.config import MaskConfig
 from vcfbert.constants import MISSING
-from vcfbert.copying.diploid import consensus
-from vcfbert.genotypes.memory import Memory
+from vcfbert.copying.diploid import consensus, heterozygous_calls
 from vcfbert.genotypes.windows import Window
 from vcfbert.model.heads import independent
 from vcfbert.model.v19 import INITIAL_RATES, V19
 from vcfbert.phasing import PhasingMode, draw_phasings
 from vcfbert.retrieval.base import Retriever
 from vcfbert.retrieval.context import WindowContext
+from vcfbert.training.data import TrainingData
 from vcfbert.training.validation import TypedSites
 
 Calls = npt.NDArray[np.int8]
@@ -69,29 +69,22 @@ class _Queries:
 
 
 class CopyingStart:
-    """The search, on validation samples typed by ``typed_sites`` in some of the ``windows``, and with the ``masks``'
-    errors and missing calls."""
+    """The search, on validation samples typed by ``typed_sites`` in some of the data's windows."""
 
     def __init__(
         self,
         model: V19,
         retriever: Retriever,
-        memory: Memory,
-        features: Tensor,
-        windows: list[Window],
+        data: TrainingData,
         typed_sites: TypedSites,
-        masks: MaskConfig,
         *,
         k: int,
-        seed: int,
     ) -> None:
         self.model = model
         self.retriever = retriever
-        self.memory = memory
+        self.data = data
+        self.typed_sites = typed_sites
         self.k = k
-        rng = np.random.default_rng([seed, NOISE_STREAM])
-        chosen = np.unique(np.linspace(0, len(windows) - 1, MOST_WINDOWS).round().astype(int))
-        self.typed = [self._typed(windows[i], features, typed_sites, masks, rng) for i in chosen]
 
     @torch.no_grad()
     def search(self) -> dict[str, float]:
@@ -109,16 +102,44 @@ class CopyingStart:
 
         pair_rates = descend(phasing_loss, rates)
         model.phasing.start_at(*pair_rates)
-        phasings = [(typed, self._drawn(typed)) for typed in self.typed]
-        inferred = [self._queries(typed, consensus(drawn)[None]) for typed, drawn in phasings]
         found = {
             "phasing": pair_rates,
-            "phased": self._best_heads(inferred, rates),
-            "drawn": self._best_heads([self._queries(*each, drawn=True) for each in phasings], rates),
+            "phased": self._best_heads(self.inferred, rates),
+            "drawn": self._best_heads(self.drawn, rates),
         }
         rates_of = {f"start/{name}_rate": rate for name, (rate, _) in found.items()}
         mismatches = {f"start/{name}_mismatch": mismatch for name, (_, mismatch) in found.items()}
-        return {**rates_of, **mismatches, "start/seconds": time.perf_counter() - started}
+        about = {"start/switches_per_cm": self.switches_per_cm, "start/seconds": time.perf_counter() - started}
+        return rates_of | mismatches | about
+
+    @torch.no_grad()
+    def loss(self) -> float:
+        """Mean cross-entropy, nats, of the samples' genotypes, whose phase is inferred or drawn."""
+        self.model.eval()
+        return self._loss(self.inferred + self.drawn) / (2 * len(self.typed))
+
+    @cached_property
+    def switches_per_cm(self) -> float:
+        """How often the inferred phase changes from one haplotype of a sample to its other one."""
+        switches, length = 0, 0.0
+        for typed, phasings in self._phasings:
+            cm = typed.context.sites.key_offset_cm
+            length += float(cm[-1] - cm[0]) * typed.calls.shape[1]
+            switches += n_switches(consensus(phasings), typed.calls)
+        return switches / max(length, 1e-9)
+
+    @cached_property
+    def inferred(self) -> list[_Queries]:
+        return [self._queries(typed, consensus(phasings)[None]) for typed, phasings in self._phasings]
+
+    @cached_property
+    def drawn(self) -> list[_Queries]:
+        return [self._queries(typed, phasings, drawn=True) for typed, phasings in self._phasings]
+
+    @cached_property
+    def _phasings(self) -> list[tuple[_Typed, Calls]]:
+        """Drawn when first asked for, by the rates that the model then has."""
+        return [(typed, self._drawn(typed)) for typed in self.typed]
 
     def _best_heads(self, queries: list[_Queries], start: Rates) -> Rates:
         drawn = queries[0].context.sites.drawn
@@ -131,18 +152,17 @@ class CopyingStart:
         self.model.set_heads(*rates, drawn=drawn)
         return rates
 
-    def _typed(
-        self,
-        window: Window,
-        features: Tensor,
-        typed_sites: TypedSites,
-        masks: MaskConfig,
-        rng: np.random.Generator,
-    ) -> _Typed:
-        panel, device = self.memory.panel, features.device
+    @cached_property
+    def typed(self) -> list[_Typed]:
+        windows = self.data.windows
+        chosen = np.unique(np.linspace(0, len(windows) - 1, MOST_WINDOWS).round().astype(int))
+        return [self._typed(windows[i], np.random.default_rng([self.data.train.seed, NOISE_STREAM, i])) for i in chosen]
+
+    def _typed(self, window: Window, rng: np.random.Generator) -> _Typed:
+        panel, masks, device = self.data.memory.panel, self.data.masks, self.data.device
         haplotypes = panel.validation_haplotypes[: 2 * MOST_SAMPLES]
-        key = np.flatnonzero(typed_sites(window)).astype(np.int64) + window.span[0]
-        context = WindowContext.build(self.memory, features, window, key, device)
+        context = self.data.context(window, self.typed_sites(window))
+        key = context.key.cpu().numpy()
         calls = panel.alleles(key, haplotypes).T.astype(np.int8).reshape(len(key), -1, 2)
         calls ^= rng.random(calls.shape) < masks.typing_error
         calls[rng.random(calls.shape[:2]) < masks.missing] = MISSING
@@ -155,7 +175,7 @@ class CopyingStart:
         return _Typed(window, context, np.ascontiguousarray(calls), truth, scored)
 
     def _drawn(self, typed: _Typed) -> Calls:
-        return draw_phasings(self.model, self.memory, typed.context.key.cpu().numpy(), typed.calls, MODE)
+        return draw_phasings(self.model, self.data.memory, typed.context.key.cpu().numpy(), typed.calls, MODE)
 
     def _queries(self, typed: _Typed, phasings: Calls, *, drawn: bool = False) -> _Queries:
         """Of ``phasings`` [s, t, n, 2]."""
@@ -178,6 +198,13 @@ class CopyingStart:
             right = genotype.gather(2, truth[:, :, None]).clamp(min=1e-6)
             total -= float(right.log().mean())
         return total
+
+
+def n_switches(phase: Calls, truth: Calls) -> int:
+    """Times, in all samples, that a ``phase`` [t, n, 2] goes on along the other haplotype of ``truth``."""
+    both = heterozygous_calls(phase) & heterozygous_calls(truth)
+    along = phase[..., 0] == truth[..., 0]
+    return sum(int(np.count_nonzero(np.diff(along[both[:, i], i]))) for i in range(phase.shape[1]))
 
 
 def descend(loss: Callable[[Rates], float], start: Rates) -> Rates:

@@ -105,9 +105,17 @@ class TrainingData:
         return WindowContext.build(self.memory, self.features, window, key, self.device, rows)
 
     def examples(
-        self, steps: list[Step], epoch: int, retriever: Retriever, k: int, *, noisy: bool = False
+        self,
+        steps: list[Step],
+        epoch: int,
+        retriever: Retriever,
+        k: int,
+        *,
+        noisy: bool = False,
+        switches_per_cm: float = 0.0,
     ) -> Iterator[Example]:
-        """``noisy``: shown alleles are wrong or missing as often as ``masks`` says."""
+        """``noisy``: shown alleles are wrong or missing as often as ``masks`` says, and haplotypes switch from one of
+        the sample to the other as those of an inferred phase do."""
         for number, step in enumerate(steps):
             window = self.windows[step.window]
             typed = window_mask(
@@ -119,7 +127,7 @@ class TrainingData:
                 config=self.masks,
             )
             noise = np.random.default_rng([self.train.seed, NOISE_STREAM, epoch, number]) if noisy else None
-            yield self.example(self.context(window, typed), step.samples, retriever, k, noise)
+            yield self.example(self.context(window, typed), step.samples, retriever, k, noise, switches_per_cm)
 
     def example(
         self,
@@ -128,19 +136,42 @@ class TrainingData:
         retriever: Retriever,
         k: int,
         noise: np.random.Generator | None = None,
+        switches_per_cm: float = 0.0,
     ) -> Example:
         own = torch.from_numpy(haplotypes_of(samples.tolist())).to(self.device)
         queries, known = context.key_alleles[own], None
+        alleles = context.alleles(own).view(len(samples), 2, -1)
         if noise is not None:
+            sites = context.sites
+            at_key, at_sites = switched(sites.key_offset_cm, sites.offset_cm, len(samples), switches_per_cm, noise)
+            pairs = queries.view(len(samples), 2, -1)
+            queries = torch.where(at_key[:, None], pairs.flip(1), pairs).flatten(0, 1)
+            alleles = torch.where(at_sites[:, None], alleles.flip(1), alleles)
             wrong = torch.from_numpy(noise.random(queries.shape) < self.masks.typing_error)
             known = torch.from_numpy(noise.random(queries.shape) >= self.masks.missing).to(self.device)
             queries = queries ^ wrong.to(self.device).to(queries.dtype)
         rows = retriever.retrieve(
             context.key, context.sites.key_distance_cm, queries, k, known=known, exclude=own_rows(own)
         )
-        alleles = context.alleles(own).view(len(samples), 2, -1)
         kept, renumbered = context.keeping(rows)
         return Example(kept.batch(queries, renumbered, known), alleles, ~context.typed)
+
+
+def switched(
+    key_cm: Tensor, sites_cm: Tensor, n: int, per_cm: float, rng: np.random.Generator
+) -> tuple[Tensor, Tensor]:
+    """bool [n, t] and [n, l]: where each of n samples shows its haplotypes in the other order, at ``key_cm`` [t] and
+    ``sites_cm`` [l], when the order changes ``per_cm`` times at random places."""
+    low, high = float(key_cm[0]), float(key_cm[-1])
+    count = rng.poisson(per_cm * (high - low), size=n)
+    points = rng.uniform(low, high, size=(n, count.max()))
+    points[np.arange(count.max()) >= count[:, None]] = np.inf
+    places = torch.from_numpy(np.sort(points, axis=1).astype(np.float32)).to(key_cm.device)
+
+    def odd(cm: Tensor) -> Tensor:
+        return torch.searchsorted(places, cm.expand(n, -1).contiguous()) % 2 == 1
+
+    return odd(key_cm), odd(sites_cm)
 
 
 def own_rows(rows: Tensor) -> Tensor:

@@ -134,6 +134,10 @@ class Trainer:
             memory, torch.ones(panel.n_sites), backend=config.retrieval.backend, device=self.fabric.device
         )
         self.retriever: Retriever = attach_retriever(self.raw, index, memory, self.data.features, update=True)
+        self.start = None
+        if isinstance(self.raw, V19):
+            typed = array_typing(memory, self.data.masks, config.train.seed)
+            self.start = CopyingStart(self.raw, self.retriever, self.data, typed, k=self.k)
         self.plan_length = len(self._plan(0))
         self.run = _Run()
 
@@ -174,12 +178,8 @@ class Trainer:
         ):
             self.run.run_id = run_id
             table = MetricsCsv(metrics_csv, resume=resumed is not None)
-            if isinstance(self.raw, V19) and resumed is None:
-                found = self._copying_start(self.raw).search()
-                shown = ", ".join(f"{name.removeprefix('start/')} {value:.3g}" for name, value in found.items())
-                self.progress.message(f"start: {shown}")
-                if self.fabric.is_global_zero:
-                    tracker.log_metrics(found, 0)
+            if self.start is not None and resumed is None:
+                self._search_start(tracker)
                 # Untrained it is the textbook's model: training is kept only where it is better.
                 self._keep_if_best(self._validate(), store)
             while self.run.epoch < self.config.train.epochs and self.run.waited < self.config.train.patience:
@@ -199,19 +199,13 @@ class Trainer:
     def parameters(self) -> int:
         return sum(p.numel() for p in self.raw.parameters())
 
-    def _copying_start(self, model: V19) -> CopyingStart:
-        memory, train = self.data.memory, self.config.train
-        return CopyingStart(
-            model,
-            self.retriever,
-            memory,
-            self.data.features,
-            self.data.windows,
-            array_typing(memory, self.data.masks, train.seed),
-            self.data.masks,
-            k=self.k,
-            seed=train.seed,
-        )
+    def _search_start(self, tracker: Tracker) -> None:
+        assert self.start is not None
+        found = self.start.search()
+        shown = ", ".join(f"{name.removeprefix('start/')} {value:.3g}" for name, value in found.items())
+        self.progress.message(f"start: {shown}")
+        if self.fabric.is_global_zero:
+            tracker.log_metrics(found, 0)
 
     def _plan(self, epoch: int) -> list[Any]:
         plan = plan_copying_epoch if self.raw.copies else plan_epoch
@@ -242,8 +236,10 @@ class Trainer:
         return metrics
 
     def _keep_if_best(self, metrics: dict[str, float], store: Checkpoints) -> None:
-        if metrics["val/loss"] < self.run.best_loss:
-            self.run.best_loss, self.run.best_metrics, self.run.waited = metrics["val/loss"], metrics, 0
+        # Where there is one, that of genotypes as targets come decides: the panel's own phase has fewer errors.
+        loss = metrics.get("val/genotype_loss", metrics["val/loss"])
+        if loss < self.run.best_loss:
+            self.run.best_loss, self.run.best_metrics, self.run.waited = loss, metrics, 0
             if self.fabric.is_global_zero:
                 store.save_best(self.raw.state_dict())
         else:
@@ -294,7 +290,10 @@ class Trainer:
         self.model.train()
         f1, total, started = F1Counter(), 0.0, time.perf_counter()
         durations, before = [], started
-        examples = self.data.examples(steps, epoch, self.retriever, self.k, noisy=self.raw.copies)
+        switches = 0.0 if self.start is None else self.start.switches_per_cm
+        examples = self.data.examples(
+            steps, epoch, self.retriever, self.k, noisy=self.raw.copies, switches_per_cm=switches
+        )
         for number, example in enumerate(examples, start=1):
             last = number % config.accumulate == 0 or number == len(steps)
             group_start = (number - 1) // config.accumulate * config.accumulate
@@ -373,6 +372,8 @@ class Trainer:
             both.loss, both.count = both.loss + part.loss, both.count + part.count
         _check_finite(both.loss, f"validation after epoch {self.run.epoch + 1}")
         r2 = {f"val/r2/{name.rstrip('%')}": value for name, value in both.r2.values().items()}
+        if self.start is not None:
+            r2["val/genotype_loss"] = self.start.loss()
         return {"val/loss": both.mean_loss, **{f"val/{n}": v for n, v in both.f1.values().items()}, **r2}
 
     def _scores(self, windows: list[Any], typed: Any) -> Scores:
