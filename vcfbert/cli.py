@@ -134,7 +134,7 @@ def impute(
     threads: Annotated[int, typer.Option(help="CPU threads.", min=1)] = 2,
     device: Device = "auto",
     batch_size: Annotated[int, typer.Option(help="Samples a forward pass.", min=1)] = 64,
-    mode: Annotated[str, typer.Option(help="Of unphased targets: fast (4 phasings) or accurate (16).")] = "accurate",
+    mode: Annotated[str, typer.Option(help="Of unphased targets: fast (4 phasings) or accurate (8).")] = "accurate",
     ignore_phase: Annotated[
         bool, typer.Option("--ignore-phase", help="Take phased targets for unphased: slower, often more accurate.")
     ] = False,

@@ -42,7 +42,7 @@ class PhasingMode:
     phasings: int
 
 
-MODES = {"fast": PhasingMode(states=200, phasings=4), "accurate": PhasingMode(states=640, phasings=16)}
+MODES = {"fast": PhasingMode(states=200, phasings=4), "accurate": PhasingMode(states=640, phasings=8)}
 DEFAULT_MODE = "accurate"
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import dataclasses
 from itertools import pairwise
 from pathlib import Path
@@ -300,7 +301,11 @@ def test_an_unphased_file_that_is_half_haploid(copying: Bundle) -> None:
 def test_one_phasing_is_imputed_as_if_it_were_the_files(copying: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(MODES, "one", PhasingMode(states=60, phasings=1))
     target = unphased_target()
-    drawn = draw_phasings(copying.model, copying.panel, target, MODES["one"])  # type: ignore[arg-type]
+    model = copy.deepcopy(copying.model)
+    assert isinstance(model, V19)
+    model.drawn_heads.load_state_dict(model.heads.state_dict())  # or they would be copied with other rates
+    copying = dataclasses.replace(copying, model=model)
+    drawn = draw_phasings(model, copying.memory, target.panel_site, target.alleles, MODES["one"])
     phased = dataclasses.replace(phased_anew(target), alleles=drawn[0])
     found = whole(list(Imputer(copying, mode="one").impute(target)))
     for one, other in zip(found, imputed(copying, phased), strict=True):

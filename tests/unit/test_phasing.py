@@ -14,6 +14,7 @@ from tests.helpers.tiny import TINY_MODEL, panel_from_alleles, target_of
 from vcfbert import phasing
 from vcfbert.constants import MISSING
 from vcfbert.copying.diploid import heterozygous_calls
+from vcfbert.genotypes.memory import Memory
 from vcfbert.genotypes.panel import Panel
 from vcfbert.genotypes.sites import MatchedTarget
 from vcfbert.model.v19 import V19
@@ -61,6 +62,11 @@ def unphased(samples: list[int], *, every: int = 1, missing: float = 0.0, panel:
     return dataclasses.replace(target, alleles=alleles)
 
 
+def drawn_for(target: MatchedTarget, mode: PhasingMode, panel: Panel = PANEL) -> Calls:
+    memory = Memory(panel, np.arange(panel.n_haplotypes))
+    return draw_phasings(model(), memory, target.panel_site, target.alleles, mode)
+
+
 def switches(phasing: Calls, truth: Calls) -> int:
     """Times that a phase [t, 2] changes its mind about which haplotype of ``truth`` comes first."""
     heterozygous = truth[:, 0] != truth[:, 1]
@@ -70,7 +76,7 @@ def switches(phasing: Calls, truth: Calls) -> int:
 @pytest.mark.parametrize("missing", [0.0, 0.1])
 def test_phasings_agree_with_the_genotypes(missing: float) -> None:
     target = unphased([0, 3, 9], missing=missing)
-    drawn = draw_phasings(model(), PANEL, target, MODE)
+    drawn = drawn_for(target, MODE)
     assert (drawn.shape, drawn.dtype) == ((5, N_SITES, 3, 2), np.int8)
     assert (target.alleles == MISSING).any() == (missing > 0)
     wanted = np.broadcast_to(np.sort(target.alleles, axis=2), drawn.shape)
@@ -85,7 +91,7 @@ def test_the_known_allele_of_a_half_call_goes_where_the_panel_has_it() -> None:
     half[::5] = truth[::5, :, 0] != truth[::5, :, 1]
     assert half.sum() > 20
     target.alleles[half, 1] = MISSING
-    drawn = draw_phasings(model(), PANEL, target, MODE)
+    drawn = drawn_for(target, MODE)
     assert (np.sort(drawn[:, half], axis=2)[..., 0] == MISSING).all()
     place = np.arange(N_SITES)
     turned = orientation(drawn, np.where(half[..., None], MISSING, truth), place.astype(np.float64))  # [5, t, n]
@@ -98,36 +104,36 @@ def test_the_known_allele_of_a_half_call_goes_where_the_panel_has_it() -> None:
 def test_the_order_in_which_alleles_are_given_says_nothing() -> None:
     target = unphased([0, 3])
     turned = dataclasses.replace(target, alleles=target.alleles[..., ::-1].copy())
-    one, other = (draw_phasings(model(), PANEL, t, MODE) for t in (target, turned))
+    one, other = (drawn_for(t, MODE) for t in (target, turned))
     np.testing.assert_array_equal(one, other)
 
 
 def test_the_same_again_and_few_are_the_first_of_many() -> None:
     target = unphased([0, 3], missing=0.1)
-    drawn = draw_phasings(model(), PANEL, target, MODE)
-    np.testing.assert_array_equal(draw_phasings(model(), PANEL, target, MODE), drawn)
-    few = draw_phasings(model(), PANEL, target, PhasingMode(states=20, phasings=2))
+    drawn = drawn_for(target, MODE)
+    np.testing.assert_array_equal(drawn_for(target, MODE), drawn)
+    few = drawn_for(target, PhasingMode(states=20, phasings=2))
     np.testing.assert_array_equal(few, drawn[:2])
 
 
 @pytest.mark.parametrize("samples", [[2], [1, 0], [2, 1, 0]])
 def test_a_sample_does_not_depend_on_the_others(samples: list[int]) -> None:
     target = unphased([0, 3, 9], missing=0.05)
-    together = draw_phasings(model(), PANEL, target, MODE)
-    alone = draw_phasings(model(), PANEL, target.of_samples(np.array(samples)), MODE)
+    together = drawn_for(target, MODE)
+    alone = drawn_for(target.of_samples(np.array(samples)), MODE)
     np.testing.assert_array_equal(alone, together[:, :, samples])
 
 
 def test_more_states_than_the_panel_has_are_all_it_has() -> None:
     target = unphased([0])
-    all_states = draw_phasings(model(), PANEL, target, PhasingMode(states=28, phasings=2))
-    more = draw_phasings(model(), PANEL, target, PhasingMode(states=640, phasings=2))
+    all_states = drawn_for(target, PhasingMode(states=28, phasings=2))
+    more = drawn_for(target, PhasingMode(states=640, phasings=2))
     np.testing.assert_array_equal(more, all_states)
 
 
 def test_the_phase_of_the_panels_own_samples_is_found() -> None:
     truth = target_of(PANEL, [0, 3, 9], np.arange(N_SITES)).alleles
-    drawn = draw_phasings(model(), PANEL, unphased([0, 3, 9]), MODE)
+    drawn = drawn_for(unphased([0, 3, 9]), MODE)
     heterozygous = truth[..., 0] != truth[..., 1]
     assert heterozygous.sum() > 100
     assert max(switches(p[:, s], truth[:, s]) for p in drawn for s in range(3)) <= 2
@@ -145,7 +151,7 @@ def stretched(monkeypatch: pytest.MonkeyPatch, target: MatchedTarget, stretch: i
     monkeypatch.setattr(phasing, "STRETCH", stretch)
     monkeypatch.setattr(phasing, "OVERLAP", overlap)
     monkeypatch.setattr(phasing, "_stretch", counted)
-    drawn = draw_phasings(model(), PANEL, target, MODE)
+    drawn = drawn_for(target, MODE)
     monkeypatch.undo()
     return drawn, len(starts)
 

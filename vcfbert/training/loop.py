@@ -41,6 +41,7 @@ from vcfbert.training.checkpoint import Checkpoints, State
 from vcfbert.training.copying_start import CopyingStart
 from vcfbert.training.data import Example, TrainingData, data_digest, plan_copying_epoch, plan_epoch, shard
 from vcfbert.training.metrics_csv import MetricsCsv
+from vcfbert.training.optimizer import learning_rate, optimizer_of
 from vcfbert.training.progress import FitProgress, SilentProgress
 from vcfbert.training.validation import Scores, array_typing, masked_typing, score_windows
 
@@ -127,14 +128,15 @@ class Trainer:
         else:
             self.data = TrainingData(memory, encoding.windows, encoding, config.masks, config.train, self.fabric.device)
         self.k = min(config.retrieval.k[variant], len(memory) - 2)
-        self.optimizer = _optimizer(self.raw, config.train)
+        self.optimizer = optimizer_of(self.raw, config.train)
         self.model: Any
         self.model, self.optimizer = self.fabric.setup(self._compiled(), self.optimizer)
         index = index or build_index(
             memory, torch.ones(panel.n_sites), backend=config.retrieval.backend, device=self.fabric.device
         )
         self.retriever: Retriever = attach_retriever(self.raw, index, memory, self.data.features, update=True)
-        self.start = None
+        self.start: CopyingStart | None = None
+        self.found: dict[str, float] = {}  # by its search, logged with the first epoch
         if isinstance(self.raw, V19):
             typed = array_typing(memory, self.data.masks, config.train.seed)
             self.start = CopyingStart(self.raw, self.retriever, self.data, typed, k=self.k)
@@ -179,7 +181,7 @@ class Trainer:
             self.run.run_id = run_id
             table = MetricsCsv(metrics_csv, resume=resumed is not None)
             if self.start is not None and resumed is None:
-                self._search_start(tracker)
+                self._search_start(self.start)
                 # Untrained it is the textbook's model: training is kept only where it is better.
                 self._keep_if_best(self._validate(), store)
             while self.run.epoch < self.config.train.epochs and self.run.waited < self.config.train.patience:
@@ -199,13 +201,10 @@ class Trainer:
     def parameters(self) -> int:
         return sum(p.numel() for p in self.raw.parameters())
 
-    def _search_start(self, tracker: Tracker) -> None:
-        assert self.start is not None
-        found = self.start.search()
-        shown = ", ".join(f"{name.removeprefix('start/')} {value:.3g}" for name, value in found.items())
+    def _search_start(self, start: CopyingStart) -> None:
+        self.found = start.search()
+        shown = ", ".join(f"{name.removeprefix('start/')} {value:.3g}" for name, value in self.found.items())
         self.progress.message(f"start: {shown}")
-        if self.fabric.is_global_zero:
-            tracker.log_metrics(found, 0)
 
     def _plan(self, epoch: int) -> list[Any]:
         plan = plan_copying_epoch if self.raw.copies else plan_epoch
@@ -214,7 +213,8 @@ class Trainer:
 
     def _epoch(self, tracker: Tracker, store: Checkpoints, table: MetricsCsv) -> dict[str, float]:
         epoch, started = self.run.epoch, time.perf_counter()
-        metrics = self._refresh_if_due(epoch)
+        metrics = self._refresh_if_due(epoch) | self.found
+        self.found = {}
         metrics |= self._train(epoch)
         metrics |= self._validate()
         seconds = time.perf_counter() - started
@@ -456,16 +456,6 @@ def trim_memory() -> None:
         ctypes.CDLL(None).malloc_trim(0)
 
 
-def learning_rate(step: int, total: int, config: TrainConfig, *, copies: bool = False) -> float:
-    """Linear warm-up over ``warmup_steps``, then a cosine from ``lr`` down to a tenth of it. A copying variant starts
-    from a model that works: no warm-up, and ``copy_lr``."""
-    lr, warmup = (config.copy_lr, 0) if copies else (config.lr, config.warmup_steps)
-    if step < warmup:
-        return lr * (step + 1) / warmup
-    progress = (step - warmup) / max(total - warmup, 1)
-    return lr * (0.1 + 0.9 * 0.5 * (1.0 + math.cos(math.pi * min(progress, 1.0))))
-
-
 def _check_finite(loss: float, where: str) -> None:
     if not math.isfinite(loss):
         raise VcfbertError(
@@ -482,14 +472,6 @@ def _fabric(config: TrainConfig, accelerator: str, devices: int) -> Fabric:
         precision = "bf16-mixed" if cuda else "32-true"
     strategy = "ddp" if devices > 1 else "auto"
     return Fabric(accelerator="cuda" if cuda else "cpu", devices=devices, strategy=strategy, precision=precision)
-
-
-def _optimizer(model: Variant, config: TrainConfig) -> torch.optim.Optimizer:
-    """AdamW; weight decay on matrices alone (biases, norms and temperatures have a scale that means something)."""
-    matrices = [p for p in model.parameters() if p.ndim >= 2]
-    others = [p for p in model.parameters() if p.ndim < 2]
-    groups = [{"params": matrices, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=config.lr, betas=(0.9, 0.98))
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from tests.helpers.tiny import TINY_MODEL, perturbed, random_panel
 from vcfbert.model.base import SiteContext, WindowBatch
 from vcfbert.model.li_stephens import CopyingProblem, LiStephens, interpolated_dosage
 from vcfbert.model.losses import allele_loss
-from vcfbert.model.v19 import INITIAL_HEADS, KNOTS, V19, knot_weights, observed, segments_of
+from vcfbert.model.v19 import HEADS, INITIAL_RATES, KNOTS, V19, knot_weights, observed, segments_of
 from vcfbert.model.variants import create
 
 PANEL = random_panel(12, 40, seed=1)
@@ -89,7 +89,7 @@ def test_every_parameter_gets_a_finite_gradient() -> None:
     for name, parameter in model.named_parameters():
         assert (parameter.grad is not None) == parameter.requires_grad, name  # or DDP waits for ever
         if parameter.grad is None:
-            assert name.startswith("embedding.shift."), name
+            assert name.startswith(("embedding.shift.", "phasing.", "drawn_heads.")), name
             continue
         assert parameter.grad.isfinite().all(), name
     for parameter in (model.share, model.lost, model.gained, model.log_strength, *model.heads.parameters()):
@@ -139,7 +139,8 @@ def test_one_head_without_more_is_plain_li_stephens() -> None:
         prior=torch.full((4, 6), 1 / 6),
     )
     with torch.no_grad():
-        posterior = torch.cat([part for _, part in LiStephens(*INITIAL_HEADS[1]).posteriors(problem)])  # [t, 4, 6]
+        second = LiStephens(*(first * multiple for first, multiple in zip(INITIAL_RATES, HEADS[1], strict=True)))
+        posterior = torch.cat([part for _, part in second.posteriors(problem)])  # [t, 4, 6]
     expected = torch.empty(4, 32)
     for site in range(32):
         # The window begins at site 4, every third site of the panel is typed, and a site is 0.01 cM.
@@ -151,6 +152,19 @@ def test_one_head_without_more_is_plain_li_stephens() -> None:
             dosage = interpolated_dosage(posterior[left, [target]], posterior[right, [target]], carried, fraction)
             expected[target, site] = dosage
     torch.testing.assert_close(probability(model, batch).view(4, -1).detach(), expected, atol=1e-4, rtol=0)
+
+
+def test_drawn_phasings_are_copied_with_rates_of_their_own() -> None:
+    model, batch = untrained(), batch_of(PANEL, b=2, k=6)
+    with torch.no_grad():
+        phased = probability(model, batch)
+        drawn = dataclasses.replace(batch, sites=dataclasses.replace(batch.sites, drawn=True))
+        torch.testing.assert_close(probability(model, drawn), phased)  # as long as the rates are the same
+        model.set_heads(50.0, 1e-2, drawn=True)
+        assert (probability(model, drawn) - phased).abs().max() > 0.05
+        torch.testing.assert_close(probability(model, batch), phased)
+        model.set_heads(50.0, 1e-2)
+        torch.testing.assert_close(probability(model, batch), probability(model, drawn))
 
 
 def test_the_prior_by_hand() -> None:

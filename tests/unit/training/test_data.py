@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import numpy as np
 import numpy.typing as npt
+import pytest
 import torch
 
 from tests.helpers.batches import mismatches
@@ -14,7 +16,7 @@ from vcfbert.genotypes.memory import Memory
 from vcfbert.genotypes.panel import Panel
 from vcfbert.retrieval.base import Retriever
 from vcfbert.retrieval.refresh import build_retriever
-from vcfbert.training.data import Example, TrainingData, own_rows, plan_copying_epoch, plan_epoch, shard
+from vcfbert.training.data import Example, TrainingData, own_rows, plan_copying_epoch, plan_epoch, shard, switched
 
 CPU = torch.device("cpu")
 
@@ -193,12 +195,41 @@ def test_a_copying_plan_is_a_function_of_seed_and_epoch() -> None:
 def noisy_data(**rates: float) -> TrainingData:
     data = data_of(random_panel(40, 130, seed=6))
     data.masks = dataclasses.replace(data.masks, start=0.3, end=0.3, array_share=0.0, **rates)
+    data.train = dataclasses.replace(data.train, copy_steps=10)
     return data
 
 
 def noisy_examples(data: TrainingData, *, epoch: int = 1, noisy: bool = True) -> list[Example]:
     steps = plan_copying_epoch(len(data.windows), len(data.memory) // 2, data.train, epoch)
     return list(data.examples(steps, epoch, retriever_of(data, "v19"), 6, noisy=noisy))
+
+
+def test_switched_haplotypes_and_their_answers_stay_together() -> None:
+    """As often as asked, the same places for what is shown and for what is to be predicted."""
+    rng = np.random.default_rng(1)
+    key, sites = torch.arange(0.0, 10.0, 0.5), torch.arange(-2.0, 12.0, 0.25)
+    at_key, at_sites = switched(key, sites, 2000, 0.3, rng)
+    assert (at_key.shape, at_sites.shape) == ((2000, len(key)), (2000, len(sites)))
+    inside = ((sites[:, None] - key).abs() < 1e-6).nonzero()
+    np.testing.assert_array_equal(at_key[:, inside[:, 1]].numpy(), at_sites[:, inside[:, 0]].numpy())
+    assert not at_sites[:, sites < 0.0].any()  # before the first typed site nothing has switched yet
+    # Seen between neighbours 0.25 cM apart is every switch that no other one undoes there.
+    seen = (at_sites[:, 1:] != at_sites[:, :-1]).float()[:, (sites[1:] > 0.0) & (sites[1:] <= 9.5)].mean()
+    assert float(seen) == pytest.approx((1 - math.exp(-2 * 0.3 * 0.25)) / 2, rel=0.05)
+
+
+def test_switches_are_of_examples_with_noise_alone() -> None:
+    data = noisy_data(typing_error=0.0, missing=0.0)
+    steps = plan_copying_epoch(len(data.windows), len(data.memory) // 2, data.train, 1)
+    plain = noisy_examples(data)
+    switching = list(data.examples(steps, 1, retriever_of(data, "v19"), 6, noisy=True, switches_per_cm=20.0))
+    for one, other in zip(plain, switching, strict=True):
+        assert (one.batch.key_sign != other.batch.key_sign).any()
+        torch.testing.assert_close(one.batch.key_sign.sum(dim=1), other.batch.key_sign.sum(dim=1))
+        torch.testing.assert_close(one.alleles.sum(dim=1), other.alleles.sum(dim=1))
+        place = other.batch.sites.key_place
+        shown = other.batch.key_sign[..., (place >= 0) & (place < other.alleles.shape[-1])]
+        np.testing.assert_array_equal((1 - shown) // 2, other.alleles[..., ~other.masked])
 
 
 def test_noisy_examples_show_as_many_wrong_and_missing_alleles_as_asked() -> None:
