@@ -33,11 +33,22 @@ class WindowRows:
 def distinct_rows(alleles: npt.NDArray[np.uint8]) -> WindowRows:
     """The distinct rows of ``alleles`` uint8 [n, l], in order of first appearance."""
     packed = np.packbits(alleles, axis=1)
-    _, first, inverse = np.unique(packed, axis=0, return_index=True, return_inverse=True)
+    _, first, inverse = np.unique(_hashed(packed), return_index=True, return_inverse=True)
+    if not np.array_equal(packed[first[inverse]], packed):  # two rows share a hash, as hardly ever
+        _, first, inverse = np.unique(packed, axis=0, return_index=True, return_inverse=True)
     order = np.argsort(first)
     rank = np.empty(len(first), dtype=np.int64)
     rank[order] = np.arange(len(first))
     return WindowRows(alleles[first[order]], rank[inverse.reshape(-1)])
+
+
+def _hashed(packed: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint64]:
+    """[n]: a number of each row of ``packed`` uint8 [n, bytes], the same for rows that are alike."""
+    n, width = packed.shape
+    words = np.zeros((n, -(-width // 8) * 8), dtype=np.uint8)
+    words[:, :width] = packed
+    factors = np.random.default_rng(0).integers(1 << 63, size=words.shape[1] // 8, dtype=np.uint64) * 2 + 1
+    return np.asarray((words.view(np.uint64) * factors).sum(axis=1, dtype=np.uint64))
 
 
 @dataclass(frozen=True)

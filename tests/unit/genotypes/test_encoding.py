@@ -8,6 +8,7 @@ import pytest
 from tests.helpers.tiny import panel_from_alleles, random_panel
 from vcfbert.config import EncodeConfig
 from vcfbert.errors import ArtifactError
+from vcfbert.genotypes import encoding
 from vcfbert.genotypes.encoding import distinct_rows, encode, open_encoding, save_encoding
 
 CONFIG = EncodeConfig(window=16, flank=2, span_cm=0.03)
@@ -56,3 +57,21 @@ def test_a_changed_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match=r"rows\.npy") as caught:
         open_encoding(tmp_path / "encoded", panel)
     assert caught.value.code == "encoding_hash"
+
+
+def test_rows_that_share_a_hash_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    alleles = np.random.default_rng(1).integers(2, size=(40, 5), dtype=np.uint8)
+    expected = distinct_rows(alleles)
+    monkeypatch.setattr(encoding, "_hashed", lambda packed: np.zeros(len(packed), dtype=np.uint64))
+    found = distinct_rows(alleles)
+    np.testing.assert_array_equal(found.patterns, expected.patterns)
+    np.testing.assert_array_equal(found.number, expected.number)
+
+
+@pytest.mark.parametrize("width", [1, 8, 63, 64, 65, 200])
+def test_each_row_has_the_pattern_of_its_number(width: int) -> None:
+    alleles = np.random.default_rng(width).integers(2, size=(30, width), dtype=np.uint8)
+    alleles = alleles[np.random.default_rng(2).integers(30, size=90)]
+    rows = distinct_rows(alleles)
+    np.testing.assert_array_equal(rows.patterns[rows.number], alleles)
+    assert len(np.unique(rows.patterns, axis=0)) == len(rows.patterns)
