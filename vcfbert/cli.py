@@ -207,7 +207,9 @@ def qc(
     report, refusal = check_target(Imputer(load_bundle(_resolve(model))), target)
     if json_ is not None:
         report.write(json_)
-    _print_facts({key: value for key, value in report.summary().items() if key != "density"}, False)
+    _print_facts(
+        {key: value for key, value in report.summary().items() if key not in ("density", "frequencies")}, False
+    )
     if refusal is not None:
         raise refusal
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -11,12 +11,12 @@ import numpy as np
 
 from vcfbert import __version__
 from vcfbert.errors import InputError
-from vcfbert.genotypes.imputed import ImputedBlock
 from vcfbert.genotypes.panel import Panel
-from vcfbert.genotypes.qc import QcReport
+from vcfbert.genotypes.qc import QcReport, RefusedTargetError
 from vcfbert.genotypes.regions import Region, same_chrom
-from vcfbert.genotypes.sites import MatchedTarget, match_target
+from vcfbert.genotypes.sites import MatchedTarget, match_target, report_without_sites
 from vcfbert.genotypes.summary import Summary
+from vcfbert.genotypes.vcf_file import inspect
 from vcfbert.genotypes.vcf_reader import read_genotypes
 from vcfbert.genotypes.vcf_texts import DEFAULT_FIELDS, FIELDS, chosen_fields
 from vcfbert.genotypes.vcf_writer import write_imputed
@@ -26,8 +26,16 @@ FORMATS: Final = ("vcf.gz", "bcf")
 
 
 def read_target(path: Path, panel: Panel) -> tuple[MatchedTarget, QcReport]:
-    """The target's genotypes at the panel's sites, of the panel's chromosome alone. Raises InputError."""
-    return match_target(read_genotypes(path, region=panel.sites.chrom), panel)
+    """The target's genotypes at the panel's sites, of the panel's chromosome alone. Raises InputError, and
+    RefusedTargetError where it could be read and not used."""
+    try:
+        genotypes = read_genotypes(path, region=panel.sites.chrom)
+    except InputError as error:
+        if error.code != "chromosome_missing":
+            raise
+        report = report_without_sites(inspect(path).samples, panel)
+        raise RefusedTargetError(error.code, error.what, report=report, where=error.where, hint=error.hint) from None
+    return match_target(genotypes, panel)
 
 
 @dataclass(frozen=True)
@@ -107,14 +115,19 @@ def impute_file(
 
     ``qc_report``: JSON, with a TSV of repaired and left-out sites beside it; written before imputation starts, so it is
     there when that is refused. ``begin`` is told the number of sites to come, ``progress`` how many more are done.
-    ``cancelled`` is called before every block, and raises to stop. Raises InputError; nothing stands under ``out``
-    unless all of it does.
+    ``cancelled`` is called between steps, and raises to stop (``Imputer.impute``). Raises InputError; nothing stands
+    under ``out`` unless all of it does.
     """
     if out.resolve() == target.resolve():
         raise InputError("same_file", "target and output are the same file", where=str(out), hint="name another output")
     bundle = imputer.bundle
     panel = bundle.panel
-    matched, report = read_target(target, panel)
+    try:
+        matched, report = read_target(target, panel)
+    except RefusedTargetError as error:
+        if qc_report is not None:
+            error.report.write(qc_report)
+        raise
     if qc_report is not None:
         report.write(qc_report)
     sites = panel_interval(panel, options.region)
@@ -127,7 +140,7 @@ def impute_file(
     summary = Summary(panel)
     write_imputed(
         out,
-        _until_cancelled(imputer.impute(matched, sites=sites, progress=progress), cancelled),
+        imputer.impute(matched, sites=sites, progress=progress, cancelled=cancelled),
         panel=panel,
         samples=matched.samples,
         header={"version": __version__, "model": bundle.variant, "panel": panel.digest},
@@ -143,21 +156,14 @@ def impute_file(
     return Imputed(report, {"n_samples": report.n_samples, **summary.as_dict(), "density": density})
 
 
-def _until_cancelled(blocks: Iterator[ImputedBlock], cancelled: Callable[[], None] | None) -> Iterator[ImputedBlock]:
-    if cancelled is None:
-        yield from blocks
-        return
-    cancelled()
-    for block in blocks:
-        yield block
-        cancelled()
-
-
 def check_target(imputer: Imputer, target: Path) -> tuple[QcReport, InputError | None]:
     """A dry run: the report of a target, and why it could not be imputed all the same, if so. Raises InputError where
-    there is no report: the file cannot be read, or not matched to the panel."""
+    there is no report, because the file cannot be read."""
     bundle = imputer.bundle
-    matched, report = read_target(target, bundle.panel)
+    try:
+        matched, report = read_target(target, bundle.panel)
+    except RefusedTargetError as error:
+        return error.report, error
     needs_phase = bool(matched.unphased.any()) and not bundle.model.takes_unphased
     return report, unphased_error(matched, bundle.panel) if needs_phase else None
 

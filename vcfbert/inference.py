@@ -84,18 +84,25 @@ class Imputer:
         self.ignore_phase = ignore_phase
 
     def impute(
-        self, target: MatchedTarget, *, sites: tuple[int, int] | None = None, progress: Progress | None = None
+        self,
+        target: MatchedTarget,
+        *,
+        sites: tuple[int, int] | None = None,
+        progress: Progress | None = None,
+        cancelled: Callable[[], None] | None = None,
     ) -> Iterator[ImputedBlock]:
         """Blocks that tile the panel's sites, or the half-open interval ``sites`` of them, in order.
 
         Each sample is imputed as if it were alone: along its own phase, or over phasings where any of its heterozygous
         calls is unphased. Memory is bounded by a window times the number of samples. ``progress`` is told the sites
-        done. Raises InputError('unphased') if a sample is unphased and the model cannot take it.
+        done. ``cancelled`` is called before every stretch that is phased and before every window, and raises to stop.
+        Raises InputError('unphased') if a sample is unphased and the model cannot take it.
         """
-        target, phasings = self._with_phase(target.doubled())
+        check = cancelled or _go_on
+        target, phasings = self._with_phase(target.doubled(), check)
         first, last = sites or (0, self.bundle.panel.n_sites)
         calls = _calls(target, self.bundle.panel.n_sites)
-        for start, stop, prediction in self._blended(target, phasings, first, last):
+        for start, stop, prediction in self._blended(target, phasings, first, last, check):
             low, high = max(start, first), min(stop, last)
             if low < high:
                 typed = _dense(calls, target, low, high)
@@ -104,7 +111,7 @@ class Imputer:
                 if progress is not None:
                     progress(high - low)
 
-    def _with_phase(self, target: MatchedTarget) -> tuple[MatchedTarget, Phasings | None]:
+    def _with_phase(self, target: MatchedTarget, check: Callable[[], None]) -> tuple[MatchedTarget, Phasings | None]:
         """The target with every sample's calls in phase, and the phasings of the samples that came without, if any.
 
         In a phased sample a half call without order, such as 0/., is missing: its haplotype is not known.
@@ -117,19 +124,22 @@ class Imputer:
             model, panel = self.bundle.model, self.bundle.panel
             if not isinstance(model, V19):
                 raise unphased_error(target, panel)
-            drawn = draw_phasings(model, self.bundle.memory, target.panel_site, target.alleles[:, samples], self.mode)
+            drawn = draw_phasings(
+                model, self.bundle.memory, target.panel_site, target.alleles[:, samples], self.mode, check=check
+            )
             phasings = Phasings(samples, drawn)
             alleles[:, samples] = consensus(phasings.calls)
         return dataclasses.replace(target, alleles=alleles), phasings
 
     def _blended(
-        self, target: MatchedTarget, phasings: Phasings | None, first: int, last: int
+        self, target: MatchedTarget, phasings: Phasings | None, first: int, last: int, check: Callable[[], None]
     ) -> Iterator[tuple[int, int, WindowPrediction]]:
         """Finished stretches of sites: windows overlap, and a site is finished when no later window covers it."""
         windows, cm = self.bundle.windows, self.bundle.panel.cm
         wanted = [w for w in windows if w.start < last and w.stop > first]
         carried: WindowPrediction | None = None
         for window, following in zip(wanted, [*wanted[1:], None], strict=True):
+            check()
             weighted = self.predict_window(window, target, phasings).times(blend_weights(window, windows, cm))
             if carried is not None:
                 _add(carried, weighted)
@@ -200,6 +210,10 @@ class Imputer:
         return WindowPrediction(
             haplotype.permute(2, 0, 1).numpy(), genotype.permute(1, 0, 2).numpy(), _at_sites(left_out, context)
         )
+
+
+def _go_on() -> None:
+    """Never stops anything."""
 
 
 def _whole(outputs: list[WindowOutput]) -> tuple[Tensor, Tensor | None, Tensor | None]:

@@ -7,6 +7,7 @@ lets each phasing copy from more haplotypes than pairs of them could be kept (``
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -46,15 +47,26 @@ MODES = {"fast": PhasingMode(states=200, phasings=4), "accurate": PhasingMode(st
 DEFAULT_MODE = "accurate"
 
 
-def draw_phasings(model: V19, memory: Memory, sites: npt.NDArray[np.int64], alleles: Calls, mode: PhasingMode) -> Calls:
+def draw_phasings(
+    model: V19,
+    memory: Memory,
+    sites: npt.NDArray[np.int64],
+    alleles: Calls,
+    mode: PhasingMode,
+    *,
+    check: Callable[[], None] | None = None,
+) -> Calls:
     """Phasings int8 [phasings, t, n, 2] of ``alleles`` int8 [t, n, 2] at a panel's typed ``sites`` [t], -1 where a call
     is missing; the known allele of a half call is drawn onto either haplotype. A sample's depend on its own genotypes
-    alone. They are whole along the chromosome: stretches are turned to agree where they overlap."""
+    alone. They are whole along the chromosome: stretches are turned to agree where they overlap. ``check`` is called
+    before each, and may raise."""
     genotypes = _genotypes(alleles)
     seeds = np.array([_seed(genotypes[:, sample]) for sample in range(genotypes.shape[1])], dtype=np.uint64)
     t = len(genotypes)
     joined: Calls | None = None
     for start in range(0, max(t - OVERLAP, 1), STRETCH - OVERLAP):
+        if check is not None:
+            check()
         stop = min(start + STRETCH, t)
         drawn = _stretch(model, memory, sites[start:stop], genotypes[start:stop], seeds, mode)
         joined = drawn if joined is None else _joined(joined, drawn, start)

@@ -13,8 +13,9 @@ from starlette.types import Message
 from service.deps import Manager
 from service.haplotype_input import EXAMPLE, Haplotypes, ImputedHaplotypes, genotypes_of
 from service.models_manager import Served
-from service.routes.impute import PROBLEM, short_qc
+from service.routes.impute import PROBLEM
 from vcfbert.errors import InputError
+from vcfbert.genotypes.qc import RefusedTargetError, short
 
 if TYPE_CHECKING:
     from vcfbert.genotypes.sites import MatchedTarget
@@ -68,12 +69,16 @@ def impute_haplotypes(
     served = manager.get(sent.model)
     options = ImputeOptions.parse(region=sent.region, min_dr2=sent.min_dr2)
     panel = served.imputer.bundle.panel
-    matched, report = match_target(genotypes_of(sent, sent.chrom or panel.sites.chrom), panel)
     interval = panel_interval(panel, options.region)
     cells = (interval[1] - interval[0]) * len(sent.haplotypes)
     if cells > _MOST_CELLS:
         what = f"the answer would have {cells} dosages, and {_MOST_CELLS} are given at most"
         raise InputError("use_jobs", what, hint="give a region or fewer haplotypes, or send a VCF to POST /v1/jobs")
+    try:
+        matched, report = match_target(genotypes_of(sent, sent.chrom or panel.sites.chrom), panel)
+    except RefusedTargetError as error:
+        error.more = {"qc": short(error.report.summary())}  # type: ignore[attr-defined]
+        raise
     body = {
         "model": {
             "alias": served.alias,
@@ -83,7 +88,7 @@ def impute_haplotypes(
         },
         "chrom": panel.sites.chrom,
         **_imputed(served, matched, interval, options.min_dr2),
-        "qc": short_qc(report.summary()),
+        "qc": short(report.summary()),
     }
     return Response(json.dumps(body), media_type="application/json")  # validating it once more would take seconds
 

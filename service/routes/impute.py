@@ -17,6 +17,7 @@ from service.inputs import check_upload, received, stem
 from service.options import Requested
 from service.settings import Settings
 from vcfbert.errors import InputError, ResourceError, VcfbertError
+from vcfbert.genotypes.qc import short
 
 router = APIRouter(prefix="/v1", tags=["impute"])
 
@@ -97,7 +98,7 @@ def impute(
         headers={
             "Content-Length": str(size),
             "Content-Disposition": _attachment(name),
-            "X-Vcfbert-Qc": json.dumps(short_qc(imputed.report.summary())),
+            "X-Vcfbert-Qc": json.dumps(short(imputed.report.summary())),
         },
     )
 
@@ -124,11 +125,6 @@ def _qc(path: Path) -> dict[str, Any] | None:
         return None
     del summary["sites"]  # the name of the table beside it
     return {"qc": summary}
-
-
-def short_qc(summary: dict[str, Any]) -> dict[str, Any]:
-    """Without what would make a header too long."""
-    return {name: value for name, value in summary.items() if name != "density"}
 
 
 def _attachment(name: str) -> str:

@@ -63,6 +63,9 @@ TARGET_CASES: dict[str, tuple[Callable[[Lines], Lines | None], Callable[[str], s
     "unphased": (set_calls(lambda call: call.replace("|", "/")), str, "unphased", ("phase", "beagle", "SHAPEIT")),
 }  # fmt: skip
 
+# Those that were read and matched as far as they could be: the refusal has the QC report.
+WITH_REPORT = ("no record", "no overlap with the panel", "another chromosome", "wrong build", "unphased")
+
 
 def _not_a_vcf(target: Path, good: bytes) -> None:
     target.write_text("sample\tgenotype\nA\t0\n")

@@ -61,7 +61,8 @@ class StubModel:
                 if hooks.get("cancelled"):
                     hooks["cancelled"]()
         output.write_bytes(gzip.compress(target.read_bytes()))
-        return SimpleNamespace(report=SimpleNamespace(n_samples=3, summary=lambda: {"n_used": 3}), summary={})
+        report = SimpleNamespace(n_samples=3, summary=lambda: {"n_used": 3, "frequencies": {}})
+        return SimpleNamespace(report=report, summary={})
 
 
 @dataclass

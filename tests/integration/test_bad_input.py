@@ -16,6 +16,7 @@ import pytest
 from tests.helpers.bad_targets import (
     SPOILT,
     TARGET_CASES,
+    WITH_REPORT,
     duplicate_first_sample,
     no_samples,
     repeat_row,
@@ -81,6 +82,23 @@ def test_an_unphased_array_names_what_to_do(tiny_files: TinyFiles, out: Path) ->
     assert_refused(ended, "unphased", "beagle gt=TARGET ref=PANEL impute=false")
     assert listing(out) == {"qc.json", "qc.tsv"}
     assert json.loads((out / "qc.json").read_text())["phased_share"] < 0.5
+
+
+@pytest.mark.parametrize("case", WITH_REPORT)
+def test_a_refusal_comes_with_the_report_of_what_was_matched(
+    tiny_files: TinyFiles, tmp_path: Path, out: Path, case: str
+) -> None:
+    edit, header, code, _ = TARGET_CASES[case]
+    target = edited(tiny_files.target, tmp_path / "target.vcf.gz", edit, header=header)
+    ended = impute(tiny_files, target, out / "imputed.vcf.gz", "--qc-report", out / "qc.json")
+    assert_refused(ended, code)
+    assert listing(out) == {"qc.json", "qc.tsv"}
+    dry_run = vcfbert("qc", "--model", tiny_files.bundle, "--target", target, "--json", out / "dry.json")
+    assert dry_run.code == 2
+    assert f"error [{code}]" in dry_run.err
+    assert re.search(r"n_samples +6\n", dry_run.out)
+    written = [json.loads((out / name).read_text()) for name in ("qc.json", "dry.json")]
+    assert {**written[0], "sites": None} == {**written[1], "sites": None}
 
 
 def test_region_outside_the_panel(tiny_files: TinyFiles, out: Path) -> None:

@@ -126,6 +126,7 @@ def test_what_cannot_be_used(app: FastAPI, sent: dict[str, Any], change: Any, st
     assert (answer.status_code, answer.json()["code"]) == (status, code)
     assert answer.json()["hint"]
     assert len(answer.text) < 2000
+    assert ("qc" in answer.json()) == (code == "no_overlap")
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ import pytest
 from fastapi import FastAPI
 
 from service.app import create_app
-from tests.helpers.bad_targets import SPOILT, TARGET_CASES
+from tests.helpers.bad_targets import SPOILT, TARGET_CASES, WITH_REPORT
 from tests.helpers.command_line import TinyFiles, vcfbert
 from tests.helpers.refusals import edited
 from tests.helpers.service import StubSource, call, real_app, settings, upload, with_client
@@ -55,7 +55,7 @@ def test_the_result_is_that_of_the_command_line(app: FastAPI, tiny_files: TinyFi
         assert gzip.decompress(answer.content) == gzip.decompress((tmp_path / name).read_bytes())
     assert 0 < len(records(some.content)) < len(records(whole.content))
     summary = json.loads(whole.headers["x-vcfbert-qc"])
-    assert (summary["n_used"], summary["n_samples"]) == (17, 6)
+    assert (summary["n_used"], summary["n_samples"], summary["frequencies"]["n_sites"]) == (17, 6, 17)
     assert left_behind(app) == []
 
 
@@ -90,7 +90,12 @@ def test_bad_targets(app: FastAPI, tiny_files: TinyFiles, tmp_path: Path, case: 
     assert case in nowhere or problem["where"].startswith("theirs.vcf.gz")
     assert str(app.state.settings.data) not in impute.text
     assert qc.status_code == 200
-    assert {**problem, **qc.json()["refused"]} == problem
+    dry_run = qc.json()
+    assert {**problem, **dry_run.pop("refused")} == problem
+    assert bool(dry_run) == ("qc" in problem) == (case in WITH_REPORT)
+    if case in WITH_REPORT:
+        assert problem["qc"]["n_samples"] == 6
+        assert {**dry_run, **problem["qc"]} == dry_run
     assert left_behind(app) == []
 
 

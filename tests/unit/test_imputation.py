@@ -264,3 +264,31 @@ def test_a_dry_run_reports_what_imputing_reports(bundle: Bundle, target: Path, t
     assert report.phased_share == 0
     assert refusal is not None
     assert refusal.code == "unphased"
+
+
+@pytest.mark.parametrize(
+    ("chrom", "alt", "shift", "code", "n_sites"),
+    [
+        ("20", "ACGTACGT", 0, "wrong_build", 20),
+        ("20", None, 10**7, "no_overlap", 20),
+        ("21", None, 0, "chromosome_missing", 0),
+    ],
+)
+def test_a_refused_target_has_its_report_written_and_returned(
+    bundle: Bundle, tmp_path: Path, chrom: str, alt: str | None, shift: int, code: str, n_sites: int
+) -> None:
+    records = [
+        (pos + shift, ref, alt or its_alt, calls)
+        for pos, ref, its_alt, calls in typed_records(bundle.panel, "0|1")[:20]
+    ]
+    target = write_vcf(tmp_path / "target.vcf", vcf_text(records, chrom=chrom))
+    report, refusal = check_target(Imputer(bundle), target)
+    assert refusal is not None
+    assert (refusal.code, report.n_target_sites, report.n_samples) == (code, n_sites, 2)
+    with pytest.raises(InputError) as caught:
+        impute_file(Imputer(bundle), target, tmp_path / "out.vcf.gz", qc_report=tmp_path / "qc.json")
+    assert caught.value.code == code
+    written = json.loads((tmp_path / "qc.json").read_text())
+    assert {name: written[name] for name in report.summary()} == report.summary()
+    assert (tmp_path / "qc.tsv").is_file()
+    assert not (tmp_path / "out.vcf.gz").exists()

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from tests.helpers.tiny import perturbed, random_panel, target_of, tiny_config
+from vcfbert import phasing
 from vcfbert.bundle import Bundle, load_bundle, save_bundle
 from vcfbert.constants import ABSENT, MISSING
 from vcfbert.errors import InputError
@@ -249,6 +250,33 @@ def test_unphased_targets_hold_the_same_laws(copying: Bundle, missing: float) ->
     np.testing.assert_allclose(genotype[..., 1] + 2 * genotype[..., 2], haplotype.sum(axis=2), atol=1e-5)
     calls = np.concatenate([b.calls for b in blocks])[TYPED]
     np.testing.assert_array_equal(np.sort(calls, axis=2), target.alleles)
+
+
+def test_cancelling_acts_before_every_stretch_that_is_phased_and_every_window(
+    copying: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Stopped(Exception):
+        pass
+
+    monkeypatch.setattr(phasing, "STRETCH", 16)
+    monkeypatch.setattr(phasing, "OVERLAP", 4)
+    phased: list[int] = []
+    stretch = phasing._stretch
+    monkeypatch.setattr(phasing, "_stretch", lambda *given: (phased.append(1), stretch(*given))[1])
+    asked: list[int] = []
+    blocks = list(Imputer(copying).impute(unphased_target(), cancelled=lambda: asked.append(1)))
+    assert len(phased) >= 3
+    assert len(asked) == len(phased) + len(copying.windows)
+    assert len(blocks) == len(copying.windows)
+
+    def stop_in_the_second() -> None:
+        if len(phased) == 1:
+            raise Stopped
+
+    del phased[:]
+    with pytest.raises(Stopped):
+        next(Imputer(copying).impute(unphased_target(), cancelled=stop_in_the_second))
+    assert phased == [1]
 
 
 def test_the_order_of_unphased_alleles_says_nothing(copying: Bundle) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -10,6 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from vcfbert.artifacts import write_json, write_text
+from vcfbert.errors import InputError
+from vcfbert.genotypes.frequencies import FrequencyCheck
 
 # What became of a target's site. The first five are used, the others left out.
 MATCHED = "matched"
@@ -66,6 +69,8 @@ class QcReport:
     ``n_much_missing`` the number of samples above ``MUCH_MISSING``. ``phased_share`` is the share of used sites
     without an unphased heterozygous call, ``overlap_share`` that of the target's sites within the panel's span that
     are used. ``typed_per_mb`` is the density of used sites over the panel's span, ``density`` the same along it.
+    ``frequencies`` are the target's allele frequencies at used sites beside the panel's. Shares of nothing are 0, that
+    of phased sites 1.
     """
 
     n_samples: int
@@ -81,6 +86,7 @@ class QcReport:
     overlap_share: float
     typed_per_mb: float
     density: tuple[Stretch, ...]
+    frequencies: FrequencyCheck
     notes: tuple[SiteNote, ...]
 
     @property
@@ -124,6 +130,7 @@ class QcReport:
             "overlap_share": round(self.overlap_share, 6),
             "typed_per_mb": round(self.typed_per_mb, 3),
             "density": [asdict(stretch) for stretch in self.density],
+            "frequencies": self.frequencies.as_dict(),
         }
 
     def write(self, json_path: Path) -> None:
@@ -132,6 +139,22 @@ class QcReport:
         lines = ["\t".join(_COLUMNS), *("\t".join(str(getattr(note, c)) for c in _COLUMNS) for note in self.notes)]
         write_text(table, "\n".join(lines) + "\n")
         write_json(json_path, {**self.summary(), "sites": table.name})
+
+
+def short(summary: Mapping[str, Any]) -> dict[str, Any]:
+    """A report's summary without what is only fit to be drawn: for a line of text, or a header."""
+    figures = {name: value for name, value in summary["frequencies"].items() if name not in ("cells", "different")}
+    return {**{name: value for name, value in summary.items() if name != "density"}, "frequencies": figures}
+
+
+class RefusedTargetError(InputError):
+    """A target that was read and cannot be imputed, with the ``report`` of what was found out about it."""
+
+    def __init__(
+        self, code: str, what: str, *, report: QcReport, where: str | None = None, hint: str | None = None
+    ) -> None:
+        super().__init__(code, what, where=where, hint=hint)
+        self.report = report
 
 
 def typed_density(typed_pos: npt.NDArray[np.int32], panel_pos: npt.NDArray[np.int32]) -> tuple[Stretch, ...]:

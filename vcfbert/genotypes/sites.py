@@ -12,10 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from vcfbert.constants import MISSING
-from vcfbert.errors import InputError
 from vcfbert.genotypes import qc
+from vcfbert.genotypes.frequencies import compare_frequencies
 from vcfbert.genotypes.panel import Panel, Sites
-from vcfbert.genotypes.qc import QcReport, SiteNote
+from vcfbert.genotypes.qc import QcReport, RefusedTargetError, SiteNote
 from vcfbert.genotypes.regions import same_chrom
 from vcfbert.genotypes.vcf_reader import NO_ALT, Genotypes, haploid_samples
 
@@ -109,17 +109,14 @@ def match_target(target: Genotypes, panel: Panel) -> tuple[MatchedTarget, QcRepo
     """The target's genotypes at the panel's sites, and a report of every site repaired or left out.
 
     An exact match is preferred to an exchange, an exchange to a flip. A record without ALT is used where its REF
-    tells which of the panel's alleles its samples carry. Raises InputError: no_overlap, wrong_build, no_usable_site.
+    tells which of the panel's alleles its samples carry. Raises RefusedTargetError, which has the report: no_overlap,
+    wrong_build, no_usable_site.
     """
-    if not same_chrom(target.sites.chrom, panel.sites.chrom):
-        raise _no_overlap(target, panel)
     status = np.full(len(target.sites), qc.NOT_IN_PANEL, dtype=object)
-    pairs = _position_pairs(target.sites.pos, panel.sites.pos)
-    if not len(pairs[0]):
-        raise _no_overlap(target, panel)
+    there = panel.sites.pos if same_chrom(target.sites.chrom, panel.sites.chrom) else panel.sites.pos[:0]
+    pairs = _position_pairs(target.sites.pos, there)
     status[pairs[0]] = qc.ALLELE_MISMATCH
     best = _best(_related(target.sites, panel.sites, *pairs))
-    _check_build(len(np.unique(pairs[0])), len(np.unique(best.target)), target)
 
     partner = np.full(len(target.sites), -1)
     partner[pairs[0]] = pairs[1]
@@ -131,8 +128,6 @@ def match_target(target: Genotypes, panel: Panel) -> tuple[MatchedTarget, QcRepo
     kept = _one_each(best)
     status[np.setdiff1d(best.target, best.target[kept])] = qc.DUPLICATE
     best, orientation = best.take(kept), orientation[kept]
-    if not len(best.target):
-        raise _undecided(target)
 
     swapped = (orientation & _SWAP) > 0
     alleles = target.alleles[best.target]
@@ -147,7 +142,18 @@ def match_target(target: Genotypes, panel: Panel) -> tuple[MatchedTarget, QcRepo
     )
     reading = np.full(len(target.sites), _EXACT)
     reading[best.target] = orientation
-    return matched, _report(target, panel, matched, status, partner, reading)
+    report = _report(target, panel, matched, status, partner, reading)
+    _check(report, target, panel)
+    return matched, report
+
+
+def report_without_sites(samples: tuple[str, ...], panel: Panel) -> QcReport:
+    """Of a target that has nothing of the panel's chromosome."""
+    no_text, nothing = np.empty(0, dtype=object), np.empty(0, dtype=np.int64)
+    no_site = Sites(panel.sites.chrom, nothing.astype(np.int32), no_text, no_text, no_text, nothing.astype(bool))
+    alleles, phased = np.empty((0, len(samples), 2), dtype=np.int8), np.empty((0, len(samples)), dtype=bool)
+    matched = MatchedTarget(samples, nothing, alleles, phased, nothing.astype(bool), no_text)
+    return _report(Genotypes(samples, no_site, alleles, phased), panel, matched, no_text, nothing, nothing)
 
 
 def _position_pairs(target_pos: npt.NDArray[np.int32], panel_pos: npt.NDArray[np.int32]) -> tuple[Index, Index]:
@@ -256,10 +262,11 @@ def _report(
                 reason=_reason(status[i], int(reading[i])),
             )
         )
-    missing = (matched.alleles == MISSING).any(axis=2).mean(axis=0)  # [n_samples], half calls among them
+    m = max(len(matched.panel_site), 1)
+    missing = (matched.alleles == MISSING).any(axis=2).sum(axis=0) / m  # [n_samples], half calls among them
     return QcReport(
         n_samples=len(target.samples),
-        n_haploid=int(matched.haploid.sum()),
+        n_haploid=int(target.haploid.sum()),
         n_target_sites=len(sites),
         n_panel_sites=panel.n_sites,
         n_used=len(matched.panel_site),
@@ -267,10 +274,11 @@ def _report(
         missing_rate=float(missing.mean()),
         worst_missing_rate=float(missing.max()),
         n_much_missing=int((missing > qc.MUCH_MISSING).sum()),
-        phased_share=1.0 - float(matched.unphased.any(axis=1).mean()),
-        overlap_share=float(used[in_span].mean()),
+        phased_share=1.0 - float(matched.unphased.any(axis=1).sum() / m),
+        overlap_share=float(used[in_span].sum() / max(in_span.sum(), 1)),
         typed_per_mb=len(matched.panel_site) / max((int(pos[-1]) - int(pos[0]) + 1) / 1e6, 1e-6),
         density=qc.typed_density(pos[matched.panel_site], pos),
+        frequencies=compare_frequencies(matched.alleles, matched.panel_site, panel),
         notes=tuple(notes),
     )
 
@@ -281,40 +289,40 @@ def _reason(status: str, reading: int) -> str:
     return f"A/T or C/G SNP, by allele frequency: {_REASON[_STATUS[reading]]}"
 
 
-def _check_build(n_shared: int, n_related: int, target: Genotypes) -> None:
-    mismatched = n_shared - n_related
-    if n_related == 0 or (n_shared >= _WRONG_BUILD_SITES and mismatched > _WRONG_BUILD_SHARE * n_shared):
-        what = f"alleles differ from the panel's at {mismatched} of {n_shared} shared positions"
-        raise _wrong_build(target, what)
+def _check(report: QcReport, target: Genotypes, panel: Panel) -> None:
+    """Raises RefusedTargetError where the target cannot be imputed."""
+    n_shared, n_mismatched = report.n_shared_positions, report.counts[qc.ALLELE_MISMATCH]
+    where = f"target, chromosome {target.sites.chrom}"
+    if n_shared == 0:
+        raise RefusedTargetError(
+            "no_overlap",
+            f"no site of the target ({_span(target.sites)}) is in the panel ({_span(panel.sites)})",
+            report=report,
+            where=where,
+            hint="give the chromosome, region and genome build of the panel",
+        )
+    many = n_shared >= _WRONG_BUILD_SITES and n_mismatched > _WRONG_BUILD_SHARE * n_shared
+    if many or n_mismatched == n_shared:
+        raise RefusedTargetError(
+            "wrong_build",
+            f"alleles differ from the panel's at {n_mismatched} of {n_shared} shared positions: the target is probably "
+            "of another genome build than the panel",
+            report=report,
+            where=where,
+            hint="bring it to the panel's build first, with CrossMap or bcftools +liftover",
+        )
+    if report.n_used == 0:
+        raise RefusedTargetError(
+            "no_usable_site",
+            f"every site shared with the panel is left out: {_REASON[qc.AMBIGUOUS_LEFT_OUT]}",
+            report=report,
+            where=where,
+            hint="give a target with other sites too, or with more samples",
+        )
 
 
-def _wrong_build(target: Genotypes, what: str) -> InputError:
-    return InputError(
-        "wrong_build",
-        f"{what}: the target is probably of another genome build than the panel",
-        where=f"target, chromosome {target.sites.chrom}",
-        hint="bring it to the panel's build first, with CrossMap or bcftools +liftover",
-    )
-
-
-def _undecided(target: Genotypes) -> InputError:
-    return InputError(
-        "no_usable_site",
-        f"every site shared with the panel is left out: {_REASON[qc.AMBIGUOUS_LEFT_OUT]}",
-        where=f"target, chromosome {target.sites.chrom}",
-        hint="give a target with other sites too, or with more samples",
-    )
-
-
-def _no_overlap(target: Genotypes, panel: Panel) -> InputError:
-    def span(sites: Sites) -> str:
-        return f"{sites.chrom}:{sites.pos[0]}-{sites.pos[-1]}"
-
-    return InputError(
-        "no_overlap",
-        f"no site of the target ({span(target.sites)}) is in the panel ({span(panel.sites)})",
-        hint="give the chromosome, region and genome build of the panel",
-    )
+def _span(sites: Sites) -> str:
+    return f"{sites.chrom}:{sites.pos[0]}-{sites.pos[-1]}"
 
 
 def _equal(a: Text, b: Text | str) -> Flags:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tests.helpers.vcf_text import Record, genotypes_of, panel_of
-from vcfbert.genotypes.qc import QcReport, Stretch, typed_density
+from vcfbert.genotypes.qc import QcReport, Stretch, short, typed_density
 from vcfbert.genotypes.sites import match_target
 
 RARE = "0|1 0|0 0|0 0|0 0|0"
@@ -50,3 +50,11 @@ def test_missing_calls_are_told_of_the_worst_sample_without_its_name() -> None:
     report = report_of([(10 + i, "A", "G", row) for i, row in enumerate(calls)])
     assert (report.missing_rate, report.worst_missing_rate, report.n_much_missing) == (0.25, 0.5, 2)
     assert json.loads(json.dumps(report.summary())) == report.summary()
+
+
+def test_the_short_summary_has_no_series() -> None:
+    summary = report_of([(10, "A", "G", "0|1"), (11, "A", "G", "0|0")]).summary()
+    few = short(summary)
+    assert set(summary) - set(few) == {"density"}
+    assert set(few["frequencies"]) == {"n_sites", "correlation", "n_different", "n_mirrored"}
+    assert few["frequencies"]["n_sites"] == 2

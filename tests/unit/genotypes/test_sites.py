@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 
 from tests.helpers.vcf_text import Record, genotypes_of, panel_of, vcf_text, write_vcf
-from vcfbert.errors import InputError
 from vcfbert.genotypes import qc
-from vcfbert.genotypes.sites import MatchedTarget, match_target
+from vcfbert.genotypes.sites import MatchedTarget, match_target, report_without_sites
 from vcfbert.genotypes.vcf_reader import read_genotypes
 
 # Ten panel haplotypes: ALT on one of them, so AF = 0.1, and on five.
@@ -161,16 +160,23 @@ def test_records_without_alt() -> None:
     assert status == {20: qc.SWAPPED, 30: qc.FLIPPED, 40: qc.FLIPPED_SWAPPED, 50: qc.ALLELE_MISMATCH}
 
 
-def error_of(target: list[Record], panel: list[Record], chrom: str = "20") -> InputError:
-    with pytest.raises(InputError) as caught:
+def error_of(target: list[Record], panel: list[Record], chrom: str = "20") -> qc.RefusedTargetError:
+    """The refusal, whose report is as whole as any."""
+    with pytest.raises(qc.RefusedTargetError) as caught:
         match_target(genotypes_of(target, chrom=chrom), panel_of(panel))
     assert caught.value.hint
+    report = caught.value.report
+    assert sum(report.counts.values()) == report.n_target_sites == len(target)
+    assert report.n_samples == len(target[0][3].split())
+    json.dumps(report.summary(), allow_nan=False)
     return caught.value
 
 
 def test_no_overlap() -> None:
     panel: list[Record] = [(10, "A", "G", RARE)]
-    assert error_of([(11, "A", "G", "0|1")], panel).code == "no_overlap"
+    error = error_of([(11, "A", "G", "0|1")], panel)
+    assert error.code == "no_overlap"
+    assert (error.report.n_used, error.report.counts[qc.NOT_IN_PANEL]) == (0, 1)
     other = error_of([(10, "A", "G", "0|1")], panel, chrom="21")
     assert other.code == "no_overlap"
     assert "21:10-10" in str(other)
@@ -183,8 +189,16 @@ def test_wrong_build() -> None:
     error = error_of(mostly_wrong, panel)
     assert error.code == "wrong_build"
     assert "10 of 20" in str(error)
+    assert (error.report.n_used, error.report.counts[qc.ALLELE_MISMATCH]) == (10, 10)
+    assert error.report.build_agreement == 0.5
     few_wrong: list[Record] = [(pos, "A", "GC"[pos < 14], "0|1") for pos in range(10, 30)]
     match(few_wrong, panel)
+
+
+def test_a_target_without_any_site_of_the_chromosome_has_a_report() -> None:
+    report = report_without_sites(("A", "B"), panel_of([(10, "A", "G", RARE)]))
+    assert (report.n_samples, report.n_target_sites, report.n_used, report.overlap_share) == (2, 0, 0, 0.0)
+    json.dumps(report.summary(), allow_nan=False)
 
 
 def test_report(tmp_path: Path) -> None:
@@ -198,6 +212,7 @@ def test_report(tmp_path: Path) -> None:
     _, report = match_target(genotypes_of(target), panel_of(panel))
     summary = report.summary()
     assert sum(stretch["typed"] for stretch in summary.pop("density")) == 2
+    assert summary.pop("frequencies")["n_sites"] == 2
     assert summary == {
         "n_samples": 2,
         "n_haploid": 0,

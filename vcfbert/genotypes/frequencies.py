@@ -1,0 +1,107 @@
+"""A target's allele frequencies beside the panel's: what users of imputation look at first for flipped alleles, a
+wrong build, or a panel of other people."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from vcfbert.genotypes.panel import Panel
+
+# Frequencies this far apart, and by more than chance (chi-squared of the allele counts, one degree of freedom: 30 is
+# p = 4e-8), are worth a look. Michigan's server takes 300 for its chi-squared, which a hundred samples hardly reach.
+_LEAST_DIFFERENCE: Final = 0.2
+_LEAST_CHI_SQUARED: Final = 30.0
+# Sites nearer to each other than this, in both frequencies, make one point of the figure.
+_CELL: Final = 0.02
+# Sites that differ most are listed, no more than these.
+_MOST_LISTED: Final = 100
+
+
+@dataclass(frozen=True)
+class SiteFrequency:
+    """A panel's site with its ALT frequency in the panel and in the target."""
+
+    pos: int
+    ref: str
+    alt: str
+    panel: float
+    target: float
+
+
+@dataclass(frozen=True)
+class FrequencyCheck:
+    """Of the used sites that a call is known at. ``correlation`` of both frequencies, None where either does not vary.
+
+    ``n_different`` sites differ clearly; ``n_mirrored`` of them look as if REF and ALT were exchanged: the target's
+    frequency is nearer to 1 minus the panel's. ``different`` lists the worst. ``cells``: mean frequency in the panel
+    and in the target, and number, of sites that are alike in both.
+    """
+
+    n_sites: int
+    correlation: float | None
+    n_different: int
+    n_mirrored: int
+    different: tuple[SiteFrequency, ...]
+    cells: tuple[tuple[float, float, int], ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {
+            "n_sites": self.n_sites,
+            "correlation": self.correlation,
+            "n_different": self.n_different,
+            "n_mirrored": self.n_mirrored,
+            "different": [asdict(site) for site in self.different],
+            "cells": [list(cell) for cell in self.cells],
+        }
+
+
+def compare_frequencies(alleles: npt.NDArray[np.int8], site: npt.NDArray[np.int64], panel: Panel) -> FrequencyCheck:
+    """Of target alleles [m, n_samples, 2] in the panel's orientation, negative where unknown, at panel sites [m]."""
+    n_alt, n_known = (alleles == 1).sum(axis=(1, 2)), (alleles >= 0).sum(axis=(1, 2))
+    site, n_alt, n_known = site[n_known > 0], n_alt[n_known > 0], n_known[n_known > 0]
+    theirs, ours = panel.af[site], n_alt / n_known
+    different = np.abs(ours - theirs) >= _LEAST_DIFFERENCE
+    different &= _chi_squared(n_alt, n_known, panel.allele_count[site], panel.n_haplotypes) >= _LEAST_CHI_SQUARED
+    mirrored = different & (np.abs(1.0 - ours - theirs) < np.abs(ours - theirs))
+    worst = np.flatnonzero(different)
+    worst = worst[np.argsort(-np.abs(ours - theirs)[worst], kind="stable")][:_MOST_LISTED]
+    sites = panel.sites.take(site[worst])
+    listed = zip(sites.pos.tolist(), sites.ref, sites.alt, theirs[worst], ours[worst], strict=True)
+    return FrequencyCheck(
+        n_sites=len(site),
+        correlation=_correlation(theirs, ours),
+        n_different=int(different.sum()),
+        n_mirrored=int(mirrored.sum()),
+        different=tuple(SiteFrequency(pos, ref, alt, round(p, 4), round(t, 4)) for pos, ref, alt, p, t in listed),
+        cells=_cells(theirs, ours),
+    )
+
+
+def _chi_squared(
+    n_alt: npt.NDArray[np.int64], n_known: npt.NDArray[np.int64], panel_alt: npt.NDArray[np.int64], n_panel: int
+) -> npt.NDArray[np.float64]:
+    """Of ALT and REF alleles in target and panel, a table of two by two for each site; 0 where neither varies."""
+    pooled = (n_alt + panel_alt) / (n_known + n_panel)
+    variance = pooled * (1.0 - pooled) * (1.0 / n_known + 1.0 / n_panel)
+    squared = (n_alt / n_known - panel_alt / n_panel) ** 2
+    return np.where(variance > 0.0, squared / np.maximum(variance, 1e-300), 0.0)
+
+
+def _correlation(a: npt.NDArray[np.float64], b: npt.NDArray[np.float64]) -> float | None:
+    if len(a) < 2 or np.ptp(a) == 0.0 or np.ptp(b) == 0.0:
+        return None
+    return round(float(np.corrcoef(a, b)[0, 1]), 4)
+
+
+def _cells(a: npt.NDArray[np.float64], b: npt.NDArray[np.float64]) -> tuple[tuple[float, float, int], ...]:
+    """Means and number of the points in each square of a grid that has some."""
+    rows = np.stack([np.round(a / _CELL), np.round(b / _CELL)], axis=1).astype(np.int64)
+    _, cell, count = np.unique(rows, axis=0, return_inverse=True, return_counts=True)
+    cell = cell.reshape(-1)
+    means = (np.bincount(cell, weights=x, minlength=len(count)) / np.maximum(count, 1) for x in (a, b))
+    return tuple(zip(*(mean.round(3).tolist() for mean in means), count.tolist(), strict=True))
