@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from service.models_manager import Found, Model
 from service.settings import Settings
+from service.taking_turns import OnDevice, TakingTurns
 from vcfbert.errors import ArtifactError
 
 if TYPE_CHECKING:
@@ -82,7 +83,8 @@ class BundleModel:
         if observe_retrieval is not None:
             timed = TimedRetriever(bundle.retriever, partial(observe_retrieval, bundle.variant))
             bundle = dataclasses.replace(bundle, retriever=timed)
-        self.imputer: Imputer = Imputer(bundle, batch_size=settings.batch_size)
+        kept_bytes = settings.kept_windows_mb * 1_000_000
+        self.imputer: Imputer = Imputer(bundle, batch_size=settings.batch_size, kept_bytes=kept_bytes)
         self._threads = settings.threads
         sites = bundle.panel.sites
         self.info: Mapping[str, Any] = {
@@ -119,11 +121,12 @@ class BundleModel:
         begin: Callable[[int], None] | None = None,
         progress: Progress | None = None,
         cancelled: Callable[[], None] | None = None,
+        on_device: OnDevice | None = None,
     ) -> Imputed:
         from vcfbert.imputation import impute_file
 
         return impute_file(
-            self.imputer,
+            self.imputer if on_device is None else TakingTurns(self.imputer, on_device),
             target,
             output,
             options=options,

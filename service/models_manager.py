@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from service.fair_lock import FairLock
 from service.settings import Settings
+from service.taking_turns import OnDevice
 from vcfbert.errors import InputError, ResourceError, VcfbertError
 
 if TYPE_CHECKING:  # torch takes seconds to import: the service answers while the loading thread does that
@@ -35,7 +36,7 @@ class Found:
 
 
 class Model(Protocol):
-    """A loaded model. It keeps no state of calls; whoever calls ``warm_up`` or ``impute`` has the device."""
+    """A loaded model. It keeps nothing of what it imputes; whoever calls ``warm_up`` has the device."""
 
     info: Mapping[str, Any]
     imputer: Imputer
@@ -53,8 +54,9 @@ class Model(Protocol):
         begin: Callable[[int], None] | None = None,
         progress: Progress | None = None,
         cancelled: Callable[[], None] | None = None,
+        on_device: OnDevice | None = None,
     ) -> Imputed:
-        """As ``vcfbert.imputation.impute_file``."""
+        """As ``vcfbert.imputation.impute_file``; ``on_device`` is entered while it predicts."""
         ...
 
 
@@ -111,11 +113,11 @@ class Served:
         return self.model.imputer
 
     @contextmanager
-    def on_device(self, n_targets: int) -> Iterator[Imputer]:
-        """The imputer for ``n_targets`` samples, when the device is free: two at once would be slower and larger."""
+    def on_device(self, n_targets: int) -> Iterator[None]:
+        """The device for ``n_targets`` samples, when it is free: two at once would be slower and larger."""
         with self.device:
             started = time.perf_counter()
-            yield self.model.imputer
+            yield
             self.observe(self, n_targets, time.perf_counter() - started)
 
     def impute(
@@ -129,8 +131,8 @@ class Served:
         progress: Progress | None = None,
         cancelled: Callable[[], None] | None = None,
     ) -> Imputed:
-        """Imputes a file when the device is free. Raises what ``vcfbert.imputation.impute_file`` does, and
-        ResourceError 'stopping'."""
+        """Imputes a file, by turns with others. Raises what ``vcfbert.imputation.impute_file`` does, and ResourceError
+        'stopping'."""
 
         def ended() -> None:
             if self.stopped.is_set():
@@ -138,14 +140,11 @@ class Served:
             if cancelled is not None:
                 cancelled()
 
-        with self.device:
-            ended()
-            started = time.perf_counter()
-            imputed = self.model.impute(
-                target, output, options, qc_report=qc_report, begin=begin, progress=progress, cancelled=ended
-            )
-            self.observe(self, imputed.report.n_samples, time.perf_counter() - started)
-            return imputed
+        ended()
+        return self.model.impute(
+            target, output, options, qc_report=qc_report, begin=begin, progress=progress, cancelled=ended,
+            on_device=self.on_device,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)

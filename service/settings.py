@@ -32,6 +32,7 @@ class Settings(BaseSettings):
     device: str = Field(default="cpu", pattern=r"^(cpu|cuda(:\d+)?)$")  # cpu, cuda or cuda:N
     batch_size: int = Field(default=64, ge=1)  # diploid samples a forward pass
     threads: int = Field(default=2, ge=1)  # that compress the output
+    kept_windows_mb: int = Field(default=500, ge=0)  # of 10^6 bytes a model, of windows kept for files of one array
     cache: Path = Field(default_factory=lambda: Path.home() / ".cache" / "vcfbert" / "models")  # of downloaded bundles
     poll_seconds: float = Field(default=60.0, ge=0)  # between two looks at the models' aliases; 0 = never
 

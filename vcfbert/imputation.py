@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import numpy as np
 
 from vcfbert import __version__
+from vcfbert.bundle import Bundle
 from vcfbert.errors import InputError
+from vcfbert.genotypes.imputed import ImputedBlock
 from vcfbert.genotypes.panel import Panel
 from vcfbert.genotypes.qc import QcReport, RefusedTargetError
 from vcfbert.genotypes.regions import Region, same_chrom
@@ -99,8 +102,26 @@ class Imputed:
     summary: dict[str, Any]
 
 
+class Imputes(Protocol):
+    """An ``Imputer``, or what lets several callers share one."""
+
+    @property
+    def bundle(self) -> Bundle: ...
+
+    def impute(
+        self,
+        target: MatchedTarget,
+        *,
+        sites: tuple[int, int] | None = None,
+        progress: Progress | None = None,
+        cancelled: Callable[[], None] | None = None,
+    ) -> Generator[ImputedBlock]:
+        """As ``Imputer.impute``; closed where it is not read to its end."""
+        ...
+
+
 def impute_file(
-    imputer: Imputer,
+    imputer: Imputes,
     target: Path,
     out: Path,
     options: ImputeOptions = DEFAULT_OPTIONS,
@@ -138,20 +159,21 @@ def impute_file(
     swapped = np.zeros(panel.n_sites, dtype=bool)
     swapped[matched.panel_site] = matched.swapped
     summary = Summary(panel)
-    write_imputed(
-        out,
-        imputer.impute(matched, sites=sites, progress=progress, cancelled=cancelled),
-        panel=panel,
-        samples=matched.samples,
-        header={"version": __version__, "model": bundle.variant, "panel": panel.digest},
-        ids=ids,
-        swapped=swapped,
-        haploid=matched.haploid,
-        fields=options.fields,
-        min_dr2=options.min_dr2,
-        summary=summary,
-        threads=threads,
-    )
+    with closing(imputer.impute(matched, sites=sites, progress=progress, cancelled=cancelled)) as blocks:
+        write_imputed(
+            out,
+            blocks,
+            panel=panel,
+            samples=matched.samples,
+            header={"version": __version__, "model": bundle.variant, "panel": panel.digest},
+            ids=ids,
+            swapped=swapped,
+            haploid=matched.haploid,
+            fields=options.fields,
+            min_dr2=options.min_dr2,
+            summary=summary,
+            threads=threads,
+        )
     density = report.summary()["density"]
     return Imputed(report, {"n_samples": report.n_samples, **summary.as_dict(), "density": density})
 

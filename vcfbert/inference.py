@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,6 +25,7 @@ from vcfbert.model.v19 import V19
 from vcfbert.phasing import DEFAULT_MODE, MODES, Phasings, draw_phasings, orientation
 from vcfbert.retrieval.base import Retriever
 from vcfbert.retrieval.context import WindowContext, key_sites
+from vcfbert.retrieval.ready import ReadyWindow, ReadyWindows
 
 Progress = Callable[[int], None]
 FloatArray = npt.NDArray[np.float32]
@@ -67,13 +68,20 @@ class WindowPrediction:
 
 
 class Imputer:
-    """Imputes targets from their typed sites. One instance serves many calls; it keeps no state of them."""
+    """Imputes targets from their typed sites. One instance serves many calls; it keeps nothing of their samples."""
 
     def __init__(
-        self, bundle: Bundle, *, batch_size: int = 64, mode: str = DEFAULT_MODE, ignore_phase: bool = False
+        self,
+        bundle: Bundle,
+        *,
+        batch_size: int = 64,
+        mode: str = DEFAULT_MODE,
+        ignore_phase: bool = False,
+        kept_bytes: int = 0,
     ) -> None:
         """``mode``: how much unphased targets are worth, a key of ``phasing.MODES``; ``ignore_phase`` takes phased ones
-        for unphased, because a phase that was inferred has errors that an average over phasings evens out."""
+        for unphased, because a phase that was inferred has errors that an average over phasings evens out.
+        ``kept_bytes``: memory for windows that are kept for the next target of the same typed sites."""
         self.bundle = bundle
         self.batch_size = batch_size
         if mode not in MODES:
@@ -82,6 +90,7 @@ class Imputer:
             raise InputError("ignore_phase", f"{bundle.variant} needs the phase", hint="leave out --ignore-phase")
         self.mode = MODES[mode]
         self.ignore_phase = ignore_phase
+        self._windows = ReadyWindows(bundle.model, bundle.memory, bundle.features, bundle.k, kept_bytes)
 
     def impute(
         self,
@@ -90,7 +99,7 @@ class Imputer:
         sites: tuple[int, int] | None = None,
         progress: Progress | None = None,
         cancelled: Callable[[], None] | None = None,
-    ) -> Iterator[ImputedBlock]:
+    ) -> Generator[ImputedBlock]:
         """Blocks that tile the panel's sites, or the half-open interval ``sites`` of them, in order.
 
         Each sample is imputed as if it were alone: along its own phase, or over phasings where any of its heterozygous
@@ -155,46 +164,47 @@ class Imputer:
         Of the others it is that phase alone."""
         bundle = self.bundle
         key = key_sites(window, target.panel_site, bundle.panel.cm)
-        context = WindowContext.build(bundle.memory, bundle.features, window, key, bundle.device)
         place = np.searchsorted(target.panel_site, key)
         alleles = target.alleles[place]
         parts: list[tuple[Index, WindowPrediction]] = []
         unphased = np.empty(0, dtype=np.int64) if phasings is None else phasings.samples
         phased = np.setdiff1d(np.arange(len(target.samples)), unphased)
         if len(phased):
-            parts.append((phased, self._along_phase(alleles[:, phased], context)))
+            ready = self._windows.get(window, key)
+            parts.append((phased, self._along_phase(alleles[:, phased], ready)))
         if phasings is not None:
+            ready = self._windows.get(window, key, drawn=True)
             for start in range(0, len(unphased), self.batch_size):  # at once they would be many rows
                 some = slice(start, start + self.batch_size)
                 drawn = phasings.calls[:, place, some]
-                parts.append((unphased[some], self._mean_over(drawn, alleles[:, unphased[some]], context)))
+                parts.append((unphased[some], self._mean_over(drawn, alleles[:, unphased[some]], ready)))
         return _side_by_side(parts)
 
-    def _along_phase(self, calls: Calls, context: WindowContext) -> WindowPrediction:
+    def _along_phase(self, calls: Calls, ready: ReadyWindow) -> WindowPrediction:
         """Of samples with ``calls`` [t, n, 2] of the key, each haplotype for itself."""
-        outputs = self._predicted(calls, context)
+        outputs = self._predicted(calls, ready)
         probability, coupled, left_out = _whole(outputs)
         genotype = None if coupled is None else coupled.permute(1, 0, 2).numpy()
-        return WindowPrediction(probability.permute(2, 0, 1).numpy(), genotype, _at_sites(left_out, context))
+        return WindowPrediction(probability.permute(2, 0, 1).numpy(), genotype, _at_sites(left_out, ready.context))
 
-    def _predicted(self, calls: Calls, context: WindowContext) -> list[WindowOutput]:
+    def _predicted(self, calls: Calls, ready: ReadyWindow) -> list[WindowOutput]:
         """Of samples with ``calls`` [t, n, 2] of the key."""
         alleles = calls.reshape(len(calls), -1).T  # [2n, t]
         device = self.bundle.device
         known = None if (alleles != MISSING).all() else torch.from_numpy(alleles != MISSING).to(device)
         queries = torch.from_numpy(np.maximum(alleles, 0).astype(np.uint8)).to(device)
         model, retriever, k = self.bundle.model, self.bundle.retriever, self.bundle.k
-        return list(predict_batches(model, retriever, context, queries, known, k=k, batch_size=self.batch_size))
+        return list(predict_batches(model, retriever, ready, queries, known, k=k, batch_size=self.batch_size))
 
-    def _mean_over(self, phasings: Calls, phase: Calls, context: WindowContext) -> WindowPrediction:
+    def _mean_over(self, phasings: Calls, phase: Calls, ready: ReadyWindow) -> WindowPrediction:
         """``phasings`` [s, t, n, 2] and the consensus ``phase`` [t, n, 2] of the key. The two haplotypes of a sample
         are independent given a phasing."""
         s, t, n, _ = phasings.shape
-        context = dataclasses.replace(context, sites=dataclasses.replace(context.sites, drawn=True))
-        outputs = self._predicted(phasings.transpose(1, 0, 2, 3).reshape(t, s * n, 2), context)
-        turned = torch.from_numpy(orientation(phasings, phase, context.sites.key_offset_cm.cpu().numpy()))  # [s, t, n]
+        outputs = self._predicted(phasings.transpose(1, 0, 2, 3).reshape(t, s * n, 2), ready)
+        sites = ready.context.sites
+        turned = torch.from_numpy(orientation(phasings, phase, sites.key_offset_cm.cpu().numpy()))  # [s, t, n]
         turned = turned.permute(0, 2, 1)[:, :, None]  # [s, n, 1, t]
-        along = turned[..., nearest_key(context.sites).cpu()]
+        along = turned[..., nearest_key(sites).cpu()]
 
         def mean(values: Tensor, other: Tensor) -> Tensor:
             """[n, 2, ...] along the phase, of values [s n, 2, ...]."""
@@ -208,7 +218,7 @@ class Imputer:
         genotype = torch.stack([1.0 - either, either - both, both], dim=-1)  # [n, l, 3]
         left_out = None if left_out is None else mean(left_out, turned)
         return WindowPrediction(
-            haplotype.permute(2, 0, 1).numpy(), genotype.permute(1, 0, 2).numpy(), _at_sites(left_out, context)
+            haplotype.permute(2, 0, 1).numpy(), genotype.permute(1, 0, 2).numpy(), _at_sites(left_out, ready.context)
         )
 
 
@@ -270,7 +280,7 @@ def nearest_key(sites: SiteContext) -> Tensor:
 def predict_batches(
     model: Variant,
     retriever: Retriever,
-    context: WindowContext,
+    ready: ReadyWindow,
     queries: Tensor,
     known: Tensor | None,
     *,
@@ -283,9 +293,9 @@ def predict_batches(
     What is alike passes the encoder once: retrieved haplotypes alike in the window, however many queries use them, and
     the queries of a batch alike in the key. At array density every other haplotype of 200 samples is.
     """
-    rows = retriever.retrieve(context.key, context.sites.key_distance_cm, queries, k, known=known, exclude=exclude)
-    context, rows = context.keeping(rows)
-    encoded = model.encode_patterns(context.patterns, context.sites)
+    key, distance = ready.context.key, ready.context.sites.key_distance_cm
+    rows = retriever.retrieve(key, distance, queries, k, known=known, exclude=exclude)
+    context, rows, encoded = ready.narrowed(model, rows)
     for start in range(0, len(queries), 2 * batch_size):
         chunk = slice(start, start + 2 * batch_size)
         first, place = distinct_queries(queries[chunk], rows[chunk], None if known is None else known[chunk])

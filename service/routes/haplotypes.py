@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Coroutine
+from contextlib import closing
 from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import APIRouter, Body, HTTPException, Request, Response
@@ -14,6 +15,7 @@ from service.deps import Manager
 from service.haplotype_input import EXAMPLE, Haplotypes, ImputedHaplotypes, genotypes_of
 from service.models_manager import Served
 from service.routes.impute import PROBLEM
+from service.taking_turns import TakingTurns
 from vcfbert.errors import InputError
 from vcfbert.genotypes.qc import RefusedTargetError, short
 
@@ -102,8 +104,8 @@ def _imputed(served: Served, matched: MatchedTarget, interval: tuple[int, int], 
     panel = served.imputer.bundle.panel
     sites: list[dict[str, Any]] = []
     dosages = []
-    with served.on_device(len(matched.samples)) as imputer:
-        for block in imputer.impute(matched, sites=interval):
+    with closing(TakingTurns(served.imputer, served.on_device).impute(matched, sites=interval)) as blocks:
+        for block in blocks:
             dosage = np.where(block.calls >= 0, block.calls, block.haplotype_dosage)  # [l, n, 2], the second unused
             dr2 = estimated_r2(dosage, matched.haploid)
             typed = block.typed

@@ -55,11 +55,12 @@ class StubModel:
             raise self.error
 
     def impute(self, target: Path, output: Path, options: Any = None, **hooks: Any) -> Any:
-        self.begun.set()
-        if self.held is not None:
-            while not self.held.wait(0.01):
-                if hooks.get("cancelled"):
-                    hooks["cancelled"]()
+        with hooks["on_device"](3):
+            self.begun.set()
+            if self.held is not None:
+                while not self.held.wait(0.01):
+                    if hooks.get("cancelled"):
+                        hooks["cancelled"]()
         output.write_bytes(gzip.compress(target.read_bytes()))
         report = SimpleNamespace(n_samples=3, summary=lambda: {"n_used": 3, "frequencies": {}})
         return SimpleNamespace(report=report, summary={})

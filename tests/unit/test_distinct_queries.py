@@ -14,6 +14,7 @@ from vcfbert.genotypes.memory import Memory
 from vcfbert.inference import distinct_queries, predict_batches
 from vcfbert.model.variants import create
 from vcfbert.retrieval.hamming import HammingRetriever
+from vcfbert.retrieval.ready import ReadyWindow
 from vcfbert.retrieval.torch_index import TorchKeyIndex
 
 PANEL = random_panel(12, 80, seed=2)
@@ -51,12 +52,13 @@ def test_repeated_queries_get_what_they_get_alone(variant: str) -> None:
     known = torch.ones_like(queries, dtype=torch.bool)
     known[8, 2] = False
 
+    ready = ReadyWindow(context)
     seen: list[int] = []
     model.register_forward_pre_hook(lambda _, arguments: seen.append(arguments[0].tokens.shape[0]))
     with torch.inference_mode():
-        together = list(predict_batches(model, retriever, context, queries, known, k=3, batch_size=5))
+        together = list(predict_batches(model, retriever, ready, queries, known, k=3, batch_size=5))
         alone = [
-            next(predict_batches(model, retriever, context, queries[s : s + 2], known[s : s + 2], k=3, batch_size=1))
+            next(predict_batches(model, retriever, ready, queries[s : s + 2], known[s : s + 2], k=3, batch_size=1))
             for s in range(0, len(own), 2)
         ]
     whole = together[0]

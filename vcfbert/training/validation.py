@@ -18,6 +18,7 @@ from vcfbert.metrics import DosageR2, F1Counter
 from vcfbert.model.base import Variant
 from vcfbert.retrieval.base import Retriever
 from vcfbert.retrieval.context import WindowContext
+from vcfbert.retrieval.ready import ReadyWindow
 from vcfbert.training.data import own_rows
 
 TypedSites = Callable[[Window], npt.NDArray[np.bool_]]
@@ -103,7 +104,7 @@ def score_windows(
         parts = [
             output.probability
             for output in predict_batches(
-                model, retriever, context, queries, None, k=k, batch_size=batch_size, exclude=exclude
+                model, retriever, ReadyWindow(context), queries, None, k=k, batch_size=batch_size, exclude=exclude
             )
         ]
         core = slice(window.core[0] - window.start, window.core[1] - window.start)

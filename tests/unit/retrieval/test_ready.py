@@ -1,0 +1,112 @@
+"""Windows that are kept for the next target of the same array: bit for bit what is predicted without."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+
+from tests.helpers.tiny import perturbed, random_panel, target_of, tiny_config
+from vcfbert.bundle import Bundle, load_bundle, save_bundle
+from vcfbert.genotypes.sites import MatchedTarget
+from vcfbert.genotypes.store import subset_panel
+from vcfbert.inference import Imputer
+from vcfbert.retrieval.context import WindowContext, key_sites
+from vcfbert.retrieval.ready import ReadyWindows
+
+PANEL = random_panel(40, 200, seed=1)
+TYPED = np.arange(1, 200, 5)
+PLENTY = 10**9
+
+
+def bundle_of(folder: Path, variant: str, k: int) -> Bundle:
+    windows = {"window": 64, "flank": 8, "span_cm": 0.05, "copy_window": 64, "copy_span_cm": 0.3}
+    config = tiny_config({"encode": windows, "retrieval": {"k": {"v17": k, "v18": k, "v19": k}}})
+    reference = subset_panel(PANEL, samples=list(range(30)))
+    save_bundle(folder / "bundle", perturbed(variant, config.model), reference, config, metrics={}, data={})
+    return load_bundle(folder / "bundle")
+
+
+def ready_windows(bundle: Bundle, most_bytes: int) -> ReadyWindows:
+    return ReadyWindows(bundle.model, bundle.memory, bundle.features, bundle.k, most_bytes)
+
+
+@pytest.fixture
+def built(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The number of key sites of every window that is built."""
+    told: list[int] = []
+    build = WindowContext.build
+
+    def telling(memory: object, features: object, window: object, key: npt.NDArray[np.int64], *more: object) -> object:
+        told.append(len(key))
+        return build(memory, features, window, key, *more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(WindowContext, "build", telling)
+    return told
+
+
+def imputed(imputer: Imputer, target: MatchedTarget) -> bytes:
+    parts = []
+    for block in imputer.impute(target):
+        parts += [block.haplotype_dosage, block.genotype_probability, block.left_out]
+    return b"".join(part.tobytes() for part in parts if part is not None)
+
+
+@pytest.mark.parametrize(("variant", "k"), [("v17", 2), ("v18", 8), ("v19", 12), ("v19", 20)])
+def test_kept_windows_change_no_bit_whoever_comes(tmp_path: Path, built: list[int], variant: str, k: int) -> None:
+    bundle = bundle_of(tmp_path, variant, k)  # of 60 haplotypes: four times 12 are fewer, four times 20 more
+    keeping, anew = Imputer(bundle, kept_bytes=PLENTY), Imputer(bundle)
+    for samples in ([31], [33, 36], [39], [31, 33, 36, 39]):
+        target = target_of(PANEL, samples, TYPED, phased=variant != "v19" or len(samples) != 2)
+        assert imputed(keeping, target) == imputed(anew, target)
+    assert len(built) == len(bundle.windows) * ((2 if variant == "v19" else 1) + 4)  # drawn phasings have their own
+
+
+def test_another_array_has_windows_of_its_own(tmp_path: Path, built: list[int]) -> None:
+    bundle = bundle_of(tmp_path, "v19", 20)
+    keeping = Imputer(bundle, kept_bytes=PLENTY)
+    for typed in (TYPED, TYPED[::2], TYPED):
+        target = target_of(PANEL, [31], typed)
+        assert imputed(keeping, target) == imputed(Imputer(bundle), target)
+    assert len(built) == len(bundle.windows) * (2 + 3)
+
+
+def test_the_last_used_are_kept_within_the_bytes(tmp_path: Path, built: list[int]) -> None:
+    bundle = bundle_of(tmp_path, "v19", 20)
+    keys = [key_sites(window, TYPED, PANEL.cm) for window in bundle.windows[:3]]
+    (one, two, three), (a, b, c) = bundle.windows[:3], keys
+    both = ready_windows(bundle, PLENTY)
+    both.get(one, a)
+    both.get(two, b)
+    few = ready_windows(bundle, both._n_bytes)
+    del built[:]
+    for window, key in ((one, a), (two, b), (one, a), (three, c), (one, a), (two, b)):
+        few.get(window, key)
+        assert few._n_bytes <= both._n_bytes
+    assert built == [len(key) for key in (a, b, c, b)]
+    del built[:]
+    none = ready_windows(bundle, 0)
+    for _ in range(2):
+        none.get(one, a)
+    assert len(built) == 2
+
+
+def test_narrowed_windows_are_those_that_are_cut(tmp_path: Path) -> None:
+    bundle = bundle_of(tmp_path, "v19", 20)
+    window = bundle.windows[1]
+    ready = ready_windows(bundle, PLENTY).get(window, key_sites(window, TYPED, PANEL.cm))
+    rng = np.random.default_rng(3)
+    with torch.inference_mode():
+        for n in (1, 5, 40):
+            rows = torch.from_numpy(rng.choice(60, size=(2, n)))
+            context, renumbered, narrowed = ready.narrowed(bundle.model, rows)
+            expected = bundle.model.encode_patterns(context.patterns, context.sites)
+            assert torch.equal(context.alleles(renumbered), ready.context.alleles(rows))
+            for part in fields(expected.segments):
+                one, other = getattr(narrowed.segments, part.name), getattr(expected.segments, part.name)
+                np.testing.assert_array_equal(one, other, err_msg=part.name)
+                assert one.dtype == other.dtype
