@@ -17,6 +17,7 @@ from service import logs, problems
 from service.bundles import BundleSource
 from service.draining import Drain
 from service.jobs.intake import Jobs
+from service.kept_uploads import KeptUploads
 from service.limits import BodyLimit, CallerLimits
 from service.memory import share_freed
 from service.metrics import Metrics
@@ -52,6 +53,7 @@ def create_app(settings: Settings, source: ModelSource | None = None) -> FastAPI
     app.state.settings = settings
     app.state.manager = manager
     app.state.jobs = jobs
+    app.state.kept = KeptUploads(settings)
     app.state.metrics = metrics
     app.state.drain = drain
     problems.install(app)

@@ -6,6 +6,7 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
+from service.kept_uploads import KeptUploads
 from service.metrics import Metrics
 from service.models_manager import ModelsManager
 from service.settings import Settings
@@ -26,6 +27,12 @@ def _metrics(request: Request) -> Metrics:
     return metrics
 
 
+def _kept(request: Request) -> KeptUploads:
+    kept: KeptUploads = request.app.state.kept
+    return kept
+
+
 Manager = Annotated[ModelsManager, Depends(_manager)]
 AppSettings = Annotated[Settings, Depends(_settings)]
 AppMetrics = Annotated[Metrics, Depends(_metrics)]
+Kept = Annotated[KeptUploads, Depends(_kept)]

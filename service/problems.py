@@ -40,6 +40,7 @@ _CODES = {
 _STATUS = {
     "model_unknown": 404,
     "job_unknown": 404,
+    "upload_unknown": 404,
     "not_done": 409,
     "expired": 410,
     "too_large": 413,

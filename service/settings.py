@@ -42,6 +42,8 @@ class Settings(BaseSettings):
     redis_url: str = Field(default="", repr=False)  # queue shared by hosts, e.g. redis://host:6379/0
     embedded_worker: bool = True  # start a worker process beside the service; else `python -m service.worker`
     result_hours: float = Field(default=48.0, gt=0)  # that a finished job's files are kept
+    kept_uploads: int = Field(default=10, ge=1)  # of one key, checked and waiting for their jobs; the oldest gives way
+    kept_minutes: float = Field(default=60.0, gt=0)  # that such an upload is kept
     stale_seconds: float = Field(default=30.0, gt=0)  # without a heartbeat, after which a worker is taken for dead
 
     # Sizes

@@ -33,6 +33,7 @@ from service.jobs.queue import JobQueue
 from service.jobs.run import JobRunner, LoadedModels
 from service.jobs.store import open_table
 from service.jobs.supervisor import EMBEDDED
+from service.kept_uploads import KeptUploads
 from service.memory import share_freed
 from service.models_manager import ModelSource
 from service.settings import Settings, read_settings
@@ -65,7 +66,7 @@ class JobConsumer(Consumer):  # type: ignore[misc]
 
 def run_worker(settings: Settings, source: ModelSource) -> None:
     """Runs jobs until SIGTERM, then finishes the one at hand within the seconds of draining, or puts it back."""
-    table, files = open_table(settings), JobFiles(settings.data)
+    table, files, kept = open_table(settings), JobFiles(settings.data), KeptUploads(settings)
     runner = JobRunner(
         table,
         files,
@@ -79,6 +80,7 @@ def run_worker(settings: Settings, source: ModelSource) -> None:
     queue = JobQueue(settings.redis_url, settings.data, runner.run)
     every(queue.huey, "recover", lambda: recover(table, queue))
     every(queue.huey, "expire", lambda: expire(table, files))
+    every(queue.huey, "expire uploads", kept.expire)
     queue.huey.on_startup()(import_imputation)
     consumer = JobConsumer(
         queue.huey, workers=1, max_delay=_LONGEST_PAUSE, shutdown_timeout=settings.drain_seconds, graceful_signal="TERM"

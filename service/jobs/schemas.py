@@ -7,30 +7,42 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from service.examples import JOB_ID, QC
 from service.jobs.job import DONE, FAILED, RUNNING, Job
 
-_ID = "3f0c9d6b5a0e4a54b9b1f6b1e2a7c8d9"
-_SELF = f"/v1/jobs/{_ID}"
+_SELF = f"/v1/jobs/{JOB_ID}"
+_LINKS = {"self": _SELF, "result": None, "index": None, "qc": None, "qc_sites": None, "report": None}
 
-EXAMPLE: dict[str, Any] = {
-    "id": _ID,
-    "state": "running",
+QUEUED: dict[str, Any] = {
+    "id": JOB_ID,
+    "state": "queued",
     "created": "2026-03-01T12:00:00Z",
-    "started": "2026-03-01T12:00:01Z",
+    "started": None,
     "finished": None,
     "expires": None,
     "name": "samples.vcf.gz",
     "size": 183_442,
     "model": {"alias": "default", "version": "3", "variant": "v19", "digest": "9f2c"},
     "options": {"region": None, "format": "vcf.gz", "fields": ["GT", "DS"], "min_dr2": 0.0},
-    "progress": {"done": 4096, "total": 24990, "share": 0.164},
-    "position": None,
-    "attempt": 1,
+    "progress": {"done": 0, "total": 0, "share": 0.0},
+    "position": 1,
+    "attempt": 0,
     "qc": None,
-    "timings": {"queued_s": 1.0, "running_s": 3.2},
+    "timings": {"queued_s": 0.0, "running_s": None},
     "summary": None,
     "error": None,
-    "links": {"self": _SELF, "result": None, "index": None, "qc": None, "qc_sites": None, "report": None},
+    "links": _LINKS,
+}
+EXAMPLE: dict[str, Any] = {
+    **QUEUED,
+    "state": "running",
+    "started": "2026-03-01T12:00:01Z",
+    "progress": {"done": 4096, "total": 24990, "share": 0.1639},
+    "position": None,
+    "attempt": 1,
+    "qc": QC,
+    "timings": {"queued_s": 1.0, "running_s": 3.2},
+    "links": {**_LINKS, "qc": f"{_SELF}/qc"},
 }
 
 

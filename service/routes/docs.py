@@ -60,10 +60,13 @@ def _operation(method: str, path: str, operation: dict[str, Any], schema: dict[s
             cells = (name + needed, place, _kind(_resolved(kind, schema)), about.get("description", ""))
             yield "<tr>" + "".join(f"<td>{escape(str(cell))}</td>" for cell in cells) + "</tr>\n"
         yield "</tbody>\n</table>\n"
-    yield from _examples(operation)
+    yield from _examples("Body", operation.get("requestBody", {}))
     answers = operation.get("responses", {}).items()
     yield "<ul>\n" + "".join(f"<li>{status}: {escape(about['description'])}</li>\n" for status, about in answers)
-    yield "</ul>\n</section>\n"
+    yield "</ul>\n"
+    for status, about in answers:
+        yield from _examples(f"Answer {status}", about)
+    yield "</section>\n"
 
 
 def _resolved(part: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
@@ -85,11 +88,11 @@ def _kind(part: dict[str, Any]) -> str:
     return str(part.get("type", "object" if "properties" in part else "any"))
 
 
-def _examples(operation: dict[str, Any]) -> Iterator[str]:
-    for content in operation.get("requestBody", {}).get("content", {}).values():
-        named = {name: example.get("value") for name, example in content.get("examples", {}).items()}
-        if "example" in content:
-            named["example"] = content["example"]
-        for name, value in named.items():
+def _examples(title: str, about: dict[str, Any]) -> Iterator[str]:
+    """Of a request's body or an answer, folded: there are many."""
+    for content in about.get("content", {}).values():
+        for name, example in content.get("examples", {}).items():
+            value = example.get("value")
             text = value if isinstance(value, str) else json.dumps(value, indent=2)
-            yield f"<p>Body, {escape(name)}:</p>\n<pre><code>{escape(text)}</code></pre>\n"
+            yield f"<details><summary>{escape(title)}: {escape(example.get('summary', name))}</summary>\n"
+            yield f"<pre><code>{escape(text)}</code></pre></details>\n"

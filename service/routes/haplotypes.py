@@ -12,9 +12,9 @@ from fastapi.routing import APIRoute
 from starlette.types import Message
 
 from service.deps import Manager
+from service.examples import problems
 from service.haplotype_input import EXAMPLE, Haplotypes, ImputedHaplotypes, genotypes_of
 from service.models_manager import Served
-from service.routes.impute import PROBLEM
 from service.taking_turns import TakingTurns
 from vcfbert.errors import InputError
 from vcfbert.genotypes.qc import RefusedTargetError, short
@@ -54,7 +54,9 @@ router = APIRouter(prefix="/v1", tags=["impute"], route_class=_SmallBodies)
 @router.post(
     "/impute/haplotypes",
     response_model=ImputedHaplotypes,
-    responses={413: {"description": "too many haplotypes (`too_large`, `use_jobs`)", **PROBLEM}},
+    responses=problems(
+        "model_unknown", "too_large", "use_jobs", "request_invalid", "haplotype_length", "wrong_build", "not_ready"
+    ),
 )
 def impute_haplotypes(
     sent: Annotated[

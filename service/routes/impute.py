@@ -13,6 +13,7 @@ from fastapi import APIRouter, Request, UploadFile
 from fastapi.responses import StreamingResponse
 
 from service.deps import AppSettings, Manager
+from service.examples import OPTIONS, SHORT_QC, VCF, form, problems
 from service.inputs import check_upload, received, stem
 from service.options import Requested
 from service.settings import Settings
@@ -23,15 +24,6 @@ router = APIRouter(prefix="/v1", tags=["impute"])
 
 _CHUNK = 1 << 20
 _MEDIA_TYPES = {"vcf.gz": "application/gzip", "bcf": "application/octet-stream"}
-_EXAMPLE_QC = {"n_samples": 1, "n_target_sites": 520, "n_used": 495, "overlap_share": 0.95, "phased_share": 1.0}
-PROBLEM: dict[str, Any] = {"content": {"application/problem+json": {}}}
-TOO_LARGE: dict[int | str, dict[str, Any]] = {
-    413: {
-        "description": "more than is taken at once (`too_large`, `too_large_unpacked`, `too_many_samples`, "
-        "`too_many_sites`)",
-        **PROBLEM,
-    }
-}
 
 
 @router.post(
@@ -45,30 +37,21 @@ TOO_LARGE: dict[int | str, dict[str, Any]] = {
                 "X-Vcfbert-Qc": {
                     "description": "how the sites matched the panel, as JSON",
                     "schema": {"type": "string"},
-                    "example": json.dumps(_EXAMPLE_QC),
+                    "example": json.dumps(SHORT_QC),
                 }
             },
         },
-        413: {**TOO_LARGE[413], "description": f"{TOO_LARGE[413]['description']}; `use_jobs`: send it as a job"},
-        422: {
-            "description": "the file or an option cannot be used; `qc` tells how its sites matched the panel, where it "
-            "came so far",
-            "content": {
-                "application/problem+json": {
-                    "example": {
-                        "type": "about:blank",
-                        "title": "Unprocessable Entity",
-                        "status": 422,
-                        "code": "unphased",
-                        "detail": "1 sample has unphased heterozygous calls, and v18 needs phased ones",
-                        "hint": "phase it first",
-                        "qc": _EXAMPLE_QC,
-                    }
-                }
-            },
-        },
+        **problems(
+            "model_unknown", "too_large", "too_large_unpacked", "too_many_samples", "too_many_sites", "use_jobs",
+            "request_invalid", "not_vcf", "truncated", "unsorted_records", "wrong_build", "unphased", "option_min_dr2",
+            "not_ready", "too_slow", "disk_full",
+        ),
     },
-)
+    openapi_extra=form(
+        file=("a file alone", {"file": VCF}),
+        options=("a file and what is wanted of it", {"file": VCF, **OPTIONS}),
+    ),
+)  # fmt: skip
 def impute(
     request: Request, file: UploadFile, manager: Manager, settings: AppSettings, requested: Requested
 ) -> StreamingResponse:

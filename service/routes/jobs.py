@@ -7,29 +7,26 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Request, Response, UploadFile
+from fastapi import APIRouter, Depends, Form, Request, Response, UploadFile
 from fastapi.responses import FileResponse
 
 from service.auth import Caller
-from service.deps import Manager
-from service.inputs import shown_name, stem
+from service.deps import Kept, Manager
+from service.examples import OPTIONS, QC, UPLOAD_ID, VCF, answers, form, problems
+from service.inputs import stem
 from service.jobs.intake import Jobs
 from service.jobs.job import DONE, EXPIRED, FAILED, RUNNING, Job, PinnedModel
+from service.jobs.schemas import QUEUED as QUEUED_EXAMPLE
 from service.jobs.schemas import JobList, JobOut, job_out
+from service.kept_uploads import UPLOAD_FIELD, file_of
 from service.options import Requested
 from vcfbert.errors import VcfbertError
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 
-_PROBLEM: dict[str, Any] = {"content": {"application/problem+json": {}}}
-_UNKNOWN: dict[int | str, dict[str, Any]] = {
-    404: {"description": "no such job of this caller (`job_unknown`)", **_PROBLEM}
-}
-_FILE: dict[int | str, dict[str, Any]] = {
-    **_UNKNOWN,
-    409: {"description": "the job is not done (`not_done`)", **_PROBLEM},
-    410: {"description": "its files were deleted (`expired`)", **_PROBLEM},
-}
+_OF_A_JOB = problems("job_unknown", "jobs_unreachable")
+_OF_A_FILE = problems("job_unknown", "not_done", "expired", "jobs_unreachable")
+_OF_A_RESULT = problems("job_unknown", "not_done", "expired", "range_invalid", "jobs_unreachable")
 
 
 def _jobs(request: Request) -> Jobs:
@@ -52,53 +49,70 @@ class ExpiredError(VcfbertError):
     "",
     status_code=202,
     responses={
-        429: {"description": "too many jobs wait (`queue_full`); `Retry-After` says for how long", **_PROBLEM},
-        507: {"description": "the disk is full (`disk_full`)", **_PROBLEM},
+        202: answers(queued=("it waits", QUEUED_EXAMPLE)),
+        **problems(
+            "model_unknown", "upload_unknown", "too_large", "request_invalid", "option_min_dr2", "queue_full",
+            "not_ready", "jobs_unreachable", "queue_unreachable", "disk_full",
+        ),
     },
-)
+    openapi_extra=form(
+        file=("a file alone", {"file": VCF}),
+        options=("a file and what is wanted of it", {"file": VCF, **OPTIONS}),
+        upload=("an upload that was kept when it was checked", {"upload": UPLOAD_ID, **OPTIONS}),
+    ),
+)  # fmt: skip
 def submit(
-    file: UploadFile,
     caller: Caller,
     manager: Manager,
     jobs: AppJobs,
+    kept: Kept,
     requested: Requested,
     response: Response,
+    file: UploadFile | None = None,
+    upload: Annotated[str | None, Form(description=UPLOAD_FIELD)] = None,
 ) -> JobOut:
-    """Sends `file` (VCF, VCF.gz or BCF) to be imputed. The answer, with status 202, means that the job is on disk: it
-    will be finished also if the service is restarted meanwhile. It is done by the model that is served now."""
+    """Sends `file` (VCF, VCF.gz or BCF) to be imputed, or names an upload that `POST /v1/qc` has kept. The answer, with
+    status 202, means that the job is on disk: it will be finished also if the service is restarted meanwhile. It is
+    done by the model that is served now."""
     served = manager.get(requested.model)
     found = served.found
     reference = found.pinned if found.pinned.startswith("models:") else str(Path(found.pinned).resolve())
-    job = jobs.submit(
-        file.file,
-        caller=caller.name,
-        name=shown_name(file.filename),
-        options=asdict(requested.options),
-        model=PinnedModel(served.alias, reference, found.version, str(served.info.get("variant", "")), found.digest),
-    )
+    before = kept.named(caller.name, file, upload)
+    with file_of(file, before) as (content, name):
+        job = jobs.submit(
+            content,
+            caller=caller.name,
+            name=name,
+            options=asdict(requested.options),
+            model=PinnedModel(
+                served.alias, reference, found.version, str(served.info.get("variant", "")), found.digest
+            ),
+        )
+    if before is not None:
+        kept.remove(caller.name, before.id)
     response.headers["Location"] = f"/v1/jobs/{job.id}"
     return _out(jobs, job)
 
 
-@router.get("")
+@router.get("", responses=problems("jobs_unreachable"))
 def list_jobs(caller: Caller, jobs: AppJobs) -> JobList:
     """The caller's jobs, newest first."""
     return JobList(jobs=[_out(jobs, job) for job in jobs.table.of_caller(caller.name)])
 
 
-@router.get("/{job_id}", responses=_UNKNOWN)
+@router.get("/{job_id}", responses=_OF_A_JOB)
 def job(job_id: str, caller: Caller, jobs: AppJobs) -> JobOut:
     """How far the job is; what was found out about the upload; why it failed."""
     return _out(jobs, jobs.table.get(caller.name, job_id))
 
 
-@router.delete("/{job_id}", status_code=204, responses=_UNKNOWN)
+@router.delete("/{job_id}", status_code=204, responses=_OF_A_JOB)
 def remove(job_id: str, caller: Caller, jobs: AppJobs) -> None:
     """Cancels a job that waits or runs, and forgets one that has ended. Its files are deleted."""
     jobs.remove(caller.name, job_id)
 
 
-@router.get("/{job_id}/result", response_class=FileResponse, responses=_FILE)
+@router.get("/{job_id}/result", response_class=FileResponse, responses=_OF_A_RESULT)
 def result(job_id: str, caller: Caller, jobs: AppJobs) -> FileResponse:
     """The imputed VCF.gz or BCF. Answers range requests."""
     done = _done(jobs, caller.name, job_id)
@@ -107,7 +121,7 @@ def result(job_id: str, caller: Caller, jobs: AppJobs) -> FileResponse:
     return _file(jobs.files.result(job_id, extension), media_type, f"{stem(done.name)}.imputed.{extension}")
 
 
-@router.get("/{job_id}/result/index", response_class=FileResponse, responses=_FILE)
+@router.get("/{job_id}/result/index", response_class=FileResponse, responses=_OF_A_FILE)
 def index(job_id: str, caller: Caller, jobs: AppJobs) -> FileResponse:
     """The result's index: .tbi of a VCF.gz, .csi of a BCF."""
     done = _done(jobs, caller.name, job_id)
@@ -116,7 +130,7 @@ def index(job_id: str, caller: Caller, jobs: AppJobs) -> FileResponse:
     return _file(path, "application/octet-stream", f"{stem(done.name)}.imputed.{extension}{path.suffix}")
 
 
-@router.get("/{job_id}/qc", responses=_FILE)
+@router.get("/{job_id}/qc", responses={200: answers(qc=("the summary", QC)), **_OF_A_FILE})
 def qc(job_id: str, caller: Caller, jobs: AppJobs) -> dict[str, Any]:
     """How the upload's sites matched the panel: there as soon as it has been read, also where it was refused then."""
     checked = _present(jobs.table.get(caller.name, job_id))
@@ -125,7 +139,7 @@ def qc(job_id: str, caller: Caller, jobs: AppJobs) -> dict[str, Any]:
     return dict(checked.qc)
 
 
-@router.get("/{job_id}/qc/sites", response_class=FileResponse, responses=_FILE)
+@router.get("/{job_id}/qc/sites", response_class=FileResponse, responses=_OF_A_FILE)
 def qc_sites(job_id: str, caller: Caller, jobs: AppJobs) -> FileResponse:
     """The upload's sites that were repaired or left out, one a line, as TSV."""
     checked = _present(jobs.table.get(caller.name, job_id))
@@ -135,7 +149,7 @@ def qc_sites(job_id: str, caller: Caller, jobs: AppJobs) -> FileResponse:
     return _file(path, "text/tab-separated-values", f"{stem(checked.name)}.qc.tsv")
 
 
-@router.get("/{job_id}/report", response_class=FileResponse, responses=_FILE)
+@router.get("/{job_id}/report", response_class=FileResponse, responses=_OF_A_FILE)
 def report(job_id: str, caller: Caller, jobs: AppJobs) -> FileResponse:
     """Model, options, QC summary and figures of the result, as JSON."""
     done = _done(jobs, caller.name, job_id)

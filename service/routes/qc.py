@@ -1,67 +1,105 @@
-"""What imputing a file would find out about it, without imputing it."""
+"""What imputing a file would find out about it, without imputing it; and files kept for the job that comes next."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Form, Query, UploadFile
 
-from service.deps import AppSettings, Manager
-from service.inputs import check_upload, received
-from service.routes.impute import TOO_LARGE
+from service.auth import Caller
+from service.deps import AppSettings, Kept, Manager
+from service.examples import NOTE, QC, UPLOAD, UPLOAD_ID, VCF, answers, form, problem_example, problems
+from service.inputs import Upload, check_upload, received
+from service.kept_uploads import UPLOAD_FIELD, KeptUpload
 from vcfbert.errors import InputError
 
-router = APIRouter(prefix="/v1", tags=["impute"])
+router = APIRouter(prefix="/v1/qc", tags=["impute"])
 
 _MODEL = "alias or version of a served model; the default one if not given"
+_KEEP = "keep a file that can be imputed for a while: `upload` in the answer names it for `POST /v1/jobs`"
 _MOST_NOTES = 1000
-_NOTE = {
-    "chrom": "20", "pos": 1000100, "id": "rs1", "ref": "A", "alt": "G", "panel_ref": "G", "panel_alt": "A",
-    "status": "swapped", "reason": "REF and ALT are exchanged",
-}  # fmt: skip
-_REPORT = {
-    "n_samples": 1, "n_haploid": 0, "n_target_sites": 520, "n_panel_sites": 24990, "n_used": 495,
-    "counts": {"matched": 490, "swapped": 5, "not_in_panel": 25}, "n_swapped": 5, "n_flipped": 0,
-    "n_shared_positions": 495, "build_agreement": 1.0, "missing_rate": 0.001, "worst_missing_rate": 0.001,
-    "n_much_missing": 0, "phased_share": 1.0, "overlap_share": 0.951923, "typed_per_mb": 165.0,
-    "density": [{"start": 1000000, "stop": 1030000, "typed": 5}], "sites": [_NOTE],
-}  # fmt: skip
-_REFUSED = {"refused": {"code": "wrong_build", "detail": "alleles differ at 17 of 17 positions", "hint": "liftover"}}
-_EXAMPLES = {
-    "usable": {"summary": "a file that can be imputed", "value": _REPORT},
-    "refused": {"summary": "one that cannot be matched to the panel", "value": _REFUSED},
-}
+_PROBLEM = problem_example("wrong_build")
+_REFUSED = {name: _PROBLEM[name] for name in ("code", "detail", "where", "hint")}
+_REPORT = {**QC, "sites": [NOTE]}
+_EXAMPLES = answers(
+    usable=("a file that can be imputed", _REPORT),
+    kept=("one that is kept for its job", {**_REPORT, "upload": UPLOAD}),
+    refused=("one that cannot be imputed", {**_REPORT, "refused": _REFUSED}),
+)
 
 
 @router.post(
-    "/qc",
-    responses={200: {"content": {"application/json": {"examples": _EXAMPLES}}}, **TOO_LARGE},
-)
+    "",
+    responses={
+        200: _EXAMPLES,
+        **problems(
+            "model_unknown", "upload_unknown", "too_large", "too_large_unpacked", "too_many_samples", "too_many_sites",
+            "request_invalid", "not_ready", "disk_full",
+        ),
+    },
+    openapi_extra=form(
+        file=("a file alone", {"file": VCF}),
+        keep=("a file to be kept for its job", {"file": VCF, "keep": "true"}),
+        upload=("an upload that was kept, for another model", {"upload": UPLOAD_ID, "model": "par2"}),
+    ),
+)  # fmt: skip
 def qc(
-    file: UploadFile,
     manager: Manager,
     settings: AppSettings,
+    caller: Caller,
+    kept: Kept,
+    file: UploadFile | None = None,
+    upload: Annotated[str | None, Form(description=UPLOAD_FIELD)] = None,
+    keep: Annotated[bool, Form(description=_KEEP)] = False,
     model: Annotated[str | None, Query(description=_MODEL)] = None,
     form_model: Annotated[str | None, Form(alias="model", description=_MODEL)] = None,
 ) -> dict[str, Any]:
-    """Overlap with the panel, repaired and left-out sites, genome build, phase, missing calls and typed density of
-    `file` (VCF, VCF.gz or BCF), with the first thousand of the sites that did not match as they are. `refused` says
-    why it could not be imputed, if so; where it cannot even be read or matched, there is nothing else."""
+    """Overlap with the panel, repaired and left-out sites, genome build, phase, missing calls, typed density and allele
+    frequencies beside the panel's of `file` (VCF, VCF.gz or BCF), with the first thousand of the sites that did not
+    match as they are. `refused` says why it could not be imputed, if so; where it cannot even be read, there is nothing
+    else."""
+    served = manager.get(form_model or model or None)
+    before = kept.named(caller.name, file, upload)
+    if before is not None:
+        return _with_upload(kept.again(caller.name, before, _answer(served.imputer, before.upload)))
+    assert file is not None
+    with received(file, settings) as chosen:
+        check_upload(chosen.target, settings)
+        answer = _answer(served.imputer, chosen)
+        return _with_upload(kept.keep(caller.name, chosen, answer)) if keep and "refused" not in answer else answer
+
+
+@router.get("/{upload_id}", responses={200: _EXAMPLES, **problems("upload_unknown")})
+def kept_qc(upload_id: str, caller: Caller, kept: Kept) -> dict[str, Any]:
+    """What `POST /v1/qc` answered of an upload that it kept."""
+    return _with_upload(kept.get(caller.name, upload_id))
+
+
+@router.delete("/{upload_id}", status_code=204, responses=problems("upload_unknown"))
+def remove(upload_id: str, caller: Caller, kept: Kept) -> None:
+    """Deletes an upload that was kept."""
+    kept.remove(caller.name, upload_id)
+
+
+def _answer(imputer: Any, upload: Upload) -> dict[str, Any]:
     from vcfbert.imputation import check_target
 
-    served = manager.get(form_model or model or None)
-    with received(file, settings) as upload:
-        check_upload(upload.target, settings)
-        try:
-            report, refusal = check_target(served.imputer, upload.target)
-        except InputError as error:
-            return {"refused": _refused(error, str(upload.target), upload.name)}
+    try:
+        report, refusal = check_target(imputer, upload.target)
+    except InputError as error:
+        return {"refused": _refused(error, upload)}
     answer = {**report.summary(), "sites": [asdict(note) for note in report.notes[:_MOST_NOTES]]}
-    return answer if refusal is None else {**answer, "refused": _refused(refusal, str(upload.target), upload.name)}
+    return answer if refusal is None else {**answer, "refused": _refused(refusal, upload)}
 
 
-def _refused(error: InputError, path: str, name: str) -> dict[str, str]:
+def _with_upload(kept: KeptUpload) -> dict[str, Any]:
+    expires = datetime.fromtimestamp(kept.expires, UTC).isoformat()
+    return {**kept.answer, "upload": {"id": kept.id, "name": kept.name, "size": kept.size, "expires": expires}}
+
+
+def _refused(error: InputError, upload: Upload) -> dict[str, str]:
     """As a problem's members, under the caller's name of the file."""
     members = {"code": error.code, "detail": error.what, "where": error.where, "hint": error.hint}
-    return {key: text.replace(path, name) for key, text in members.items() if text is not None}
+    return {key: text.replace(str(upload.target), upload.name) for key, text in members.items() if text is not None}

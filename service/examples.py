@@ -1,0 +1,189 @@
+"""What the API's documentation shows: requests, answers and errors as they really come, each under its code."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Any, Final
+
+Responses = dict[int | str, dict[str, Any]]
+
+JOB_ID: Final = "3f0c9d6b5a0e4a54b9b1f6b1e2a7c8d9"
+UPLOAD_ID: Final = "8d1f6c0b7e5542f3a9d0c4b2e6f7a813"
+
+VCF: Final = (
+    "##fileformat=VCFv4.2\n"
+    "##contig=<ID=20>\n"
+    '##FORMAT=<ID=GT,Number=1,Type=String,Description="Genotype">\n'
+    "#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\tFORMAT\tsample1\n"
+    "20\t1000156\trs1\tA\tG\t.\t.\t.\tGT\t0|1\n"
+)
+OPTIONS: Final = {"region": "20:1000000-1500000", "format": "bcf", "fields": "GT,DS,GQ", "min_dr2": "0.3"}
+
+NOTE: Final = {
+    "chrom": "20", "pos": 1000100, "id": "rs1", "ref": "A", "alt": "G", "panel_ref": "G", "panel_alt": "A",
+    "status": "swapped", "reason": "REF and ALT are exchanged",
+}  # fmt: skip
+SHORT_QC: Final[dict[str, Any]] = {
+    "n_samples": 1, "n_haploid": 0, "n_target_sites": 520, "n_panel_sites": 24990, "n_used": 495,
+    "counts": {"matched": 490, "swapped": 5, "not_in_panel": 25}, "n_swapped": 5, "n_flipped": 0,
+    "n_shared_positions": 495, "build_agreement": 1.0, "missing_rate": 0.001, "worst_missing_rate": 0.001,
+    "n_much_missing": 0, "phased_share": 1.0, "overlap_share": 0.951923, "typed_per_mb": 165.0,
+    "frequencies": {"n_sites": 495, "correlation": 0.9831, "n_different": 1, "n_mirrored": 1},
+}  # fmt: skip
+_DIFFERENT: Final = {"pos": 1200345, "ref": "A", "alt": "T", "panel": 0.1217, "target": 0.8804}
+QC: Final[dict[str, Any]] = {
+    **SHORT_QC,
+    "density": [{"start": 1000000, "stop": 1030000, "typed": 5}],
+    "frequencies": {**SHORT_QC["frequencies"], "different": [_DIFFERENT], "cells": [[0.121, 0.133, 4]]},
+}
+UPLOAD: Final = {"id": UPLOAD_ID, "name": "array.vcf.gz", "size": 183442, "expires": "2026-03-01T13:00:00Z"}
+
+# Code -> status, detail, where, hint.
+_PROBLEMS: Final[dict[str, tuple[int, str, str | None, str | None]]] = {
+    "unauthorized": (
+        401, "this service needs an access key, and the request has no valid one", None,
+        "send it as `Authorization: Bearer KEY` or `X-API-Key: KEY`; the operator hands them out",
+    ),
+    "forbidden": (
+        403, "the key 'ann' may not do this", None, "ask the operator: VCFBERT_ADMIN_KEYS names the keys that may",
+    ),
+    "model_unknown": (404, "no model 'v99' is served", None, "aliases: default; see /v1/models"),
+    "job_unknown": (404, "there is no such job", None, "GET /v1/jobs lists yours"),
+    "upload_unknown": (
+        404, "there is no such upload", None,
+        "they are kept for a short time after they were checked: send the file again",
+    ),
+    "not_done": (409, "the job is running", None, "GET /v1/jobs/ID says how far it is, or why it failed"),
+    "reload_refused": (
+        409, "default: index.faiss differs from its hash (bundle_damaged)", None,
+        "what was served before still is; see /v1/models",
+    ),
+    "expired": (410, "the files of this job were deleted, as their time was over", None, "send it again"),
+    "too_large": (
+        413, "the request is larger than 200000000 bytes", None,
+        "send fewer samples or sites at once, or raise VCFBERT_MAX_UPLOAD_MB",
+    ),
+    "too_large_unpacked": (
+        413, "the file is larger than 4000 MB once unpacked", "array.vcf.gz",
+        "send fewer samples or sites at once: bcftools view -S SAMPLES, or -r REGION",
+    ),
+    "too_many_samples": (
+        413, "the file has 6000 samples, and 5000 are taken at most", "array.vcf.gz",
+        "send fewer samples or sites at once: bcftools view -S SAMPLES, or -r REGION",
+    ),
+    "too_many_sites": (
+        413, "the file has more than 2000000 records", "array.vcf.gz",
+        "send fewer samples or sites at once: bcftools view -S SAMPLES, or -r REGION",
+    ),
+    "use_jobs": (
+        413, "800 samples are more than the 500 that can be waited for", "array.vcf.gz",
+        "send the same request to POST /v1/jobs",
+    ),
+    "range_invalid": (416, "the range cannot be satisfied", None, None),
+    "request_invalid": (422, "body.file: Field required", None, "see /docs"),
+    "not_vcf": (
+        422, "not a VCF or BCF", "letter.docx",
+        "convert it to VCF first, e.g. `plink2 --bfile NAME --export vcf bgz` or `bcftools view`",
+    ),
+    "truncated": (422, "the file is cut short", "array.vcf.gz", "copy or write it again"),
+    "unsorted_records": (
+        422, "positions are not in ascending order", "array.vcf.gz, record 20:1000156", "sort it with `bcftools sort`",
+    ),
+    "wrong_build": (
+        422,
+        "alleles differ from the panel's at 17 of 17 shared positions: the target is probably of another genome build "
+        "than the panel",
+        "target, chromosome 20", "bring it to the panel's build first, with CrossMap or bcftools +liftover",
+    ),
+    "unphased": (
+        422, "1 of 1 samples have unphased heterozygous calls; this model needs phased ones",
+        "target, first at 20:1000156",
+        "phase it first, e.g. `beagle gt=TARGET ref=PANEL impute=false out=PHASED` or SHAPEIT5 / Eagle2",
+    ),
+    "option_min_dr2": (422, "'much' is not a DR2", None, "give a number from 0 to 1"),
+    "haplotype_length": (
+        422, "it has 16 alleles, and there are 17 sites", "haplotypes, number 3",
+        "give one of 0, 1 and null for each site",
+    ),
+    "rate_limited": (
+        429, "this key has sent 600 requests within a minute, the most that are answered", None,
+        "wait as long as Retry-After says",
+    ),
+    "too_many_requests": (
+        429, "8 requests of this key are being answered, the most at the same time", None,
+        "wait for one of them, or send a job",
+    ),
+    "queue_full": (429, "100 jobs are waiting, which is the limit", None, "send it again later"),
+    "not_ready": (503, "the model is being loaded", None, "ask /readyz and try again"),
+    "too_slow": (
+        503, "the request did not finish within 3600 seconds", None, "send fewer samples or a smaller region at once",
+    ),
+    "jobs_unreachable": (
+        503, "the job table cannot be reached (OperationalError)", None,
+        "try again; the operator should look at VCFBERT_DATA or VCFBERT_DATABASE_URL",
+    ),
+    "queue_unreachable": (
+        503, "the job queue cannot be reached (ConnectionError)", None,
+        "try again; the operator should look at VCFBERT_REDIS_URL or VCFBERT_DATA",
+    ),
+    "disk_full": (
+        507, "the output does not fit there (No space left on device)", None, "free some space, or write elsewhere",
+    ),
+}  # fmt: skip
+# Refusals after the file was matched to the panel: they tell what was found out.
+_WITH_QC: Final = ("wrong_build", "unphased")
+
+_EVERYWHERE: Final = ("unauthorized", "rate_limited", "too_many_requests")
+_TEXT: Final = {"type": "string"}
+_PROBLEM_SCHEMA: Final = {
+    "title": "Problem",
+    "type": "object",
+    "required": ["type", "title", "status", "code", "detail"],
+    "properties": {
+        "type": _TEXT, "title": _TEXT, "status": {"type": "integer"}, "code": _TEXT, "detail": _TEXT,
+        "where": _TEXT, "hint": _TEXT, "request_id": _TEXT, "qc": {"type": "object"},
+    },
+}  # fmt: skip
+
+
+def problem_example(code: str) -> dict[str, Any]:
+    """The body of such an error."""
+    status, detail, where, hint = _PROBLEMS[code]
+    body = {
+        "type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "code": code, "detail": detail,
+        "where": where, "hint": hint, "request_id": "5d0c1f2ab3e44f6a", "qc": SHORT_QC if code in _WITH_QC else None,
+    }  # fmt: skip
+    return {name: value for name, value in body.items() if value is not None}
+
+
+def problems(*codes: str) -> Responses:
+    """Of a route that needs a key: the errors that it may answer, by status, with an example of each code."""
+    by_status: dict[int, list[str]] = {}
+    for code in (*_EVERYWHERE, *codes):
+        by_status.setdefault(_PROBLEMS[code][0], []).append(code)
+    return {
+        status: {
+            "description": f"{HTTPStatus(status).phrase}: {', '.join(f'`{code}`' for code in there)}",
+            "content": {
+                "application/problem+json": {
+                    "schema": _PROBLEM_SCHEMA,
+                    "examples": {
+                        code: {"summary": _PROBLEMS[code][1], "value": problem_example(code)} for code in there
+                    },
+                }
+            },
+        }
+        for status, there in sorted(by_status.items())
+    }
+
+
+def answers(**named: tuple[str, Any]) -> dict[str, Any]:
+    """JSON of status 200 or 202: name = (summary, value)."""
+    examples = {name: {"summary": summary, "value": value} for name, (summary, value) in named.items()}
+    return {"content": {"application/json": {"examples": examples}}}
+
+
+def form(**named: tuple[str, dict[str, str]]) -> dict[str, Any]:
+    """``openapi_extra`` of a route that takes a form: name = (summary, fields)."""
+    examples = {name: {"summary": summary, "value": fields} for name, (summary, fields) in named.items()}
+    return {"requestBody": {"content": {"multipart/form-data": {"examples": examples}}}}
