@@ -8,11 +8,11 @@ import re
 import shutil
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from fastapi import UploadFile
 
@@ -29,14 +29,13 @@ UPLOAD_FIELD = "id of an upload that `POST /v1/qc` kept, in the place of `file`"
 
 @dataclass(frozen=True)
 class KeptUpload:
-    """``answer``: what was found out about it. ``expires``: seconds since the epoch; ``size`` in bytes."""
+    """``expires``: seconds since the epoch; ``size`` in bytes."""
 
     id: str
     folder: Path
     name: str
     size: int
     expires: float
-    answer: Mapping[str, Any]
 
     @property
     def upload(self) -> Upload:
@@ -44,7 +43,7 @@ class KeptUpload:
 
 
 class KeptUploads:
-    """DATA/kept/ID/ with the upload and what is known of it. Processes that share the folder may use it at once.
+    """DATA/kept/ID/ with the upload and whose it is. Processes that share the folder may use it at once.
 
     No caller has more than so many: the oldest gives way, so that nobody is kept from checking another file.
     """
@@ -55,17 +54,18 @@ class KeptUploads:
         self._seconds = settings.kept_minutes * 60
         self._clock = clock
 
-    def keep(self, caller: str, upload: Upload, answer: Mapping[str, Any]) -> KeptUpload:
+    def keep(self, caller: str, upload: Upload) -> KeptUpload:
         """Takes a received upload out of its folder."""
         own = sorted((kept for owner, kept in self._all() if owner == caller), key=lambda kept: kept.expires)
         for oldest in own[: max(len(own) - self._most + 1, 0)]:
             shutil.rmtree(oldest.folder, ignore_errors=True)
         size, expires = upload.target.stat().st_size, self._clock() + self._seconds
-        kept = KeptUpload(uuid.uuid4().hex, upload.folder, upload.name, size, expires, answer)
-        self._write(caller, kept)
+        about = {"caller": caller, "name": upload.name, "size": size, "expires": expires}
+        write_json(upload.folder / _ABOUT, about)
+        upload_id = uuid.uuid4().hex
         self._folder.mkdir(parents=True, exist_ok=True)
-        os.rename(upload.folder, self._folder / kept.id)  # whole, or not there
-        return self.get(caller, kept.id)
+        os.rename(upload.folder, self._folder / upload_id)  # whole, or not there
+        return self.get(caller, upload_id)
 
     def get(self, caller: str, upload_id: str) -> KeptUpload:
         """Raises InputError 'upload_unknown', for another caller's too."""
@@ -85,11 +85,6 @@ class KeptUploads:
             )
         return self.get(caller, upload_id) if upload_id else None
 
-    def again(self, caller: str, kept: KeptUpload, answer: Mapping[str, Any]) -> KeptUpload:
-        """The same upload with what was found out for another model. It is kept no longer than before."""
-        self._write(caller, KeptUpload(kept.id, kept.folder, kept.name, kept.size, kept.expires, answer))
-        return self.get(caller, kept.id)
-
     def remove(self, caller: str, upload_id: str) -> None:
         """Raises InputError 'upload_unknown'."""
         shutil.rmtree(self.get(caller, upload_id).folder, ignore_errors=True)
@@ -100,10 +95,6 @@ class KeptUploads:
             if kept.expires <= self._clock():
                 shutil.rmtree(kept.folder, ignore_errors=True)
 
-    def _write(self, caller: str, kept: KeptUpload) -> None:
-        about = {"caller": caller, "name": kept.name, "size": kept.size, "expires": kept.expires}
-        write_json(kept.folder / _ABOUT, {**about, "answer": dict(kept.answer)})
-
     def _read(self, upload_id: str) -> tuple[str, KeptUpload] | None:
         """Its caller, and the upload; None where there is none."""
         folder = self._folder / upload_id
@@ -111,8 +102,7 @@ class KeptUploads:
             about = json.loads((folder / _ABOUT).read_text())
         except FileNotFoundError:
             return None
-        kept = KeptUpload(upload_id, folder, about["name"], about["size"], about["expires"], about["answer"])
-        return about["caller"], kept
+        return about["caller"], KeptUpload(upload_id, folder, about["name"], about["size"], about["expires"])
 
     def _all(self) -> Iterator[tuple[str, KeptUpload]]:
         with suppress(FileNotFoundError):

@@ -63,18 +63,14 @@ def qc(
     served = manager.get(form_model or model or None)
     before = kept.named(caller.name, file, upload)
     if before is not None:
-        return _with_upload(kept.again(caller.name, before, _answer(served.imputer, before.upload)))
+        return {**_answer(served.imputer, before.upload), "upload": _told(before)}
     assert file is not None
     with received(file, settings) as chosen:
         check_upload(chosen.target, settings)
         answer = _answer(served.imputer, chosen)
-        return _with_upload(kept.keep(caller.name, chosen, answer)) if keep and "refused" not in answer else answer
-
-
-@router.get("/{upload_id}", responses={200: _EXAMPLES, **problems("upload_unknown")})
-def kept_qc(upload_id: str, caller: Caller, kept: Kept) -> dict[str, Any]:
-    """What `POST /v1/qc` answered of an upload that it kept."""
-    return _with_upload(kept.get(caller.name, upload_id))
+        if keep and "refused" not in answer:
+            answer["upload"] = _told(kept.keep(caller.name, chosen))
+        return answer
 
 
 @router.delete("/{upload_id}", status_code=204, responses=problems("upload_unknown"))
@@ -94,9 +90,9 @@ def _answer(imputer: Any, upload: Upload) -> dict[str, Any]:
     return answer if refusal is None else {**answer, "refused": _refused(refusal, upload)}
 
 
-def _with_upload(kept: KeptUpload) -> dict[str, Any]:
+def _told(kept: KeptUpload) -> dict[str, Any]:
     expires = datetime.fromtimestamp(kept.expires, UTC).isoformat()
-    return {**kept.answer, "upload": {"id": kept.id, "name": kept.name, "size": kept.size, "expires": expires}}
+    return {"id": kept.id, "name": kept.name, "size": kept.size, "expires": expires}
 
 
 def _refused(error: InputError, upload: Upload) -> dict[str, str]:

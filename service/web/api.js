@@ -58,14 +58,22 @@ export const getJson = async (path, signal = null) => (await request(path, { sig
 
 export const remove = (path) => request(path, { method: 'DELETE' });
 
+function form(fields) {
+  const body = new FormData();
+  for (const [name, value] of Object.entries(fields)) if (value !== '') body.append(name, value);
+  return body;
+}
+
+/** Sends form fields without a file; fields of '' are left out. */
+export const post = async (path, fields, signal = null) => (await request(path, { method: 'POST', body: form(fields), signal })).json();
+
 /**
- * Sends a file with form fields; fields of '' are left out. `sent(share)` is told of the upload's progress, `signal`
- * ends it. XMLHttpRequest, since fetch has no progress of uploads.
+ * Sends a file with form fields. `sent(share)` is told of the upload's progress, `signal` ends it. XMLHttpRequest,
+ * since fetch has no progress of uploads.
  */
 export function upload(path, file, fields, { sent, signal }) {
   return new Promise((resolve, reject) => {
-    const body = new FormData();
-    for (const [name, value] of Object.entries(fields)) if (value !== '') body.append(name, value);
+    const body = form(fields);
     body.append('file', file, file.name);
     const sender = new XMLHttpRequest();
     sender.open('POST', path);

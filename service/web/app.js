@@ -1,11 +1,14 @@
-/** What the page shows follows its address: `#job/ID` is that job, anything else the form for a new one. */
+/**
+ * What the page shows follows its address: `#job/ID` is that job, anything else the form for a new one; `#check/ID` is
+ * that with a file that was checked.
+ */
 
 import { key } from './api.js';
 import { announce, byId, focusOn } from './dom.js';
 import { loadJobs, markOpen } from './job_list.js';
 import { followJob } from './job_view.js';
 import { loadModels } from './models.js';
-import { checkAgain, offerModels, startNewJobs } from './new_job.js';
+import { goOn, offerModels, startNewJobs } from './new_job.js';
 
 const TITLE = document.title;
 
@@ -44,7 +47,7 @@ function jobGone(id) {
 function load() {
   loadModels((models) => {
     offerModels(models);
-    checkAgain();
+    goOn();
   });
   reloadJobs();
   route({ moved: false });

@@ -3,6 +3,7 @@
 import { count, counted, el, percent, shape, table } from './dom.js';
 
 const HEIGHT = 200; // CSS pixels between the top and the bottom axis' labels
+const SCATTER = 340; // the most that a scatter is wide and high
 const MARGIN = { top: 22, right: 10, bottom: 40, left: 46 };
 
 /** Round counts from 0 to at least `largest`, some four steps. */
@@ -16,11 +17,11 @@ function ticks(largest) {
 }
 
 /** The plot's frame: the scale of y, its grid and labels, the base line, and the axes' names. */
-function frame(width, yTicks, yText, { xName, yName }) {
-  const plot = { left: MARGIN.left, right: width - MARGIN.right, top: MARGIN.top, bottom: HEIGHT - MARGIN.bottom };
+function frame(width, yTicks, yText, { xName, yName, height = HEIGHT }) {
+  const plot = { left: MARGIN.left, right: width - MARGIN.right, top: MARGIN.top, bottom: height - MARGIN.bottom };
   const top = yTicks.at(-1);
   const y = (value) => plot.bottom - (value / top) * (plot.bottom - plot.top);
-  const svg = shape('svg', { width, height: HEIGHT, viewBox: `0 0 ${width} ${HEIGHT}`, 'aria-hidden': 'true' });
+  const svg = shape('svg', { width, height, viewBox: `0 0 ${width} ${height}`, 'aria-hidden': 'true' });
   for (const value of yTicks) {
     svg.append(
       shape('line', { class: value === 0 ? 'axis' : 'grid', x1: plot.left, x2: plot.right, y1: y(value), y2: y(value) }),
@@ -29,13 +30,24 @@ function frame(width, yTicks, yText, { xName, yName }) {
   }
   svg.append(
     shape('text', { class: 'name', x: 0, y: 11 }, yName),
-    shape('text', { class: 'name', x: (plot.left + plot.right) / 2, y: HEIGHT - 4, 'text-anchor': 'middle' }, xName),
+    shape('text', { class: 'name', x: (plot.left + plot.right) / 2, y: height - 4, 'text-anchor': 'middle' }, xName),
   );
   return { svg, plot, y };
 }
 
 const label = (x, y, text, anchor = 'middle', kind = 'tick') =>
   shape('text', { class: kind, x, y, 'text-anchor': anchor }, text);
+
+/** Ticks and labels of the x axis at `values`, which `x` places. */
+function markAxis(svg, plot, values, x) {
+  const decimals = Math.max(...values.map((value) => (String(Number(value.toFixed(3))).split('.')[1] ?? '').length));
+  for (const value of values) {
+    svg.append(
+      shape('line', { class: 'axis', x1: x(value), x2: x(value), y1: plot.bottom, y2: plot.bottom + 4 }),
+      label(x(value), plot.bottom + 16, value.toFixed(decimals)),
+    );
+  }
+}
 
 const mean = (value) => value.toFixed(2);
 
@@ -70,15 +82,21 @@ function drawHistogram(width, counts, { low, high, xTicks, xName, yName }) {
     const rect = { class: 'bar', x: plot.left + step * i + 0.5, y: y(n), width: Math.max(step - 1, 0.5) };
     if (n > 0) svg.append(shape('rect', { ...rect, height: plot.bottom - y(n) }));
   });
-  const values = xTicks(plot.right - plot.left);
-  const decimals = Math.max(...values.map((value) => (String(Number(value.toFixed(3))).split('.')[1] ?? '').length));
-  values.forEach((value) => {
-    const x = plot.left + ((value - low) / (high - low)) * (plot.right - plot.left);
-    svg.append(
-      shape('line', { class: 'axis', x1: x, x2: x, y1: plot.bottom, y2: plot.bottom + 4 }),
-      label(x, plot.bottom + 16, value.toFixed(decimals)),
-    );
-  });
+  const x = (value) => plot.left + ((value - low) / (high - low)) * (plot.right - plot.left);
+  markAxis(svg, plot, xTicks(plot.right - plot.left), x);
+  return svg;
+}
+
+/** A square of two shares from 0 to 1: points {x, y, n} beside the diagonal, and `marked` ones that are far from it. */
+function drawScatter(width, points, marked, { xName, yName }) {
+  const side = Math.min(width, SCATTER);
+  const shares = [0, 0.25, 0.5, 0.75, 1];
+  const { svg, plot, y } = frame(side, shares, mean, { xName, yName, height: side });
+  const x = (value) => plot.left + value * (plot.right - plot.left);
+  svg.append(shape('line', { class: 'axis', x1: x(0), y1: y(0), x2: x(1), y2: y(1), 'stroke-dasharray': '4 4' }));
+  for (const point of points) svg.append(shape('circle', { class: 'point', cx: x(point.x), cy: y(point.y), r: Math.min(1.5 + Math.sqrt(point.n), 7) }));
+  for (const point of marked) svg.append(shape('circle', { class: 'marked', cx: x(point.x), cy: y(point.y), r: 4 }));
+  markAxis(svg, plot, shares, x);
   return svg;
 }
 
@@ -102,7 +120,7 @@ function positionTicks(first, last) {
 
 /**
  * A figure: title, a sentence that says what it shows, the drawing, and its numbers as a table; `values` are told to a
- * screen reader where the drawing tells them to others. It is drawn again when its width changes, so that its text
+ * screen reader where the drawing tells them to others; without `numbers` there is no table. It is drawn again when its width changes, so that its text
  * keeps the page's size on a phone.
  */
 function figure(title, sentence, draw, numbers, values = '') {
@@ -114,7 +132,7 @@ function figure(title, sentence, draw, numbers, values = '') {
     drawn = width;
     plot.replaceChildren(draw(width));
   }).observe(plot);
-  const details = el('details', {}, el('summary', {}, 'Numbers', el('span', { class: 'spoken' }, ` of “${title}”`)), numbers);
+  const details = numbers && el('details', {}, el('summary', {}, 'Numbers', el('span', { class: 'spoken' }, ` of “${title}”`)), numbers);
   return el('figure', {}, el('figcaption', {}, el('h3', {}, title), el('p', {}, sentence)), plot, details);
 }
 
@@ -184,5 +202,31 @@ export function typedDensity(stretches, chrom) {
     `In ${counts.length} stretches of ${size.toPrecision(2)} kb; ${empty === 0 ? 'none is' : `${empty} ${empty === 1 ? 'is' : 'are'}`} without a typed site.`,
     (width) => drawHistogram(width, counts, axis),
     table('Typed sites by position', ['Mb', 'typed sites'], rows, { numeric: [1] }),
+  );
+}
+
+/** Allele frequencies of the file beside the panel's; `check`: the report's `frequencies`. */
+export function alleleFrequencies(check, samples, chrom) {
+  const { n_sites: n, n_different: different, n_mirrored: mirrored } = check;
+  const told = [
+    different === 0 ? `None of ${counted(n, 'site')} differs clearly.` : `${count(different)} of ${counted(n, 'site')} differ clearly; they are ringed.`,
+    mirrored > 0 && `${count(mirrored)} of them look as if REF and ALT were exchanged.`,
+    samples < 20 && `${counted(samples, 'sample')} say little of a frequency.`,
+  ];
+  const points = check.cells.map(([panel, target, sites]) => ({ x: panel, y: target, n: sites }));
+  const marked = check.different.map((site) => ({ x: site.panel, y: site.target }));
+  const rows = check.different.map((site) => [
+    `${chrom ?? ''}${chrom ? ':' : ''}${site.pos}`,
+    `${site.ref}>${site.alt}`,
+    site.panel.toFixed(3),
+    site.target.toFixed(3),
+  ]);
+  const numbers = table('Sites whose frequency differs most', ['Site', 'Alleles', 'Panel', 'File'], rows, { numeric: [2, 3] });
+  return figure(
+    'Allele frequencies',
+    told.filter(Boolean).join(' '),
+    (width) => drawScatter(width, points, marked, { xName: 'ALT frequency in the panel', yName: 'in the file' }),
+    rows.length > 0 && numbers,
+    check.correlation === null ? '' : ` The correlation is ${check.correlation.toFixed(3)}.`,
   );
 }

@@ -1,6 +1,6 @@
 /** A new imputation: a file is chosen, checked, and started with options. */
 
-import { upload } from './api.js';
+import { post, remove, upload } from './api.js';
 import { announce, byId, el, fileSize, focusOn, percent } from './dom.js';
 import { modelNamed, nameOf, regionOf } from './models.js';
 import { notice } from './notice.js';
@@ -8,8 +8,10 @@ import { qcReport } from './qc_report.js';
 
 const REGION = /^[^\s:]+(:\d+(-\d+)?)?$/;
 
-let file = null;
-let sending = null; // AbortController of the upload under way
+// What is to be imputed: {file, name, size, upload}. `upload` is the service's id of it once it was checked; `file` is
+// null after a reload of the page, which keeps the id in its address.
+let chosen = null;
+let sending = null; // AbortController of the request under way
 
 /** `started(job)` is called with the accepted job. */
 export function startNewJobs(started) {
@@ -29,7 +31,7 @@ export function startNewJobs(started) {
   });
   byId('model').addEventListener('change', () => {
     describeRegion();
-    if (file !== null) check();
+    if (chosen !== null) check();
   });
   byId('options').addEventListener('submit', (event) => {
     event.preventDefault();
@@ -48,18 +50,35 @@ export function offerModels(models) {
   byId('file').disabled = false;
 }
 
-/** The check again, after a key was given; nothing where no file is chosen. */
-export const checkAgain = () => file !== null && byId('qc').childElementCount === 0 && check();
+/**
+ * What was begun before: a file whose check waited for a key, or the upload that the address names, which the service
+ * has kept. Nothing where there is neither.
+ */
+export function goOn() {
+  const upload = uploadInAddress();
+  if (chosen === null && upload !== null) chosen = { file: null, name: 'The checked file', size: null, upload };
+  if (chosen !== null && byId('qc').childElementCount === 0) check();
+}
 
-/** Back to an empty form, its options kept. */
-export function clear() {
+/** Back to an empty form, its options kept. What the service has kept is deleted there, but for `keep`. */
+export function clear({ keep = false } = {}) {
   sending?.abort();
-  file = null;
+  if (chosen?.upload && !keep) remove(`v1/qc/${chosen.upload}`).catch(() => {}); // it expires by itself too
+  chosen = null;
+  showInAddress(null);
   byId('file').value = '';
   byId('chosen').replaceChildren();
   byId('qc').replaceChildren();
   byId('start').replaceChildren();
   byId('options').hidden = true;
+}
+
+const uploadInAddress = () => /^#check\/(\w+)$/.exec(location.hash)?.[1] ?? null;
+
+/** So that a reload of the page finds it again. */
+function showInAddress(upload) {
+  if (upload === uploadInAddress()) return;
+  history.replaceState(null, '', upload === null ? '#new' : `#check/${upload}`);
 }
 
 function describeRegion() {
@@ -75,7 +94,8 @@ function choose(files) {
     showRefusal({ code: 'several_files', detail: 'one file at a time', hint: 'bcftools merge makes one file of several' });
     return;
   }
-  [file] = files;
+  const [file] = files;
+  chosen = { file, name: file.name, size: file.size, upload: null };
   check();
 }
 
@@ -85,13 +105,18 @@ function showRefusal(problem) {
   focusOn(box.querySelector('h2'));
 }
 
-/** Uploads the file for its QC report, shows that, and then the options. */
+/** Sends the file for its QC report, shows that, and then the options. */
 async function check() {
   const model = modelNamed(byId('model').value);
   byId('qc').replaceChildren();
   byId('options').hidden = true;
-  const qc = await sendFile('v1/qc', { model: modelField() }, byId('chosen'), 'Checking', check, byId('qc'));
+  const qc = await send('v1/qc', { model: modelField(), keep: 'true' }, byId('chosen'), 'Checking', check, byId('qc'));
   if (qc === null) return;
+  if (qc.upload) {
+    chosen = { file: chosen.file, name: qc.upload.name, size: qc.upload.size, upload: qc.upload.id };
+    byId('chosen').replaceChildren(nameLine());
+  }
+  showInAddress(chosen.upload);
   if (qc.refused) showRefusal({ ...qc.refused, status: 422 });
   if (qc.counts) byId('qc').append(el('h2', {}, 'Quality of the input'), qcReport(qc, model.chrom));
   if (qc.refused) return;
@@ -112,34 +137,37 @@ async function start(started) {
   };
   const submit = byId('submit');
   submit.disabled = true;
-  const job = await sendFile('v1/jobs', fields, byId('start'), 'Sending', () => start(started), byId('start'));
+  const job = await send('v1/jobs', fields, byId('start'), 'Sending', () => start(started), byId('start'));
   submit.disabled = false;
   if (job === null) return;
-  clear();
+  clear({ keep: true }); // the job has it
   started(job);
 }
 
+const nameLine = () =>
+  el('p', { class: 'chosen' }, el('span', { class: 'filename' }, chosen.name), chosen.size === null ? '' : ` · ${fileSize(chosen.size)}`);
+
 /**
- * The service's answer to the file; null where there was none, with the reason shown in `refusals`. Progress, and a
- * button that stops it, are shown in `place`.
+ * The service's answer to what was chosen; null where there was none, with the reason shown in `refusals`. Progress,
+ * and a button that stops it, are shown in `place`.
  */
-async function sendFile(path, fields, place, verb, again, refusals) {
+async function send(path, fields, place, verb, again, refusals) {
   sending?.abort();
   const mine = new AbortController();
   sending = mine;
-  const bar = el('progress', { max: 1, value: 0, 'aria-label': `${verb} ${file.name}` });
+  const bar = el('progress', { max: 1, 'aria-label': `${verb} ${chosen.name}` });
   const state = el('span', { class: 'hint' }, `${verb}…`);
   const stop = el('button', { type: 'button', class: 'quiet', onclick: () => mine.abort() }, 'Stop');
-  const name = el('p', { class: 'chosen' }, el('span', { class: 'filename' }, file.name), ` · ${fileSize(file.size)}`);
+  const name = nameLine();
   place.replaceChildren(name, el('div', { class: 'progress' }, bar, state, stop));
-  announce(`${verb} ${file.name}`);
+  announce(`${verb} ${chosen.name}`);
   const sent = (share) => {
     if (share < 1) bar.value = share;
     else bar.removeAttribute('value'); // sent: what is left takes an unknown time
     state.textContent = share < 1 ? `Uploading, ${percent(share)}` : `${verb}…`;
   };
   try {
-    const answer = await upload(path, file, fields, { sent, signal: mine.signal });
+    const answer = await sendOnce(path, fields, sent, mine.signal);
     place.replaceChildren(name);
     return answer;
   } catch (problem) {
@@ -148,11 +176,36 @@ async function sendFile(path, fields, place, verb, again, refusals) {
     if (problem.name === 'AbortError') {
       announce('Stopped.');
       refusals.append(el('p', {}, el('button', { type: 'button', onclick: again }, 'Go on')));
+    } else if (problem.code === 'upload_unknown') {
+      forget();
     } else if (problem.status !== 401) {
       refuse(problem, again, refusals);
     }
     return null;
   }
+}
+
+/** By the id that the service gave the upload; the file itself where it has none (any more). */
+async function sendOnce(path, fields, sent, signal) {
+  if (chosen.upload !== null) {
+    try {
+      return await post(path, { ...fields, upload: chosen.upload }, signal);
+    } catch (problem) {
+      if (problem.code !== 'upload_unknown' || chosen.file === null) throw problem;
+      chosen.upload = null;
+    }
+  }
+  return upload(path, chosen.file, fields, { sent, signal });
+}
+
+/** The page was loaded again, and the service has deleted the upload meanwhile. */
+function forget() {
+  clear({ keep: true });
+  const title = 'The checked file is not kept any more';
+  const problem = { status: 404, code: 'upload_unknown', detail: 'a checked file waits for its job for a short time', hint: 'choose it again' };
+  const box = notice(problem, { title, tone: 'warn' });
+  byId('qc').replaceChildren(box);
+  focusOn(box.querySelector('h2'));
 }
 
 function refuse(problem, again, place) {

@@ -1,7 +1,7 @@
 /** The QC report: how much of a file the model can use, what was repaired, what is left out and why. */
 
 import { count, counted, el, facts, percent, table } from './dom.js';
-import { typedDensity } from './figures.js';
+import { alleleFrequencies, typedDensity } from './figures.js';
 
 const SHOWN_NOTES = 200;
 
@@ -22,13 +22,17 @@ const MEANING = { ...USED, ...REPAIRED, ...LEFT_OUT };
 
 const total = (counts, statuses) => Object.keys(statuses).reduce((sum, status) => sum + (counts[status] ?? 0), 0);
 
-/** `qc`: the summary, with `sites` (the first notes) and `density` where the service gave them. */
+/** `qc`: the summary, with `sites` (the first notes), `density` and `frequencies` where they are to be shown. */
 export function qcReport(qc, chrom) {
   const parts = [
     ['used', 'as they are', total(qc.counts, USED)],
     ['repaired', 'repaired', total(qc.counts, REPAIRED)],
     ['left', 'left out', total(qc.counts, LEFT_OUT)],
   ];
+  const figures = [
+    qc.n_used > 0 && qc.density?.length > 0 && typedDensity(qc.density, chrom),
+    qc.frequencies?.n_sites > 0 && alleleFrequencies(qc.frequencies, qc.n_samples, chrom),
+  ].filter(Boolean);
   return el(
     'div',
     { class: 'report' },
@@ -36,20 +40,22 @@ export function qcReport(qc, chrom) {
     shareBar(parts),
     remarks(qc),
     statusTable(qc.counts),
-    qc.density?.length > 0 && typedDensity(qc.density, chrom),
+    figures.length > 0 && el('div', { class: 'figures' }, figures),
     Array.isArray(qc.sites) && qc.sites.length > 0 && notesTable(qc),
   );
 }
 
 function figuresOf(qc) {
+  const used = qc.n_used > 0; // of no site there is no share
   return facts([
     ['Samples', count(qc.n_samples) + (qc.n_haploid > 0 ? ` (${count(qc.n_haploid)} haploid)` : '')],
     ['Sites in the file', count(qc.n_target_sites)],
     ['Sites used', `${count(qc.n_used)} (${percent(qc.overlap_share)})`],
     ['Typed density', `${count(qc.typed_per_mb)} per Mb`],
-    ['Genome build', `alleles agree at ${percent(qc.build_agreement)}`],
-    ['Missing calls', percent(qc.missing_rate) + (qc.missing_rate > 0 ? `, worst sample ${percent(qc.worst_missing_rate)}` : '')],
-    ['Phased sites', percent(qc.phased_share)],
+    ['Genome build', qc.n_shared_positions > 0 ? `alleles agree at ${percent(qc.build_agreement)}` : null],
+    ['Missing calls', used ? percent(qc.missing_rate) + (qc.missing_rate > 0 ? `, worst sample ${percent(qc.worst_missing_rate)}` : '') : null],
+    ['Phased sites', used ? percent(qc.phased_share) : null],
+    ['Frequencies', qc.frequencies?.correlation ? `correlate with the panel’s, r ${qc.frequencies.correlation.toFixed(3)}` : null],
   ]);
 }
 
@@ -73,7 +79,9 @@ function shareBar(parts) {
 /** What a user should know before starting, if anything. */
 function remarks(qc) {
   const found = [];
+  const mirrored = qc.frequencies?.n_mirrored ?? 0;
   if (qc.overlap_share < 0.5) found.push('Fewer than half of the file’s sites are in the panel: is it of this genome build?');
+  if (mirrored > 0) found.push(`${counted(mirrored, 'site')} ${mirrored === 1 ? 'has' : 'have'} the frequency of the other allele: REF and ALT, or the strand, may be wrong there.`);
   if (qc.phased_share < 1 && !qc.refused) found.push('Some calls are unphased. They are imputed as they are; no phasing is needed before.');
   if (qc.n_much_missing > 0) found.push(`${counted(qc.n_much_missing, 'sample')} with more than 5 % missing calls: imputed with less certainty.`);
   return found.length > 0 && el('ul', { class: 'remarks' }, found.map((text) => el('li', {}, text)));

@@ -46,6 +46,7 @@ QC: dict[str, Any] = {
         "matched": 471, "swapped": 12, "flipped": 8, "flipped_swapped": 1, "ambiguous_resolved": 3,
         "ambiguous_left_out": 6, "allele_mismatch": 2, "not_in_panel": 16, "duplicate": 1,
     },
+    "n_shared_positions": 504,
     "build_agreement": 0.996,
     "missing_rate": 0.0031,
     "worst_missing_rate": 0.081,
@@ -54,6 +55,18 @@ QC: dict[str, Any] = {
     "overlap_share": 0.952,
     "typed_per_mb": 247.5,
     "density": STRETCHES,
+    "frequencies": {
+        "n_sites": 495, "correlation": 0.9831, "n_different": 3, "n_mirrored": 2,
+        "different": [
+            {"pos": 1200345, "ref": "A", "alt": "T", "panel": 0.1217, "target": 0.8804},
+            {"pos": 2481230, "ref": "C", "alt": "G", "panel": 0.79, "target": 0.18},
+            {"pos": 1703911, "ref": "G", "alt": "A", "panel": 0.21, "target": 0.49},
+        ],
+        "cells": [
+            [round(i / 100, 3), round(min(max(i / 100 + ((i * 7919) % 13 - 6) / 90, 0), 1), 3), 1 + (i * 31) % 5]
+            for i in range(0, 101)
+        ],
+    },
 }  # fmt: skip
 NOTE = {
     "chrom": "20", "id": ".", "ref": "A", "alt": "G", "panel_ref": "G", "panel_alt": "A",
@@ -107,6 +120,8 @@ class Fake:
     job_error: dict[str, Any] | None = None  # every job ends so
     refused: dict[str, Any] | None = None  # what QC says of every file
     checked_for: list[str | None] = field(default_factory=list)  # the models that files were checked for
+    files: int = 0  # that were sent
+    kept: dict[str, tuple[str, int]] = field(default_factory=dict)  # checked uploads: name and size
     trouble: dict[str, JSONResponse] = field(default_factory=dict)  # path prefix -> answer instead of its own
     jobs: dict[str, FakeJob] = field(default_factory=dict)
 
@@ -149,16 +164,41 @@ def create_fake(fake: Fake) -> FastAPI:
     async def models() -> Any:
         return {"models": fake.models, "unavailable": []}
 
+    def unknown() -> JSONResponse:
+        return problem(404, "upload_unknown", "there is no such upload", hint="send the file again")
+
     @app.post("/v1/qc")
-    async def qc(file: UploadFile, model: Annotated[str | None, Form()] = None) -> Any:
+    async def qc(
+        file: UploadFile | None = None,
+        upload: Annotated[str | None, Form()] = None,
+        keep: Annotated[bool, Form()] = False,
+        model: Annotated[str | None, Form()] = None,
+    ) -> Any:
+        if upload is not None and upload not in fake.kept:
+            return unknown()
         fake.checked_for.append(model)
-        await file.read()
-        sites = [{**NOTE, "pos": 1000100 + i} for i in range(49)]
-        return {**QC, "sites": sites} if fake.refused is None else {"refused": fake.refused}
+        if file is not None:
+            fake.files += 1
+            upload = uuid.uuid4().hex
+            found = (file.filename or "file", len(await file.read()))
+            if keep and fake.refused is None:
+                fake.kept[upload] = found
+        if fake.refused is not None:
+            return {"refused": fake.refused}
+        answer = {**QC, "sites": [{**NOTE, "pos": 1000100 + i} for i in range(49)]}
+        if upload in fake.kept:
+            name, size = fake.kept[upload]
+            answer["upload"] = {"id": upload, "name": name, "size": size, "expires": "2026-03-01T13:00:00Z"}
+        return answer
+
+    @app.delete("/v1/qc/{upload}", status_code=204, response_model=None)
+    async def forget(upload: str) -> Response | None:
+        return None if fake.kept.pop(upload, None) else unknown()
 
     @app.post("/v1/jobs", status_code=202)
     async def accept(
-        file: UploadFile,
+        file: UploadFile | None = None,
+        upload: Annotated[str | None, Form()] = None,
         region: Annotated[str | None, Form()] = None,
         format: Annotated[str, Form()] = "vcf.gz",
         fields: Annotated[str, Form()] = "GT,DS,HDS,GP",
@@ -166,7 +206,14 @@ def create_fake(fake: Fake) -> FastAPI:
         model: Annotated[str | None, Form()] = None,
     ) -> Any:
         options = {"region": region, "format": format, "fields": fields.split(","), "min_dr2": min_dr2, "model": model}
-        job = FakeJob(file.filename or "file", len(await file.read()), options)
+        if file is not None:
+            fake.files += 1
+            found = (file.filename or "file", len(await file.read()))
+        elif upload in fake.kept:
+            found = fake.kept.pop(upload)
+        else:
+            return unknown()
+        job = FakeJob(*found, options)
         fake.jobs[job.id] = job
         return fake.answer_of(job)
 

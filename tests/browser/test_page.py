@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pysam
 import pytest
@@ -20,6 +21,8 @@ from service.app import create_app
 from service.settings import Settings
 from tests.browser.servers import served
 from tests.helpers.command_line import TinyFiles
+from tests.helpers.held_worker import HOLD
+from vcfbert.artifacts import write_text
 
 
 @dataclass
@@ -28,6 +31,14 @@ class Site:
 
     url: str
     worker: subprocess.Popen[bytes]
+    data: Path
+
+    def hold(self, windows: int) -> None:
+        """The worker waits in the middle of a job, after so many windows."""
+        write_text(self.data / HOLD, str(windows))
+
+    def let_go(self) -> None:
+        (self.data / HOLD).unlink()
 
 
 @pytest.fixture(scope="module")
@@ -35,10 +46,12 @@ def site(tiny_files: TinyFiles, tmp_path_factory: pytest.TempPathFactory) -> Ite
     data = tmp_path_factory.mktemp("service")
     settings = Settings(model=str(tiny_files.bundle), data=data, embedded_worker=False, poll_seconds=0, drain_seconds=1)
     environment = {**os.environ, "VCFBERT_MODEL": str(tiny_files.bundle), "VCFBERT_DATA": str(data)}
-    worker = subprocess.Popen([sys.executable, "-m", "service.worker"], env=environment, stderr=subprocess.DEVNULL)
+    worker = subprocess.Popen(
+        [sys.executable, "-m", "tests.helpers.held_worker"], env=environment, stderr=subprocess.DEVNULL
+    )
     try:
         with served(create_app(settings)) as url:
-            yield Site(url, worker)
+            yield Site(url, worker, data)
     finally:
         worker.kill()
         worker.wait()
@@ -81,7 +94,7 @@ def test_a_file_becomes_its_imputed_file(home: Page, tiny_files: TinyFiles, tmp_
     home.get_by_role("button", name="Start imputation").click()
     state_is(home, "Done")
     expect(home.locator("#job")).to_contain_text("6 samples imputed at 300 sites")
-    expect(home.locator("#job figure")).to_have_count(4)
+    expect(home.locator("#job figure")).to_have_count(5)
     result = download(home, "Imputed VCF.gz", tmp_path)
     assert result.name == "target_array_phased.imputed.vcf.gz"
     download(home, "Index", tmp_path)
@@ -114,7 +127,64 @@ def test_the_options_reach_the_result(home: Page, tiny_files: TinyFiles, tmp_pat
     assert records[0].format.keys() == ["GT", "DS", "GQ"]
 
 
-def test_a_reload_in_the_middle_loses_nothing(home: Page, site: Site, tiny_files: TinyFiles) -> None:
+def progress(page: Page) -> float:
+    """Of the bar; 0 while it has no value."""
+    return float(page.evaluate("document.querySelector('#job progress')?.getAttribute('value') ?? 0"))
+
+
+def progress_passes(page: Page, share: float) -> float:
+    """The progress as soon as it is more."""
+    for _ in range(600):
+        if (now := progress(page)) > share:
+            return now
+        page.wait_for_timeout(50)
+    pytest.fail(f"there is no more progress than {share}")
+
+
+def test_a_reload_while_the_job_runs_shows_it_going_on_to_its_result(
+    home: Page, site: Site, tiny_files: TinyFiles, tmp_path: Path
+) -> None:
+    site.hold(2)
+    try:
+        check(home, tiny_files.target)
+        home.get_by_role("button", name="Start imputation").click()
+        state_is(home, "Running")
+        before = progress_passes(home, 0)
+        assert before < 0.7
+        address = home.url
+        home.reload()
+        state_is(home, "Running")
+        assert progress_passes(home, 0) == before  # the worker is held: there is no more, and no less
+        expect(home.locator("#job-progress")).to_contain_text("of 300 sites")
+        assert home.url == address
+        site.hold(4)
+        assert before < progress_passes(home, before) < 1
+        home.goto(site.url)
+        home.locator("#job-list").get_by_role("link", name="Running").click()
+        assert progress_passes(home, before) < 1
+    finally:
+        site.let_go()
+    state_is(home, "Done")
+    assert len(lines_of(download(home, "Imputed VCF.gz", tmp_path))) == 301
+
+
+def test_a_reload_between_the_check_and_the_start_keeps_the_file(home: Page, site: Site, tiny_files: TinyFiles) -> None:
+    sent: list[str] = []
+    home.on("request", lambda request: sent.append(f"{request.method} {urlsplit(request.url).path}"))
+    check(home, tiny_files.target)
+    assert "#check/" in home.url
+    home.reload()
+    expect(home.locator("#options")).to_be_visible()
+    expect(home.locator("#chosen")).to_contain_text("target_array_phased.vcf.gz")
+    home.get_by_role("button", name="Start imputation").click()
+    state_is(home, "Done")
+    expect(home.locator("#job h1")).to_have_text("target_array_phased.vcf.gz")
+    assert sent.count("POST /v1/qc") == 2
+    assert sent.count("POST /v1/jobs") == 1
+    assert list((site.data / "kept").iterdir()) == []  # its job has it
+
+
+def test_a_reload_while_a_job_waits_loses_nothing(home: Page, site: Site, tiny_files: TinyFiles) -> None:
     site.worker.send_signal(signal.SIGSTOP)
     try:
         check(home, tiny_files.target)
@@ -174,6 +244,7 @@ def test_a_wrong_build_is_refused_with_its_report(home: Page, tiny_files: TinyFi
     box = home.locator("#qc").get_by_role("alert")
     expect(box).to_contain_text("wrong_build")
     expect(box).to_contain_text("liftover", ignore_case=True)
+    expect(home.locator("#qc")).to_contain_text("Other alleles than the panel")
     expect(home.locator("#options")).to_be_hidden()
     expect(home.locator("#file")).to_be_enabled()
 

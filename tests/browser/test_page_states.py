@@ -194,9 +194,62 @@ def test_of_several_models_one_is_chosen_and_the_file_checked_for_it(opened: Ope
     expect(page.locator("#region-hint")).to_contain_text("X:155000000-155270000")
     expect(page.locator("#options")).to_be_visible()
     assert opened.fake.checked_for == ["champion", "par2"]
+    assert opened.fake.files == 1
     page.get_by_role("button", name="Start imputation").click()
     expect(page.locator("#job")).to_contain_text("cohort.vcf.gz")
     assert [job.options["model"] for job in opened.fake.jobs.values()] == ["par2"]
+
+
+def test_a_file_is_sent_once(opened: Opened) -> None:
+    opened.start()
+    expect(state(opened.page)).to_have_text("Done")
+    assert (opened.fake.files, opened.fake.kept) == (1, {})
+
+
+def test_a_file_that_was_not_kept_for_so_long_is_sent_again(opened: Opened) -> None:
+    opened.check()
+    opened.fake.kept.clear()
+    opened.page.get_by_role("button", name="Start imputation").click()
+    expect(state(opened.page)).to_have_text("Done")
+    assert opened.fake.files == 2
+
+
+def test_after_a_reload_that_came_too_late_the_file_is_asked_for(opened: Opened) -> None:
+    page = opened.page
+    opened.check()
+    opened.fake.kept.clear()
+    page.reload()
+    alert = page.locator("#qc").get_by_role("alert")
+    expect(alert).to_contain_text("The checked file is not kept any more")
+    expect(alert.get_by_role("heading")).to_be_focused()
+    assert page.url.endswith("#new")
+    opened.check()
+
+
+def test_another_file_takes_the_place_of_the_one_that_was_checked(opened: Opened) -> None:
+    opened.check()
+    opened.page.locator("#file").set_input_files({**FILE, "name": "other.vcf.gz"})
+    expect(opened.page.locator("#chosen")).to_contain_text("other.vcf.gz")
+    expect(opened.page.locator("#options")).to_be_visible()
+    assert [name for name, _ in opened.fake.kept.values()] == ["other.vcf.gz"]
+
+
+def test_frequencies_are_drawn_and_what_differs_is_named(opened: Opened) -> None:
+    page = opened.page
+    opened.check()
+    figure = page.locator("#qc figure", has_text="Allele frequencies")
+    expect(figure).to_contain_text("3 of 495 sites differ clearly")
+    expect(figure.locator("circle.point")).to_have_count(101)
+    expect(figure.locator("circle.marked")).to_have_count(3)
+    expect(page.get_by_role("img", name=re.compile("Allele frequencies.*correlation is 0.983"))).to_be_visible()
+    expect(page.locator(".remarks")).to_contain_text("2 sites have the frequency of the other allele")
+    marked = figure.locator("circle.marked").first
+    line = figure.locator("line.axis").first
+    box = [float(line.get_attribute(name) or 0) for name in ("x1", "x2", "y1", "y2")]
+    left, right = sorted(box[:2])
+    assert (float(marked.get_attribute("cx") or 0) - left) / (right - left) == pytest.approx(0.1217, abs=0.02)
+    figure.locator("summary").click()
+    expect(figure.get_by_role("table")).to_contain_text("20:1200345")
 
 
 def test_an_uploads_name_is_text_and_no_markup(opened: Opened) -> None:
@@ -308,7 +361,7 @@ def test_text_stands_out_from_its_ground(opened: Opened, scheme: Any) -> None:
     opened.fake.job_error = None
     page.reload()
     expect(state(page)).to_have_text("Done")
-    expect(page.locator("svg")).to_have_count(4)
+    expect(page.locator("svg")).to_have_count(5)
     assert page.evaluate(FAINT_TEXT) == []
 
 
