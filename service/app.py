@@ -60,7 +60,7 @@ def create_app(settings: Settings, source: ModelSource | None = None) -> FastAPI
     for router in ROUTERS:
         app.include_router(router)
     # The last one added is the outermost.
-    app.add_middleware(BodyLimit, max_bytes=settings.max_upload_bytes)
+    app.add_middleware(BodyLimit, max_bytes=settings.max_upload_bytes, stall_seconds=settings.stall_seconds)
     limits = CallerLimits(settings.rate_per_minute, settings.concurrent_per_key)
     app.add_middleware(Gate, settings=settings, limits=limits, drain=drain)
     if settings.origins:

@@ -53,6 +53,9 @@ _PROBLEMS: Final[dict[str, tuple[int, str, str | None, str | None]]] = {
         404, "there is no such upload", None,
         "they are kept for a short time after they were checked: send the file again",
     ),
+    "upload_stalled": (
+        408, "nothing more of the request has come for 60 seconds", None, "send it again, over a better connection",
+    ),
     "not_done": (409, "the job is running", None, "GET /v1/jobs/ID says how far it is, or why it failed"),
     "reload_refused": (
         409, "default: index.faiss differs from its hash (bundle_damaged)", None,

@@ -8,21 +8,21 @@ from types import TracebackType
 
 
 class FairLock:
-    """One holder at a time, first come first served: under load ``threading.Lock`` lets some wait for ever."""
+    """So many holders at a time, first come first served: under load ``threading.Lock`` lets some wait for ever."""
 
-    def __init__(self) -> None:
+    def __init__(self, places: int = 1) -> None:
         self._guard = threading.Lock()
-        self._held = False
+        self._free = places
         self._waiting: deque[threading.Event] = deque()
 
     def __enter__(self) -> None:
         with self._guard:
-            if not self._held:
-                self._held = True
+            if self._free:
+                self._free -= 1
                 return
             turn = threading.Event()
             self._waiting.append(turn)
-        turn.wait()  # whoever leaves hands the lock over: it is never free in between
+        turn.wait()  # whoever leaves hands the place over: it is never free in between
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -31,4 +31,4 @@ class FairLock:
             if self._waiting:
                 self._waiting.popleft().set()
             else:
-                self._held = False
+                self._free += 1

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Final, cast
 
-from fastapi import UploadFile
+from fastapi import Request, UploadFile
 from isal import igzip, igzip_lib
 
 from service.settings import Settings
@@ -65,6 +65,13 @@ def received(file: UploadFile, settings: Settings) -> Iterator[Upload]:
         raise
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+async def one_file(request: Request) -> None:
+    """Raises InputError 'request_invalid' where a form has several files: only one would be read."""
+    if len((await request.form()).getlist("file")) > 1:
+        hint = "send one file at a time; bcftools merge makes one of several"
+        raise InputError("request_invalid", "body.file: there are several files", hint=hint)
 
 
 def shown_name(name: str | None) -> str:

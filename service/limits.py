@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.problems import problem
@@ -74,17 +76,19 @@ class CallerLimits:
         self._buckets[name] = (tokens - 1, now)
 
 
-class _TooLargeError(Exception):
-    pass
+class _RefusedError(Exception):
+    """Of a body that is not read on."""
 
 
 class BodyLimit:
-    """ASGI middleware that answers 413 once a request's body is longer than ``max_bytes``, announced or not: a
-    framework spools uploads whole before a route runs."""
+    """ASGI middleware that answers 413 once a request's body is longer than ``max_bytes``, announced or not, and 408
+    where nothing of it has come for ``stall_seconds``: a framework spools uploads whole before a route runs, and
+    whoever sends one holds a place meanwhile."""
 
-    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
+    def __init__(self, app: ASGIApp, max_bytes: int, stall_seconds: float) -> None:
         self._app = app
         self._max_bytes = max_bytes
+        self._stall_seconds = stall_seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -92,32 +96,45 @@ class BodyLimit:
             return
         announced = dict(scope["headers"]).get(b"content-length", b"0")
         if announced.isdigit() and int(announced) > self._max_bytes:
-            await self._refuse(scope, receive, send)
+            await self._too_large()(scope, receive, send)
             return
-        received, exceeded = 0, False
+        received, whole = 0, False
+        refusal: Response | None = None
 
         async def counted() -> Message:
-            nonlocal received, exceeded
-            message = await receive()
+            nonlocal received, whole, refusal
+            try:
+                # Once the body is there, what is waited for is that the client leaves.
+                async with asyncio.timeout(None if whole else self._stall_seconds):
+                    message = await receive()
+            except TimeoutError:
+                refusal = self._stalled()
+                raise _RefusedError from None
             received += len(message.get("body", b""))
+            whole = not message.get("more_body", False)
             if received > self._max_bytes:
-                exceeded = True
-                raise _TooLargeError
+                refusal = self._too_large()
+                raise _RefusedError
             return message
 
-        async def unless_exceeded(message: Message) -> None:
+        async def unless_refused(message: Message) -> None:
             # The form parser turns any exception into a 400: what it answers then is not sent.
-            if not exceeded:
+            if refusal is None:
                 await send(message)
 
-        with suppress(_TooLargeError):
-            await self._app(scope, counted, unless_exceeded)
-        if exceeded:
-            await self._refuse(scope, receive, send)
+        with suppress(_RefusedError):
+            await self._app(scope, counted, unless_refused)
+        if refusal is not None:
+            await refusal(scope, receive, send)
 
-    async def _refuse(self, scope: Scope, receive: Receive, send: Send) -> None:
+    # The rest of the body is not read.
+
+    def _too_large(self) -> Response:
         text = f"the request is larger than {self._max_bytes} bytes"
         hint = "send fewer samples or sites at once, or raise VCFBERT_MAX_UPLOAD_MB"
-        # The rest of the body is not read.
-        answer = problem(413, "too_large", text, hint=hint, headers={"connection": "close"})
-        await answer(scope, receive, send)
+        return problem(413, "too_large", text, hint=hint, headers={"connection": "close"})
+
+    def _stalled(self) -> Response:
+        text = f"nothing more of the request has come for {self._stall_seconds:g} seconds"
+        hint = "send it again, over a better connection"
+        return problem(408, "upload_stalled", text, hint=hint, headers={"connection": "close"})

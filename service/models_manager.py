@@ -24,6 +24,8 @@ if TYPE_CHECKING:  # torch takes seconds to import: the service answers while th
 log = logging.getLogger(__name__)
 
 LOADING = "the model is being loaded"
+# Files in work at the same time: one has the device, others are read and written meanwhile. More only took memory.
+_MOST_AT_ONCE = 3
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,7 @@ class Served:
     found: Found
     model: Model
     device: FairLock
+    places: FairLock  # of files that are read, predicted or written at the same time
     observe: Callable[[Served, int, float], None]  # told the number of targets and the seconds of each imputation
     stopped: threading.Event  # set when the process ends: what still runs then ends between two blocks
 
@@ -140,11 +143,12 @@ class Served:
             if cancelled is not None:
                 cancelled()
 
-        ended()
-        return self.model.impute(
-            target, output, options, qc_report=qc_report, begin=begin, progress=progress, cancelled=ended,
-            on_device=self.on_device,
-        )  # fmt: skip
+        with self.places:
+            ended()
+            return self.model.impute(
+                target, output, options, qc_report=qc_report, begin=begin, progress=progress, cancelled=ended,
+                on_device=self.on_device,
+            )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -175,7 +179,7 @@ class ModelsManager:
         self._poll_seconds = settings.poll_seconds
         self._source = source
         self._observe = observe
-        self._device = FairLock()
+        self._device, self._places = FairLock(), FairLock(_MOST_AT_ONCE)
         self._states = {alias: _State() for alias in self._references}
         self._loading = {alias: threading.Lock() for alias in self._references}
         self._tried_all = threading.Event()
@@ -317,7 +321,9 @@ class ModelsManager:
             failure = ResourceError("model_failed", "the model could not be loaded: see the service's log")
             self._failed(alias, failure, found)
             raise failure from error
-        return Served(alias, self._references[alias], found, model, self._device, self._observe, self._stopped)
+        return Served(
+            alias, self._references[alias], found, model, self._device, self._places, self._observe, self._stopped
+        )
 
     def _failed(self, alias: str, error: VcfbertError, found: Found | None = None) -> None:
         state = self._states[alias]

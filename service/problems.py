@@ -30,6 +30,7 @@ _CODES = {
     403: "forbidden",
     404: "not_found",
     405: "method_not_allowed",
+    408: "upload_stalled",
     413: "too_large",
     415: "unsupported_type",
     416: "range_invalid",
@@ -111,7 +112,7 @@ def problem_of(error: VcfbertError, *, more: Mapping[str, Any] | None = None) ->
         status,
         error.code,
         error.what,
-        where=error.where,
+        where=error.where if status < 500 else None,  # of a fault of this machine it is a path of it
         hint=error.hint,
         more=more if more is not None else getattr(error, "more", None),
         headers=headers,
@@ -135,6 +136,9 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def http(request: Request, error: HTTPException) -> JSONResponse:
+        cause = error.__cause__
+        if isinstance(cause, OSError) and cause.errno in DISK_FULL:  # the form's parser spools what is large
+            return problem_of(disk_full(cause, None))
         code = _CODES.get(error.status_code, "http_error")
         hint = "see /docs" if error.status_code in (400, 404, 405) else None
         return problem(error.status_code, code, str(error.detail), hint=hint, headers=error.headers)

@@ -53,6 +53,7 @@ class Settings(BaseSettings):
     max_sites: int = Field(default=2_000_000, ge=1)  # in one upload
     max_small_samples: int = Field(default=500, ge=1)  # in one request that waits for its answer; else a job
     max_seconds: float = Field(default=3600.0, gt=0)  # that a job may run
+    stall_seconds: float = Field(default=60.0, gt=0)  # without a byte of a request's body, after which it is refused
     queue_limit: int = Field(default=100, ge=1)  # jobs that wait
 
     # Access

@@ -6,6 +6,7 @@ job claimed.
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,8 @@ from huey import Huey, RedisHuey, SqliteHuey  # type: ignore[import-untyped]
 from huey.registry import Message  # type: ignore[import-untyped]
 from huey.serializer import Serializer  # type: ignore[import-untyped]
 
+from service.jobs.table import SQLITE_FULL
+from vcfbert.artifacts import disk_full
 from vcfbert.errors import ResourceError
 
 NAME = "vcfbert"
@@ -43,7 +46,7 @@ class JobQueue:
         self._task = self.huey.task(name="run_job")(run_job)
 
     def enqueue(self, job_id: str) -> None:
-        """Raises ResourceError('queue_unreachable')."""
+        """Raises ResourceError('queue_unreachable'), and DiskFullError."""
         with _reached():
             self._task(job_id)
 
@@ -60,6 +63,8 @@ class _reached:
         return None
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        if error is not None and SQLITE_FULL in str(error):
+            raise disk_full(OSError(errno.ENOSPC, "no space for the job queue"), None) from error
         if isinstance(error, Exception):
             raise ResourceError(
                 "queue_unreachable",

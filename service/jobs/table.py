@@ -34,6 +34,7 @@ from vcfbert.errors import ArtifactError, ResourceError
 FORMAT_VERSION = 1
 _CREATING = 811_002_017  # names our lock among PostgreSQL's advisory ones
 _BUSY_SECONDS = 30
+SQLITE_FULL = "disk is full"  # its words; it has no other sign
 
 metadata = MetaData()
 _json = JSON(none_as_null=True)
@@ -92,7 +93,7 @@ def transaction(engine: Engine, *, writes: bool = False) -> Iterator[Connection]
         with engine.execution_options(vcfbert_writes=writes).begin() as connection:
             yield connection
     except SQLAlchemyError as error:
-        if "disk is full" in str(error):  # SQLite's words; it has no other sign
+        if SQLITE_FULL in str(error):
             raise disk_full(OSError(errno.ENOSPC, "no space for the job table"), None) from error
         raise _unreachable(error) from error
 

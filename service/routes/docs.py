@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from html import escape
 from typing import Any
@@ -44,7 +45,7 @@ async def docs(request: Request) -> HTMLResponse:
 def _operation(method: str, path: str, operation: dict[str, Any], schema: dict[str, Any]) -> Iterator[str]:
     yield f"<section>\n<h2><code>{method} {escape(path)}</code></h2>\n"
     if operation.get("description"):
-        yield f"<p>{escape(operation['description'])}</p>\n"
+        yield f"<p>{_marked(operation['description'])}</p>\n"
     rows = [
         (parameter["name"], parameter["in"], parameter.get("required", False), parameter.get("schema", {}), parameter)
         for parameter in operation.get("parameters", [])
@@ -58,15 +59,23 @@ def _operation(method: str, path: str, operation: dict[str, Any], schema: dict[s
         for name, place, required, kind, about in rows:
             needed = " (required)" if required else ""
             cells = (name + needed, place, _kind(_resolved(kind, schema)), about.get("description", ""))
-            yield "<tr>" + "".join(f"<td>{escape(str(cell))}</td>" for cell in cells) + "</tr>\n"
+            yield "<tr>" + "".join(f"<td>{_marked(str(cell))}</td>" for cell in cells) + "</tr>\n"
         yield "</tbody>\n</table>\n"
-    yield from _examples("Body", operation.get("requestBody", {}))
-    answers = operation.get("responses", {}).items()
-    yield "<ul>\n" + "".join(f"<li>{status}: {escape(about['description'])}</li>\n" for status, about in answers)
-    yield "</ul>\n"
-    for status, about in answers:
-        yield from _examples(f"Answer {status}", about)
-    yield "</section>\n"
+    answers = operation.get("responses", {})
+    listed = [f"<li>{status}: {_marked(about['description'])}</li>\n" for status, about in answers.items()]
+    yield "".join(["<ul>\n", *listed, "</ul>\n<div>\n"])
+    for title, text in _examples("Request", operation.get("requestBody", {})):
+        yield _folded(title, _pre(text))
+    refusals = []
+    for status, about in answers.items():
+        for title, text in _examples(f"Answer {status}", about):
+            if int(status) < 400:
+                yield _folded(title, _pre(text))
+            else:
+                refusals.append(_pre(text))
+    if refusals:
+        yield _folded("Errors", "".join(refusals))
+    yield "</div>\n</section>\n"
 
 
 def _resolved(part: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
@@ -88,11 +97,23 @@ def _kind(part: dict[str, Any]) -> str:
     return str(part.get("type", "object" if "properties" in part else "any"))
 
 
-def _examples(title: str, about: dict[str, Any]) -> Iterator[str]:
-    """Of a request's body or an answer, folded: there are many."""
+def _examples(title: str, about: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Titles and texts of a request's or an answer's examples."""
     for content in about.get("content", {}).values():
         for name, example in content.get("examples", {}).items():
             value = example.get("value")
             text = value if isinstance(value, str) else json.dumps(value, indent=2)
-            yield f"<details><summary>{escape(title)}: {escape(example.get('summary', name))}</summary>\n"
-            yield f"<pre><code>{escape(text)}</code></pre></details>\n"
+            yield f"{title}: {example.get('summary', name)}", text
+
+
+def _pre(text: str) -> str:
+    return f"<pre><code>{escape(text)}</code></pre>\n"
+
+
+def _folded(title: str, content: str) -> str:
+    return f"<details><summary>{escape(title)}</summary>\n{content}</details>\n"
+
+
+def _marked(text: str) -> str:
+    """What stands between backticks as code."""
+    return re.sub(r"(`+)(.+?)\1", r"<code>\2</code>", escape(text))

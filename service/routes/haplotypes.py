@@ -55,7 +55,14 @@ router = APIRouter(prefix="/v1", tags=["impute"], route_class=_SmallBodies)
     "/impute/haplotypes",
     response_model=ImputedHaplotypes,
     responses=problems(
-        "model_unknown", "too_large", "use_jobs", "request_invalid", "haplotype_length", "wrong_build", "not_ready"
+        "model_unknown",
+        "upload_stalled",
+        "too_large",
+        "use_jobs",
+        "request_invalid",
+        "haplotype_length",
+        "wrong_build",
+        "not_ready",
     ),
 )
 def impute_haplotypes(

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import anyio.from_thread
-from fastapi import APIRouter, Request, UploadFile
+from fastapi import APIRouter, Depends, Request, UploadFile
 from fastapi.responses import StreamingResponse
 
 from service.deps import AppSettings, Manager
 from service.examples import OPTIONS, SHORT_QC, VCF, form, problems
-from service.inputs import check_upload, received, stem
+from service.inputs import check_upload, one_file, received, stem
 from service.options import Requested
 from service.settings import Settings
 from vcfbert.errors import InputError, ResourceError, VcfbertError
@@ -29,6 +29,7 @@ _MEDIA_TYPES = {"vcf.gz": "application/gzip", "bcf": "application/octet-stream"}
 @router.post(
     "/impute",
     response_class=StreamingResponse,
+    dependencies=[Depends(one_file)],
     responses={
         200: {
             "description": "the imputed file",
@@ -42,9 +43,9 @@ _MEDIA_TYPES = {"vcf.gz": "application/gzip", "bcf": "application/octet-stream"}
             },
         },
         **problems(
-            "model_unknown", "too_large", "too_large_unpacked", "too_many_samples", "too_many_sites", "use_jobs",
-            "request_invalid", "not_vcf", "truncated", "unsorted_records", "wrong_build", "unphased", "option_min_dr2",
-            "not_ready", "too_slow", "disk_full",
+            "model_unknown", "upload_stalled", "too_large", "too_large_unpacked", "too_many_samples", "too_many_sites",
+            "use_jobs", "request_invalid", "not_vcf", "truncated", "unsorted_records", "wrong_build", "unphased",
+            "option_min_dr2", "not_ready", "too_slow", "disk_full",
         ),
     },
     openapi_extra=form(

@@ -13,7 +13,7 @@ from fastapi.responses import FileResponse
 from service.auth import Caller
 from service.deps import Kept, Manager
 from service.examples import OPTIONS, QC, UPLOAD_ID, VCF, answers, form, problems
-from service.inputs import stem
+from service.inputs import one_file, stem
 from service.jobs.intake import Jobs
 from service.jobs.job import DONE, EXPIRED, FAILED, RUNNING, Job, PinnedModel
 from service.jobs.schemas import QUEUED as QUEUED_EXAMPLE
@@ -48,11 +48,12 @@ class ExpiredError(VcfbertError):
 @router.post(
     "",
     status_code=202,
+    dependencies=[Depends(one_file)],
     responses={
         202: answers(queued=("it waits", QUEUED_EXAMPLE)),
         **problems(
-            "model_unknown", "upload_unknown", "too_large", "request_invalid", "option_min_dr2", "queue_full",
-            "not_ready", "jobs_unreachable", "queue_unreachable", "disk_full",
+            "model_unknown", "upload_unknown", "upload_stalled", "too_large", "request_invalid", "option_min_dr2",
+            "queue_full", "not_ready", "jobs_unreachable", "queue_unreachable", "disk_full",
         ),
     },
     openapi_extra=form(

@@ -6,12 +6,12 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Form, Query, UploadFile
+from fastapi import APIRouter, Depends, Form, Query, UploadFile
 
 from service.auth import Caller
 from service.deps import AppSettings, Kept, Manager
 from service.examples import NOTE, QC, UPLOAD, UPLOAD_ID, VCF, answers, form, problem_example, problems
-from service.inputs import Upload, check_upload, received
+from service.inputs import Upload, check_upload, one_file, received
 from service.kept_uploads import UPLOAD_FIELD, KeptUpload
 from vcfbert.errors import InputError
 
@@ -32,11 +32,12 @@ _EXAMPLES = answers(
 
 @router.post(
     "",
+    dependencies=[Depends(one_file)],
     responses={
         200: _EXAMPLES,
         **problems(
-            "model_unknown", "upload_unknown", "too_large", "too_large_unpacked", "too_many_samples", "too_many_sites",
-            "request_invalid", "not_ready", "disk_full",
+            "model_unknown", "upload_unknown", "upload_stalled", "too_large", "too_large_unpacked",
+            "too_many_samples", "too_many_sites", "request_invalid", "not_ready", "disk_full",
         ),
     },
     openapi_extra=form(

@@ -3,8 +3,8 @@
 import { count, counted, el, percent, shape, table } from './dom.js';
 
 const HEIGHT = 200; // CSS pixels between the top and the bottom axis' labels
-const SCATTER = 340; // the most that a scatter is wide and high
-const MARGIN = { top: 22, right: 10, bottom: 40, left: 46 };
+const SCATTER = 300; // the most that a scatter is wide and high
+const MARGIN = { top: 22, right: 16, bottom: 40, left: 46 };
 
 /** Round counts from 0 to at least `largest`, some four steps. */
 function ticks(largest) {

@@ -56,7 +56,7 @@ function row(job, gone) {
   const link = el(
     'a',
     { href: `#job/${job.id}` },
-    el('span', { class: 'filename' }, job.name),
+    el('span', { class: 'filename', title: job.name }, job.name),
     el('span', { class: 'line' }, badge(job.state), el('span', { class: 'small' }, when(job.created, { short: true }))),
   );
   const item = el('li', { 'data-id': job.id }, link, removalButton(job, gone, { short: true }));

@@ -40,7 +40,7 @@ export function qcReport(qc, chrom) {
     shareBar(parts),
     remarks(qc),
     statusTable(qc.counts),
-    figures.length > 0 && el('div', { class: 'figures' }, figures),
+    figures.length > 0 && el('div', { class: 'figures loose' }, figures),
     Array.isArray(qc.sites) && qc.sites.length > 0 && notesTable(qc),
   );
 }
@@ -55,7 +55,7 @@ function figuresOf(qc) {
     ['Genome build', qc.n_shared_positions > 0 ? `alleles agree at ${percent(qc.build_agreement)}` : null],
     ['Missing calls', used ? percent(qc.missing_rate) + (qc.missing_rate > 0 ? `, worst sample ${percent(qc.worst_missing_rate)}` : '') : null],
     ['Phased sites', used ? percent(qc.phased_share) : null],
-    ['Frequencies', qc.frequencies?.correlation ? `correlate with the panel’s, r ${qc.frequencies.correlation.toFixed(3)}` : null],
+    ['Allele frequencies', qc.frequencies?.correlation ? `r ${qc.frequencies.correlation.toFixed(3)} with the panel` : null],
   ]);
 }
 

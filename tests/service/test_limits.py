@@ -88,6 +88,27 @@ def test_requests_at_the_same_time_are_limited_by_key(tmp_path: Path) -> None:
     assert refused.headers["retry-after"] == "1"
 
 
+def test_so_many_places_are_had_at_once() -> None:
+    lock, inside, seen = FairLock(2), [0], []
+    guard = threading.Lock()
+
+    def take() -> None:
+        with lock:
+            with guard:
+                inside[0] += 1
+                seen.append(inside[0])
+            time.sleep(0.01)
+            with guard:
+                inside[0] -= 1
+
+    threads = [threading.Thread(target=take) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(5)
+    assert (max(seen), len(seen), lock._free) == (2, 6, 2)
+
+
 def test_the_device_is_had_in_the_order_of_asking() -> None:
     lock, order, threads = FairLock(), [], []
 

@@ -1,0 +1,137 @@
+"""Clients that are slow, leave in the middle, send the same twice or something else, against a real server."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from fastapi import FastAPI
+
+from service.app import create_app
+from tests.browser.servers import served
+from tests.helpers.service import StubSource, settings
+from tests.service.test_jobs_run import wait_for
+from vcfbert import imputation  # noqa: F401 - torch takes seconds, which the first request would
+
+BODY = (
+    b'--x\r\nContent-Disposition: form-data; name="file"; filename="a.vcf"\r\n\r\n' + b"0" * 200_000 + b"\r\n--x--\r\n"
+)
+PATHS = ("/v1/impute", "/v1/qc", "/v1/jobs", "/v1/impute/haplotypes")
+
+
+@contextmanager
+def serving(folder: Path, **values: Any) -> Iterator[tuple[FastAPI, str]]:
+    app = create_app(settings(folder, **values), StubSource())
+    with served(app) as url:
+        wait_for(lambda: app.state.manager.not_ready is None)
+        yield app, url
+
+
+def begin(url: str, path: str, content: bytes, *, length: int = len(BODY)) -> socket.socket:
+    """A request whose body has only begun."""
+    host, _, port = url.removeprefix("http://").partition(":")
+    head = f"POST {path} HTTP/1.1\r\nHost: {host}:{port}\r\nContent-Type: multipart/form-data; boundary=x\r\n"
+    opened = socket.create_connection((host, int(port)), timeout=20)
+    opened.sendall(f"{head}Content-Length: {length}\r\n\r\n".encode() + content)
+    return opened
+
+
+def answer_of(opened: socket.socket) -> str:
+    parts = []
+    while part := opened.recv(65536):
+        parts.append(part)
+    return b"".join(parts).decode()
+
+
+def left_behind(app: FastAPI) -> list[Path]:
+    return [path for name in ("uploads", "jobs", "kept") for path in (app.state.settings.data / name).glob("*")]
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_a_client_that_stalls_is_refused_and_hinders_nobody(tmp_path: Path, path: str) -> None:
+    with serving(tmp_path, stall_seconds=4.0) as (app, url), begin(url, path, BODY[:1000]) as stalled:
+        assert httpx.post(f"{url}/v1/impute", files={"file": ("b.vcf", b"1")}).status_code == 200
+        stalled.setblocking(False)
+        with pytest.raises(BlockingIOError):  # it is still waited for
+            stalled.recv(1)
+        stalled.settimeout(20)
+        answer = answer_of(stalled)
+        assert answer.startswith("HTTP/1.1 408")
+        assert '"code":"upload_stalled"' in answer
+        assert '"hint"' in answer
+        wait_for(lambda: app.state.drain.in_flight == 0)
+        assert left_behind(app) == []
+
+
+def test_a_client_that_is_slow_and_goes_on_is_answered(tmp_path: Path) -> None:
+    """Longer than it may stall, in all."""
+    with serving(tmp_path, stall_seconds=2.0) as (_, url), begin(url, "/v1/impute", b"") as slow:
+        for start in range(0, len(BODY), len(BODY) // 5 + 1):
+            time.sleep(0.5)
+            slow.sendall(BODY[start : start + len(BODY) // 5 + 1])
+        assert slow.recv(100).startswith(b"HTTP/1.1 200")
+
+
+def test_an_answer_that_takes_longer_than_a_body_may_stall_comes(tmp_path: Path) -> None:
+    with serving(tmp_path, stall_seconds=0.2) as (app, url):
+        model = app.state.manager.get().model
+        model.held = threading.Event()
+        threading.Timer(0.8, model.held.set).start()
+        assert httpx.post(f"{url}/v1/impute", files={"file": ("b.vcf", b"1")}, timeout=20).status_code == 200
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_a_cut_connection_leaves_nothing_and_frees_its_place(tmp_path: Path, path: str) -> None:
+    with serving(tmp_path, concurrent_per_key=1) as (app, url):
+        begin(url, path, BODY[: len(BODY) // 2]).close()
+        wait_for(lambda: app.state.drain.in_flight == 0)
+        assert httpx.post(f"{url}/v1/impute", files={"file": ("b.vcf", b"1")}).status_code == 200
+        assert left_behind(app) == []
+
+
+def test_a_client_that_leaves_while_it_is_imputed_frees_the_device(tmp_path: Path) -> None:
+    with serving(tmp_path) as (app, url):
+        model = app.state.manager.get().model
+        model.held = threading.Event()
+        opened = begin(url, "/v1/impute", BODY)
+        assert model.begun.wait(10)
+        opened.close()
+        wait_for(lambda: app.state.drain.in_flight == 0)
+        model.held = None
+        assert httpx.post(f"{url}/v1/impute", files={"file": ("b.vcf", b"1")}).status_code == 200
+        assert left_behind(app) == []
+
+
+@pytest.mark.parametrize("path", PATHS[:3])
+def test_two_files_in_one_request_are_refused(tmp_path: Path, path: str) -> None:
+    with serving(tmp_path) as (app, url):
+        files = [("file", ("a.vcf", b"1")), ("file", ("b.vcf", b"2"))]
+        answer = httpx.post(url + path, files=files)
+        assert (answer.status_code, answer.json()["code"]) == (422, "request_invalid")
+        assert "several files" in answer.json()["detail"]
+        assert left_behind(app) == []
+
+
+def test_the_same_upload_twice_is_two_jobs_of_their_own(tmp_path: Path) -> None:
+    with serving(tmp_path) as (app, url):
+        accepted = [httpx.post(f"{url}/v1/jobs", files={"file": ("a.vcf", b"1")}).json()["id"] for _ in range(2)]
+        assert len(set(accepted)) == 2
+        assert httpx.delete(f"{url}/v1/jobs/{accepted[0]}").status_code == 204
+        assert app.state.jobs.files.target(accepted[1]).read_bytes() == b"1"
+
+
+@pytest.mark.parametrize("kind", ["text/plain", "application/json", "application/x-www-form-urlencoded", "image/png"])
+@pytest.mark.parametrize("path", PATHS)
+def test_another_type_of_content_is_refused(tmp_path: Path, path: str, kind: str) -> None:
+    with serving(tmp_path) as (app, url):
+        answer = httpx.post(url + path, content=b"##fileformat=VCFv4.2\n", headers={"Content-Type": kind})
+        assert (answer.status_code, answer.json()["code"]) == (422, "request_invalid")
+        assert answer.json()["hint"]
+        assert left_behind(app) == []
