@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
+import subprocess
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import yaml
@@ -42,6 +45,41 @@ def instructions(stage: str) -> list[tuple[str, str]]:
 def ignored(path: str) -> bool:
     kept = [line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")]
     return path.removeprefix("./").split("/")[0] not in kept
+
+
+def stages() -> dict[str, str]:
+    """What each stage of the Dockerfile is built on."""
+    found = re.findall(r"^FROM (\S+) AS (\S+)$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
+    return {name: base for base, name in found}
+
+
+def test_every_instruction_of_the_images_can_be_carried_out() -> None:
+    known = {"ENV", "RUN", "WORKDIR", "COPY", "USER", "CMD", "EXPOSE", "VOLUME", "HEALTHCHECK"}
+    built: list[str] = []
+    assert set(stages()) == {"base", "train", "mlflow", "serve"}
+    for stage, base in stages().items():
+        assert base in built or re.fullmatch(r"[a-z]+:[\w.-]+", base), "an image without a version"
+        built.append(stage)
+        for name, rest in instructions(stage):
+            assert name in known
+            if name == "CMD":
+                assert all(isinstance(word, str) for word in json.loads(rest))
+            if name == "HEALTHCHECK":
+                command = json.loads(rest.partition("CMD ")[2])
+                assert command[:2] == ["python", "-c"]
+                compile(command[2], "healthcheck", "exec")
+            if name == "ENV":
+                assert all("=" in pair for pair in shlex.split(rest))
+            if name == "RUN":
+                assert subprocess.run(["sh", "-nc", rest], check=False).returncode == 0, rest
+        assert [rest for name, rest in instructions(stage) if name == "USER"] or stage == "base", "it would run as root"
+
+
+def test_the_lock_is_installed_before_the_code_is_copied() -> None:
+    order = [f"{name} {rest}" for name, rest in instructions("base")]
+    assert order.index("RUN pip install -r constraints.txt") < order.index("COPY vcfbert ./vcfbert")
+    pins = (ROOT / "constraints.txt").read_text().splitlines()
+    assert all("==" in pin for pin in pins if pin and not pin.startswith("#"))
 
 
 @pytest.mark.parametrize("stage", ["base", "train", "serve"])
@@ -82,6 +120,25 @@ def test_compose_hardens_what_it_serves(compose: dict[str, Any]) -> None:
     assert "ports" not in services["worker"]
     for each in services.values():
         assert all(port.startswith("127.0.0.1:") for port in each.get("ports", []))
+
+
+def test_services_of_compose_wait_for_what_there_is(compose: dict[str, Any]) -> None:
+    services, text = compose["services"], (ROOT / "compose.yaml").read_text()
+    for name, each in services.items():
+        assert ("build" in each) != ("image" in each), name
+        needed = each.get("depends_on", {})
+        for other in needed:
+            assert other in services
+            if isinstance(needed, dict) and needed[other]["condition"] == "service_healthy":
+                assert services[other]["healthcheck"]["test"]
+        volumes = [volume.partition(":")[0] for volume in each.get("volumes", [])]
+        assert set(volumes) <= set(compose["volumes"])
+        for value in each.get("environment", {}).values():
+            if "://" in str(value):
+                assert urlsplit(str(value)).hostname in services, value
+    # Every secret is asked for by name where it is missing, once at least.
+    assert set(re.findall(r"\$\{(\w+)", text)) == set(re.findall(r"\$\{(\w+):\?", text))
+    assert not re.search(r"PASSWORD: (?!\$)", text)
 
 
 def test_the_stop_leaves_time_to_drain(compose: dict[str, Any]) -> None:
