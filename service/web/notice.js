@@ -7,6 +7,7 @@ const TITLES = {
   401: 'An access key is needed',
   403: 'This is not allowed',
   404: 'This does not exist',
+  408: 'The upload stalled',
   413: 'The file is too large for this service',
   415: 'This kind of file is not read',
   422: 'This input is refused',
