@@ -345,6 +345,10 @@ def test_nothing_is_wider_than_a_phone(opened: Opened, scheme: Any) -> None:
     expect(state(page)).to_have_text("Done")
     page.locator("summary", has_text="About this job").click()
     assert overflow(page) == 0
+    button, card = (page.locator(place).bounding_box() for place in ("#job-list button", "#job-list"))
+    assert button is not None
+    assert card is not None
+    assert button["x"] + button["width"] <= card["x"] + card["width"]  # however long the name beside it is
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
