@@ -81,7 +81,7 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class RetrievalConfig:
-    # Haplotypes retrieved, a variant.
+    # Haplotypes retrieved, a variant. 0 = none: V17's or V18's network alone, from the panel's frequencies.
     k: dict[str, int] = field(default_factory=lambda: {"v17": 2, "v18": 64, "v19": 400})
     refresh_every: int = 1  # epochs between refreshes of embeddings and index; 0 = never
     backend: Literal["auto", "faiss", "torch"] = "auto"
@@ -90,7 +90,9 @@ class RetrievalConfig:
         for variant in self.k:
             _require(variant in VARIANTS, "retrieval.k", variant, f"known variants are {', '.join(VARIANTS)}")
         for variant in VARIANTS:
-            _require(self.k.get(variant, 0) >= 1, f"retrieval.k.{variant}", self.k.get(variant), "must be at least 1")
+            least = 1 if variant == "v19" else 0  # which copies what it retrieved, and is nothing without
+            enough = self.k.get(variant, -1) >= least
+            _require(enough, f"retrieval.k.{variant}", self.k.get(variant), f"must be at least {least}")
         _require(self.refresh_every >= 0, "retrieval.refresh_every", self.refresh_every, "must not be negative")
 
 

@@ -1,4 +1,5 @@
-"""The contract of Retriever (vcfbert/retrieval/base.py): both metrics over both back ends, against brute force."""
+"""The contract of Retriever (vcfbert/retrieval/base.py): what all keep to, and both metrics over both back ends against
+brute force."""
 
 from __future__ import annotations
 
@@ -14,7 +15,9 @@ from vcfbert.genotypes.memory import Memory
 from vcfbert.model.v18 import V18
 from vcfbert.retrieval.base import Retriever
 from vcfbert.retrieval.context import memory_features
+from vcfbert.retrieval.random import RandomRetriever
 from vcfbert.retrieval.refresh import build_retriever
+from vcfbert.retrieval.torch_index import TorchKeyIndex
 
 PANEL = random_panel(20, 50, seed=2)
 MEMORY = Memory(PANEL, np.arange(2, 36))
@@ -40,11 +43,24 @@ def learned_costs() -> torch.Tensor:
         return model.retrieval.site_weights(weights, DISTANCE).sum(dim=0)
 
 
-@pytest.fixture(params=["v17-faiss", "v17-torch", "v18-faiss", "v18-torch"])
+METRICS = ("v17-faiss", "v17-torch", "v18-faiss", "v18-torch")
+
+
+def of_variant(name: str) -> Retriever:
+    variant, backend = name.split("-")
+    return build_retriever(perturbed(variant), MEMORY, FEATURES, backend=backend, device=torch.device("cpu"))
+
+
+@pytest.fixture(params=METRICS)
 def case(request: pytest.FixtureRequest) -> tuple[Retriever, torch.Tensor]:
-    variant, backend = request.param.split("-")
-    retriever = build_retriever(perturbed(variant), MEMORY, FEATURES, backend=backend, device=torch.device("cpu"))
-    return retriever, hamming_costs() if variant == "v17" else learned_costs()
+    return of_variant(request.param), hamming_costs() if request.param.startswith("v17") else learned_costs()
+
+
+@pytest.fixture(params=[*METRICS, "v19-torch", "random"])
+def retriever(request: pytest.FixtureRequest) -> Retriever:
+    if request.param == "random":
+        return RandomRetriever(TorchKeyIndex(MEMORY, torch.ones(PANEL.n_sites)))
+    return of_variant(request.param)
 
 
 def distances(costs: torch.Tensor, known: torch.Tensor | None = None) -> torch.Tensor:
@@ -61,42 +77,82 @@ def assert_nearest(found: torch.Tensor, expected: torch.Tensor) -> None:
     assert all(len(set(rows)) == k for rows in found.tolist())
 
 
-def test_the_nearest_rows(case: tuple[Retriever, torch.Tensor]) -> None:
-    retriever, costs = case
+def test_rows_of_the_memory_each_once(retriever: Retriever) -> None:
     found = retriever.retrieve(SITES, DISTANCE, QUERIES, 7)
     assert (found.shape, found.dtype) == ((30, 7), torch.int64)
-    assert_nearest(found, distances(costs))
+    assert int(found.min()) >= 0
+    assert int(found.max()) < len(MEMORY)
+    assert all(len(set(rows)) == 7 for rows in found.tolist())
 
 
-def test_missing_calls_count_nothing(case: tuple[Retriever, torch.Tensor]) -> None:
-    retriever, costs = case
+def test_none_may_be_asked_for(retriever: Retriever) -> None:
+    exclude = torch.zeros(30, 2, dtype=torch.int64)
+    for found in (retriever.retrieve(SITES, DISTANCE, QUERIES, 0, exclude=e) for e in (None, exclude)):
+        assert (found.shape, found.dtype) == ((30, 0), torch.int64)
+
+
+def test_a_querys_rows_do_not_depend_on_the_others(retriever: Retriever) -> None:
+    found = retriever.retrieve(SITES, DISTANCE, QUERIES, 7)
+    assert torch.equal(retriever.retrieve(SITES, DISTANCE, QUERIES[11:13], 7), found[11:13])
+    assert torch.equal(retriever.retrieve(SITES, DISTANCE, QUERIES.flip(0), 7), found.flip(0))
+
+
+def test_what_stands_where_a_call_is_missing_counts_nothing(retriever: Retriever) -> None:
     known = torch.rand(QUERIES.shape, generator=torch.Generator().manual_seed(1)) < 0.6
     known[0] = False
     found = retriever.retrieve(SITES, DISTANCE, QUERIES, 7, known=known)
-    assert_nearest(found, distances(costs, known))
-    hidden = torch.where(known, QUERIES, 1 - QUERIES)  # whatever stands where the call is missing
+    hidden = torch.where(known, QUERIES, 1 - QUERIES)
     assert torch.equal(found, retriever.retrieve(SITES, DISTANCE, hidden, 7, known=known))
 
 
-def test_excluded_rows_never_come(case: tuple[Retriever, torch.Tensor]) -> None:
-    retriever, costs = case
-    nearest = retriever.retrieve(SITES, DISTANCE, QUERIES, 2)
-    exclude = nearest.clone()
+def test_excluded_rows_never_come(retriever: Retriever) -> None:
+    exclude = retriever.retrieve(SITES, DISTANCE, QUERIES, 2)
+    before = exclude[0].clone()
     exclude[0] = -1  # none
     exclude[1, 0] = -1
-    expected = distances(costs)
-    for query, rows in enumerate(exclude.tolist()):
-        expected[query, [r for r in rows if r >= 0]] = torch.inf
-    found = retriever.retrieve(SITES, DISTANCE, QUERIES, 7, exclude=exclude)
-    assert_nearest(found, expected)
-    assert torch.equal(found[0, :2], nearest[0])
+    found = retriever.retrieve(SITES, DISTANCE, QUERIES, 32, exclude=exclude)
+    assert not (found[:, :, None] == exclude[:, None, :]).any()
+    assert all(len(set(rows)) == 32 for rows in found.tolist())
+    assert torch.equal(retriever.retrieve(SITES, DISTANCE, QUERIES, 2, exclude=exclude)[0], before)
 
 
-def test_too_many_are_refused(case: tuple[Retriever, torch.Tensor]) -> None:
-    retriever, _ = case
+def test_too_many_are_refused(retriever: Retriever) -> None:
     assert retriever.retrieve(SITES, DISTANCE, QUERIES, 34).shape == (30, 34)
     with pytest.raises(InputError) as caught:
         retriever.retrieve(SITES, DISTANCE, QUERIES, 35)
     assert caught.value.code == "retrieval_k"
     with pytest.raises(InputError, match="33 haplotypes are to be retrieved from 34, leaving out 2"):
         retriever.retrieve(SITES, DISTANCE, QUERIES, 33, exclude=torch.zeros(30, 2, dtype=torch.int64))
+
+
+def test_the_nearest_rows(case: tuple[Retriever, torch.Tensor]) -> None:
+    retriever, costs = case
+    assert_nearest(retriever.retrieve(SITES, DISTANCE, QUERIES, 7), distances(costs))
+
+
+def test_missing_calls_cost_nothing(case: tuple[Retriever, torch.Tensor]) -> None:
+    retriever, costs = case
+    known = torch.rand(QUERIES.shape, generator=torch.Generator().manual_seed(1)) < 0.6
+    found = retriever.retrieve(SITES, DISTANCE, QUERIES, 7, known=known)
+    assert_nearest(found, distances(costs, known))
+
+
+def test_the_nearest_of_those_not_excluded(case: tuple[Retriever, torch.Tensor]) -> None:
+    retriever, costs = case
+    exclude = retriever.retrieve(SITES, DISTANCE, QUERIES, 2)
+    exclude[0] = -1
+    expected = distances(costs)
+    for query, rows in enumerate(exclude.tolist()):
+        expected[query, [r for r in rows if r >= 0]] = torch.inf
+    assert_nearest(retriever.retrieve(SITES, DISTANCE, QUERIES, 7, exclude=exclude), expected)
+
+
+def test_random_rows_are_drawn_evenly_and_by_the_seed() -> None:
+    index = TorchKeyIndex(MEMORY, torch.ones(PANEL.n_sites))
+    queries = torch.randint(2, (2000, len(SITES)), generator=torch.Generator().manual_seed(3)).to(torch.uint8)
+    rows = RandomRetriever(index).retrieve(SITES, DISTANCE, queries, 5)
+    counts = torch.bincount(rows.flatten(), minlength=len(MEMORY)).double()
+    expected = 2000 * 5 / len(MEMORY)
+    assert float((counts - expected).abs().max()) < 5 * expected**0.5
+    assert not torch.equal(rows, RandomRetriever(index, seed=1).retrieve(SITES, DISTANCE, queries, 5))
+    assert not torch.equal(rows, RandomRetriever(index).retrieve(SITES + 1, DISTANCE, queries, 5))

@@ -53,6 +53,12 @@ def search_profile(decay: Tensor, temperature: Tensor, distance_cm: Tensor) -> T
     return profile / (1.0 / temperature).sum()
 
 
+def fraction_or_frequency(fraction: Tensor, retrieved: Tensor, af: Tensor) -> Tensor:
+    """ALT fraction [..., l] among the ``retrieved`` [..., k]; where none are (k = 0) the panel's frequency ``af`` [l]
+    is all that is known."""
+    return fraction if retrieved.shape[-1] else af.expand_as(fraction)
+
+
 def smoothed_logit(fraction: Tensor, af: Tensor, smoothing: Tensor) -> Tensor:
     """logit of the retrieved ALT fraction [..., l], pulled towards the panel's AF [l] by ``smoothing`` in (0, 1).
 

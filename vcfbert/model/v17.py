@@ -11,7 +11,7 @@ from vcfbert.config import ModelConfig
 from vcfbert.constants import REF_TOKEN
 from vcfbert.model.base import Network, SiteContext, WindowBatch, WindowOutput
 from vcfbert.model.embedding import look_up
-from vcfbert.model.fusion import smoothed_logit
+from vcfbert.model.fusion import fraction_or_frequency, smoothed_logit
 
 
 class V17(Network):
@@ -55,6 +55,7 @@ class V17(Network):
         scores = (self.query(query)[:, :, None] * retrieved).sum(dim=-1) * scale  # [b, 2, k, l]
         attended = (torch.softmax(scores, dim=2)[..., None] * retrieved).sum(dim=2)  # [b, 2, l, dims]
         fraction = batch.patterns[batch.retrieved].float().mean(dim=2)  # [b, 2, l]
+        fraction = fraction_or_frequency(fraction, batch.retrieved, batch.sites.af)
         fused = self.value(torch.cat([query, attended], dim=-1)) + self.vote(fraction[..., None])
         hidden = self.norm(query + torch.nn.functional.gelu(fused))
         base = smoothed_logit(fraction, batch.sites.af, self.smoothing.sigmoid())

@@ -12,7 +12,7 @@ from vcfbert.config import ModelConfig
 from vcfbert.constants import ALT_TOKEN, REF_TOKEN
 from vcfbert.model.base import Network, WindowBatch, WindowOutput
 from vcfbert.model.embedding import look_up
-from vcfbert.model.fusion import INITIAL_DECAY, RetrievalHeads, smoothed_logit
+from vcfbert.model.fusion import INITIAL_DECAY, RetrievalHeads, fraction_or_frequency, smoothed_logit
 
 
 class V18(Network):
@@ -44,7 +44,7 @@ class V18(Network):
         # Distances are differences of large sums and fractions lie near 0 and 1: bf16 holds neither.
         with torch.autocast(batch.tokens.device.type, enabled=False):
             weights = self.copying_weights(batch)  # [b, 2, heads, k]
-            fractions = self._pool(weights, batch)  # [b, 2, heads, l]
+            fractions = fraction_or_frequency(self._pool(weights, batch), batch.retrieved, sites.af)  # [b, 2, heads, l]
             fraction = torch.einsum("bhrl,r->bhl", fractions, torch.softmax(self.mixture, dim=0))
 
         # The projection of the pooled embedding is linear in the fraction too: project the sites, not the haplotypes.
@@ -77,7 +77,7 @@ class V18(Network):
     @staticmethod
     def _evidence(weights: Tensor, fractions: Tensor) -> Tensor:
         """How each head votes and how sure it is, [b, 2, l, 3 * heads]: fraction, its spread, effective count."""
-        n_effective = 1.0 / weights.square().sum(dim=-1)  # [b, 2, heads]
+        n_effective = 1.0 / weights.square().sum(dim=-1).clamp(min=1e-6)  # [b, 2, heads]; 0 where none was retrieved
         sure = n_effective.log().div(4.0)[..., None].expand_as(fractions)
         spread = (fractions * (1.0 - fractions)).clamp(min=1e-6).sqrt()
         return torch.cat([fractions, spread, sure], dim=2).transpose(-1, -2)

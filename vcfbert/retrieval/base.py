@@ -66,7 +66,7 @@ class Retriever(ABC):
         known: Tensor | None = None,
         exclude: Tensor | None = None,
     ) -> Tensor:
-        """Rows int64 [n, k] of the memory, nearest first.
+        """Rows int64 [n, k] of the memory, nearest first; none where ``k`` is 0.
 
         ``sites`` int64 [t]: typed sites of the key span; ``distance_cm`` float32 [t]: how far each lies outside
         the window; ``queries`` uint8 [n, t]: alleles there; ``known`` bool [n, t]: False where a query's call is
@@ -83,6 +83,11 @@ def check_enough(k: int, n_rows: int, left_out: int) -> None:
             f"{k} haplotypes are to be retrieved from {n_rows}" + (f", leaving out {left_out}" if left_out else ""),
             hint="lower retrieval.k, or use a larger panel",
         )
+
+
+def no_rows(queries: Tensor) -> Tensor:
+    """[n, 0]"""
+    return torch.empty((len(queries), 0), dtype=torch.int64, device=queries.device)
 
 
 def nearest(
@@ -105,6 +110,8 @@ def nearest(
     coordinates = 0.5 + factor * (queries.to(factor.dtype) - 0.5)
     extra = 0 if exclude is None else exclude.shape[1]
     check_enough(k, len(index), extra)
+    if k == 0:
+        return no_rows(queries)
     _, rows = index.search(sites, coordinates, k + extra)
     if exclude is None:
         return rows

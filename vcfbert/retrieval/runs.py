@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from vcfbert.genotypes.memory import Memory
-from vcfbert.retrieval.base import KeyIndex, Retriever, check_enough
+from vcfbert.retrieval.base import KeyIndex, Retriever, check_enough, no_rows
 
 
 class RunsRetriever(Retriever):
@@ -34,6 +34,8 @@ class RunsRetriever(Retriever):
         from vcfbert.copying.states import phased_states  # as in model/v19.py
 
         check_enough(k, len(self.memory), 0 if exclude is None else exclude.shape[1])
+        if k == 0:
+            return no_rows(queries)
         key = sites.cpu().numpy()
         observed = queries.cpu().numpy().astype(np.int8)
         if known is not None:

@@ -108,9 +108,11 @@ class Trainer:
         accelerator: str = "auto",
         devices: int = 1,
         index: KeyIndex | None = None,
+        retriever: Retriever | None = None,
         progress: FitProgress | None = None,
     ) -> None:
-        """``index``: the initial one, if it was built before; ``devices``: processes, started by ``torchrun``."""
+        """``index``: the initial one, if it was built before; ``retriever``: over the training split, in place of the
+        variant's own (for studies: a bundle has the variant's); ``devices``: processes, started by ``torchrun``."""
         self.config = config
         self.panel = panel
         self.fabric = _fabric(config.train, accelerator, devices)
@@ -134,7 +136,8 @@ class Trainer:
         index = index or build_index(
             memory, torch.ones(panel.n_sites), backend=config.retrieval.backend, device=self.fabric.device
         )
-        self.retriever: Retriever = attach_retriever(self.raw, index, memory, self.data.features, update=True)
+        own = attach_retriever(self.raw, index, memory, self.data.features, update=True)
+        self.retriever: Retriever = retriever or own
         self.start: CopyingStart | None = None
         self.found: dict[str, float] = {}  # by its search, logged with the first epoch
         if isinstance(self.raw, V19):

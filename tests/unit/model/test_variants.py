@@ -56,6 +56,16 @@ def test_shapes_and_laws(variant: str) -> None:
     torch.testing.assert_close(dosage, output.logit.sigmoid().sum(dim=1), atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("variant", ["v17", "v18"])
+def test_without_retrieval_an_untrained_network_says_the_panels_frequency(variant: str) -> None:
+    batch = batch_of(PANEL, b=3, k=0)
+    frequency = batch.sites.af.clamp(1e-4, 1 - 1e-4).expand(3, 2, -1)
+    torch.testing.assert_close(create(variant, TINY_MODEL)(batch).probability, frequency, atol=1e-4, rtol=1e-4)
+    model = perturbed(variant)
+    model(batch).logit.sum().backward()
+    assert all(p.grad is None or bool(p.grad.isfinite().all()) for p in model.parameters())
+
+
 def test_untrained_v17_is_the_vote() -> None:
     batch = batch_of(PANEL)
     torch.testing.assert_close(create("v17", TINY_MODEL)(batch).logit.sigmoid(), vote(batch), atol=1e-5, rtol=1e-4)

@@ -11,16 +11,20 @@ import numpy as np
 import pytest
 import torch
 
-from tests.helpers.tiny import MemoryTracker, tiny_config
+from tests.helpers.tiny import MemoryTracker, target_of, tiny_config
 from vcfbert.bundle import load_bundle
 from vcfbert.config import Config
 from vcfbert.errors import ResourceError, VcfbertError
 from vcfbert.genotypes.encoding import encode
+from vcfbert.genotypes.memory import Memory
 from vcfbert.genotypes.panel import Panel
+from vcfbert.inference import Imputer
 from vcfbert.model.v17 import V17
 from vcfbert.model.v18 import V18
 from vcfbert.model.v19 import V19
 from vcfbert.retrieval.embedding import EmbeddingRetriever
+from vcfbert.retrieval.random import RandomRetriever
+from vcfbert.retrieval.torch_index import TorchKeyIndex
 from vcfbert.training import loop
 from vcfbert.training.checkpoint import Checkpoints
 from vcfbert.training.loop import FitResult, Trainer
@@ -126,6 +130,32 @@ def grouped_weights(panel: Panel, batch_size: int, accumulate: int, samples: int
     trainer._train(1)
     assert trainer.run.step == 2
     return trainer.raw.state_dict()
+
+
+@pytest.mark.parametrize("variant", ["v17", "v18"])
+def test_a_network_without_retrieval_learns_and_is_bundled(tiny_panel: Panel, tmp_path: Path, variant: str) -> None:
+    config = tiny_config({"retrieval": {"k": {"v17": 0, "v18": 0, "v19": 12}}, "train": {"epochs": 2}})
+    fit(trainer_of(tiny_panel, config, variant), tmp_path)
+    bundle = load_bundle(tmp_path / "model")
+    assert bundle.k == 0
+    target = target_of(tiny_panel, [0, 1], np.arange(0, tiny_panel.n_sites, 5))
+    said = np.concatenate([block.haplotype_dosage for block in Imputer(bundle).impute(target)])[
+        1:4
+    ]  # untyped, [3, 2, 2]
+    assert np.isfinite(said).all()
+    assert not np.array_equal(said[:, 0], said[:, 1])  # by the sample's own typed sites
+
+
+def test_another_retriever_takes_the_place_of_the_variants(tiny_panel: Panel, tmp_path: Path) -> None:
+    config = tiny_config({"train": {"epochs": 2, "samples_per_epoch": 4}})
+    memory = Memory(tiny_panel, tiny_panel.memory_haplotypes)
+    index = TorchKeyIndex(memory, torch.ones(tiny_panel.n_sites))
+    encoding = encode(tiny_panel, config.encode)
+    trainer = Trainer(tiny_panel, encoding, config, "v18", accelerator="cpu", retriever=RandomRetriever(index))
+    _, tracker = fit(trainer, tmp_path)
+    assert not any(EACH_REFRESH & set(epoch) for epoch in tracker.epochs)
+    _, own = fit(trainer_of(tiny_panel, config), tmp_path / "own")
+    assert tracker.epochs[0]["train/loss"] != own.epochs[0]["train/loss"]
 
 
 def test_two_half_batches_accumulated_are_one_whole_batch(tiny_panel: Panel) -> None:
