@@ -1,4 +1,4 @@
-"""compare: every variant's report and the peers' -> tables, figures and a page."""
+"""compare: every variant's report and the peers' -> tables, figures and a page, which MLflow keeps too."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from vcfbert.config import Config
 from vcfbert.constants import VARIANTS
 from vcfbert.moments import read_moments
 from vcfbert.plots import calibration, save_figure, training_curves
+from vcfbert.tracking import open_tracker
 
 
 def main(config: Config) -> None:
@@ -24,6 +25,8 @@ def main(config: Config) -> None:
     save_figure(training_curves(histories), REPORTS / "training.png")
     points = {report["variant"]: report["array"]["rows"][-1]["calibration"] for report in reports}
     save_figure(calibration(points), REPORTS / "calibration.png")
+    figures = [REPORTS / "training.png", REPORTS / "calibration.png"]
+    comparison.record(open_tracker(system_metrics=False), ", ".join(VARIANTS), figures)
     Console(width=160).print(comparison.table())
 
 

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
-import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich.console import Console
 
 from vcfbert.errors import InputError
-
-if TYPE_CHECKING:
-    from vcfbert.comparison import Comparison
 
 console = Console()
 
@@ -47,7 +43,7 @@ def compare(
     """
     from vcfbert.comparison import compare as compare_reports
     from vcfbert.evaluations import from_file, from_run, read_report, told_apart
-    from vcfbert.tracking import project_root
+    from vcfbert.tracking import open_tracker, project_root
 
     names = [name.strip() for name in (runs or "").split(",") if name.strip()]
     evaluated = told_apart(
@@ -65,22 +61,9 @@ def compare(
     if out is not None:
         comparison.write(out)
     if bool(names) if track is None else track:
-        _record(comparison, [*names, *map(str, reports or [])])
+        compared = ", ".join([*names, *map(str, reports or [])])
+        comparison.record(open_tracker(system_metrics=False), compared)
     if as_json:
         sys.stdout.write(json.dumps(comparison.as_dict(), indent=1) + "\n")
     else:
         console.print(comparison.table())
-
-
-def _record(comparison: Comparison, sources: list[str]) -> None:
-    """A run of its own, with what ``--out`` writes as artifacts."""
-    from vcfbert.tracking import open_tracker
-
-    tracker = open_tracker(system_metrics=False)
-    with (
-        tempfile.TemporaryDirectory(prefix="vcfbert-") as folder,
-        tracker.start("compare", {"compared": ", ".join(sources)}, {"source": "compare", "kind": "compare"}),
-    ):
-        comparison.write(Path(folder))
-        for path in sorted(Path(folder).iterdir()):
-            tracker.log_artifact(path)

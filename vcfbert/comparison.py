@@ -16,6 +16,7 @@ A report is a plain mapping, as ``evaluate`` writes it, one a variant; whatever 
 from __future__ import annotations
 
 import math
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,6 +36,7 @@ from vcfbert.moments import Moments
 from vcfbert.plots import comparison as comparison_figure
 from vcfbert.plots import method_label, quality_against_cost, save_figure
 from vcfbert.plots import paired_differences as difference_figure
+from vcfbert.tracking import Tracker
 
 Kind = Literal["variant", "peer", "reference"]
 
@@ -119,8 +121,8 @@ _NOTES = (
     "sites of the validation samples. Imputation: wall time for all targets. Unphased: the methods that phase the "
     "targets themselves. Estimated r²: DR2 or R2 of the imputed files, and r² of single sites, both means over sites "
     "that vary in the targets; their correlation is over all such sites. Differences of r²: in parentheses the wider "
-    "of the 95% bootstrap intervals over samples and over 50 blocks of the genome; better and worse are beyond it, "
-    "even is within."
+    "of the 95% bootstrap intervals over samples and over 50 blocks of the genome, which hold for all bins at once; "
+    "better and worse are beyond it, even is within."
 )
 
 
@@ -183,6 +185,17 @@ class Comparison:
         write_text(folder / f"{stem}.html", comparison_page(self.title, self._tables(), self._figures(figure), _NOTES))
         for suffix in (".png", ".svg"):
             save_figure(figure, folder / f"{stem}{suffix}")
+
+    def record(self, tracker: Tracker, compared: str, more: Sequence[Path] = ()) -> None:
+        """A run of its own in MLflow, whose artifacts are what ``write`` gives and ``more``."""
+        tags = {"source": "compare", "kind": "compare"}
+        with (
+            tempfile.TemporaryDirectory(prefix="vcfbert-") as folder,
+            tracker.start("compare", {"compared": compared}, tags),
+        ):
+            self.write(Path(folder))
+            for path in (*sorted(Path(folder).iterdir()), *more):
+                tracker.log_artifact(path)
 
     @property
     def title(self) -> str:

@@ -82,14 +82,14 @@ class Project:
             params[section] |= values
         path.write_text(yaml.safe_dump(params, sort_keys=False))
 
-    def runs(self) -> list[Any]:
-        """The training runs in the project's MLflow store, oldest first."""
+    def runs(self, source: str = "dvc") -> list[Any]:
+        """The training runs in the project's MLflow store, or those of another source, oldest first."""
         import mlflow
 
         client = mlflow.MlflowClient(tracking_uri=f"sqlite:///{self.root / 'mlflow.db'}")
         experiment = client.get_experiment_by_name("vcfbert")
         assert experiment is not None
-        found = client.search_runs([experiment.experiment_id], "tags.source = 'dvc'", order_by=["start_time ASC"])
+        found = client.search_runs([experiment.experiment_id], f"tags.source = '{source}'", order_by=["start_time ASC"])
         return [client.get_run(run.info.run_id) for run in found]
 
     def history(self, run_id: str, metric: str) -> list[float]:
@@ -219,6 +219,13 @@ def test_outputs_that_scripts_rely_on(project: Project) -> None:
         with (project.root / f"metrics/{variant}/latest.csv").open() as handle:
             assert [row["epoch"] for row in csv.DictReader(handle)] == ["0", "1"]
     assert project.read_json("reports/publish.json")["published"]
+
+
+def test_the_comparison_is_kept_in_mlflow(project: Project) -> None:
+    (run,) = project.runs("compare")
+    kept = project.artifacts(run.info.run_id, "")
+    assert {f"compare.{suffix}" for suffix in ("html", "json", "md", "png", "svg")} <= set(kept)
+    assert {"training.png", "calibration.png"} <= set(kept)
 
 
 def test_a_second_repro_runs_nothing(project: Project) -> None:

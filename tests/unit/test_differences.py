@@ -4,7 +4,14 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from vcfbert.differences import FEWEST_UNITS, Difference, Interval, paired_differences, worse_bins
+from vcfbert.differences import (
+    FEWEST_UNITS,
+    Difference,
+    Interval,
+    _simultaneous,
+    paired_differences,
+    worse_bins,
+)
 from vcfbert.errors import InputError
 from vcfbert.moments import Moments
 
@@ -49,6 +56,25 @@ def test_the_intervals_are_those_of_resampled_genotypes(truth: npt.NDArray[np.fl
         low, high = np.quantile(drawn, [0.025, 0.975])
         assert interval.low == pytest.approx(low, abs=0.15 * (high - low))
         assert interval.high == pytest.approx(high, abs=0.15 * (high - low))
+
+
+def test_intervals_hold_for_all_bins_at_once() -> None:
+    """Of 4000 draws 95% lie within every one of five independent columns' intervals, as of one column's; columns that
+    move together pay nothing, and one that says nothing of most draws is none of the others' business."""
+    drawn = np.random.default_rng(3).normal(size=(4000, 5)) * [1.0, 2.0, 3.0, 4.0, 5.0]
+
+    def within(intervals: list[Interval], values: npt.NDArray[np.float64]) -> float:
+        low, high = ([getattr(one, name) for one in intervals] for name in ("low", "high"))
+        return float(((values >= low) & (values <= high)).all(axis=1).mean())
+
+    assert within(_simultaneous(drawn), drawn) == pytest.approx(0.95, abs=0.002)
+    alone = _simultaneous(drawn[:, :1])
+    assert (alone[0].low, alone[0].high) == pytest.approx(np.quantile(drawn[:, 0], [0.025, 0.975]), abs=0.01)
+    assert _simultaneous(drawn)[0].width > 1.2 * alone[0].width
+    together = _simultaneous(drawn[:, :1] * [1.0, 2.0])
+    assert [one.width for one in together] == pytest.approx([alone[0].width, 2.0 * alone[0].width])
+    constant = _simultaneous(np.column_stack([drawn[:, 0], np.zeros(4000)]))
+    assert [one.width for one in constant] == pytest.approx([alone[0].width, 0.0])
 
 
 def test_what_differs_in_every_unit_alike_has_an_interval_of_no_width(truth: npt.NDArray[np.float64]) -> None:
