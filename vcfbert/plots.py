@@ -10,6 +10,7 @@ import csv
 import io
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ _COLOURS = {
     "minimac4": "#8C8C8C",
 }
 _SPARE_COLOURS = ("#CC79A7", "#E69F00", "#56B4E9", "#000000")
+_PALETTE = ("#0072B2", "#D55E00", "#009E73", "#E69F00", "#CC79A7", "#56B4E9", "#000000")  # where there is no method
 _LABELS = {"v17": "V17", "v18": "V18", "v19": "V19", "beagle": "Beagle", "minimac4": "Minimac4"}
 _DASHED = ("beagle", "minimac4")  # not ours
 
@@ -210,6 +212,46 @@ def training_curves(histories: Mapping[str, Path]) -> Figure:
             axes.set_title(title)
             axes.set_xlabel("Epoch (dotted: training)" if train in present else "Epoch")
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+            axes.grid(True, axis="y")
+            _label_ends(axes, ends)
+    return figure
+
+
+@dataclass(frozen=True)
+class Lines:
+    """A panel of ``lines``: label -> points (x, y), each label where its line ends. ``levels``: dashed, label -> y."""
+
+    title: str
+    x: str
+    y: str
+    lines: Mapping[str, Sequence[tuple[float, float]]]
+    levels: Mapping[str, float] = field(default_factory=dict)
+    log_x: bool = False
+
+
+def line_panels(panels: Sequence[Lines]) -> Figure:
+    """Panels side by side; a label has one colour in all of them."""
+    labels = list(dict.fromkeys(label for panel in panels for label in panel.lines))
+    with matplotlib.rc_context(_STYLE):
+        figure = _figure(4.6 * len(panels), 3.9)
+        for index, panel in enumerate(panels, 1):
+            axes = figure.add_subplot(1, len(panels), index)
+            ends = []
+            for label, points in panel.lines.items():
+                xs, ys = zip(*points, strict=True)
+                colour = _PALETTE[labels.index(label) % len(_PALETTE)]
+                axes.plot(xs, ys, color=colour, linewidth=1.8, marker="o", markersize=4.5)
+                ends.append((label, ys[-1], colour))
+            for label, level in panel.levels.items():
+                axes.axhline(level, color="#777777", linewidth=1.3, linestyle="--")
+                ends.append((label, level, "#777777"))
+            if panel.log_x:
+                ticks = sorted({x for points in panel.lines.values() for x, _ in points})
+                axes.set_xscale("log")
+                axes.set_xticks(ticks, [f"{x:g}" for x in ticks], minor=False)
+                axes.set_xticks([], minor=True)
+            axes.set(xlabel=panel.x, ylabel=panel.y)
+            axes.set_title(panel.title)
             axes.grid(True, axis="y")
             _label_ends(axes, ends)
     return figure

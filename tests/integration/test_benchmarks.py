@@ -74,6 +74,33 @@ def test_refresh_finds_the_neighbours_of_the_flattened_space(tmp_path: Path) -> 
     assert 0 < report["epoch"]["refresh_share_of_epoch"] < 1
 
 
+def test_a_quick_study_of_retrieval_measures_every_cell_and_fills_the_page(tmp_path: Path) -> None:
+    panel = cut_demo(tmp_path, samples=30, sites=300, targets=2)
+    arguments = ["--quick", "--no-track", "--panel", str(panel), "--region", "20", "--out", str(tmp_path / "out")]
+    arguments += ["--storage", f"sqlite:///{tmp_path / 'studies.db'}", "--checkpoints", str(tmp_path / "checkpoints")]
+    docs = tmp_path / "docs"
+    docs.mkdir()
+    (docs / "retrieval.md").write_text("Before\n<!-- table: retrieval -->\n<!-- end -->\nAfter\n")
+    done = run(["benchmarks/bench_retrieval.py", *arguments, "--docs", str(docs)])
+    assert done.returncode == 0, done.stderr
+    report = json.loads((tmp_path / "out" / "bench_retrieval.json").read_text())
+    cells = report["cells"]
+    assert {(c["network"], c["retriever"]) for c in cells if c["part"] == "retriever"} == {
+        *((network, r) for network in ("v18", "copying") for r in ("embedding", "hamming", "runs", "random", "none")),
+        *(("v17", retriever) for retriever in ("hamming", "runs", "random", "none")),
+    }
+    refresh = {
+        c["refresh_every"]: sum("refresh/seconds" in e for e in c["curve"]) for c in cells if c["part"] == "refresh"
+    }
+    assert refresh == {0: 0, 1: 5, 2: 2, 3: 1, 5: 1}
+    assert all(-1e-6 <= c["value"] <= 1 for c in cells)
+    assert (docs / "retrieval.png").stat().st_size > 10_000
+    page = (docs / "retrieval.md").read_text()
+    assert page.startswith("Before")
+    assert "| Copying model, untrained, K = 16 |" in page
+    assert "| never | 0 | 0.000 |" in page
+
+
 @pytest.fixture(scope="module")
 def simulated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pytest.importorskip("msprime", reason="the extra `simulate` is not installed")

@@ -100,6 +100,17 @@ def test_figures_are_saved_by_suffix_and_leave_global_settings_alone(tmp_path: P
         plots.save_figure(plots.comparison(R2, {}), tmp_path / "r2.bmp")
 
 
+def test_panels_of_lines_share_their_colours_and_draw_levels() -> None:
+    near, far = {"near": [(16.0, 0.5), (64.0, 0.7)]}, {"far": [(16.0, 0.2)], "near": [(16.0, 0.3)]}
+    left, right = plots.line_panels(
+        [plots.Lines("A", "K", "r²", near, {"none": 0.1}, log_x=True), plots.Lines("B", "K", "r²", far)]
+    ).axes
+    assert [list(line.get_ydata()) for line in left.lines] == [[0.5, 0.7], [0.1, 0.1]]
+    assert left.lines[0].get_color() == right.lines[1].get_color() != right.lines[0].get_color()
+    assert [label.get_text() for label in left.get_xticklabels()] == ["16", "64"]
+    assert {text.get_text() for text in left.texts} == {"near", "none"}
+
+
 def test_differences_are_drawn_with_the_intervals_that_are_known() -> None:
     drawn = {
         "v18": {"0-0.5%": (0.1, 0.05, 0.15), "all": (0.0, float("nan"), float("nan"))},

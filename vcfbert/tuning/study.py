@@ -97,15 +97,34 @@ class Worker:
         self.config, self.variant, self.settings = config, variant, settings
         self._panel, self._encoding = panel, encoding
         self.progress = progress or SilentProgress()
-        self.identity = identity(config, variant, panel)
+        self.identity = self._identity()
         self.storage = storage_of(config, settings.storage)
+
+    @property
+    def root(self) -> Path:
+        return self.settings.root or project_root()
 
     def tracker(self, *, system_metrics: bool = True) -> Tracker:
         return open_tracker(self.settings.root, enabled=self.settings.track, system_metrics=system_metrics)
 
+    def _identity(self) -> Identity:
+        return identity(self.config, self.variant, self._panel)
+
+    def _objective(self, study: optuna.Study, folder: Path) -> Callable[[optuna.Trial], float]:
+        return Objective(
+            self._panel,
+            self._encoding,
+            self.config,
+            self.variant,
+            folder=folder,
+            parent=study.user_attrs[RUN_ID],
+            open_tracker=self.tracker,
+            progress=self.progress,
+        )
+
     def create(self) -> optuna.Study:
         """The study, new or as it was left."""
-        with store_lock(self.settings.root or project_root(), "studies"):
+        with store_lock(self.root, "studies"):
             study = optuna.create_study(
                 study_name=self.identity.name,
                 storage=self.storage,
@@ -120,7 +139,7 @@ class Worker:
     def queue(self, study: optuna.Study, trials: int, parent: str) -> None:
         """Fills the queue up to so many trials in all. ``parent``, the study's run in MLflow, is told first: who takes
         a trial makes its run a child of it."""
-        with store_lock(self.settings.root or project_root(), "studies"):
+        with store_lock(self.root, "studies"):
             study.set_user_attr(RUN_ID, parent)
             for _ in range(trials - len(settled_or_waiting(study))):
                 study.enqueue_trial({})
@@ -144,16 +163,7 @@ class Worker:
     def work(self, study: optuna.Study) -> int:
         """Runs trials until none waits and none runs elsewhere; returns how many ran here."""
         done, told, folder = 0, False, self.settings.folder / study.study_name
-        objective = Objective(
-            self._panel,
-            self._encoding,
-            self.config,
-            self.variant,
-            folder=folder,
-            parent=study.user_attrs[RUN_ID],
-            open_tracker=self.tracker,
-            progress=self.progress,
-        )
+        objective = self._objective(study, folder)
         while True:
             self._take_up(study)
             states = [trial.state for trial in patiently(lambda: study.get_trials(deepcopy=False))]
@@ -169,7 +179,7 @@ class Worker:
                     folder.rmdir()
                 return done
 
-    def _one(self, study: optuna.Study, objective: Objective) -> bool:
+    def _one(self, study: optuna.Study, objective: Callable[[optuna.Trial], float]) -> bool:
         """Whether a trial was finished here."""
         numbers: list[int] = []
 
@@ -206,7 +216,7 @@ class Worker:
         grace = timedelta(seconds=self.storage.grace_period or 0)
         for trial in patiently(lambda: study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))):
             if not trial.params and trial.datetime_start is not None and datetime.now() - trial.datetime_start > grace:
-                with store_lock(self.settings.root or project_root(), "studies"):
+                with store_lock(self.root, "studies"):
                     self._give_back(study, trial.number)
 
 

@@ -39,7 +39,7 @@ SECONDS, REFRESH_SECONDS = "seconds", "refresh_seconds"
 MEMORY, MS_PER_BATCH = "memory_mb", "ms_per_batch"
 COSTS = (SECONDS, REFRESH_SECONDS, MEMORY, MS_PER_BATCH)
 WORKER = "worker"  # user attribute: host and process of the latest attempt
-_UNLUCKY = ("diverged", "out_of_memory")  # errors of a trial's parameters, which do not end the study
+UNLUCKY = ("diverged", "out_of_memory")  # errors of a trial's parameters, which do not end the study
 
 
 class TrialFailed(Exception):
@@ -92,7 +92,7 @@ class Objective:
                 after_epoch=record.after_epoch,
             )
         except VcfbertError as error:
-            if error.code not in _UNLUCKY:
+            if error.code not in UNLUCKY:
                 raise
             shutil.rmtree(folder, ignore_errors=True)
             self._progress.message(f"trial {trial.number}  failed: {error.what}")
@@ -140,7 +140,7 @@ class TrialRecord:
             try:
                 yield started
             except VcfbertError as error:
-                self._close("FAILED" if error.code in _UNLUCKY else "INTERRUPTED", error.what)
+                self._close("FAILED" if error.code in UNLUCKY else "INTERRUPTED", error.what)
                 raise
             except BaseException as error:
                 self._close("INTERRUPTED", type(error).__name__)

@@ -1,0 +1,307 @@
+"""What retrieval is worth: how often to refresh it, which retriever serves, and retrieved against random against none.
+
+    python benchmarks/bench_retrieval.py --out reports/retrieval                      # the demo's second Mb
+    python benchmarks/bench_retrieval.py --panel PANEL --map MAP --region 20:1-5000000
+    python benchmarks/bench_retrieval.py --quick
+    python benchmarks/bench_retrieval.py --docs docs                                  # puts table and figure there
+
+An Optuna grid (``vcfbert/tuning/grid.py``): interrupted, it goes on where it was; each cell is a child run of one run
+in MLflow. Three parts:
+
+refresh    V18 trained with a refresh of its index every 0 (never), 1, 2, 3 or 5 epochs.
+retriever  V17's and V18's networks trained on what each retriever gives them, and the copying model of V19, untrained,
+           over the same: by Hamming distance (V17's), learned embeddings (V18's), runs (V19's), at random, none.
+           ``copying`` over embeddings takes those that a V18 of the same seed and 64 haplotypes has learned.
+all        the copying model over the whole panel: what retrieving fewer costs.
+
+All are scored on the panel's held-out samples at the same sites, a fiftieth of which is typed as an array has them. In
+a part a seed draws the same weights, batches and masks for every cell. No target of the demo is opened.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from _machine import describe_machine, write_report
+from retrieval_tables import retrieval_figure, retrieval_table
+from update_readme import fill
+
+from vcfbert.artifacts import write_text
+from vcfbert.config import Config, ModelConfig, load
+from vcfbert.exits import clean_exit
+from vcfbert.genotypes.encoding import Encoding, encode, windows_of
+from vcfbert.genotypes.masks import array_mask
+from vcfbert.genotypes.memory import Memory
+from vcfbert.genotypes.panel import Panel
+from vcfbert.genotypes.store import build_panel
+from vcfbert.genotypes.windows import Window
+from vcfbert.metrics import ALL
+from vcfbert.model.base import Variant, WindowBatch, WindowOutput
+from vcfbert.model.variants import create
+from vcfbert.plots import save_figure
+from vcfbert.retrieval.base import Retriever
+from vcfbert.retrieval.context import memory_features
+from vcfbert.retrieval.hamming import HammingRetriever
+from vcfbert.retrieval.random import RandomRetriever
+from vcfbert.retrieval.refresh import build_index
+from vcfbert.retrieval.runs import RunsRetriever
+from vcfbert.tracking import NullTracker, study_storage
+from vcfbert.training.loop import Trainer
+from vcfbert.training.progress import ConsoleProgress
+from vcfbert.training.validation import score_windows
+from vcfbert.tuning.grid import VALUE, Cell, GridWorker, measured_cells
+from vcfbert.tuning.study import Settings, run_study
+from vcfbert.tuning.trial import TrialRecord
+
+ROOT = Path(__file__).resolve().parents[1]
+REGION = "20:1000000-2000000"  # of the demo's panel, for the time that 3 Mb would take
+SEEDS = (17, 18, 19)
+REFRESH_EVERY, REFRESH_EPOCHS = (0, 1, 2, 3, 5), 6
+RETRIEVER_EPOCHS = 3
+SAMPLES = 16  # training samples of a window and epoch: half of the default, for time
+SIZES = (16, 64, 256)
+OWN_K = 64  # of V18 in the default profile: where all seeds are run
+V17_SIZES = (2, 16)  # V17 encodes what it retrieves, and 64 would take longer than all the rest
+DENSITY = 0.02  # typed share of the sites that all are scored at
+TYPING_SEED = 5
+COPYING = "copying"
+
+
+class Frequency(Variant):
+    """What is left of the copying model without anything to copy: the panel's frequency, for everybody."""
+
+    name = "frequency"
+
+    def forward(self, batch: WindowBatch, encoded: Any = None) -> WindowOutput:
+        n = len(batch.tokens) if batch.pairs is None else len(batch.pairs)
+        return WindowOutput(batch.sites.af.expand(n, 2, -1))
+
+
+class Cells:
+    """Measures cells on one panel."""
+
+    def __init__(self, panel: Panel, encoding: Encoding, config: Config, progress: ConsoleProgress) -> None:
+        self.panel, self.encoding, self.config, self.progress = panel, encoding, config, progress
+        self.memory = Memory(panel, panel.memory_haplotypes)
+        self.features = memory_features(self.memory, torch.device("cpu"))
+        self.typed = array_mask(panel.maf, np.random.default_rng(TYPING_SEED), DENSITY)
+        self.learned: dict[int, Retriever] = {}  # by seed, of V18 as it is
+
+    def measure(self, cell: Cell, record: TrialRecord, folder: Path) -> dict[str, Any]:
+        if cell["network"] == COPYING:
+            return self._copied(cell, record, folder)
+        return self._trained(cell, record, folder)
+
+    def retriever(self, name: str, seed: int) -> Retriever | None:
+        """None for what a variant makes of itself."""
+        if name in ("embedding", "none"):
+            return None
+        index = build_index(
+            self.memory,
+            torch.ones(self.panel.n_sites),
+            backend=self.config.retrieval.backend,
+            device=torch.device("cpu"),
+        )
+        if name == "random":
+            return RandomRetriever(index, seed)
+        return RunsRetriever(index, self.memory) if name == "runs" else HammingRetriever(index)
+
+    def _trained(self, cell: Cell, record: Any, folder: Path) -> dict[str, Any]:
+        """A network trained on what it is given. ``curve``: of each epoch, in the order of training."""
+        variant, seed = cell["network"], cell["seed"]
+        config = cell_config(self.config, cell)
+        retriever = self.retriever(cell["retriever"], seed)
+        trainer = Trainer(
+            self.panel, self.encoding, config, variant, accelerator="cpu", retriever=retriever, progress=self.progress
+        )
+        curve: list[dict[str, float]] = []
+        figures: dict[str, float] = {}
+
+        def after_epoch(epoch: int, metrics: Mapping[str, float]) -> bool:
+            names = ("epoch_seconds", "refresh/seconds", "refresh/overlap", "refresh/drift", "val/loss", "val/r2/all")
+            curve.append({name: metrics[name] for name in names if name in metrics})
+            if epoch == config.train.epochs - 1:
+                figures.update(self.score(trainer.raw, trainer.retriever, trainer.k, self.encoding.windows))
+                record.log_metrics({f"held_out/{name}": value for name, value in figures.items()}, epoch)
+            return True
+
+        trainer.fit(
+            None,
+            tracker=record,
+            checkpoints=folder,
+            metrics_csv=folder / "metrics.csv",
+            tags=tags_of(cell),
+            data={"panel": self.panel.digest},
+            after_epoch=after_epoch,
+        )
+        if cell["retriever"] == "embedding" and cell["k"] == OWN_K and cell["part"] == "retriever":
+            self.learned[seed] = trainer.retriever
+        return {VALUE: figures[ALL], "r2": figures, "curve": curve}
+
+    def _copied(self, cell: Cell, record: TrialRecord, folder: Path) -> dict[str, Any]:
+        """The copying model, as learning starts, over what it is given."""
+        model: Variant = create("v19", self.config.model)
+        k, seed = cell["k"], cell["seed"]
+        retriever = self.retriever(cell["retriever"], seed)
+        if cell["retriever"] == "none":
+            model, k = Frequency(ModelConfig()), 1
+        if retriever is None:
+            retriever = self._learned(seed, folder)
+        with record.start(COPYING, dict(cell), tags_of(cell)):
+            windows = windows_of(self.panel, self.config.encode, copies=True)
+            figures = self.score(model, retriever, k, windows)
+            record.log_metrics({f"held_out/{name}": value for name, value in figures.items()}, 0)
+        return {VALUE: figures[ALL], "r2": figures, "curve": []}
+
+    def _learned(self, seed: int, folder: Path) -> Retriever:
+        if seed not in self.learned:  # the cell that has it was measured by another process
+            self._trained(cell_of("retriever", "v18", "embedding", OWN_K, 1, seed), NullTracker(), folder)
+        return self.learned[seed]
+
+    def score(self, model: Variant, retriever: Retriever, k: int, windows: list[Window]) -> dict[str, float]:
+        """Dosage r2 by MAF bin of the held-out samples."""
+
+        def typed(window: Window) -> npt.NDArray[np.bool_]:
+            return np.asarray(self.typed[window.span_sites])
+
+        scores = score_windows(
+            model,
+            retriever,
+            self.memory,
+            self.features,
+            windows,
+            self.panel.validation_haplotypes,
+            typed,
+            k=k,
+            batch_size=self.config.evaluate.batch_size,
+        )
+        return {name.rstrip("%"): round(value, 6) for name, value in scores.r2.values().items()}
+
+
+def cell_of(part: str, network: str, retriever: str, k: int, refresh_every: int, seed: int) -> Cell:
+    names = ("part", "network", "retriever", "k", "refresh_every", "seed")
+    return dict(zip(names, (part, network, retriever, k, refresh_every, seed), strict=True))
+
+
+def all_cells(panel: Panel, sizes: tuple[int, ...], seeds: tuple[int, ...]) -> list[Cell]:
+    """Cheap parts first, so that a table is there early."""
+    held, first = len(panel.memory_haplotypes), seeds[:1]
+    cells = [cell_of("all", COPYING, "hamming", held, 1, seeds[0])]
+    for network, ks, retrievers in (
+        ("v18", sizes, ("embedding", "hamming", "runs", "random")),
+        (COPYING, sizes, ("embedding", "hamming", "runs", "random")),
+        ("v17", V17_SIZES, ("hamming", "runs", "random")),
+    ):
+        varies = {"v18": (OWN_K,), COPYING: sizes, "v17": ()}[network]  # where seeds are worth their time
+        for retriever in retrievers:
+            fixed = network == COPYING and retriever in ("hamming", "runs")  # no seed plays a part
+            for k in ks:
+                many = seeds if k in varies and not fixed else first
+                cells += [cell_of("retriever", network, retriever, k, 1, seed) for seed in many]
+        many = seeds if network == "v18" else first
+        cells += [cell_of("retriever", network, "none", 0, 1, seed) for seed in many]
+    cells += [cell_of("refresh", "v18", "embedding", OWN_K, every, seed) for seed in seeds for every in REFRESH_EVERY]
+    return cells
+
+
+def cell_config(config: Config, cell: Cell) -> Config:
+    """What a network of this cell is trained with."""
+    epochs = REFRESH_EPOCHS if cell["part"] == "refresh" else RETRIEVER_EPOCHS
+    k = {**config.retrieval.k, cell["network"]: cell["k"]}
+    return dataclasses.replace(
+        config,
+        model=dataclasses.replace(config.model, seed=cell["seed"]),
+        train=dataclasses.replace(config.train, seed=cell["seed"], epochs=epochs, patience=epochs),
+        retrieval=dataclasses.replace(config.retrieval, k=k, refresh_every=cell["refresh_every"]),
+    )
+
+
+def tags_of(cell: Cell) -> dict[str, str]:
+    """For MLflow's columns and filters."""
+    return {"source": "retrieval", "kind": "retrieval", **{name: str(value) for name, value in cell.items()}}
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--params", type=Path, default=ROOT / "params.yaml", help="what networks are trained with")
+    parser.add_argument("--panel", type=Path, help="VCF; without: prepare.panel")
+    parser.add_argument("--map", type=Path, help="its genetic map; without: prepare.map")
+    parser.add_argument("--region", default=REGION, help="of the panel")
+    parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS))
+    parser.add_argument("--storage", help="database of the grid; without: VCFBERT_STUDIES, else studies.db")
+    parser.add_argument("--checkpoints", type=Path, default=ROOT / ".checkpoints" / "retrieval")
+    parser.add_argument("--quick", action="store_true", help="one seed, one K: that it runs, not what comes out")
+    parser.add_argument("--no-track", action="store_true", help="leave MLflow out")
+    parser.add_argument("--out", type=Path, default=ROOT / "reports" / "retrieval", help="folder of the report")
+    parser.add_argument("--docs", type=Path, help="folder whose retrieval.md gets the tables, and retrieval.png")
+    options = parser.parse_args()
+    if options.quick:
+        options.seeds = options.seeds[:1]
+    return options
+
+
+def read_panel(options: argparse.Namespace, config: Config, folder: Path) -> Panel:
+    prepare = config.prepare
+    genetic_map = options.map or (None if prepare.map is None else Path(prepare.map))
+    return build_panel(
+        options.panel or Path(prepare.panel),
+        folder / "panel",
+        genetic_map=genetic_map,
+        region=options.region,
+        holdout=prepare.holdout,
+        seed=prepare.seed,
+    )
+
+
+def write_results(study: Any, folder: Path, report: Mapping[str, Any]) -> dict[Path, str | None]:
+    """``bench_retrieval.json``, ``retrieval.md`` and ``retrieval.png``, which become the grid's artifacts."""
+    whole = {**report, "cells": measured_cells(study)}
+    write_report(folder / "bench_retrieval.json", whole)
+    write_text(folder / "retrieval.md", retrieval_table(whole) + "\n")
+    save_figure(retrieval_figure(whole), folder / "retrieval.png")
+    return {folder / name: None for name in ("bench_retrieval.json", "retrieval.md", "retrieval.png")}
+
+
+def main() -> None:
+    options = parse()
+    config = load(options.params)
+    config = dataclasses.replace(config, train=dataclasses.replace(config.train, samples_per_epoch=SAMPLES))
+    sizes = SIZES[:1] if options.quick else SIZES
+    report = {"machine": describe_machine(), "region": options.region, "density": DENSITY, "samples": SAMPLES}
+    with tempfile.TemporaryDirectory(prefix="vcfbert-") as folder, ConsoleProgress() as progress:
+        panel = read_panel(options, config, Path(folder))
+        encoding = encode(panel, config.encode)
+        about = {"haplotypes": len(panel.memory_haplotypes), "sites": panel.n_sites, "windows": len(encoding.windows)}
+        report |= {**about, "held_out": len(panel.validation)}
+        worker = GridWorker(
+            panel,
+            encoding,
+            config,
+            "retrieval",
+            Settings(options.storage or study_storage(), options.checkpoints, not options.no_track),
+            cells=all_cells(panel, sizes, tuple(options.seeds)),
+            measure=Cells(panel, encoding, config, progress).measure,
+            given={"density": DENSITY, "typing": TYPING_SEED, "epochs": [REFRESH_EPOCHS, RETRIEVER_EPOCHS]},
+            progress=progress,
+        )
+        run_study(worker, len(worker.cells), lambda study: write_results(study, options.out, report))
+    table = (options.out / "retrieval.md").read_text()
+    print(table)
+    if options.docs is not None:
+        page = options.docs / "retrieval.md"
+        write_text(page, fill(page.read_text(), "retrieval", table, str(page)))
+        (options.docs / "retrieval.png").write_bytes((options.out / "retrieval.png").read_bytes())
+
+
+if __name__ == "__main__":
+    with clean_exit(lambda text: print(text, file=sys.stderr)):
+        main()

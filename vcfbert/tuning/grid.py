@@ -1,0 +1,102 @@
+"""A grid: a study whose trials are the cells of a table, all of which are wanted.
+
+Nothing is drawn and nothing pruned; all else is as in a search. Cells are child runs of one run in MLflow, a grid that
+was interrupted goes on with the cells that are left, workers may share it, and cells may be added to it later.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.trial import TrialState
+
+from vcfbert.artifacts import sha256_json
+from vcfbert.config import Config
+from vcfbert.errors import VcfbertError
+from vcfbert.genotypes.encoding import Encoding
+from vcfbert.genotypes.panel import Panel
+from vcfbert.tracking import store_lock
+from vcfbert.training.data import data_digest
+from vcfbert.training.progress import FitProgress
+from vcfbert.tuning.identity import Identity, code_digest
+from vcfbert.tuning.storage import RUN_ID, first_number, patiently
+from vcfbert.tuning.study import Settings, Worker, settled_or_waiting
+from vcfbert.tuning.trial import UNLUCKY, TrialFailed, TrialRecord
+
+Cell = Mapping[str, Any]  # numbers and texts by name
+# Measures a cell within a run that it starts by the record, which is a trainer's tracker; the folder is its own.
+# Returns plain values, among them the float ``VALUE``.
+Measure = Callable[[Cell, TrialRecord, Path], dict[str, Any]]
+
+VALUE = "value"
+_FIGURES = "figures"  # user attribute: what was measured
+
+
+class GridWorker(Worker):
+    """Measures the cells of one grid on one panel, one at a time."""
+
+    def __init__(
+        self,
+        panel: Panel,
+        encoding: Encoding,
+        config: Config,
+        name: str,
+        settings: Settings,
+        *,
+        cells: Sequence[Cell],
+        measure: Measure,
+        given: Mapping[str, Any],
+        progress: FitProgress | None = None,
+    ) -> None:
+        """``cells``: all of the same names; ``given``: whatever else figures depend on, beside the configuration, the
+        data and this package. Grids whose cells take other values are other studies."""
+        self.cells, self._measure, self._given = cells, measure, given
+        self._choices = {key: sorted({cell[key] for cell in cells}, key=str) for key in cells[0]}
+        super().__init__(panel, encoding, config, name, settings, progress=progress)
+
+    def _identity(self) -> Identity:
+        body = self.config.as_dict()
+        sections = {name: body[name] for name in ("encode", "model", "retrieval", "masks", "train", "evaluate")}
+        settings = sha256_json([sections, self._choices, self._given])
+        return Identity(self.variant, data_digest(self._panel), code_digest(), settings)
+
+    def queue(self, study: optuna.Study, trials: int, parent: str) -> None:
+        """Queues the cells that are not there yet."""
+        with store_lock(self.root, "studies"):
+            study.set_user_attr(RUN_ID, parent)
+            for cell in self.cells:
+                study.enqueue_trial(dict(cell), skip_if_exists=True)
+
+    def _objective(self, study: optuna.Study, folder: Path) -> Callable[[optuna.Trial], float]:
+        parent = str(study.user_attrs[RUN_ID])
+
+        def measured(trial: optuna.Trial) -> float:
+            cell = {key: trial.suggest_categorical(key, choices) for key, choices in self._choices.items()}
+            number = patiently(lambda: first_number(study.get_trials(deepcopy=False)[trial.number]))
+            own = folder / str(number)
+            shutil.rmtree(own, ignore_errors=True)  # of an attempt that died: a cell is measured at one go
+            shown = "  ".join(f"{key} {value}" for key, value in cell.items())
+            self.progress.message(f"cell {number + 1} of {len(self.cells)}  {shown}")
+            record = TrialRecord(trial, self.tracker(), VALUE, self.variant, parent)
+            try:
+                figures = self._measure(cell, record, own)
+            except VcfbertError as error:
+                if error.code not in UNLUCKY:
+                    raise
+                raise TrialFailed(error.what) from error
+            finally:
+                shutil.rmtree(own, ignore_errors=True)
+            patiently(lambda: trial.set_user_attr(_FIGURES, figures))
+            return float(figures[VALUE])
+
+        return measured
+
+
+def measured_cells(study: optuna.Study) -> list[dict[str, Any]]:
+    """What is known of the cells that are done: their values and what was measured, in the order of the grid."""
+    done = [trial for trial in settled_or_waiting(study) if trial.state == TrialState.COMPLETE]
+    return [{**trial.params, **trial.user_attrs[_FIGURES]} for trial in sorted(done, key=first_number)]
