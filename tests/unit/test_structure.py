@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from vcfbert.config import PROFILES, load, profile
+from vcfbert.tuning.identity import ELSEWHERE
 
 ROOT = Path(__file__).parents[2]
 
@@ -194,6 +195,16 @@ def test_every_profile_is_valid_and_whole(name: str) -> None:
     assert {section: set(values) for section, values in written.items()} == {
         section: set(values) for section, values in config.as_dict().items()
     }
+
+
+def test_a_study_is_of_the_code_that_its_trials_run() -> None:
+    """A module that is missing here would make a new study of every edit; one too many would mix figures."""
+    run = set().union(*(reachable(module) for module in modules() if module.startswith("vcfbert.tuning.")))
+    top = {module for module in modules() if module.startswith("vcfbert.") and module.count(".") == 1}
+    files = {
+        module.split(".")[1] for module in top - run if (ROOT / "vcfbert" / f"{module.split('.')[1]}.py").is_file()
+    }
+    assert set(ELSEWHERE) == files
 
 
 # What no figure depends on: how errors are told, files written, runs recorded, and where things came from.

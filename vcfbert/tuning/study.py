@@ -155,10 +155,22 @@ class Worker:
         if study is None or RUN_ID not in study.user_attrs:
             raise InputError(
                 "study_missing",
-                f"no study {name} was started for this data, code and params.yaml",
+                f"no study {name} was started for this data, code and params.yaml{self._others()}",
                 hint="start it with `vcfbert tune`; its workers need the same panel, code and params.yaml, and storage",
             )
         return study
+
+    def _others(self) -> str:
+        """In what the newest study of this variant differs, where there is one."""
+        found = patiently(lambda: optuna.get_all_study_summaries(self.storage, include_best_trial=False))
+        own = [one for one in found if one.user_attrs.get("variant") == self.variant and RUN_ID in one.user_attrs]
+        if not own:
+            return ""
+        newest = max(own, key=lambda one: one.datetime_start or datetime.min)  # of its first trial
+        named = {"data": "panel, split or map", "code": "code (vcfbert's source)", "settings": "params.yaml"}
+        here = dataclasses.asdict(self.identity)
+        differing = [what for key, what in named.items() if newest.user_attrs.get(key) != here[key]]
+        return f"; {newest.study_name} is of another {' and another '.join(differing)}"
 
     def work(self, study: optuna.Study) -> int:
         """Runs trials until none waits and none runs elsewhere; returns how many ran here."""

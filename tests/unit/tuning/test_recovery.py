@@ -125,3 +125,18 @@ def test_a_worker_needs_a_study(make: Callable[..., Worker]) -> None:
         run_worker(make("v17"))
     queued(worker, 1)
     assert run_worker(make("v17"))[1] == 1
+
+
+def test_a_worker_is_told_in_what_the_study_is_another(
+    make: Callable[..., Worker], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = make("v17")
+    there.queue(there.create(), 1, "run")
+    with pytest.raises(InputError, match=f"{there.identity.name} is of another params.yaml\n") as caught:
+        run_worker(make("v17", epochs=7))
+    assert "the same panel, code and params.yaml" in str(caught.value.hint)
+    monkeypatch.setattr("vcfbert.tuning.identity.code_digest", lambda: "another")
+    with pytest.raises(InputError, match=r"of another code \(vcfbert's source\) and another params.yaml\n"):
+        run_worker(make("v17", epochs=7))
+    with pytest.raises(InputError, match=r"for this data, code and params.yaml\n"):
+        run_worker(make("v18"))
