@@ -110,7 +110,9 @@ def _against_bins(
     differences = paired_differences(candidate.moments, champion.moments)
     worse = worse_bins(differences)
     if not worse:
-        return None, "; at the targets worse in no MAF bin beyond its interval", differences
+        unknown = ", ".join(difference.bin for difference in differences if difference.verdict == "unknown")
+        unjudged = f" ({unknown}: too few samples or sites to tell)" if unknown else ""
+        return None, f"; at the targets worse in no MAF bin beyond its interval{unjudged}", differences
     refusal = InputError(
         "gate_refused",
         f"{candidate.label} is at the targets worse than {alias} {champion.label} beyond the interval of r2: "

@@ -50,6 +50,16 @@ def test_a_bin_worse_within_its_interval_is_no_reason() -> None:
     assert {difference.verdict for difference in outcome.differences} == {"even"}
 
 
+def test_bins_that_cannot_be_judged_are_named() -> None:
+    """Eight samples tell no interval."""
+    few = [
+        dataclasses.replace(side, samples=side.samples[:8], by_sample=side.by_sample[:8])
+        for side in (moments_of(0.05, rare_noise=0.8), moments_of(0.4))
+    ]
+    measured = [dataclasses.replace(one, moments=m) for one, m in zip((CANDIDATE, CHAMPION), few, strict=True)]
+    assert passed(*measured).why.endswith("beyond its interval (0-0.5%, 5-50%, all: too few samples or sites to tell)")
+
+
 def test_force_passes_and_says_what_was_objected() -> None:
     low = dataclasses.replace(TRADING, value=0.4)
     outcome = passed(low, force=" rare variants do not matter here ")
