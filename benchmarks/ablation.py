@@ -50,7 +50,7 @@ DEMO = ROOT / "data" / "demo"
 NEAREST = 32  # haplotypes that vote
 VOTE_SPAN_CM = 0.1  # a side of a window, where typed sites tell how near they are
 FLAT = -50.0  # log strength of a prior that tells no haplotype from another
-PHASINGS = 16  # that are averaged
+PHASINGS = 8  # that are averaged
 NEVER = -50.0  # log chance that a copied allele is not inherited
 BINS = (*MAF_BIN_NAMES, ALL)
 
@@ -106,18 +106,23 @@ def nearest_vote(bundle: Bundle) -> Imputer:
     return Imputer(voting)
 
 
-def copying(bundle: Bundle, *, all_haplotypes: bool = False, heads: int | None = None, prior: bool = False) -> Imputer:
-    """V19 as learning starts, always inheriting what is copied: with its first ``heads``, all by default, and with a
-    flat ``prior`` or the initial one."""
+def copying(
+    bundle: Bundle, *, all_haplotypes: bool = False, heads: int | None = None, rates: bool = False, prior: bool = False
+) -> Imputer:
+    """V19 untrained, always inheriting what is copied: with its first ``heads``, all by default, with the textbook's
+    ``rates`` or the panel's, and with a flat ``prior`` or the initial one."""
     model = create(V19.name, build(ModelConfig, bundle.manifest["model"], "model."))
     assert isinstance(model, V19)
+    assert isinstance(bundle.model, V19)
+    if rates:
+        model.heads.load_state_dict(bundle.model.heads.state_dict())
     with torch.no_grad():
         for chance in (model.lost, model.gained):
             chance.fill_(NEVER)
         if not prior:
             model.log_strength.fill_(FLAT)
     if heads is not None:
-        model.heads = nn.ModuleList(model.copying[:heads])
+        model.heads = nn.ModuleList(model.copying()[:heads])
         model.share = nn.Parameter(torch.zeros(len(KNOTS), heads))
     k = len(bundle.memory) if all_haplotypes else bundle.k
     return Imputer(dataclasses.replace(bundle, manifest={**bundle.manifest, "k": k}, model=model.eval()))
@@ -138,7 +143,8 @@ ROWS = (
         lambda bundle: copying(bundle, all_haplotypes=True, heads=1)),
     Row("states", "one head, K haplotypes by runs", "v19", lambda bundle: copying(bundle, heads=1)),
     Row("heads", "+ three heads", "v19", copying),
-    Row("prior", "+ prior by similarity", "v19", lambda bundle: copying(bundle, prior=True)),
+    Row("rates", "+ rates of the panel", "v19", lambda bundle: copying(bundle, rates=True)),
+    Row("prior", "+ prior by similarity", "v19", lambda bundle: copying(bundle, rates=True, prior=True)),
     Row("learned", "+ learned parameters: V19", "v19", Imputer),
     Row("ignore-phase", f"V19, phase ignored, {PHASINGS} phasings", "v19",
         lambda bundle: over_phasings(bundle, phasings=PHASINGS, ignore_phase=True)),

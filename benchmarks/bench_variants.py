@@ -125,10 +125,12 @@ def work_for(case: Case, works: dict[int, Work]) -> Work:
 
 
 def to_device(work: Work, device: torch.device) -> Work:
-    sites = SiteContext(**{name: tensor.to(device) for name, tensor in vars(work.batch.sites).items()})
-    held = {name: value for name, value in vars(work.batch).items() if isinstance(value, torch.Tensor)}
-    tensors = {name: tensor.to(device) for name, tensor in held.items()}
-    return Work(WindowBatch(sites, **tensors), work.alleles.to(device), work.masked.to(device))
+    def moved(holder: Any) -> dict[str, torch.Tensor]:
+        held = {name: value for name, value in vars(holder).items() if isinstance(value, torch.Tensor)}
+        return {name: tensor.to(device) for name, tensor in held.items()}
+
+    sites = SiteContext(**moved(work.batch.sites))
+    return Work(WindowBatch(sites, **moved(work.batch)), work.alleles.to(device), work.masked.to(device))
 
 
 def autocast(device: torch.device, bf16: bool) -> AbstractContextManager[Any]:

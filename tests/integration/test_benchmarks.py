@@ -180,15 +180,15 @@ def test_ablation_measures_each_part_and_records_it_in_mlflow(ablation_files: Pa
     report = json.loads(out.read_text())
     rows = {row["name"]: row for row in report["rows"]}
     assert list(rows) == [
-        "vote", "v17", "v18", "li-stephens", "states", "heads", "prior", "learned",
+        "vote", "v17", "v18", "li-stephens", "states", "heads", "rates", "prior", "learned",
         "ignore-phase", "diploid", "averaged",
     ]  # fmt: skip
     assert (rows["v17"]["r2"], rows["v17"]["note"]) == ({}, f"no bundle {ablation_files / 'models' / 'v17'}")
     assert "| V18 | phased |" in done.stdout
     assert "- not run: V17: no bundle" in done.stdout
     assert [rows[name]["k"] for name in ("vote", "v18", "li-stephens", "states", "learned")] == [32, 8, 60, 12, 12]
-    assert [rows[name]["phasings"] for name in ("learned", "ignore-phase", "diploid", "averaged")] == [None, 16, 1, 16]
-    parts = ("li-stephens", "states", "heads", "prior", "learned", "diploid", "averaged")
+    assert [rows[name]["phasings"] for name in ("learned", "ignore-phase", "diploid", "averaged")] == [None, 8, 1, 8]
+    parts = ("li-stephens", "states", "heads", "rates", "prior", "learned", "diploid", "averaged")
     assert len({json.dumps(rows[name]["r2"]) for name in parts}) == len(parts)  # each part changes something
 
     # As the pipeline and `vcfbert impute` would have it.

@@ -11,14 +11,20 @@ from torch import Tensor, nn
 
 from vcfbert.config import ModelConfig
 from vcfbert.model.base import SiteContext, Variant, WindowBatch, WindowOutput
-from vcfbert.model.li_stephens import CopyingProblem, LiStephens, interpolated_dosage
+from vcfbert.model.li_stephens import (
+    INITIAL_MISMATCH,
+    INITIAL_RATE,
+    CopyingProblem,
+    LiStephens,
+    interpolated_dosage,
+)
 
 if TYPE_CHECKING:
     from vcfbert.copying.haploid import Heads, Segments
 
-# Switches per cM and mismatch rate of the first head, and those of all heads as multiples of them. What serves a panel
-# is found before learning starts (training/copying_start.py).
-INITIAL_RATES = (5.0, 2e-3)
+# Switches per cM and mismatch rate of the first head, the textbook's, and those of all heads as multiples of them. What
+# serves a panel is found before learning starts (training/copying_start.py).
+INITIAL_RATES = (INITIAL_RATE, INITIAL_MISMATCH)
 HEADS = ((1.0, 1.0), (2.0, 5.0), (0.5, 15.0))
 MOST_MISMATCH = 0.3
 # What a prior ratio of e takes in mean weighted mismatches (a share of the typed sites): exp(-strength * mismatches).
