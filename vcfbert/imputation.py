@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 import numpy as np
+import numpy.typing as npt
 
 from vcfbert import __version__
 from vcfbert.bundle import Bundle
@@ -101,6 +102,11 @@ class Imputed:
     report: QcReport
     summary: dict[str, Any]
 
+    @classmethod
+    def of(cls, report: QcReport, summary: Summary) -> Imputed:
+        density = report.summary()["density"]
+        return cls(report, {"n_samples": report.n_samples, **summary.as_dict(), "density": density})
+
 
 class Imputes(Protocol):
     """An ``Imputer``, or what lets several callers share one."""
@@ -154,10 +160,7 @@ def impute_file(
     sites = panel_interval(panel, options.region)
     if begin is not None:
         begin(sites[1] - sites[0])
-    ids = np.full(panel.n_sites, None, dtype=object)
-    ids[matched.panel_site] = matched.id
-    swapped = np.zeros(panel.n_sites, dtype=bool)
-    swapped[matched.panel_site] = matched.swapped
+    ids, swapped = per_panel_site(panel, matched.panel_site, matched.id, matched.swapped)
     summary = Summary(panel)
     with closing(imputer.impute(matched, sites=sites, progress=progress, cancelled=cancelled)) as blocks:
         write_imputed(
@@ -165,7 +168,7 @@ def impute_file(
             blocks,
             panel=panel,
             samples=matched.samples,
-            header={"version": __version__, "model": bundle.variant, "panel": panel.digest},
+            header=file_header(bundle),
             ids=ids,
             swapped=swapped,
             haploid=matched.haploid,
@@ -174,8 +177,27 @@ def impute_file(
             summary=summary,
             threads=threads,
         )
-    density = report.summary()["density"]
-    return Imputed(report, {"n_samples": report.n_samples, **summary.as_dict(), "density": density})
+    return Imputed.of(report, summary)
+
+
+def file_header(bundle: Bundle) -> dict[str, str]:
+    """What an imputed file says of the model that wrote it."""
+    return {"version": __version__, "model": bundle.variant, "panel": bundle.panel.digest}
+
+
+def per_panel_site(
+    panel: Panel,
+    panel_site: npt.NDArray[np.int64],
+    ids: npt.NDArray[np.object_],
+    swapped: npt.NDArray[np.bool_],
+) -> tuple[npt.NDArray[np.object_], npt.NDArray[np.bool_]]:
+    """For all the panel's sites the input's IDs (None where it has none) and where it had REF and ALT exchanged, from
+    those [m] of the typed ones, ``panel_site``."""
+    all_ids = np.full(panel.n_sites, None, dtype=object)
+    all_ids[panel_site] = ids
+    all_swapped = np.zeros(panel.n_sites, dtype=bool)
+    all_swapped[panel_site] = swapped
+    return all_ids, all_swapped
 
 
 def check_target(imputer: Imputer, target: Path) -> tuple[QcReport, InputError | None]:

@@ -48,8 +48,7 @@ class WindowPrediction:
         """[l, n, 3], of independent haplotypes too."""
         if self.genotype is not None:
             return self.genotype
-        p, q = torch.from_numpy(self.haplotype).unbind(dim=2)
-        return independent(p, q).numpy()
+        return of_independent(self.haplotype)
 
     def times(self, weight: FloatArray) -> WindowPrediction:
         """Each site's values by its weight [l]."""
@@ -65,6 +64,15 @@ class WindowPrediction:
             None if genotype is None else change(genotype),
             None if left_out is None else change(left_out),
         )
+
+
+@dataclass(frozen=True)
+class PhasedTarget:
+    """A target with every sample's calls in phase; ``phasings`` of the samples that came without, None if all did
+    with."""
+
+    target: MatchedTarget
+    phasings: Phasings | None
 
 
 class Imputer:
@@ -94,7 +102,7 @@ class Imputer:
 
     def impute(
         self,
-        target: MatchedTarget,
+        target: MatchedTarget | PhasedTarget,
         *,
         sites: tuple[int, int] | None = None,
         progress: Progress | None = None,
@@ -108,23 +116,35 @@ class Imputer:
         Raises InputError('unphased') if a sample is unphased and the model cannot take it.
         """
         check = cancelled or _go_on
-        target, phasings = self._with_phase(target.doubled(), check)
+        phased = target if isinstance(target, PhasedTarget) else self.phase(target, check)
         first, last = sites or (0, self.bundle.panel.n_sites)
-        calls = _calls(target, self.bundle.panel.n_sites)
-        for start, stop, prediction in self._blended(target, phasings, first, last, check):
+        calls = _calls(phased.target, self.bundle.panel.n_sites)
+        for start, stop, prediction in self._blended(phased.target, phased.phasings, first, last, check):
             low, high = max(start, first), min(stop, last)
             if low < high:
-                typed = _dense(calls, target, low, high)
+                typed = _dense(calls, phased.target, low, high)
                 part = prediction.sites(slice(low - start, high - start))
-                yield ImputedBlock(low, high, part.haplotype, typed, part.genotype, part.left_out)
+                genotype = _of_phased_alone(part, phased)
+                yield ImputedBlock(low, high, part.haplotype, typed, genotype, part.left_out)
                 if progress is not None:
                     progress(high - low)
 
-    def _with_phase(self, target: MatchedTarget, check: Callable[[], None]) -> tuple[MatchedTarget, Phasings | None]:
-        """The target with every sample's calls in phase, and the phasings of the samples that came without, if any.
+    def reach(self, sites: tuple[int, int], typed: Index) -> slice:
+        """Which of the ``typed`` panel sites [m] of a target are used to impute the interval ``sites`` of the panel's:
+        with no others the result is the same."""
+        windows, cm = self.bundle.windows, self.bundle.panel.cm
+        keys = [key_sites(window, typed, cm) for window in _overlapping(windows, *sites)]
+        first, last = min(key[0] for key in keys), max(key[-1] for key in keys)
+        return slice(int(np.searchsorted(typed, first)), int(np.searchsorted(typed, last)) + 1)
+
+    def phase(self, target: MatchedTarget, check: Callable[[], None] | None = None) -> PhasedTarget:
+        """The target with every sample's calls in phase, haploid ones doubled, and phasings of the samples that came
+        without. A sample's are its own, whoever else is there; they hold together along the chromosome, so the target
+        must be whole along it. ``check`` is called before every stretch, and raises to stop.
 
         In a phased sample a half call without order, such as 0/., is missing: its haplotype is not known.
         """
+        target = target.doubled()
         alleles = target.alleles.copy()
         alleles[~target.phased & (alleles == MISSING).any(axis=2)] = MISSING
         samples = np.flatnonzero(target.unphased.any(axis=0) | self.ignore_phase)
@@ -134,18 +154,23 @@ class Imputer:
             if not isinstance(model, V19):
                 raise unphased_error(target, panel)
             drawn = draw_phasings(
-                model, self.bundle.memory, target.panel_site, target.alleles[:, samples], self.mode, check=check
+                model,
+                self.bundle.memory,
+                target.panel_site,
+                target.alleles[:, samples],
+                self.mode,
+                check=check or _go_on,
             )
             phasings = Phasings(samples, drawn)
             alleles[:, samples] = consensus(phasings.calls)
-        return dataclasses.replace(target, alleles=alleles), phasings
+        return PhasedTarget(dataclasses.replace(target, alleles=alleles), phasings)
 
     def _blended(
         self, target: MatchedTarget, phasings: Phasings | None, first: int, last: int, check: Callable[[], None]
     ) -> Iterator[tuple[int, int, WindowPrediction]]:
         """Finished stretches of sites: windows overlap, and a site is finished when no later window covers it."""
         windows, cm = self.bundle.windows, self.bundle.panel.cm
-        wanted = [w for w in windows if w.start < last and w.stop > first]
+        wanted = _overlapping(windows, first, last)
         carried: WindowPrediction | None = None
         for window, following in zip(wanted, [*wanted[1:], None], strict=True):
             check()
@@ -259,6 +284,26 @@ def _side_by_side(parts: list[tuple[Index, WindowPrediction]]) -> WindowPredicti
 
     left_out = None if any(part.left_out is None for _, part in parts) else joined("left_out")
     return WindowPrediction(joined("haplotype"), joined("genotypes"), left_out)
+
+
+def _of_phased_alone(prediction: WindowPrediction, phased: PhasedTarget) -> FloatArray | None:
+    """Genotype probabilities [l, n, 3]; in a file with unphased samples those of the others are what they would be
+    without such company, of independent haplotypes."""
+    genotype = prediction.genotype
+    if genotype is not None and phased.phasings is not None:
+        rest = np.setdiff1d(np.arange(genotype.shape[1]), phased.phasings.samples)
+        genotype[:, rest] = of_independent(prediction.haplotype[:, rest])
+    return genotype
+
+
+def of_independent(haplotype: FloatArray) -> FloatArray:
+    """Genotype probabilities [..., 3] of independent haplotypes with ALT probabilities [..., 2]."""
+    p, q = torch.from_numpy(haplotype).unbind(dim=-1)
+    return independent(p, q).numpy()
+
+
+def _overlapping(windows: list[Window], first: int, last: int) -> list[Window]:
+    return [w for w in windows if w.start < last and w.stop > first]
 
 
 def _add(carried: WindowPrediction, weighted: WindowPrediction) -> None:

@@ -19,6 +19,7 @@ ROOT = Path(__file__).parents[2]
 LAYERS = (
     ("errors", "constants", "kernels"),
     ("artifacts",),
+    ("tensors",),
     ("config", "exits", "provenance"),
     ("genotypes",),
     ("copying",),
@@ -29,6 +30,10 @@ LAYERS = (
     ("phasing",),
     ("inference",),
     ("imputation",),
+    ("scheduler",),
+    ("chunks",),
+    ("chunked",),
+    ("distributed",),
     ("training",),
     ("tracking",),
     ("tuning",),
@@ -36,7 +41,7 @@ LAYERS = (
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
 MLFLOW_USERS = {"vcfbert.tracking", "vcfbert.registry", "vcfbert.mlflow_model"}
 SERVED = ("vcfbert.bundle", "vcfbert.inference", "vcfbert.imputation")
-NOT_SERVED = {"mlflow", "optuna", "dvc", "fastapi"}
+NOT_SERVED = {"mlflow", "optuna", "dvc", "fastapi", "ray"}
 LONGEST_FILE = 500  # lines
 LONGEST_STAGE = 60
 
@@ -124,6 +129,11 @@ def test_optuna_stays_in_the_package_of_studies() -> None:
     users = {module for module in modules() if any(name.split(".")[0] == "optuna" for name in imports(module))}
     assert users
     assert {user for user in users if not user.startswith("vcfbert.tuning.")} == set()
+
+
+def test_ray_stays_in_its_one_file() -> None:
+    users = {module for module in modules() if any(name.split(".")[0] == "ray" for name in imports(module))}
+    assert users == {"vcfbert.distributed"}
 
 
 @pytest.mark.parametrize("module", SERVED)

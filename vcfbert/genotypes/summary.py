@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 import numpy as np
@@ -13,6 +14,7 @@ from vcfbert.genotypes.panel import Panel
 _DR2_BINS: Final = 20
 # Of GQ. From thousandths all that is above 30 looks alike.
 _GQ_EDGES: Final = (0, 5, 10, 15, 20, 25, 30, 99)
+_COUNTS: Final = ("_dr2_sum", "_dr2_count", "_dr2_histogram", "_certainty", "_n_written", "_n_left_out")
 
 
 class Summary:
@@ -49,13 +51,22 @@ class Summary:
         """Probabilities of written genotypes, in thousandths, of any shape."""
         self._certainty += np.bincount(probability.reshape(-1), minlength=len(self._certainty))
 
+    def counts(self) -> dict[str, Any]:
+        """All that it has counted, as plain JSON values, for ``add_counts`` of another summary."""
+        return {name: np.asarray(getattr(self, name)).tolist() for name in _COUNTS}
+
+    def add_counts(self, counts: Mapping[str, Any]) -> None:
+        """Counts what another summary of the same panel did."""
+        for name in _COUNTS:
+            setattr(self, name, getattr(self, name) + np.asarray(counts[name]))
+
     def as_dict(self) -> dict[str, Any]:
         """``dr2_by_maf`` by the panel's MAF, ``dr2_histogram`` and ``gq_histogram``: plain JSON values. Bins are
         half-open, the last one closed; ``mean_dr2`` is None where a bin is empty."""
         means = [s / n if n else None for s, n in zip(self._dr2_sum.tolist(), self._dr2_count.tolist(), strict=True)]
         return {
-            "n_sites": self._n_written,
-            "n_left_out": self._n_left_out,
+            "n_sites": int(self._n_written),
+            "n_left_out": int(self._n_left_out),
             "dr2_by_maf": [
                 {"low": low, "high": min(high, 0.5), "n": n, "mean_dr2": None if mean is None else round(mean, 6)}
                 for (low, high), n, mean in zip(MAF_BINS, self._dr2_count.tolist(), means, strict=True)

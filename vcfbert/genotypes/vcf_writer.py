@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import BinaryIO, Final, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -49,6 +50,15 @@ _FORMATS: Final = {
 _COLUMNS: Final = ("#CHROM", "POS", "ID", "REF", "ALT", "QUAL", "FILTER", "INFO", "FORMAT")
 
 
+class Places(NamedTuple):
+    """Of r records in BGZF text: 0-based half-open intervals on the reference, ``start`` and ``stop`` [r], and virtual
+    offsets [r + 1] of their lines and of the end of the last one."""
+
+    start: npt.NDArray[np.int64]
+    stop: npt.NDArray[np.int64]
+    offsets: npt.NDArray[np.int64]
+
+
 def write_imputed(
     path: Path,
     blocks: Iterable[ImputedBlock],
@@ -78,8 +88,41 @@ def write_imputed(
     File and index get their names only once complete. Raises InputError for a name of another kind, where the
     path cannot be written or a position is beyond what the index can hold, ResourceError where the disk is full.
     """
+    check_suffix(path)
+    lines = record_lines(
+        blocks,
+        panel=panel,
+        ids=ids,
+        swapped=swapped,
+        haploid=haploid,
+        fields=fields,
+        min_dr2=min_dr2,
+        summary=summary,
+        progress=progress,
+    )
+    head = header_text(panel.sites.chrom, samples, header, fields)
+    save_records(path, _Lines(head, lines, panel.sites.chrom, threads), panel, threads)
+
+
+def check_suffix(path: Path) -> None:
+    """Raises InputError('output_format') for a name of another kind than can be written."""
     if not path.name.endswith(SUFFIXES):
         raise InputError("output_format", "unknown kind of output", where=str(path), hint=f"use {', '.join(SUFFIXES)}")
+
+
+def record_lines(
+    blocks: Iterable[ImputedBlock],
+    *,
+    panel: Panel,
+    ids: npt.NDArray[np.object_] | None = None,
+    swapped: npt.NDArray[np.bool_] | None = None,
+    haploid: npt.NDArray[np.bool_] | None = None,
+    fields: Sequence[str] = DEFAULT_FIELDS,
+    min_dr2: float = 0.0,
+    summary: Summary | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> Iterator[Line]:
+    """The records of ``blocks``; see ``write_imputed``. No multiallelic record may begin before or end behind."""
     exchanged = np.zeros(panel.n_sites, dtype=bool) if swapped is None else swapped
     joined = joined_sites(panel, exchanged)
     formatter = LineFormatter(
@@ -92,14 +135,7 @@ def write_imputed(
         min_dr2=min_dr2,
         summary=summary,
     )
-    head = _header(panel.sites.chrom, samples, header, fields)
-    lines = _lines(whole_records(blocks, joined), formatter, progress)
-    if path.name.endswith(".vcf"):
-        _write_plain(path, head, lines)
-    elif path.name.endswith(".bcf"):
-        _write_bcf(path, head, lines, panel.sites.chrom, threads)
-    else:
-        _write_bgzipped(path, head, lines, panel, threads)
+    return _lines(whole_records(blocks, joined), formatter, progress)
 
 
 def _lines(
@@ -152,7 +188,8 @@ def _concatenated(first: ImputedBlock, second: ImputedBlock) -> ImputedBlock:
     return ImputedBlock(first.start, second.stop, hds, calls, left_out=left_out)
 
 
-def _header(chrom: str, samples: Sequence[str], extra: Mapping[str, str], fields: Sequence[str]) -> bytes:
+def header_text(chrom: str, samples: Sequence[str], extra: Mapping[str, str], fields: Sequence[str]) -> bytes:
+    """The header of an imputed file, with one ``##vcfbert_KEY=VALUE`` line for each of ``extra``."""
     own = [f"##vcfbert_{key}={' '.join(str(value).split())}" for key, value in extra.items()]
     lines = [
         "##fileformat=VCFv4.3",
@@ -166,13 +203,43 @@ def _header(chrom: str, samples: Sequence[str], extra: Mapping[str, str], fields
     return "".join(f"{line}\n" for line in lines).encode()
 
 
-def _write_plain(path: Path, head: bytes, lines: Iterator[Line]) -> None:
-    with atomic_file(path) as temporary, temporary.open("wb") as handle:
-        handle.write(head)
-        handle.writelines(line.text for line in lines)
+class Records(Protocol):
+    """The text of a file, header and records, to be written once, one way or the other."""
+
+    def text(self) -> Iterator[bytes]:
+        """In pieces."""
+
+    def write_bgzf(self, handle: BinaryIO) -> bytes:
+        """Writes it as BGZF and returns the bytes of its tabix index."""
 
 
-def _write_bgzipped(path: Path, head: bytes, lines: Iterator[Line], panel: Panel, threads: int) -> None:
+@dataclass(frozen=True)
+class _Lines:
+    head: bytes
+    lines: Iterator[Line]
+    chrom: str
+    threads: int
+
+    def text(self) -> Iterator[bytes]:
+        yield self.head
+        yield from (line.text for line in self.lines)
+
+    def write_bgzf(self, handle: BinaryIO) -> bytes:
+        return write_indexed(handle, self.head, self.lines, self.chrom, self.threads)
+
+
+def save_records(path: Path, records: Records, panel: Panel, threads: int) -> None:
+    """Writes ``records`` of the panel's sites to ``path``, in the kind that its name says, with its index."""
+    if path.name.endswith(".vcf"):
+        with atomic_file(path) as temporary, temporary.open("wb") as handle:
+            handle.writelines(records.text())
+    elif path.name.endswith(".bcf"):
+        _save_bcf(path, records, threads)
+    else:
+        _save_bgzipped(path, records, panel)
+
+
+def _save_bgzipped(path: Path, records: Records, panel: Panel) -> None:
     if panel.n_sites and int(panel.sites.pos[-1]) >= bgzf.MAX_TABIX_POSITION:
         raise InputError(
             "position_too_large",
@@ -182,7 +249,7 @@ def _write_bgzipped(path: Path, head: bytes, lines: Iterator[Line], panel: Panel
         )
     with atomic_file(path) as temporary:
         with temporary.open("wb") as handle:
-            index = write_indexed(handle, head, lines, panel.sites.chrom, threads)
+            index = records.write_bgzf(handle)
         # The index gets its name first: a finished file is never without one.
         with atomic_file(path.with_name(f"{path.name}.tbi")) as temporary_index:
             temporary_index.write_bytes(index)
@@ -193,6 +260,11 @@ def write_indexed(handle: BinaryIO, head: bytes, lines: Iterator[Line], chrom: s
 
     Returns the bytes of the file's tabix index.
     """
+    return bgzf.tabix_index(chrom, *write_lines(handle, head, lines, threads))
+
+
+def write_lines(handle: BinaryIO, head: bytes, lines: Iterator[Line], threads: int) -> Places:
+    """The same; returns where the records are, as ``bgzf.tabix_index`` takes it."""
     intervals: list[tuple[int, int, int]] = []  # start and stop of each record, length of its line
     with bgzf.BgzfWriter(handle, threads=threads) as writer:
         writer.write(head)
@@ -201,17 +273,17 @@ def write_indexed(handle: BinaryIO, head: bytes, lines: Iterator[Line], chrom: s
             intervals.append((line.start, line.stop, len(line.text)))
     start, stop, length = np.array(intervals, dtype=np.int64).reshape(-1, 3).T
     offsets = len(head) + np.concatenate([[0], np.cumsum(length)])
-    return bgzf.tabix_index(chrom, start, stop, writer.virtual_offsets(offsets))
+    return Places(start, stop, writer.virtual_offsets(offsets))
 
 
-def _write_bcf(path: Path, head: bytes, lines: Iterator[Line], chrom: str, threads: int) -> None:
+def _save_bcf(path: Path, records: Records, threads: int) -> None:
     with (
         atomic_file(path) as temporary,
         tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder,
     ):
         text = Path(folder) / "text.vcf.gz"
         with text.open("wb") as handle:
-            index = write_indexed(handle, head, lines, chrom, threads)
+            index = records.write_bgzf(handle)
         text.with_name(f"{text.name}.tbi").write_bytes(index)  # htslib complains on stderr of a VCF.gz without one
         with (
             pysam.VariantFile(str(text), threads=threads) as source,

@@ -1,0 +1,125 @@
+"""Imputation cut into tasks against the same in one piece."""
+
+from __future__ import annotations
+
+import gzip
+import re
+from pathlib import Path
+
+import numpy as np
+import pysam
+import pytest
+
+from tests.helpers.tiny import perturbed, tiny_config
+from vcfbert.bundle import save_bundle
+from vcfbert.chunked import Cutting, Plan, Settings, imputer_of, plan_job, run_job
+from vcfbert.genotypes.panel import Panel
+from vcfbert.imputation import ImputeOptions, impute_file
+from vcfbert.scheduler import InProcess
+
+ARRAY = Path(__file__).parents[2] / "data/demo/target_array.vcf.gz"
+FIELDS = ("GT", "DS", "HDS", "GP", "GQ")
+
+
+@pytest.fixture(scope="module")
+def bundles(demo_cut: Panel, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of V18 and V19 with some four windows each."""
+    folder = tmp_path_factory.mktemp("bundles")
+    config = tiny_config({"encode": {"window": 256, "flank": 16, "copy_window": 256, "copy_span_cm": 0.05}})
+    for variant in ("v18", "v19"):
+        model = perturbed(variant, config.model, size=0.1)
+        save_bundle(folder / variant, model, demo_cut, config, metrics={}, data={})
+    return folder
+
+
+@pytest.fixture(scope="module")
+def targets(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Seven samples of the array: as they are, phased, and mixed; one of them haploid in all."""
+    folder = tmp_path_factory.mktemp("targets")
+    for name, phased in (("unphased", 0), ("mixed", 3), ("phased", 7)):
+        _write_target(folder / f"{name}.vcf.gz", phased)
+    return folder
+
+
+def _write_target(path: Path, n_phased: int) -> None:
+    """Every fifth record has REF and ALT exchanged, the third misses its calls."""
+    with pysam.VariantFile(str(ARRAY)) as source:
+        source.subset_samples(list(source.header.samples)[5:12])
+        with pysam.VariantFile(str(path), "wz", header=source.header) as sink:
+            for number, record in enumerate(source.fetch("20", 1_000_000, 1_105_000)):
+                exchanged = number % 5 == 0
+                if exchanged:
+                    record.alleles = record.alleles[::-1]
+                for place, call in enumerate(record.samples.values()):
+                    indices = [1 - i if exchanged else i for i in call.allele_indices]
+                    call.allele_indices = [None, None] if number == 2 else indices[: 1 if place == 6 else 2]
+                    call.phased = place < n_phased or place == 6
+                sink.write(record)
+
+
+def settings(bundles: Path, variant: str = "v19", *, ignore_phase: bool = False) -> Settings:
+    return Settings(bundles / variant, "fast", ignore_phase, batch_size=64, threads=1)
+
+
+def text(path: Path) -> bytes:
+    return gzip.decompress(path.read_bytes())
+
+
+def same_as_in_one_piece(plan: Plan, target: Path, tmp_path: Path) -> None:
+    """To the last digit of every text; with several groups but for DR2, whose small variances feel float32's rounding,
+    which goes by how many samples are predicted at once."""
+    out, whole = tmp_path / "out.vcf.gz", tmp_path / "whole.vcf.gz"
+    told: list[int] = []
+    imputed = run_job(plan, InProcess(), out, finished=told.append)
+    assert sum(told) == len(plan.job.tasks())
+    expected = impute_file(imputer_of(plan.job.settings), target, whole, plan.job.options)
+    assert imputed.report == expected.report
+    if len(plan.job.groups) == 1:
+        assert text(out) == text(whole)
+        assert imputed.summary == expected.summary
+    else:
+        (lines, dr2), (lines_whole, dr2_whole) = without_dr2(out), without_dr2(whole)
+        assert lines == lines_whole
+        np.testing.assert_allclose(dr2, dr2_whole, atol=1e-5)
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted(
+        ["work", *(f"{n}.vcf.gz{end}" for n in ("out", "whole") for end in ("", ".tbi"))]
+    )
+    assert list((tmp_path / "work").iterdir()) == []
+
+
+def without_dr2(path: Path) -> tuple[list[str], list[float]]:
+    content = text(path).decode()
+    values = re.findall(r"DR2=([^;]*)", content)
+    return re.sub(r"DR2=[^;]*", "", content).split("\n"), [float(value) for value in values]
+
+
+@pytest.mark.parametrize(
+    ("variant", "name", "ignore_phase", "most"),
+    [
+        ("v18", "phased", False, 7),
+        ("v19", "phased", False, 7),
+        ("v19", "unphased", False, 7),
+        ("v19", "phased", False, 3),
+        ("v19", "phased", True, 3),
+        ("v19", "unphased", False, 3),
+        ("v19", "mixed", False, 3),
+    ],
+)
+def test_it_is_the_file_of_one_piece(
+    bundles: Path, targets: Path, tmp_path: Path, variant: str, name: str, ignore_phase: bool, most: int
+) -> None:
+    target, options = targets / f"{name}.vcf.gz", ImputeOptions(fields=FIELDS)
+    how = settings(bundles, variant, ignore_phase=ignore_phase)
+    plan = plan_job(how, target, tmp_path / "out.vcf.gz", options, cutting=Cutting(0.0, most), work=tmp_path / "work")
+    assert len(plan.job.chunks) >= 3
+    assert len(plan.job.groups) == (1 if most == 7 else 3)
+    same_as_in_one_piece(plan, target, tmp_path)
+
+
+def test_options_reach_every_part(bundles: Path, targets: Path, tmp_path: Path) -> None:
+    target = targets / "phased.vcf.gz"
+    options = ImputeOptions(region="20:1020000-1080000", fields=("GT", "DS"), min_dr2=0.3)
+    plan = plan_job(
+        settings(bundles), target, tmp_path / "out.vcf.gz", options, cutting=Cutting(0.0, 7), work=tmp_path / "work"
+    )
+    same_as_in_one_piece(plan, target, tmp_path)

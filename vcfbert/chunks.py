@@ -1,0 +1,43 @@
+"""How a job is cut: the panel's sites into chunks by genetic length, the target's samples into groups."""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+
+import numpy as np
+import numpy.typing as npt
+
+from vcfbert.genotypes.windows import Window
+
+Interval = tuple[int, int]  # half-open
+
+
+def cut_sites(
+    windows: list[Window],
+    cm: npt.NDArray[np.float64],
+    joined: npt.NDArray[np.bool_],
+    sites: Interval,
+    *,
+    length_cm: float,
+) -> list[Interval]:
+    """The interval ``sites`` of the panel as chunks of at least ``length_cm`` each, the last one aside.
+
+    They are cut where a window begins, because windows that a cut goes through are predicted for both sides of it:
+    wherever two windows overlap the chunks do, and each chunk's typed sites reach further still, by the key span. A
+    record that is written as one (``joined`` [n_sites]: with the site before) stays whole.
+    """
+    first, last = sites
+    cuts = [first]
+    for start in sorted({window.start for window in windows}):
+        while start > 0 and joined[start]:
+            start -= 1
+        if cuts[-1] < start < last and cm[start] - cm[cuts[-1]] >= length_cm:
+            cuts.append(start)
+    return list(pairwise([*cuts, last]))
+
+
+def cut_samples(n_samples: int, most: int) -> list[Interval]:
+    """Groups of nearly equal size, none larger than ``most``."""
+    bounds = np.linspace(0, n_samples, math.ceil(n_samples / most) + 1).round().astype(int).tolist()
+    return list(pairwise(bounds))
