@@ -20,6 +20,7 @@ from vcfbert import __version__
 from vcfbert.cli_compare import compare
 from vcfbert.cli_registry import registry_app
 from vcfbert.cli_remote import remote_app
+from vcfbert.cli_scale import ChunkCm, ChunkSamples, Ray, WorkDir, impute_in_tasks
 from vcfbert.cli_tune import tune_app
 from vcfbert.errors import InputError
 from vcfbert.exits import clean_exit
@@ -141,6 +142,10 @@ def impute(
     fields: Annotated[str, typer.Option(help="Of FORMAT, comma-separated: GT,DS,HDS,GP,GQ.")] = "GT,DS,HDS,GP",
     min_dr2: Annotated[float, typer.Option(help="Leave out imputed sites of less estimated r2 (DR2).")] = 0.0,
     qc_report: Annotated[Path | None, typer.Option(help="JSON report of the input; a TSV of sites beside it.")] = None,
+    ray: Ray = None,
+    work_dir: WorkDir = None,
+    chunk_cm: ChunkCm = 5.0,
+    chunk_samples: ChunkSamples = 500,
     as_json: JsonFlag = False,
 ) -> None:
     """Impute every site of the panel for the samples of a target file.
@@ -154,6 +159,8 @@ def impute(
     vcfbert impute --model models/v18 --target array.vcf.gz --out imputed.vcf.gz --qc-report qc.json
 
     vcfbert impute --model models:/vcfbert@champion --target array.bcf --region 20:1000000-2000000 --out part.bcf
+
+    vcfbert impute --model /shared/v19 --target array.bcf --out imputed.vcf.gz --ray auto --work-dir /shared/tasks
     """
     import torch
 
@@ -162,19 +169,38 @@ def impute(
     from vcfbert.inference import Imputer
 
     options = ImputeOptions.parse(region=region, fields=fields, min_dr2=min_dr2)
-    torch.set_num_threads(threads)
-    bundle = load_bundle(_resolve(model), device=_device(device))
-    with _progress("imputing", "sites") as (begin, advance):
-        imputed = impute_file(
-            Imputer(bundle, batch_size=batch_size, mode=mode, ignore_phase=ignore_phase),
+    if ray is not None or work_dir is not None:
+        imputed = impute_in_tasks(
+            _resolve(model),
             target,
             out,
             options,
+            ray=ray,
+            work_dir=work_dir,
+            chunk_cm=chunk_cm,
+            chunk_samples=chunk_samples,
+            mode=mode,
+            ignore_phase=ignore_phase,
+            batch_size=batch_size,
             threads=threads,
+            device=device,
             qc_report=qc_report,
-            begin=begin,
-            progress=advance,
+            messages=messages,
         )
+    else:
+        torch.set_num_threads(threads)
+        bundle = load_bundle(_resolve(model), device=_device(device))
+        with _progress("imputing", "sites") as (begin, advance):
+            imputed = impute_file(
+                Imputer(bundle, batch_size=batch_size, mode=mode, ignore_phase=ignore_phase),
+                target,
+                out,
+                options,
+                threads=threads,
+                qc_report=qc_report,
+                begin=begin,
+                progress=advance,
+            )
     report = imputed.report
     if as_json:
         _print_json({"out": str(out), "qc": report.summary(), "summary": imputed.summary})

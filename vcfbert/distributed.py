@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Collection, Hashable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
@@ -30,8 +31,9 @@ def ray_pool(address: str, *, threads: int, memory: int, workers: int | None = N
         cores = None if workers is None else workers * threads
         options |= {"num_cpus": cores, "object_store_memory": _STORE_BYTES, "include_dashboard": False}
     try:
+        _check_answers(address)
         ray.init(log_to_driver=False, configure_logging=False, **options)
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         raise InputError(
             "ray_address", f"no Ray cluster answers at {address} ({error})", hint="start one with `ray start`, or local"
         ) from error
@@ -41,6 +43,13 @@ def ray_pool(address: str, *, threads: int, memory: int, workers: int | None = N
         ray.shutdown()
 
 
+def _check_answers(address: str) -> None:
+    """Ray itself would try for minutes. Raises OSError, ValueError."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if colon:
+        socket.create_connection((host, int(port)), timeout=10).close()
+
+
 class RayPool:
     """One slot more than tasks fit on the cluster: the next is there when a worker gets free, and an autoscaler sees
     that more could be done."""
@@ -48,7 +57,7 @@ class RayPool:
     def __init__(self, ray: Any, *, threads: int, memory: int) -> None:
         self._ray = ray
         self._threads, self._memory = threads, memory
-        self._perform = ray.remote(perform).options(num_cpus=threads, memory=memory, max_retries=RETRIES)
+        self._perform = ray.remote(num_cpus=threads, memory=memory, max_retries=RETRIES)(perform)
         if self._fit() == 0:
             raise InputError(
                 "ray_resources",
