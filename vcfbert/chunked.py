@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
@@ -194,6 +195,8 @@ def run_job(plan: Plan, pool: Pool, out: Path, *, finished: Callable[[int], None
     run_tasks(plan.job.tasks(), pool, finished=finished)
     imputed = _stitch(plan, out)
     shutil.rmtree(plan.job.folder)
+    with suppress(OSError):  # other jobs may lie there, or what the user has
+        plan.job.folder.parent.rmdir()
     return imputed
 
 

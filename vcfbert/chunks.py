@@ -21,7 +21,7 @@ def cut_sites(
     *,
     length_cm: float,
 ) -> list[Interval]:
-    """The interval ``sites`` of the panel as chunks of at least ``length_cm`` each, the last one aside.
+    """The interval ``sites`` of the panel as chunks of at least ``length_cm`` each, the last one half of it.
 
     They are cut where a window begins, because windows that a cut goes through are predicted for both sides of it:
     wherever two windows overlap the chunks do, and each chunk's typed sites reach further still, by the key span. A
@@ -34,6 +34,8 @@ def cut_sites(
             start -= 1
         if cuts[-1] < start < last and cm[start] - cm[cuts[-1]] >= length_cm:
             cuts.append(start)
+    if len(cuts) > 1 and cm[last - 1] - cm[cuts[-1]] < length_cm / 2:
+        cuts.pop()
     return list(pairwise([*cuts, last]))
 
 

@@ -13,9 +13,10 @@ import pytest
 from tests.helpers.tiny import perturbed, tiny_config
 from vcfbert.bundle import save_bundle
 from vcfbert.chunked import Cutting, Plan, Settings, imputer_of, plan_job, run_job
+from vcfbert.errors import InputError
 from vcfbert.genotypes.panel import Panel
-from vcfbert.imputation import ImputeOptions, impute_file
-from vcfbert.scheduler import InProcess
+from vcfbert.imputation import DEFAULT_OPTIONS, ImputeOptions, impute_file
+from vcfbert.scheduler import InProcess, unfinished
 
 ARRAY = Path(__file__).parents[2] / "data/demo/target_array.vcf.gz"
 FIELDS = ("GT", "DS", "HDS", "GP", "GQ")
@@ -82,9 +83,8 @@ def same_as_in_one_piece(plan: Plan, target: Path, tmp_path: Path) -> None:
         assert lines == lines_whole
         np.testing.assert_allclose(dr2, dr2_whole, atol=1e-5)
     assert sorted(p.name for p in tmp_path.iterdir()) == sorted(
-        ["work", *(f"{n}.vcf.gz{end}" for n in ("out", "whole") for end in ("", ".tbi"))]
+        f"{name}.vcf.gz{end}" for name in ("out", "whole") for end in ("", ".tbi")
     )
-    assert list((tmp_path / "work").iterdir()) == []
 
 
 def without_dr2(path: Path) -> tuple[list[str], list[float]]:
@@ -123,3 +123,74 @@ def test_options_reach_every_part(bundles: Path, targets: Path, tmp_path: Path) 
         settings(bundles), target, tmp_path / "out.vcf.gz", options, cutting=Cutting(0.0, 7), work=tmp_path / "work"
     )
     same_as_in_one_piece(plan, target, tmp_path)
+
+
+@pytest.mark.parametrize("name", ["out.bcf", "out.vcf", "out.vcf.gz"])
+def test_every_kind_of_output(bundles: Path, targets: Path, tmp_path: Path, name: str) -> None:
+    target, out, whole = targets / "phased.vcf.gz", tmp_path / name, tmp_path / "whole" / name
+    whole.parent.mkdir()
+    plan = plan_job(settings(bundles), target, out, DEFAULT_OPTIONS, cutting=Cutting(0.0), work=tmp_path / "work")
+    run_job(plan, InProcess(), out)
+    impute_file(imputer_of(settings(bundles)), target, whole)
+    with pysam.VariantFile(str(out)) as found, pysam.VariantFile(str(whole)) as expected:
+        assert str(found.header) == str(expected.header)
+        assert list(map(str, found)) == list(map(str, expected))
+        if name != "out.vcf":  # through the index, across the seams of parts
+            pos = imputer_of(settings(bundles)).bundle.panel.sites.pos
+            for first, _ in plan.job.chunks:
+                interval = ("20", int(pos[max(first - 5, 0)]) - 1, int(pos[first + 5]))
+                assert list(map(str, found.fetch(*interval))) == list(map(str, expected.fetch(*interval)))
+
+
+class Interrupted(Exception):
+    pass
+
+
+def test_an_interrupted_job_goes_on_with_what_is_left(bundles: Path, targets: Path, tmp_path: Path) -> None:
+    target, out = targets / "unphased.vcf.gz", tmp_path / "out.vcf.gz"
+
+    def plan(options: ImputeOptions = DEFAULT_OPTIONS) -> Plan:
+        cutting = Cutting(0.0, 4)
+        return plan_job(settings(bundles), target, out, options, cutting=cutting, work=tmp_path / "work")
+
+    def stop_at_the_seventh(_: int) -> None:
+        done.append(1)
+        if len(done) == 7:
+            raise Interrupted
+
+    done: list[int] = []
+    with pytest.raises(Interrupted):
+        run_job(plan(), InProcess(), out, finished=stop_at_the_seventh)
+    assert not out.exists()
+    assert len(unfinished(plan().job.tasks())) == len(plan().job.tasks()) - 7
+    other = plan(ImputeOptions(fields=("DS",)))
+    assert len(unfinished(other.job.tasks())) == len(other.job.tasks()), "of other options nothing is taken"
+    told: list[int] = []
+    run_job(plan(), InProcess(), out, finished=told.append)
+    assert told == [7] + [1] * (len(other.job.tasks()) - 7)
+    impute_file(imputer_of(settings(bundles)), target, tmp_path / "whole.vcf.gz")
+    assert without_dr2(out)[0] == without_dr2(tmp_path / "whole.vcf.gz")[0]
+
+
+def test_what_cannot_be_imputed_is_refused_before_any_task(bundles: Path, targets: Path, tmp_path: Path) -> None:
+    def refusal(variant: str, target: Path, out: Path) -> str:
+        with pytest.raises(InputError) as caught:
+            plan_job(
+                settings(bundles, variant), target, out, DEFAULT_OPTIONS, cutting=Cutting(), work=tmp_path / "work"
+            )
+        return caught.value.code
+
+    phased = targets / "phased.vcf.gz"
+    assert refusal("v18", targets / "unphased.vcf.gz", tmp_path / "out.vcf.gz") == "unphased"
+    assert refusal("v19", phased, phased) == "same_file"
+    assert refusal("v19", phased, tmp_path / "out.txt") == "output_format"
+    assert not (tmp_path / "work").exists()
+
+
+def test_memory_is_counted_by_the_largest_task(bundles: Path, targets: Path, tmp_path: Path) -> None:
+    def memory(cutting: Cutting) -> int:
+        out = tmp_path / "out.vcf.gz"
+        target = targets / "phased.vcf.gz"
+        return plan_job(settings(bundles), target, out, DEFAULT_OPTIONS, cutting=cutting, work=tmp_path / "work").memory
+
+    assert memory(Cutting(0.0, 2)) < memory(Cutting(0.0, 7)) < memory(Cutting(100.0, 7))
