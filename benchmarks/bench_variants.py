@@ -46,7 +46,7 @@ from vcfbert.model.losses import allele_loss, genotype_loss
 from vcfbert.model.v18 import V18
 from vcfbert.model.variants import create
 from vcfbert.retrieval.context import WindowContext, memory_features
-from vcfbert.retrieval.embedding import EmbeddingRetriever
+from vcfbert.retrieval.embedding import EmbeddingRetriever, site_weights
 from vcfbert.retrieval.hamming import HammingRetriever
 from vcfbert.retrieval.torch_index import TorchKeyIndex
 
@@ -228,7 +228,7 @@ def refresh_seconds(memory: Memory, options: argparse.Namespace) -> float:
     for _ in range(options.rounds + 1):
         synchronize(device)
         started = time.perf_counter()
-        retriever.update(model, features)
+        retriever.update(model, site_weights(model, features))
         synchronize(device)
         seconds.append(time.perf_counter() - started)
     return statistics.median(seconds[1:])

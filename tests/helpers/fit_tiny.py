@@ -47,9 +47,11 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--devices", type=int, default=1)
     parser.add_argument("--sleep", type=float, default=0.0)
+    parser.add_argument("--config", type=json.loads, default={}, help="Sections as JSON.")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    config = tiny_config({"train": {"epochs": arguments.epochs}, "model": {"dropout": 0.1}})
+    sections = {"train": {"epochs": arguments.epochs}, "model": {"dropout": 0.1}, **arguments.config}
+    config = tiny_config(sections)
     panel = open_panel(arguments.panel)
     progress = SlowProgress(arguments.sleep)
     encoding = encode(panel, config.encode)

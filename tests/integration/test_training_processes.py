@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import signal
@@ -15,7 +16,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.helpers.tiny import tiny_config
+from tests.helpers.tiny import MemoryTracker, tiny_config
 from vcfbert.genotypes.encoding import encode
 from vcfbert.genotypes.panel import Panel
 from vcfbert.genotypes.store import write_panel
@@ -80,27 +81,47 @@ def test_killed_in_the_middle_of_an_epoch_and_resumed(stored: Path, tmp_path: Pa
     assert (killed / "metrics.csv").read_text().count("\n") == 4
 
 
-def fit_by_two(stored: Path, out: Path, variant: str) -> dict[str, Any]:
-    """Two epochs by two processes that talk over gloo."""
+def fit_by_two(stored: Path, out: Path, variant: str, config: dict[str, Any]) -> None:
+    """By two processes that talk over gloo."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
     launcher = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-addr", "127.0.0.1"]
-    options = ["--devices", "2", "--epochs", "2", "--variant", variant]
-    return finish(start([*launcher, "--master-port", port], stored, out, *options), out)
+    options = ["--devices", "2", "--variant", variant, "--config", json.dumps(config)]
+    finish(start([*launcher, "--master-port", port], stored, out, *options), out)
 
 
-@pytest.mark.parametrize("variant", ["v17", "v18"])
-def test_two_processes_train_one_model(stored: Path, tmp_path: Path, tiny_panel: Panel, variant: str) -> None:
-    """Both end with the same weights. Of V17, whose index never changes, one process then measures the same figures."""
-    result = fit_by_two(stored, tmp_path, variant)
+@pytest.mark.parametrize("variant", ["v17", "v18", "v19"])
+def test_two_processes_have_the_loss_curve_of_one(
+    stored: Path, tmp_path: Path, tiny_panel: Panel, variant: str
+) -> None:
+    """Batches of two ranks count as two accumulated ones. Each rank computes what is its own of every refresh and of
+    every validation, and both end with the same weights."""
+    train = {"epochs": 3, "batch_size": 10, "lr": 5e-3}  # an even number of batches: 2 a window
+    copying = {"copy_window": 40, "copy_span_cm": 0.02, "window": 64, "flank": 8, "span_cm": 0.05}
+    sections: dict[str, Any] = {"train": train, "model": {"dims": 8, "layers": 1, "heads": 2}, "encode": copying}
+    fit_by_two(stored, tmp_path, variant, sections)
     one, other = weights(tmp_path, 0), weights(tmp_path, 1)
     for name, value in one.items():
         assert torch.equal(value, other[name]), name
-    config = tiny_config({"model": {"dropout": 0.1}})
+
+    config = tiny_config({**sections, "train": {**train, "accumulate": 2}})
+    tracker = MemoryTracker()
     trainer = Trainer(tiny_panel, encode(tiny_panel, config.encode), config, variant, accelerator="cpu")
     assert len(trainer.data.windows) % 2 == 1  # one process has a window more than the other
-    if variant == "v17":
-        trainer.raw.load_state_dict(one)
-        for name, value in trainer._validate().items():
-            assert result["metrics"][name] == pytest.approx(value, rel=1e-5), name
+    trainer.fit(
+        None, tracker=tracker, checkpoints=tmp_path / "alone", metrics_csv=tmp_path / "alone.csv", tags={}, data={}
+    )
+    curve = read_curve(tmp_path / "metrics.csv")
+    assert len(curve) == len(tracker.epochs) == 3
+    assert variant != "v18" or float(curve[-1]["index/version"]) == 2
+    for by_two, by_one in zip(curve, tracker.epochs, strict=True):
+        for name in ("train/loss", "val/loss", "val/f1", "val/r2/all"):
+            assert float(by_two[name]) == pytest.approx(by_one[name], rel=1e-4), name
+    losses = [float(epoch["train/loss"]) for epoch in curve]
+    assert len(set(losses)) == 3, "nothing was learned"
+
+
+def read_curve(path: Path) -> list[dict[str, str]]:
+    with path.open() as handle:
+        return list(csv.DictReader(handle))

@@ -3,11 +3,26 @@
 from __future__ import annotations
 
 import torch
+import torch.distributed
 from torch import Tensor
 
 from vcfbert.model.fusion import search_profile
 from vcfbert.model.v18 import V18
 from vcfbert.retrieval.base import KeyIndex, Retriever
+
+
+@torch.no_grad()
+def site_weights(model: V18, features: Tensor, *, rank: int = 0, world: int = 1) -> Tensor:
+    """[n_sites]: what a mismatch at each site adds to the distance, by the model as it is now. ``features``
+    [n_sites, F]. Of several ranks each computes those of its own stretch of sites, and all are asked at once."""
+    own = model.embedding.allele_weights(features.tensor_split(world)[rank]).float()
+    if world == 1:
+        return own
+    longest = -(-len(features) // world)
+    stretches = [own.new_empty(longest) for _ in range(world)]
+    torch.distributed.all_gather(stretches, torch.nn.functional.pad(own, (0, longest - len(own))))
+    lengths = [len(part) for part in features.tensor_split(world)]
+    return torch.cat([stretch[:length] for stretch, length in zip(stretches, lengths, strict=True)])
 
 
 class EmbeddingRetriever(Retriever):
@@ -22,10 +37,10 @@ class EmbeddingRetriever(Retriever):
         self.decay = decay
         self.temperature = temperature
 
-    def update(self, model: V18, features: Tensor) -> None:
-        """Takes weights and fading from the model as it is now. ``features`` [n_sites, F]."""
+    def update(self, model: V18, weights: Tensor) -> None:
+        """Takes fading from the model as it is now, and its ``weights`` [n_sites] (``site_weights``)."""
         with torch.no_grad():
-            self.index.refresh(model.embedding.allele_weights(features).float())
+            self.index.refresh(weights)
             self.decay = model.retrieval.log_decay.exp().detach().clone()
             self.temperature = model.retrieval.log_temperature.exp().detach().clone()
 

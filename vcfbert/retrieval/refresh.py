@@ -16,7 +16,7 @@ from vcfbert.genotypes.memory import Memory
 from vcfbert.model.base import Variant
 from vcfbert.model.v18 import V18
 from vcfbert.retrieval.base import KeyIndex, Retriever
-from vcfbert.retrieval.embedding import EmbeddingRetriever
+from vcfbert.retrieval.embedding import EmbeddingRetriever, site_weights
 from vcfbert.retrieval.faiss_index import FaissKeyIndex
 from vcfbert.retrieval.hamming import HammingRetriever
 from vcfbert.retrieval.runs import RunsRetriever
@@ -65,18 +65,26 @@ def attach_retriever(model: Variant, index: KeyIndex, memory: Memory, features: 
     decay, temperature = (log.exp().detach().clone() for log in (heads.log_decay, heads.log_temperature))
     retriever = EmbeddingRetriever(index, decay, temperature)
     if update:
-        retriever.update(model, features)
+        retriever.update(model, site_weights(model, features))
     return retriever
 
 
 def refresh(
-    model: V18, retriever: EmbeddingRetriever, features: Tensor, probes: list[Probe], *, k: int, version: int
+    model: V18,
+    retriever: EmbeddingRetriever,
+    features: Tensor,
+    probes: list[Probe],
+    *,
+    k: int,
+    version: int,
+    rank: int = 0,
+    world: int = 1,
 ) -> RefreshReport:
-    """Brings the retriever up to the model's weights and says what changed."""
+    """Brings the retriever up to the model's weights and says what changed. Of several ranks all call it."""
     before = [retriever.retrieve(p.sites, p.distance_cm, p.queries, k) for p in probes]
     old = retriever.index.weights.cpu().clone()  # a resumed run's lie on the CPU, new ones where the model is
     started = time.perf_counter()
-    retriever.update(model, features)
+    retriever.update(model, site_weights(model, features, rank=rank, world=world))
     seconds = time.perf_counter() - started
     new = retriever.index.weights.cpu()
     drift = float((new - old).abs().mean() / old.mean().clamp(min=1e-12))

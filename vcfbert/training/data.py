@@ -35,10 +35,12 @@ def data_digest(panel: Panel) -> str:
 
 @dataclass(frozen=True)
 class Step:
-    """One batch: some of the memory's samples (numbered within the memory) in one window."""
+    """One batch: some of the memory's samples (numbered within the memory) in one window. ``number``: its place in the
+    epoch, of whichever rank it is."""
 
     window: int
     samples: npt.NDArray[np.int64]
+    number: int
 
 
 @dataclass(frozen=True)
@@ -54,11 +56,12 @@ def plan_epoch(n_windows: int, n_samples: int, config: TrainConfig, epoch: int) 
     """All batches of an epoch in their order: every window, ``samples_per_epoch`` samples each, shuffled."""
     rng = np.random.default_rng([config.seed, PLAN_STREAM, epoch])
     size = min(config.samples_per_epoch or n_samples, n_samples)
-    steps = []
+    batches = []
     for window in range(n_windows):
         drawn = rng.choice(n_samples, size=size, replace=False)
-        steps += [Step(window, drawn[i : i + config.batch_size]) for i in range(0, size, config.batch_size)]
-    return [steps[i] for i in rng.permutation(len(steps))]
+        batches += [(window, drawn[i : i + config.batch_size]) for i in range(0, size, config.batch_size)]
+    shuffled = [batches[i] for i in rng.permutation(len(batches))]
+    return [Step(window, samples, number) for number, (window, samples) in enumerate(shuffled)]
 
 
 def plan_copying_epoch(n_windows: int, n_samples: int, config: TrainConfig, epoch: int) -> list[Step]:
@@ -66,8 +69,8 @@ def plan_copying_epoch(n_windows: int, n_samples: int, config: TrainConfig, epoc
     rng = np.random.default_rng([config.seed, PLAN_STREAM, epoch])
     size = min(config.batch_size, n_samples)
     return [
-        Step(int(rng.integers(n_windows)), rng.choice(n_samples, size=size, replace=False))
-        for _ in range(config.copy_steps)
+        Step(int(rng.integers(n_windows)), rng.choice(n_samples, size=size, replace=False), number)
+        for number in range(config.copy_steps)
     ]
 
 
@@ -116,7 +119,7 @@ class TrainingData:
     ) -> Iterator[Example]:
         """``noisy``: shown alleles are wrong or missing as often as ``masks`` says, and haplotypes switch from one of
         the sample to the other as those of an inferred phase do."""
-        for number, step in enumerate(steps):
+        for step in steps:
             window = self.windows[step.window]
             typed = window_mask(
                 self.maf[window.span_sites],
@@ -126,7 +129,7 @@ class TrainingData:
                 window=step.window,
                 config=self.masks,
             )
-            noise = np.random.default_rng([self.train.seed, NOISE_STREAM, epoch, number]) if noisy else None
+            noise = np.random.default_rng([self.train.seed, NOISE_STREAM, epoch, step.number]) if noisy else None
             yield self.example(self.context(window, typed), step.samples, retriever, k, noise, switches_per_cm)
 
     def example(

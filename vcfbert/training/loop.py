@@ -261,7 +261,14 @@ class Trainer:
             and epoch % every == 0
         ):
             report = refresh(
-                self.raw, self.retriever, self.data.features, self._probes(), k=PROBE_K, version=self.run.version + 1
+                self.raw,
+                self.retriever,
+                self.data.features,
+                self._probes(),
+                k=PROBE_K,
+                version=self.run.version + 1,
+                rank=self.fabric.global_rank,
+                world=self.fabric.world_size,
             )
             self.run.version, self.run.refreshed = report.version, epoch
             metrics = {

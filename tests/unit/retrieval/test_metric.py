@@ -12,7 +12,7 @@ from vcfbert.model.v18 import V18
 from vcfbert.model.variants import create
 from vcfbert.retrieval.base import nearest
 from vcfbert.retrieval.context import memory_features
-from vcfbert.retrieval.embedding import EmbeddingRetriever
+from vcfbert.retrieval.embedding import EmbeddingRetriever, site_weights
 from vcfbert.retrieval.refresh import build_index, build_retriever
 
 CPU = torch.device("cpu")
@@ -129,7 +129,7 @@ def test_the_ranking_stays_until_the_next_update() -> None:
         for parameter in model.parameters():
             parameter.add_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(6)) * 0.5)
     assert torch.equal(retriever.retrieve(SITES, INSIDE, ALLELES, 10), before)
-    retriever.update(model, FEATURES)
+    retriever.update(model, site_weights(model, FEATURES))
     assert not torch.equal(retriever.retrieve(SITES, INSIDE, ALLELES, 10), before)
 
 

@@ -263,12 +263,14 @@ def test_noise_is_a_function_of_seed_epoch_and_number() -> None:
     data = noisy_data(typing_error=0.1, missing=0.1)
 
     def shown(number: int, seed: int = 17, epoch: int = 1) -> torch.Tensor:
-        """Of one step in the place ``number`` of its epoch."""
+        """Of one step in the place ``number`` of its epoch, whichever place it has in its rank."""
         data.train = dataclasses.replace(data.train, seed=seed)
-        step = plan_copying_epoch(1, len(data.memory) // 2, TrainConfig(batch_size=8, copy_steps=1), 0) * (number + 1)
+        (step,) = plan_copying_epoch(1, len(data.memory) // 2, TrainConfig(batch_size=8, copy_steps=1), 0)
         context = data.context(data.windows[0], np.ones(data.windows[0].span[1] - data.windows[0].span[0], dtype=bool))
         data.context = lambda window, typed: context  # type: ignore[method-assign]  # the mask has a seed of its own
-        return list(data.examples(step, epoch, retriever_of(data, "v19"), 6, noisy=True))[number].batch.key_sign
+        steps = [dataclasses.replace(step, number=number)]
+        (example,) = data.examples(steps, epoch, retriever_of(data, "v19"), 6, noisy=True)
+        return example.batch.key_sign
 
     first = shown(0)
     assert torch.equal(shown(0), first)
