@@ -20,7 +20,7 @@ from vcfbert import __version__
 from vcfbert.cli_compare import compare
 from vcfbert.cli_registry import registry_app
 from vcfbert.cli_remote import remote_app
-from vcfbert.cli_scale import ChunkCm, ChunkSamples, Ray, WorkDir, impute_in_tasks
+from vcfbert.cli_scale import ChunkCm, ChunkSamples, Ray, WorkDir, impute_in_tasks, panel_build
 from vcfbert.cli_tune import tune_app
 from vcfbert.errors import InputError
 from vcfbert.exits import clean_exit
@@ -40,6 +40,7 @@ data_app = typer.Typer(help="Public reference data.", no_args_is_help=True)
 for name, group in (("panel", panel_app), ("bundle", bundle_app), ("config", config_app), ("data", data_app)):
     app.add_typer(group, name=name)
 app.command()(compare)
+panel_app.command("build")(panel_build)
 app.add_typer(tune_app, name="tune")
 app.add_typer(registry_app, name="registry")
 app.add_typer(remote_app, name="remote")

@@ -102,3 +102,46 @@ def task_progress(title: str, total: int, messages: Console) -> Iterator[Callabl
     with bar:
         task = bar.add_task(title, total=total)
         yield finished
+
+
+def panel_build(
+    panel: Annotated[Path, typer.Argument(help="Phased reference panel: VCF, VCF.gz or BCF.")],
+    out: Annotated[Path, typer.Option(help="Folder of the panel store to write.")],
+    map: Annotated[Path | None, typer.Option(help="Genetic map; without one, 1 cM/Mb.")] = None,
+    region: Annotated[str | None, typer.Option(help="CHROM or CHROM:FROM-TO of the panel.")] = None,
+    holdout: Annotated[float, typer.Option(help="Share of samples held out for validation.", min=0.0, max=1.0)] = 0.1,
+    seed: Annotated[int, typer.Option(help="Draws those samples.")] = 17,
+    ray: Ray = None,
+    work_dir: WorkDir = None,
+    chunk_mb: Annotated[float, typer.Option(help="Length of the regions read by a task, in Mb.", min=0.001)] = 5.0,
+) -> None:
+    """Convert a panel into a store, which other commands open at once.
+
+    With --ray or --work-dir, regions of an indexed file are read by tasks.
+
+    **Examples**
+
+    vcfbert panel build panel.vcf.gz --map chr20.gmap.gz --out panels/chr20
+
+    vcfbert panel build panel.bcf --out /shared/chr20 --ray auto --work-dir /shared/tasks
+    """
+    from vcfbert.artifacts import check_replaceable
+    from vcfbert.genotypes.store import KIND, build_panel
+
+    messages = Console(stderr=True)
+    check_replaceable(out, KIND)
+    if ray is None and work_dir is None:
+        built = build_panel(panel, out, genetic_map=map, region=region, holdout=holdout, seed=seed)
+    else:
+        from vcfbert.chunked_panel import build_from, plan_panel
+
+        work = work_dir or out.with_name(f"{out.name}.tasks")
+        job = plan_panel(panel, region=region, chunk_mb=chunk_mb, work=work)
+        with (
+            pool_at(ray, threads=1, memory=job.memory) as pool,
+            task_progress("converting", len(job.regions), messages) as finished,
+        ):
+            built = build_from(
+                job, pool, out, genetic_map=map, region=region, holdout=holdout, seed=seed, finished=finished
+            )
+    typer.echo(f"{out}: {len(built.samples)} samples, {built.n_sites} sites of {built.sites.chrom}, {built.digest}")

@@ -31,7 +31,7 @@ LAYERS = (
     ("inference",),
     ("imputation",),
     ("scheduler",),
-    ("chunks",),
+    ("chunks", "chunked_panel"),
     ("chunked",),
     ("distributed",),
     ("training",),

@@ -10,6 +10,7 @@ import dataclasses
 import hashlib
 import logging
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,24 @@ _LOG = logging.getLogger(__name__)
 _ROWS = 8192  # sites packed or hashed at a time
 
 
+@dataclass(frozen=True)
+class PackedBlock:
+    """Consecutive sites of a panel: ``packed`` and ``allele_count`` as in ``Panel``."""
+
+    samples: tuple[str, ...]
+    sites: Sites
+    packed: npt.NDArray[np.uint8]
+    allele_count: npt.NDArray[np.int64]
+
+
+def packed_blocks(vcf: Path, *, region: str | None = None, progress: Progress | None = None) -> Iterator[PackedBlock]:
+    """A panel's file in blocks of bounded memory. Raises InputError as ``build_panel`` does."""
+    for block in _checked(stream_genotypes(vcf, region=region, progress=progress), vcf):
+        bits = block.alleles.reshape(len(block.sites), -1)  # [sites, n_haplotypes]
+        packed = np.packbits(bits.view(np.uint8), axis=1)
+        yield PackedBlock(block.samples, block.sites, packed, bits.sum(axis=1, dtype=np.int64))
+
+
 def build_panel(
     vcf: Path,
     out: Path,
@@ -40,12 +59,14 @@ def build_panel(
     region: str | None = None,
     holdout: float,
     seed: int,
+    blocks: Iterator[PackedBlock] | None = None,
     progress: Progress | None = None,
 ) -> Panel:
     """Streams a phased VCF or BCF into a panel store at ``out`` and opens it.
 
-    ``holdout`` is the share of samples kept for validation, drawn with ``seed``, at least one on each side.
-    ``progress`` is called with the number of sites read so far. Nothing is left at ``out`` when this fails.
+    ``holdout`` is the share of samples kept for validation, drawn with ``seed``, at least one on each side. ``blocks``:
+    the file's, if they were read before. ``progress`` is called with the number of sites read so far. Nothing is left
+    at ``out`` when this fails.
     Raises InputError: haploid, panel_missing, panel_unphased, panel_too_small, and those of ``stream_genotypes`` and
     ``GeneticMap.read``.
     """
@@ -53,7 +74,7 @@ def build_panel(
         _LOG.warning("no genetic map given: 1 cM/Mb is assumed, which costs accuracy near recombination hotspots")
     manifest: dict[str, Any] = {}
     with atomic_folder(out, kind=KIND, version=PANEL_FORMAT, manifest=manifest) as folder:
-        blocks = _checked(stream_genotypes(vcf, region=region, progress=progress), vcf)
+        blocks = blocks or packed_blocks(vcf, region=region, progress=progress)
         samples, sites, counts = _write_alleles(folder / ALLELES, blocks, vcf)
         scale = GeneticMap.uniform() if genetic_map is None else GeneticMap.read(genetic_map, sites.chrom)
         panel = Panel(
@@ -241,20 +262,19 @@ def _refuse(code: str, what: str, hint: str, bad: npt.NDArray[np.bool_], block: 
 
 
 def _write_alleles(
-    path: Path, blocks: Iterator[Genotypes], vcf: Path
+    path: Path, blocks: Iterator[PackedBlock], vcf: Path
 ) -> tuple[tuple[str, ...], Sites, npt.NDArray[np.int64]]:
-    """Packs the blocks into ``path``; returns samples, sites and ALT counts [n_sites]."""
+    """Writes the blocks into ``path``; returns samples, sites and ALT counts [n_sites]."""
     sites: list[Sites] = []
     counts: list[npt.NDArray[np.int64]] = []
     samples: tuple[str, ...] = ()
     with path.open("wb") as handle:
         for block in blocks:
-            bits = block.alleles.reshape(len(block.sites), -1)  # [sites, n_haplotypes]
             if not sites:
                 samples = block.samples
                 _write_header(handle, 0, len(samples))
-            handle.write(np.packbits(bits.view(np.uint8), axis=1).tobytes())
-            counts.append(bits.sum(axis=1, dtype=np.int64))
+            handle.write(block.packed.tobytes())
+            counts.append(block.allele_count)
             sites.append(block.sites)
         n_sites = sum(map(len, sites))
         if n_sites == 0:
