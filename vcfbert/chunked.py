@@ -130,7 +130,7 @@ class Plan:
     """A job with what its end needs. ``memory``: bytes that one of its tasks takes at most, by estimate."""
 
     job: Job
-    matched: MatchedTarget
+    samples: tuple[str, ...]
     report: QcReport
     memory: int
 
@@ -184,7 +184,7 @@ def plan_job(
     for group, (first, last) in enumerate(groups):
         if not job.typed(group).exists():
             _write_target(job.typed(group), matched.of_samples(np.arange(first, last)))
-    return Plan(job, matched, report, task_memory(job, imputer))
+    return Plan(job, matched.samples, report, task_memory(job, imputer))
 
 
 def run_job(plan: Plan, pool: Pool, out: Path, *, finished: Callable[[int], None] | None = None) -> Imputed:
@@ -201,16 +201,16 @@ def run_job(plan: Plan, pool: Pool, out: Path, *, finished: Callable[[int], None
 
 
 def _stitch(plan: Plan, out: Path) -> Imputed:
-    job, matched, report = plan.job, plan.matched, plan.report
+    job = plan.job
     bundle = imputer_of(job.settings).bundle
     panel = bundle.panel
-    head = header_text(panel.sites.chrom, matched.samples, file_header(bundle), job.options.fields)
+    head = header_text(panel.sites.chrom, plan.samples, file_header(bundle), job.options.fields)
     parts = [job.part(chunk) for chunk in range(len(job.chunks))]
     summary = Summary(panel)
     for part in parts:
         summary.add_counts(Tensors(part.places).meta)
     save_records(out, Stitched(head, parts, panel.sites.chrom), panel, job.settings.threads)
-    return Imputed.of(report, summary)
+    return Imputed.of(plan.report, summary)
 
 
 @lru_cache(maxsize=1)  # of a worker, for all its tasks of a job
