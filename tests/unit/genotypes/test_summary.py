@@ -48,3 +48,14 @@ def test_qualities_of_genotypes() -> None:
     summary.add_genotypes(np.array([999, 1000], dtype=np.int32))  # 30, and beyond what thousandths tell
     found = {(b["low"], b["high"]): b["n"] for b in summary.as_dict()["gq_histogram"] if b["n"]}
     assert found == {(0, 5): 2, (5, 10): 1, (10, 15): 1, (30, 99): 2}
+
+
+def test_parts_count_as_the_whole() -> None:
+    whole, joint = summary_of_four_sites(), summary_of_four_sites()
+    for dr2, typed in (([0.9, 0.2, 0.4, 1.0], [0, 0, 0, 0]), ([0.9, 0.4, 0.6, 0.3], [0, 0, 0, 1])):
+        part = summary_of_four_sites()
+        for summary in (whole, part):
+            add(summary, dr2, typed, kept=[1, 1, 0, 1])
+            summary.add_genotypes(np.array([[0, 500], [900, 899]], dtype=np.int32))
+        joint.add_counts(json.loads(json.dumps(part.counts())))
+    assert joint.as_dict() == whole.as_dict()
