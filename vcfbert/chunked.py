@@ -45,8 +45,8 @@ FloatArray = npt.NDArray[np.float32]
 
 FORMAT = 1  # of the files between the stages
 
-# Of a task's memory: a worker without any task, and what was measured beyond it (docs/scale.md).
-_PROCESS_BYTES = 600 << 20
+# Of a task's memory, as measured (docs/scale.md).
+_PROCESS_BYTES = 500 << 20
 _BYTES_PER_CELL = 60
 _BYTES_PER_ALLELE = 3
 
@@ -222,7 +222,7 @@ def imputer_of(settings: Settings) -> Imputer:
 
 def task_memory(job: Job, imputer: Imputer) -> int:
     """Bytes of the largest task: what a process takes anyway, a chunk of a group's genotypes while they are imputed
-    and written, and the panel's alleles in a window, unpacked."""
+    and written, and the panel's alleles in a window, unpacked. Panel and index stay in their files."""
     panel, windows = imputer.bundle.panel, imputer.bundle.windows
     cells = max(last - first for first, last in job.chunks) * max(last - first for first, last in job.groups)
     unpacked = panel.n_haplotypes * max(window.stop - window.start for window in windows)

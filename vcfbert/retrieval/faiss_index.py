@@ -41,7 +41,9 @@ class FaissKeyIndex:
     def __init__(self, index: Any) -> None:
         self.index = index
         faiss = import_faiss()
-        self._codes: npt.NDArray[np.uint8] = faiss.vector_to_array(index.codes).reshape(index.ntotal, -1)
+        # A view, which stays in the file of an index that was read: at 4 bits a key it is larger than the panel.
+        codes = faiss.rev_swig_ptr(index.codes.data(), index.ntotal * index.code_size)
+        self._codes: npt.NDArray[np.uint8] = codes.reshape(index.ntotal, -1)
         self.weights = torch.from_numpy(faiss.vector_to_array(index.sq.trained)[index.d :].copy()).square()
 
     @classmethod
@@ -63,7 +65,7 @@ class FaissKeyIndex:
         """Reads an index and checks its dimension, count and metric. Raises ArtifactError."""
         faiss = import_faiss()
         try:
-            index = faiss.read_index(str(path))
+            index = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
         except RuntimeError as error:
             raise ArtifactError("index_damaged", "FAISS cannot read this index", where=str(path)) from error
         found = (type(index).__name__, index.d, index.ntotal, index.metric_type)
