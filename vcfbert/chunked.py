@@ -49,6 +49,7 @@ FORMAT = 1  # of the files between the stages
 _PROCESS_BYTES = 500 << 20
 _BYTES_PER_CELL = 60
 _BYTES_PER_ALLELE = 3
+_BYTES_PER_DRAWN = 12  # probability of a haplotype of one of a sample's phasings
 
 # Genotypes that are put together at once for writing.
 _CELLS_AT_ONCE = 1 << 22
@@ -222,11 +223,14 @@ def imputer_of(settings: Settings) -> Imputer:
 
 def task_memory(job: Job, imputer: Imputer) -> int:
     """Bytes of the largest task: what a process takes anyway, a chunk of a group's genotypes while they are imputed
-    and written, and the panel's alleles in a window, unpacked. Panel and index stay in their files."""
-    panel, windows = imputer.bundle.panel, imputer.bundle.windows
-    cells = max(last - first for first, last in job.chunks) * max(last - first for first, last in job.groups)
-    unpacked = panel.n_haplotypes * max(window.stop - window.start for window in windows)
-    return _PROCESS_BYTES + _BYTES_PER_CELL * cells + _BYTES_PER_ALLELE * unpacked
+    and written, the panel's alleles in a window, unpacked, and the phasings of a batch. Panel and index stay in their
+    files."""
+    group = max(last - first for first, last in job.groups)
+    window = max(window.stop - window.start for window in imputer.bundle.windows)
+    cells = max(last - first for first, last in job.chunks) * group
+    alleles = imputer.bundle.panel.n_haplotypes * window
+    drawn = 2 * imputer.mode.phasings * min(imputer.batch_size, group) * window if job.phases else 0
+    return _PROCESS_BYTES + _BYTES_PER_CELL * cells + _BYTES_PER_ALLELE * alleles + _BYTES_PER_DRAWN * drawn
 
 
 def phase_group(job: Job, group: int) -> None:

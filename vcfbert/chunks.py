@@ -24,15 +24,19 @@ def cut_sites(
     """The interval ``sites`` of the panel as chunks of at least ``length_cm`` each, the last one half of it.
 
     They are cut where a window begins, because windows that a cut goes through are predicted for both sides of it:
-    wherever two windows overlap the chunks do, and each chunk's typed sites reach further still, by the key span. A
-    record that is written as one (``joined`` [n_sites]: with the site before) stays whole.
+    wherever two windows overlap the chunks do, and each chunk's typed sites reach further still, by the key span. Where
+    some windows do not overlap, as some of V19's, a cut between others must be worth twice the length. A record that is
+    written as one (``joined`` [n_sites]: with the site before) stays whole.
     """
     first, last = sites
     cuts = [first]
-    for start in sorted({window.start for window in windows}):
+    apart = [before.stop <= window.start for before, window in pairwise(windows)]
+    for window, is_apart in zip(windows[1:], apart, strict=True):
+        start = window.start
         while start > 0 and joined[start]:
             start -= 1
-        if cuts[-1] < start < last and cm[start] - cm[cuts[-1]] >= length_cm:
+        least = length_cm if is_apart or not any(apart) else 2 * length_cm
+        if cuts[-1] < start < last and cm[start] - cm[cuts[-1]] >= least:
             cuts.append(start)
     if len(cuts) > 1 and cm[last - 1] - cm[cuts[-1]] < length_cm / 2:
         cuts.pop()

@@ -30,6 +30,15 @@ def test_a_record_of_several_alleles_stays_whole() -> None:
     assert cut_sites(WINDOWS, CM, joined, (0, 300), length_cm=1.0) == [(0, 140), (140, 300)]
 
 
+def test_between_windows_that_do_not_overlap_where_there_are_any() -> None:
+    windows = tile(CM[:399], length=100, flank=0, span_cm=0.5)
+    assert [(window.start, window.stop) for window in windows] == [(0, 100), (100, 200), (199, 299), (299, 399)]
+    cuts = [cut_sites(windows, CM, NONE_JOINED, (0, 399), length_cm=length) for length in (0.0, 0.9, 1.5)]
+    assert cuts[0] == [(0, 100), (100, 199), (199, 299), (299, 399)]
+    assert cuts[1] == [(0, 100), (100, 299), (299, 399)]
+    assert cuts[2] == [(0, 299), (299, 399)]
+
+
 @given(st.integers(0, 998), st.integers(1, 1000), st.floats(0.0, 12.0))
 def test_chunks_tile_the_interval_and_are_long_enough(first: int, length: int, length_cm: float) -> None:
     last = min(first + length, 1000)
