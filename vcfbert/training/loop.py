@@ -260,16 +260,9 @@ class Trainer:
             and every
             and epoch % every == 0
         ):
-            report = refresh(
-                self.raw,
-                self.retriever,
-                self.data.features,
-                self._probes(),
-                k=PROBE_K,
-                version=self.run.version + 1,
-                rank=self.fabric.global_rank,
-                world=self.fabric.world_size,
-            )
+            probes, version = self._probes(), self.run.version + 1
+            ranks = {"rank": self.fabric.global_rank, "world": self.fabric.world_size}
+            report = refresh(self.raw, self.retriever, self.data.features, probes, k=PROBE_K, version=version, **ranks)
             self.run.version, self.run.refreshed = report.version, epoch
             metrics = {
                 "refresh/seconds": report.seconds,
