@@ -97,7 +97,7 @@ def test_two_processes_have_the_loss_curve_of_one(
 ) -> None:
     """Batches of two ranks count as two accumulated ones. Each rank computes what is its own of every refresh and of
     every validation, and both end with the same weights."""
-    train = {"epochs": 3, "batch_size": 10, "lr": 5e-3}  # an even number of batches: 2 a window
+    train = {"epochs": 3, "batch_size": 10, "lr": 5e-3, "copy_steps": 6}  # an even number of batches: 2 a window, or 6
     copying = {"copy_window": 40, "copy_span_cm": 0.02, "window": 64, "flank": 8, "span_cm": 0.05}
     sections: dict[str, Any] = {"train": train, "model": {"dims": 8, "layers": 1, "heads": 2}, "encode": copying}
     fit_by_two(stored, tmp_path, variant, sections)
