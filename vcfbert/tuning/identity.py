@@ -19,15 +19,20 @@ from vcfbert.tuning.space import searched
 ELSEWHERE = (
     "__main__",
     "alias_history",
+    "chunked",
+    "chunked_panel",
+    "chunks",
     "cli",
     "cli_compare",
     "cli_registry",
     "cli_remote",
+    "cli_scale",
     "cli_tune",
     "client",
     "comparison",
     "comparison_page",
     "differences",
+    "distributed",
     "download",
     "dvc_lock",
     "evaluated_runs",
@@ -45,7 +50,9 @@ ELSEWHERE = (
     "promotion",
     "protocols",
     "registry",
+    "scheduler",
     "simulate",
+    "tensors",
 )
 _SHOWN = 8  # hexadecimal digits of each digest in a study's name
 
