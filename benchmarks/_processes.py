@@ -102,7 +102,11 @@ class _Watch:
 
 
 def _descendants(pid: int) -> Iterator[int]:
-    for task in (PROC / str(pid) / "task").glob("*"):
+    try:
+        tasks = list((PROC / str(pid) / "task").iterdir())
+    except OSError:  # it ended meanwhile
+        return
+    for task in tasks:
         for child in map(int, _read(task / "children").split()):
             yield child
             yield from _descendants(child)
