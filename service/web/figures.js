@@ -177,13 +177,15 @@ export function genotypeCertainty(bins) {
   const name = (bin, i) => (i === bins.length - 1 ? `${bin.low}+` : `${bin.low}–${bin.high}`);
   const share = (bin) => (n > 0 ? bin.n / n : 0);
   const bars = bins.map((bin, i) => ({ name: name(bin, i), value: share(bin), text: percent(share(bin)) }));
+  // Where there is little room a bin is named by where it begins.
+  const narrow = bars.map((bar, i) => ({ ...bar, text: '', name: i === bins.length - 1 ? bar.name : String(bins[i].low) }));
   const sure = total(bins.filter((bin) => bin.low >= 20));
   const inPercent = (value) => `${Math.round(value * 100)} %`;
   const axes = { yTicks: [0, 0.25, 0.5, 0.75, 1], yText: inPercent, xName: 'GQ', yName: 'share of imputed genotypes' };
   return figure(
     'Certainty of genotypes',
     n === 0 ? 'No imputed genotype.' : `${percent(sure / n)} of imputed genotypes have a GQ of 20 or more, 99 % sure by the model’s estimate.`,
-    (width) => drawCategories(width, width < 400 ? bars.map((bar) => ({ ...bar, text: '' })) : bars, axes),
+    (width) => drawCategories(width, width < 400 ? narrow : bars, axes),
     table('Imputed genotypes by GQ', ['GQ', 'genotypes', 'share'], bins.map((bin, i) => [name(bin, i), count(bin.n), bars[i].text]), { numeric: [1, 2] }),
   );
 }
