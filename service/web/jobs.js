@@ -40,6 +40,8 @@ export function removalButton(job, gone, { short = false } = {}) {
   return el('button', { type: 'button', class: short ? 'quiet' : 'danger', onclick: act }, ...label);
 }
 
+let asked = 0; // questions so far
+
 /** Asks in the page's dialog; true where the user agreed. */
 function confirmed(action, title, text) {
   const dialog = byId('question');
@@ -50,10 +52,12 @@ function confirmed(action, title, text) {
   dialog.returnValue = '';
   dialog.showModal();
   return new Promise((resolve) => {
+    const mine = ++asked;
     const answered = () => {
-      if (dialog.open) return; // the event of the question before, which comes after its closing
+      // A closing is told later: by then the next question may be open, which this one's event says nothing of.
+      if (mine === asked && dialog.open) return;
       dialog.removeEventListener('close', answered);
-      resolve(dialog.returnValue === 'yes');
+      resolve(mine === asked && dialog.returnValue === 'yes');
     };
     dialog.addEventListener('close', answered);
   });
