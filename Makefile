@@ -22,7 +22,7 @@ setup: $(VENV)/.ready ## virtual environment with pinned packages
 
 $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$(FAISS),mlops,service,client,otel,postgres,tune,ray,simulate,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$(FAISS),mlops,service,client,otel,postgres,tune,ray,simulate,zarr,dev]'
 	@touch $@
 
 demo: setup ## the whole pipeline on the bundled panel: prepare, train, evaluate, compare, publish

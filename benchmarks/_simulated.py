@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from vcfbert.genotypes.panel import Panel, Sites
+from vcfbert.genotypes.regions import Region
 
 FOUNDERS = 60
 SITES_PER_SWITCH = 1500  # mean length of a stretch copied from one founder
@@ -24,6 +25,7 @@ def simulate_panel(n_haplotypes: int, n_sites: int, seed: int = 17) -> Panel:
     ref, alt = np.full(n_sites, "A", dtype=object), np.full(n_sites, "C", dtype=object)
     pos = 1 + 120 * np.arange(n_sites, dtype=np.int32)
     return Panel(
+        region=Region("20"),
         samples=tuple(f"S{i}" for i in range(n_haplotypes // 2)),
         sites=Sites("20", pos, ref, alt, np.full(n_sites, ".", dtype=object), np.zeros(n_sites, dtype=bool)),
         packed=np.packbits(alleles.T, axis=1),

@@ -93,15 +93,17 @@ class Vote(Variant):
 
 def nearest_vote(bundle: Bundle) -> Imputer:
     """Over V17's windows and by its distance, whatever variant the bundle is of."""
-    panel, memory = bundle.panel, bundle.memory
     encode = build(EncodeConfig, {**bundle.manifest["encode"], "span_cm": VOTE_SPAN_CM}, "encode.")
-    index = build_index(memory, torch.ones(panel.n_sites), backend="auto", device=bundle.device)
+    parts = []
+    for part in bundle.parts:
+        index = build_index(part.memory, torch.ones(part.panel.n_sites), backend="auto", device=bundle.device)
+        windows = windows_of(part.panel, encode)
+        parts.append(dataclasses.replace(part, windows=windows, retriever=HammingRetriever(index)))
     voting = dataclasses.replace(
         bundle,
-        manifest={**bundle.manifest, "variant": Vote.name, "k": min(NEAREST, len(memory))},
+        manifest={**bundle.manifest, "variant": Vote.name, "k": min(NEAREST, _fewest(bundle))},
         model=Vote(ModelConfig()).eval(),
-        windows=windows_of(panel, encode),
-        retriever=HammingRetriever(index),
+        parts=tuple(parts),
     )
     return Imputer(voting)
 
@@ -124,8 +126,12 @@ def copying(
     if heads is not None:
         model.heads = nn.ModuleList(model.copying()[:heads])
         model.share = nn.Parameter(torch.zeros(len(KNOTS), heads))
-    k = len(bundle.memory) if all_haplotypes else bundle.k
+    k = _fewest(bundle) if all_haplotypes else bundle.k
     return Imputer(dataclasses.replace(bundle, manifest={**bundle.manifest, "k": k}, model=model.eval()))
+
+
+def _fewest(bundle: Bundle) -> int:
+    return min(panel.n_haplotypes for panel in bundle.panels)
 
 
 def over_phasings(bundle: Bundle, *, phasings: int, ignore_phase: bool = False) -> Imputer:
@@ -168,7 +174,7 @@ def load_bundles(folder: Path) -> dict[str, Bundle]:
     found = {name: load_bundle(folder / name) for name in VARIANTS if (folder / name / MANIFEST).is_file()}
     if not found:
         raise SystemExit(f"{folder}: no bundle v17, v18 or v19; run `dvc repro`, or name their folder with --models")
-    if len({bundle.panel.digest for bundle in found.values()}) > 1:
+    if len({bundle.panel_digest for bundle in found.values()}) > 1:
         raise SystemExit(f"{folder}: the bundles are of different panels, and cannot be compared")
     return found
 
@@ -178,7 +184,7 @@ def run_row(row: Row, bundle: Bundle, config: EvaluateConfig, out: Path) -> tupl
     started = time.perf_counter()
     impute_file(imputer, typed_targets(config, unphased=row.unphased), out)
     seconds = time.perf_counter() - started
-    scores = score_array(config, out, bundle.panel, unphased=row.unphased)
+    scores = score_array(config, out, bundle.panels, unphased=row.unphased)
     r2 = {name: round(scores.row(name).aggregate_r2, 6) for name in BINS if any(r.bin == name for r in scores.rows)}
     phasings = imputer.mode.phasings if row.unphased or imputer.ignore_phase else None
     measured = {"k": imputer.bundle.k, "phasings": phasings, "seconds": round(seconds, 2), "r2": r2, "note": None}

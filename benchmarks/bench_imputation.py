@@ -36,8 +36,9 @@ from vcfbert.constants import BUNDLE_FORMAT, BUNDLE_KIND
 from vcfbert.errors import VcfbertError
 from vcfbert.evaluation import evaluate_files, typed_positions
 from vcfbert.genotypes.bgzf import BgzfWriter
+from vcfbert.genotypes.conversion import build_panels
 from vcfbert.genotypes.panel import Panel
-from vcfbert.genotypes.store import build_panel, open_panel
+from vcfbert.genotypes.store import open_panels
 from vcfbert.genotypes.vcf_file import inspect
 from vcfbert.peers import BEAGLE, MINIMAC4, find_peers, run_peer
 from vcfbert.simulate import Simulation, simulate
@@ -226,8 +227,9 @@ def cases_of(bundle: Path | None, folder: Path) -> Iterator[Case]:
 def reference(data: Data, bundle: Path | None, folder: Path) -> Panel:
     """The panel whose frequencies make the MAF bins, from the bundle where there is one: no second reading."""
     if bundle is not None:
-        return open_panel(bundle / "panel", verify=False)
-    return build_panel(data.panel, folder / "panel", genetic_map=data.genetic_map, holdout=0.1, seed=1)
+        return open_panels(bundle / "panel", verify=False)[0]
+    maps = [] if data.genetic_map is None else [data.genetic_map]
+    return build_panels([data.panel], folder / "panel", maps=maps, holdout=0.1, seed=1)[0]
 
 
 def variant_of(bundle: Path | None) -> str | None:

@@ -2,6 +2,7 @@
 
     python benchmarks/bench_io.py --json reports/bench_io.json
     python benchmarks/bench_io.py --large       # also reads 2,504 samples x 100,000 sites: 1 GB of text, some minutes
+    python benchmarks/bench_io.py --scale 10000 1000000   # converts a BCF of so many samples and sites alone
 
 Every figure is the best of a few runs on the same data in the same process.
 """
@@ -9,6 +10,7 @@ Every figure is the best of a few runs on the same data in the same process.
 from __future__ import annotations
 
 import argparse
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -18,14 +20,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pysam
+from _large_bcf import write_large_bcf
 from _machine import describe_machine, write_report
+from _processes import run_measured
 
 from vcfbert.genotypes.bgzf import BgzfWriter
+from vcfbert.genotypes.conversion import panel_from_genotypes
 from vcfbert.genotypes.imputed import ImputedBlock
 from vcfbert.genotypes.panel import Panel
-from vcfbert.genotypes.store import panel_from_genotypes
 from vcfbert.genotypes.vcf_reader import Genotypes, read_genotypes
-from vcfbert.genotypes.vcf_writer import write_imputed
+from vcfbert.genotypes.vcf_writer import ImputedPanel, write_imputed
 
 DEMO_PANEL = Path(__file__).resolve().parents[1] / "data" / "demo" / "panel.vcf.gz"
 N_TARGETS = 203  # samples imputed, as many as the demo's targets
@@ -113,7 +117,8 @@ def bench_writing(folder: Path, genotypes: Genotypes, threads: int, runs: int) -
         path = folder / f"ours{kind}"
 
         def write(path: Path = path) -> None:
-            write_imputed(path, blocks_of(dosage), panel=panel, samples=samples, header={}, threads=threads)
+            part = ImputedPanel(panel, blocks_of(dosage))
+            write_imputed(path, [part], samples=samples, header={}, threads=threads)
 
         report[f"vcfbert{kind}"] = figure(cells, best_seconds(write, runs), bytes=path.stat().st_size)
     some = dosage[:PYSAM_SITES]
@@ -150,15 +155,47 @@ def bench_large(folder: Path, genotypes: Genotypes) -> dict[str, Any]:
     return figure(LARGE_SITES * LARGE_SAMPLES, best_seconds(lambda: read_genotypes(path), 1), bytes=path.stat().st_size)
 
 
+def bench_conversion(folder: Path, n_samples: int, n_sites: int) -> dict[str, Any]:
+    """`vcfbert panel build` of a simulated BCF, as a process of its own: what it holds at most does not grow with the
+    number of sites."""
+    path, out = folder / "panel.bcf", folder / "panel"
+    started = time.perf_counter()
+    write_large_bcf(path, n_samples, n_sites)
+    written = time.perf_counter() - started
+    command = [sys.executable, "-m", "vcfbert", "panel", "build", "--panel", str(path), "--out", str(out)]
+    done = run_measured(command, limit=24 * 3600.0, environment={})
+    if done.status != 0:
+        raise SystemExit(done.err)
+    stored = sum(file.stat().st_size for file in out.rglob("*") if file.is_file())
+    return figure(
+        n_samples * n_sites,
+        done.seconds,
+        samples=n_samples,
+        sites=n_sites,
+        peak_mib=round(done.peak_mib, 1),
+        bcf_bytes=path.stat().st_size,
+        panel_bytes=stored,
+        seconds_writing_bcf=round(written, 1),
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--panel", type=Path, default=DEMO_PANEL, help="VCF to read, and to take haplotypes from")
     parser.add_argument("--threads", type=int, default=2, help="threads that compress")
     parser.add_argument("--runs", type=int, default=3, help="runs of which the best counts")
     parser.add_argument("--large", action="store_true", help="read 2,504 samples x 100,000 sites too")
+    parser.add_argument(
+        "--scale", type=int, nargs=2, metavar=("SAMPLES", "SITES"), help="convert a panel so large alone"
+    )
+    parser.add_argument("--folder", type=Path, help="where that is written, and removed again")
     parser.add_argument("--json", type=Path, help="where the report goes")
     options = parser.parse_args()
     machine = describe_machine()
+    if options.scale is not None:
+        with tempfile.TemporaryDirectory(dir=options.folder) as folder:
+            write_report(options.json, {"machine": machine, "convert": bench_conversion(Path(folder), *options.scale)})
+        return
     genotypes = read_genotypes(options.panel)
     with tempfile.TemporaryDirectory() as folder:
         report = {

@@ -38,7 +38,7 @@ from vcfbert.retrieval.context import memory_features
 from vcfbert.retrieval.faiss_index import FaissKeyIndex, import_faiss
 from vcfbert.retrieval.refresh import attach_retriever
 from vcfbert.retrieval.torch_index import TorchKeyIndex
-from vcfbert.training.data import TrainingData, plan_epoch
+from vcfbert.training.data import TrainingData, TrainingPanel, plan_epoch
 
 DEMO = Path(__file__).resolve().parents[1] / "data" / "demo"
 REFRESH_GOAL = 0.02  # of an epoch
@@ -49,8 +49,8 @@ TOLERANCE = 1e-4  # relative, of distances in float32
 def load_panel(simulated: bool) -> Panel:
     if simulated:
         return simulate_panel(600, 25_000)
+    from vcfbert.genotypes.conversion import panel_from_genotypes
     from vcfbert.genotypes.genetic_map import GeneticMap
-    from vcfbert.genotypes.store import panel_from_genotypes
     from vcfbert.genotypes.vcf_reader import read_genotypes
 
     genotypes = read_genotypes(DEMO / "panel.vcf.gz")
@@ -158,14 +158,15 @@ def bench_epoch(memory: Memory, config: Config, steps: int, runs: int) -> dict[s
     model = create("v18", config.model)
     assert isinstance(model, V18)
     encoding = encode(memory.panel, config.encode)
-    data = TrainingData(memory, encoding.windows, encoding, config.masks, config.train, device)
+    split = TrainingPanel(memory, encoding.windows, encoding, config.masks, device)
     started = time.perf_counter()
     index = make_index(memory, torch.ones(memory.panel.n_sites))
     build_seconds = time.perf_counter() - started
-    retriever = attach_retriever(model, index, memory, data.features, update=True)
-    refresh_seconds = median_seconds(lambda: attach_retriever(model, index, memory, data.features, update=True), runs)
-    plan = plan_epoch(len(data.windows), len(memory) // 2, config.train, epoch=0)
-    examples = data.examples(plan[: steps + 1], 0, retriever, min(config.retrieval.k["v18"], len(memory) - 2))
+    retriever = attach_retriever(model, index, memory, split.features, update=True)
+    refresh_seconds = median_seconds(lambda: attach_retriever(model, index, memory, split.features, update=True), runs)
+    data = TrainingData([split], [retriever], config.masks, config.train)
+    plan = plan_epoch(data.n_samples, config.train, epoch=0)
+    examples = data.examples(plan[: steps + 1], 0, min(config.retrieval.k["v18"], len(memory) - 2))
     optimizer = torch.optim.AdamW(model.parameters(), lr=config.train.lr)
 
     def train_batch() -> None:

@@ -38,11 +38,11 @@ from update_readme import fill
 from vcfbert.artifacts import write_text
 from vcfbert.config import Config, ModelConfig, load
 from vcfbert.exits import clean_exit
+from vcfbert.genotypes.conversion import build_panels, chromosome_files
 from vcfbert.genotypes.encoding import Encoding, encode, windows_of
 from vcfbert.genotypes.masks import array_mask
 from vcfbert.genotypes.memory import Memory
 from vcfbert.genotypes.panel import Panel
-from vcfbert.genotypes.store import build_panel
 from vcfbert.genotypes.windows import Window
 from vcfbert.metrics import ALL
 from vcfbert.model.base import Variant, WindowBatch, WindowOutput
@@ -121,7 +121,13 @@ class Cells:
         config = cell_config(self.config, cell)
         retriever = self.retriever(cell["retriever"], seed)
         trainer = Trainer(
-            self.panel, self.encoding, config, variant, accelerator="cpu", retriever=retriever, progress=self.progress
+            [self.panel],
+            [self.encoding],
+            config,
+            variant,
+            accelerator="cpu",
+            retrievers=None if retriever is None else [retriever],
+            progress=self.progress,
         )
         curve: list[dict[str, float]] = []
         figures: dict[str, float] = {}
@@ -130,7 +136,7 @@ class Cells:
             names = ("epoch_seconds", "refresh/seconds", "refresh/overlap", "refresh/drift", "val/loss", "val/r2/all")
             curve.append({name: metrics[name] for name in names if name in metrics})
             if epoch == config.train.epochs - 1:
-                figures.update(self.score(trainer.raw, trainer.retriever, trainer.k, self.encoding.windows))
+                figures.update(self.score(trainer.raw, trainer.data.retrievers[0], trainer.k, self.encoding.windows))
                 record.log_metrics({f"held_out/{name}": value for name, value in figures.items()}, epoch)
             return True
 
@@ -144,7 +150,7 @@ class Cells:
             after_epoch=after_epoch,
         )
         if cell["retriever"] == "embedding" and cell["k"] == OWN_K and cell["part"] == "retriever":
-            self.learned[seed] = trainer.retriever
+            self.learned[seed] = trainer.data.retrievers[0]
         return {VALUE: figures[ALL], "r2": figures, "curve": curve}
 
     def _copied(self, cell: Cell, record: TrialRecord, folder: Path) -> dict[str, Any]:
@@ -233,8 +239,8 @@ def tags_of(cell: Cell) -> dict[str, str]:
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--params", type=Path, default=ROOT / "params.yaml", help="what networks are trained with")
-    parser.add_argument("--panel", type=Path, help="VCF; without: prepare.panel")
-    parser.add_argument("--map", type=Path, help="its genetic map; without: prepare.map")
+    parser.add_argument("--panel", type=Path, help="VCF; without: prepare.panels")
+    parser.add_argument("--map", type=Path, help="its genetic map; without: prepare.maps")
     parser.add_argument("--region", default=REGION, help="of the panel")
     parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS))
     parser.add_argument("--storage", help="database of the grid; without: VCFBERT_STUDIES, else studies.db")
@@ -251,15 +257,15 @@ def parse() -> argparse.Namespace:
 
 def read_panel(options: argparse.Namespace, config: Config, folder: Path) -> Panel:
     prepare = config.prepare
-    genetic_map = options.map or (None if prepare.map is None else Path(prepare.map))
-    return build_panel(
-        options.panel or Path(prepare.panel),
+    (panel,) = build_panels(
+        [options.panel] if options.panel else chromosome_files(prepare.panels),
         folder / "panel",
-        genetic_map=genetic_map,
+        maps=[options.map] if options.map else [Path(path) for path in prepare.maps],
         region=options.region,
         holdout=prepare.holdout,
         seed=prepare.seed,
     )
+    return panel
 
 
 def write_results(study: Any, folder: Path, report: Mapping[str, Any]) -> dict[Path, str | None]:
@@ -283,8 +289,8 @@ def main() -> None:
         about = {"haplotypes": len(panel.memory_haplotypes), "sites": panel.n_sites, "windows": len(encoding.windows)}
         report |= {**about, "held_out": len(panel.validation)}
         worker = GridWorker(
-            panel,
-            encoding,
+            [panel],
+            [encoding],
             config,
             "retrieval",
             Settings(options.storage or study_storage(), options.checkpoints, not options.no_track),

@@ -95,7 +95,7 @@ def main() -> None:
         run_job(plan, pool, out)
     finally:
         shutil.rmtree(folder)
-    panel = imputer_of(settings).bundle.panel
+    (panel,) = imputer_of(settings).bundle.panels
     facts = {
         "haplotypes": panel.n_haplotypes,
         "sites": panel.n_sites,

@@ -30,9 +30,10 @@ from torch import Tensor
 
 from vcfbert.bundle import load_bundle
 from vcfbert.copying.states import pair_states, phased_states, unphased_states
+from vcfbert.genotypes.conversion import build_panels
 from vcfbert.genotypes.masks import array_mask
 from vcfbert.genotypes.panel import Panel
-from vcfbert.genotypes.store import build_panel, open_panel
+from vcfbert.genotypes.store import open_panels
 from vcfbert.imputation import read_target
 from vcfbert.metrics import DosageR2
 from vcfbert.model.embedding import site_features
@@ -76,8 +77,8 @@ def held_out_targets(panel: Panel, density: float, seed: int, samples: int | Non
 
 
 def file_targets(panel: Panel, typed: Path, truth: Path, samples: int | None) -> Targets:
-    target, _ = read_target(typed, panel)
-    actual, _ = read_target(truth, panel)
+    (target,), _ = read_target(typed, [panel])
+    (actual,), _ = read_target(truth, [panel])
     column = {name: i for i, name in enumerate(actual.samples)}
     names = target.samples[:samples]
     scored = np.flatnonzero(~np.isin(actual.panel_site, target.panel_site))
@@ -196,11 +197,12 @@ def measure(copying: Copying, found: dict[str, Retrieve], sizes: list[int], *, s
 
 def load_panel(options: argparse.Namespace) -> Panel:
     if options.panel.is_dir():
-        return open_panel(options.panel)
+        return open_panels(options.panel)[0]
     with tempfile.TemporaryDirectory() as folder:
         # The store stays mapped after its folder has gone.
         out = Path(folder) / "panel"
-        return build_panel(options.panel, out, genetic_map=options.map, holdout=HOLDOUT, seed=options.seed)
+        maps = [] if options.map is None else [options.map]
+        return build_panels([options.panel], out, maps=maps, holdout=HOLDOUT, seed=options.seed)[0]
 
 
 def print_table(rows: list[dict[str, Any]]) -> None:

@@ -39,7 +39,7 @@ from _simulated import simulate_panel
 
 from vcfbert.config import ModelConfig
 from vcfbert.genotypes.memory import Memory
-from vcfbert.genotypes.panel import Panel, haplotypes_of
+from vcfbert.genotypes.panel import Panel
 from vcfbert.genotypes.windows import Window, tile
 from vcfbert.model.base import SiteContext, Variant, WindowBatch
 from vcfbert.model.losses import allele_loss, genotype_loss
@@ -85,8 +85,8 @@ def cases_of(ks: list[int]) -> list[Case]:
 def load_panel(options: argparse.Namespace) -> Panel:
     if options.panel is None:
         return simulate_panel(options.haplotypes, options.sites)
+    from vcfbert.genotypes.conversion import panel_from_genotypes
     from vcfbert.genotypes.genetic_map import GeneticMap
-    from vcfbert.genotypes.store import panel_from_genotypes
     from vcfbert.genotypes.vcf_reader import read_genotypes
 
     genotypes = read_genotypes(options.panel)
@@ -103,10 +103,11 @@ def make_work(memory: Memory, window: Window, k: int, size: int, seed: int = 17)
     key = np.flatnonzero(typed) + window.span[0]
     cpu = torch.device("cpu")
     context = WindowContext.build(memory, memory_features(memory, cpu), window, key, cpu)
-    own = torch.from_numpy(haplotypes_of(rng.choice(len(memory) // 2, size, replace=False).tolist()))
+    pairs = torch.from_numpy(memory.pairs[rng.choice(len(memory.pairs), size, replace=False)])
+    own = pairs.view(-1)
     queries = context.key_alleles[own]
     retriever = HammingRetriever(TorchKeyIndex(memory, torch.ones(memory.panel.n_sites)))
-    exclude = torch.stack([own, own ^ 1], dim=1)
+    exclude = pairs.repeat_interleave(2, dim=0)
     rows = retriever.retrieve(context.key, context.sites.key_distance_cm, queries, k, exclude=exclude)
     kept, renumbered = context.keeping(rows)
     return Work(kept.batch(queries, renumbered), context.alleles(own).view(size, 2, -1), ~context.typed)

@@ -5,14 +5,14 @@ from __future__ import annotations
 from pipelines.common import EMBEDDED, PANEL, run_stage
 from vcfbert.config import Config
 from vcfbert.genotypes.memory import Memory
-from vcfbert.genotypes.store import open_panel
-from vcfbert.retrieval.embedded import embed_memory
+from vcfbert.genotypes.store import open_panels
+from vcfbert.retrieval.embedded import embed_memories
 
 
 def main(config: Config) -> None:
-    panel = open_panel(PANEL)
-    seconds = embed_memory(Memory(panel, panel.memory_haplotypes), config.model, EMBEDDED)
-    print(f"embedded {panel.n_sites} sites x {len(panel.memory_haplotypes)} haplotypes in {seconds:.2f} s")
+    panels = open_panels(PANEL)
+    seconds = embed_memories([Memory(panel, panel.memory_haplotypes) for panel in panels], config.model, EMBEDDED)
+    print(f"embedded {sum(panel.n_sites for panel in panels)} sites in {seconds:.2f} s")
 
 
 if __name__ == "__main__":

@@ -12,29 +12,30 @@ from pipelines.common import CHECKPOINTS, EMBEDDED, ENCODED, METRICS, MODELS, PA
 from vcfbert.artifacts import write_json
 from vcfbert.config import Config
 from vcfbert.dvc_lock import stage_digests
-from vcfbert.genotypes.encoding import open_encoding
+from vcfbert.genotypes.encoding import open_encodings
 from vcfbert.genotypes.memory import Memory
-from vcfbert.genotypes.store import open_panel
-from vcfbert.retrieval.embedded import open_index
+from vcfbert.genotypes.store import open_panels, panels_digest
+from vcfbert.retrieval.embedded import open_indexes
 from vcfbert.tracking import open_tracker
 from vcfbert.training.loop import Trainer
 from vcfbert.training.progress import ConsoleProgress
 
 
 def main(variant: str, config: Config) -> None:
-    panel = open_panel(PANEL)
-    index = None
+    panels = open_panels(PANEL)
+    indexes = None
     if variant == "v18" and not torch.cuda.is_available():
-        index = open_index(EMBEDDED, Memory(panel, panel.memory_haplotypes))
+        indexes = open_indexes(EMBEDDED, [Memory(panel, panel.memory_haplotypes) for panel in panels])
     with ConsoleProgress() as progress:
-        trainer = Trainer(panel, open_encoding(ENCODED, panel), config, variant, index=index, progress=progress)
+        encodings = open_encodings(ENCODED, panels)
+        trainer = Trainer(panels, encodings, config, variant, indexes=indexes, progress=progress)
         result = trainer.fit(
             MODELS / variant,
             tracker=open_tracker(),
             checkpoints=CHECKPOINTS,
             metrics_csv=METRICS / variant / "latest.csv",
             tags={"source": "dvc"},
-            data={"panel": panel.digest, **stage_digests()},
+            data={"panel": panels_digest(panels), **stage_digests()},
         )
     write_json(METRICS / variant / "train.json", dataclasses.asdict(result))
 

@@ -7,8 +7,8 @@ from functools import partial
 
 from pipelines.common import CHECKPOINTS, ENCODED, PANEL, REPORTS, run_stage
 from vcfbert.config import Config
-from vcfbert.genotypes.encoding import open_encoding
-from vcfbert.genotypes.store import open_panel
+from vcfbert.genotypes.encoding import open_encodings
+from vcfbert.genotypes.store import open_panels
 from vcfbert.tracking import study_storage
 from vcfbert.training.progress import ConsoleProgress
 from vcfbert.tuning.plots import write_report
@@ -16,10 +16,10 @@ from vcfbert.tuning.study import Settings, Worker, run_study, summary
 
 
 def main(variant: str, config: Config) -> None:
-    panel = open_panel(PANEL)
+    panels = open_panels(PANEL)
     settings = Settings(study_storage(), CHECKPOINTS / "tune")
     with ConsoleProgress() as progress:
-        worker = Worker(panel, open_encoding(ENCODED, panel), config, variant, settings, progress=progress)
+        worker = Worker(panels, open_encodings(ENCODED, panels), config, variant, settings, progress=progress)
         study, _ = run_study(
             worker,
             config.tune.trials,

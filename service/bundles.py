@@ -81,20 +81,21 @@ class BundleModel:
 
         bundle = load_bundle(folder, device=settings.device)
         if observe_retrieval is not None:
-            timed = TimedRetriever(bundle.retriever, partial(observe_retrieval, bundle.variant))
-            bundle = dataclasses.replace(bundle, retriever=timed)
+            observe = partial(observe_retrieval, bundle.variant)
+            timed = (dataclasses.replace(p, retriever=TimedRetriever(p.retriever, observe)) for p in bundle.parts)
+            bundle = dataclasses.replace(bundle, parts=tuple(timed))
         kept_bytes = settings.kept_windows_mb * 1_000_000
         self.imputer: Imputer = Imputer(bundle, batch_size=settings.batch_size, kept_bytes=kept_bytes)
         self._threads = settings.threads
-        sites = bundle.panel.sites
+        panels = bundle.panels
         self.info: Mapping[str, Any] = {
             "variant": bundle.variant,
-            "panel_digest": bundle.panel.digest,
-            "chrom": sites.chrom,
-            "from": int(sites.pos[0]),
-            "to": int(sites.pos[-1]),
-            "n_sites": bundle.panel.n_sites,
-            "n_haplotypes": bundle.panel.n_haplotypes,
+            "panel_digest": bundle.panel_digest,
+            "regions": [
+                {"chrom": p.sites.chrom, "from": int(p.sites.pos[0]), "to": int(p.sites.pos[-1])} for p in panels
+            ],
+            "n_sites": sum(panel.n_sites for panel in panels),
+            "n_haplotypes": max(panel.n_haplotypes for panel in panels),
             "metrics": dict(bundle.manifest["metrics"]),
         }
 
@@ -104,12 +105,14 @@ class BundleModel:
 
         from vcfbert.genotypes.sites import MatchedTarget
 
-        panel, window = self.imputer.bundle.panel, self.imputer.bundle.windows[0]
+        part = self.imputer.bundle.parts[0]
+        panel, window = part.panel, part.windows[0]
         site = np.arange(window.start, window.stop, 10)
-        alleles = panel.alleles(site, np.array([0, 1])).T[:, None, :].astype(np.int8)  # [m, 1, 2]
+        alleles = panel.alleles(site, panel.haplotypes_of([0])).T[:, None, :].astype(np.int8)  # [m, 1, 2]
         no = np.zeros(len(site), dtype=bool)
         ids = np.full(len(site), ".", dtype=object)
-        self.imputer.predict_window(window, MatchedTarget((panel.samples[0],), site, alleles, ~no[:, None], no, ids))
+        target = MatchedTarget(panel.digest, (panel.samples[0],), site, alleles, ~no[:, None], no, ids)
+        self.imputer.predict_window(part, window, target)
 
     def impute(
         self,

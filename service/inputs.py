@@ -27,6 +27,7 @@ _LONGEST_PIECE: Final = 64_000_000
 _STALE_SECONDS: Final = 86_400.0
 _GZIP: Final = b"\x1f\x8b"
 _BCF: Final = b"BCF\x02"
+_ZIP: Final = b"PK"
 _DAMAGED: Final = cast(type[Exception], igzip_lib.IsalError)
 
 
@@ -106,13 +107,17 @@ def _remove_stale(parent: Path) -> None:
 
 def check_upload(path: Path, settings: Settings) -> Counted:
     """Unpacks a VCF, VCF.gz or BCF as a stream, and counts. Raises InputError: 'too_large_unpacked',
-    'too_many_samples', 'too_many_sites'.
+    'too_many_samples', 'too_many_sites', and 'not_vcf' of a zip: what a VCF Zarr unpacks to is not counted.
 
     What is no such file, or cut short, is not refused here: reading it says why, and reads no more than was counted.
     """
     count = _Count(path, settings)
     with path.open("rb") as raw:
-        packed = raw.read(2) == _GZIP
+        magic = raw.read(2)
+        if magic == _ZIP:
+            hint = "send a VCF, VCF.gz or BCF; `vcfbert impute` takes VCF Zarr"
+            raise InputError("not_vcf", "a zip is not taken here", where=str(path), hint=hint)
+        packed = magic == _GZIP
         raw.seek(0)
         stream = cast(Any, igzip).open(raw) if packed else raw
         with suppress(EOFError, OSError, struct.error, _DAMAGED):

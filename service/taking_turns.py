@@ -41,7 +41,7 @@ class TakingTurns:
         cancelled: Callable[[], None] | None = None,
     ) -> Generator[ImputedBlock]:
         """As ``Imputer.impute``. To be closed where it is not read to its end: it may hold the device."""
-        first, last = sites or (0, self.bundle.panel.n_sites)
+        first, last = sites or (0, self.bundle.part(target.panel_digest).panel.n_sites)
         with self._on_device(len(target.samples)):
             blocks = self._imputer.impute(target, sites=sites, progress=progress, cancelled=cancelled)
             if len(target.samples) * (last - first) > _MOST_HELD:

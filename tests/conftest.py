@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from tests.helpers.command_line import TinyFiles, fit_tiny
+from vcfbert.genotypes.conversion import build_panels
 from vcfbert.genotypes.panel import Panel
-from vcfbert.genotypes.store import build_panel, subset_panel
+from vcfbert.genotypes.store import subset_panel
 
 DEMO = Path(__file__).parents[1] / "data" / "demo"
 
@@ -15,14 +16,15 @@ DEMO = Path(__file__).parents[1] / "data" / "demo"
 @pytest.fixture(scope="session")
 def demo_cut(tmp_path_factory: pytest.TempPathFactory) -> Panel:
     """The demo panel's first 100 kb, all samples."""
-    return build_panel(
-        DEMO / "panel.vcf.gz",
+    (panel,) = build_panels(
+        [DEMO / "panel.vcf.gz"],
         tmp_path_factory.mktemp("cut") / "panel",
-        genetic_map=DEMO / "chr20.b37.gmap.gz",
+        maps=[DEMO / "chr20.b37.gmap.gz"],
         region="20:1000000-1100000",
         holdout=0.1,
         seed=17,
     )
+    return panel
 
 
 @pytest.fixture(scope="session")

@@ -172,7 +172,7 @@ def read_manifest(path: Path, *, kind: str, version: int, verify: bool = True) -
             f"{kind}_format",
             f"this is a {found[0]} of format {found[1]}, and {kind} format {version} is needed",
             where=where,
-            hint="write it again with this version of vcfbert",
+            hint="write it again with this version of vcfbert: `vcfbert fit`, `vcfbert panel build` or `dvc repro`",
         )
     if verify:
         for name, digest in files.items():

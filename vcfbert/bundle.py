@@ -1,9 +1,9 @@
 """The served unit: a folder with weights, index, the whole panel as memory, and a manifest.
 
     BUNDLE/manifest.json         variant, configuration, k, metrics, panel digest, provenance, sha256 of every file
-           weights.safetensors   the model
-           index.faiss           collapsed keys of the memory, with the metric's weights
-           panel/                the panel store: packed alleles and site table
+           weights.safetensors   the model, one for all chromosomes
+           panel/                the panel store: packed alleles and site tables
+           index/00.faiss        collapsed keys of a panel's memory, with the metric's weights; one for each panel
 
 While training the memory is the training split alone; a bundle's memory is the whole panel, because the embedding
 is a function of sites, not of haplotypes, and takes the held-out ones without further training.
@@ -12,7 +12,7 @@ is a function of sites, not of haplotypes, and takes the held-out ones without f
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,8 @@ from vcfbert.errors import ArtifactError
 from vcfbert.genotypes.encoding import windows_of
 from vcfbert.genotypes.memory import Memory
 from vcfbert.genotypes.panel import Panel
-from vcfbert.genotypes.store import open_panel, write_panel
+from vcfbert.genotypes.panel_writer import stretch_folder
+from vcfbert.genotypes.store import open_panels, panels_digest, write_panels
 from vcfbert.genotypes.windows import Window
 from vcfbert.model.base import Variant
 from vcfbert.model.variants import VARIANT_CLASSES, create
@@ -41,19 +42,31 @@ from vcfbert.retrieval.faiss_index import FaissKeyIndex
 from vcfbert.retrieval.refresh import attach_retriever, build_retriever
 from vcfbert.retrieval.torch_index import TorchKeyIndex
 
-WEIGHTS, INDEX, PANEL = "weights.safetensors", "index.faiss", "panel"
+WEIGHTS, INDEX, PANEL = "weights.safetensors", "index", "panel"
 
 
 @dataclass(frozen=True)
-class Bundle:
-    """A loaded bundle, on one device. ``features`` float32 [n_sites, F]: site features with the memory's AF."""
+class Part:
+    """One panel of a bundle, ready to be searched: a chromosome, or one of X's stretches. ``features`` float32
+    [n_sites, F]: site features with the memory's AF."""
 
-    manifest: Mapping[str, Any]
-    model: Variant
     memory: Memory
     windows: list[Window]
     retriever: Retriever
     features: Tensor
+
+    @property
+    def panel(self) -> Panel:
+        return self.memory.panel
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A loaded bundle, on one device: one model, and the panels that it searches, in order."""
+
+    manifest: Mapping[str, Any]
+    model: Variant
+    parts: tuple[Part, ...]
     device: torch.device
 
     @property
@@ -65,8 +78,16 @@ class Bundle:
         return int(self.manifest["k"])
 
     @property
-    def panel(self) -> Panel:
-        return self.memory.panel
+    def panels(self) -> tuple[Panel, ...]:
+        return tuple(part.panel for part in self.parts)
+
+    @property
+    def panel_digest(self) -> str:
+        return str(self.manifest["panel_digest"])
+
+    def part(self, panel_digest: str) -> Part:
+        """The part of this panel. Raises KeyError."""
+        return {part.panel.digest: part for part in self.parts}[panel_digest]
 
 
 def whole_panel(panel: Panel) -> Memory:
@@ -74,30 +95,38 @@ def whole_panel(panel: Panel) -> Memory:
 
 
 def save_bundle(
-    out: Path, model: Variant, panel: Panel, config: Config, *, metrics: Mapping[str, float], data: Mapping[str, str]
+    out: Path,
+    model: Variant,
+    panels: Sequence[Panel],
+    config: Config,
+    *,
+    metrics: Mapping[str, float],
+    data: Mapping[str, str],
 ) -> None:
     """Writes a bundle. ``metrics``: validation figures; ``data``: digests of what it was trained on."""
     device = next(model.parameters()).device
-    memory = whole_panel(panel)
-    retriever = build_retriever(model, memory, memory_features(memory, device), backend="faiss", device=device)
     manifest = {
         "variant": model.name,
-        "k": min(config.retrieval.k[model.name], len(memory)),
+        "k": min(config.retrieval.k[model.name], *(panel.n_haplotypes for panel in panels)),
         "encode": dataclasses.asdict(config.encode),
         "model": dataclasses.asdict(config.model),
         "training": {
             name: section for name, section in config.as_dict().items() if name in ("retrieval", "masks", "train")
         },
         "metrics": dict(metrics),
-        "panel_digest": panel.digest,
+        "panel_digest": panels_digest(panels),
         "data": dict(data),
         "provenance": provenance(),
     }
     with atomic_folder(out, kind=BUNDLE_KIND, version=BUNDLE_FORMAT, manifest=manifest) as folder:
         # As bytes: its own writer answers a full disk with an error that does not say so.
         (folder / WEIGHTS).write_bytes(save({k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}))
-        retriever.index.save(folder / INDEX)
-        write_panel(panel, folder / PANEL)
+        (folder / INDEX).mkdir()
+        for number, panel in enumerate(panels):
+            memory = whole_panel(panel)
+            retriever = build_retriever(model, memory, memory_features(memory, device), backend="faiss", device=device)
+            retriever.index.save(folder / INDEX / f"{stretch_folder(number)}.faiss")
+        write_panels(panels, folder / PANEL)
 
 
 def load_bundle(path: Path, *, device: str = "cpu", verify: bool = True) -> Bundle:
@@ -106,11 +135,11 @@ def load_bundle(path: Path, *, device: str = "cpu", verify: bool = True) -> Bund
     lacking = [name for name in ("variant", "k", "encode", "model", "panel_digest") if name not in manifest]
     if lacking:
         raise ArtifactError("bundle_damaged", f"the manifest lacks {', '.join(lacking)}", where=str(path))
-    panel = open_panel(path / PANEL, verify=False)  # its files' hashes are the bundle's own
-    if panel.digest != manifest["panel_digest"]:
+    panels = open_panels(path / PANEL, verify=False)  # its files' hashes are the bundle's own
+    if panels_digest(panels) != manifest["panel_digest"]:
         raise ArtifactError(
             "bundle_panel",
-            f"holds panel {panel.digest[:12]}, and was trained on {manifest['panel_digest'][:12]}",
+            f"holds panel {panels_digest(panels)[:12]}, and was trained on {manifest['panel_digest'][:12]}",
             where=str(path),
             hint="copy the bundle again, whole",
         )
@@ -133,17 +162,23 @@ def load_bundle(path: Path, *, device: str = "cpu", verify: bool = True) -> Bund
             hint="copy the bundle again, whole",
         ) from error
     model.to(target).eval()
+    encode = build(EncodeConfig, manifest["encode"], "encode.")
+    parts = [
+        _part(path / INDEX / f"{stretch_folder(number)}.faiss", model, panel, encode, target)
+        for number, panel in enumerate(panels)
+    ]
+    return Bundle(manifest=manifest, model=model, parts=tuple(parts), device=target)
+
+
+def _part(index_path: Path, model: Variant, panel: Panel, encode: EncodeConfig, device: torch.device) -> Part:
     memory = whole_panel(panel)
-    features = memory_features(memory, target)
-    index: KeyIndex = FaissKeyIndex.load(path / INDEX, n_rows=len(memory), n_sites=panel.n_sites)
-    if target.type == "cuda":
+    features = memory_features(memory, device)
+    index: KeyIndex = FaissKeyIndex.load(index_path, n_rows=len(memory), n_sites=panel.n_sites)
+    if device.type == "cuda":
         index = TorchKeyIndex(memory, index.weights)
-    return Bundle(
-        manifest=manifest,
-        model=model,
+    return Part(
         memory=memory,
-        windows=windows_of(panel, build(EncodeConfig, manifest["encode"], "encode."), copies=model.copies),
+        windows=windows_of(panel, encode, copies=model.copies),
         retriever=attach_retriever(model, index, memory, features, update=False),
         features=features,
-        device=target,
     )

@@ -14,8 +14,9 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache, partial
+from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +24,7 @@ import torch
 
 from vcfbert import __version__
 from vcfbert.artifacts import MANIFEST, sha256_file, sha256_json
+from vcfbert.bundle import Part as BundlePart
 from vcfbert.bundle import load_bundle
 from vcfbert.chunks import Interval, cut_samples, cut_sites
 from vcfbert.constants import MISSING
@@ -33,7 +35,7 @@ from vcfbert.genotypes.sites import MatchedTarget
 from vcfbert.genotypes.summary import Summary
 from vcfbert.genotypes.vcf_lines import Line, joined_sites
 from vcfbert.genotypes.vcf_parts import Part, Stitched, write_part
-from vcfbert.genotypes.vcf_writer import check_suffix, header_text, record_lines, save_records
+from vcfbert.genotypes.vcf_writer import ImputedPanel, check_suffix, header_text, record_lines, save_records
 from vcfbert.imputation import Imputed, ImputeOptions, file_header, panel_interval, per_panel_site, read_target
 from vcfbert.inference import Imputer, PhasedTarget, of_independent, unphased_error
 from vcfbert.phasing import Phasings
@@ -43,7 +45,7 @@ from vcfbert.tensors import Array, Tensors, write_tensors
 
 FloatArray = npt.NDArray[np.float32]
 
-FORMAT = 1  # of the files between the stages
+FORMAT = 2  # of the files between the stages
 
 # Of a task's memory, as measured (docs/scale.md).
 _PROCESS_BYTES = 500 << 20
@@ -74,26 +76,39 @@ class Settings:
     threads: int
 
 
+class Chunk(NamedTuple):
+    """Sites [first, last) of one of a job's panels, by its number."""
+
+    panel: int
+    first: int
+    last: int
+
+    @property
+    def sites(self) -> Interval:
+        return self.first, self.last
+
+
 @dataclass(frozen=True)
 class Job:
-    """What a task is told; the rest is in the files of ``folder``. ``phases``: there is a stage that phases."""
+    """What a task is told; the rest is in the files of ``folder``. ``panels``: digests of those that the target has
+    sites of; ``phases``: there is a stage that phases."""
 
     folder: Path
     settings: Settings
     options: ImputeOptions
-    chunks: tuple[Interval, ...]
+    panels: tuple[str, ...]
+    chunks: tuple[Chunk, ...]
     groups: tuple[Interval, ...]
     phases: bool
 
-    @property
-    def records(self) -> Path:
-        return self.folder / "records"
+    def records(self, panel: int) -> Path:
+        return self.folder / f"records-{panel:02d}"
 
-    def typed(self, group: int) -> Path:
-        return self.folder / f"typed-{group:05d}"
+    def typed(self, panel: int, group: int) -> Path:
+        return self.folder / f"typed-{panel:02d}-{group:05d}"
 
-    def phased(self, group: int) -> Path:
-        return self.folder / f"phased-{group:05d}" if self.phases else self.typed(group)
+    def phased(self, panel: int, group: int) -> Path:
+        return self.folder / f"phased-{panel:02d}-{group:05d}" if self.phases else self.typed(panel, group)
 
     def imputed(self, chunk: int, group: int) -> Path:
         return self.folder / f"imputed-{chunk:05d}-{group:05d}"
@@ -106,7 +121,13 @@ class Job:
         tasks = []
         if self.phases:
             tasks += [
-                Task(f"phase {group}", "phase", partial(phase_group, self, group), self.phased(group))
+                Task(
+                    f"phase {panel} {group}",
+                    "phase",
+                    partial(phase_group, self, panel, group),
+                    self.phased(panel, group),
+                )
+                for panel in range(len(self.panels))
                 for group in range(len(self.groups))
             ]
         for chunk in range(len(self.chunks)):
@@ -122,7 +143,7 @@ class Job:
             "impute",
             partial(impute_chunk, self, chunk, group),
             self.imputed(chunk, group),
-            (f"phase {group}",) if self.phases else (),
+            (f"phase {self.chunks[chunk].panel} {group}",) if self.phases else (),
         )
 
 
@@ -154,19 +175,20 @@ def plan_job(
     if out.resolve() == target.resolve():
         raise InputError("same_file", "target and output are the same file", where=str(out), hint="name another output")
     imputer = imputer_of(settings)
-    panel = imputer.bundle.panel
-    matched, report = read_target(target, panel)
+    bundle = imputer.bundle
+    matched, report = read_target(target, bundle.panels, options.region)
     if qc_report is not None:
         report.write(qc_report)
-    phases = bool(matched.unphased.any()) or settings.ignore_phase
-    if phases and not imputer.bundle.model.takes_unphased:
-        raise unphased_error(matched, panel)
-    sites = panel_interval(panel, options.region)
-    _, swapped = per_panel_site(panel, matched.panel_site, matched.id, matched.swapped)
-    chunks = cut_sites(
-        imputer.bundle.windows, panel.cm, joined_sites(panel, swapped), sites, length_cm=cutting.chunk_cm
-    )
-    groups = cut_samples(len(matched.samples), cutting.chunk_samples)
+    unphased = [one for one in matched if one.unphased.any()]
+    phases = bool(unphased) or settings.ignore_phase
+    if unphased and not bundle.model.takes_unphased:
+        raise unphased_error(unphased[0], bundle.part(unphased[0].panel_digest).panel)
+    chunks = []
+    for number, one in enumerate(matched):
+        cuts = _cut(bundle.part(one.panel_digest), one, options.region, cutting.chunk_cm)
+        chunks += [Chunk(number, first, last) for first, last in cuts]
+    samples = matched[0].samples
+    groups = cut_samples(len(samples), cutting.chunk_samples)
     identity = {
         "format": FORMAT,
         "version": [__version__, git_commit()],
@@ -179,13 +201,22 @@ def plan_job(
     }
     folder = work.resolve() / f"impute-{sha256_json(identity)[:16]}"
     folder.mkdir(parents=True, exist_ok=True)
-    job = Job(folder, settings, options, tuple(chunks), tuple(groups), phases)
-    if not job.records.exists():
-        _write_record_options(job.records, matched)
-    for group, (first, last) in enumerate(groups):
-        if not job.typed(group).exists():
-            _write_target(job.typed(group), matched.of_samples(np.arange(first, last)))
-    return Plan(job, matched.samples, report, task_memory(job, imputer))
+    panels = tuple(one.panel_digest for one in matched)
+    job = Job(folder, settings, options, panels, tuple(chunks), tuple(groups), phases)
+    for number, one in enumerate(matched):
+        if not job.records(number).exists():
+            _write_record_options(job.records(number), one)
+        for group, (first, last) in enumerate(groups):
+            if not job.typed(number, group).exists():
+                _write_target(job.typed(number, group), one.of_samples(np.arange(first, last)))
+    return Plan(job, samples, report, task_memory(job, imputer))
+
+
+def _cut(part: BundlePart, target: MatchedTarget, region: str | None, length_cm: float) -> list[Interval]:
+    panel = part.panel
+    sites = panel_interval(panel, region)
+    _, swapped = per_panel_site(panel, target.panel_site, target.id, target.swapped)
+    return cut_sites(part.windows, panel.cm, joined_sites(panel, swapped), sites, length_cm=length_cm)
 
 
 def run_job(plan: Plan, pool: Pool, out: Path, *, finished: Callable[[int], None] | None = None) -> Imputed:
@@ -204,14 +235,15 @@ def run_job(plan: Plan, pool: Pool, out: Path, *, finished: Callable[[int], None
 def _stitch(plan: Plan, out: Path) -> Imputed:
     job = plan.job
     bundle = imputer_of(job.settings).bundle
-    panel = bundle.panel
-    head = header_text(panel.sites.chrom, plan.samples, file_header(bundle), job.options.fields)
-    parts = [job.part(chunk) for chunk in range(len(job.chunks))]
-    summary = Summary(panel)
-    for part in parts:
-        summary.add_counts(Tensors(part.places).meta)
-    save_records(out, Stitched(head, parts, panel.sites.chrom), panel, job.settings.threads)
-    return Imputed.of(plan.report, summary)
+    panels = [bundle.part(digest).panel for digest in job.panels]
+    head = header_text(panels, plan.samples, file_header(bundle), job.options.fields)
+    summary = Summary(panels[0])
+    for chunk in range(len(job.chunks)):
+        summary.add_counts(Tensors(job.part(chunk).places).meta)
+    of_chromosomes = groupby(range(len(job.chunks)), key=lambda chunk: panels[job.chunks[chunk].panel].region.chrom)
+    chromosomes = [(chrom, [job.part(chunk) for chunk in chunks]) for chrom, chunks in of_chromosomes]
+    save_records(out, Stitched(head, chromosomes), panels, job.settings.threads)
+    return Imputed.of(plan.report, [summary])
 
 
 @lru_cache(maxsize=1)  # of a worker, for all its tasks of a job
@@ -226,26 +258,28 @@ def task_memory(job: Job, imputer: Imputer) -> int:
     and written, the panel's alleles in a window, unpacked, and the phasings of a batch. Panel and index stay in their
     files."""
     group = max(last - first for first, last in job.groups)
-    window = max(window.stop - window.start for window in imputer.bundle.windows)
-    cells = max(last - first for first, last in job.chunks) * group
-    alleles = imputer.bundle.panel.n_haplotypes * window
+    parts = [imputer.bundle.part(digest) for digest in job.panels]
+    window = max(window.stop - window.start for part in parts for window in part.windows)
+    cells = max(chunk.last - chunk.first for chunk in job.chunks) * group
+    alleles = max(part.panel.n_haplotypes for part in parts) * window
     drawn = 2 * imputer.mode.phasings * min(imputer.batch_size, group) * window if job.phases else 0
     return _PROCESS_BYTES + _BYTES_PER_CELL * cells + _BYTES_PER_ALLELE * alleles + _BYTES_PER_DRAWN * drawn
 
 
-def phase_group(job: Job, group: int) -> None:
-    """Phases a group of samples along the whole chromosome."""
-    target, _ = _read_target(job.typed(group), slice(None))
+def phase_group(job: Job, panel: int, group: int) -> None:
+    """Phases a group of samples along the whole of a panel."""
+    target, _ = _read_target(job.typed(panel, group), job.panels[panel], slice(None))
     phased = imputer_of(job.settings).phase(target)
-    _write_target(job.phased(group), phased.target, phased.phasings)
+    _write_target(job.phased(panel, group), phased.target, phased.phasings)
 
 
 def impute_chunk(job: Job, chunk: int, group: int) -> None:
     """Imputes a chunk of sites for a group of samples."""
     imputer = imputer_of(job.settings)
-    first, last = job.chunks[chunk]
-    reach = imputer.reach((first, last), Tensors(job.phased(group))["panel_site"])
-    target, phasings = _read_target(job.phased(group), reach)
+    panel, first, last = job.chunks[chunk]
+    digest, path = job.panels[panel], job.phased(panel, group)
+    reach = imputer.reach(imputer.bundle.part(digest), (first, last), Tensors(path)["panel_site"])
+    target, phasings = _read_target(path, digest, reach)
     given = PhasedTarget(target, phasings) if job.phases else target
     hds = np.empty((last - first, len(target.samples), 2), dtype=np.float32)
     coupled: FloatArray | None = None
@@ -272,33 +306,26 @@ def impute_chunk(job: Job, chunk: int, group: int) -> None:
 
 def write_chunk(job: Job, chunk: int) -> None:
     """Writes the records of a chunk of sites for all samples."""
-    panel = imputer_of(job.settings).bundle.panel
-    stored = Tensors(job.records)
+    number = job.chunks[chunk].panel
+    panel = imputer_of(job.settings).bundle.part(job.panels[number]).panel
+    stored = Tensors(job.records(number))
     ids = np.array(stored["id"].tobytes().decode().split("\n"), dtype=object)
     ids, swapped = per_panel_site(panel, stored["panel_site"], ids, stored["swapped"])
     summary, counts = Summary(panel), dict[str, Any]()
 
     def lines() -> Iterator[Line]:
-        yield from record_lines(
-            _blocks(job, chunk),
-            panel=panel,
-            ids=ids,
-            swapped=swapped,
-            haploid=stored["haploid"],
-            fields=job.options.fields,
-            min_dr2=job.options.min_dr2,
-            summary=summary,
-        )
+        imputed = ImputedPanel(panel, _blocks(job, chunk), ids, swapped, stored["haploid"], summary)
+        yield from record_lines(imputed, fields=job.options.fields, min_dr2=job.options.min_dr2)
         counts.update(summary.counts())
 
-    write_part(job.part(chunk), lines(), meta=counts, threads=job.settings.threads)
+    write_part(job.part(chunk), panel.region.chrom, lines(), meta=counts, threads=job.settings.threads)
 
 
 def _blocks(job: Job, chunk: int) -> Iterator[ImputedBlock]:
     """The imputed sites of a chunk with all groups' samples side by side, some sites at a time."""
     groups = [_ImputedGroup(job.imputed(chunk, group)) for group in range(len(job.groups))]
     with_coupled = any(group.has_coupled for group in groups)
-    first, last = job.chunks[chunk]
+    first, last = job.chunks[chunk].sites
     step = max(_CELLS_AT_ONCE // job.groups[-1][1], 1)
     for start in range(first, last, step):
         stop = min(start + step, last)
@@ -362,11 +389,12 @@ def _write_target(path: Path, target: MatchedTarget, phasings: Phasings | None =
     write_tensors(path, arrays)
 
 
-def _read_target(path: Path, typed: slice) -> tuple[MatchedTarget, Phasings | None]:
+def _read_target(path: Path, panel_digest: str, typed: slice) -> tuple[MatchedTarget, Phasings | None]:
     """A group's target at some of its typed sites, by number; what only writing needs is left blank."""
     stored = Tensors(path)
     alleles, site = stored.part("alleles", typed), stored["panel_site"][typed]
     target = MatchedTarget(
+        panel_digest=panel_digest,
         samples=tuple(map(str, range(alleles.shape[1]))),
         panel_site=site,
         alleles=alleles,

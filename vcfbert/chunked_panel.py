@@ -1,32 +1,34 @@
-"""Conversion of a panel cut into tasks, one a region of an indexed file: the store that ``build_panel`` writes."""
+"""Conversion of a panel cut into tasks, one a region of an indexed file: the store that ``convert_panels`` writes."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 import cyvcf2
 import numpy as np
-import numpy.typing as npt
 import pysam
 
 from vcfbert import __version__
 from vcfbert.artifacts import sha256_file, sha256_json
 from vcfbert.errors import InputError
-from vcfbert.genotypes.panel import Panel, Sites
+from vcfbert.genotypes.conversion import PackedBlock, convert_panels, packed_blocks
+from vcfbert.genotypes.panel import Sites
+from vcfbert.genotypes.panel_writer import TEXTS, pack_text, unpack_text
 from vcfbert.genotypes.regions import Region, same_chrom
-from vcfbert.genotypes.store import PackedBlock, build_panel, packed_blocks
 from vcfbert.genotypes.vcf_file import inspect
 from vcfbert.genotypes.vcf_reader import join_sites
 from vcfbert.provenance import git_commit
 from vcfbert.scheduler import Pool, Task, run_tasks
 from vcfbert.tensors import Array, Tensors, write_tensors
 
-FORMAT = 1  # of the files between the stages
+FORMAT = 2  # of the files between the stages
 
 # Beyond a worker without any task: what a block of records takes while it is decoded, and the bits of a region while
 # they are joined and written. A region's number of sites is not known before: that of a dense panel is taken.
@@ -34,16 +36,16 @@ _PROCESS_BYTES = 600 << 20
 _SITES_PER_MB = 40_000
 
 _LAST_POSITION = 1 << 29
-_TEXTS = ("ref", "alt", "id")
 
 
 @dataclass(frozen=True)
 class PanelJob:
-    """``regions`` tile what is wanted of the panel's chromosome."""
+    """``regions`` tile what is wanted of the panel's chromosome; ``build``: as of ``convert_panels``."""
 
     folder: Path
     vcf: Path
     regions: tuple[Region, ...]
+    build: str | None = None
 
     def block(self, number: int) -> Path:
         return self.folder / f"block-{number:05d}"
@@ -61,7 +63,7 @@ class PanelJob:
         return _PROCESS_BYTES + int(3 * most * _SITES_PER_MB / 1e6 * len(inspect(self.vcf).samples) / 4)
 
 
-def plan_panel(vcf: Path, *, region: str | None, chunk_mb: float, work: Path) -> PanelJob:
+def plan_panel(vcf: Path, *, region: str | None, chunk_mb: float, work: Path, build: str | None = None) -> PanelJob:
     """Cuts the records of ``vcf`` by position. Raises InputError: index_missing, several_chromosomes,
     chromosome_missing, region_empty, and those of ``inspect`` and ``Region.parse``."""
     if not inspect(vcf).has_index:
@@ -73,10 +75,10 @@ def plan_panel(vcf: Path, *, region: str | None, chunk_mb: float, work: Path) ->
     step = max(int(chunk_mb * 1e6), 1)
     starts = range(first, last + 1, step)
     regions = [Region(wanted.chrom, start, min(start + step - 1, last)) for start in starts]
-    identity = [FORMAT, __version__, git_commit(), sha256_file(vcf), [str(region) for region in regions]]
+    identity = [FORMAT, __version__, git_commit(), sha256_file(vcf), [str(region) for region in regions], build]
     folder = work.resolve() / f"panel-{sha256_json(identity)[:16]}"
     folder.mkdir(parents=True, exist_ok=True)
-    return PanelJob(folder, vcf.resolve(), tuple(regions))
+    return PanelJob(folder, vcf.resolve(), tuple(regions), build)
 
 
 def _whole_chromosome(vcf: Path) -> Region:
@@ -123,19 +125,24 @@ def _first(file: pysam.VariantFile, name: str, start: int) -> int | None:
 def convert_region(job: PanelJob, number: int) -> None:
     """Reads one region of the panel into a file of packed sites, of none if there are none."""
     region = job.regions[number]
-    blocks = [] if _is_empty(job.vcf, region) else list(packed_blocks(job.vcf, region=str(region)))
+    read = [] if _is_empty(job.vcf, region) else packed_blocks(job.vcf, region=region, build=job.build)
     arrays: dict[str, Array] = {}
-    if blocks:
+    stretches: list[dict[str, Any]] = []
+    for stretch, group in groupby(read, key=lambda block: block.stretch):  # X has several, of different haplotypes
+        blocks = list(group)
         sites = join_sites([block.sites for block in blocks])
-        texts = {name: np.frombuffer("\n".join(getattr(sites, name)).encode(), dtype=np.uint8) for name in _TEXTS}
-        arrays = {
+        of_stretch = {
             "packed": np.concatenate([block.packed for block in blocks]),
             "allele_count": np.concatenate([block.allele_count for block in blocks]),
             "pos": sites.pos,
             "continues": sites.continues,
-            **texts,
+            **{name: pack_text(getattr(sites, name)) for name in TEXTS},
         }
-    write_tensors(job.block(number), arrays, {"chrom": sites.chrom if blocks else region.chrom})
+        arrays |= {f"{name}-{len(stretches)}": array for name, array in of_stretch.items()}
+        stretches.append(
+            {"chrom": stretch.chrom, "start": stretch.start, "stop": stretch.stop, "haploid": list(blocks[0].haploid)}
+        )
+    write_tensors(job.block(number), arrays, {"stretches": stretches})
 
 
 def _is_empty(vcf: Path, region: Region) -> bool:
@@ -145,37 +152,35 @@ def _is_empty(vcf: Path, region: Region) -> bool:
     return first is None or not region.holds(first + 1)
 
 
-def build_from(
+def convert_from(
     job: PanelJob,
     pool: Pool,
     out: Path,
     *,
-    genetic_map: Path | None,
+    maps: Sequence[Path],
     region: str | None,
     holdout: float,
     seed: int,
     finished: Callable[[int], None] | None = None,
-) -> Panel:
+) -> dict[str, Any]:
     """Runs what is left of a job's tasks on the pool and joins the parts at ``out``; the job's folder is removed then.
-    Arguments as of ``build_panel``; ``finished`` is told how many more tasks are done."""
+    Arguments and result as of ``convert_panels``; ``finished`` is told how many more tasks are done."""
     run_tasks(job.tasks(), pool, finished=finished)
-    blocks = _blocks(job)
-    panel = build_panel(job.vcf, out, genetic_map=genetic_map, region=region, holdout=holdout, seed=seed, blocks=blocks)
+    options: dict[str, Any] = {"region": region, "build": job.build, "holdout": holdout, "seed": seed}
+    manifest = convert_panels([job.vcf], out, maps=maps, blocks=_blocks(job), **options)
     shutil.rmtree(job.folder)
     with suppress(OSError):  # other jobs may lie there, or what the user has
         job.folder.parent.rmdir()
-    return panel
+    return manifest
 
 
 def _blocks(job: PanelJob) -> Iterator[PackedBlock]:
     samples = inspect(job.vcf).samples
     for number in range(len(job.regions)):
         stored = Tensors(job.block(number))
-        if "pos" in stored:
-            ref, alt, ids = (_text(stored[name]) for name in _TEXTS)
-            sites = Sites(stored.meta["chrom"], stored["pos"], ref, alt, ids, stored["continues"])
-            yield PackedBlock(samples, sites, stored["packed"], stored["allele_count"])
-
-
-def _text(data: Array) -> npt.NDArray[np.object_]:
-    return np.array(data.tobytes().decode().split("\n"), dtype=object)
+        for place, facts in enumerate(stored.meta["stretches"]):
+            ref, alt, ids = (unpack_text(stored[f"{name}-{place}"]) for name in TEXTS)
+            sites = Sites(facts["chrom"], stored[f"pos-{place}"], ref, alt, ids, stored[f"continues-{place}"])
+            stretch = Region(facts["chrom"], facts["start"], facts["stop"])
+            packed, counts = stored[f"packed-{place}"], stored[f"allele_count-{place}"]
+            yield PackedBlock(stretch, samples, tuple(facts["haploid"]), sites, packed, counts)

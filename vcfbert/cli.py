@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -18,12 +18,16 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from vcfbert import __version__
 from vcfbert.cli_compare import compare
+from vcfbert.cli_panel import panel_app
 from vcfbert.cli_registry import registry_app
 from vcfbert.cli_remote import remote_app
-from vcfbert.cli_scale import ChunkCm, ChunkSamples, Ray, WorkDir, impute_in_tasks, panel_build
+from vcfbert.cli_scale import ChunkCm, ChunkSamples, Ray, WorkDir, impute_in_tasks
 from vcfbert.cli_tune import tune_app
 from vcfbert.errors import InputError
 from vcfbert.exits import clean_exit
+
+if TYPE_CHECKING:
+    from vcfbert.genotypes.qc import QcReport
 
 app = typer.Typer(
     name="vcfbert",
@@ -33,14 +37,12 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
 )
-panel_app = typer.Typer(help="Reference panels.", no_args_is_help=True)
 bundle_app = typer.Typer(help="Trained bundles.", no_args_is_help=True)
 config_app = typer.Typer(help="Configuration profiles.", no_args_is_help=True)
 data_app = typer.Typer(help="Public reference data.", no_args_is_help=True)
 for name, group in (("panel", panel_app), ("bundle", bundle_app), ("config", config_app), ("data", data_app)):
     app.add_typer(group, name=name)
 app.command()(compare)
-panel_app.command("build")(panel_build)
 app.add_typer(tune_app, name="tune")
 app.add_typer(registry_app, name="registry")
 app.add_typer(remote_app, name="remote")
@@ -81,15 +83,21 @@ def options(
 
 @app.command()
 def fit(
-    panel: Annotated[Path, typer.Option(help="Phased reference panel: VCF, VCF.gz or BCF.")],
+    panel: Annotated[
+        list[str],
+        typer.Option(
+            help="Phased panel: VCF, BCF or VCF Zarr; several, or {chrom} in its name; or what `panel build` wrote."
+        ),
+    ],
     out: Annotated[Path, typer.Option(help="Folder of the bundle to write.")],
-    map: Annotated[Path | None, typer.Option(help="Genetic map; without one, 1 cM/Mb.")] = None,
+    map: Annotated[list[str] | None, typer.Option(help="Genetic map, likewise; without one, 1 cM/Mb.")] = None,
     variant: Annotated[
         str, typer.Option(help="v17 (token retrieval), v18 (learned retrieval) or v19 (copying).")
     ] = "v19",
     profile: Annotated[str, typer.Option(help="cpu, gpu or original.")] = "cpu",
     holdout: Annotated[float | None, typer.Option(help="Share of samples held out for validation.")] = None,
     region: Annotated[str | None, typer.Option(help="CHROM or CHROM:FROM-TO of the panel.")] = None,
+    build: Annotated[str | None, typer.Option(help="b37 or b38, for chromosome X; else by its length.")] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", "-S", help="A parameter, e.g. train.lr=1e-3.")] = None,
     devices: Annotated[int, typer.Option(help="Processes, as started by torchrun.")] = 1,
     track: Annotated[bool, typer.Option(help="Record the run in MLflow.")] = True,
@@ -104,6 +112,8 @@ def fit(
     vcfbert fit --panel panel.vcf.gz --map chr20.gmap.gz --out bundles/chr20
 
     vcfbert fit --panel panel.bcf --variant v17 --profile gpu -S train.epochs=10 --out bundles/v17
+
+    vcfbert fit --panel panels/chr{chrom}.vcf.gz --map maps/chr{chrom}.gmap.gz --out bundles/genome
     """
     from vcfbert.config import with_overrides
     from vcfbert.tracking import open_tracker
@@ -111,7 +121,7 @@ def fit(
     from vcfbert.training.progress import ConsoleProgress
 
     _check_variant(variant)
-    prepare: dict[str, Any] = {"panel": str(panel), "map": None if map is None else str(map), "region": region}
+    prepare: dict[str, Any] = {"panel": panel, "map": map, "region": region, "build": build}
     if holdout is not None:
         prepare["holdout"] = holdout
     config = with_overrides(profile, set_ or [], prepare=prepare)
@@ -128,7 +138,7 @@ def fit(
 @app.command()
 def impute(
     model: Model,
-    target: Annotated[Path, typer.Option(help="Typed genotypes: VCF, VCF.gz or BCF. V17 and V18 need them phased.")],
+    target: Annotated[Path, typer.Option(help="Typed genotypes: VCF, BCF or VCF Zarr. V17 and V18 need them phased.")],
     out: Annotated[Path, typer.Option(help="Output: .vcf.gz or .bcf (both indexed), or .vcf.")],
     region: Annotated[
         str | None, typer.Option(help="CHROM:FROM-TO to write; typed sites around it still help.")
@@ -149,11 +159,11 @@ def impute(
     chunk_samples: ChunkSamples = 500,
     as_json: JsonFlag = False,
 ) -> None:
-    """Impute every site of the panel for the samples of a target file.
+    """Impute every site of the panel for the samples of a target file, on all chromosomes that both have.
 
     V19 also takes unphased calls (0/1), as an array gives them; V17 and V18 refuse them and say how to phase. Samples
-    may be haploid throughout the region, such as males at chromosome X outside of the PAR, beside diploid ones: their
-    calls have one allele in the output too, and DS 0..1. Missing calls are imputed.
+    may be haploid on a chromosome, or on X outside of its PAR, beside diploid ones: their calls have one allele in the
+    output too, and DS 0..1. Missing calls are imputed.
 
     **Examples**
 
@@ -207,6 +217,8 @@ def impute(
         _print_json({"out": str(out), "qc": report.summary(), "summary": imputed.summary})
     else:
         haploid = f" ({report.n_haploid} haploid)" if report.n_haploid else ""
+        for text in _remarks(report):
+            messages.print(text, markup=False, highlight=False, soft_wrap=True)
         _say(
             f"{report.n_samples} samples{haploid}, {report.n_used} of {report.n_target_sites} target sites used "
             f"({report.typed_per_mb:.0f}/Mb): {out}"
@@ -216,7 +228,7 @@ def impute(
 @app.command()
 def qc(
     model: Model,
-    target: Annotated[Path, typer.Option(help="Typed genotypes: VCF, VCF.gz or BCF.")],
+    target: Annotated[Path, typer.Option(help="Typed genotypes: VCF, BCF or VCF Zarr.")],
     json_: Annotated[Path | None, typer.Option("--json", help="JSON report; a TSV of sites beside it.")] = None,
 ) -> None:
     """Check a target against a model's panel without imputing it.
@@ -234,11 +246,28 @@ def qc(
     report, refusal = check_target(Imputer(load_bundle(_resolve(model))), target)
     if json_ is not None:
         report.write(json_)
-    _print_facts(
-        {key: value for key, value in report.summary().items() if key not in ("density", "frequencies")}, False
-    )
+    left_out = ("density", "frequencies", "chromosomes")
+    _print_facts({key: value for key, value in report.summary().items() if key not in left_out}, False)
+    for part in report.summary()["chromosomes"]:
+        used = f"{part['n_used']} of {part['n_target_sites']} target sites used ({part['typed_per_mb']:.0f}/Mb)"
+        _say(f"{part['chrom']}:{part['from']}-{part['to']}  {used}, {part['n_haploid']} haploid samples")
+    for text in _remarks(report):
+        _say(text)
     if refusal is not None:
         raise refusal
+
+
+def _remarks(report: QcReport) -> Iterator[str]:
+    """What a user should know of the input."""
+    if report.absent:
+        yield "left out, the model has no such chromosome: " + ", ".join(
+            f"{name} ({count} records)" for name, count in report.absent.items()
+        )
+    if report.n_doubled:
+        yield (
+            f"{report.n_doubled} samples are diploid and never heterozygous on X between its PARs: males "
+            "whose calls were doubled are imputed as females; write them with one allele (bcftools +fixploidy)"
+        )
 
 
 @app.command()
@@ -258,10 +287,10 @@ def evaluate(
     vcfbert evaluate --truth truth.vcf.gz --imputed imputed.vcf.gz --reference panel.vcf.gz --typed typed.tsv
     """
     from vcfbert.evaluation import evaluate_files
-    from vcfbert.genotypes.store import open_panel
+    from vcfbert.genotypes.store import is_panel, open_panels
 
-    panel = open_panel(reference) if reference.is_dir() else reference
-    scores = evaluate_files(truth, imputed, panel, typed=typed, groups=groups, region=region)
+    panels = open_panels(reference) if is_panel(reference) else reference
+    scores = evaluate_files(truth, imputed, panels, typed=typed, groups=groups, region=region)
     if as_json:
         _print_json(scores.as_dict())
     else:
@@ -301,36 +330,6 @@ def simulate(
         )
 
 
-@panel_app.command("inspect")
-def panel_inspect(
-    path: Annotated[Path, typer.Argument(help="A panel store, or a VCF, VCF.gz or BCF.")], as_json: JsonFlag = False
-) -> None:
-    """Say what a panel holds. Example: vcfbert panel inspect data/work/panel"""
-    import numpy as np
-
-    from vcfbert.constants import MAF_BIN_NAMES
-    from vcfbert.genotypes.store import open_panel, panel_from_genotypes
-    from vcfbert.genotypes.vcf_reader import read_genotypes
-    from vcfbert.metrics import maf_bin
-
-    panel = open_panel(path) if path.is_dir() else panel_from_genotypes(read_genotypes(path))
-    bins = maf_bin(panel.af)
-    _print_facts(
-        {
-            "chromosome": panel.sites.chrom,
-            "positions": f"{panel.sites.pos[0]}-{panel.sites.pos[-1]}",
-            "cM": round(float(panel.cm[-1] - panel.cm[0]), 4),
-            "samples": len(panel.samples),
-            "validation samples": len(panel.validation),
-            "sites": panel.n_sites,
-            **{f"sites, MAF {name}": int(np.sum(bins == i)) for i, name in enumerate(MAF_BIN_NAMES)},
-            "monomorphic sites": int(np.sum(bins < 0)),
-            "digest": panel.digest,
-        },
-        as_json,
-    )
-
-
 @bundle_app.command("inspect")
 def bundle_inspect(path: Annotated[Path, typer.Argument(help="A bundle folder.")], as_json: JsonFlag = False) -> None:
     """Print a bundle's manifest. Example: vcfbert bundle inspect models/v18"""
@@ -351,7 +350,9 @@ def bundle_verify(path: Annotated[Path, typer.Argument(help="A bundle folder.")]
     from vcfbert.bundle import load_bundle
 
     bundle = load_bundle(path)
-    _say(f"{path}: {bundle.variant}, {bundle.panel.n_sites} sites, {len(bundle.memory)} haplotypes: sound")
+    for panel in bundle.panels:
+        _say(f"{panel.region}: {panel.n_sites} sites, {panel.n_haplotypes} haplotypes")
+    _say(f"{path}: {bundle.variant}: sound")
 
 
 @config_app.command("show")

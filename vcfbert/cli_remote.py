@@ -160,7 +160,7 @@ def models(url: Url = LOCAL, key: Key = None, key_file: KeyFile = None, as_json:
         _print_json(found)
         return
     for model in found["models"]:
-        covered = f"{model.get('chrom', '?')}:{model.get('from', '?')}-{model.get('to', '?')}"
+        covered = " ".join(f"{one['chrom']}:{one['from']}-{one['to']}" for one in model.get("regions", ()))
         _say(f"{model['alias']}  version {model['version']}  {model.get('variant', '')}  {covered}")
     for model in found["unavailable"]:
         _say(f"{model['alias']}  not available: {model['reason']}")

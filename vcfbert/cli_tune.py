@@ -7,6 +7,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -167,8 +168,8 @@ def _worker(
     _needs_optuna()
     from vcfbert.config import load
     from vcfbert.constants import VARIANTS
+    from vcfbert.genotypes.conversion import panels_of
     from vcfbert.genotypes.encoding import encode
-    from vcfbert.genotypes.store import build_panel, open_panel
     from vcfbert.tracking import study_storage
     from vcfbert.training.progress import ConsoleProgress
     from vcfbert.tuning.study import Settings, Worker
@@ -176,22 +177,12 @@ def _worker(
     if variant not in VARIANTS:
         raise InputError("variant_invalid", f"no such variant: {variant}", hint=f"use one of {', '.join(VARIANTS)}")
     config = load(params)
-    prepare = config.prepare
-    source = panel_path or Path(prepare.panel)
+    prepare = config.prepare if panel_path is None else replace(config.prepare, panel=str(panel_path))
     with tempfile.TemporaryDirectory(prefix="vcfbert-") as folder, ConsoleProgress(messages) as progress:
-        if source.is_dir():
-            panel = open_panel(source)
-        else:
-            panel = build_panel(
-                source,
-                Path(folder) / "panel",
-                genetic_map=None if prepare.map is None else Path(prepare.map),
-                region=prepare.region,
-                holdout=prepare.holdout,
-                seed=prepare.seed,
-            )
+        panels = panels_of(prepare, Path(folder) / "panel")
+        encodings = [encode(panel, config.encode) for panel in panels]
         settings = Settings(storage or study_storage(), checkpoints, track)
-        yield Worker(panel, encode(panel, config.encode), config, variant, settings, progress=progress)
+        yield Worker(panels, encodings, config, variant, settings, progress=progress)
 
 
 def _needs_optuna() -> None:

@@ -29,15 +29,30 @@ def _require(condition: bool, name: str, value: object, rule: str) -> None:
 
 @dataclass(frozen=True)
 class PrepareConfig:
-    panel: str  # VCF, VCF.gz or BCF of phased reference haplotypes
-    map: str | None = None  # genetic map; None = 1 cM/Mb
+    # VCF, BCF or VCF Zarr of phased reference haplotypes; several, or a name with {chrom}; or a panel store alone.
+    panel: str | tuple[str, ...]
+    map: str | tuple[str, ...] | None = None  # genetic map, likewise; None = 1 cM/Mb
     region: str | None = None  # CHROM or CHROM:FROM-TO, 1-based and inclusive
+    build: str | None = None  # b37 or b38, of chromosome X; None = as its length in the header says
     holdout: float = 0.1  # share of samples held out for validation
     seed: int = 17
 
     def __post_init__(self) -> None:
         _require(0.0 < self.holdout < 1.0, "prepare.holdout", self.holdout, "must lie between 0 and 1")
         _require(self.seed >= 0, "prepare.seed", self.seed, "must not be negative")
+        _require(bool(self.panels), "prepare.panel", self.panel, "must name a panel")
+
+    @property
+    def panels(self) -> tuple[str, ...]:
+        return _listed(self.panel)
+
+    @property
+    def maps(self) -> tuple[str, ...]:
+        return _listed(self.map)
+
+
+def _listed(value: str | tuple[str, ...] | None) -> tuple[str, ...]:
+    return (value,) if isinstance(value, str) else value or ()
 
 
 @dataclass(frozen=True)
@@ -274,7 +289,10 @@ def _convert(hint: Any, value: Any, name: str) -> Any:
         _require(value in arguments, name, value, f"must be one of {', '.join(map(str, arguments))}")
         return value
     if origin is types.UnionType:
-        return None if value is None else _convert(arguments[0], value, name)
+        if value is None and types.NoneType in arguments:
+            return None
+        several = [one for one in arguments if typing.get_origin(one) is tuple]
+        return _convert(several[0] if several and isinstance(value, list | tuple) else arguments[0], value, name)
     if origin is tuple and arguments[-1] is Ellipsis:
         _require(isinstance(value, list | tuple), name, value, "must be a list")
         return tuple(_convert(arguments[0], v, name) for v in value)

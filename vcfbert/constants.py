@@ -31,10 +31,10 @@ MAF_BIN_NAMES: Final = ("0-0.5%", "0.5-1%", "1-5%", "5-50%")
 VARIANTS: Final = ("v17", "v18", "v19")
 
 # Format versions, written into manifests and checked on reading.
-PANEL_FORMAT: Final = 1
-ENCODING_FORMAT: Final = 1
-EMBEDDING_FORMAT: Final = 1
-BUNDLE_FORMAT: Final = 1
+PANEL_FORMAT: Final = 2
+ENCODING_FORMAT: Final = 2
+EMBEDDING_FORMAT: Final = 2
+BUNDLE_FORMAT: Final = 2
 MOMENTS_FORMAT: Final = 1
 # What a bundle's manifest calls it.
 BUNDLE_KIND: Final = "bundle"

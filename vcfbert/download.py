@@ -200,7 +200,9 @@ def _cut(head: Path, body: Path, skip: int, wanted: Region, path: Path) -> tuple
         start, stop, length = np.array(intervals, dtype=np.int64).reshape(-1, 3).T
         offsets = writer.virtual_offsets(len(header) + np.concatenate([[0], np.cumsum(length)]))
         with atomic_file(path.with_name(f"{path.name}.tbi")) as index:
-            index.write_bytes(bgzf.tabix_index(f"chr{canonical_chrom(wanted.chrom)}", start, stop, offsets))
+            index.write_bytes(
+                bgzf.tabix_index([bgzf.Placed(f"chr{canonical_chrom(wanted.chrom)}", start, stop, offsets)])
+            )
     return len(intervals), symbolic
 
 

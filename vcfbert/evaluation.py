@@ -25,7 +25,7 @@ from vcfbert.constants import ABSENT, ALT
 from vcfbert.errors import InputError
 from vcfbert.genotype_quality import QualityPoint, QualityScores
 from vcfbert.genotypes.panel import Panel, Sites
-from vcfbert.genotypes.regions import same_chrom
+from vcfbert.genotypes.regions import Region, same_chrom
 from vcfbert.genotypes.vcf_file import inspect
 from vcfbert.genotypes.vcf_reader import Genotypes, read_genotypes
 from vcfbert.imputed_file import SiteKey, imputed_blocks, records, sample_order
@@ -111,7 +111,7 @@ def _figure(value: float) -> str:
 def evaluate_files(
     truth: Path,
     imputed: Path,
-    reference: Path | Panel,
+    reference: Path | Sequence[Panel],
     *,
     typed: Path | None = None,
     groups: Path | None = None,
@@ -121,8 +121,8 @@ def evaluate_files(
 
     Dosage is FORMAT/DS, else the sum of HDS, else the ALT alleles of GT; genotype probabilities are GP, else
     follow from HDS, else from the dosage. Of haploid samples the dosage is of one allele, 0..1. The estimated r2 of a
-    site is INFO/DR2, else INFO/R2, of all samples of the file: groups of them have none. ``reference``: the panel, or
-    its VCF, whose frequencies make the bins. ``typed``: sites not to score (by position), a table CHROM POS or a VCF.
+    site is INFO/DR2, else INFO/R2, of all samples of the file: groups of them have none. ``reference``: the panels, or
+    their VCF, whose frequencies make the bins. ``typed``: sites not to score (by position), a table CHROM POS or a VCF.
     ``groups``: a tab-separated table of sample and group. ``region``: CHROM or CHROM:FROM-TO, 1-based and inclusive.
 
     Raises InputError where a file cannot be read, a sample is missing or no site is left to score.
@@ -130,7 +130,7 @@ def evaluate_files(
     if truth.resolve() == imputed.resolve():
         raise InputError("same_file", "truth and imputed are the same file", where=str(truth))
     actual = read_genotypes(truth, region=region, symbolic=True)
-    frequency = _site_frequencies(reference, region)
+    frequency = _site_frequencies(reference, region or actual.sites.chrom)
     rows, af = _scored_sites(actual.sites, frequency, typed_positions(typed))
     if not len(rows):
         raise InputError(
@@ -170,11 +170,13 @@ def evaluate_files(
     )
 
 
-def score_array(config: EvaluateConfig, imputed: Path, panel: Panel, *, unphased: bool = False) -> Evaluation:
+def score_array(
+    config: EvaluateConfig, imputed: Path, panels: Sequence[Panel], *, unphased: bool = False
+) -> Evaluation:
     """Scores an imputed VCF of the targets at the sites that were not typed, in the phased or ``unphased`` file."""
     groups = None if config.groups is None else Path(config.groups)
     return evaluate_files(
-        given(config.truth, "truth"), imputed, panel, typed=typed_targets(config, unphased=unphased), groups=groups
+        given(config.truth, "truth"), imputed, panels, typed=typed_targets(config, unphased=unphased), groups=groups
     )
 
 
@@ -221,10 +223,12 @@ def _keys(sites: Sites) -> list[SiteKey]:
     return list(zip(sites.pos.tolist(), sites.ref.tolist(), sites.alt.tolist(), strict=True))
 
 
-def _site_frequencies(reference: Path | Panel, region: str | None) -> dict[SiteKey, float]:
-    """ALT frequency in the panel of each of its sites."""
-    if isinstance(reference, Panel):
-        return dict(zip(_keys(reference.sites), reference.af.tolist(), strict=True))
+def _site_frequencies(reference: Path | Sequence[Panel], region: str) -> dict[SiteKey, float]:
+    """ALT frequency in the panel of each of its sites on the region's chromosome."""
+    if not isinstance(reference, Path):
+        chrom = Region.parse(region).chrom
+        there = [panel for panel in reference if same_chrom(panel.region.chrom, chrom)]
+        return {key: af for p in there for key, af in zip(_keys(p.sites), p.af.tolist(), strict=True)}
     panel = read_genotypes(reference, region=region, symbolic=True)
     af = (panel.alleles == ALT).sum(axis=(1, 2)) / np.maximum((panel.alleles >= 0).sum(axis=(1, 2)), 1)
     return dict(zip(_keys(panel.sites), af.tolist(), strict=True))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
-from contextlib import closing
+from collections.abc import Callable, Generator, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -17,27 +17,53 @@ from vcfbert.errors import InputError
 from vcfbert.genotypes.imputed import ImputedBlock
 from vcfbert.genotypes.panel import Panel
 from vcfbert.genotypes.qc import QcReport, RefusedTargetError
-from vcfbert.genotypes.regions import Region, same_chrom
+from vcfbert.genotypes.regions import Region, canonical_chrom, same_chrom
 from vcfbert.genotypes.sites import MatchedTarget, match_target, report_without_sites
 from vcfbert.genotypes.summary import Summary
-from vcfbert.genotypes.vcf_file import inspect
-from vcfbert.genotypes.vcf_reader import read_genotypes
+from vcfbert.genotypes.vcf_reader import open_source, read_genotypes
 from vcfbert.genotypes.vcf_texts import DEFAULT_FIELDS, FIELDS, chosen_fields
-from vcfbert.genotypes.vcf_writer import write_imputed
+from vcfbert.genotypes.vcf_writer import ImputedPanel, write_imputed
 from vcfbert.inference import Imputer, Progress, unphased_error
 
 FORMATS: Final = ("vcf.gz", "bcf")
+# The target has nothing of a panel: no matter as long as it has something of another.
+_NOT_THERE: Final = ("chromosome_missing", "region_empty", "no_overlap")
 
 
-def read_target(path: Path, panel: Panel) -> tuple[MatchedTarget, QcReport]:
-    """The target's genotypes at the panel's sites, of the panel's chromosome alone. Raises InputError, and
-    RefusedTargetError where it could be read and not used."""
+def read_target(path: Path, panels: Sequence[Panel], region: str | None = None) -> tuple[list[MatchedTarget], QcReport]:
+    """The target's genotypes at the sites of those ``panels`` that it has records of, in their order, one by one; with
+    ``region`` of those that have sites there. Raises InputError, and RefusedTargetError where it could be read and not
+    used."""
+    wanted = [panel for panel in panels if region is None or _sites_within(panel, region)]
+    if not wanted:
+        raise _no_site(region, panels)
+    source = open_source(path)
+    known = {canonical_chrom(panel.region.chrom) for panel in panels}
+    absent = {name: count for name, count in source.chromosomes().items() if canonical_chrom(name) not in known}
+    matched, reports = [], []
+    missing: list[RefusedTargetError] = []
+    for panel in wanted:
+        try:
+            found, report = _match(path, panel, source.samples)
+        except RefusedTargetError as error:
+            if error.code not in _NOT_THERE:
+                raise error.with_report(QcReport.of_all([error.report], absent)) from None
+            missing.append(error)
+            continue
+        matched.append(found)
+        reports.append(report)
+    if not matched:
+        raise missing[0].with_report(QcReport.of_all([error.report for error in missing], absent))
+    return matched, QcReport.of_all(reports, absent)
+
+
+def _match(path: Path, panel: Panel, samples: tuple[str, ...]) -> tuple[MatchedTarget, QcReport]:
     try:
-        genotypes = read_genotypes(path, region=panel.sites.chrom)
+        genotypes = read_genotypes(path, region=panel.region)
     except InputError as error:
-        if error.code != "chromosome_missing":
+        if error.code not in _NOT_THERE:
             raise
-        report = report_without_sites(inspect(path).samples, panel)
+        report = report_without_sites(samples, panel)
         raise RefusedTargetError(error.code, error.what, report=report, where=error.where, hint=error.hint) from None
     return match_target(genotypes, panel)
 
@@ -103,7 +129,11 @@ class Imputed:
     summary: dict[str, Any]
 
     @classmethod
-    def of(cls, report: QcReport, summary: Summary) -> Imputed:
+    def of(cls, report: QcReport, summaries: Sequence[Summary]) -> Imputed:
+        """``summaries``: of the panels, one or more."""
+        summary, *others = summaries
+        for other in others:
+            summary.add_counts(other.counts())
         density = report.summary()["density"]
         return cls(report, {"n_samples": report.n_samples, **summary.as_dict(), "density": density})
 
@@ -148,41 +178,41 @@ def impute_file(
     if out.resolve() == target.resolve():
         raise InputError("same_file", "target and output are the same file", where=str(out), hint="name another output")
     bundle = imputer.bundle
-    panel = bundle.panel
     try:
-        matched, report = read_target(target, panel)
+        matched, report = read_target(target, bundle.panels, options.region)
     except RefusedTargetError as error:
         if qc_report is not None:
             error.report.write(qc_report)
         raise
     if qc_report is not None:
         report.write(qc_report)
-    sites = panel_interval(panel, options.region)
+    panels = [bundle.part(one.panel_digest).panel for one in matched]
+    intervals = [panel_interval(panel, options.region) for panel in panels]
     if begin is not None:
-        begin(sites[1] - sites[0])
-    ids, swapped = per_panel_site(panel, matched.panel_site, matched.id, matched.swapped)
-    summary = Summary(panel)
-    with closing(imputer.impute(matched, sites=sites, progress=progress, cancelled=cancelled)) as blocks:
+        begin(sum(stop - start for start, stop in intervals))
+    summaries = [Summary(panel) for panel in panels]
+    with ExitStack() as open_blocks:
+        parts = []
+        for one, panel, sites, counted in zip(matched, panels, intervals, summaries, strict=True):
+            blocks = imputer.impute(one, sites=sites, progress=progress, cancelled=cancelled)
+            open_blocks.enter_context(closing(blocks))
+            ids, swapped = per_panel_site(panel, one.panel_site, one.id, one.swapped)
+            parts.append(ImputedPanel(panel, blocks, ids, swapped, one.haploid, counted))
         write_imputed(
             out,
-            blocks,
-            panel=panel,
-            samples=matched.samples,
+            parts,
+            samples=matched[0].samples,
             header=file_header(bundle),
-            ids=ids,
-            swapped=swapped,
-            haploid=matched.haploid,
             fields=options.fields,
             min_dr2=options.min_dr2,
-            summary=summary,
             threads=threads,
         )
-    return Imputed.of(report, summary)
+    return Imputed.of(report, summaries)
 
 
 def file_header(bundle: Bundle) -> dict[str, str]:
     """What an imputed file says of the model that wrote it."""
-    return {"version": __version__, "model": bundle.variant, "panel": bundle.panel.digest}
+    return {"version": __version__, "model": bundle.variant, "panel": bundle.panel_digest}
 
 
 def per_panel_site(
@@ -205,25 +235,30 @@ def check_target(imputer: Imputer, target: Path) -> tuple[QcReport, InputError |
     there is no report, because the file cannot be read."""
     bundle = imputer.bundle
     try:
-        matched, report = read_target(target, bundle.panel)
+        matched, report = read_target(target, bundle.panels)
     except RefusedTargetError as error:
         return error.report, error
-    needs_phase = bool(matched.unphased.any()) and not bundle.model.takes_unphased
-    return report, unphased_error(matched, bundle.panel) if needs_phase else None
+    if bundle.model.takes_unphased:
+        return report, None
+    unphased = (unphased_error(one, bundle.part(one.panel_digest).panel) for one in matched if one.unphased.any())
+    return report, next(unphased, None)
 
 
 def panel_interval(panel: Panel, region: str | None) -> tuple[int, int]:
     """Half-open interval of panel sites within a region. Raises InputError if there are none."""
-    if region is None:
-        return 0, panel.n_sites
+    interval = (0, panel.n_sites) if region is None else _sites_within(panel, region)
+    if interval is None:
+        raise _no_site(region, [panel])
+    return interval
+
+
+def _sites_within(panel: Panel, region: str) -> tuple[int, int] | None:
     wanted = Region.parse(region)
     low = int(np.searchsorted(panel.sites.pos, wanted.start, side="left"))
     high = panel.n_sites if wanted.stop is None else int(np.searchsorted(panel.sites.pos, wanted.stop, side="right"))
-    if not same_chrom(wanted.chrom, panel.sites.chrom) or low >= high:
-        first, last = panel.sites.pos[[0, -1]]
-        raise InputError(
-            "region_empty",
-            f"the panel has no site in {region}",
-            hint=f"it covers {panel.sites.chrom}:{first}-{last}",
-        )
-    return low, high
+    return (low, high) if same_chrom(wanted.chrom, panel.sites.chrom) and low < high else None
+
+
+def _no_site(region: str | None, panels: Sequence[Panel]) -> InputError:
+    covered = ", ".join(f"{p.sites.chrom}:{p.sites.pos[0]}-{p.sites.pos[-1]}" for p in panels)
+    return InputError("region_empty", f"the panel has no site in {region}", hint=f"it covers {covered}")

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from vcfbert.bundle import Bundle
+from vcfbert.bundle import Bundle, Part
 from vcfbert.constants import MISSING
 from vcfbert.copying.diploid import consensus
 from vcfbert.errors import InputError
@@ -25,7 +25,7 @@ from vcfbert.model.v19 import V19
 from vcfbert.phasing import DEFAULT_MODE, MODES, Phasings, draw_phasings, orientation
 from vcfbert.retrieval.base import Retriever
 from vcfbert.retrieval.context import WindowContext, key_sites
-from vcfbert.retrieval.ready import ReadyWindow, ReadyWindows
+from vcfbert.retrieval.ready import KeptWindows, ReadyWindow, ReadyWindows
 
 Progress = Callable[[int], None]
 FloatArray = npt.NDArray[np.float32]
@@ -98,7 +98,11 @@ class Imputer:
             raise InputError("ignore_phase", f"{bundle.variant} needs the phase", hint="leave out --ignore-phase")
         self.mode = MODES[mode]
         self.ignore_phase = ignore_phase
-        self._windows = ReadyWindows(bundle.model, bundle.memory, bundle.features, bundle.k, kept_bytes)
+        kept = KeptWindows(kept_bytes)
+        self._windows = {
+            part.panel.digest: ReadyWindows(bundle.model, part.memory, part.features, bundle.k, kept)
+            for part in bundle.parts
+        }
 
     def impute(
         self,
@@ -108,7 +112,7 @@ class Imputer:
         progress: Progress | None = None,
         cancelled: Callable[[], None] | None = None,
     ) -> Generator[ImputedBlock]:
-        """Blocks that tile the panel's sites, or the half-open interval ``sites`` of them, in order.
+        """Blocks that tile the sites of the target's panel, or the half-open interval ``sites`` of them, in order.
 
         Each sample is imputed as if it were alone: along its own phase, or over phasings where any of its heterozygous
         calls is unphased. Memory is bounded by a window times the number of samples. ``progress`` is told the sites
@@ -117,22 +121,23 @@ class Imputer:
         """
         check = cancelled or _go_on
         phased = target if isinstance(target, PhasedTarget) else self.phase(target, check)
-        first, last = sites or (0, self.bundle.panel.n_sites)
-        calls = _calls(phased.target, self.bundle.panel.n_sites)
-        for start, stop, prediction in self._blended(phased.target, phased.phasings, first, last, check):
+        part = self.bundle.part(phased.target.panel_digest)
+        first, last = sites or (0, part.panel.n_sites)
+        calls = _calls(phased.target, part.panel.n_sites)
+        for start, stop, prediction in self._blended(part, phased, first, last, check):
             low, high = max(start, first), min(stop, last)
             if low < high:
                 typed = _dense(calls, phased.target, low, high)
-                part = prediction.sites(slice(low - start, high - start))
-                genotype = _of_phased_alone(part, phased)
-                yield ImputedBlock(low, high, part.haplotype, typed, genotype, part.left_out)
+                own = prediction.sites(slice(low - start, high - start))
+                genotype = _of_phased_alone(own, phased)
+                yield ImputedBlock(low, high, own.haplotype, typed, genotype, own.left_out)
                 if progress is not None:
                     progress(high - low)
 
-    def reach(self, sites: tuple[int, int], typed: Index) -> slice:
-        """Which of the ``typed`` panel sites [m] of a target are used to impute the interval ``sites`` of the panel's:
-        with no others the result is the same."""
-        windows, cm = self.bundle.windows, self.bundle.panel.cm
+    def reach(self, part: Part, sites: tuple[int, int], typed: Index) -> slice:
+        """Which of the ``typed`` sites [m] of the part's panel are used to impute the interval ``sites`` of them: with
+        no others the result is the same."""
+        windows, cm = part.windows, part.panel.cm
         keys = [key_sites(window, typed, cm) for window in _overlapping(windows, *sites)]
         first, last = min(key[0] for key in keys), max(key[-1] for key in keys)
         return slice(int(np.searchsorted(typed, first)), int(np.searchsorted(typed, last)) + 1)
@@ -144,18 +149,18 @@ class Imputer:
 
         In a phased sample a half call without order, such as 0/., is missing: its haplotype is not known.
         """
-        target = target.doubled()
+        part, target = self.bundle.part(target.panel_digest), target.doubled()
         alleles = target.alleles.copy()
         alleles[~target.phased & (alleles == MISSING).any(axis=2)] = MISSING
         samples = np.flatnonzero(target.unphased.any(axis=0) | self.ignore_phase)
         phasings = None
         if len(samples):
-            model, panel = self.bundle.model, self.bundle.panel
+            model = self.bundle.model
             if not isinstance(model, V19):
-                raise unphased_error(target, panel)
+                raise unphased_error(target, part.panel)
             drawn = draw_phasings(
                 model,
-                self.bundle.memory,
+                part.memory,
                 target.panel_site,
                 target.alleles[:, samples],
                 self.mode,
@@ -166,15 +171,16 @@ class Imputer:
         return PhasedTarget(dataclasses.replace(target, alleles=alleles), phasings)
 
     def _blended(
-        self, target: MatchedTarget, phasings: Phasings | None, first: int, last: int, check: Callable[[], None]
+        self, part: Part, phased: PhasedTarget, first: int, last: int, check: Callable[[], None]
     ) -> Iterator[tuple[int, int, WindowPrediction]]:
         """Finished stretches of sites: windows overlap, and a site is finished when no later window covers it."""
-        windows, cm = self.bundle.windows, self.bundle.panel.cm
+        windows, cm = part.windows, part.panel.cm
         wanted = _overlapping(windows, first, last)
         carried: WindowPrediction | None = None
         for window, following in zip(wanted, [*wanted[1:], None], strict=True):
             check()
-            weighted = self.predict_window(window, target, phasings).times(blend_weights(window, windows, cm))
+            prediction = self.predict_window(part, window, phased.target, phased.phasings)
+            weighted = prediction.times(blend_weights(window, windows, cm))
             if carried is not None:
                 _add(carried, weighted)
             done = (following.start if following else window.stop) - window.start
@@ -183,49 +189,48 @@ class Imputer:
 
     @torch.inference_mode()
     def predict_window(
-        self, window: Window, target: MatchedTarget, phasings: Phasings | None = None
+        self, part: Part, window: Window, target: MatchedTarget, phasings: Phasings | None = None
     ) -> WindowPrediction:
         """Of samples with ``phasings`` the mean over them is predicted, its haplotypes those of the target's own phase.
         Of the others it is that phase alone."""
-        bundle = self.bundle
-        key = key_sites(window, target.panel_site, bundle.panel.cm)
+        windows, key = self._windows[part.panel.digest], key_sites(window, target.panel_site, part.panel.cm)
         place = np.searchsorted(target.panel_site, key)
         alleles = target.alleles[place]
         parts: list[tuple[Index, WindowPrediction]] = []
         unphased = np.empty(0, dtype=np.int64) if phasings is None else phasings.samples
         phased = np.setdiff1d(np.arange(len(target.samples)), unphased)
         if len(phased):
-            ready = self._windows.get(window, key)
-            parts.append((phased, self._along_phase(alleles[:, phased], ready)))
+            ready = windows.get(window, key)
+            parts.append((phased, self._along_phase(part, alleles[:, phased], ready)))
         if phasings is not None:
-            ready = self._windows.get(window, key, drawn=True)
+            ready = windows.get(window, key, drawn=True)
             for start in range(0, len(unphased), self.batch_size):  # at once they would be many rows
                 some = slice(start, start + self.batch_size)
                 drawn = phasings.calls[:, place, some]
-                parts.append((unphased[some], self._mean_over(drawn, alleles[:, unphased[some]], ready)))
+                parts.append((unphased[some], self._mean_over(part, drawn, alleles[:, unphased[some]], ready)))
         return _side_by_side(parts)
 
-    def _along_phase(self, calls: Calls, ready: ReadyWindow) -> WindowPrediction:
+    def _along_phase(self, part: Part, calls: Calls, ready: ReadyWindow) -> WindowPrediction:
         """Of samples with ``calls`` [t, n, 2] of the key, each haplotype for itself."""
-        outputs = self._predicted(calls, ready)
+        outputs = self._predicted(part, calls, ready)
         probability, coupled, left_out = _whole(outputs)
         genotype = None if coupled is None else coupled.permute(1, 0, 2).numpy()
         return WindowPrediction(probability.permute(2, 0, 1).numpy(), genotype, _at_sites(left_out, ready.context))
 
-    def _predicted(self, calls: Calls, ready: ReadyWindow) -> list[WindowOutput]:
+    def _predicted(self, part: Part, calls: Calls, ready: ReadyWindow) -> list[WindowOutput]:
         """Of samples with ``calls`` [t, n, 2] of the key."""
         alleles = calls.reshape(len(calls), -1).T  # [2n, t]
         device = self.bundle.device
         known = None if (alleles != MISSING).all() else torch.from_numpy(alleles != MISSING).to(device)
         queries = torch.from_numpy(np.maximum(alleles, 0).astype(np.uint8)).to(device)
-        model, retriever, k = self.bundle.model, self.bundle.retriever, self.bundle.k
-        return list(predict_batches(model, retriever, ready, queries, known, k=k, batch_size=self.batch_size))
+        model, k = self.bundle.model, self.bundle.k
+        return list(predict_batches(model, part.retriever, ready, queries, known, k=k, batch_size=self.batch_size))
 
-    def _mean_over(self, phasings: Calls, phase: Calls, ready: ReadyWindow) -> WindowPrediction:
+    def _mean_over(self, part: Part, phasings: Calls, phase: Calls, ready: ReadyWindow) -> WindowPrediction:
         """``phasings`` [s, t, n, 2] and the consensus ``phase`` [t, n, 2] of the key. The two haplotypes of a sample
         are independent given a phasing."""
         s, t, n, _ = phasings.shape
-        outputs = self._predicted(phasings.transpose(1, 0, 2, 3).reshape(t, s * n, 2), ready)
+        outputs = self._predicted(part, phasings.transpose(1, 0, 2, 3).reshape(t, s * n, 2), ready)
         sites = ready.context.sites
         turned = torch.from_numpy(orientation(phasings, phase, sites.key_offset_cm.cpu().numpy()))  # [s, t, n]
         turned = turned.permute(0, 2, 1)[:, :, None]  # [s, n, 1, t]

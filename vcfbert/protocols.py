@@ -11,38 +11,38 @@ from vcfbert.bundle import Bundle
 from vcfbert.config import EvaluateConfig
 from vcfbert.evaluation import Evaluation, score_array, typed_targets
 from vcfbert.genotypes.memory import Memory
-from vcfbert.genotypes.panel import haplotypes_of
 from vcfbert.imputation import impute_file
 from vcfbert.inference import Imputer, Progress
 from vcfbert.retrieval.context import memory_features
 from vcfbert.retrieval.refresh import build_retriever
-from vcfbert.training.validation import masked_typing, score_windows
+from vcfbert.training.validation import Scores, masked_typing, score_windows
 
 
 def masked_protocol(bundle: Bundle, config: EvaluateConfig, seed: int) -> dict[str, dict[str, float]]:
     """F1 and rare F1 of masked alleles (half of the sites, 70% of the rare ones, MAF >= 1%) of the validation
     samples and of as many training samples. The memory is the training split alone, a query's own sample left out."""
-    panel = bundle.panel
-    memory = Memory(panel, panel.memory_haplotypes)
-    features = memory_features(memory, bundle.device)
-    retriever = build_retriever(bundle.model, memory, features, device=bundle.device)
-    trained = [i for i in range(len(panel.samples)) if i not in set(panel.validation)]
-    figures = {}
-    for split, samples in (("train", trained[: len(panel.validation)]), ("validation", list(panel.validation))):
-        scores = score_windows(
-            bundle.model,
-            retriever,
-            memory,
-            features,
-            bundle.windows,
-            haplotypes_of(samples),
-            masked_typing(memory, config, seed),
-            k=min(bundle.k, len(memory) - 2),
-            batch_size=config.batch_size,
-            min_maf=config.min_maf,
-        )
-        figures[split] = scores.f1.values()
-    return figures
+    figures = {"train": Scores(), "validation": Scores()}
+    for part in bundle.parts:
+        panel = part.panel
+        memory = Memory(panel, panel.memory_haplotypes)
+        features = memory_features(memory, bundle.device)
+        retriever = build_retriever(bundle.model, memory, features, device=bundle.device)
+        trained = [i for i in range(len(panel.samples)) if i not in set(panel.validation)]
+        for split, samples in (("train", trained[: len(panel.validation)]), ("validation", list(panel.validation))):
+            scores = score_windows(
+                bundle.model,
+                retriever,
+                memory,
+                features,
+                part.windows,
+                panel.haplotypes_of(samples),
+                masked_typing(memory, config, seed),
+                k=min(bundle.k, len(memory) - 2),
+                batch_size=config.batch_size,
+                min_maf=config.min_maf,
+            )
+            figures[split].merge(scores)
+    return {split: scores.f1.values() for split, scores in figures.items()}
 
 
 def training_cost(trained: Mapping[str, Any]) -> dict[str, float | None]:
@@ -69,5 +69,5 @@ def array_protocol(
     started = perf_counter()
     impute_file(Imputer(bundle, batch_size=config.batch_size), typed, out, progress=progress)
     seconds = perf_counter() - started
-    scores = score_array(config, out, bundle.panel, unphased=unphased)
+    scores = score_array(config, out, bundle.panels, unphased=unphased)
     return scores, {"seconds": seconds, "samples_per_s": scores.samples / seconds}

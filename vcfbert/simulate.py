@@ -340,7 +340,7 @@ def _write_vcf(path: Path, samples: Sequence[str], lines: Iterator[Line], thread
         "\t".join(columns),
     )
     with path.open("wb") as handle:
-        index = write_indexed(handle, "".join(f"{line}\n" for line in head).encode(), lines, CHROM, threads)
+        index = write_indexed(handle, "".join(f"{line}\n" for line in head).encode(), [(CHROM, lines)], threads)
     path.with_name(f"{path.name}.tbi").write_bytes(index)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,6 +20,7 @@ from vcfbert.errors import InputError
 from vcfbert.genotypes.qc import RefusedTargetError, short
 
 if TYPE_CHECKING:
+    from vcfbert.genotypes.panel import Panel
     from vcfbert.genotypes.sites import MatchedTarget
 
 _MOST_BYTES = 20_000_000  # of a request: as Python's objects JSON takes many times its length
@@ -79,7 +80,7 @@ def impute_haplotypes(
 
     served = manager.get(sent.model)
     options = ImputeOptions.parse(region=sent.region, min_dr2=sent.min_dr2)
-    panel = served.imputer.bundle.panel
+    panel = _panel(served.imputer.bundle.panels, sent)
     interval = panel_interval(panel, options.region)
     cells = (interval[1] - interval[0]) * len(sent.haplotypes)
     if cells > _MOST_CELLS:
@@ -98,19 +99,37 @@ def impute_haplotypes(
             "variant": str(served.info["variant"]),
         },
         "chrom": panel.sites.chrom,
-        **_imputed(served, matched, interval, options.min_dr2),
+        **_imputed(served, panel, matched, interval, options.min_dr2),
         "qc": short(report.summary()),
     }
     return Response(json.dumps(body), media_type="application/json")  # validating it once more would take seconds
 
 
-def _imputed(served: Served, matched: MatchedTarget, interval: tuple[int, int], min_dr2: float) -> dict[str, Any]:
+def _panel(panels: Sequence[Panel], sent: Haplotypes) -> Panel:
+    """The model's panel of the chromosome that was sent, of X the stretch that the first site lies in."""
+    from vcfbert.genotypes.regions import same_chrom
+
+    chrom = sent.chrom
+    if chrom is None:
+        if len({panel.region.chrom for panel in panels}) > 1:
+            raise InputError(
+                "chrom_missing", "the model has several chromosomes", hint="name the one that is sent: chrom"
+            )
+        chrom = panels[0].region.chrom
+    there = [panel for panel in panels if same_chrom(panel.region.chrom, chrom)]
+    first = min(site.pos for site in sent.sites)
+    # Where the model has no such chromosome, matching says so.
+    return next((panel for panel in there if panel.region.holds(first)), panels[0])
+
+
+def _imputed(
+    served: Served, panel: Panel, matched: MatchedTarget, interval: tuple[int, int], min_dr2: float
+) -> dict[str, Any]:
     """Sites that are typed or have at least ``min_dr2``, and each haplotype's dosages there, in thousandths."""
     import numpy as np
 
     from vcfbert.genotypes.imputed import estimated_r2
 
-    panel = served.imputer.bundle.panel
     sites: list[dict[str, Any]] = []
     dosages = []
     with closing(TakingTurns(served.imputer, served.on_device).impute(matched, sites=interval)) as blocks:

@@ -190,13 +190,18 @@ export function genotypeCertainty(bins) {
   );
 }
 
-/** Typed sites along the chromosome; `stretches`: {start, stop, typed} of equal length, 1-based and inclusive. */
-export function typedDensity(stretches, chrom) {
+/** Typed sites along each chromosome; `stretches`: {chrom, start, stop, typed}, 1-based and inclusive, in order. */
+export function typedDensities(stretches) {
+  const chroms = [...new Set(stretches.map((stretch) => stretch.chrom))];
+  return chroms.map((chrom) => typedDensity(stretches.filter((stretch) => stretch.chrom === chrom), chrom));
+}
+
+function typedDensity(stretches, chrom) {
   const counts = stretches.map((stretch) => stretch.typed);
   const [first, last] = [stretches[0].start, stretches.at(-1).stop];
   const empty = counts.filter((n) => n === 0).length;
   const size = (stretches[0].stop - stretches[0].start + 1) / 1000;
-  const xName = chrom === null ? 'position (Mb)' : `position on chromosome ${chrom} (Mb)`;
+  const xName = `position on chromosome ${chrom} (Mb)`;
   const axis = { low: first / 1e6, high: last / 1e6, xTicks: positionTicks(first / 1e6, last / 1e6), xName, yName: 'typed sites' };
   const rows = stretches.map((stretch) => [`${megabases(stretch.start)}–${megabases(stretch.stop)}`, count(stretch.typed)]);
   return figure(
@@ -208,7 +213,7 @@ export function typedDensity(stretches, chrom) {
 }
 
 /** Allele frequencies of the file beside the panel's; `check`: the report's `frequencies`. */
-export function alleleFrequencies(check, samples, chrom) {
+export function alleleFrequencies(check, samples) {
   const { n_sites: n, n_different: different, n_mirrored: mirrored } = check;
   const told = [
     different === 0 ? `None of ${counted(n, 'site')} differs clearly.` : `${count(different)} of ${counted(n, 'site')} differ clearly; they are ringed.`,
@@ -218,7 +223,7 @@ export function alleleFrequencies(check, samples, chrom) {
   const points = check.cells.map(([panel, target, sites]) => ({ x: panel, y: target, n: sites }));
   const marked = check.different.map((site) => ({ x: site.panel, y: site.target }));
   const rows = check.different.map((site) => [
-    `${chrom ?? ''}${chrom ? ':' : ''}${site.pos}`,
+    `${site.chrom}:${site.pos}`,
     `${site.ref}>${site.alt}`,
     site.panel.toFixed(3),
     site.target.toFixed(3),

@@ -2,9 +2,8 @@
 
 import { Problem, download, getJson, key } from './api.js';
 import { announce, byId, count, counted, duration, el, facts, fileSize, focusOn, percent, when } from './dom.js';
-import { genotypeCertainty, qualityByMaf, qualityDistribution, typedDensity } from './figures.js';
+import { genotypeCertainty, qualityByMaf, qualityDistribution, typedDensities } from './figures.js';
 import { STATES, badge, isActive, pathOf, removalButton } from './jobs.js';
-import { chromOf } from './models.js';
 import { notice } from './notice.js';
 import { qcReport } from './qc_report.js';
 
@@ -140,7 +139,7 @@ const failure = (job) => [
 ];
 
 const inputQuality = (job) =>
-  el('section', { 'aria-labelledby': 'qc-title' }, el('h2', { id: 'qc-title' }, 'Quality of the input'), qcReport({ ...job.qc, density: null }, chromOf(job.model.alias)));
+  el('section', { 'aria-labelledby': 'qc-title' }, el('h2', { id: 'qc-title' }, 'Quality of the input'), qcReport({ ...job.qc, density: null }));
 
 function ending(job) {
   const texts = { expired: 'The result was kept for its time and is deleted now.', cancelled: 'The job was cancelled; its files are deleted.' };
@@ -164,7 +163,7 @@ function results(job) {
           qualityByMaf(summary.dr2_by_maf, summary.n_samples),
           qualityDistribution(summary.dr2_histogram),
           genotypeCertainty(summary.gq_histogram),
-          typedDensity(summary.density, chromOf(job.model.alias)),
+          ...typedDensities(summary.density),
         ),
       ),
     qc && inputQuality(job),

@@ -17,9 +17,6 @@ export const nameOf = (model) => model.alias;
 /** The model of that name, the first one if none is named; null before any is loaded. */
 export const modelNamed = (name) => known.find((model) => nameOf(model) === name) ?? known[0] ?? null;
 
-/** The chromosome of the model of that alias; null where it is not served (now). */
-export const chromOf = (alias) => known.find((model) => model.alias === alias)?.chrom ?? null;
-
 /** Shows the models and calls `ready(models)` once there are any. */
 export async function loadModels(ready, wait = FIRST_WAIT) {
   clearTimeout(timer);
@@ -56,7 +53,7 @@ function card(model) {
       ['Name', el('span', { class: 'code' }, name)],
       ['Version', el('span', { class: 'code' }, model.version)],
       ['Variant', model.variant.toUpperCase()],
-      ['Region', el('span', { class: 'code' }, regionOf(model))],
+      ['Region', el('span', { class: 'code' }, regionsOf(model))],
       ['Panel', `${count(model.n_sites)} sites, ${count(model.n_haplotypes)} haplotypes`],
       ['Validation', r2 === undefined ? null : `dosage r² ${r2.toFixed(3)}`],
     ]),
@@ -64,5 +61,11 @@ function card(model) {
   );
 }
 
-/** What the model covers, as a region can be written: CHROM:FROM-TO. */
-export const regionOf = (model) => `${model.chrom}:${model.from}-${model.to}`;
+const SHOWN_REGIONS = 3;
+
+/** What the model covers, as regions can be written: CHROM:FROM-TO. */
+export function regionsOf(model) {
+  const shown = model.regions.slice(0, SHOWN_REGIONS).map((one) => `${one.chrom}:${one.from}-${one.to}`);
+  const more = model.regions.length - shown.length;
+  return shown.join(', ') + (more > 0 ? ` and ${more} more` : '');
+}

@@ -2,7 +2,7 @@
 
 import { post, remove, upload } from './api.js';
 import { announce, byId, el, fileSize, focusOn, percent } from './dom.js';
-import { modelNamed, nameOf, regionOf } from './models.js';
+import { modelNamed, nameOf, regionsOf } from './models.js';
 import { notice } from './notice.js';
 import { qcReport } from './qc_report.js';
 
@@ -43,7 +43,7 @@ export function startNewJobs(started) {
 /** Fills the choice of model, which is there only where there is one to make. */
 export function offerModels(models) {
   const chosen = byId('model').value;
-  byId('model').replaceChildren(...models.map((model) => el('option', { value: nameOf(model) }, `${nameOf(model)} (${regionOf(model)})`)));
+  byId('model').replaceChildren(...models.map((model) => el('option', { value: nameOf(model) }, `${nameOf(model)} (${regionsOf(model)})`)));
   if (models.some((model) => nameOf(model) === chosen)) byId('model').value = chosen;
   byId('model-choice').hidden = models.length < 2;
   describeRegion();
@@ -83,7 +83,7 @@ function showInAddress(upload) {
 
 function describeRegion() {
   const model = modelNamed(byId('model').value);
-  byId('region-hint').textContent = `CHROM:FROM-TO within ${regionOf(model)}; empty for all of it.`;
+  byId('region-hint').textContent = `CHROM:FROM-TO within ${regionsOf(model)}; empty for all of it.`;
 }
 
 const modelField = () => (byId('model-choice').hidden ? '' : byId('model').value);
@@ -107,7 +107,6 @@ function showRefusal(problem) {
 
 /** Sends the file for its QC report, shows that, and then the options. */
 async function check() {
-  const model = modelNamed(byId('model').value);
   byId('qc').replaceChildren();
   byId('options').hidden = true;
   const qc = await send('v1/qc', { model: modelField(), keep: 'true' }, byId('chosen'), 'Checking', check, byId('qc'));
@@ -118,7 +117,7 @@ async function check() {
   }
   showInAddress(chosen.upload);
   if (qc.refused) showRefusal({ ...qc.refused, status: 422 });
-  if (qc.counts) byId('qc').append(el('h2', {}, 'Quality of the input'), qcReport(qc, model.chrom));
+  if (qc.counts) byId('qc').append(el('h2', {}, 'Quality of the input'), qcReport(qc));
   if (qc.refused) return;
   byId('options').hidden = false;
   byId('start').replaceChildren();
@@ -210,7 +209,7 @@ function forget() {
 
 function refuse(problem, again, place) {
   const box = notice(problem, { retry: problem.passing ? again : null });
-  const report = problem.qc?.counts ? [qcReport(problem.qc, modelNamed(byId('model').value).chrom)] : [];
+  const report = problem.qc?.counts ? [qcReport(problem.qc)] : [];
   place.replaceChildren(box, ...report);
   focusOn(box.querySelector('h2'));
 }

@@ -1,7 +1,7 @@
 /** The QC report: how much of a file the model can use, what was repaired, what is left out and why. */
 
 import { count, counted, el, facts, percent, table } from './dom.js';
-import { alleleFrequencies, typedDensity } from './figures.js';
+import { alleleFrequencies, typedDensities } from './figures.js';
 
 const SHOWN_NOTES = 200;
 
@@ -23,15 +23,15 @@ const MEANING = { ...USED, ...REPAIRED, ...LEFT_OUT };
 const total = (counts, statuses) => Object.keys(statuses).reduce((sum, status) => sum + (counts[status] ?? 0), 0);
 
 /** `qc`: the summary, with `sites` (the first notes), `density` and `frequencies` where they are to be shown. */
-export function qcReport(qc, chrom) {
+export function qcReport(qc) {
   const parts = [
     ['used', 'as they are', total(qc.counts, USED)],
     ['repaired', 'repaired', total(qc.counts, REPAIRED)],
     ['left', 'left out', total(qc.counts, LEFT_OUT)],
   ];
   const figures = [
-    qc.n_used > 0 && qc.density?.length > 0 && typedDensity(qc.density, chrom),
-    qc.frequencies?.n_sites > 0 && alleleFrequencies(qc.frequencies, qc.n_samples, chrom),
+    ...(qc.n_used > 0 ? typedDensities(qc.density ?? []) : []),
+    qc.frequencies?.n_sites > 0 && alleleFrequencies(qc.frequencies, qc.n_samples),
   ].filter(Boolean);
   return el(
     'div',
@@ -83,6 +83,9 @@ function remarks(qc) {
   if (qc.overlap_share < 0.5) found.push('Fewer than half of the file’s sites are in the panel: is it of this genome build?');
   if (mirrored > 0) found.push(`${counted(mirrored, 'site')} ${mirrored === 1 ? 'has' : 'have'} the frequency of the other allele: REF and ALT, or the strand, may be wrong there.`);
   if (qc.phased_share < 1 && !qc.refused) found.push('Some calls are unphased. They are imputed as they are; no phasing is needed before.');
+  if (qc.n_doubled > 0) found.push(`${counted(qc.n_doubled, 'sample')} diploid and never heterozygous on X between its PARs: males written so are imputed as females.`);
+  const absent = Object.keys(qc.absent ?? {});
+  if (absent.length > 0) found.push(`Left out, the model has no chromosome ${absent.join(', ')}.`);
   if (qc.n_much_missing > 0) found.push(`${counted(qc.n_much_missing, 'sample')} with more than 5 % missing calls: imputed with less certainty.`);
   return found.length > 0 && el('ul', { class: 'remarks' }, found.map((text) => el('li', {}, text)));
 }

@@ -25,15 +25,13 @@ MODEL = {
     "reference": "models:/vcfbert@champion",
     "version": "3",
     "variant": "v19",
-    "chrom": "20",
-    "from": 1000000,
-    "to": 2999941,
+    "regions": [{"chrom": "20", "from": 1000000, "to": 2999941}],
     "n_sites": 24990,
     "n_haplotypes": 600,
     "metrics": {"val/r2/all": 0.9477},
 }
 STRETCHES = [
-    {"start": 1000000 + i * 20000, "stop": 1019999 + i * 20000, "typed": (i * 7919) % 9 if i % 17 else 0}
+    {"chrom": "20", "start": 1000000 + i * 20000, "stop": 1019999 + i * 20000, "typed": (i * 7919) % 9 if i % 17 else 0}
     for i in range(100)
 ]
 QC: dict[str, Any] = {
@@ -58,9 +56,9 @@ QC: dict[str, Any] = {
     "frequencies": {
         "n_sites": 495, "correlation": 0.9831, "n_different": 3, "n_mirrored": 2,
         "different": [
-            {"pos": 1200345, "ref": "A", "alt": "T", "panel": 0.1217, "target": 0.8804},
-            {"pos": 2481230, "ref": "C", "alt": "G", "panel": 0.79, "target": 0.18},
-            {"pos": 1703911, "ref": "G", "alt": "A", "panel": 0.21, "target": 0.49},
+            {"chrom": "20", "pos": 1200345, "ref": "A", "alt": "T", "panel": 0.1217, "target": 0.8804},
+            {"chrom": "20", "pos": 2481230, "ref": "C", "alt": "G", "panel": 0.79, "target": 0.18},
+            {"chrom": "20", "pos": 1703911, "ref": "G", "alt": "A", "panel": 0.21, "target": 0.49},
         ],
         "cells": [
             [round(i / 100, 3), round(min(max(i / 100 + ((i * 7919) % 13 - 6) / 90, 0), 1), 3), 1 + (i * 31) % 5]

@@ -187,7 +187,10 @@ def test_options_are_checked_and_sent(opened: Opened) -> None:
 
 def test_of_several_models_one_is_chosen_and_the_file_checked_for_it(opened: Opened) -> None:
     page = opened.page
-    opened.fake.models = [dict(MODEL), {**MODEL, "alias": "par2", "chrom": "X", "from": 155000000, "to": 155270000}]
+    opened.fake.models = [
+        dict(MODEL),
+        {**MODEL, "alias": "par2", "regions": [{"chrom": "X", "from": 155000000, "to": 155270000}]},
+    ]
     opened.reload()
     opened.check()
     page.locator("#new").get_by_label("Model", exact=True).select_option("par2")

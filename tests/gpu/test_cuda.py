@@ -28,7 +28,7 @@ PANEL = random_panel(40, 200, seed=1, validation=(3, 17, 20))
 
 def fit(folder: Path, variant: str, **train: object) -> tuple[FitResult, MemoryTracker, Trainer]:
     config = tiny_config({"train": train})
-    trainer = Trainer(PANEL, encode(PANEL, config.encode), config, variant, accelerator="cuda")
+    trainer = Trainer([PANEL], [encode(PANEL, config.encode)], config, variant, accelerator="cuda")
     tracker = MemoryTracker()
     result = trainer.fit(
         folder / "model",
@@ -44,7 +44,7 @@ def fit(folder: Path, variant: str, **train: object) -> tuple[FitResult, MemoryT
 @pytest.mark.parametrize("variant", ["v17", "v18"])
 def test_a_bundle_imputes_alike_on_both(tmp_path: Path, variant: str) -> None:
     config = tiny_config()
-    save_bundle(tmp_path / "b", perturbed(variant, config.model), PANEL, config, metrics={}, data={})
+    save_bundle(tmp_path / "b", perturbed(variant, config.model), [PANEL], config, metrics={}, data={})
     target = target_of(PANEL, [1, 5, 9], np.arange(1, 200, 5))
     blocks = [list(Imputer(load_bundle(tmp_path / "b", device=d)).impute(target)) for d in ("cpu", "cuda")]
     for on_cpu, on_cuda in zip(*blocks, strict=True):
@@ -74,9 +74,9 @@ def test_training_logs_finite_figures_and_the_devices_memory(tmp_path: Path, var
 
 def test_automatic_precision_is_bf16(tmp_path: Path) -> None:
     config = tiny_config()
-    trainer = Trainer(PANEL, encode(PANEL, config.encode), config, "v18")
+    trainer = Trainer([PANEL], [encode(PANEL, config.encode)], config, "v18")
     assert trainer.fabric._precision.precision == "bf16-mixed"
-    assert isinstance(trainer.retriever.index, TorchKeyIndex)
+    assert isinstance(trainer.data.retrievers[0].index, TorchKeyIndex)
 
 
 def test_compiled_training_runs(tmp_path: Path) -> None:
@@ -96,7 +96,9 @@ def test_a_full_device_is_answered_with_what_to_do(tmp_path: Path, monkeypatch: 
 
 def test_a_gpu_run_resumes_from_its_checkpoint_and_refreshes(tmp_path: Path) -> None:
     config = tiny_config({"train": {"epochs": 2}})
-    trainer, other = (Trainer(PANEL, encode(PANEL, config.encode), config, "v18", accelerator="cuda") for _ in range(2))
+    trainer, other = (
+        Trainer([PANEL], [encode(PANEL, config.encode)], config, "v18", accelerator="cuda") for _ in range(2)
+    )
     trainer._train(0)
     store = Checkpoints(tmp_path)
     store.save_last(trainer._state())

@@ -17,7 +17,7 @@ import torch
 
 from tests.helpers.tiny import MemoryTracker, tiny_config
 from vcfbert.genotypes.encoding import encode
-from vcfbert.genotypes.store import open_panel
+from vcfbert.genotypes.store import open_panels
 from vcfbert.training.loop import Trainer
 from vcfbert.training.progress import SilentProgress
 
@@ -52,12 +52,12 @@ def main() -> None:
     torch.set_num_threads(1)
     sections = {"train": {"epochs": arguments.epochs}, "model": {"dropout": 0.1}, **arguments.config}
     config = tiny_config(sections)
-    panel = open_panel(arguments.panel)
+    panels = open_panels(arguments.panel)
     progress = SlowProgress(arguments.sleep)
-    encoding = encode(panel, config.encode)
+    encodings = [encode(panel, config.encode) for panel in panels]
     trainer = Trainer(
-        panel,
-        encoding,
+        panels,
+        encodings,
         config,
         arguments.variant,
         accelerator="cpu",

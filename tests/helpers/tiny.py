@@ -14,6 +14,7 @@ import torch
 
 from vcfbert.config import Config, ModelConfig, profile
 from vcfbert.genotypes.panel import Panel, Sites
+from vcfbert.genotypes.regions import Region
 from vcfbert.genotypes.sites import MatchedTarget
 from vcfbert.genotypes.store import panel_digest
 from vcfbert.model.base import Variant
@@ -36,6 +37,7 @@ def panel_from_alleles(
         continues=np.zeros(n_sites, dtype=bool),
     )
     panel = Panel(
+        region=Region("20"),
         samples=tuple(f"S{i}" for i in range(len(alleles) // 2)),
         sites=sites,
         packed=np.packbits(alleles.T, axis=1),
@@ -53,6 +55,14 @@ def random_panel(n_samples: int, n_sites: int, *, seed: int = 0, validation: tup
     af = rng.uniform(0.02, 0.98, size=n_sites)
     alleles = (rng.random((2 * n_samples, n_sites)) < af).astype(np.uint8)
     return panel_from_alleles(alleles, validation=validation)
+
+
+def haploid_panel(n_sites: int = 130, *, seed: int = 4, validation: tuple[int, ...] = ()) -> Panel:
+    """Six samples, of which the second and the fourth are haploid."""
+    panel = random_panel(5, n_sites, seed=seed, validation=validation)
+    samples = tuple(f"S{i}" for i in range(6))
+    panel = dataclasses.replace(panel, samples=samples, haploid=(1, 3))
+    return dataclasses.replace(panel, digest=panel_digest(panel))
 
 
 def tiny_config(sections: Mapping[str, Mapping[str, Any]] | None = None) -> Config:
@@ -83,9 +93,10 @@ def perturbed(variant: str, config: ModelConfig = TINY_MODEL, *, seed: int = 5, 
 
 def target_of(panel: Panel, samples: list[int], typed: npt.NDArray[np.int64], *, phased: bool = True) -> MatchedTarget:
     """Samples of the panel as a target that is typed at the sites ``typed`` [m], ascending."""
-    haplotypes = np.array([[2 * s, 2 * s + 1] for s in samples]).reshape(-1)
+    haplotypes = panel.haplotypes_of(samples)
     alleles = panel.alleles(typed, haplotypes).T.reshape(len(typed), len(samples), 2).astype(np.int8)
     return MatchedTarget(
+        panel_digest=panel.digest,
         samples=tuple(panel.samples[s] for s in samples),
         panel_site=typed,
         alleles=alleles,

@@ -10,8 +10,8 @@ import numpy as np
 import pysam
 
 from vcfbert.constants import ABSENT
+from vcfbert.genotypes.conversion import panel_from_genotypes
 from vcfbert.genotypes.panel import Panel, Sites
-from vcfbert.genotypes.store import panel_from_genotypes
 from vcfbert.genotypes.vcf_reader import Genotypes
 
 # (pos, ref, alt, genotypes separated by blanks)

@@ -38,7 +38,8 @@ def flip_byte(path: Path) -> None:
 
 def other_panel(bundle: Path) -> None:
     """The store inside is another panel than the manifest's, and every hash agrees."""
-    edit_manifest(bundle / "panel", digest="0" * 64)
+    (facts,) = json.loads((bundle / "panel" / "manifest.json").read_text())["stretches"]
+    edit_manifest(bundle / "panel", stretches=[facts | {"digest": "0" * 64}])
     files = json.loads((bundle / "manifest.json").read_text())["files"]
     edit_manifest(bundle, files=files | {"panel/manifest.json": sha256_file(bundle / "panel" / "manifest.json")})
 
@@ -55,12 +56,20 @@ BUNDLE_CASES: dict[str, tuple[Callable[[Path], object], str, tuple[str, ...]]] =
         "bundle_hash",
         ("weights.safetensors", "sha256"),
     ),
-    "changed index": (lambda b: flip_byte(b / "index.faiss"), "bundle_hash", ("index.faiss",)),
-    "changed panel": (lambda b: flip_byte(b / "panel" / "alleles.npy"), "bundle_hash", ("panel/alleles.npy",)),
-    "a file gone": (lambda b: (b / "index.faiss").unlink(), "bundle_hash", ("index.faiss", "missing")),
-    "newer format": (lambda b: edit_manifest(b, format_version=99), "bundle_format", ("format 99", "format 1")),
+    "changed index": (lambda b: flip_byte(b / "index" / "00.faiss"), "bundle_hash", ("index/00.faiss",)),
+    "changed panel": (
+        lambda b: flip_byte(b / "panel" / "00" / "alleles.npy"),
+        "bundle_hash",
+        ("panel/00/alleles.npy",),
+    ),
+    "a file gone": (lambda b: (b / "index" / "00.faiss").unlink(), "bundle_hash", ("index/00.faiss", "missing")),
+    "newer format": (
+        lambda b: edit_manifest(b, format_version=99),
+        "bundle_format",
+        ("format 99", "format 2", "vcfbert fit"),
+    ),
     "another kind": (lambda b: edit_manifest(b, kind="panel"), "bundle_format", ("a panel",)),
-    "another panel": (other_panel, "bundle_panel", ("000000000000", "trained on")),
+    "another panel": (other_panel, "bundle_panel", ("holds panel", "trained on")),
     "other dims": (stale_weights, "bundle_damaged", ("weights.safetensors",)),
     "unknown variant": (lambda b: edit_manifest(b, variant="v99"), "bundle_variant", ("v99",)),
     "no manifest": (lambda b: (b / "manifest.json").unlink(), "bundle_unfinished", ("manifest.json",)),

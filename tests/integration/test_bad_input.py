@@ -24,7 +24,7 @@ from tests.helpers.bad_targets import (
     swap_rows,
 )
 from tests.helpers.command_line import TinyFiles, vcfbert
-from tests.helpers.refusals import Lines, assert_refused, edited, fit, impute, listing, set_calls, set_field
+from tests.helpers.refusals import Lines, assert_refused, edited, fit, impute, listing, set_field
 
 
 @pytest.mark.parametrize("suffix", [".vcf.gz", ".bcf"])
@@ -120,12 +120,13 @@ PANEL_CASES: dict[str, tuple[Callable[[Lines], Lines | None], Callable[[str], st
     "unphased genotypes": (set_field(5, 12, "0/1"), str, "panel_unphased", ("record 20:", "phase")),
     "unsorted": (swap_rows, str, "unsorted_records", ("record 20:",)),
     "duplicate records": (repeat_row, str, "duplicate_records", ("record 20:",)),
-    "haploid": (set_calls(lambda call: call[0]), str, "haploid", ("record 20:", "targets may be haploid")),
     "mixed ploidy": (set_field(5, 12, "0"), str, "mixed_ploidy", ("record 20:",)),
     "symbolic ALT": (set_field(5, 4, "<CN0>"), str, "symbolic_alt", ("record 20:",)),
     "no sample": (no_samples, sites_only_header, "no_samples", ()),
     "duplicate samples": (lambda _: None, duplicate_first_sample, "duplicate_samples", ()),
-    "two chromosomes": (lambda rs: [*rs[:9], *(["21", *r[1:]] for r in rs[9:])], str, "several_chromosomes", ("21",)),
+    "a chromosome in two places": (
+        lambda rs: [*rs[:9], *(["21", *r[1:]] for r in rs[9:20]), *rs[20:]], str, "unsorted_records", ("record 20:",),
+    ),
     "one sample": (lambda rs: [r[:10] for r in rs],
                    lambda s: "\t".join(s.split("\t")[:10]) if s.startswith("#CHROM") else s, "panel_too_small", ()),
 }  # fmt: skip

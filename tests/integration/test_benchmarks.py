@@ -222,7 +222,7 @@ def test_the_ablations_first_row_of_copying_is_the_textbooks_model(
     (row,) = [row for row in ablation.ROWS if row.name == "li-stephens"]
     result, _ = ablation.run_row(row, bundle, ablation.targets_of(data), tmp_path / "imputed.vcf.gz")
     typed, truth = data / "target_array_phased.vcf.gz", data / "target_truth.vcf.gz"
-    expected = states.Copying(bundle.panel, states.file_targets(bundle.panel, typed, truth, None)).r2(None)
+    expected = states.Copying(bundle.panels[0], states.file_targets(bundle.panels[0], typed, truth, None)).r2(None)
     assert result["r2"] == {name: pytest.approx(value, abs=2e-3) for name, value in expected.items()}
 
 
@@ -230,6 +230,15 @@ def test_an_ablation_without_any_bundle_says_what_to_do(tmp_path: Path) -> None:
     done = run(["benchmarks/ablation.py", "--models", str(tmp_path), "--no-track"])
     assert done.returncode == 1
     assert done.stderr.startswith(f"{tmp_path}: no bundle v17, v18 or v19; run `dvc repro`")
+
+
+def test_a_conversion_at_scale_is_measured(tmp_path: Path) -> None:
+    arguments = ["--scale", "40", "3000", "--folder", str(tmp_path)]
+    converted = report_of("bench_io.py", arguments, tmp_path / "out.json")["convert"]
+    assert (converted["cells"], converted["samples"], converted["sites"]) == (120_000, 40, 3000)
+    assert converted["peak_mib"] > 20
+    assert converted["panel_bytes"] > 3000 * 10  # alleles alone
+    assert [path.name for path in tmp_path.iterdir()] == ["out.json"]
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ TOLERANCE = 0.02
 def scores_of(fitted: Path, typed: Path, out: Path) -> list[float]:
     bundle = load_bundle(fitted)
     impute_file(Imputer(bundle), typed, out)
-    scores = evaluate_files(DEMO / "target_truth.vcf.gz", out, bundle.panel, typed=typed)
+    scores = evaluate_files(DEMO / "target_truth.vcf.gz", out, bundle.panels, typed=typed)
     return [row.aggregate_r2 for row in scores.rows]
 
 

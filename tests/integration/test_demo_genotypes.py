@@ -10,9 +10,10 @@ import pysam
 import pytest
 
 from vcfbert.errors import InputError
+from vcfbert.genotypes.conversion import build_panels
 from vcfbert.genotypes.panel import Panel
 from vcfbert.genotypes.sites import match_target
-from vcfbert.genotypes.store import build_panel, open_panel
+from vcfbert.genotypes.store import open_panels
 from vcfbert.genotypes.vcf_reader import read_genotypes
 
 DEMO = Path(__file__).parents[2] / "data/demo"
@@ -21,8 +22,9 @@ DEMO = Path(__file__).parents[2] / "data/demo"
 @pytest.fixture(scope="module")
 def panel(tmp_path_factory: pytest.TempPathFactory) -> Panel:
     out = tmp_path_factory.mktemp("demo") / "panel"
-    build_panel(DEMO / "panel.vcf.gz", out, genetic_map=DEMO / "chr20.b37.gmap.gz", holdout=0.1, seed=17)
-    return open_panel(out)
+    build_panels([DEMO / "panel.vcf.gz"], out, maps=[DEMO / "chr20.b37.gmap.gz"], holdout=0.1, seed=17)
+    (panel,) = open_panels(out)
+    return panel
 
 
 def test_the_panel(panel: Panel) -> None:

@@ -15,7 +15,7 @@ from service.app import create_app
 from service.settings import Settings
 from vcfbert.bundle import load_bundle, save_bundle
 from vcfbert.config import load
-from vcfbert.genotypes.store import build_panel
+from vcfbert.genotypes.conversion import build_panels
 from vcfbert.imputation import impute_file
 from vcfbert.inference import Imputer
 from vcfbert.model.variants import create
@@ -29,17 +29,17 @@ TARGET = DEMO / "target_array_phased.vcf.gz"
 def test_library_model_and_service_give_the_same_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
     config = load(PROJECT / "params.yaml")
-    panel = build_panel(
-        DEMO / "panel.vcf.gz",
+    panels = build_panels(
+        [DEMO / "panel.vcf.gz"],
         tmp_path / "panel",
-        genetic_map=DEMO / "chr20.b37.gmap.gz",
+        maps=[DEMO / "chr20.b37.gmap.gz"],
         region="20:1000000-1060000",
         holdout=0.1,
         seed=1,
     )
     torch.manual_seed(0)
     bundle = tmp_path / "models" / "v18"
-    save_bundle(bundle, create("v18", config.model), panel, config, metrics={}, data={})
+    save_bundle(bundle, create("v18", config.model), panels, config, metrics={}, data={})
     gate = {"name": "vcfbert", "alias": "champion", "metric": "r2", "minimum": 0.5}
     publish({"v18": Candidate(bundle, {"r2": 0.9})}, root=tmp_path, **gate)
 
@@ -52,7 +52,7 @@ def test_library_model_and_service_give_the_same_records(tmp_path: Path, monkeyp
 
     expected = gzip.decompress(by_library.read_bytes())
     assert report.n_used >= 5
-    assert sum(not line.startswith(b"#") for line in expected.splitlines()) == panel.n_sites
+    assert sum(not line.startswith(b"#") for line in expected.splitlines()) == panels[0].n_sites
     assert list(answer["output"]) == [str(by_model)]
     assert gzip.decompress(by_model.read_bytes()) == expected
     assert gzip.decompress(by_service) == expected

@@ -16,10 +16,10 @@ import pytest
 from tests.helpers import cluster_tasks
 from tests.helpers.command_line import TinyFiles, finished, process, vcfbert
 from vcfbert.chunked import Cutting, Settings, imputer_of, plan_job, run_job
-from vcfbert.chunked_panel import build_from, plan_panel
+from vcfbert.chunked_panel import convert_from, plan_panel
 from vcfbert.distributed import RayPool, ray_pool
 from vcfbert.errors import InputError
-from vcfbert.genotypes.store import build_panel
+from vcfbert.genotypes.conversion import convert_panels
 from vcfbert.imputation import DEFAULT_OPTIONS, impute_file
 from vcfbert.scheduler import Task, WorkerLost, run_tasks
 
@@ -126,8 +126,8 @@ def test_an_address_without_a_cluster_is_refused(tiny_files: TinyFiles, tmp_path
 
 def test_a_panel_converted_by_several_workers(pool: RayPool, tmp_path: Path) -> None:
     vcf, region = DEMO / "panel.vcf.gz", "20:1000000-1100000"
-    options = {"genetic_map": DEMO / "chr20.b37.gmap.gz", "holdout": 0.1, "seed": 17, "region": region}
+    options = {"maps": [DEMO / "chr20.b37.gmap.gz"], "holdout": 0.1, "seed": 17, "region": region}
     job = plan_panel(vcf, region=region, chunk_mb=0.02, work=tmp_path / "work")
-    panel = build_from(job, pool, tmp_path / "parts", **options)
+    manifest = convert_from(job, pool, tmp_path / "parts", **options)
     assert len(job.regions) == 5
-    assert panel.digest == build_panel(vcf, tmp_path / "whole", **options).digest
+    assert manifest["digest"] == convert_panels([vcf], tmp_path / "whole", **options)["digest"]

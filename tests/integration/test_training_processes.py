@@ -19,7 +19,7 @@ import torch
 from tests.helpers.tiny import MemoryTracker, tiny_config
 from vcfbert.genotypes.encoding import encode
 from vcfbert.genotypes.panel import Panel
-from vcfbert.genotypes.store import write_panel
+from vcfbert.genotypes.store import write_panels
 from vcfbert.training.loop import Trainer
 
 PROJECT = Path(__file__).parents[2]
@@ -29,7 +29,7 @@ ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 @pytest.fixture(scope="module")
 def stored(tiny_panel: Panel, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("stored") / "panel"
-    write_panel(tiny_panel, path)
+    write_panels([tiny_panel], path)
     return path
 
 
@@ -107,8 +107,8 @@ def test_two_processes_have_the_loss_curve_of_one(
 
     config = tiny_config({**sections, "train": {**train, "accumulate": 2}})
     tracker = MemoryTracker()
-    trainer = Trainer(tiny_panel, encode(tiny_panel, config.encode), config, variant, accelerator="cpu")
-    assert len(trainer.data.windows) % 2 == 1  # one process has a window more than the other
+    trainer = Trainer([tiny_panel], [encode(tiny_panel, config.encode)], config, variant, accelerator="cpu")
+    assert len(trainer.data.panels[0].windows) % 2 == 1  # one process has a window more than the other
     trainer.fit(
         None, tracker=tracker, checkpoints=tmp_path / "alone", metrics_csv=tmp_path / "alone.csv", tags={}, data={}
     )

@@ -8,10 +8,10 @@ import numpy as np
 import pysam
 import pytest
 
+from vcfbert.genotypes.conversion import panel_from_genotypes
 from vcfbert.genotypes.imputed import ImputedBlock
-from vcfbert.genotypes.store import panel_from_genotypes
 from vcfbert.genotypes.vcf_reader import Genotypes, read_genotypes
-from vcfbert.genotypes.vcf_writer import write_imputed
+from vcfbert.genotypes.vcf_writer import ImputedPanel, write_imputed
 
 DEMO = Path(__file__).resolve().parents[2] / "data" / "demo"
 REGION = "20:1000000-1300000"
@@ -35,7 +35,7 @@ def test_genotypes_come_back_as_they_were_written(tmp_path: Path, known: Genotyp
         ImputedBlock(a, min(a + 500, len(hds)), hds[a : a + 500], calls[a : a + 500]) for a in range(0, len(hds), 500)
     ]
     path = tmp_path / f"out{kind}"
-    write_imputed(path, blocks, panel=panel, samples=known.samples, header={}, swapped=swapped)
+    write_imputed(path, [ImputedPanel(panel, blocks, swapped=swapped)], samples=known.samples, header={})
 
     back = read_genotypes(path)
     assert back.samples == known.samples
@@ -51,7 +51,8 @@ def test_dosages_as_a_reader_by_sample_sees_them(tmp_path: Path, known: Genotype
     hds = np.random.default_rng(6).random(known.alleles.shape, dtype=np.float32)
     calls = np.full(hds.shape, -1, dtype=np.int8)
     path = tmp_path / "out.vcf.gz"
-    write_imputed(path, [ImputedBlock(0, len(hds), hds, calls)], panel=panel, samples=known.samples, header={})
+    part = ImputedPanel(panel, [ImputedBlock(0, len(hds), hds, calls)])
+    write_imputed(path, [part], samples=known.samples, header={})
     with pysam.VariantFile(str(path)) as file:
         for i, record in enumerate(file.fetch("20", 1_000_000, 1_005_000)):
             written = [sample["HDS"] for sample in record.samples.values()]

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tests.helpers.vcf_text import Record, genotypes_of, panel_of, vcf_text, write_vcf
 from vcfbert.genotypes.genetic_map import GeneticMap
 from vcfbert.genotypes.sites import match_target
-from vcfbert.genotypes.store import open_panel, panel_digest, write_panel
+from vcfbert.genotypes.store import open_panels, panel_digest, write_panels
 from vcfbert.genotypes.vcf_reader import read_genotypes
 
 BASES = "ACGT"
@@ -68,8 +68,8 @@ def test_reading_splits_without_loss(written: list[Record], name: str) -> None:
 def test_a_stored_panel_opens_unchanged(written: list[Record]) -> None:
     panel = panel_of(written)
     with tempfile.TemporaryDirectory() as folder:
-        write_panel(panel, Path(folder) / "panel")
-        opened = open_panel(Path(folder) / "panel")
+        write_panels([panel], Path(folder) / "panel")
+        (opened,) = open_panels(Path(folder) / "panel")
         assert opened.digest == panel.digest == panel_digest(opened)
         everything = slice(None)
         assert opened.alleles(everything).tolist() == panel.alleles(everything).tolist()

@@ -12,6 +12,7 @@ from hypothesis.extra import numpy as hnp
 
 from vcfbert.genotypes.imputed import ImputedBlock
 from vcfbert.genotypes.panel import Panel, Sites
+from vcfbert.genotypes.regions import Region
 from vcfbert.genotypes.vcf_lines import LineFormatter
 
 # Rounding to thousandths, and the half of a thousandth that float32 adds at a tie.
@@ -28,7 +29,9 @@ def panel_of(n_sites: int) -> Panel:
         np.zeros(n_sites, dtype=bool),
     )
     empty = np.zeros((n_sites, 1), dtype=np.uint8)
-    return Panel(("P",), sites, empty, np.zeros(n_sites), np.zeros(n_sites, dtype=np.int64), (), digest="")
+    return Panel(
+        Region(sites.chrom), ("P",), sites, empty, np.zeros(n_sites), np.zeros(n_sites, dtype=np.int64), (), digest=""
+    )
 
 
 @dataclass(frozen=True)

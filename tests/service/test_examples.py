@@ -86,7 +86,7 @@ def test_errors_come_as_they_are_shown(tiny_files: TinyFiles, tmp_path: Path) ->
         shown = problem_example(body["code"])
         assert set(shown) == set(body)
         assert (shown["status"], shown["title"]) == (answer.status_code, body["title"])
-    assert set(problem_example("unphased")["qc"]) | {"density"} == set(unphased.json()["qc"])
+    assert set(problem_example("unphased")["qc"]) | {"density", "chromosomes", "absent"} == set(unphased.json()["qc"])
 
 
 def test_reports_come_as_they_are_shown(tiny_files: TinyFiles, tmp_path: Path) -> None:

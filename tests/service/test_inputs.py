@@ -6,6 +6,7 @@ import gzip
 import io
 import os
 import time
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,13 @@ def test_samples_and_sites_are_counted_in_every_kind_of_file(tmp_path: Path, nam
     assert check_upload(path, settings(tmp_path, max_samples=3, max_sites=40)) == Counted(3, 40)
     assert refused(path, max_samples=2) == "too_many_samples"
     assert refused(path, max_sites=39) == "too_many_sites"
+
+
+def test_a_zip_whose_chunks_are_not_counted_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "target"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr(".zgroup", "{}")
+    assert refused(path) == "not_vcf"
 
 
 @pytest.mark.parametrize("chunk", [1, 7, 64])

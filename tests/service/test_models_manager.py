@@ -274,7 +274,7 @@ def test_a_real_bundle_is_verified_warmed_up_and_imputes(tmp_path: Path, tiny_fi
     manager.start().join(60)
     assert manager.not_ready is None
     served = manager.get()
-    assert served.info["n_sites"] == served.imputer.bundle.panel.n_sites
+    assert served.info["n_sites"] == served.imputer.bundle.panels[0].n_sites
     assert len(served.digest) == 64
     out = tmp_path / "out.vcf.gz"
     imputed = served.impute(tiny_files.target, out, ImputeOptions())

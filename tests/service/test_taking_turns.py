@@ -37,7 +37,7 @@ class Device:
 class Imputer:
     """Three blocks, each told when it is predicted."""
 
-    bundle = SimpleNamespace(panel=SimpleNamespace(n_sites=100))
+    bundle = SimpleNamespace(part=lambda digest: SimpleNamespace(panel=SimpleNamespace(n_sites=100)))
 
     def __init__(self) -> None:
         self.predicted: list[int] = []
@@ -52,7 +52,8 @@ def shared(samples: int, most: int, monkeypatch: pytest.MonkeyPatch) -> tuple[Im
     monkeypatch.setattr(taking_turns, "_MOST_HELD", most)
     imputer, device = Imputer(), Device()
     turns = TakingTurns(imputer, device)  # type: ignore[arg-type]
-    return imputer, device, turns.impute(SimpleNamespace(samples=("A",) * samples))  # type: ignore[arg-type]
+    target = SimpleNamespace(samples=("A",) * samples, panel_digest="")
+    return imputer, device, turns.impute(target)  # type: ignore[arg-type]
 
 
 def test_of_few_samples_the_device_is_free_before_the_first_block_is_handed_out(

@@ -18,7 +18,7 @@ from vcfbert.artifacts import MANIFEST, sha256_file
 from vcfbert.bundle import load_bundle, save_bundle, whole_panel
 from vcfbert.errors import ArtifactError, ResourceError
 from vcfbert.genotypes.panel import Panel
-from vcfbert.genotypes.store import write_panel
+from vcfbert.genotypes.store import write_panels
 from vcfbert.inference import Imputer
 from vcfbert.model.base import Variant
 from vcfbert.retrieval.context import memory_features
@@ -28,12 +28,12 @@ from vcfbert.retrieval.refresh import build_retriever
 PANEL = random_panel(10, 130, seed=1, validation=(2, 5))
 CONFIG = tiny_config()
 TYPED = np.arange(0, 130, 4)
-FILES = ("weights.safetensors", "index.faiss", "panel/alleles.npy", "panel/sites.npz", "panel/manifest.json")
+FILES = ("weights.safetensors", "index/00.faiss", "panel/00/alleles.npy", "panel/00/sites.npz", "panel/manifest.json")
 
 
 def save(out: Path, variant: str = "v18", *, panel: Panel = PANEL) -> Variant:
     model = perturbed(variant, CONFIG.model)
-    save_bundle(out, model, panel, CONFIG, metrics={"val/r2/all": 0.5}, data={"panel": "abc"})
+    save_bundle(out, model, [panel], CONFIG, metrics={"val/r2/all": 0.5}, data={"panel": "abc"})
     return model
 
 
@@ -72,18 +72,14 @@ def accept_hash(path: Path, name: str) -> None:
 def test_a_bundle_predicts_as_what_was_saved(tmp_path: Path, variant: str) -> None:
     model = save(tmp_path / "bundle", variant)
     loaded = load_bundle(tmp_path / "bundle")
-    assert (loaded.variant, loaded.k, loaded.panel.digest) == (variant, CONFIG.retrieval.k[variant], PANEL.digest)
+    assert (loaded.variant, loaded.k, loaded.panels[0].digest) == (variant, CONFIG.retrieval.k[variant], PANEL.digest)
     assert loaded.manifest["metrics"] == {"val/r2/all": 0.5}
-    assert loaded.panel.validation == PANEL.validation
+    assert loaded.panels[0].validation == PANEL.validation
     memory = whole_panel(PANEL)
     features = memory_features(memory, torch.device("cpu"))
-    fresh = dataclasses.replace(
-        loaded,
-        model=model.eval(),
-        memory=memory,
-        features=features,
-        retriever=build_retriever(model, memory, features, device=torch.device("cpu")),
-    )
+    retriever = build_retriever(model, memory, features, device=torch.device("cpu"))
+    part = dataclasses.replace(loaded.parts[0], memory=memory, features=features, retriever=retriever)
+    fresh = dataclasses.replace(loaded, model=model.eval(), parts=(part,))
     target = target_of(PANEL, [1, 7], TYPED)
     for one, other in zip(Imputer(loaded).impute(target), Imputer(fresh).impute(target), strict=True):
         # Compiled sums over few haplotypes round by where their arrays lie in memory.
@@ -96,13 +92,13 @@ def test_a_bundle_predicts_as_what_was_saved(tmp_path: Path, variant: str) -> No
 
 
 def test_the_memory_of_a_bundle_is_the_whole_panel(saved: Path) -> None:
-    assert load_bundle(saved).memory.haplotypes.tolist() == list(range(20))
+    assert load_bundle(saved).parts[0].memory.haplotypes.tolist() == list(range(20))
 
 
 @pytest.mark.parametrize("variant", ["v18", "v19"])
 def test_k_is_no_more_than_the_panel_holds(tmp_path: Path, variant: str) -> None:
     config = tiny_config({"retrieval": {"k": {"v17": 99, "v18": 99, "v19": 99}}})
-    save_bundle(tmp_path / "b", perturbed(variant, config.model), PANEL, config, metrics={}, data={})
+    save_bundle(tmp_path / "b", perturbed(variant, config.model), [PANEL], config, metrics={}, data={})
     loaded = load_bundle(tmp_path / "b")
     assert loaded.k == 20
     assert list(Imputer(loaded).impute(target_of(PANEL, [1], TYPED)))
@@ -154,13 +150,13 @@ def test_another_format_version_is_refused(bundle: Path) -> None:
 
 
 def test_an_artifact_of_another_kind_is_refused(tmp_path: Path) -> None:
-    write_panel(PANEL, tmp_path / "panel")
+    write_panels([PANEL], tmp_path / "panel")
     assert refused(tmp_path / "panel") == "bundle_format"
 
 
 def test_another_panel_is_refused(bundle: Path) -> None:
     other = random_panel(10, 130, seed=2, validation=(2, 5))
-    write_panel(other, bundle / "panel")
+    write_panels([other], bundle / "panel")
     for name in FILES[2:]:
         accept_hash(bundle, name)
     assert refused(bundle) == "bundle_panel"
@@ -190,7 +186,7 @@ def test_weights_that_are_no_safetensors_are_refused(bundle: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["dimension", "count", "metric", "damaged"])
 def test_an_index_that_does_not_fit_is_refused(bundle: Path, kind: str) -> None:
-    path = bundle / "index.faiss"
+    path = bundle / "index/00.faiss"
     if kind == "damaged":
         path.write_bytes(path.read_bytes()[:200])
     elif kind == "metric":
@@ -201,7 +197,7 @@ def test_an_index_that_does_not_fit_is_refused(bundle: Path, kind: str) -> None:
     else:
         panel = random_panel(9, 130) if kind == "count" else random_panel(10, 129)
         FaissKeyIndex.build(whole_panel(panel), torch.ones(panel.n_sites)).save(path)
-    accept_hash(bundle, "index.faiss")
+    accept_hash(bundle, "index/00.faiss")
     with pytest.raises(ArtifactError) as caught:
         load_bundle(bundle)
     assert caught.value.code == ("index_damaged" if kind == "damaged" else "index_mismatch")
@@ -226,7 +222,7 @@ def test_an_interrupted_write_leaves_the_earlier_bundle(tmp_path: Path, monkeypa
     load_bundle(out)
 
 
-@pytest.mark.parametrize("step", ["save", "write_panel"])
+@pytest.mark.parametrize("step", ["save", "write_panels"])
 def test_nothing_stands_under_the_name_if_a_step_fails(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:

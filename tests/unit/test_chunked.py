@@ -34,7 +34,7 @@ def bundles(demo_cut: Panel, tmp_path_factory: pytest.TempPathFactory) -> Path:
         model = perturbed(variant, config.model, size=0.1)
         starts = [window.start for window in windows_of(demo_cut, config.encode, copies=model.copies)]
         panel = with_records_of_several_alleles(demo_cut, [s + i for s in starts[1:] for i in (-1, 0, 1)])
-        save_bundle(folder / variant, model, panel, config, metrics={}, data={})
+        save_bundle(folder / variant, model, [panel], config, metrics={}, data={})
     return folder
 
 
@@ -129,8 +129,8 @@ def test_it_is_the_file_of_one_piece(
     plan = plan_job(how, target, tmp_path / "out.vcf.gz", options, cutting=Cutting(0.0, most), work=tmp_path / "work")
     assert len(plan.job.chunks) >= 3
     assert len(plan.job.groups) == (1 if most == 7 else 3)
-    starts = {window.start for window in imputer_of(how).bundle.windows}
-    assert any(first not in starts for first, _ in plan.job.chunks), "no cut was moved to keep a record whole"
+    starts = {window.start for window in imputer_of(how).bundle.parts[0].windows}
+    assert any(first not in starts for _, first, _ in plan.job.chunks), "no cut was moved to keep a record whole"
     same_as_in_one_piece(plan, target, tmp_path)
 
 
@@ -154,8 +154,8 @@ def test_every_kind_of_output(bundles: Path, targets: Path, tmp_path: Path, name
         assert str(found.header) == str(expected.header)
         assert list(map(str, found)) == list(map(str, expected))
         if name != "out.vcf":  # through the index, across the seams of parts
-            pos = imputer_of(settings(bundles)).bundle.panel.sites.pos
-            for first, _ in plan.job.chunks:
+            pos = imputer_of(settings(bundles)).bundle.panels[0].sites.pos
+            for _, first, _ in plan.job.chunks:
                 interval = ("20", int(pos[max(first - 5, 0)]) - 1, int(pos[first + 5]))
                 assert list(map(str, found.fetch(*interval))) == list(map(str, expected.fetch(*interval)))
 

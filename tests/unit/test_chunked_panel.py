@@ -10,14 +10,16 @@ import pytest
 from tests.helpers.command_line import vcfbert
 from tests.helpers.vcf_text import record_line, vcf_text, write_vcf
 from vcfbert.artifacts import sha256_file
-from vcfbert.chunked_panel import build_from, plan_panel
+from vcfbert.chunked_panel import convert_from, plan_panel
 from vcfbert.errors import InputError
-from vcfbert.genotypes.store import ALLELES, SITES, build_panel
+from vcfbert.genotypes.conversion import convert_panels
+from vcfbert.genotypes.panel_writer import ALLELES, SITES
+from vcfbert.genotypes.store import open_panels
 from vcfbert.scheduler import InProcess
 
 DEMO = Path(__file__).parents[2] / "data" / "demo"
 REGION = "20:1000000-1150000"
-OPTIONS = {"genetic_map": DEMO / "chr20.b37.gmap.gz", "holdout": 0.1, "seed": 17}
+OPTIONS = {"maps": [DEMO / "chr20.b37.gmap.gz"], "holdout": 0.1, "seed": 17}
 
 
 @pytest.mark.parametrize("region", [REGION, "20:1001234-1050000"])
@@ -26,13 +28,12 @@ def test_it_is_the_store_of_one_pass(tmp_path: Path, region: str) -> None:
     job = plan_panel(vcf, region=region, chunk_mb=0.02, work=tmp_path / "work")
     assert len(job.regions) > 2
     told: list[int] = []
-    panel = build_from(job, InProcess(), tmp_path / "parts", region=region, finished=told.append, **OPTIONS)
-    whole = build_panel(vcf, tmp_path / "whole", region=region, **OPTIONS)
+    parts = convert_from(job, InProcess(), tmp_path / "parts", region=region, finished=told.append, **OPTIONS)
+    whole = convert_panels([vcf], tmp_path / "whole", region=region, **OPTIONS)
     assert sum(told) == len(job.regions)
-    assert panel.digest == whole.digest
+    assert parts["stretches"] == whole["stretches"]
     for name in (ALLELES, SITES):
-        assert sha256_file(tmp_path / "parts" / name) == sha256_file(tmp_path / "whole" / name)
-    assert (panel.samples, panel.validation) == (whole.samples, whole.validation)
+        assert sha256_file(tmp_path / "parts" / "00" / name) == sha256_file(tmp_path / "whole" / "00" / name)
     assert not (tmp_path / "work").exists()
 
 
@@ -54,9 +55,10 @@ def sparse(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 def test_empty_regions_and_seams(sparse: Path, tmp_path: Path, chunk_mb: float) -> None:
     job = plan_panel(sparse, region=None, chunk_mb=chunk_mb, work=tmp_path / "work")
     assert (job.regions[0].start, job.regions[-1].stop) == (1000, 90_000)
-    options = {**OPTIONS, "genetic_map": None}
-    panel = build_from(job, InProcess(), tmp_path / "parts", region=None, **options)
-    assert panel.digest == build_panel(sparse, tmp_path / "whole", **options).digest
+    options = {**OPTIONS, "maps": []}
+    parts = convert_from(job, InProcess(), tmp_path / "parts", region=None, **options)
+    assert parts["digest"] == convert_panels([sparse], tmp_path / "whole", **options)["digest"]
+    (panel,) = open_panels(tmp_path / "parts")
     assert panel.sites.pos.tolist() == [1000, 1999, 2000, 2000, 2000, 90_000]
 
 
@@ -79,9 +81,8 @@ def test_what_cannot_be_read_in_parts_is_refused(sparse: Path, tmp_path: Path) -
 def test_an_error_of_a_region_is_the_users(tmp_path: Path) -> None:
     records = [(1000, "A", "G", "0|1 0|0"), (9000, "A", "G", "0/1 0|0")]
     vcf = write_vcf(tmp_path / "unphased.vcf.gz", vcf_text(records), index=True)
-    done = vcfbert(
-        "panel", "build", vcf, "--out", tmp_path / "out", "--work-dir", tmp_path / "work", "--chunk-mb", 0.001
-    )
+    places = ["--out", tmp_path / "out", "--work-dir", tmp_path / "work"]
+    done = vcfbert("panel", "build", "--panel", vcf, *places, "--chunk-mb", 0.001)
     assert done.code == 2
     assert "20:9000" in done.err
     assert "unphased" in done.err

@@ -18,6 +18,7 @@ import pytest
 import typer.main
 import yaml
 
+from tests.helpers.chromosomes import write
 from tests.helpers.command_line import TINY, TinyFiles, vcfbert
 from tests.helpers.demo_cut import GENETIC_MAP
 from vcfbert import __version__, cli
@@ -117,7 +118,7 @@ def test_fit_writes_a_bundle_and_its_figures(tiny_files: TinyFiles, tmp_path: Pa
     manifest = vcfbert("bundle", "inspect", out, "--json").json
     assert (manifest["variant"], manifest["k"]) == ("v17", 2)
     assert manifest["model"]["dims"] == 8
-    panel = vcfbert("panel", "inspect", out / "panel", "--json").json
+    (panel,) = vcfbert("panel", "inspect", out / "panel", "--json").json
     assert (panel["samples"], panel["validation samples"]) == (30, 6)
     assert panel["positions"].split("-")[1] < "1050001"
     with (tmp_path / "bundle.metrics.csv").open() as handle:
@@ -161,7 +162,8 @@ def test_bundle_inspect_and_verify(tiny_files: TinyFiles) -> None:
     assert "val/f1" in shown.out
     verified = vcfbert("bundle", "verify", tiny_files.bundle)
     assert verified.code == 0
-    assert "v18, 300 sites, 60 haplotypes: sound" in verified.out
+    assert "20: 300 sites, 60 haplotypes" in verified.out
+    assert "v18: sound" in verified.out
 
 
 @pytest.mark.parametrize("suffix", [".vcf.gz", ".bcf", ".vcf"])
@@ -261,11 +263,33 @@ def test_evaluate_and_compare(tiny_files: TinyFiles, tmp_path: Path) -> None:
 
 
 def test_panel_inspect_counts(tiny_files: TinyFiles) -> None:
-    facts = vcfbert("panel", "inspect", tiny_files.panel, "--json").json
+    (facts,) = vcfbert("panel", "inspect", tiny_files.panel, "--json").json
     assert (facts["chromosome"], facts["samples"], facts["sites"]) == ("20", 30, 300)
     assert sum(facts[f"sites, MAF {name}"] for name in MAF_BIN_NAMES) + facts["monomorphic sites"] == 300
-    assert facts["digest"] == vcfbert("panel", "inspect", tiny_files.bundle / "panel", "--json").json["digest"]
+    assert facts["digest"] == vcfbert("panel", "inspect", tiny_files.bundle / "panel", "--json").json[0]["digest"]
     assert facts["digest"] in vcfbert("panel", "inspect", tiny_files.panel).out
+
+
+def test_a_panel_is_built_of_several_files_and_fitted(tmp_path: Path) -> None:
+    for chrom in ("20", "X"):
+        write(tmp_path / f"chr{chrom}.vcf.gz", [chrom], 12, males=[1, 4])
+    out = tmp_path / "panel"
+    built = vcfbert("panel", "build", "--panel", tmp_path / "chr{chrom}.vcf.gz", "--holdout", "0.2", "--out", out)
+    assert built.code == 0, built.err
+    assert re.match(r"20: 80 sites, 12 samples, 2 held out\nX:1-2699520: 40 sites", built.out)
+    assert "12 samples (2 haploid), 2 held out" in built.out
+    bundle = tmp_path / "bundle"
+    fitted = vcfbert("fit", "--panel", out, "--variant", "v18", "--out", bundle, "--no-track", *TINY)
+    assert fitted.code == 0, fitted.err
+    target = write(tmp_path / "t.vcf.gz", ["20", "21", "X"], 12, doubled=[1])
+    imputed = vcfbert("impute", "--model", bundle, "--target", target, "--out", tmp_path / "out.vcf.gz")
+    assert imputed.code == 0, imputed.err
+    assert "left out, the model has no such chromosome: 21 (80 records)" in imputed.err
+    assert "1 samples are diploid and never heterozygous on X" in imputed.err
+    checked = vcfbert("qc", "--model", bundle, "--target", target)
+    assert "X:2699521-" in checked.out
+    summary = vcfbert("panel", "build", "--panel", tmp_path / "chr20.vcf.gz", "--out", tmp_path / "one", "--json").json
+    assert [(one["chrom"], one["n_sites"]) for one in summary["stretches"]] == [("20", 80)]
 
 
 def test_parameters_on_the_command_line_win_in_order() -> None:

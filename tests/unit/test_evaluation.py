@@ -13,6 +13,7 @@ from vcfbert.differences import paired_differences
 from vcfbert.errors import InputError
 from vcfbert.evaluation import Evaluation, evaluate_files
 from vcfbert.genotypes.panel import Panel
+from vcfbert.genotypes.regions import Region
 from vcfbert.genotypes.vcf_reader import read_genotypes
 
 ROOT = Path(__file__).parents[2]
@@ -118,8 +119,10 @@ def test_a_panel_serves_as_reference() -> None:
     vcf = read_genotypes(CASE / "panel.vcf.gz")
     flat = vcf.alleles.reshape(len(vcf.sites), -1)
     packed = np.packbits(flat.astype(np.uint8), axis=1)
-    panel = Panel(vcf.samples, vcf.sites, packed, np.zeros(len(flat)), flat.sum(axis=1, dtype=np.int64), (), "")
-    assert score(reference=panel).as_dict() == score().as_dict()
+    panel = Panel(
+        Region("20"), vcf.samples, vcf.sites, packed, np.zeros(len(flat)), flat.sum(axis=1, dtype=np.int64), (), ""
+    )
+    assert score(reference=(panel,)).as_dict() == score().as_dict()
 
 
 def test_figures_by_hand(small: dict[str, Path]) -> None:

@@ -27,7 +27,7 @@ ARRAY = Path(__file__).parents[2] / "data/demo/target_array_phased.vcf.gz"
 def bundle(demo_cut: Panel, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     config = tiny_config({"encode": {"window": 256, "flank": 16}})
     out = tmp_path_factory.mktemp("bundle") / "v18"
-    save_bundle(out, perturbed("v18", config.model, size=0.1), demo_cut, config, metrics={}, data={})
+    save_bundle(out, perturbed("v18", config.model, size=0.1), [demo_cut], config, metrics={}, data={})
     return load_bundle(out)
 
 
@@ -50,7 +50,7 @@ def records(path: Path) -> list[pysam.VariantRecord]:
 
 @pytest.mark.parametrize("name", ["out.vcf.gz", "out.bcf", "out.vcf"])
 def test_an_imputed_file(bundle: Bundle, target: Path, tmp_path: Path, name: str) -> None:
-    panel = bundle.panel
+    panel = bundle.panels[0]
     told: list[int] = []
     out = tmp_path / name
     imputed = impute_file(
@@ -58,7 +58,7 @@ def test_an_imputed_file(bundle: Bundle, target: Path, tmp_path: Path, name: str
     )
     assert told[0] == panel.n_sites == sum(told[1:])
     assert (tmp_path / "qc.json").is_file()
-    matched, _ = read_target(target, panel)
+    (matched,), _ = read_target(target, [panel])
     assert imputed.report.n_used == len(matched.panel_site) > 5
 
     found = records(out)
@@ -105,7 +105,7 @@ def test_a_region_has_the_records_of_the_whole(bundle: Bundle, target: Path, tmp
 
 
 def test_an_interval_of_the_panel(bundle: Bundle) -> None:
-    panel = bundle.panel
+    panel = bundle.panels[0]
     pos = panel.sites.pos
     assert panel_interval(panel, None) == (0, panel.n_sites)
     assert panel_interval(panel, "20") == (0, panel.n_sites)
@@ -129,7 +129,7 @@ def typed_records(panel: Panel, call: str) -> list[Record]:
 
 
 def test_an_unphased_file_is_refused_and_nothing_written_but_the_report(bundle: Bundle, tmp_path: Path) -> None:
-    unphased = write_vcf(tmp_path / "unphased.vcf", vcf_text(typed_records(bundle.panel, "0/1")))
+    unphased = write_vcf(tmp_path / "unphased.vcf", vcf_text(typed_records(bundle.panels[0], "0/1")))
     folder = tmp_path / "out"
     with pytest.raises(InputError, match="phase it first") as caught:
         impute_file(Imputer(bundle), unphased, folder / "out.vcf.gz", qc_report=folder / "qc.json")
@@ -139,7 +139,7 @@ def test_an_unphased_file_is_refused_and_nothing_written_but_the_report(bundle: 
 
 
 def test_homozygous_calls_need_no_phase(bundle: Bundle, tmp_path: Path) -> None:
-    target = write_vcf(tmp_path / "homozygous.vcf", vcf_text(typed_records(bundle.panel, "0/0")))
+    target = write_vcf(tmp_path / "homozygous.vcf", vcf_text(typed_records(bundle.panels[0], "0/0")))
     impute_file(Imputer(bundle), target, tmp_path / "out.vcf.gz")
     assert len(records(tmp_path / "out.vcf.gz")) > 100
 
@@ -147,7 +147,7 @@ def test_homozygous_calls_need_no_phase(bundle: Bundle, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["out.vcf.gz", "out.bcf"])
 def test_haploid_samples_stay_haploid_beside_diploid_ones(bundle: Bundle, tmp_path: Path, name: str) -> None:
     """Sample B has the haplotype once that A has twice: what differs is how many alleles are written and count."""
-    rows = [(pos, ref, alt, "1|1 1") for pos, ref, alt, _ in typed_records(bundle.panel, "1|1")]
+    rows = [(pos, ref, alt, "1|1 1") for pos, ref, alt, _ in typed_records(bundle.panels[0], "1|1")]
     rows[2] = (*rows[2][:3], ".|. .")
     target = write_vcf(tmp_path / "males.vcf", vcf_text(rows))
     report = impute_file(Imputer(bundle), target, tmp_path / name).report
@@ -180,10 +180,10 @@ def test_a_failure_on_the_way_leaves_nothing_under_the_name(
     imputer = Imputer(bundle)
     real = imputer.predict_window
 
-    def fail_later(window, *matched):  # type: ignore[no-untyped-def]
+    def fail_later(part, window, *matched):  # type: ignore[no-untyped-def]
         if window.index == 2:
             raise RuntimeError("half way")
-        return real(window, *matched)
+        return real(part, window, *matched)
 
     monkeypatch.setattr(imputer, "predict_window", fail_later)
     with pytest.raises(RuntimeError, match="half way"):
@@ -228,7 +228,7 @@ def test_fields_and_least_dr2_reach_the_file_and_the_summary_tells_of_it(
     assert 0 < len(kept) < len(every)
     n_alts = [sum(len(r.alts or ()) for r in found) for found in (every, kept)]
     assert [one.summary["n_sites"] for one in (whole, few)] == n_alts
-    assert n_alts[0] == bundle.panel.n_sites == few.summary["n_sites"] + few.summary["n_left_out"]
+    assert n_alts[0] == bundle.panels[0].n_sites == few.summary["n_sites"] + few.summary["n_left_out"]
     assert whole.summary["n_samples"] == 3
     assert sum(s["typed"] for s in whole.summary["density"]) == whole.report.n_used
     counted = sum(b["n"] for b in whole.summary["dr2_by_maf"])
@@ -259,7 +259,7 @@ def test_a_dry_run_reports_what_imputing_reports(bundle: Bundle, target: Path, t
     report, refusal = check_target(Imputer(bundle), target)
     assert refusal is None
     assert report == impute_file(Imputer(bundle), target, tmp_path / "out.vcf.gz").report
-    unphased = write_vcf(tmp_path / "unphased.vcf", vcf_text(typed_records(bundle.panel, "0/1")))
+    unphased = write_vcf(tmp_path / "unphased.vcf", vcf_text(typed_records(bundle.panels[0], "0/1")))
     report, refusal = check_target(Imputer(bundle), unphased)
     assert report.phased_share == 0
     assert refusal is not None
@@ -279,7 +279,7 @@ def test_a_refused_target_has_its_report_written_and_returned(
 ) -> None:
     records = [
         (pos + shift, ref, alt or its_alt, calls)
-        for pos, ref, its_alt, calls in typed_records(bundle.panel, "0|1")[:20]
+        for pos, ref, its_alt, calls in typed_records(bundle.panels[0], "0|1")[:20]
     ]
     target = write_vcf(tmp_path / "target.vcf", vcf_text(records, chrom=chrom))
     report, refusal = check_target(Imputer(bundle), target)

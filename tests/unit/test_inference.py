@@ -40,8 +40,13 @@ def bundle(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 def saved_bundle(folder: Path, panel: Panel, variant: str, k: int = 8) -> Bundle:
     sections = {"retrieval": {"k": {"v17": min(k, 2), "v18": k, "v19": k}}, "encode": COPY_WINDOWS}
     config = tiny_config(sections)
-    save_bundle(folder / variant, perturbed(variant, config.model), panel, config, metrics={}, data={})
+    save_bundle(folder / variant, perturbed(variant, config.model), [panel], config, metrics={}, data={})
     return load_bundle(folder / variant)
+
+
+def new_target(samples: list[int], typed: npt.NDArray[np.int64], *, phased: bool = True) -> MatchedTarget:
+    """Samples that the reference does not hold."""
+    return dataclasses.replace(target_of(PANEL, samples, typed, phased=phased), panel_digest=REFERENCE.digest)
 
 
 def whole(blocks: list[ImputedBlock]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
@@ -67,7 +72,7 @@ def imputed(bundle: Bundle, target: MatchedTarget, **options: int) -> tuple[npt.
 
 def test_blocks_tile_the_sites_and_hold_laws(bundle: Bundle) -> None:
     steps: list[int] = []
-    target = target_of(PANEL, TARGETS, TYPED)
+    target = new_target(TARGETS, TYPED)
     blocks = list(Imputer(bundle).impute(target, progress=steps.append))
     assert len(blocks) > 2
     assert (blocks[0].start, blocks[-1].stop) == (0, 200)
@@ -82,7 +87,7 @@ def test_blocks_tile_the_sites_and_hold_laws(bundle: Bundle) -> None:
 
 
 def test_typed_calls_are_passed_through(bundle: Bundle) -> None:
-    target = target_of(PANEL, TARGETS, TYPED)
+    target = new_target(TARGETS, TYPED)
     target.alleles[3, 1] = MISSING
     calls = np.concatenate([b.calls for b in Imputer(bundle).impute(target)])
     assert (calls[np.setdiff1d(np.arange(200), TYPED)] == MISSING).all()
@@ -90,7 +95,7 @@ def test_typed_calls_are_passed_through(bundle: Bundle) -> None:
 
 
 def test_a_haploid_sample_is_imputed_as_its_one_haplotype(bundle: Bundle) -> None:
-    target = target_of(PANEL, TARGETS, TYPED)
+    target = new_target(TARGETS, TYPED)
     diploid, _ = imputed(bundle, target)
     target.alleles[:, 1, 1] = ABSENT
     haploid, _ = imputed(bundle, target)
@@ -102,7 +107,7 @@ def test_a_haploid_sample_is_imputed_as_its_one_haplotype(bundle: Bundle) -> Non
 def test_an_unphased_target_is_refused_with_what_to_do(bundle: Bundle) -> None:
     if bundle.model.takes_unphased:
         pytest.skip("it takes unphased targets")
-    target = target_of(PANEL, TARGETS, TYPED)
+    target = new_target(TARGETS, TYPED)
     heterozygous = target.alleles[:, 2, 0] != target.alleles[:, 2, 1]
     first = int(np.flatnonzero(heterozygous)[3])
     target.phased[:, 0] = target.alleles[:, 0, 0] != target.alleles[:, 0, 1]  # homozygous calls need no phase
@@ -116,7 +121,7 @@ def test_an_unphased_target_is_refused_with_what_to_do(bundle: Bundle) -> None:
 
 
 def test_a_sample_is_imputed_alike_alone_among_others_and_in_any_batch(bundle: Bundle) -> None:
-    target = target_of(PANEL, TARGETS, TYPED)
+    target = new_target(TARGETS, TYPED)
     together = imputed(bundle, target)
     for batch_size in (1, 3):
         for one, other in zip(imputed(bundle, target, batch_size=batch_size), together, strict=True):
@@ -127,7 +132,7 @@ def test_a_sample_is_imputed_alike_alone_among_others_and_in_any_batch(bundle: B
 
 
 def test_missing_calls_of_one_sample_leave_the_others_as_they_are(bundle: Bundle) -> None:
-    target = target_of(PANEL, TARGETS, TYPED)
+    target = new_target(TARGETS, TYPED)
     holes = dataclasses.replace(target, alleles=target.alleles.copy())
     holes.alleles[::2, 1] = MISSING
     holes.alleles[1, 1, 0] = MISSING  # half a call
@@ -149,9 +154,9 @@ def test_a_site_missing_in_all_samples_is_as_untyped(bundle: Bundle) -> None:
 
 def with_and_without_missing_sites(bundle: Bundle) -> tuple[tuple[npt.NDArray[np.float32], ...], ...]:
     dense = np.arange(200)
-    holes = target_of(PANEL, TARGETS, dense)
+    holes = new_target(TARGETS, dense)
     holes.alleles[::2] = MISSING
-    return imputed(bundle, holes), imputed(bundle, target_of(PANEL, TARGETS, dense[1::2]))
+    return imputed(bundle, holes), imputed(bundle, new_target(TARGETS, dense[1::2]))
 
 
 def test_copying_at_a_site_missing_in_all_samples_is_close_to_interpolating(tmp_path: Path) -> None:
@@ -166,18 +171,18 @@ def test_typed_sites_are_known_without_their_own_calls(tmp_path: Path) -> None:
     bundle = saved_bundle(tmp_path, REFERENCE, "v19", k=60)
     assert isinstance(bundle.model, V19)
     bundle.model.log_strength.data.fill_(-60.0)  # where a switch leads does not depend on the calls then
-    target = target_of(PANEL, TARGETS, TYPED)
+    target = new_target(TARGETS, TYPED)
     told = np.concatenate([block.left_out for block in Imputer(bundle).impute(target)])
     assert np.isnan(np.delete(told, TYPED, axis=0)).all()
     for site in (0, len(TYPED) // 2, len(TYPED) - 1):
-        without = target_of(PANEL, TARGETS, TYPED)
+        without = new_target(TARGETS, TYPED)
         without.alleles[site] = MISSING
         dosage, _ = imputed(bundle, without)
         np.testing.assert_allclose(told[TYPED[site]], dosage[TYPED[site]], atol=1e-3)
 
 
 def test_a_sample_without_any_call_is_imputed(bundle: Bundle) -> None:
-    target = target_of(PANEL, TARGETS, TYPED)
+    target = new_target(TARGETS, TYPED)
     target.alleles[:, 2] = MISSING
     for values in imputed(bundle, target):
         assert np.isfinite(values).all()
@@ -185,7 +190,7 @@ def test_a_sample_without_any_call_is_imputed(bundle: Bundle) -> None:
 
 @pytest.mark.parametrize("interval", [(0, 1), (3, 77), (60, 130), (128, 200), (199, 200)])
 def test_an_interval_has_the_numbers_of_the_whole(bundle: Bundle, interval: tuple[int, int]) -> None:
-    target = target_of(PANEL, TARGETS, TYPED)
+    target = new_target(TARGETS, TYPED)
     blocks = list(Imputer(bundle).impute(target, sites=interval))
     assert (blocks[0].start, blocks[-1].stop) == interval
     for one, other in zip(whole(blocks), imputed(bundle, target), strict=True):
@@ -195,13 +200,13 @@ def test_an_interval_has_the_numbers_of_the_whole(bundle: Bundle, interval: tupl
 @pytest.mark.parametrize("typed", [[100], [0], [5, 199], [10, 11, 12]])
 def test_very_few_typed_sites(bundle: Bundle, typed: list[int]) -> None:
     """One site in all, or none within most windows: the nearest ones there are serve as the key."""
-    haplotype, genotype = imputed(bundle, target_of(PANEL, TARGETS, np.array(typed)))
+    haplotype, genotype = imputed(bundle, new_target(TARGETS, np.array(typed)))
     assert np.isfinite(haplotype).all()
     np.testing.assert_allclose(genotype.sum(axis=2), 1.0, atol=1e-5)
 
 
 def test_swapping_a_samples_haplotypes_swaps_its_results(bundle: Bundle) -> None:
-    target = target_of(PANEL, TARGETS, TYPED)
+    target = new_target(TARGETS, TYPED)
     swapped = dataclasses.replace(target, alleles=target.alleles[..., ::-1].copy())
     one, other = imputed(bundle, target), imputed(bundle, swapped)
     np.testing.assert_allclose(other[0][..., ::-1], one[0], atol=1e-5)
@@ -211,7 +216,7 @@ def test_swapping_a_samples_haplotypes_swaps_its_results(bundle: Bundle) -> None
 def test_a_panels_own_sample_comes_back(tmp_path: Path) -> None:
     """Its own haplotypes are the nearest: with K = 1 the untrained vote is its own alleles."""
     config = tiny_config({"retrieval": {"k": {"v17": 1, "v18": 1, "v19": 1}}})
-    save_bundle(tmp_path / "b", create("v18", config.model), REFERENCE, config, metrics={}, data={})
+    save_bundle(tmp_path / "b", create("v18", config.model), [REFERENCE], config, metrics={}, data={})
     haplotype, _ = imputed(load_bundle(tmp_path / "b"), target_of(REFERENCE, [4, 9], TYPED))
     truth = REFERENCE.alleles(slice(None), np.array([8, 9, 18, 19])).T.reshape(200, 2, 2)
     assert np.array_equal(haplotype >= 0.5, truth == 1)
@@ -225,7 +230,7 @@ def copying(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 def unphased_target(*, haploid: list[int] | None = None, missing: float = 0.0) -> MatchedTarget:
     """With the alleles of heterozygous calls in the order 0/1, as unphased files have them."""
     rng = np.random.default_rng(4)
-    target = target_of(PANEL, TARGETS, TYPED, phased=False)
+    target = new_target(TARGETS, TYPED, phased=False)
     alleles = np.sort(target.alleles, axis=2)
     alleles[rng.random(alleles.shape[:2]) < missing] = MISSING
     for sample in haploid or []:
@@ -266,8 +271,8 @@ def test_cancelling_acts_before_every_stretch_that_is_phased_and_every_window(
     asked: list[int] = []
     blocks = list(Imputer(copying).impute(unphased_target(), cancelled=lambda: asked.append(1)))
     assert len(phased) >= 3
-    assert len(asked) == len(phased) + len(copying.windows)
-    assert len(blocks) == len(copying.windows)
+    assert len(asked) == len(phased) + len(copying.parts[0].windows)
+    assert len(blocks) == len(copying.parts[0].windows)
 
     def stop_in_the_second() -> None:
         if len(phased) == 1:
@@ -333,7 +338,7 @@ def test_one_phasing_is_imputed_as_if_it_were_the_files(copying: Bundle, monkeyp
     assert isinstance(model, V19)
     model.drawn_heads.load_state_dict(model.heads.state_dict())  # or they would be copied with other rates
     copying = dataclasses.replace(copying, model=model)
-    drawn = draw_phasings(model, copying.memory, target.panel_site, target.alleles, MODES["one"])
+    drawn = draw_phasings(model, copying.parts[0].memory, target.panel_site, target.alleles, MODES["one"])
     phased = dataclasses.replace(phased_anew(target), alleles=drawn[0])
     found = whole(list(Imputer(copying, mode="one").impute(target)))
     for one, other in zip(found, imputed(copying, phased), strict=True):
@@ -355,7 +360,7 @@ def test_an_unphased_sample_without_any_call(copying: Bundle) -> None:
 
 
 def test_phase_that_is_ignored_says_nothing(copying: Bundle) -> None:
-    phased = target_of(PANEL, TARGETS, TYPED)
+    phased = new_target(TARGETS, TYPED)
     found = whole(list(Imputer(copying, mode="fast", ignore_phase=True).impute(phased)))
     for one, other in zip(found, imputed_fast(copying, unphased_target()), strict=True):
         np.testing.assert_allclose(one, other, atol=1e-6)
@@ -389,7 +394,7 @@ def half_calls(target: MatchedTarget, samples: list[int], *, every: int = 3) -> 
 
 def mixed_target() -> MatchedTarget:
     """Samples 0 and 3 phased, 1 and 2 not, half calls in 0 and 2, missing calls in all."""
-    target = half_calls(target_of(PANEL, TARGETS, TYPED), [0, 2])
+    target = half_calls(new_target(TARGETS, TYPED), [0, 2])
     target.alleles[np.random.default_rng(6).random(target.alleles.shape[:2]) < 0.1] = MISSING
     target.alleles[:, [1, 2]] = np.sort(target.alleles[:, [1, 2]], axis=2)
     target.phased[:, [1, 2]] = False
@@ -423,7 +428,7 @@ def test_phased_samples_of_a_mixed_file_keep_their_phase(copying: Bundle) -> Non
 
 
 def test_half_calls_without_order_are_missing_in_a_phased_sample(bundle: Bundle) -> None:
-    target = half_calls(target_of(PANEL, TARGETS, TYPED), [1])
+    target = half_calls(new_target(TARGETS, TYPED), [1])
     half = target.alleles == MISSING
     ordered = imputed(bundle, target)
     missing = dataclasses.replace(target, alleles=np.where(half.any(axis=2, keepdims=True), MISSING, target.alleles))

@@ -10,7 +10,7 @@ import pytest
 from vcfbert.bundle import Bundle
 from vcfbert.config import EvaluateConfig
 from vcfbert.errors import InputError
-from vcfbert.genotypes.store import panel_from_genotypes
+from vcfbert.genotypes.conversion import panel_from_genotypes
 from vcfbert.genotypes.vcf_reader import read_genotypes
 from vcfbert.protocols import array_protocol
 
@@ -20,7 +20,8 @@ CASE = Path(__file__).parents[1] / "data/scoring"
 @pytest.fixture
 def bundle() -> Bundle:
     """What scoring needs of one: the panel."""
-    return cast(Bundle, SimpleNamespace(panel=panel_from_genotypes(read_genotypes(CASE / "panel.vcf.gz"))))
+    panel = panel_from_genotypes(read_genotypes(CASE / "panel.vcf.gz"))
+    return cast(Bundle, SimpleNamespace(panels=(panel,), parts=()))
 
 
 @pytest.fixture

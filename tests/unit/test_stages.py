@@ -87,7 +87,7 @@ def test_beagle_alone_of_the_peers_gets_the_unphased_targets(folder: Path, monke
         runs.append((name, str(target)))
         return PeerRun(name, "1", out, float(len(runs)))
 
-    monkeypatch.setattr(peers, "open_panel", lambda path: None)
+    monkeypatch.setattr(peers, "open_panels", lambda path: None)
     monkeypatch.setattr(peers, "find_peers", lambda: {"beagle": Path("b"), "minimac4": Path("m")})
     monkeypatch.setattr(peers, "run_peer", run_peer)
     monkeypatch.setattr(peers, "score_array", lambda *given, unphased: scored(0.8 if unphased else 0.9))

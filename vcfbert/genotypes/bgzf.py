@@ -10,8 +10,9 @@ from __future__ import annotations
 import io
 import struct
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from types import TracebackType
 from typing import BinaryIO, Final, NamedTuple
 
@@ -117,25 +118,31 @@ class BgzfWriter:
         return (block_starts[block] << 16) | within
 
 
-def tabix_index(
-    chrom: str,
-    start: npt.NDArray[np.int64],
-    stop: npt.NDArray[np.int64],
-    offsets: npt.NDArray[np.int64],
-) -> bytes:
-    """The .tbi file of a VCF.gz with the records of one chromosome, sorted by position.
+@dataclass(frozen=True)
+class Placed:
+    """The records of one chromosome in a VCF.gz, sorted by position.
 
-    ``start``, ``stop`` [r]: 0-based half-open reference intervals of the records. ``offsets`` [r + 1]: virtual
-    offsets of their lines, and of the end of the last one.
+    ``start``, ``stop`` [r]: their 0-based half-open intervals on the reference. ``offsets`` [r + 1]: virtual offsets of
+    their lines, and of the end of the last one.
     """
-    names = chrom.encode() + b"\0"
-    # One sequence; columns of a VCF (format 2, CHROM 1, POS 2, no END), comments start with '#', no line skipped.
-    parts = [b"TBI\1", struct.pack("<8i", 1, 2, 1, 2, 0, ord("#"), 0, len(names)), names]
-    if len(start) == 0:
-        parts.append(struct.pack("<2i", 0, 0))
-    else:
-        parts += _bin_index(_bins(start, stop), offsets)
-        linear = _linear_index(start, stop, offsets)
+
+    chrom: str
+    start: npt.NDArray[np.int64]
+    stop: npt.NDArray[np.int64]
+    offsets: npt.NDArray[np.int64]
+
+
+def tabix_index(chromosomes: Sequence[Placed]) -> bytes:
+    """The .tbi file of a VCF.gz with these chromosomes, each once, in the file's order."""
+    names = b"".join(placed.chrom.encode() + b"\0" for placed in chromosomes)
+    # Columns of a VCF (format 2, CHROM 1, POS 2, no END), comments start with '#', no line skipped.
+    parts = [b"TBI\1", struct.pack("<8i", len(chromosomes), 2, 1, 2, 0, ord("#"), 0, len(names)), names]
+    for placed in chromosomes:
+        if len(placed.start) == 0:
+            parts.append(struct.pack("<2i", 0, 0))
+            continue
+        parts += _bin_index(_bins(placed.start, placed.stop), placed.offsets)
+        linear = _linear_index(placed.start, placed.stop, placed.offsets)
         parts += [struct.pack("<i", len(linear)), linear.astype("<u8").tobytes()]
     return compress(b"".join(parts))
 

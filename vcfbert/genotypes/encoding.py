@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,7 @@ from vcfbert.config import EncodeConfig, build
 from vcfbert.constants import ENCODING_FORMAT
 from vcfbert.errors import ArtifactError
 from vcfbert.genotypes.panel import Panel
+from vcfbert.genotypes.panel_writer import stretch_folder
 from vcfbert.genotypes.windows import Window, tile
 from vcfbert.provenance import provenance
 
@@ -98,38 +99,43 @@ def encode(panel: Panel, config: EncodeConfig) -> Encoding:
     )
 
 
-def save_encoding(encoding: Encoding, out: Path) -> None:
-    """Writes ``windows.npy`` int64 [n_windows, 6] (core, window and span intervals) and the arrays of ``Encoding``."""
-    table = np.array([[*w.core, w.start, w.stop, *w.span] for w in encoding.windows], dtype=np.int64)
+def save_encodings(encodings: Sequence[Encoding], out: Path) -> None:
+    """Writes those of the panels of a store, in order, each into a folder of its own: ``windows.npy`` int64
+    [n_windows, 6] (core, window and span intervals) and the arrays of ``Encoding``."""
     manifest = {
-        "panel_digest": encoding.panel_digest,
-        "config": asdict(encoding.config),
-        "n_distinct": encoding.n_distinct.tolist(),
+        "panel_digests": [encoding.panel_digest for encoding in encodings],
+        "config": asdict(encodings[0].config),
+        "n_distinct": [encoding.n_distinct.tolist() for encoding in encodings],
         "provenance": provenance(),
     }
-    arrays: dict[str, npt.NDArray[Any]] = {
-        "windows": table,
-        "rows": encoding.packed,
-        "offset": encoding.offset,
-        "number": encoding.number,
-    }
     with atomic_folder(out, kind="encoding", version=ENCODING_FORMAT, manifest=manifest) as folder:
-        for name, array in arrays.items():
-            np.save(folder / f"{name}.npy", array)
+        for number, encoding in enumerate(encodings):
+            place = folder / stretch_folder(number)
+            place.mkdir()
+            table = np.array([[*w.core, w.start, w.stop, *w.span] for w in encoding.windows], dtype=np.int64)
+            np.save(place / "windows.npy", table)
+            np.save(place / "rows.npy", encoding.packed)
+            np.save(place / "offset.npy", encoding.offset)
+            np.save(place / "number.npy", encoding.number)
 
 
-def open_encoding(path: Path, panel: Panel) -> Encoding:
-    """Reads an encoding of ``panel``. Raises ArtifactError if it is of another panel."""
+def open_encodings(path: Path, panels: Sequence[Panel]) -> list[Encoding]:
+    """Reads the encodings of ``panels``. Raises ArtifactError if they are of others."""
     manifest = read_manifest(path, kind="encoding", version=ENCODING_FORMAT)
-    if manifest["panel_digest"] != panel.digest:
+    if manifest["panel_digests"] != [panel.digest for panel in panels]:
         raise ArtifactError("encoding_panel", "was made from another panel", where=str(path), hint="run `encode` again")
-    table = np.load(path / "windows.npy").tolist()
+    config = build(EncodeConfig, manifest["config"], "encode.")
+    return [_open(path / stretch_folder(number), panel, config) for number, panel in enumerate(panels)]
+
+
+def _open(folder: Path, panel: Panel, config: EncodeConfig) -> Encoding:
+    table = np.load(folder / "windows.npy").tolist()
     windows = [Window(i, (a, b), c, d, (e, f)) for i, (a, b, c, d, e, f) in enumerate(table)]
     return Encoding(
-        build(EncodeConfig, manifest["config"], "encode."),
+        config,
         windows,
-        packed=np.load(path / "rows.npy"),
-        offset=np.load(path / "offset.npy"),
-        number=np.load(path / "number.npy"),
+        packed=np.load(folder / "rows.npy"),
+        offset=np.load(folder / "offset.npy"),
+        number=np.load(folder / "number.npy"),
         panel_digest=panel.digest,
     )

@@ -3,6 +3,8 @@ wrong build, or a panel of other people."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
@@ -19,22 +21,30 @@ _LEAST_CHI_SQUARED: Final = 30.0
 _CELL: Final = 0.02
 # Sites that differ most are listed, no more than these.
 _MOST_LISTED: Final = 100
+# Frequencies that vary by less than this vary by rounding alone.
+_LEAST_VARIANCE: Final = 1e-12
 
 
 @dataclass(frozen=True)
 class SiteFrequency:
     """A panel's site with its ALT frequency in the panel and in the target."""
 
+    chrom: str
     pos: int
     ref: str
     alt: str
     panel: float
     target: float
 
+    @property
+    def difference(self) -> float:
+        return abs(self.target - self.panel)
+
 
 @dataclass(frozen=True)
 class FrequencyCheck:
-    """Of the used sites that a call is known at. ``correlation`` of both frequencies, None where either does not vary.
+    """Of the used sites that a call is known at. ``moments``: sums over them of both frequencies, panel's first, of
+    their squares and of their product.
 
     ``n_different`` sites differ clearly; ``n_mirrored`` of them look as if REF and ALT were exchanged: the target's
     frequency is nearer to 1 minus the panel's. ``different`` lists the worst. ``cells``: mean frequency in the panel
@@ -42,11 +52,40 @@ class FrequencyCheck:
     """
 
     n_sites: int
-    correlation: float | None
+    moments: tuple[float, float, float, float, float]
     n_different: int
     n_mirrored: int
     different: tuple[SiteFrequency, ...]
     cells: tuple[tuple[float, float, int], ...]
+
+    @classmethod
+    def of_all(cls, parts: Sequence[FrequencyCheck]) -> FrequencyCheck:
+        """Of a target beside several panels, from what was found beside each."""
+        listed = sorted((site for part in parts for site in part.different), key=lambda site: -site.difference)
+        rows = [cell for part in parts for cell in part.cells]
+        theirs, ours, count = np.array(rows, dtype=np.float64).reshape(-1, 3).T
+        first, second, first_square, second_square, product = map(
+            sum, zip(*(part.moments for part in parts), strict=True)
+        )
+        return cls(
+            n_sites=sum(part.n_sites for part in parts),
+            moments=(first, second, first_square, second_square, product),
+            n_different=sum(part.n_different for part in parts),
+            n_mirrored=sum(part.n_mirrored for part in parts),
+            different=tuple(listed[:_MOST_LISTED]),
+            cells=_cells(theirs, ours, count.astype(np.int64)),
+        )
+
+    @property
+    def correlation(self) -> float | None:
+        """Of both frequencies; None where either does not vary."""
+        if self.n_sites < 2:
+            return None
+        first, second, first_square, second_square, product = (value / self.n_sites for value in self.moments)
+        variances = first_square - first**2, second_square - second**2
+        if min(variances) < _LEAST_VARIANCE:
+            return None
+        return round((product - first * second) / math.sqrt(variances[0] * variances[1]), 4)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -70,15 +109,17 @@ def compare_frequencies(alleles: npt.NDArray[np.int8], site: npt.NDArray[np.int6
     mirrored = different & (np.abs(1.0 - ours - theirs) < np.abs(ours - theirs))
     worst = np.flatnonzero(different)
     worst = worst[np.argsort(-np.abs(ours - theirs)[worst], kind="stable")][:_MOST_LISTED]
-    sites = panel.sites.take(site[worst])
+    chrom, sites = panel.region.chrom, panel.sites.take(site[worst])
     listed = zip(sites.pos.tolist(), sites.ref, sites.alt, theirs[worst], ours[worst], strict=True)
     return FrequencyCheck(
         n_sites=len(site),
-        correlation=_correlation(theirs, ours),
+        moments=_moments(theirs, ours),
         n_different=int(different.sum()),
         n_mirrored=int(mirrored.sum()),
-        different=tuple(SiteFrequency(pos, ref, alt, round(p, 4), round(t, 4)) for pos, ref, alt, p, t in listed),
-        cells=_cells(theirs, ours),
+        different=tuple(
+            SiteFrequency(chrom, pos, ref, alt, round(p, 4), round(t, 4)) for pos, ref, alt, p, t in listed
+        ),
+        cells=_cells(theirs, ours, np.ones(len(site), dtype=np.int64)),
     )
 
 
@@ -92,16 +133,17 @@ def _chi_squared(
     return np.where(variance > 0.0, squared / np.maximum(variance, 1e-300), 0.0)
 
 
-def _correlation(a: npt.NDArray[np.float64], b: npt.NDArray[np.float64]) -> float | None:
-    if len(a) < 2 or np.ptp(a) == 0.0 or np.ptp(b) == 0.0:
-        return None
-    return round(float(np.corrcoef(a, b)[0, 1]), 4)
+def _moments(a: npt.NDArray[np.float64], b: npt.NDArray[np.float64]) -> tuple[float, float, float, float, float]:
+    return float(a.sum()), float(b.sum()), float(a @ a), float(b @ b), float(a @ b)
 
 
-def _cells(a: npt.NDArray[np.float64], b: npt.NDArray[np.float64]) -> tuple[tuple[float, float, int], ...]:
-    """Means and number of the points in each square of a grid that has some."""
+def _cells(
+    a: npt.NDArray[np.float64], b: npt.NDArray[np.float64], n: npt.NDArray[np.int64]
+) -> tuple[tuple[float, float, int], ...]:
+    """Means and number of the points in each square of a grid that has some; ``n`` of them at each place."""
     rows = np.stack([np.round(a / _CELL), np.round(b / _CELL)], axis=1).astype(np.int64)
-    _, cell, count = np.unique(rows, axis=0, return_inverse=True, return_counts=True)
+    _, cell = np.unique(rows, axis=0, return_inverse=True)
     cell = cell.reshape(-1)
-    means = (np.bincount(cell, weights=x, minlength=len(count)) / np.maximum(count, 1) for x in (a, b))
+    count = np.bincount(cell, weights=n).astype(np.int64)
+    means = (np.bincount(cell, weights=x * n) / np.maximum(count, 1) for x in (a, b))
     return tuple(zip(*(mean.round(3).tolist() for mean in means), count.tolist(), strict=True))

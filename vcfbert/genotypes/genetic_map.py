@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,6 +49,23 @@ class GeneticMap:
         _check_forward(pos, cm, path)
         first = np.append(True, np.diff(pos) > 0)  # a position given twice counts once
         return cls(pos[first], cm[first], DEFAULT_CM_PER_MB, f"{path.name} ({layout.name})")
+
+    @classmethod
+    def of_chromosome(cls, paths: Sequence[Path], chrom: str) -> GeneticMap:
+        """The first of several maps that has ``chrom``; a uniform one where there are none.
+
+        Raises InputError as ``read`` does, and map_invalid where several maps do not say which chromosome they are of.
+        """
+        for path in paths if len(paths) > 1 else ():
+            if _layout(_rows(path), path).chrom is None:
+                raise _invalid(path, "it has no column of chromosomes, and is not the only map given")
+        for path in paths[:-1]:
+            try:
+                return cls.read(path, chrom)
+            except InputError as error:
+                if error.code != "map_chromosome":
+                    raise
+        return cls.read(paths[-1], chrom) if paths else cls.uniform()
 
     def cm(self, pos: npt.NDArray[np.integer]) -> npt.NDArray[np.float64]:
         """Genetic position [n] of base positions [n], linear between the map's points; never falls as ``pos`` rises."""

@@ -13,7 +13,7 @@ from vcfbert.genotypes.panel import Panel
 
 @dataclass(frozen=True)
 class Memory:
-    """A subset of a panel's haplotypes. While training that is the training split, in a bundle the whole panel.
+    """Some of a panel's samples, with all of their haplotypes: while training the training split, in a bundle all.
 
     ``haplotypes`` int64 [n]: their indices in the panel, ascending; a *row* of the memory is a place in this array.
     """
@@ -33,6 +33,18 @@ class Memory:
         keep[self.haplotypes] = 1
         counts = np.bitwise_count(self.panel.packed & np.packbits(keep)).sum(axis=1)
         return np.asarray(counts / len(self))
+
+    @cached_property
+    def pairs(self) -> npt.NDArray[np.int64]:
+        """[n_samples of the memory, 2]: the rows of each sample, as in ``Panel.pairs``."""
+        rows = self.rows(self.panel.pairs)
+        return rows[rows[:, 0] >= 0]
+
+    def rows_of_sample(self, haplotypes: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """[n, 2]: both rows of the sample that each of the panel's ``haplotypes`` [n] belongs to; -1 for those that
+        are not in the memory."""
+        sample = np.searchsorted(self.panel.pairs[:, 1], haplotypes)
+        return self.rows(self.panel.pairs[sample])
 
     def alleles(self, sites: slice | npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
         """Alleles uint8 [n, n_sites chosen]."""

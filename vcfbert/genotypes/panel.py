@@ -9,6 +9,8 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
+from vcfbert.genotypes.regions import Region
+
 IntArray = npt.NDArray[np.int64]
 
 _ROWS = 64  # haplotypes unpacked at a time
@@ -41,14 +43,17 @@ class Sites:
 
 @dataclass(frozen=True)
 class Panel:
-    """Phased reference haplotypes. Haplotypes ``2i`` and ``2i + 1`` belong to sample ``i``.
+    """Phased reference haplotypes of a chromosome, or of one of the stretches of X that differ in ploidy.
 
+    Haplotypes are numbered sample by sample: two of each, one of those that are ``haploid`` (indices of samples,
+    ascending). ``region``: what the panel stands for; the records of a target there are matched to it.
     ``packed`` uint8 [n_sites, ceil(n_haplotypes / 8)]: bit ``h`` (big-endian, as ``numpy.packbits`` writes) of
     row ``l`` is 1 where haplotype ``h`` carries ALT at site ``l``; it may be memory-mapped.
     ``cm`` float64 [n_sites]: genetic position in centimorgans. ``allele_count`` int64 [n_sites]: ALT alleles.
     ``validation``: sample indices held out of the memory while training.
     """
 
+    region: Region
     samples: tuple[str, ...]
     sites: Sites
     packed: npt.NDArray[np.uint8]
@@ -56,6 +61,7 @@ class Panel:
     allele_count: IntArray
     validation: tuple[int, ...]
     digest: str
+    haploid: tuple[int, ...] = ()
 
     @property
     def n_sites(self) -> int:
@@ -63,7 +69,19 @@ class Panel:
 
     @property
     def n_haplotypes(self) -> int:
-        return 2 * len(self.samples)
+        return 2 * len(self.samples) - len(self.haploid)
+
+    @cached_property
+    def pairs(self) -> IntArray:
+        """[n_samples, 2]: the haplotypes of each sample; of a haploid one its only haplotype twice."""
+        ploidy = np.full(len(self.samples), 2)
+        ploidy[list(self.haploid)] = 1
+        last = np.cumsum(ploidy) - 1
+        return np.stack([last - ploidy + 1, last], axis=1)
+
+    def haplotypes_of(self, samples: Sequence[int]) -> IntArray:
+        """Haplotype indices [2 * n] of the given sample indices, in order and as in ``pairs``."""
+        return self.pairs[np.asarray(samples, dtype=np.int64)].reshape(-1)
 
     @cached_property
     def af(self) -> npt.NDArray[np.float64]:
@@ -79,11 +97,11 @@ class Panel:
     def memory_haplotypes(self) -> IntArray:
         """Haplotype indices of the training split, the only ones that retrieval searches while training."""
         held_out = set(self.validation)
-        return haplotypes_of([i for i in range(len(self.samples)) if i not in held_out])
+        return np.unique(self.haplotypes_of([i for i in range(len(self.samples)) if i not in held_out]))
 
     @cached_property
     def validation_haplotypes(self) -> IntArray:
-        return haplotypes_of(self.validation)
+        return self.haplotypes_of(self.validation)
 
     def alleles(
         self, sites: slice | npt.NDArray[np.int64], haplotypes: npt.NDArray[np.int64] | None = None
@@ -98,9 +116,3 @@ class Panel:
             shift = (7 - (some & 7)).astype(np.uint8)[:, None]
             np.bitwise_and(packed[some >> 3] >> shift, 1, out=alleles[start : start + _ROWS])
         return alleles
-
-
-def haplotypes_of(samples: Sequence[int]) -> IntArray:
-    """Haplotype indices [2 * n] of the given sample indices, in order."""
-    first = 2 * np.asarray(samples, dtype=np.int64)
-    return np.stack([first, first + 1], axis=1).reshape(-1)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -53,8 +53,9 @@ class SiteNote:
 
 @dataclass(frozen=True)
 class Stretch:
-    """Positions ``start`` to ``stop`` (1-based, inclusive), and how many used sites lie there."""
+    """Positions ``start`` to ``stop`` (1-based, inclusive) of a chromosome, and how many used sites lie there."""
 
+    chrom: str
     start: int
     stop: int
     typed: int
@@ -62,32 +63,90 @@ class Stretch:
 
 @dataclass(frozen=True)
 class QcReport:
-    """``counts`` has every status of this module; the shares are of 1. ``n_used`` counts the panel's typed sites,
-    ``n_haploid`` the samples of one haplotype.
+    """Of a target beside a panel, or beside several, whose own reports are ``parts`` then.
 
-    ``missing_rate`` is the share of missing calls at used sites, ``worst_missing_rate`` that of the sample with most,
-    ``n_much_missing`` the number of samples above ``MUCH_MISSING``. ``phased_share`` is the share of used sites
-    without an unphased heterozygous call, ``overlap_share`` that of the target's sites within the panel's span that
-    are used. ``typed_per_mb`` is the density of used sites over the panel's span, ``density`` the same along it.
-    ``frequencies`` are the target's allele frequencies at used sites beside the panel's. Shares of nothing are 0, that
-    of phased sites 1.
+    ``counts`` has every status of this module; the shares are of 1. ``n_used`` counts the panel's typed sites,
+    ``n_haploid`` the samples of one haplotype, ``n_doubled`` those that are written as diploid in the part of X that
+    males have once and are never heterozygous there: most probably males. ``missing`` [n_samples] is the share of
+    missing calls at used sites. ``n_unphased`` counts the used sites with an unphased heterozygous call, ``n_in_span``
+    the target's sites within the panel's span, ``bases`` its length. ``density`` is that of used sites along it.
+    ``frequencies`` are the target's allele frequencies at used sites beside the panel's. ``absent``: records of the
+    target on chromosomes that no panel is of.
     """
 
     n_samples: int
     n_haploid: int
+    n_doubled: int
     n_target_sites: int
     n_panel_sites: int
     n_used: int
     counts: dict[str, int]
-    missing_rate: float
-    worst_missing_rate: float
-    n_much_missing: int
-    phased_share: float
-    overlap_share: float
-    typed_per_mb: float
+    missing: tuple[float, ...]
+    n_unphased: int
+    n_in_span: int
+    n_used_in_span: int
+    bases: int
     density: tuple[Stretch, ...]
     frequencies: FrequencyCheck
     notes: tuple[SiteNote, ...]
+    parts: tuple[QcReport, ...] = ()
+    absent: Mapping[str, int] = field(default_factory=dict)
+
+    @classmethod
+    def of_all(cls, parts: Sequence[QcReport], absent: Mapping[str, int]) -> QcReport:
+        """The report of a target beside all panels, from those beside each."""
+
+        def total(name: str) -> int:
+            return sum(getattr(part, name) for part in parts)
+
+        weight = np.array([part.n_used for part in parts]) / max(total("n_used"), 1)
+        return cls(
+            n_samples=parts[0].n_samples,
+            n_haploid=max(part.n_haploid for part in parts),
+            n_doubled=max(part.n_doubled for part in parts),
+            n_target_sites=total("n_target_sites"),
+            n_panel_sites=total("n_panel_sites"),
+            n_used=total("n_used"),
+            counts={name: sum(part.counts[name] for part in parts) for name in (*USED, *LEFT_OUT)},
+            missing=tuple((weight @ np.array([part.missing for part in parts])).tolist()),
+            n_unphased=total("n_unphased"),
+            n_in_span=total("n_in_span"),
+            n_used_in_span=total("n_used_in_span"),
+            bases=total("bases"),
+            density=tuple(stretch for part in parts for stretch in part.density),
+            frequencies=FrequencyCheck.of_all([part.frequencies for part in parts]),
+            notes=tuple(note for part in parts for note in part.notes),
+            parts=tuple(parts),
+            absent=dict(absent),
+        )
+
+    @property
+    def missing_rate(self) -> float:
+        return sum(self.missing) / len(self.missing)
+
+    @property
+    def worst_missing_rate(self) -> float:
+        """Of the sample with most."""
+        return max(self.missing)
+
+    @property
+    def n_much_missing(self) -> int:
+        return sum(share > MUCH_MISSING for share in self.missing)
+
+    @property
+    def phased_share(self) -> float:
+        """Of used sites without an unphased heterozygous call."""
+        return 1.0 - self.n_unphased / max(self.n_used, 1)
+
+    @property
+    def overlap_share(self) -> float:
+        """Of the target's sites within the panel's span those that are used."""
+        return self.n_used_in_span / max(self.n_in_span, 1)
+
+    @property
+    def typed_per_mb(self) -> float:
+        """Density of used sites over the panel's span."""
+        return self.n_used / max(self.bases / 1e6, 1e-6)
 
     @property
     def n_swapped(self) -> int:
@@ -111,10 +170,24 @@ class QcReport:
         return 1.0 - self.counts[ALLELE_MISMATCH] / max(self.n_shared_positions, 1)
 
     def summary(self) -> dict[str, Any]:
-        """Everything but the notes, as plain JSON values."""
+        """Everything but the notes, as plain JSON values; of each part (``chromosomes``) what is not along it."""
+        return {
+            **self._figures(),
+            "density": [asdict(stretch) for stretch in self.density],
+            "frequencies": self.frequencies.as_dict(),
+            "chromosomes": [
+                {"chrom": part.density[0].chrom, "from": part.density[0].start, "to": part.density[-1].stop}
+                | part._figures()
+                for part in self.parts
+            ],
+            "absent": dict(self.absent),
+        }
+
+    def _figures(self) -> dict[str, Any]:
         return {
             "n_samples": self.n_samples,
             "n_haploid": self.n_haploid,
+            "n_doubled": self.n_doubled,
             "n_target_sites": self.n_target_sites,
             "n_panel_sites": self.n_panel_sites,
             "n_used": self.n_used,
@@ -129,8 +202,6 @@ class QcReport:
             "phased_share": round(self.phased_share, 6),
             "overlap_share": round(self.overlap_share, 6),
             "typed_per_mb": round(self.typed_per_mb, 3),
-            "density": [asdict(stretch) for stretch in self.density],
-            "frequencies": self.frequencies.as_dict(),
         }
 
     def write(self, json_path: Path) -> None:
@@ -142,9 +213,10 @@ class QcReport:
 
 
 def short(summary: Mapping[str, Any]) -> dict[str, Any]:
-    """A report's summary without what is only fit to be drawn: for a line of text, or a header."""
+    """A report's summary without what is only fit to be drawn, or long: for a line of text, or a header."""
     figures = {name: value for name, value in summary["frequencies"].items() if name not in ("cells", "different")}
-    return {**{name: value for name, value in summary.items() if name != "density"}, "frequencies": figures}
+    kept = {name: value for name, value in summary.items() if name not in ("density", "chromosomes", "absent")}
+    return {**kept, "frequencies": figures}
 
 
 class RefusedTargetError(InputError):
@@ -156,12 +228,17 @@ class RefusedTargetError(InputError):
         super().__init__(code, what, where=where, hint=hint)
         self.report = report
 
+    def with_report(self, report: QcReport) -> RefusedTargetError:
+        return RefusedTargetError(self.code, self.what, report=report, where=self.where, hint=self.hint)
 
-def typed_density(typed_pos: npt.NDArray[np.int32], panel_pos: npt.NDArray[np.int32]) -> tuple[Stretch, ...]:
+
+def typed_density(
+    chrom: str, typed_pos: npt.NDArray[np.int32], panel_pos: npt.NDArray[np.int32]
+) -> tuple[Stretch, ...]:
     """The used sites' positions ``typed_pos`` [m] counted along the panel's span, in stretches of equal length (but
     for rounding): a hundred of them, fewer where the span is shorter."""
     first, last = int(panel_pos[0]), int(panel_pos[-1])
     edges = np.linspace(first, last + 1, min(_STRETCHES, last + 1 - first) + 1).round().astype(np.int64)
     counts = np.diff(np.searchsorted(typed_pos, edges, side="left"))
     rows = zip(edges[:-1].tolist(), edges[1:].tolist(), counts.tolist(), strict=True)
-    return tuple(Stretch(start, stop - 1, count) for start, stop, count in rows)
+    return tuple(Stretch(chrom, start, stop - 1, count) for start, stop, count in rows)

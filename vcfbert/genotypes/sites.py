@@ -17,6 +17,7 @@ from vcfbert.genotypes.frequencies import compare_frequencies
 from vcfbert.genotypes.panel import Panel, Sites
 from vcfbert.genotypes.qc import QcReport, RefusedTargetError, SiteNote
 from vcfbert.genotypes.regions import same_chrom
+from vcfbert.genotypes.sex_chromosomes import between_pars
 from vcfbert.genotypes.vcf_reader import NO_ALT, Genotypes, haploid_samples
 
 Index = npt.NDArray[np.int64]
@@ -47,6 +48,9 @@ _CLEAN_STRAND_SHARE = 0.01
 _WRONG_BUILD_SHARE = 1 / 3
 _WRONG_BUILD_SITES = 10
 
+# Between X's PARs, over all sites: less, and having no heterozygous call says nothing of a sample's sex.
+_LEAST_EXPECTED_HETEROZYGOUS = 10.0
+
 _COMPLEMENT = {"A": "T", "C": "G", "G": "C", "T": "A"}
 _PALINDROMES = ("AT", "TA", "CG", "GC")
 
@@ -58,9 +62,10 @@ class MatchedTarget:
     ``panel_site`` int64 [m]; ``alleles`` int8 [m, n_samples, 2] in the panel's orientation, -1 missing, and -2 in
     place of the second allele of a haploid sample; ``phased`` bool [m, n_samples]: False where the order of a call's
     alleles says nothing, as in ``Genotypes``; ``swapped`` bool [m]: the input has REF and ALT exchanged; ``id`` object
-    [m]: the input's.
+    [m]: the input's. ``panel_digest`` names the panel.
     """
 
+    panel_digest: str
     samples: tuple[str, ...]
     panel_site: Index
     alleles: npt.NDArray[np.int8]
@@ -133,6 +138,7 @@ def match_target(target: Genotypes, panel: Panel) -> tuple[MatchedTarget, QcRepo
     alleles = target.alleles[best.target]
     alleles[swapped] = np.where(alleles[swapped] < 0, alleles[swapped], 1 - alleles[swapped])
     matched = MatchedTarget(
+        panel_digest=panel.digest,
         samples=target.samples,
         panel_site=best.panel,
         alleles=alleles,
@@ -152,7 +158,7 @@ def report_without_sites(samples: tuple[str, ...], panel: Panel) -> QcReport:
     no_text, nothing = np.empty(0, dtype=object), np.empty(0, dtype=np.int64)
     no_site = Sites(panel.sites.chrom, nothing.astype(np.int32), no_text, no_text, no_text, nothing.astype(bool))
     alleles, phased = np.empty((0, len(samples), 2), dtype=np.int8), np.empty((0, len(samples)), dtype=bool)
-    matched = MatchedTarget(samples, nothing, alleles, phased, nothing.astype(bool), no_text)
+    matched = MatchedTarget(panel.digest, samples, nothing, alleles, phased, nothing.astype(bool), no_text)
     return _report(Genotypes(samples, no_site, alleles, phased), panel, matched, no_text, nothing, nothing)
 
 
@@ -266,21 +272,34 @@ def _report(
     missing = (matched.alleles == MISSING).any(axis=2).sum(axis=0) / m  # [n_samples], half calls among them
     return QcReport(
         n_samples=len(target.samples),
-        n_haploid=int(target.haploid.sum()),
+        n_haploid=int(matched.haploid.sum()),
+        n_doubled=_n_doubled(matched, panel),
         n_target_sites=len(sites),
         n_panel_sites=panel.n_sites,
         n_used=len(matched.panel_site),
         counts={name: int((status == name).sum()) for name in (*qc.USED, *qc.LEFT_OUT)},
-        missing_rate=float(missing.mean()),
-        worst_missing_rate=float(missing.max()),
-        n_much_missing=int((missing > qc.MUCH_MISSING).sum()),
-        phased_share=1.0 - float(matched.unphased.any(axis=1).sum() / m),
-        overlap_share=float(used[in_span].sum() / max(in_span.sum(), 1)),
-        typed_per_mb=len(matched.panel_site) / max((int(pos[-1]) - int(pos[0]) + 1) / 1e6, 1e-6),
-        density=qc.typed_density(pos[matched.panel_site], pos),
+        missing=tuple(missing.tolist()),
+        n_unphased=int(matched.unphased.any(axis=1).sum()),
+        n_in_span=int(in_span.sum()),
+        n_used_in_span=int(used[in_span].sum()),
+        bases=int(pos[-1]) - int(pos[0]) + 1,
+        density=qc.typed_density(panel.region.chrom, pos[matched.panel_site], pos),
         frequencies=compare_frequencies(matched.alleles, matched.panel_site, panel),
         notes=tuple(notes),
     )
+
+
+def _n_doubled(matched: MatchedTarget, panel: Panel) -> int:
+    """Samples that are diploid between X's PARs and never heterozygous, where a female would be, but for chance."""
+    if not between_pars(panel.region):
+        return 0
+    af = panel.af[matched.panel_site]
+    if np.sum(2.0 * af * (1.0 - af)) < _LEAST_EXPECTED_HETEROZYGOUS:
+        return 0
+    first, second = matched.alleles[:, :, 0], matched.alleles[:, :, 1]
+    heterozygous = ((first != second) & (first >= 0) & (second >= 0)).any(axis=0)
+    called = (first >= 0).any(axis=0)
+    return int((~heterozygous & called & ~matched.haploid).sum())
 
 
 def _reason(status: str, reading: int) -> str:

@@ -18,7 +18,7 @@ _COUNTS: Final = ("_dr2_sum", "_dr2_count", "_dr2_histogram", "_certainty", "_n_
 
 
 class Summary:
-    """Of what is imputed: sites that no sample was typed at, genotypes of biallelic records there."""
+    """Of what is imputed of a panel: sites that no sample was typed at, genotypes of biallelic records there."""
 
     def __init__(self, panel: Panel) -> None:
         edges = [low for low, _ in MAF_BINS]
@@ -56,7 +56,7 @@ class Summary:
         return {name: np.asarray(getattr(self, name)).tolist() for name in _COUNTS}
 
     def add_counts(self, counts: Mapping[str, Any]) -> None:
-        """Counts what another summary of the same panel did."""
+        """Counts what another summary did, of the same panel or of another."""
         for name in _COUNTS:
             setattr(self, name, getattr(self, name) + np.asarray(counts[name]))
 

@@ -6,15 +6,17 @@ import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Final
 
 import numpy as np
 
 from vcfbert.artifacts import atomic_file
 from vcfbert.genotypes import bgzf
 from vcfbert.genotypes.vcf_lines import Line
-from vcfbert.genotypes.vcf_writer import Places, write_lines
-from vcfbert.tensors import Tensors, write_tensors
+from vcfbert.genotypes.vcf_writer import write_lines
+from vcfbert.tensors import Array, Tensors, write_tensors
+
+_PLACES: Final = ("start", "stop", "offsets")  # of a part's records, as ``bgzf.Placed`` has them
 
 
 @dataclass(frozen=True)
@@ -29,44 +31,43 @@ class Part:
         return self.path.with_name(f"{self.path.name}.places")
 
 
-def write_part(part: Part, lines: Iterator[Line], *, meta: dict[str, Any], threads: int) -> None:
-    """Writes a part; ``meta`` is filled while its lines are taken, and kept with it."""
+def write_part(part: Part, chrom: str, lines: Iterator[Line], *, meta: dict[str, Any], threads: int) -> None:
+    """Writes a part, of one chromosome; ``meta`` is filled while its lines are taken, and kept with it."""
     with atomic_file(part.path) as temporary, temporary.open("wb") as handle:
-        places = write_lines(handle, b"", lines, threads)
-    write_tensors(part.places, places._asdict(), meta)
+        (placed,) = write_lines(handle, b"", [(chrom, lines)], threads)
+    write_tensors(part.places, {name: getattr(placed, name) for name in _PLACES}, meta)
 
 
 @dataclass(frozen=True)
 class Stitched:
-    """The ``Records`` of parts that follow each other on one chromosome."""
+    """The ``Records`` of parts that follow each other: those of each chromosome, in the file's order."""
 
     head: bytes
-    parts: Sequence[Part]
-    chrom: str
+    chromosomes: Sequence[tuple[str, Sequence[Part]]]
 
     def text(self) -> Iterator[bytes]:
         yield self.head
-        for part in self.parts:
-            with part.path.open("rb") as handle:
-                yield from bgzf.read_blocks(handle)
+        for _, parts in self.chromosomes:
+            for part in parts:
+                with part.path.open("rb") as handle:
+                    yield from bgzf.read_blocks(handle)
 
     def write_bgzf(self, handle: BinaryIO) -> bytes:
         head = bgzf.compress(self.head).removesuffix(bgzf.EOF_BLOCK)
         handle.write(head)
         position = len(head)
-        found: list[Places] = []
-        for part in self.parts:
-            stored = Tensors(part.places)
-            start, stop, offsets = (stored[name] for name in Places._fields)
-            found.append(Places(start, stop, offsets + (position << 16)))
-            position += _append(handle, part.path)
+        placed = []
+        for chrom, parts in self.chromosomes:
+            found: list[tuple[Array, ...]] = []
+            for part in parts:
+                stored = Tensors(part.places)
+                start, stop, offsets = (stored[name] for name in _PLACES)
+                found.append((start, stop, offsets[:-1] + (position << 16)))
+                position += _append(handle, part.path)
+            start, stop, offsets = (np.concatenate(arrays) for arrays in zip(*found, strict=True))
+            placed.append(bgzf.Placed(chrom, start, stop, np.append(offsets, position << 16)))
         handle.write(bgzf.EOF_BLOCK)
-        return bgzf.tabix_index(
-            self.chrom,
-            np.concatenate([places.start for places in found]),
-            np.concatenate([places.stop for places in found]),
-            np.concatenate([*(places.offsets[:-1] for places in found), np.array([position << 16])]),
-        )
+        return bgzf.tabix_index(placed)
 
 
 def _append(handle: BinaryIO, path: Path) -> int:

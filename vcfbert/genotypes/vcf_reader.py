@@ -1,4 +1,4 @@
-"""Reading genotypes: VCF or BCF -> biallelic sites and int8 alleles, whole or in blocks of bounded memory.
+"""Reading genotypes: VCF, BCF or VCF Zarr -> biallelic sites and int8 alleles, whole or in blocks of bounded memory.
 
 Multiallelic records are split into one site an ALT allele: there, an allele is 1 where the haplotype carries that
 very ALT and 0 where it carries REF or another ALT, as ``bcftools norm -m-`` writes it.
@@ -6,24 +6,20 @@ very ALT and 0 where it carries REF or another ALT, as ``bcftools norm -m-`` wri
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
-from typing import Any
 
-import cyvcf2
 import numpy as np
 import numpy.typing as npt
-import pysam
 
 from vcfbert.constants import ABSENT, MISSING
 from vcfbert.errors import InputError
 from vcfbert.genotypes.panel import Sites
 from vcfbert.genotypes.regions import Region, same_chrom
-from vcfbert.genotypes.vcf_file import VcfFile, inspect, truncated
+from vcfbert.genotypes.vcf_records import Record, Source, VcfRecords, invalid
+from vcfbert.genotypes.vcf_zarr import ZarrRecords, is_vcf_zarr
 
 # The ALT of a record that has none: a site where the file only knows the reference allele.
 NO_ALT = "."
@@ -65,7 +61,7 @@ def haploid_samples(alleles: npt.NDArray[np.int8]) -> npt.NDArray[np.bool_]:
 
 
 def read_genotypes(
-    path: Path, *, region: str | None = None, progress: Progress | None = None, symbolic: bool = False
+    path: Path, *, region: str | Region | None = None, progress: Progress | None = None, symbolic: bool = False
 ) -> Genotypes:
     """All sites of one chromosome, or of ``region`` (CHROM or CHROM:FROM-TO, 1-based, inclusive), in memory.
 
@@ -91,7 +87,7 @@ def join_sites(parts: list[Sites]) -> Sites:
 def stream_genotypes(
     path: Path,
     *,
-    region: str | None = None,
+    region: str | Region | None = None,
     progress: Progress | None = None,
     block_genotypes: int = BLOCK_GENOTYPES,
     symbolic: bool = False,
@@ -100,135 +96,121 @@ def stream_genotypes(
 
     A sample is haploid or diploid throughout; before its first call that is not missing it passes for diploid.
 
-    Raises InputError, before or while reading: file_not_found, empty, not_vcf, truncated, no_samples,
-    duplicate_samples, region_invalid, chromosome_missing, region_empty, several_chromosomes, unsorted_records,
-    duplicate_records, symbolic_alt, no_genotypes, mixed_ploidy, vcf_invalid.
+    Raises InputError, before or while reading: those of ``open_source``, region_invalid, chromosome_missing,
+    region_empty, several_chromosomes, unsorted_records, duplicate_records, symbolic_alt, no_genotypes, mixed_ploidy,
+    vcf_invalid.
     """
-    file = inspect(path)
-    wanted = None if region is None else Region.parse(region)
-    size = min(max(block_genotypes // len(file.samples), 1), BLOCK_RECORDS)
-    batch = _Batch(file, symbolic)
+    source = open_source(path)
+    wanted = Region.parse(region) if isinstance(region, str) else region
+    first: Region | None = None
+    for stretch, block in stream_stretches(
+        source,
+        lambda chrom: (Region(chrom),),
+        region=wanted,
+        progress=progress,
+        block_genotypes=block_genotypes,
+        symbolic=symbolic,
+    ):
+        first = first or stretch
+        if stretch != first:
+            raise InputError(
+                "several_chromosomes",
+                f"the file holds several chromosomes ({first}, {stretch}, ...)",
+                where=str(path),
+                hint=f"name the one to read as region, such as {first}",
+            )
+        yield block
+    if first is None:
+        raise _nothing_read(source, wanted)
+
+
+def stream_stretches(
+    source: Source,
+    stretches: Callable[[str], Sequence[Region]],
+    *,
+    region: Region | None = None,
+    progress: Progress | None = None,
+    block_genotypes: int = BLOCK_GENOTYPES,
+    symbolic: bool = False,
+) -> Iterator[tuple[Region, Genotypes]]:
+    """Blocks of all chromosomes, or of ``region``, in one pass over the file; each lies within one of the
+    ``stretches`` that cover its chromosome, and a sample may be haploid in one and diploid in the next.
+
+    Raises InputError as ``stream_genotypes`` does; unsorted_records also where a chromosome comes twice.
+    """
+    size = min(max(block_genotypes // len(source.samples), 1), BLOCK_RECORDS)
     n_sites = 0
-    with _as_text(file):
-        for record in _records(file, wanted):
+    stretch: Region | None = None
+    for stretch, batch in _batches(source, stretches, region, size, symbolic):
+        block = batch.take()
+        n_sites += len(block.sites)
+        if progress is not None:
+            progress(n_sites)
+        yield stretch, block
+
+
+def _batches(
+    source: Source, stretches: Callable[[str], Sequence[Region]], region: Region | None, size: int, symbolic: bool
+) -> Iterator[tuple[Region, _Batch]]:
+    """Batches that are full or end a stretch, to be emptied."""
+    seen: dict[str, Sequence[Region]] = {}
+    stretch, batch = Region(""), _Batch(source, symbolic)
+    with _as_text(source):
+        for record in source.records(region):
+            if stretch.chrom != record.CHROM or not stretch.holds(record.POS):
+                if len(batch):
+                    yield stretch, batch
+                if stretch.chrom != record.CHROM:
+                    if record.CHROM in seen:
+                        raise _twice(source, record)
+                    seen[record.CHROM] = stretches(record.CHROM)
+                following = next(one for one in seen[record.CHROM] if one.holds(record.POS))
+                if following.start < stretch.start and following.chrom == stretch.chrom:
+                    batch.add(record)  # which says that it comes too late
+                stretch, batch = following, _Batch(source, symbolic)
             batch.add(record)
             if len(batch) == size:
-                block = batch.take()
-                n_sites += len(block.sites)
-                if progress is not None:
-                    progress(n_sites)
-                yield block
+                yield stretch, batch
         if len(batch):
-            block = batch.take()
-            if progress is not None:
-                progress(n_sites + len(block.sites))
-            yield block
-        elif n_sites == 0:
-            raise _nothing_read(file, wanted)
+            yield stretch, batch
+
+
+def _twice(source: Source, record: Record) -> InputError:
+    return InputError(
+        "unsorted_records",
+        f"chromosome {record.CHROM} goes on after another one: records must be sorted by chromosome and position",
+        where=f"{source.path}, record {record.CHROM}:{record.POS}",
+        hint="sort the file: bcftools sort",
+    )
+
+
+def open_source(path: Path) -> Source:
+    """The records of a VCF, VCF.gz or BCF, or of a VCF Zarr (folder or zip).
+
+    Raises InputError: file_not_found, empty, not_vcf, truncated, no_samples, duplicate_samples; MissingExtraError.
+    """
+    return ZarrRecords(path) if is_vcf_zarr(path) else VcfRecords(path)
 
 
 @contextmanager
-def _as_text(file: VcfFile) -> Iterator[None]:
+def _as_text(source: Source) -> Iterator[None]:
     """cyvcf2 decodes names, alleles and ids where they are asked for. Raises InputError('vcf_invalid')."""
     try:
         yield
     except UnicodeDecodeError as error:
-        raise _invalid(file, "a record has bytes that are no text") from error
-
-
-def _records(file: VcfFile, region: Region | None) -> Iterator[Any]:
-    """cyvcf2's records, those of ``region`` alone; through the index where there is one."""
-    # htslib's own words would reach the user beside ours, from another thread and without the file's name.
-    cyvcf2.cyvcf2.set_htslib_log_level(0)
-    try:
-        reader = cyvcf2.VCF(str(file.path), lazy=True, threads=2)
-    except Exception as error:  # cyvcf2 raises bare exceptions
-        raise _invalid(file, f"its header cannot be parsed ({error})") from error
-    try:
-        if region is not None and file.has_index:
-            yield from _indexed(reader, file, region)
-        else:
-            yield from _scanned(reader, file, region)
-    finally:
-        reader.close()
-
-
-def _indexed(reader: Any, file: VcfFile, region: Region) -> Iterator[Any]:
-    name = next((name for name in reader.seqnames if same_chrom(name, region.chrom)), None)
-    if name is None:
-        return
-    stop = "" if region.stop is None else region.stop
-    records = reader(f"{name}:{region.start}-{stop}")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # an empty region: _nothing_read says it better
-        first = next(records, None)
-    if first is not None:
-        # An index finds what overlaps: a deletion that begins before the region is not in it.
-        yield from (record for record in chain([first], records) if region.holds(record.POS))
-    _check_undamaged(file, name, region)
-
-
-def _check_undamaged(file: VcfFile, name: str, region: Region) -> None:
-    """Reads the region once more with pysam: cyvcf2 takes damaged data within an indexed query for its end."""
-    verbosity = pysam.set_verbosity(0)
-    try:
-        with pysam.VariantFile(str(file.path)) as source:
-            try:
-                records = source.fetch(name, region.start - 1, region.stop)
-            except ValueError:  # the index has nothing of this chromosome, and so nothing was read
-                return
-            for _ in records:
-                pass
-    except OSError as error:
-        raise _invalid(file, "a record cannot be parsed, or the data are damaged") from error
-    finally:
-        pysam.set_verbosity(verbosity)
-
-
-def _scanned(reader: Any, file: VcfFile, region: Region | None) -> Iterator[Any]:
-    chrom, inside = None, False
-    records = iter(reader)
-    while (record := _next(records, file)) is not None:
-        name = record.CHROM
-        if name != chrom:
-            if region is None and chrom is not None:
-                raise InputError(
-                    "several_chromosomes",
-                    f"the file holds several chromosomes ({chrom}, {name}, ...)",
-                    where=str(file.path),
-                    hint=f"name the one to read as region, such as {chrom}",
-                )
-            chrom = name
-            inside = region is None or same_chrom(chrom, region.chrom)
-        if inside and (region is None or region.holds(record.POS)):
-            yield record
-
-
-def _next(records: Iterator[Any], file: VcfFile) -> Any | None:
-    try:
-        return next(records, None)
-    except Exception as error:  # cyvcf2 raises bare exceptions
-        if file.container == "plain" and not _ends_with_newline(file.path):
-            raise truncated(file.path, "its last line is incomplete") from error
-        raise _invalid(file, "a record cannot be parsed, or the data are damaged") from error
-
-
-def _ends_with_newline(path: Path) -> bool:
-    with path.open("rb") as handle:
-        handle.seek(-1, 2)
-        return handle.read() == b"\n"
+        raise invalid(source.path, "a record has bytes that are no text") from error
 
 
 class _Batch:
     """Records being collected for one block. Order and duplicates are checked across blocks."""
 
-    def __init__(self, file: VcfFile, symbolic: bool) -> None:
-        self.file = file
+    def __init__(self, source: Source, symbolic: bool) -> None:
+        self.source = source
         self.symbolic = symbolic
         self.chrom = ""
         self.last_pos = 0
         self.last_alleles: list[tuple[str, str]] = []  # (ref, alt) of every site at last_pos
-        self.ploidy = np.full(len(file.samples), _UNKNOWN, dtype=np.int8)
+        self.ploidy = np.full(len(source.samples), _UNKNOWN, dtype=np.int8)
         self._clear()
 
     def _clear(self) -> None:
@@ -241,7 +223,7 @@ class _Batch:
     def __len__(self) -> int:
         return len(self.pos)
 
-    def add(self, record: Any) -> None:
+    def add(self, record: Record) -> None:
         pos, ref = record.POS, record.REF.upper()
         alts = [alt.upper() if alt.isalpha() else alt for alt in record.ALT] or [NO_ALT]
         self.chrom = self.chrom or record.CHROM
@@ -276,11 +258,11 @@ class _Batch:
             continues=number > 0,
         )
         self._clear()
-        return Genotypes(self.file.samples, sites, split, phased[record])
+        return Genotypes(self.source.samples, sites, split, phased[record])
 
     def _check_alleles(self, pos: int, ref: str, alts: list[str]) -> None:
         if not ref.isalpha():
-            raise _invalid(self.file, f"REF is {ref!r}", self._at(pos))
+            raise invalid(self.source.path, f"REF is {ref!r}", self._at(pos))
         for alt in alts:
             if not (alt.isalpha() or alt == NO_ALT or self.symbolic):
                 raise InputError(
@@ -311,10 +293,10 @@ class _Batch:
                 hint="keep one of them: bcftools norm --rm-dup exact",
             )
 
-    def _genotypes(self, record: Any) -> npt.NDArray[np.int16]:
+    def _genotypes(self, record: Record) -> npt.NDArray[np.int16]:
         try:
-            genotypes: npt.NDArray[np.int16] = record.genotype.array()
-        except Exception as error:  # cyvcf2 raises bare exceptions
+            genotypes = record.genotype.array()
+        except Exception as error:  # as cyvcf2 raises them
             raise InputError(
                 "no_genotypes", "the record has no GT", where=self._at(record.POS), hint="every record needs FORMAT GT"
             ) from error
@@ -354,7 +336,7 @@ class _Batch:
             calls = np.flatnonzero(told)
             other = calls[told[calls] != told[calls[0]]][0]
             now, before = ("haploid", "diploid") if told[other] == _HAPLOID else ("diploid", "haploid")
-            what = f"sample {self.file.samples[sample]!r} is {now} here and {before} before"
+            what = f"sample {self.source.samples[sample]!r} is {now} here and {before} before"
             raise self._ploidy_error(what, self.pos[other - 1])
         self.ploidy[haploid], self.ploidy[diploid] = _HAPLOID, _DIPLOID
 
@@ -363,32 +345,26 @@ class _Batch:
         wrong = np.flatnonzero(alleles.max(axis=(1, 2)) > listed)
         if len(wrong):
             where = self._at(self.pos[wrong[0]])
-            raise _invalid(self.file, "a genotype names an allele that the record does not list", where)
+            raise invalid(self.source.path, "a genotype names an allele that the record does not list", where)
 
     def _ploidy_error(self, what: str, pos: int) -> InputError:
         return InputError(
             "mixed_ploidy",
             f"{what}: a sample must be haploid throughout, or diploid",
             where=self._at(pos),
-            hint="impute chromosome X within and outside of the PAR from two files (bcftools view -r REGION), or write "
-            "haploid calls as homozygous (bcftools +fixploidy)",
+            hint="ploidy may change where X's PARs end, in the panel's genome build, and nowhere else: "
+            "bcftools +fixploidy writes calls of one ploidy",
         )
 
     def _at(self, pos: int) -> str:
-        return f"{self.file.path}, record {self.chrom}:{pos}"
+        return f"{self.source.path}, record {self.chrom}:{pos}"
 
 
-def _invalid(file: VcfFile, what: str, where: str | None = None) -> InputError:
-    return InputError(
-        "vcf_invalid", what, where=where or str(file.path), hint="`bcftools view` on the file shows what is wrong"
-    )
-
-
-def _nothing_read(file: VcfFile, region: Region | None) -> InputError:
-    where = str(file.path)
+def _nothing_read(source: Source, region: Region | None) -> InputError:
+    where = str(source.path)
     if region is None:
         return InputError("empty", "the file has no records", where=where, hint="check how it was written")
-    present = _chromosomes(file)
+    present = list(source.chromosomes())
     if any(same_chrom(name, region.chrom) for name in present):
         return InputError("region_empty", f"no record lies in region {region}", where=where, hint="check its bounds")
     return InputError(
@@ -397,12 +373,3 @@ def _nothing_read(file: VcfFile, region: Region | None) -> InputError:
         where=where,
         hint="choose one of those",
     )
-
-
-def _chromosomes(file: VcfFile) -> list[str]:
-    """Names of the chromosomes that have records, in the file's order."""
-    names: dict[str, None] = {}
-    records = iter(cyvcf2.VCF(str(file.path), lazy=True, threads=2))
-    while (record := _next(records, file)) is not None:
-        names[record.CHROM] = None
-    return list(names)

@@ -9,8 +9,9 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain, groupby
 from pathlib import Path
-from typing import BinaryIO, Final, NamedTuple, Protocol
+from typing import BinaryIO, Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +26,9 @@ from vcfbert.genotypes.panel import Panel
 from vcfbert.genotypes.summary import Summary
 from vcfbert.genotypes.vcf_lines import Line, LineFormatter, joined_sites
 from vcfbert.genotypes.vcf_texts import DEFAULT_FIELDS, chosen_fields
+
+# The lines of each chromosome, in the file's order.
+Chromosomes = Iterable[tuple[str, Iterator[Line]]]
 
 SUFFIXES: Final = (".vcf.gz", ".vcf", ".bcf")
 
@@ -50,58 +54,62 @@ _FORMATS: Final = {
 _COLUMNS: Final = ("#CHROM", "POS", "ID", "REF", "ALT", "QUAL", "FILTER", "INFO", "FORMAT")
 
 
-class Places(NamedTuple):
-    """Of r records in BGZF text: 0-based half-open intervals on the reference, ``start`` and ``stop`` [r], and virtual
-    offsets [r + 1] of their lines and of the end of the last one."""
+@dataclass(frozen=True)
+class ImputedPanel:
+    """What is to be written of one panel: ``blocks`` tile a stretch of its sites, in order.
 
-    start: npt.NDArray[np.int64]
-    stop: npt.NDArray[np.int64]
-    offsets: npt.NDArray[np.int64]
+    ``ids``, ``swapped`` [n_sites of the panel]: the input's IDs (None or '.' where it has none), and True where the
+    input had REF and ALT exchanged: such a record is written as the input has it. ``haploid`` [n_samples]: samples of
+    which the first haplotype is written alone, as calls of one allele. ``summary`` is told of every site.
+    """
+
+    panel: Panel
+    blocks: Iterable[ImputedBlock]
+    ids: npt.NDArray[np.object_] | None = None
+    swapped: npt.NDArray[np.bool_] | None = None
+    haploid: npt.NDArray[np.bool_] | None = None
+    summary: Summary | None = None
 
 
 def write_imputed(
     path: Path,
-    blocks: Iterable[ImputedBlock],
+    parts: Sequence[ImputedPanel],
     *,
-    panel: Panel,
     samples: Sequence[str],
     header: Mapping[str, str],
-    ids: npt.NDArray[np.object_] | None = None,
-    swapped: npt.NDArray[np.bool_] | None = None,
-    haploid: npt.NDArray[np.bool_] | None = None,
     fields: Sequence[str] = DEFAULT_FIELDS,
     min_dr2: float = 0.0,
-    summary: Summary | None = None,
     threads: int = 2,
     progress: Callable[[int], None] | None = None,
 ) -> None:
-    """Writes ``blocks`` to ``path``, whose name ends in .vcf.gz (indexed), .vcf or .bcf (indexed).
+    """Writes panels, in order, to ``path``, whose name ends in .vcf.gz (indexed), .vcf or .bcf (indexed).
 
-    The blocks tile a stretch of the panel's sites, in order. ``samples`` names their samples. ``header``: one
-    ``##vcfbert_KEY=VALUE`` line each. ``ids``, ``swapped`` [n_sites of the panel]: the input's IDs (None or '.'
-    where it has none), and True where the input had REF and ALT exchanged: such a record is written as the input
-    has it. ``haploid`` [n_samples]: samples of which the first haplotype is written alone, as calls of one allele.
-    ``fields``: those of FORMAT, of ``vcf_texts.FIELDS``. Records whose every DR2 is less than ``min_dr2`` are left out
-    unless a sample was typed there. ``summary`` is told of every site.
-    ``threads`` (at least 1) compress; ``progress`` is called with the number of sites written so far.
+    ``samples`` names the samples of all blocks. ``header``: one ``##vcfbert_KEY=VALUE`` line each. ``fields``: those of
+    FORMAT, of ``vcf_texts.FIELDS``. Records whose every DR2 is less than ``min_dr2`` are left out unless a sample was
+    typed there. ``threads`` (at least 1) compress; ``progress`` is called with the number of sites written so far.
 
     File and index get their names only once complete. Raises InputError for a name of another kind, where the
     path cannot be written or a position is beyond what the index can hold, ResourceError where the disk is full.
     """
     check_suffix(path)
-    lines = record_lines(
-        blocks,
-        panel=panel,
-        ids=ids,
-        swapped=swapped,
-        haploid=haploid,
-        fields=fields,
-        min_dr2=min_dr2,
-        summary=summary,
-        progress=progress,
+    head = header_text([part.panel for part in parts], samples, header, fields)
+    n_sites = 0
+
+    def written(more: int) -> None:
+        nonlocal n_sites
+        n_sites += more
+        if progress is not None:
+            progress(n_sites)
+
+    def lines(part: ImputedPanel) -> Iterator[Line]:
+        return record_lines(part, fields=fields, min_dr2=min_dr2, written=written)
+
+    # Stretches of one chromosome follow each other.
+    chromosomes = (
+        (name, chain.from_iterable(map(lines, group)))
+        for name, group in groupby(parts, key=lambda part: part.panel.region.chrom)
     )
-    head = header_text(panel.sites.chrom, samples, header, fields)
-    save_records(path, _Lines(head, lines, panel.sites.chrom, threads), panel, threads)
+    save_records(path, _Lines(head, chromosomes, threads), [part.panel for part in parts], threads)
 
 
 def check_suffix(path: Path) -> None:
@@ -111,42 +119,31 @@ def check_suffix(path: Path) -> None:
 
 
 def record_lines(
-    blocks: Iterable[ImputedBlock],
+    part: ImputedPanel,
     *,
-    panel: Panel,
-    ids: npt.NDArray[np.object_] | None = None,
-    swapped: npt.NDArray[np.bool_] | None = None,
-    haploid: npt.NDArray[np.bool_] | None = None,
     fields: Sequence[str] = DEFAULT_FIELDS,
     min_dr2: float = 0.0,
-    summary: Summary | None = None,
-    progress: Callable[[int], None] | None = None,
+    written: Callable[[int], None] | None = None,
 ) -> Iterator[Line]:
-    """The records of ``blocks``; see ``write_imputed``. No multiallelic record may begin before or end behind."""
-    exchanged = np.zeros(panel.n_sites, dtype=bool) if swapped is None else swapped
+    """The records of one panel's blocks; see ``write_imputed``. No multiallelic record may begin before or end behind.
+    ``written`` is told how many more sites are done."""
+    panel = part.panel
+    exchanged = np.zeros(panel.n_sites, dtype=bool) if part.swapped is None else part.swapped
     joined = joined_sites(panel, exchanged)
     formatter = LineFormatter(
         panel,
-        ids=ids,
+        ids=part.ids,
         swapped=exchanged,
         joined=joined,
-        haploid=haploid,
+        haploid=part.haploid,
         fields=fields,
         min_dr2=min_dr2,
-        summary=summary,
+        summary=part.summary,
     )
-    return _lines(whole_records(blocks, joined), formatter, progress)
-
-
-def _lines(
-    blocks: Iterable[ImputedBlock], formatter: LineFormatter, progress: Callable[[int], None] | None
-) -> Iterator[Line]:
-    n_sites = 0
-    for block in blocks:
+    for block in whole_records(part.blocks, joined):
         yield from formatter.lines(block)
-        n_sites += block.stop - block.start
-        if progress is not None:
-            progress(n_sites)
+        if written is not None:
+            written(block.stop - block.start)
 
 
 def whole_records(blocks: Iterable[ImputedBlock], joined: npt.NDArray[np.bool_]) -> Iterator[ImputedBlock]:
@@ -188,13 +185,16 @@ def _concatenated(first: ImputedBlock, second: ImputedBlock) -> ImputedBlock:
     return ImputedBlock(first.start, second.stop, hds, calls, left_out=left_out)
 
 
-def header_text(chrom: str, samples: Sequence[str], extra: Mapping[str, str], fields: Sequence[str]) -> bytes:
+def header_text(
+    panels: Sequence[Panel], samples: Sequence[str], extra: Mapping[str, str], fields: Sequence[str]
+) -> bytes:
     """The header of an imputed file, with one ``##vcfbert_KEY=VALUE`` line for each of ``extra``."""
+    chroms = dict.fromkeys(panel.region.chrom for panel in panels)
     own = [f"##vcfbert_{key}={' '.join(str(value).split())}" for key, value in extra.items()]
     lines = [
         "##fileformat=VCFv4.3",
         f"##source=vcfbert {vcfbert.__version__}",
-        f"##contig=<ID={chrom}>",
+        *(f"##contig=<ID={chrom}>" for chrom in chroms),
         *_META,
         *(f"##FORMAT=<ID={name},{_FORMATS[name]}>" for name in chosen_fields(fields)),
         *own,
@@ -216,34 +216,35 @@ class Records(Protocol):
 @dataclass(frozen=True)
 class _Lines:
     head: bytes
-    lines: Iterator[Line]
-    chrom: str
+    chromosomes: Chromosomes
     threads: int
 
     def text(self) -> Iterator[bytes]:
         yield self.head
-        yield from (line.text for line in self.lines)
+        for _, lines in self.chromosomes:
+            yield from (line.text for line in lines)
 
     def write_bgzf(self, handle: BinaryIO) -> bytes:
-        return write_indexed(handle, self.head, self.lines, self.chrom, self.threads)
+        return write_indexed(handle, self.head, self.chromosomes, self.threads)
 
 
-def save_records(path: Path, records: Records, panel: Panel, threads: int) -> None:
-    """Writes ``records`` of the panel's sites to ``path``, in the kind that its name says, with its index."""
+def save_records(path: Path, records: Records, panels: Sequence[Panel], threads: int) -> None:
+    """Writes ``records`` of the panels' sites to ``path``, in the kind that its name says, with its index."""
     if path.name.endswith(".vcf"):
         with atomic_file(path) as temporary, temporary.open("wb") as handle:
             handle.writelines(records.text())
     elif path.name.endswith(".bcf"):
         _save_bcf(path, records, threads)
     else:
-        _save_bgzipped(path, records, panel)
+        _save_bgzipped(path, records, panels)
 
 
-def _save_bgzipped(path: Path, records: Records, panel: Panel) -> None:
-    if panel.n_sites and int(panel.sites.pos[-1]) >= bgzf.MAX_TABIX_POSITION:
+def _save_bgzipped(path: Path, records: Records, panels: Sequence[Panel]) -> None:
+    last = max((int(panel.sites.pos[-1]) for panel in panels if panel.n_sites), default=0)
+    if last >= bgzf.MAX_TABIX_POSITION:
         raise InputError(
             "position_too_large",
-            f"position {panel.sites.pos[-1]} is beyond {bgzf.MAX_TABIX_POSITION}, the most that a tabix index can hold",
+            f"position {last} is beyond {bgzf.MAX_TABIX_POSITION}, the most that a tabix index can hold",
             where=str(path),
             hint="write a .bcf file instead",
         )
@@ -255,25 +256,32 @@ def _save_bgzipped(path: Path, records: Records, panel: Panel) -> None:
             temporary_index.write_bytes(index)
 
 
-def write_indexed(handle: BinaryIO, head: bytes, lines: Iterator[Line], chrom: str, threads: int) -> bytes:
-    """Writes ``head`` and ``lines``, of one chromosome and in order of position, as BGZF into ``handle``.
+def write_indexed(handle: BinaryIO, head: bytes, chromosomes: Chromosomes, threads: int) -> bytes:
+    """Writes ``head`` and the lines of each chromosome, in order of position, as BGZF into ``handle``.
 
     Returns the bytes of the file's tabix index.
     """
-    return bgzf.tabix_index(chrom, *write_lines(handle, head, lines, threads))
+    return bgzf.tabix_index(write_lines(handle, head, chromosomes, threads))
 
 
-def write_lines(handle: BinaryIO, head: bytes, lines: Iterator[Line], threads: int) -> Places:
-    """The same; returns where the records are, as ``bgzf.tabix_index`` takes it."""
-    intervals: list[tuple[int, int, int]] = []  # start and stop of each record, length of its line
+def write_lines(handle: BinaryIO, head: bytes, chromosomes: Chromosomes, threads: int) -> list[bgzf.Placed]:
+    """The same; returns where the records are."""
+    spans: list[tuple[str, npt.NDArray[np.int64]]] = []  # [records, 3]: start, stop and length of its line
     with bgzf.BgzfWriter(handle, threads=threads) as writer:
         writer.write(head)
-        for line in lines:
-            writer.write(line.text)
-            intervals.append((line.start, line.stop, len(line.text)))
-    start, stop, length = np.array(intervals, dtype=np.int64).reshape(-1, 3).T
-    offsets = len(head) + np.concatenate([[0], np.cumsum(length)])
-    return Places(start, stop, writer.virtual_offsets(offsets))
+        for chrom, lines in chromosomes:
+            intervals = []
+            for line in lines:
+                writer.write(line.text)
+                intervals.append((line.start, line.stop, len(line.text)))
+            spans.append((chrom, np.array(intervals, dtype=np.int64).reshape(-1, 3)))
+    placed, begin = [], len(head)
+    for chrom, span in spans:
+        start, stop, length = span.T
+        offsets = begin + np.concatenate([[0], np.cumsum(length)])
+        placed.append(bgzf.Placed(chrom, start, stop, writer.virtual_offsets(offsets)))
+        begin = int(offsets[-1])
+    return placed
 
 
 def _save_bcf(path: Path, records: Records, threads: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -14,6 +15,7 @@ from vcfbert.config import ModelConfig
 from vcfbert.constants import EMBEDDING_FORMAT
 from vcfbert.errors import ArtifactError
 from vcfbert.genotypes.memory import Memory
+from vcfbert.genotypes.panel_writer import stretch_folder
 from vcfbert.model.variants import create
 from vcfbert.provenance import provenance
 from vcfbert.retrieval.context import memory_features
@@ -22,35 +24,43 @@ from vcfbert.retrieval.faiss_index import FaissKeyIndex
 TABLE, INDEX = "table.safetensors", "index.faiss"
 
 
-def embed_memory(memory: Memory, config: ModelConfig, out: Path) -> float:
-    """Writes ``table.safetensors`` (``table`` float16 [n_sites, tokens, dims], ``weights`` float32 [n_sites]) and
-    ``index.faiss`` of the untrained V18 with these seeds. Returns the seconds that embedding and indexing took."""
+def embed_memories(memories: Sequence[Memory], config: ModelConfig, out: Path) -> float:
+    """Writes for each memory, in order, ``table.safetensors`` (``table`` float16 [n_sites, tokens, dims], ``weights``
+    float32 [n_sites]) and ``index.faiss`` of the untrained V18 with these seeds. Returns the seconds that it took."""
     started = time.perf_counter()
     embedding = create("v18", config).embedding
-    features = memory_features(memory, torch.device("cpu"))
-    with torch.no_grad():
-        table, weights = embedding.table(features).half(), embedding.allele_weights(features)
-    index = FaissKeyIndex.build(memory, weights)
-    seconds = time.perf_counter() - started
     manifest = {
-        "panel_digest": memory.panel.digest,
+        "panel_digests": [memory.panel.digest for memory in memories],
         "model": dataclasses.asdict(config),
-        "validation": list(memory.panel.validation),  # decides which haplotypes are the index's rows
-        "n_rows": len(memory),
-        "n_sites": memory.panel.n_sites,
+        "validation": _validation(memories),  # decides which haplotypes are the index's rows
+        "n_rows": [len(memory) for memory in memories],
+        "n_sites": [memory.panel.n_sites for memory in memories],
         "provenance": provenance(),
     }
     with atomic_folder(out, kind="embedding", version=EMBEDDING_FORMAT, manifest=manifest) as folder:
-        save_file({"table": table, "weights": weights}, folder / TABLE)
-        index.save(folder / INDEX)
-    return seconds
+        for number, memory in enumerate(memories):
+            place = folder / stretch_folder(number)
+            place.mkdir()
+            features = memory_features(memory, torch.device("cpu"))
+            with torch.no_grad():
+                table, weights = embedding.table(features).half(), embedding.allele_weights(features)
+            save_file({"table": table, "weights": weights}, place / TABLE)
+            FaissKeyIndex.build(memory, weights).save(place / INDEX)
+    return time.perf_counter() - started
 
 
-def open_index(path: Path, memory: Memory) -> FaissKeyIndex:
-    """The index of an embedding artifact, checked against the memory. Raises ArtifactError."""
+def open_indexes(path: Path, memories: Sequence[Memory]) -> list[FaissKeyIndex]:
+    """The indexes of an embedding artifact, checked against the memories. Raises ArtifactError."""
     manifest = read_manifest(path, kind="embedding", version=EMBEDDING_FORMAT)
-    if manifest["panel_digest"] != memory.panel.digest:
+    if manifest["panel_digests"] != [memory.panel.digest for memory in memories]:
         raise ArtifactError("embedding_panel", "was made from another panel", where=str(path), hint="run `embed` again")
-    if tuple(manifest["validation"]) != memory.panel.validation:
+    if manifest["validation"] != _validation(memories):
         raise ArtifactError("embedding_split", "holds out other samples", where=str(path), hint="run `embed` again")
-    return FaissKeyIndex.load(path / INDEX, n_rows=len(memory), n_sites=memory.panel.n_sites)
+    return [
+        FaissKeyIndex.load(path / stretch_folder(number) / INDEX, n_rows=len(memory), n_sites=memory.panel.n_sites)
+        for number, memory in enumerate(memories)
+    ]
+
+
+def _validation(memories: Sequence[Memory]) -> list[list[int]]:
+    return [list(memory.panel.validation) for memory in memories]

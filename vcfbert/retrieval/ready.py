@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from collections.abc import Hashable
 from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any, Final
 
@@ -74,39 +75,54 @@ class ReadyWindow:
         return context, renumbered, self.whole.narrowed(patterns.numpy())
 
 
+class KeptWindows:
+    """The last used windows of a bundle's panels, ``most_bytes`` in all; with 0 none is kept. Thread-safe."""
+
+    def __init__(self, most_bytes: int = 0) -> None:
+        self.most_bytes = most_bytes
+        self.n_bytes = 0
+        self._kept: OrderedDict[Hashable, tuple[ReadyWindow, int]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, name: Hashable) -> ReadyWindow | None:
+        with self._lock:
+            found = self._kept.get(name)
+            if found is None:
+                return None
+            self._kept.move_to_end(name)
+            return found[0]
+
+    def add(self, name: Hashable, ready: ReadyWindow) -> None:
+        size = _n_bytes(ready)
+        with self._lock:
+            if name not in self._kept and size <= self.most_bytes:
+                self._kept[name] = ready, size
+                self.n_bytes += size
+            while self.n_bytes > self.most_bytes:
+                self.n_bytes -= self._kept.popitem(last=False)[1][1]
+
+
 class ReadyWindows:
-    """Of one model and memory, the last used ones of ``most_bytes`` in all; with 0 none is kept. Thread-safe.
+    """Of one model and memory, from those ``kept`` where they are among them. Thread-safe.
 
     What is predicted is the same, bit for bit, whether a window was kept or not. ``k``: haplotypes that are retrieved;
     ``features``: ``memory_features``, on the device of the windows.
     """
 
-    def __init__(self, model: Variant, memory: Memory, features: Tensor, k: int, most_bytes: int = 0) -> None:
+    def __init__(self, model: Variant, memory: Memory, features: Tensor, k: int, kept: KeptWindows) -> None:
         self._model = model
         self._memory = memory
         self._features = features
-        self._encodes_whole = most_bytes > 0 and len(memory) <= _MOST_TIMES_RETRIEVED * k
-        self._most_bytes = most_bytes
-        self._kept: OrderedDict[tuple[int, int, bytes, bool], tuple[ReadyWindow, int]] = OrderedDict()
-        self._n_bytes = 0
-        self._lock = threading.Lock()
+        self._encodes_whole = kept.most_bytes > 0 and len(memory) <= _MOST_TIMES_RETRIEVED * k
+        self._kept = kept
 
     def get(self, window: Window, key: npt.NDArray[np.int64], *, drawn: bool = False) -> ReadyWindow:
         """The window for typed key sites [t], where queries are ``drawn`` (``SiteContext``) or not."""
-        name = (window.start, window.stop, key.tobytes(), drawn)
-        with self._lock:
-            found = self._kept.get(name)
-            if found is not None:
-                self._kept.move_to_end(name)
-                return found[0]
-        ready = self._make(window, key, drawn)
-        size = _n_bytes(ready)
-        with self._lock:
-            if name not in self._kept and size <= self._most_bytes:
-                self._kept[name] = ready, size
-                self._n_bytes += size
-            while self._n_bytes > self._most_bytes:
-                self._n_bytes -= self._kept.popitem(last=False)[1][1]
+        name = (self._memory.panel.digest, window.start, window.stop, key.tobytes(), drawn)
+        ready = self._kept.get(name)
+        if ready is None:
+            ready = self._make(window, key, drawn)
+            self._kept.add(name, ready)
         return ready
 
     def _make(self, window: Window, key: npt.NDArray[np.int64], drawn: bool) -> ReadyWindow:

@@ -7,7 +7,9 @@ weights, and the index takes them as its scale (docs: design, fact 2).
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
 import torch
 from torch import Tensor
@@ -38,6 +40,12 @@ class RefreshReport:
     seconds: float
     drift: float  # mean |new - old| of the site weights, in units of their old mean
     overlap: float  # share of the probe's nearest rows that were among its nearest before
+
+
+def joint_report(reports: Sequence[RefreshReport]) -> RefreshReport:
+    """Of one refresh of several panels' retrievers: all seconds, mean drift and overlap."""
+    mean = {name: fmean(getattr(report, name) for report in reports) for name in ("drift", "overlap")}
+    return RefreshReport(reports[0].version, sum(report.seconds for report in reports), **mean)
 
 
 def build_index(memory: Memory, weights: Tensor, *, backend: str, device: torch.device) -> KeyIndex:

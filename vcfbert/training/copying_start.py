@@ -23,6 +23,7 @@ from torch import Tensor
 
 from vcfbert.constants import MISSING
 from vcfbert.copying.diploid import consensus, heterozygous_calls
+from vcfbert.genotypes.memory import Memory
 from vcfbert.genotypes.windows import Window
 from vcfbert.model.heads import independent
 from vcfbert.model.v19 import INITIAL_RATES, V19
@@ -30,7 +31,7 @@ from vcfbert.phasing import PhasingMode, draw_phasings
 from vcfbert.retrieval.base import Retriever
 from vcfbert.retrieval.context import WindowContext
 from vcfbert.training.data import TrainingData
-from vcfbert.training.validation import TypedSites
+from vcfbert.training.validation import array_typing
 
 Calls = npt.NDArray[np.int8]
 
@@ -48,8 +49,11 @@ Rates = tuple[float, float]  # switches per cM, and mismatches
 
 @dataclass(frozen=True)
 class _Typed:
-    """A window and what its samples show there: ``calls`` int8 [t, n, 2] at the ``key``, in their true phase."""
+    """A window of a panel, and what its samples show there: ``calls`` int8 [t, n, 2] at the ``key``, in their true
+    phase."""
 
+    memory: Memory
+    retriever: Retriever
     window: Window
     context: WindowContext
     calls: Calls
@@ -69,21 +73,11 @@ class _Queries:
 
 
 class CopyingStart:
-    """The search, on validation samples typed by ``typed_sites`` in some of the data's windows."""
+    """The search, on validation samples typed as by an array in some of the data's windows."""
 
-    def __init__(
-        self,
-        model: V19,
-        retriever: Retriever,
-        data: TrainingData,
-        typed_sites: TypedSites,
-        *,
-        k: int,
-    ) -> None:
+    def __init__(self, model: V19, data: TrainingData, *, k: int) -> None:
         self.model = model
-        self.retriever = retriever
         self.data = data
-        self.typed_sites = typed_sites
         self.k = k
 
     @torch.no_grad()
@@ -154,14 +148,16 @@ class CopyingStart:
 
     @cached_property
     def typed(self) -> list[_Typed]:
-        windows = self.data.windows
-        chosen = np.unique(np.linspace(0, len(windows) - 1, MOST_WINDOWS).round().astype(int))
-        return [self._typed(windows[i], np.random.default_rng([self.data.train.seed, NOISE_STREAM, i])) for i in chosen]
+        chosen = np.unique(np.linspace(0, len(self.data.places) - 1, MOST_WINDOWS).round().astype(int))
+        return [self._typed(i, np.random.default_rng([self.data.train.seed, NOISE_STREAM, i])) for i in chosen.tolist()]
 
-    def _typed(self, window: Window, rng: np.random.Generator) -> _Typed:
-        panel, masks, device = self.data.memory.panel, self.data.masks, self.data.device
+    def _typed(self, number: int, rng: np.random.Generator) -> _Typed:
+        """In the data's window of this ``number``."""
+        place, window = self.data.places[number]
+        split, masks = self.data.panels[place], self.data.masks
+        memory, panel, device = split.memory, split.memory.panel, split.device
         haplotypes = panel.validation_haplotypes[: 2 * MOST_SAMPLES]
-        context = self.data.context(window, self.typed_sites(window))
+        context = split.context(window, array_typing(memory, masks, self.data.train.seed)(window))
         key = context.key.cpu().numpy()
         calls = panel.alleles(key, haplotypes).T.astype(np.int8).reshape(len(key), -1, 2)
         calls ^= rng.random(calls.shape) < masks.typing_error
@@ -172,17 +168,18 @@ class CopyingStart:
         scored[window.core[0] - window.start : window.core[1] - window.start] = True
         af = context.sites.af
         scored &= ~context.typed & (af > 0.0) & (af < 1.0)  # what the memory lacks cannot be copied
-        return _Typed(window, context, np.ascontiguousarray(calls), truth, scored)
+        retriever = self.data.retrievers[place]
+        return _Typed(memory, retriever, window, context, np.ascontiguousarray(calls), truth, scored)
 
     def _drawn(self, typed: _Typed) -> Calls:
-        return draw_phasings(self.model, self.data.memory, typed.context.key.cpu().numpy(), typed.calls, MODE)
+        return draw_phasings(self.model, typed.memory, typed.context.key.cpu().numpy(), typed.calls, MODE)
 
     def _queries(self, typed: _Typed, phasings: Calls, *, drawn: bool = False) -> _Queries:
         """Of ``phasings`` [s, t, n, 2]."""
         context = dataclasses.replace(typed.context, sites=dataclasses.replace(typed.context.sites, drawn=drawn))
         shown = torch.from_numpy(phasings.transpose(0, 2, 3, 1).reshape(-1, len(context.key))).to(context.key.device)
         known, alleles = shown >= 0, shown.clamp(min=0).to(torch.uint8)
-        rows = self.retriever.retrieve(context.key, context.sites.key_distance_cm, alleles, self.k, known=known)
+        rows = typed.retriever.retrieve(context.key, context.sites.key_distance_cm, alleles, self.k, known=known)
         kept, renumbered = context.keeping(rows)
         return _Queries(typed, kept, alleles, known, renumbered)
 

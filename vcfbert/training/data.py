@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +16,7 @@ from vcfbert.config import MaskConfig, TrainConfig
 from vcfbert.genotypes.encoding import Encoding
 from vcfbert.genotypes.masks import window_mask
 from vcfbert.genotypes.memory import Memory
-from vcfbert.genotypes.panel import Panel, haplotypes_of
+from vcfbert.genotypes.panel import Panel
 from vcfbert.genotypes.windows import Window
 from vcfbert.model.base import WindowBatch
 from vcfbert.retrieval.base import Retriever
@@ -27,16 +27,16 @@ PLAN_STREAM = 2
 NOISE_STREAM = 3
 
 
-def data_digest(panel: Panel) -> str:
-    """Identity of what is trained on: the panel's own digest knows neither the split nor the genetic map."""
-    cm = hashlib.sha256(np.ascontiguousarray(panel.cm).tobytes()).hexdigest()
-    return sha256_json([panel.digest, panel.validation, cm])
+def data_digest(panels: Sequence[Panel]) -> str:
+    """Identity of what is trained on: the panels' own digests know neither the split nor the genetic map."""
+    maps = [hashlib.sha256(np.ascontiguousarray(panel.cm).tobytes()).hexdigest() for panel in panels]
+    return sha256_json([[panel.digest, panel.validation, cm] for panel, cm in zip(panels, maps, strict=True)])
 
 
 @dataclass(frozen=True)
 class Step:
-    """One batch: some of the memory's samples (numbered within the memory) in one window. ``number``: its place in the
-    epoch, of whichever rank it is."""
+    """One batch: some of the memory's samples (numbered within the memory) in one window, numbered over all panels.
+    ``number``: its place in the epoch, of whichever rank it is."""
 
     window: int
     samples: npt.NDArray[np.int64]
@@ -45,33 +45,36 @@ class Step:
 
 @dataclass(frozen=True)
 class Example:
-    """A batch and its answers: ``alleles`` uint8 [b, 2, l], to be predicted where ``masked`` bool [l]."""
+    """A batch and its answers: ``alleles`` uint8 [b, 2, l], to be predicted where ``masked`` bool [l]; drawn from
+    ``n_haplotypes`` of the memory."""
 
     batch: WindowBatch
     alleles: Tensor
     masked: Tensor
+    n_haplotypes: int
 
 
-def plan_epoch(n_windows: int, n_samples: int, config: TrainConfig, epoch: int) -> list[Step]:
-    """All batches of an epoch in their order: every window, ``samples_per_epoch`` samples each, shuffled."""
+def plan_epoch(n_samples: Sequence[int], config: TrainConfig, epoch: int) -> list[Step]:
+    """All batches of an epoch in their order, shuffled: ``samples_per_epoch`` of the ``n_samples`` of each window."""
     rng = np.random.default_rng([config.seed, PLAN_STREAM, epoch])
-    size = min(config.samples_per_epoch or n_samples, n_samples)
     batches = []
-    for window in range(n_windows):
-        drawn = rng.choice(n_samples, size=size, replace=False)
+    for window, there in enumerate(n_samples):
+        size = min(config.samples_per_epoch or there, there)
+        drawn = rng.choice(there, size=size, replace=False)
         batches += [(window, drawn[i : i + config.batch_size]) for i in range(0, size, config.batch_size)]
     shuffled = [batches[i] for i in rng.permutation(len(batches))]
     return [Step(window, samples, number) for number, (window, samples) in enumerate(shuffled)]
 
 
-def plan_copying_epoch(n_windows: int, n_samples: int, config: TrainConfig, epoch: int) -> list[Step]:
-    """``copy_steps`` batches, each of a window and of samples drawn at random: few parameters need few."""
+def plan_copying_epoch(n_samples: Sequence[int], config: TrainConfig, epoch: int) -> list[Step]:
+    """``copy_steps`` batches, each of a window and of its ``n_samples`` drawn at random: few parameters need few."""
     rng = np.random.default_rng([config.seed, PLAN_STREAM, epoch])
-    size = min(config.batch_size, n_samples)
-    return [
-        Step(int(rng.integers(n_windows)), rng.choice(n_samples, size=size, replace=False), number)
-        for number in range(config.copy_steps)
-    ]
+    steps = []
+    for number in range(config.copy_steps):
+        window = int(rng.integers(len(n_samples)))
+        there = n_samples[window]
+        steps.append(Step(window, rng.choice(there, size=min(config.batch_size, there), replace=False), number))
+    return steps
 
 
 def shard(steps: list[Step], rank: int, world: int) -> list[Step]:
@@ -79,8 +82,8 @@ def shard(steps: list[Step], rank: int, world: int) -> list[Step]:
     return steps[rank : len(steps) - len(steps) % world : world]
 
 
-class TrainingData:
-    """The training split on a device: serves examples whose queries are the memory's own haplotypes."""
+class TrainingPanel:
+    """The training split of one panel on a device: serves examples whose queries are the memory's own haplotypes."""
 
     def __init__(
         self,
@@ -88,7 +91,6 @@ class TrainingData:
         windows: list[Window],
         encoding: Encoding | None,
         masks: MaskConfig,
-        train: TrainConfig,
         device: torch.device,
     ) -> None:
         """``encoding``: the windows' distinct rows, where they were prepared; else found when a window is used."""
@@ -96,7 +98,6 @@ class TrainingData:
         self.windows = windows
         self.encoding = encoding
         self.masks = masks
-        self.train = train
         self.device = device
         self.features = memory_features(memory, device)
         self.maf = np.minimum(memory.af, 1.0 - memory.af)
@@ -107,31 +108,6 @@ class TrainingData:
         rows = None if self.encoding is None else self.encoding.rows(window, self.memory.haplotypes)
         return WindowContext.build(self.memory, self.features, window, key, self.device, rows)
 
-    def examples(
-        self,
-        steps: list[Step],
-        epoch: int,
-        retriever: Retriever,
-        k: int,
-        *,
-        noisy: bool = False,
-        switches_per_cm: float = 0.0,
-    ) -> Iterator[Example]:
-        """``noisy``: shown alleles are wrong or missing as often as ``masks`` says, and haplotypes switch from one of
-        the sample to the other as those of an inferred phase do."""
-        for step in steps:
-            window = self.windows[step.window]
-            typed = window_mask(
-                self.maf[window.span_sites],
-                seed=self.train.seed,
-                epoch=epoch,
-                epochs=self.train.epochs,
-                window=step.window,
-                config=self.masks,
-            )
-            noise = np.random.default_rng([self.train.seed, NOISE_STREAM, epoch, step.number]) if noisy else None
-            yield self.example(self.context(window, typed), step.samples, retriever, k, noise, switches_per_cm)
-
     def example(
         self,
         context: WindowContext,
@@ -141,7 +117,8 @@ class TrainingData:
         noise: np.random.Generator | None = None,
         switches_per_cm: float = 0.0,
     ) -> Example:
-        own = torch.from_numpy(haplotypes_of(samples.tolist())).to(self.device)
+        rows_of = torch.from_numpy(self.memory.pairs[samples]).to(self.device)  # [b, 2]
+        own = rows_of.view(-1)
         queries, known = context.key_alleles[own], None
         alleles = context.alleles(own).view(len(samples), 2, -1)
         if noise is not None:
@@ -154,10 +131,15 @@ class TrainingData:
             known = torch.from_numpy(noise.random(queries.shape) >= self.masks.missing).to(self.device)
             queries = queries ^ wrong.to(self.device).to(queries.dtype)
         rows = retriever.retrieve(
-            context.key, context.sites.key_distance_cm, queries, k, known=known, exclude=own_rows(own)
+            context.key,
+            context.sites.key_distance_cm,
+            queries,
+            k,
+            known=known,
+            exclude=rows_of.repeat_interleave(2, dim=0),
         )
         kept, renumbered = context.keeping(rows)
-        return Example(kept.batch(queries, renumbered, known), alleles, ~context.typed)
+        return Example(kept.batch(queries, renumbered, known), alleles, ~context.typed, len(self.memory))
 
 
 def switched(
@@ -177,6 +159,45 @@ def switched(
     return odd(key_cm), odd(sites_cm)
 
 
-def own_rows(rows: Tensor) -> Tensor:
-    """[n, 2]: each memory row and its sample's other haplotype, which a training query must never retrieve."""
-    return torch.stack([rows, rows ^ 1], dim=1)
+class TrainingData:
+    """All panels' training splits: their windows are numbered through, and each is searched by its own retriever."""
+
+    def __init__(
+        self, panels: Sequence[TrainingPanel], retrievers: Sequence[Retriever], masks: MaskConfig, train: TrainConfig
+    ) -> None:
+        self.panels = panels
+        self.retrievers = retrievers
+        self.masks = masks
+        self.train = train
+        # Of each window: the number of its panel, and what it is there.
+        self.places = [(number, window) for number, panel in enumerate(panels) for window in panel.windows]
+
+    @property
+    def n_samples(self) -> list[int]:
+        """[n_windows]: samples that may be drawn for each window."""
+        return [len(self.panels[number].memory.pairs) for number, _ in self.places]
+
+    def maf(self, step: Step) -> npt.NDArray[np.float64]:
+        """Of the sites of a step's window."""
+        number, window = self.places[step.window]
+        return self.panels[number].maf[window.sites]
+
+    def examples(
+        self, steps: list[Step], epoch: int, k: int, *, noisy: bool = False, switches_per_cm: float = 0.0
+    ) -> Iterator[Example]:
+        """``noisy``: shown alleles are wrong or missing as often as ``masks`` says, and haplotypes switch from one of
+        the sample to the other as those of an inferred phase do."""
+        for step in steps:
+            place, window = self.places[step.window]
+            panel = self.panels[place]
+            typed = window_mask(
+                panel.maf[window.span_sites],
+                seed=self.train.seed,
+                epoch=epoch,
+                epochs=self.train.epochs,
+                window=step.window,
+                config=self.masks,
+            )
+            noise = np.random.default_rng([self.train.seed, NOISE_STREAM, epoch, step.number]) if noisy else None
+            context, retriever = panel.context(window, typed), self.retrievers[place]
+            yield panel.example(context, step.samples, retriever, k, noise, switches_per_cm)

@@ -8,10 +8,11 @@ from pathlib import Path
 from vcfbert.artifacts import check_replaceable
 from vcfbert.config import Config
 from vcfbert.constants import BUNDLE_KIND
+from vcfbert.genotypes.conversion import panels_of
 from vcfbert.genotypes.encoding import encode
-from vcfbert.genotypes.store import build_panel
+from vcfbert.genotypes.store import panels_digest
 from vcfbert.training.loop import FitResult, Tracker, Trainer
-from vcfbert.training.progress import FitProgress
+from vcfbert.training.progress import FitProgress, SilentProgress
 
 
 def fit_panel(
@@ -29,19 +30,13 @@ def fit_panel(
     check_replaceable(out, BUNDLE_KIND)  # before hours of training, not after
     checkpoints = out.parent / ".checkpoints"
     with tempfile.TemporaryDirectory(prefix="vcfbert-") as folder:
-        panel = build_panel(
-            Path(config.prepare.panel),
-            Path(folder) / "panel",
-            genetic_map=None if config.prepare.map is None else Path(config.prepare.map),
-            region=config.prepare.region,
-            holdout=config.prepare.holdout,
-            seed=config.prepare.seed,
-        )
-        if progress is not None:
-            progress.message(f"panel: {len(panel.samples)} samples, {panel.n_sites} sites of {panel.sites.chrom}")
+        panels = panels_of(config.prepare, Path(folder) / "panel")
+        told = progress or SilentProgress()
+        for panel in panels:
+            told.message(f"panel: {len(panel.samples)} samples, {panel.n_sites} sites of {panel.region}")
         trainer = Trainer(
-            panel,
-            encode(panel, config.encode),
+            panels,
+            [encode(panel, config.encode) for panel in panels],
             config,
             variant,
             accelerator=accelerator,
@@ -54,5 +49,5 @@ def fit_panel(
             checkpoints=checkpoints,
             metrics_csv=out.with_name(f"{out.name}.metrics.csv"),
             tags={"source": "fit"},
-            data={"panel": panel.digest},
+            data={"panel": panels_digest(panels)},
         )

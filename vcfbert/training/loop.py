@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import dataclasses
 import math
 import resource
 import statistics
 import time
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -22,11 +20,13 @@ from torch import Tensor
 
 from vcfbert.bundle import save_bundle
 from vcfbert.config import Config, TrainConfig
-from vcfbert.errors import ResourceError, VcfbertError
+from vcfbert.errors import VcfbertError
 from vcfbert.genotypes.encoding import Encoding, windows_of
 from vcfbert.genotypes.masks import curriculum_rate
 from vcfbert.genotypes.memory import Memory
-from vcfbert.genotypes.panel import Panel, haplotypes_of
+from vcfbert.genotypes.panel import Panel
+from vcfbert.genotypes.store import panels_digest
+from vcfbert.genotypes.windows import Window
 from vcfbert.metrics import F1Counter
 from vcfbert.model.base import Variant
 from vcfbert.model.losses import allele_loss, genotype_loss, site_loss_weights
@@ -36,14 +36,23 @@ from vcfbert.model.variants import create
 from vcfbert.retrieval.base import KeyIndex, Retriever
 from vcfbert.retrieval.context import distance_from
 from vcfbert.retrieval.embedding import EmbeddingRetriever
-from vcfbert.retrieval.refresh import Probe, attach_retriever, build_index, refresh
+from vcfbert.retrieval.refresh import Probe, attach_retriever, build_index, joint_report, refresh
 from vcfbert.training.checkpoint import Checkpoints, State
 from vcfbert.training.copying_start import CopyingStart
-from vcfbert.training.data import Example, TrainingData, data_digest, plan_copying_epoch, plan_epoch, shard
+from vcfbert.training.data import (
+    Example,
+    TrainingData,
+    TrainingPanel,
+    data_digest,
+    plan_copying_epoch,
+    plan_epoch,
+    shard,
+)
+from vcfbert.training.memory import memory_errors, trim_memory
 from vcfbert.training.metrics_csv import MetricsCsv
 from vcfbert.training.optimizer import learning_rate, optimizer_of
 from vcfbert.training.progress import FitProgress, SilentProgress
-from vcfbert.training.validation import Scores, array_typing, masked_typing, score_windows
+from vcfbert.training.validation import Scores, TypedSites, array_typing, masked_typing, score_windows
 
 PROBE_WINDOWS = 4  # windows on which refreshes are compared
 PROBE_K = 8
@@ -96,53 +105,60 @@ class _Run:
 
 
 class Trainer:
-    """Fits one variant on a panel's training split and writes a bundle."""
+    """Fits one variant on the training split of panels, all chromosomes together, and writes a bundle."""
 
     def __init__(
         self,
-        panel: Panel,
-        encoding: Encoding,
+        panels: Sequence[Panel],
+        encodings: Sequence[Encoding],
         config: Config,
         variant: str,
         *,
         accelerator: str = "auto",
         devices: int = 1,
-        index: KeyIndex | None = None,
-        retriever: Retriever | None = None,
+        indexes: Sequence[KeyIndex] | None = None,
+        retrievers: Sequence[Retriever] | None = None,
         progress: FitProgress | None = None,
     ) -> None:
-        """``index``: the initial one, if it was built before; ``retriever``: over the training split, in place of the
-        variant's own (for studies: a bundle has the variant's); ``devices``: processes, started by ``torchrun``."""
+        """``indexes``: the initial ones, if they were built before; ``retrievers``: over the training splits, in place
+        of the variant's own (for studies: a bundle has the variant's); ``devices``: processes, by ``torchrun``."""
         self.config = config
-        self.panel = panel
+        self.panels = panels
         self.fabric = _fabric(config.train, accelerator, devices)
         self.fabric.launch()
         self.progress = progress if progress is not None and self.fabric.is_global_zero else SilentProgress()
-        memory = Memory(panel, panel.memory_haplotypes)
+        memories = [Memory(panel, panel.memory_haplotypes) for panel in panels]
         self.raw: Variant = create(variant, config.model)
+        device, masks = self.fabric.device, config.masks
         if self.raw.copies:
             # Of all masks a sparse array's alone: where more is shown there is less to learn, at a higher cost.
-            low, high = config.masks.array_density
+            low, high = masks.array_density
             density = (low, max(low, min(high, DENSEST_COPIED)))
-            masks = dataclasses.replace(config.masks, array_share=1.0, array_density=density)
-            windows = windows_of(panel, config.encode, copies=True)
-            self.data = TrainingData(memory, windows, None, masks, config.train, self.fabric.device)
+            masks = dataclasses.replace(masks, array_share=1.0, array_density=density)
+            windows = [windows_of(panel, config.encode, copies=True) for panel in panels]
+            split = [TrainingPanel(m, w, None, masks, device) for m, w in zip(memories, windows, strict=True)]
         else:
-            self.data = TrainingData(memory, encoding.windows, encoding, config.masks, config.train, self.fabric.device)
-        self.k = min(config.retrieval.k[variant], len(memory) - 2)
+            split = [TrainingPanel(m, e.windows, e, masks, device) for m, e in zip(memories, encodings, strict=True)]
+        self.k = min(config.retrieval.k[variant], *(len(memory) - 2 for memory in memories))
         self.optimizer = optimizer_of(self.raw, config.train)
         self.model: Any
         self.model, self.optimizer = self.fabric.setup(self._compiled(), self.optimizer)
-        index = index or build_index(
-            memory, torch.ones(panel.n_sites), backend=config.retrieval.backend, device=self.fabric.device
-        )
-        own = attach_retriever(self.raw, index, memory, self.data.features, update=True)
-        self.retriever: Retriever = retriever or own
-        self.start: CopyingStart | None = None
+        backend = config.retrieval.backend
+        own = [
+            attach_retriever(
+                self.raw,
+                indexes[i]
+                if indexes
+                else build_index(part.memory, torch.ones_like(part.features[:, 0]), backend=backend, device=device),
+                part.memory,
+                part.features,
+                update=True,
+            )
+            for i, part in enumerate(split)
+        ]
+        self.data = TrainingData(split, retrievers or own, masks, config.train)
+        self.start = CopyingStart(self.raw, self.data, k=self.k) if isinstance(self.raw, V19) else None
         self.found: dict[str, float] = {}  # by its search, logged with the first epoch
-        if isinstance(self.raw, V19):
-            typed = array_typing(memory, self.data.masks, config.train.seed)
-            self.start = CopyingStart(self.raw, self.retriever, self.data, typed, k=self.k)
         self.plan_length = len(self._plan(0))
         self.run = _Run()
 
@@ -163,7 +179,7 @@ class Trainer:
         ``tags`` and ``data`` (digests of the inputs) are recorded. Raises ResourceError('out_of_memory') and
         VcfbertError('diverged').
         """
-        digest = self.config.training_digest(self.raw.name, data_digest(self.panel))
+        digest = self.config.training_digest(self.raw.name, data_digest(self.panels))
         store = Checkpoints(checkpoints / f"{self.raw.name}-{digest}")
         resumed = store.last()
         if resumed is not None:
@@ -179,7 +195,7 @@ class Trainer:
         )
         with (
             recording as run_id,
-            _memory_errors(self.config.train),
+            memory_errors(self.config.train),
         ):
             self.run.run_id = run_id
             table = MetricsCsv(metrics_csv, resume=resumed is not None)
@@ -198,7 +214,9 @@ class Trainer:
                 uri = "" if out is None else tracker.log_bundle(out, self.raw.name)
                 tracker.log_artifact(metrics_csv)
                 store.clear()
-        return FitResult(run_id, uri, self.run.best_metrics, self.run.seconds, self.parameters, self.panel.digest)
+        return FitResult(
+            run_id, uri, self.run.best_metrics, self.run.seconds, self.parameters, panels_digest(self.panels)
+        )
 
     @property
     def parameters(self) -> int:
@@ -211,7 +229,7 @@ class Trainer:
 
     def _plan(self, epoch: int) -> list[Any]:
         plan = plan_copying_epoch if self.raw.copies else plan_epoch
-        steps = plan(len(self.data.windows), len(self.data.memory) // 2, self.config.train, epoch)
+        steps = plan(self.data.n_samples, self.config.train, epoch)
         return shard(steps, self.fabric.global_rank, self.fabric.world_size)
 
     def _epoch(self, tracker: Tracker, store: Checkpoints, table: MetricsCsv) -> dict[str, float]:
@@ -253,16 +271,14 @@ class Trainer:
     def _refresh_if_due(self, epoch: int) -> dict[str, float]:
         every = self.config.retrieval.refresh_every
         metrics: dict[str, float] = {}
-        if (
-            isinstance(self.raw, V18)
-            and isinstance(self.retriever, EmbeddingRetriever)
-            and epoch
-            and every
-            and epoch % every == 0
-        ):
-            probes, version = self._probes(), self.run.version + 1
+        if isinstance(self.raw, V18) and self._learned() and epoch and every and epoch % every == 0:
+            k, version = min(PROBE_K, *(len(part.memory) - 2 for part in self.data.panels)), self.run.version + 1
             ranks = {"rank": self.fabric.global_rank, "world": self.fabric.world_size}
-            report = refresh(self.raw, self.retriever, self.data.features, probes, k=PROBE_K, version=version, **ranks)
+            reports = [
+                refresh(self.raw, retriever, part.features, self._probes(part), k=k, version=version, **ranks)
+                for retriever, part in zip(self._learned(), self.data.panels, strict=True)
+            ]
+            report = joint_report(reports)
             self.run.version, self.run.refreshed = report.version, epoch
             metrics = {
                 "refresh/seconds": report.seconds,
@@ -271,15 +287,18 @@ class Trainer:
             }
         return {"index/version": self.run.version, "index/age": epoch - self.run.refreshed, **metrics}
 
-    def _probes(self) -> list[Probe]:
+    def _learned(self) -> list[EmbeddingRetriever]:
+        return [retriever for retriever in self.data.retrievers if isinstance(retriever, EmbeddingRetriever)]
+
+    def _probes(self, split: TrainingPanel) -> list[Probe]:
         """Validation haplotypes at array-like sites of a few windows, always the same."""
-        windows = self.data.windows[:: max(len(self.data.windows) // PROBE_WINDOWS, 1)]
-        typed = array_typing(self.data.memory, self.config.masks, self.config.train.seed)
+        panel = split.memory.panel
+        typed = array_typing(split.memory, self.config.masks, self.config.train.seed)
         probes = []
-        for window in windows:
+        for window in split.windows[:: max(len(split.windows) // PROBE_WINDOWS, 1)]:
             key = typed(window).nonzero()[0] + window.span[0]
-            distance = torch.from_numpy(distance_from(window, key, self.panel.cm)).float()
-            queries = torch.from_numpy(self.panel.alleles(key, self.panel.validation_haplotypes))
+            distance = torch.from_numpy(distance_from(window, key, panel.cm)).float()
+            queries = torch.from_numpy(panel.alleles(key, panel.validation_haplotypes))
             device = self.fabric.device
             probes.append(Probe(torch.from_numpy(key).to(device), distance.to(device), queries.to(device)))
         return probes
@@ -294,9 +313,7 @@ class Trainer:
         f1, total, started = F1Counter(), 0.0, time.perf_counter()
         durations, before = [], started
         switches = 0.0 if self.start is None else self.start.switches_per_cm
-        examples = self.data.examples(
-            steps, epoch, self.retriever, self.k, noisy=self.raw.copies, switches_per_cm=switches
-        )
+        examples = self.data.examples(steps, epoch, self.k, noisy=self.raw.copies, switches_per_cm=switches)
         for number, example in enumerate(examples, start=1):
             last = number % config.accumulate == 0 or number == len(steps)
             group_start = (number - 1) // config.accumulate * config.accumulate
@@ -309,8 +326,12 @@ class Trainer:
             value = float(loss.detach())
             _check_finite(value, f"epoch {epoch + 1}, batch {number}")
             total += value
-            maf = self.data.maf[self.data.windows[steps[number - 1].window].sites]
-            f1.update(example.alleles.cpu().numpy(), probability, maf, example.masked.cpu().numpy())
+            f1.update(
+                example.alleles.cpu().numpy(),
+                probability,
+                self.data.maf(steps[number - 1]),
+                example.masked.cpu().numpy(),
+            )
             if number % TRIM_EVERY == 0:
                 trim_memory()
             durations.append(time.perf_counter() - before)
@@ -334,7 +355,7 @@ class Trainer:
         weight = site_loss_weights(torch.minimum(af, 1.0 - af), config.rare_weight) * example.masked
         if self.raw.copies:
             # An allele that no other sample carries would not be in the panel, and cannot be copied.
-            carriers = (af * len(self.data.memory)).round()
+            carriers = (af * example.n_haplotypes).round()
             weight = weight * (example.alleles.sum(dim=1, keepdim=True) < carriers)  # [b, 1, l]
         gamma = config.focal_gamma if config.loss == "focal" else 0.0
         loss = allele_loss(output.logit, example.alleles, weight, gamma=gamma)
@@ -358,15 +379,15 @@ class Trainer:
 
     def _validate(self) -> dict[str, float]:
         """F1 by the masked protocol on every other window, dosage r2 by an array's typing on the rest."""
-        train, memory = self.config.train, self.data.memory
-        own = self.data.windows[self.fabric.global_rank :: self.fabric.world_size]
-        masked = self._scores(
-            [w for w in own if w.index % 2 == 0], masked_typing(memory, self.config.evaluate, train.seed)
-        )
-        # The wide windows of a copying variant are few: one may be all there is.
-        rest = own if self.raw.copies else [w for w in own if w.index % 2 == 1]
-        array = self._scores(rest, array_typing(memory, self.config.masks, train.seed))
-        both = Scores()
+        seed = self.config.train.seed
+        masked, array, both = Scores(), Scores(), Scores()
+        for panel, retriever in zip(self.data.panels, self.data.retrievers, strict=True):
+            own = panel.windows[self.fabric.global_rank :: self.fabric.world_size]
+            even, odd = ([w for w in own if w.index % 2 == parity] for parity in (0, 1))
+            masked.merge(self._scores(panel, retriever, even, masked_typing(panel.memory, self.config.evaluate, seed)))
+            # The wide windows of a copying variant are few: one may be all there is.
+            rest = own if self.raw.copies else odd
+            array.merge(self._scores(panel, retriever, rest, array_typing(panel.memory, self.config.masks, seed)))
         for part in self._gathered(masked):
             both.f1.merge(part.f1)
             both.loss, both.count = both.loss + part.loss, both.count + part.count
@@ -379,14 +400,14 @@ class Trainer:
             r2["val/genotype_loss"] = self.start.loss()
         return {"val/loss": both.mean_loss, **{f"val/{n}": v for n, v in both.f1.values().items()}, **r2}
 
-    def _scores(self, windows: list[Any], typed: Any) -> Scores:
+    def _scores(self, panel: TrainingPanel, retriever: Retriever, windows: list[Window], typed: TypedSites) -> Scores:
         return score_windows(
             self.raw,
-            self.retriever,
-            self.data.memory,
-            self.data.features,
+            retriever,
+            panel.memory,
+            panel.features,
             windows,
-            haplotypes_of(self.panel.validation),
+            panel.memory.panel.validation_haplotypes,
             typed,
             k=self.k,
             batch_size=self.config.evaluate.batch_size,
@@ -416,18 +437,14 @@ class Trainer:
         return self.raw
 
     def _state(self) -> State:
-        retriever = self.retriever
-        snapshot = {}
-        if isinstance(retriever, EmbeddingRetriever):
-            snapshot = {
-                "weights": retriever.index.weights,
-                "decay": retriever.decay,
-                "temperature": retriever.temperature,
-            }
+        snapshots = [
+            {"weights": one.index.weights, "decay": one.decay, "temperature": one.temperature}
+            for one in self._learned()
+        ]
         return {
             "model": self.raw.state_dict(),
             "optimizer": self.optimizer.state_dict(),
-            "retriever": snapshot,
+            "retrievers": snapshots,
             "run": dict(vars(self.run)),
         }
 
@@ -435,28 +452,17 @@ class Trainer:
         self.raw.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.run = _Run(**state["run"])
-        if isinstance(self.retriever, EmbeddingRetriever):
-            snapshot = state["retriever"]
-            self.retriever.index.refresh(snapshot["weights"])
-            self.retriever.decay, self.retriever.temperature = snapshot["decay"], snapshot["temperature"]
+        for retriever, snapshot in zip(self._learned(), state["retrievers"], strict=True):
+            retriever.index.refresh(snapshot["weights"])
+            retriever.decay, retriever.temperature = snapshot["decay"], snapshot["temperature"]
 
     def _write(self, out: Path, store: Checkpoints, data: Mapping[str, str]) -> None:
         best = store.best()
         if best is not None:
             self.raw.load_state_dict(best)
         if self.fabric.is_global_zero:
-            save_bundle(out, self.raw, self.panel, self.config, metrics=self.run.best_metrics, data=data)
+            save_bundle(out, self.raw, self.panels, self.config, metrics=self.run.best_metrics, data=data)
         self.fabric.barrier()
-
-
-def trim_memory() -> None:
-    """Gives freed memory back to the system, where the C library can (glibc).
-
-    Key spans differ from batch to batch, and so do the sizes of what is allocated: left alone, the heap grows by
-    holes, some 250 MB an epoch of the demo.
-    """
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _check_finite(loss: float, where: str) -> None:
@@ -475,25 +481,3 @@ def _fabric(config: TrainConfig, accelerator: str, devices: int) -> Fabric:
         precision = "bf16-mixed" if cuda else "32-true"
     strategy = "ddp" if devices > 1 else "auto"
     return Fabric(accelerator="cuda" if cuda else "cpu", devices=devices, strategy=strategy, precision=precision)
-
-
-@contextmanager
-def _memory_errors(config: TrainConfig) -> Any:
-    """Turns torch's out-of-memory errors into one that says what to do."""
-    try:
-        yield
-    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-        if (
-            isinstance(error, RuntimeError)
-            and not isinstance(error, torch.OutOfMemoryError)
-            and "allocate memory" not in str(error)
-        ):
-            raise
-        raise ResourceError(
-            "out_of_memory",
-            f"the machine ran out of memory with batches of {config.batch_size} samples",
-            hint=(
-                f"halve train.batch_size ({config.batch_size}) and double train.accumulate ({config.accumulate}) for "
-                "the same result, shorten encode.window, or take the smaller profile: `vcfbert config show cpu`"
-            ),
-        ) from error

@@ -19,7 +19,6 @@ from vcfbert.model.base import Variant
 from vcfbert.retrieval.base import Retriever
 from vcfbert.retrieval.context import WindowContext
 from vcfbert.retrieval.ready import ReadyWindow
-from vcfbert.training.data import own_rows
 
 TypedSites = Callable[[Window], npt.NDArray[np.bool_]]
 
@@ -93,8 +92,8 @@ def score_windows(
     """
     device = features.device
     panel = memory.panel
-    own = torch.from_numpy(memory.rows(haplotypes)).to(device)
-    exclude = own_rows(own) if bool((own >= 0).any()) else None  # -1, not in the memory, excludes nothing
+    own = torch.from_numpy(memory.rows_of_sample(haplotypes)).to(device)
+    exclude = own if bool((own >= 0).any()) else None  # -1, not in the memory, excludes nothing
     scores = Scores()
     model.eval()
     for window in windows:

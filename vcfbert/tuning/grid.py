@@ -37,12 +37,12 @@ _FIGURES = "figures"  # user attribute: what was measured
 
 
 class GridWorker(Worker):
-    """Measures the cells of one grid on one panel, one at a time."""
+    """Measures the cells of one grid, one at a time."""
 
     def __init__(
         self,
-        panel: Panel,
-        encoding: Encoding,
+        panels: Sequence[Panel],
+        encodings: Sequence[Encoding],
         config: Config,
         name: str,
         settings: Settings,
@@ -56,13 +56,13 @@ class GridWorker(Worker):
         data and this package. Grids whose cells take other values are other studies."""
         self.cells, self._measure, self._given = cells, measure, given
         self._choices = {key: sorted({cell[key] for cell in cells}, key=str) for key in cells[0]}
-        super().__init__(panel, encoding, config, name, settings, progress=progress)
+        super().__init__(panels, encodings, config, name, settings, progress=progress)
 
     def _identity(self) -> Identity:
         body = self.config.as_dict()
         sections = {name: body[name] for name in ("encode", "model", "retrieval", "masks", "train", "evaluate")}
         settings = sha256_json([sections, self._choices, self._given])
-        return Identity(self.variant, data_digest(self._panel), code_digest(), settings)
+        return Identity(self.variant, data_digest(self._panels), code_digest(), settings)
 
     def queue(self, study: optuna.Study, trials: int, parent: str) -> None:
         """Queues the cells that are not there yet."""

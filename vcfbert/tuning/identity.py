@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -26,6 +27,7 @@ ELSEWHERE = (
     "cli_compare",
     "cli_registry",
     "cli_remote",
+    "cli_panel",
     "cli_scale",
     "cli_tune",
     "client",
@@ -69,8 +71,8 @@ class Identity:
         return "-".join([self.variant, *(digest[:_SHOWN] for digest in (self.data, self.code, self.settings))])
 
 
-def identity(config: Config, variant: str, panel: Panel) -> Identity:
-    return Identity(variant, data_digest(panel), code_digest(), settings_digest(config, variant))
+def identity(config: Config, variant: str, panels: Sequence[Panel]) -> Identity:
+    return Identity(variant, data_digest(panels), code_digest(), settings_digest(config, variant))
 
 
 @cache

@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -86,8 +86,8 @@ class Worker:
 
     def __init__(
         self,
-        panel: Panel,
-        encoding: Encoding,
+        panels: Sequence[Panel],
+        encodings: Sequence[Encoding],
         config: Config,
         variant: str,
         settings: Settings,
@@ -95,7 +95,7 @@ class Worker:
         progress: FitProgress | None = None,
     ) -> None:
         self.config, self.variant, self.settings = config, variant, settings
-        self._panel, self._encoding = panel, encoding
+        self._panels, self._encodings = panels, encodings
         self.progress = progress or SilentProgress()
         self.identity = self._identity()
         self.storage = storage_of(config, settings.storage)
@@ -108,12 +108,12 @@ class Worker:
         return open_tracker(self.settings.root, enabled=self.settings.track, system_metrics=system_metrics)
 
     def _identity(self) -> Identity:
-        return identity(self.config, self.variant, self._panel)
+        return identity(self.config, self.variant, self._panels)
 
     def _objective(self, study: optuna.Study, folder: Path) -> Callable[[optuna.Trial], float]:
         return Objective(
-            self._panel,
-            self._encoding,
+            self._panels,
+            self._encodings,
             self.config,
             self.variant,
             folder=folder,

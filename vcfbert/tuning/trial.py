@@ -15,7 +15,7 @@ import contextlib
 import os
 import shutil
 import socket
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -28,8 +28,10 @@ from vcfbert.config import Config
 from vcfbert.errors import InputError, VcfbertError
 from vcfbert.genotypes.encoding import Encoding
 from vcfbert.genotypes.panel import Panel
+from vcfbert.genotypes.store import panels_digest
 from vcfbert.tracking import Tracker
-from vcfbert.training.loop import Trainer, trim_memory
+from vcfbert.training.loop import Trainer
+from vcfbert.training.memory import trim_memory
 from vcfbert.training.progress import FitProgress
 from vcfbert.tuning.space import learns_retrieval, suggest, trial_config
 from vcfbert.tuning.storage import RUN_ID, first_number, patiently
@@ -55,8 +57,8 @@ class Objective:
 
     def __init__(
         self,
-        panel: Panel,
-        encoding: Encoding,
+        panels: Sequence[Panel],
+        encodings: Sequence[Encoding],
         config: Config,
         variant: str,
         *,
@@ -66,7 +68,7 @@ class Objective:
         progress: FitProgress,
     ) -> None:
         """``folder``: of the trials' checkpoints; ``parent``: the study's run in MLflow."""
-        self._panel, self._encoding, self._config, self._variant = panel, encoding, config, variant
+        self._panels, self._encodings, self._config, self._variant = panels, encodings, config, variant
         self._folder, self._parent, self._open_tracker, self._progress = folder, parent, open_tracker, progress
 
     def __call__(self, trial: optuna.Trial) -> float:
@@ -81,14 +83,14 @@ class Objective:
         record = TrialRecord(trial, self._open_tracker(), tune.objective, self._variant, self._parent)
         _forget_peak_memory()
         try:
-            trainer = Trainer(self._panel, self._encoding, config, self._variant, progress=self._progress)
+            trainer = Trainer(self._panels, self._encodings, config, self._variant, progress=self._progress)
             result = trainer.fit(
                 None,
                 tracker=record,
                 checkpoints=folder,
                 metrics_csv=folder / "metrics.csv",
                 tags={"source": "tune", "study": trial.study.study_name},
-                data={"panel": self._panel.digest},
+                data={"panel": panels_digest(self._panels)},
                 after_epoch=record.after_epoch,
             )
         except VcfbertError as error:

@@ -9,7 +9,7 @@ from tests.helpers.tiny import panel_from_alleles, random_panel
 from vcfbert.config import EncodeConfig
 from vcfbert.errors import ArtifactError
 from vcfbert.genotypes import encoding
-from vcfbert.genotypes.encoding import distinct_rows, encode, open_encoding, save_encoding
+from vcfbert.genotypes.encoding import distinct_rows, encode, open_encodings, save_encodings
 
 CONFIG = EncodeConfig(window=16, flank=2, span_cm=0.03)
 
@@ -36,26 +36,26 @@ def test_rows_give_the_alleles_back(n_sites: int) -> None:
 def test_a_saved_encoding_is_the_same(tmp_path: Path) -> None:
     panel = random_panel(10, 50, seed=1)
     encoding = encode(panel, CONFIG)
-    save_encoding(encoding, tmp_path / "encoded")
-    opened = open_encoding(tmp_path / "encoded", panel)
+    save_encodings([encoding], tmp_path / "encoded")
+    (opened,) = open_encodings(tmp_path / "encoded", [panel])
     assert (opened.config, opened.windows) == (encoding.config, encoding.windows)
     for name in ("packed", "offset", "number"):
         assert np.array_equal(getattr(opened, name), getattr(encoding, name))
 
 
 def test_another_panels_encoding_is_refused(tmp_path: Path) -> None:
-    save_encoding(encode(random_panel(10, 50, seed=1), CONFIG), tmp_path / "encoded")
+    save_encodings([encode(random_panel(10, 50, seed=1), CONFIG)], tmp_path / "encoded")
     with pytest.raises(ArtifactError, match="another panel") as caught:
-        open_encoding(tmp_path / "encoded", random_panel(10, 50, seed=2))
+        open_encodings(tmp_path / "encoded", [random_panel(10, 50, seed=2)])
     assert caught.value.code == "encoding_panel"
 
 
 def test_a_changed_file_is_refused(tmp_path: Path) -> None:
     panel = random_panel(10, 50, seed=1)
-    save_encoding(encode(panel, CONFIG), tmp_path / "encoded")
-    (tmp_path / "encoded/rows.npy").write_bytes(b"other")
+    save_encodings([encode(panel, CONFIG)], tmp_path / "encoded")
+    (tmp_path / "encoded/00/rows.npy").write_bytes(b"other")
     with pytest.raises(ArtifactError, match=r"rows\.npy") as caught:
-        open_encoding(tmp_path / "encoded", panel)
+        open_encodings(tmp_path / "encoded", [panel])
     assert caught.value.code == "encoding_hash"
 
 

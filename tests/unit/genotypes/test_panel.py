@@ -3,8 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.helpers.tiny import panel_from_alleles, random_panel
-from vcfbert.genotypes.panel import haplotypes_of
+from tests.helpers.tiny import haploid_panel, panel_from_alleles, random_panel
 
 ALLELES = np.array([[0, 1, 0], [1, 1, 0], [0, 1, 0], [0, 1, 1], [0, 0, 1], [0, 1, 1]], dtype=np.uint8)
 
@@ -37,5 +36,15 @@ def test_sites_can_be_taken() -> None:
 
 
 def test_haplotypes_of_samples() -> None:
-    assert haplotypes_of([2, 0]).tolist() == [4, 5, 0, 1]
-    assert haplotypes_of([]).tolist() == []
+    panel = random_panel(3, 6)
+    assert panel.haplotypes_of([2, 0]).tolist() == [4, 5, 0, 1]
+    assert panel.haplotypes_of([]).tolist() == []
+
+
+def test_a_haploid_sample_counts_with_the_haplotype_that_it_has() -> None:
+    panel = haploid_panel(validation=(1, 4))
+    assert panel.n_haplotypes == 10
+    assert panel.pairs.tolist() == [[0, 1], [2, 2], [3, 4], [5, 5], [6, 7], [8, 9]]
+    assert panel.haplotypes_of([3, 2]).tolist() == [5, 5, 3, 4]
+    assert panel.memory_haplotypes.tolist() == [0, 1, 3, 4, 5, 8, 9]
+    assert panel.af == pytest.approx(panel.alleles(slice(None)).mean(axis=0))

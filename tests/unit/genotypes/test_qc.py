@@ -21,7 +21,7 @@ def report_of(target: list[Record]) -> QcReport:
 
 def test_density_counts_every_typed_site_once_and_covers_the_panel() -> None:
     panel_pos = np.array([1_000, 1_500, 2_000], dtype=np.int32)
-    strip = typed_density(np.array([1_000, 1_004, 1_991, 2_000], dtype=np.int32), panel_pos)
+    strip = typed_density("20", np.array([1_000, 1_004, 1_991, 2_000], dtype=np.int32), panel_pos)
     assert len(strip) == 100
     assert (strip[0].start, strip[-1].stop) == (1_000, 2_000)
     assert all(after.start == before.stop + 1 for before, after in pairwise(strip))
@@ -30,8 +30,8 @@ def test_density_counts_every_typed_site_once_and_covers_the_panel() -> None:
 
 @pytest.mark.parametrize(("last", "stretches"), [(5, 1), (7, 3)])
 def test_density_of_a_span_shorter_than_a_hundred_positions(last: int, stretches: int) -> None:
-    strip = typed_density(np.array([5], dtype=np.int32), np.array([5, last], dtype=np.int32))
-    assert strip == (Stretch(5, 5, 1), *(Stretch(p, p, 0) for p in range(6, last + 1)))
+    strip = typed_density("20", np.array([5], dtype=np.int32), np.array([5, last], dtype=np.int32))
+    assert strip == (Stretch("20", 5, 5, 1), *(Stretch("20", p, p, 0) for p in range(6, last + 1)))
     assert len(strip) == stretches
 
 
@@ -55,6 +55,6 @@ def test_missing_calls_are_told_of_the_worst_sample_without_its_name() -> None:
 def test_the_short_summary_has_no_series() -> None:
     summary = report_of([(10, "A", "G", "0|1"), (11, "A", "G", "0|0")]).summary()
     few = short(summary)
-    assert set(summary) - set(few) == {"density"}
+    assert set(summary) - set(few) == {"density", "chromosomes", "absent"}
     assert set(few["frequencies"]) == {"n_sites", "correlation", "n_different", "n_mirrored"}
     assert few["frequencies"]["n_sites"] == 2

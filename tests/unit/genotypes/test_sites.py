@@ -216,6 +216,7 @@ def test_report(tmp_path: Path) -> None:
     assert summary == {
         "n_samples": 2,
         "n_haploid": 0,
+        "n_doubled": 0,
         "n_target_sites": 4,
         "n_panel_sites": 3,
         "n_used": 2,
@@ -230,6 +231,8 @@ def test_report(tmp_path: Path) -> None:
         "phased_share": 0.5,
         "overlap_share": 0.666667,
         "typed_per_mb": 2.0,
+        "chromosomes": [],
+        "absent": {},
     }
     report.write(tmp_path / "qc.json")
     assert json.loads((tmp_path / "qc.json").read_text())["counts"][qc.SWAPPED] == 1

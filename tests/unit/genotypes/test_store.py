@@ -9,7 +9,10 @@ import pytest
 
 from tests.helpers.vcf_text import Record, panel_of, vcf_text, write_vcf
 from vcfbert.errors import ArtifactError, InputError
-from vcfbert.genotypes.store import build_panel, choose_validation, open_panel, subset_panel, write_panel
+from vcfbert.genotypes.conversion import build_panels, choose_validation
+from vcfbert.genotypes.panel import Panel
+from vcfbert.genotypes.panel_writer import PanelWriter
+from vcfbert.genotypes.store import open_panels, subset_panel, write_panels
 
 RECORDS: list[Record] = [
     (100, "A", "G", "0|1 1|1 0|0"),
@@ -21,10 +24,15 @@ RECORDS: list[Record] = [
 HAPLOTYPES = [[0, 1, 0, 0], [1, 0, 1, 1], [1, 0, 0, 0], [1, 0, 1, 0], [0, 0, 0, 0], [0, 0, 0, 0]]
 
 
-def build(tmp_path: Path, records: list[Record], **options: object):  # type: ignore[no-untyped-def]
+def build(tmp_path: Path, records: list[Record], **options: object) -> Panel:
     vcf = write_vcf(tmp_path / "panel.vcf.gz", vcf_text(records))
-    arguments = {"genetic_map": None, "holdout": 0.1, "seed": 1, **options}
-    return build_panel(vcf, tmp_path / "panel", **arguments)  # type: ignore[arg-type]
+    (panel,) = build_panels([vcf], tmp_path / "panel", **{"holdout": 0.1, "seed": 1, **options})
+    return panel
+
+
+def open_panel(path: Path, **options: bool) -> Panel:
+    (panel,) = open_panels(path, **options)
+    return panel
 
 
 def test_build_and_open(tmp_path: Path) -> None:
@@ -42,9 +50,10 @@ def test_build_and_open(tmp_path: Path) -> None:
     assert isinstance(opened.packed, np.memmap)
     assert opened.digest == built.digest
     manifest = json.loads((tmp_path / "panel/manifest.json").read_text())
-    assert (manifest["chrom"], manifest["n_sites"], manifest["n_haplotypes"]) == ("20", 4, 6)
-    assert manifest["digest"] == built.digest
-    assert manifest["genetic_map"] == "uniform, 1 cM/Mb"
+    (facts,) = manifest["stretches"]
+    assert (facts["chrom"], facts["n_sites"], facts["n_haplotypes"]) == ("20", 4, 6)
+    assert facts["digest"] == built.digest
+    assert facts["genetic_map"] == "uniform, 1 cM/Mb"
     assert "git_commit" in manifest["provenance"]
 
 
@@ -52,7 +61,7 @@ def test_a_map_is_used_and_its_absence_is_warned_of(tmp_path: Path, caplog: pyte
     genetic_map = tmp_path / "map"
     genetic_map.write_text("100 20 1\n300 20 3\n")
     with caplog.at_level(logging.WARNING):
-        assert build(tmp_path, RECORDS, genetic_map=genetic_map).cm == pytest.approx([1, 2, 2, 3])
+        assert build(tmp_path, RECORDS, maps=[genetic_map]).cm == pytest.approx([1, 2, 2, 3])
         assert not caplog.records
         build(tmp_path, RECORDS)
     assert "1 cM/Mb" in caplog.text
@@ -60,9 +69,14 @@ def test_a_map_is_used_and_its_absence_is_warned_of(tmp_path: Path, caplog: pyte
 
 def test_building_again_gives_the_same_bytes(tmp_path: Path) -> None:
     build(tmp_path, RECORDS)
-    first = {p.name: p.read_bytes() for p in (tmp_path / "panel").iterdir()}
+
+    def content() -> dict[Path, bytes]:
+        return {p: p.read_bytes() for p in (tmp_path / "panel").rglob("*") if p.is_file()}
+
+    first = content()
+    assert sorted(p.name for p in first) == ["alleles.npy", "manifest.json", "sites.npz"]
     build(tmp_path, RECORDS)
-    assert {p.name: p.read_bytes() for p in (tmp_path / "panel").iterdir()} == first
+    assert content() == first
 
 
 def test_region(tmp_path: Path) -> None:
@@ -86,11 +100,15 @@ def test_refused_panels_leave_nothing(tmp_path: Path, record: Record, code: str)
     assert [p.name for p in tmp_path.iterdir()] == ["panel.vcf.gz"]
 
 
-def test_haploid_samples_are_refused_with_a_way_out(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="1 of the panel's 2 samples are haploid, such as 'B'") as caught:
-        build(tmp_path, [(1, "A", "C", "0|0 1"), (2, "A", "C", "0|0 0")])
-    assert caught.value.code == "haploid"
-    assert "bcftools view -S" in str(caught.value.hint)
+def test_a_haploid_sample_gives_one_haplotype(tmp_path: Path) -> None:
+    panel = build(tmp_path, [(1, "A", "C", "0|0 1 0|1"), (2, "A", "C,G", "0|2 0 1|0")])
+    assert panel.haploid == (1,)
+    assert panel.n_haplotypes == 5
+    assert panel.alleles(slice(None)).tolist() == [[0, 0, 0], [0, 0, 1], [1, 0, 0], [0, 1, 0], [1, 0, 0]]
+    assert panel.allele_count.tolist() == [2, 1, 1]
+    assert open_panel(tmp_path / "panel").pairs.tolist() == [[0, 1], [2, 2], [3, 4]]
+    kept = subset_panel(panel, samples=[2, 1])
+    assert (kept.haploid, kept.alleles(slice(None))[:, 0].tolist()) == ((1,), [0, 1, 1])
 
 
 def test_a_panel_without_variants_and_of_one_sample(tmp_path: Path) -> None:
@@ -127,7 +145,7 @@ def test_validation_split() -> None:
 
 def test_a_changed_file_is_noticed(tmp_path: Path) -> None:
     build(tmp_path, RECORDS)
-    path = tmp_path / "panel/alleles.npy"
+    path = tmp_path / "panel/00/alleles.npy"
     data = bytearray(path.read_bytes())
     data[-1] ^= 1
     path.write_bytes(data)
@@ -161,6 +179,28 @@ def test_subset_and_write(tmp_path: Path) -> None:
     assert subset.allele_count.tolist() == [1, 1, 1]
     assert subset.sites.continues.tolist() == [False, False, False]
     assert {subset.samples[i] for i in subset.validation} <= {panel.samples[i] for i in panel.validation}
-    write_panel(subset, tmp_path / "subset")
+    write_panels([subset], tmp_path / "subset")
     assert open_panel(tmp_path / "subset").digest == subset.digest != panel.digest
     assert subset_panel(panel).digest == panel.digest
+
+
+def test_the_digest_does_not_depend_on_the_pieces_that_are_written(tmp_path: Path) -> None:
+    panel = build(tmp_path, RECORDS)
+    for size in (1, 2, 3):
+        folder = tmp_path / str(size)
+        folder.mkdir()
+        writer = PanelWriter(folder, panel.region, panel.samples, panel.haploid)
+        for start in range(0, 4, size):
+            rows = slice(start, start + size)
+            writer.append(panel.sites.take(rows), panel.packed[rows], panel.cm[rows], panel.allele_count[rows])
+        assert writer.n_sites == 4
+        assert writer.close() == panel.digest
+        for name in ("alleles.npy", "sites.npz"):
+            assert (folder / name).read_bytes() == (tmp_path / "panel/00" / name).read_bytes()
+
+
+def test_the_digest_knows_chromosome_and_ploidy() -> None:
+    records: list[Record] = [(1, "A", "C", "0|1 0|0"), (2, "A", "C", "0|1 1|0")]
+    panel = panel_of(records)
+    others = [panel_of(records, chrom="21"), panel_of([(1, "A", "C", "0|1 0"), (2, "A", "C", "0|1 1")])]
+    assert panel.digest not in {other.digest for other in others}

@@ -30,11 +30,11 @@ def test_parts_are_one_file_with_one_index(tmp_path: Path) -> None:
     bounds = [(0, 100), (100, 101), (101, 101), (101, 700)]  # one of them without a record
     parts = [Part(tmp_path / f"part-{number}.gz") for number in range(len(bounds))]
     for part, (first, last) in zip(parts, bounds, strict=True):
-        write_part(part, iter(lines(first, last)), meta={"n": last - first}, threads=1)
+        write_part(part, "20", iter(lines(first, last)), meta={"n": last - first}, threads=1)
         assert Tensors(part.places).meta == {"n": last - first}
-    stitched = Stitched(HEAD, parts, "20")
+    stitched = Stitched(HEAD, [("20", parts)])
     whole = io.BytesIO()
-    write_indexed(whole, HEAD, iter(lines(0, 700)), "20", 1)
+    write_indexed(whole, HEAD, [("20", iter(lines(0, 700)))], 1)
     text = gzip.decompress(whole.getvalue())
     assert b"".join(stitched.text()) == text
 

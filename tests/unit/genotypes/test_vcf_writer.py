@@ -19,10 +19,11 @@ import pytest
 from vcfbert.errors import InputError, ResourceError, VcfbertError
 from vcfbert.genotypes.imputed import ImputedBlock
 from vcfbert.genotypes.panel import Panel, Sites
+from vcfbert.genotypes.regions import Region
 from vcfbert.genotypes.summary import Summary
 from vcfbert.genotypes.vcf_lines import joined_sites
 from vcfbert.genotypes.vcf_texts import SampleTexts
-from vcfbert.genotypes.vcf_writer import whole_records, write_imputed
+from vcfbert.genotypes.vcf_writer import ImputedPanel, whole_records, write_imputed
 
 needs_bcftools = pytest.mark.skipif(shutil.which("bcftools") is None, reason="bcftools is not installed")
 KINDS = (".vcf", ".vcf.gz", ".bcf")
@@ -60,7 +61,16 @@ def make_panel(sites: list[tuple[int, str, str, str, bool]] = SITES) -> Panel:
         np.array(continues),
     )
     n = len(sites)
-    return Panel(("P1",), table, np.zeros((n, 1), np.uint8), np.arange(n) / 100, np.zeros(n, np.int64), (), digest="0")
+    return Panel(
+        Region("20"),
+        ("P1",),
+        table,
+        np.zeros((n, 1), np.uint8),
+        np.arange(n) / 100,
+        np.zeros(n, np.int64),
+        (),
+        digest="0",
+    )
 
 
 def block(start: int = 0, stop: int = 5, calls: Any = UNTYPED, gp: Any = None) -> ImputedBlock:
@@ -69,8 +79,9 @@ def block(start: int = 0, stop: int = 5, calls: Any = UNTYPED, gp: Any = None) -
 
 def write(path: Path, blocks: Any = None, **options: Any) -> list[list[str]]:
     """The records' columns as htslib reads them from the file, whatever its kind."""
-    options = {"panel": make_panel(), "samples": ["S1", "S2"], "header": {}, **options}
-    write_imputed(path, [block()] if blocks is None else blocks, **options)
+    own = {name: options.pop(name) for name in ("ids", "swapped", "haploid", "summary") if name in options}
+    part = ImputedPanel(options.pop("panel", make_panel()), [block()] if blocks is None else blocks, **own)
+    write_imputed(path, [part], **{"samples": ["S1", "S2"], "header": {}, **options})
     with pysam.VariantFile(str(path)) as file:
         return [str(record).rstrip("\n").split("\t") for record in file]
 

@@ -13,7 +13,7 @@ from vcfbert.genotypes.memory import Memory
 from vcfbert.genotypes.panel import Panel
 from vcfbert.model.variants import create
 from vcfbert.retrieval.context import memory_features
-from vcfbert.retrieval.embedded import embed_memory, open_index
+from vcfbert.retrieval.embedded import embed_memories, open_indexes
 
 PANEL = random_panel(10, 30, seed=1, validation=(2, 5))
 
@@ -24,13 +24,13 @@ def memory_of(panel: Panel) -> Memory:
 
 def test_the_table_and_the_index_are_the_untrained_models(tmp_path: Path) -> None:
     memory = memory_of(PANEL)
-    assert embed_memory(memory, TINY_MODEL, tmp_path / "embedded") > 0
+    assert embed_memories([memory], TINY_MODEL, tmp_path / "embedded") > 0
     embedding = create("v18", TINY_MODEL).embedding
     features = memory_features(memory, torch.device("cpu"))
-    stored = load_file(tmp_path / "embedded/table.safetensors")
+    stored = load_file(tmp_path / "embedded/00/table.safetensors")
     assert torch.equal(stored["table"], embedding.table(features).half())
     torch.testing.assert_close(stored["weights"], embedding.allele_weights(features))
-    index = open_index(tmp_path / "embedded", memory)
+    (index,) = open_indexes(tmp_path / "embedded", [memory])
     queries = torch.from_numpy(memory.alleles(slice(None))).float()
     distances, rows = index.search(torch.arange(30), queries, 1)
     assert rows[:, 0].tolist() == list(range(16))
@@ -38,10 +38,10 @@ def test_the_table_and_the_index_are_the_untrained_models(tmp_path: Path) -> Non
 
 
 def test_another_panel_or_split_is_refused(tmp_path: Path) -> None:
-    embed_memory(memory_of(PANEL), TINY_MODEL, tmp_path / "embedded")
+    embed_memories([memory_of(PANEL)], TINY_MODEL, tmp_path / "embedded")
     other_panel = random_panel(10, 30, seed=2, validation=(2, 5))
     other_split = dataclasses.replace(PANEL, validation=(2, 6))
     for panel, code in ((other_panel, "embedding_panel"), (other_split, "embedding_split")):
         with pytest.raises(ArtifactError) as caught:
-            open_index(tmp_path / "embedded", memory_of(panel))
+            open_indexes(tmp_path / "embedded", [memory_of(panel)])
         assert caught.value.code == code

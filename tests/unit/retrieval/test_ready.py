@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,7 @@ from vcfbert.genotypes.sites import MatchedTarget
 from vcfbert.genotypes.store import subset_panel
 from vcfbert.inference import Imputer
 from vcfbert.retrieval.context import WindowContext, key_sites
-from vcfbert.retrieval.ready import ReadyWindows
+from vcfbert.retrieval.ready import KeptWindows, ReadyWindows
 
 PANEL = random_panel(40, 200, seed=1)
 TYPED = np.arange(1, 200, 5)
@@ -27,12 +27,21 @@ def bundle_of(folder: Path, variant: str, k: int) -> Bundle:
     windows = {"window": 64, "flank": 8, "span_cm": 0.05, "copy_window": 64, "copy_span_cm": 0.3}
     config = tiny_config({"encode": windows, "retrieval": {"k": {"v17": k, "v18": k, "v19": k}}})
     reference = subset_panel(PANEL, samples=list(range(30)))
-    save_bundle(folder / "bundle", perturbed(variant, config.model), reference, config, metrics={}, data={})
+    save_bundle(folder / "bundle", perturbed(variant, config.model), [reference], config, metrics={}, data={})
     return load_bundle(folder / "bundle")
 
 
-def ready_windows(bundle: Bundle, most_bytes: int) -> ReadyWindows:
-    return ReadyWindows(bundle.model, bundle.memory, bundle.features, bundle.k, most_bytes)
+def target_for(
+    bundle: Bundle, samples: list[int], typed: npt.NDArray[np.int64], *, phased: bool = True
+) -> MatchedTarget:
+    """Samples of the panel that the bundle's was taken from."""
+    target = target_of(PANEL, samples, typed, phased=phased)
+    return replace(target, panel_digest=bundle.panels[0].digest)
+
+
+def ready_windows(bundle: Bundle, kept: KeptWindows) -> ReadyWindows:
+    part = bundle.parts[0]
+    return ReadyWindows(bundle.model, part.memory, part.features, bundle.k, kept)
 
 
 @pytest.fixture
@@ -61,35 +70,38 @@ def test_kept_windows_change_no_bit_whoever_comes(tmp_path: Path, built: list[in
     bundle = bundle_of(tmp_path, variant, k)  # of 60 haplotypes: four times 12 are fewer, four times 20 more
     keeping, anew = Imputer(bundle, kept_bytes=PLENTY), Imputer(bundle)
     for samples in ([31], [33, 36], [39], [31, 33, 36, 39]):
-        target = target_of(PANEL, samples, TYPED, phased=variant != "v19" or len(samples) != 2)
+        target = target_for(bundle, samples, TYPED, phased=variant != "v19" or len(samples) != 2)
         assert imputed(keeping, target) == imputed(anew, target)
-    assert len(built) == len(bundle.windows) * ((2 if variant == "v19" else 1) + 4)  # drawn phasings have their own
+    times = (2 if variant == "v19" else 1) + 4  # drawn phasings have their own
+    assert len(built) == len(bundle.parts[0].windows) * times
 
 
 def test_another_array_has_windows_of_its_own(tmp_path: Path, built: list[int]) -> None:
     bundle = bundle_of(tmp_path, "v19", 20)
     keeping = Imputer(bundle, kept_bytes=PLENTY)
     for typed in (TYPED, TYPED[::2], TYPED):
-        target = target_of(PANEL, [31], typed)
+        target = target_for(bundle, [31], typed)
         assert imputed(keeping, target) == imputed(Imputer(bundle), target)
-    assert len(built) == len(bundle.windows) * (2 + 3)
+    assert len(built) == len(bundle.parts[0].windows) * (2 + 3)
 
 
 def test_the_last_used_are_kept_within_the_bytes(tmp_path: Path, built: list[int]) -> None:
     bundle = bundle_of(tmp_path, "v19", 20)
-    keys = [key_sites(window, TYPED, PANEL.cm) for window in bundle.windows[:3]]
-    (one, two, three), (a, b, c) = bundle.windows[:3], keys
-    both = ready_windows(bundle, PLENTY)
+    keys = [key_sites(window, TYPED, PANEL.cm) for window in bundle.parts[0].windows[:3]]
+    (one, two, three), (a, b, c) = bundle.parts[0].windows[:3], keys
+    kept = KeptWindows(PLENTY)
+    both = ready_windows(bundle, kept)
     both.get(one, a)
     both.get(two, b)
-    few = ready_windows(bundle, both._n_bytes)
+    room = KeptWindows(kept.n_bytes)
+    few = ready_windows(bundle, room)
     del built[:]
     for window, key in ((one, a), (two, b), (one, a), (three, c), (one, a), (two, b)):
         few.get(window, key)
-        assert few._n_bytes <= both._n_bytes
+        assert room.n_bytes <= kept.n_bytes
     assert built == [len(key) for key in (a, b, c, b)]
     del built[:]
-    none = ready_windows(bundle, 0)
+    none = ready_windows(bundle, KeptWindows())
     for _ in range(2):
         none.get(one, a)
     assert len(built) == 2
@@ -97,8 +109,8 @@ def test_the_last_used_are_kept_within_the_bytes(tmp_path: Path, built: list[int
 
 def test_narrowed_windows_are_those_that_are_cut(tmp_path: Path) -> None:
     bundle = bundle_of(tmp_path, "v19", 20)
-    window = bundle.windows[1]
-    ready = ready_windows(bundle, PLENTY).get(window, key_sites(window, TYPED, PANEL.cm))
+    window = bundle.parts[0].windows[1]
+    ready = ready_windows(bundle, KeptWindows(PLENTY)).get(window, key_sites(window, TYPED, PANEL.cm))
     rng = np.random.default_rng(3)
     with torch.inference_mode():
         for n in (1, 5, 40):

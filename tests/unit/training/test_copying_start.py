@@ -72,9 +72,8 @@ K = {"v17": 2, "v18": 8, "v19": 60}
 def start_of(panel: Panel) -> CopyingStart:
     config = tiny_config({"encode": {"copy_window": 300, "copy_span_cm": 1.0}, "masks": MASKS, "retrieval": {"k": K}})
     masks = dataclasses.replace(config.masks, array_density=(0.1, 0.1))
-    trainer = Trainer(
-        panel, encode(panel, config.encode), dataclasses.replace(config, masks=masks), "v19", accelerator="cpu"
-    )
+    config = dataclasses.replace(config, masks=masks)
+    trainer = Trainer([panel], [encode(panel, config.encode)], config, "v19", accelerator="cpu")
     assert trainer.start is not None
     return trainer.start
 
@@ -104,7 +103,8 @@ def test_the_model_has_the_rates_that_were_found_and_they_are_better() -> None:
 def test_what_is_shown_is_typed_and_has_errors_and_missing_calls() -> None:
     start = start_of(mosaics(2.0))
     start.data.masks = dataclasses.replace(start.data.masks, typing_error=0.05, missing=0.1)
-    panel = start.data.memory.panel
+    memory = start.data.panels[0].memory
+    panel = memory.panel
     for typed in start.typed:
         key = typed.context.key.numpy()
         truth = panel.alleles(key, panel.validation_haplotypes).T.reshape(typed.calls.shape)
@@ -113,5 +113,4 @@ def test_what_is_shown_is_typed_and_has_errors_and_missing_calls() -> None:
         assert (typed.calls[missing] < 0).all()
         assert 0.02 < (typed.calls != truth)[~missing].mean() < 0.08
         assert not typed.scored[typed.context.typed].any()
-    memory = set(start.data.memory.haplotypes.tolist())
-    assert not memory & set(panel.validation_haplotypes.tolist())
+    assert not set(memory.haplotypes.tolist()) & set(panel.validation_haplotypes.tolist())

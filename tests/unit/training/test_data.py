@@ -9,14 +9,15 @@ import pytest
 import torch
 
 from tests.helpers.batches import mismatches
-from tests.helpers.tiny import perturbed, random_panel, tiny_config
-from vcfbert.config import TrainConfig
+from tests.helpers.tiny import haploid_panel, perturbed, random_panel, tiny_config
+from vcfbert.config import MaskConfig, TrainConfig
 from vcfbert.genotypes.encoding import encode, windows_of
 from vcfbert.genotypes.memory import Memory
 from vcfbert.genotypes.panel import Panel
+from vcfbert.genotypes.regions import Region
 from vcfbert.retrieval.base import Retriever
 from vcfbert.retrieval.refresh import build_retriever
-from vcfbert.training.data import Example, TrainingData, own_rows, plan_copying_epoch, plan_epoch, shard, switched
+from vcfbert.training.data import Example, TrainingData, TrainingPanel, plan_copying_epoch, plan_epoch, shard, switched
 
 CPU = torch.device("cpu")
 
@@ -35,15 +36,21 @@ class Spy:
         return rows
 
 
-def data_of(panel: Panel) -> TrainingData:
-    config = tiny_config()
+CONFIG = tiny_config()
+
+
+def split_of(panel: Panel, masks: MaskConfig = CONFIG.masks) -> TrainingPanel:
     memory = Memory(panel, panel.memory_haplotypes)
-    return TrainingData(
-        memory, windows_of(panel, config.encode), encode(panel, config.encode), config.masks, config.train, CPU
-    )
+    return TrainingPanel(memory, windows_of(panel, CONFIG.encode), encode(panel, CONFIG.encode), masks, CPU)
 
 
-def retriever_of(data: TrainingData, variant: str = "v18") -> Retriever:
+def data_of(
+    split: TrainingPanel, retriever: Retriever | Spy | None = None, train: TrainConfig = CONFIG.train
+) -> TrainingData:
+    return TrainingData([split], [retriever or retriever_of(split)], split.masks, train)  # type: ignore[list-item]
+
+
+def retriever_of(data: TrainingPanel, variant: str = "v18") -> Retriever:
     return build_retriever(perturbed(variant), data.memory, data.features, device=CPU)
 
 
@@ -58,7 +65,7 @@ def twins(seed: int = 0) -> Panel:
 
 def test_a_plan_covers_every_window_and_sample_once() -> None:
     config = TrainConfig(batch_size=4, samples_per_epoch=0, seed=1)
-    steps = plan_epoch(3, 10, config, epoch=0)
+    steps = plan_epoch([10] * 3, config, epoch=0)
     assert sorted(len(s.samples) for s in steps) == [2, 2, 2, 4, 4, 4, 4, 4, 4]
     for window in range(3):
         drawn = np.concatenate([s.samples for s in steps if s.window == window])
@@ -69,7 +76,7 @@ def test_a_plan_covers_every_window_and_sample_once() -> None:
 def test_a_plan_is_a_function_of_seed_and_epoch() -> None:
     def drawn(seed: int, epoch: int) -> list[tuple[int, list[int]]]:
         config = TrainConfig(batch_size=4, samples_per_epoch=6, seed=seed)
-        return [(s.window, s.samples.tolist()) for s in plan_epoch(3, 10, config, epoch)]
+        return [(s.window, s.samples.tolist()) for s in plan_epoch([10] * 3, config, epoch)]
 
     assert drawn(1, 2) == drawn(1, 2)
     assert drawn(1, 2) != drawn(1, 3)
@@ -78,23 +85,19 @@ def test_a_plan_is_a_function_of_seed_and_epoch() -> None:
 
 
 def test_shards_are_disjoint_and_of_one_length() -> None:
-    steps = plan_epoch(5, 10, TrainConfig(batch_size=10), epoch=0)
+    steps = plan_epoch([10] * 5, TrainConfig(batch_size=10), epoch=0)
     parts = [shard(steps, rank, 2) for rank in range(2)]
     assert [len(p) for p in parts] == [2, 2]
     assert {id(s) for s in parts[0]}.isdisjoint(id(s) for s in parts[1])
     assert shard(steps, 0, 1) == steps
 
 
-def test_own_rows_by_hand() -> None:
-    assert own_rows(torch.tensor([0, 3, 6])).tolist() == [[0, 1], [3, 2], [6, 7]]
-
-
 def test_no_query_of_an_epoch_retrieves_its_own_sample() -> None:
-    data = data_of(twins())
-    steps = plan_epoch(len(data.windows), len(data.memory) // 2, data.train, epoch=0)
+    data = split_of(twins())
+    steps = plan_epoch(data_of(data).n_samples, CONFIG.train, epoch=0)
     for variant in ("v17", "v18", "v19"):
         spy = Spy(retriever_of(data, variant))
-        examples = list(data.examples(steps, 0, spy, k=8))  # type: ignore[arg-type]
+        examples = list(data_of(data, spy).examples(steps, 0, k=8))
         assert len(spy.calls) == len(examples) == len(steps)
         for (sites, queries, rows), step in zip(spy.calls, steps, strict=True):
             own = np.repeat(step.samples, 2)[:, None]
@@ -108,7 +111,7 @@ def test_no_query_of_an_epoch_retrieves_its_own_sample() -> None:
 def test_an_example_by_hand() -> None:
     """Its queries show the typed alleles alone; retrieved and answers are the memory's own rows."""
     panel = random_panel(12, 130, validation=(1, 4))
-    data = data_of(panel)
+    data = split_of(panel)
     retriever = retriever_of(data)
     window = data.windows[1]
     typed = np.arange(window.span[1] - window.span[0]) % 4 == 0
@@ -126,7 +129,11 @@ def test_an_example_by_hand() -> None:
     key = np.flatnonzero(typed) + window.span[0]
     queries = torch.from_numpy(data.memory.alleles(key)[rows])
     found = retriever.retrieve(
-        torch.from_numpy(key), context.sites.key_distance_cm, queries, 5, exclude=own_rows(torch.from_numpy(rows))
+        torch.from_numpy(key),
+        context.sites.key_distance_cm,
+        queries,
+        5,
+        exclude=torch.from_numpy(np.stack([rows, rows ^ 1], 1)),
     )
     batch = example.batch
     assert torch.equal(batch.patterns[batch.retrieved].view(4, 5, -1), torch.from_numpy(alleles)[found])
@@ -143,15 +150,12 @@ def with_other_validation(panel: Panel) -> Panel:
 
 def test_training_does_not_see_the_validation_samples() -> None:
     panel = random_panel(12, 130, validation=(1, 4))
-    one, other = data_of(panel), data_of(with_other_validation(panel))
+    one, other = split_of(panel), split_of(with_other_validation(panel))
     assert np.array_equal(one.memory.af, other.memory.af)
     assert np.array_equal(one.maf, other.maf)
     assert torch.equal(one.features, other.features)
-    steps = plan_epoch(len(one.windows), 10, one.train, epoch=1)
-    pairs = zip(
-        one.examples(steps, 1, retriever_of(one), 6), other.examples(steps, 1, retriever_of(other), 6), strict=True
-    )
-    for a, b in pairs:
+    steps = plan_epoch([10] * len(one.windows), CONFIG.train, epoch=1)
+    for a, b in zip(data_of(one).examples(steps, 1, 6), data_of(other).examples(steps, 1, 6), strict=True):
         assert torch.equal(a.alleles, b.alleles)
         assert torch.equal(a.masked, b.masked)
         assert torch.equal(a.batch.tokens, b.batch.tokens)
@@ -164,7 +168,7 @@ def test_the_index_does_not_see_the_validation_samples() -> None:
     for backend in ("faiss", "torch"):
         found: list[npt.NDArray[np.int64]] = []
         for version in (panel, with_other_validation(panel)):
-            data = data_of(version)
+            data = split_of(version)
             retriever = build_retriever(perturbed("v18"), data.memory, data.features, backend=backend, device=CPU)
             queries = torch.from_numpy(panel.alleles(slice(None)))
             found.append(retriever.retrieve(torch.arange(130), torch.zeros(130), queries, 20).numpy())
@@ -173,35 +177,36 @@ def test_the_index_does_not_see_the_validation_samples() -> None:
 
 def test_a_copying_plan_has_its_steps_of_different_samples() -> None:
     config = TrainConfig(batch_size=4, copy_steps=50, seed=1)
-    steps = plan_copying_epoch(3, 10, config, epoch=0)
+    steps = plan_copying_epoch([10] * 3, config, epoch=0)
     assert len(steps) == 50
     assert {s.window for s in steps} == {0, 1, 2}
     assert set(np.concatenate([s.samples for s in steps]).tolist()) == set(range(10))
     assert all(len(set(s.samples.tolist())) == 4 for s in steps)
-    few = plan_copying_epoch(3, 2, config, epoch=0)
+    few = plan_copying_epoch([2] * 3, config, epoch=0)
     assert all(sorted(s.samples.tolist()) == [0, 1] for s in few)
 
 
 def test_a_copying_plan_is_a_function_of_seed_and_epoch() -> None:
     def drawn(seed: int, epoch: int) -> list[tuple[int, list[int]]]:
         config = TrainConfig(batch_size=4, copy_steps=6, seed=seed)
-        return [(s.window, s.samples.tolist()) for s in plan_copying_epoch(3, 10, config, epoch)]
+        return [(s.window, s.samples.tolist()) for s in plan_copying_epoch([10] * 3, config, epoch)]
 
     assert drawn(1, 2) == drawn(1, 2)
     assert drawn(1, 2) != drawn(1, 3)
     assert drawn(1, 2) != drawn(2, 2)
 
 
-def noisy_data(**rates: float) -> TrainingData:
-    data = data_of(random_panel(40, 130, seed=6))
-    data.masks = dataclasses.replace(data.masks, start=0.3, end=0.3, array_share=0.0, **rates)
-    data.train = dataclasses.replace(data.train, copy_steps=10)
-    return data
+def noisy_data(**rates: float) -> TrainingPanel:
+    masks = dataclasses.replace(CONFIG.masks, start=0.3, end=0.3, array_share=0.0, **rates)
+    return split_of(random_panel(40, 130, seed=6), masks)
 
 
-def noisy_examples(data: TrainingData, *, epoch: int = 1, noisy: bool = True) -> list[Example]:
-    steps = plan_copying_epoch(len(data.windows), len(data.memory) // 2, data.train, epoch)
-    return list(data.examples(steps, epoch, retriever_of(data, "v19"), 6, noisy=noisy))
+def noisy_examples(
+    split: TrainingPanel, *, epoch: int = 1, noisy: bool = True, switches_per_cm: float = 0.0
+) -> list[Example]:
+    data = data_of(split, retriever_of(split, "v19"), dataclasses.replace(CONFIG.train, copy_steps=10))
+    steps = plan_copying_epoch(data.n_samples, data.train, epoch)
+    return list(data.examples(steps, epoch, 6, noisy=noisy, switches_per_cm=switches_per_cm))
 
 
 def test_switched_haplotypes_and_their_answers_stay_together() -> None:
@@ -220,9 +225,7 @@ def test_switched_haplotypes_and_their_answers_stay_together() -> None:
 
 def test_switches_are_of_examples_with_noise_alone() -> None:
     data = noisy_data(typing_error=0.0, missing=0.0)
-    steps = plan_copying_epoch(len(data.windows), len(data.memory) // 2, data.train, 1)
-    plain = noisy_examples(data)
-    switching = list(data.examples(steps, 1, retriever_of(data, "v19"), 6, noisy=True, switches_per_cm=20.0))
+    plain, switching = noisy_examples(data), noisy_examples(data, switches_per_cm=20.0)
     for one, other in zip(plain, switching, strict=True):
         assert (one.batch.key_sign != other.batch.key_sign).any()
         torch.testing.assert_close(one.batch.key_sign.sum(dim=1), other.batch.key_sign.sum(dim=1))
@@ -264,15 +267,61 @@ def test_noise_is_a_function_of_seed_epoch_and_number() -> None:
 
     def shown(number: int, seed: int = 17, epoch: int = 1) -> torch.Tensor:
         """Of one step in the place ``number`` of its epoch, whichever place it has in its rank."""
-        data.train = dataclasses.replace(data.train, seed=seed)
-        (step,) = plan_copying_epoch(1, len(data.memory) // 2, TrainConfig(batch_size=8, copy_steps=1), 0)
+        whole = data_of(data, retriever_of(data, "v19"), dataclasses.replace(CONFIG.train, seed=seed))
+        (step,) = plan_copying_epoch(whole.n_samples[:1], TrainConfig(batch_size=8, copy_steps=1), 0)
         context = data.context(data.windows[0], np.ones(data.windows[0].span[1] - data.windows[0].span[0], dtype=bool))
         data.context = lambda window, typed: context  # type: ignore[method-assign]  # the mask has a seed of its own
         steps = [dataclasses.replace(step, number=number)]
-        (example,) = data.examples(steps, epoch, retriever_of(data, "v19"), 6, noisy=True)
+        (example,) = whole.examples(steps, epoch, 6, noisy=True)
         return example.batch.key_sign
 
     first = shown(0)
     assert torch.equal(shown(0), first)
     for other in (shown(1), shown(0, seed=18), shown(0, epoch=2)):
         assert not torch.equal(other, first)
+
+
+def on(panel: Panel, chrom: str) -> Panel:
+    """The same panel as one of another chromosome."""
+    return dataclasses.replace(panel, region=Region(chrom), digest=chrom)
+
+
+def test_windows_of_all_panels_are_drawn_each_with_its_own_samples_and_sites() -> None:
+    splits = [
+        split_of(random_panel(12, 130, seed=1, validation=(1, 4))),
+        split_of(on(random_panel(8, 70, seed=2), "21")),
+    ]
+    data = TrainingData(splits, [retriever_of(split) for split in splits], CONFIG.masks, CONFIG.train)
+    n_windows = [len(split.windows) for split in splits]
+    assert data.n_samples == [10] * n_windows[0] + [8] * n_windows[1]
+    steps = plan_epoch(data.n_samples, CONFIG.train, epoch=0)
+    for step, example in zip(steps, data.examples(steps, 0, 5), strict=True):
+        number, window = (0, step.window) if step.window < n_windows[0] else (1, step.window - n_windows[0])
+        memory, sites = splits[number].memory, splits[number].windows[window].sites
+        rows = np.stack([2 * step.samples, 2 * step.samples + 1], axis=1).reshape(-1)
+        assert torch.equal(example.alleles.flatten(0, 1), torch.from_numpy(memory.alleles(sites)[rows]))
+        assert example.n_haplotypes == len(memory)
+        assert np.array_equal(data.maf(step), splits[number].maf[sites])
+
+
+def test_one_panel_trains_the_same_whether_others_follow_or_not() -> None:
+    """Windows are numbered through: those of the first panel keep masks and noise."""
+    first, second = split_of(random_panel(12, 130, seed=1)), split_of(on(random_panel(8, 70, seed=2), "21"))
+    alone = data_of(first)
+    both = TrainingData([first, second], [*alone.retrievers, retriever_of(second)], CONFIG.masks, CONFIG.train)
+    steps = plan_epoch(alone.n_samples, CONFIG.train, epoch=0)
+    for one, other in zip(alone.examples(steps, 0, 5), both.examples(steps, 0, 5), strict=True):
+        assert torch.equal(one.batch.tokens, other.batch.tokens)
+
+
+def test_a_haploid_sample_is_one_row_and_its_query_that_haplotype_twice() -> None:
+    panel = haploid_panel()
+    split = split_of(panel)
+    assert split.memory.pairs.tolist() == [[0, 1], [2, 2], [3, 4], [5, 5], [6, 7], [8, 9]]
+    spy = Spy(retriever_of(split, "v17"))
+    context = split.context(split.windows[0], np.ones(len(range(*split.windows[0].span)), dtype=bool))
+    example = split.example(context, np.array([1, 0]), spy, 3)  # type: ignore[arg-type]
+    assert torch.equal(example.alleles[0, 0], example.alleles[0, 1])
+    (_, _, rows) = spy.calls[0]
+    assert not (rows[:2] == 2).any()
+    assert not ((rows[2:] == 0) | (rows[2:] == 1)).any()

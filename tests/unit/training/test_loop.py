@@ -52,7 +52,7 @@ EACH_REFRESH = {"refresh/seconds", "refresh/drift", "refresh/overlap", "refresh/
 
 
 def trainer_of(panel: Panel, config: Config, variant: str = "v18") -> Trainer:
-    return Trainer(panel, encode(panel, config.encode), config, variant, accelerator="cpu")
+    return Trainer([panel], [encode(panel, config.encode)], config, variant, accelerator="cpu")
 
 
 def fit(trainer: Trainer, folder: Path, *, tracker: MemoryTracker | None = None) -> tuple[FitResult, MemoryTracker]:
@@ -95,7 +95,7 @@ def test_a_fit_learns_logs_and_writes_a_bundle(tiny_panel: Panel, tmp_path: Path
     rows = list(csv.DictReader((tmp_path / "metrics.csv").open()))
     assert [float(row["val/loss"]) for row in rows] == pytest.approx([e["val/loss"] for e in tracker.epochs], rel=1e-4)
     bundle = load_bundle(tmp_path / "model")
-    assert (bundle.variant, bundle.panel.digest) == (variant, tiny_panel.digest)
+    assert (bundle.variant, bundle.panels[0].digest) == (variant, tiny_panel.digest)
     assert bundle.manifest["metrics"] == best
     assert sum(p.numel() for p in bundle.model.parameters()) == result.parameters
     assert list((tmp_path / "checkpoints").iterdir()) == []
@@ -110,11 +110,11 @@ def test_index_age_and_version(
 ) -> None:
     config = tiny_config({"train": {"epochs": 4, "samples_per_epoch": 4}, "retrieval": {"refresh_every": every}})
     trainer = trainer_of(tiny_panel, config)
-    initial = trainer.retriever.index.weights.clone()
+    initial = trainer.data.retrievers[0].index.weights.clone()
     _, tracker = fit(trainer, tmp_path)
     assert [epoch["index/age"] for epoch in tracker.epochs] == ages
     assert [epoch["index/version"] for epoch in tracker.epochs] == versions
-    assert torch.equal(trainer.retriever.index.weights, initial) is (every == 0)
+    assert torch.equal(trainer.data.retrievers[0].index.weights, initial) is (every == 0)
 
 
 def grouped_weights(panel: Panel, batch_size: int, accumulate: int, samples: int = 8) -> dict[str, torch.Tensor]:
@@ -139,9 +139,8 @@ def test_a_network_without_retrieval_learns_and_is_bundled(tiny_panel: Panel, tm
     bundle = load_bundle(tmp_path / "model")
     assert bundle.k == 0
     target = target_of(tiny_panel, [0, 1], np.arange(0, tiny_panel.n_sites, 5))
-    said = np.concatenate([block.haplotype_dosage for block in Imputer(bundle).impute(target)])[
-        1:4
-    ]  # untyped, [3, 2, 2]
+    said = np.concatenate([block.haplotype_dosage for block in Imputer(bundle).impute(target)])
+    said = said[1:4]  # untyped, [3, 2, 2]
     assert np.isfinite(said).all()
     assert not np.array_equal(said[:, 0], said[:, 1])  # by the sample's own typed sites
 
@@ -151,7 +150,8 @@ def test_another_retriever_takes_the_place_of_the_variants(tiny_panel: Panel, tm
     memory = Memory(tiny_panel, tiny_panel.memory_haplotypes)
     index = TorchKeyIndex(memory, torch.ones(tiny_panel.n_sites))
     encoding = encode(tiny_panel, config.encode)
-    trainer = Trainer(tiny_panel, encoding, config, "v18", accelerator="cpu", retriever=RandomRetriever(index))
+    retrievers = [RandomRetriever(index)]
+    trainer = Trainer([tiny_panel], [encoding], config, "v18", accelerator="cpu", retrievers=retrievers)
     _, tracker = fit(trainer, tmp_path)
     assert not any(EACH_REFRESH & set(epoch) for epoch in tracker.epochs)
     _, own = fit(trainer_of(tiny_panel, config), tmp_path / "own")
@@ -219,7 +219,7 @@ def test_the_schedule_spans_the_whole_run(tiny_panel: Panel, tmp_path: Path) -> 
         {"train": {"epochs": 2, "samples_per_epoch": 10, "batch_size": 4, "accumulate": 2, "lr": 1e-3}}
     )
     trainer = trainer_of(tiny_panel, config)
-    windows = len(trainer.data.windows)
+    windows = len(trainer.data.panels[0].windows)
     steps = math.ceil(windows * 3 / 2) * 2  # three batches a window
     assert trainer.total_steps == steps
     _, tracker = fit(trainer, tmp_path)
@@ -339,15 +339,15 @@ def test_a_resumed_run_searches_with_the_index_it_had(tiny_panel: Panel, tmp_pat
     assert state is not None
     resumed = trainer_of(tiny_panel, config)
     resumed._restore(state)
-    assert isinstance(trainer.retriever, EmbeddingRetriever)
-    assert isinstance(resumed.retriever, EmbeddingRetriever)
+    assert isinstance(trainer.data.retrievers[0], EmbeddingRetriever)
+    assert isinstance(resumed.data.retrievers[0], EmbeddingRetriever)
     for name in ("decay", "temperature"):
-        assert torch.equal(getattr(resumed.retriever, name), getattr(trainer.retriever, name)), name
-    weights = resumed.retriever.index.weights
-    assert torch.equal(weights, trainer.retriever.index.weights)
-    now = trainer.raw.embedding.allele_weights(trainer.data.features).detach()
+        assert torch.equal(getattr(resumed.data.retrievers[0], name), getattr(trainer.data.retrievers[0], name)), name
+    weights = resumed.data.retrievers[0].index.weights
+    assert torch.equal(weights, trainer.data.retrievers[0].index.weights)
+    now = trainer.raw.embedding.allele_weights(trainer.data.panels[0].features).detach()
     assert (weights - now).abs().max() > 1e-4
-    assert (resumed.retriever.temperature - trainer.raw.retrieval.log_temperature.exp()).abs().max() > 1e-5
+    assert (resumed.data.retrievers[0].temperature - trainer.raw.retrieval.log_temperature.exp()).abs().max() > 1e-5
 
 
 def other_split(panel: Panel, config: Config) -> tuple[Panel, Config]:
@@ -387,7 +387,7 @@ def test_validation_haplotypes_do_not_change_what_is_trained(tiny_panel: Panel) 
     one, other = (trainer.raw.state_dict() for trainer in trainers)
     for name, value in one.items():  # up to the order of sums: windows number their distinct rows otherwise
         torch.testing.assert_close(value, other[name], atol=1e-5, rtol=1e-4)
-    weights = [trainer.retriever.index.weights for trainer in trainers]
+    weights = [trainer.data.retrievers[0].index.weights for trainer in trainers]
     torch.testing.assert_close(*weights, atol=1e-5, rtol=1e-4)
 
 

@@ -25,6 +25,6 @@ def make(tiny_panel: Panel, tmp_path: Path) -> Callable[..., Worker]:
     def worker(variant: str = "v17", *, track: bool = False, progress: Any = None, **tune: Any) -> Worker:
         config = small_config(**tune)
         settings = Settings(f"sqlite:///{tmp_path / 'studies.db'}", tmp_path / "checkpoints", track, tmp_path)
-        return Worker(tiny_panel, encode(tiny_panel, config.encode), config, variant, settings, progress=progress)
+        return Worker([tiny_panel], [encode(tiny_panel, config.encode)], config, variant, settings, progress=progress)
 
     return worker

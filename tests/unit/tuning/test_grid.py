@@ -43,7 +43,7 @@ def grid(tiny_panel: Panel, root: Path) -> Callable[..., GridWorker]:
         settings = Settings(f"sqlite:///{root / 'studies.db'}", root / "checkpoints", given.pop("track", False), root)
         encoding = encode(tiny_panel, config.encode)
         return GridWorker(
-            tiny_panel, encoding, config, "grid", settings, cells=cells or CELLS, measure=measure, given=given
+            [tiny_panel], [encoding], config, "grid", settings, cells=cells or CELLS, measure=measure, given=given
         )
 
     return worker

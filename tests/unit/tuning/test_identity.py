@@ -14,15 +14,15 @@ def test_a_study_is_of_one_variant_data_code_and_settings(monkeypatch: pytest.Mo
     panel, other = random_panel(8, 40, seed=1), random_panel(8, 40, seed=2)
     config = small_config()
     names = {
-        identity(config, "v18", panel).name,
-        identity(config, "v17", panel).name,
-        identity(config, "v18", other).name,
-        identity(config, "v18", dataclasses.replace(panel, cm=panel.cm * 2)).name,
-        identity(small_config(epochs=1), "v18", panel).name,
-        identity(small_config(dims=(8,)), "v18", panel).name,
+        identity(config, "v18", [panel]).name,
+        identity(config, "v17", [panel]).name,
+        identity(config, "v18", [other]).name,
+        identity(config, "v18", [dataclasses.replace(panel, cm=panel.cm * 2)]).name,
+        identity(small_config(epochs=1), "v18", [panel]).name,
+        identity(small_config(dims=(8,)), "v18", [panel]).name,
     }
     monkeypatch.setattr("vcfbert.tuning.identity.code_digest", lambda: "another")
-    names.add(identity(config, "v18", panel).name)
+    names.add(identity(config, "v18", [panel]).name)
     assert len(names) == 7
 
 
@@ -31,5 +31,5 @@ def test_more_trials_or_an_applied_patch_do_not_make_another_study() -> None:
     config = small_config()
     applied = trial_config(config, {"model.dims": 16, "model.heads": 2, "train.lr": 1e-3, "retrieval.k.v18": 4})
     more = dataclasses.replace(config, tune=dataclasses.replace(config.tune, trials=99))
-    assert identity(applied, "v18", panel) == identity(more, "v18", panel) == identity(config, "v18", panel)
-    assert identity(applied, "v17", panel) != identity(config, "v17", panel)  # k of v18 is not searched there
+    assert identity(applied, "v18", [panel]) == identity(more, "v18", [panel]) == identity(config, "v18", [panel])
+    assert identity(applied, "v17", [panel]) != identity(config, "v17", [panel])  # k of v18 is not searched there

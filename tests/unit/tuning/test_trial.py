@@ -101,7 +101,7 @@ def test_a_fit_without_a_bundle_ends_where_it_is_told_to(tiny_panel: Panel, tmp_
         told.append((epoch, metrics["val/f1"]))
         return epoch < 1
 
-    result = Trainer(tiny_panel, encode(tiny_panel, config.encode), config, "v17", accelerator="cpu").fit(
+    result = Trainer([tiny_panel], [encode(tiny_panel, config.encode)], config, "v17", accelerator="cpu").fit(
         None,
         tracker=tracker,
         checkpoints=tmp_path / "checkpoints",

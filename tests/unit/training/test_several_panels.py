@@ -1,0 +1,86 @@
+"""One model trained on panels of several chromosomes, one of them with haploid samples."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.helpers.fit_tiny import AnyEpochTracker
+from tests.helpers.tiny import haploid_panel, random_panel, tiny_config
+from vcfbert.bundle import load_bundle
+from vcfbert.config import Config
+from vcfbert.genotypes.encoding import encode
+from vcfbert.genotypes.panel import Panel
+from vcfbert.genotypes.regions import Region
+from vcfbert.genotypes.store import panel_digest, panels_digest
+from vcfbert.training.data import data_digest
+from vcfbert.training.loop import FitResult, Trainer
+
+
+def panels() -> list[Panel]:
+    males = dataclasses.replace(haploid_panel(70, validation=(3, 4)), region=Region("X", 101, 9_000))
+    return [random_panel(9, 90, seed=1, validation=(2, 5)), dataclasses.replace(males, digest=panel_digest(males))]
+
+
+def trainer_of(config: Config, variant: str) -> Trainer:
+    both = panels()
+    return Trainer(both, [encode(panel, config.encode) for panel in both], config, variant, accelerator="cpu")
+
+
+def fit(trainer: Trainer, folder: Path) -> FitResult:
+    return trainer.fit(
+        folder / "model",
+        tracker=AnyEpochTracker(),
+        checkpoints=folder / "checkpoints",
+        metrics_csv=folder / "metrics.csv",
+        tags={},
+        data={},
+    )
+
+
+@pytest.mark.parametrize("variant", ["v17", "v18", "v19"])
+def test_a_bundle_of_all_panels_comes_out(tmp_path: Path, variant: str) -> None:
+    config = tiny_config({"retrieval": {"k": {"v17": 2, "v18": 5, "v19": 5}}})
+    trainer = trainer_of(config, variant)
+    assert trainer.k == min(config.retrieval.k[variant], 7 - 2)  # of the seven haplotypes that X's memory has
+    result = fit(trainer, tmp_path)
+    bundle = load_bundle(tmp_path / "model")
+    assert result.data_digest == bundle.panel_digest == panels_digest(panels())
+    assert [panel.haploid for panel in bundle.panels] == [(), (1, 3)]
+    assert [str(panel.region) for panel in bundle.panels] == ["20", "X:101-9000"]
+    assert [len(part.memory) for part in bundle.parts] == [18, 10]
+    assert 0.0 < result.metrics["val/loss"] < 2.0
+
+
+def test_validation_is_of_all_panels() -> None:
+    trainer = trainer_of(tiny_config(), "v17")
+    whole = trainer._validate()
+    trainer.data.panels = trainer.data.panels[:1]
+    trainer.data.retrievers = trainer.data.retrievers[:1]
+    assert trainer._validate()["val/loss"] != whole["val/loss"]
+
+
+def test_a_resumed_run_finds_the_index_of_every_panel(tmp_path: Path) -> None:
+    config = tiny_config({"train": {"epochs": 2}})
+    trainer, other = trainer_of(config, "v18"), trainer_of(config, "v18")
+    trainer._train(0)
+    trainer._refresh_if_due(1)
+    other._restore(trainer._state())
+    for before, after in zip(trainer.data.retrievers, other.data.retrievers, strict=True):
+        assert torch.equal(before.index.weights, after.index.weights)
+        assert not torch.equal(after.index.weights, torch.ones_like(after.index.weights))
+
+
+def test_what_is_trained_on_is_all_panels_their_splits_and_maps() -> None:
+    first, second = panels()
+    digests = {
+        data_digest([first, second]),
+        data_digest([second, first]),
+        data_digest([first]),
+        data_digest([first, dataclasses.replace(second, validation=(0,))]),
+        data_digest([first, dataclasses.replace(second, cm=second.cm * 2)]),
+    }
+    assert len(digests) == 5

@@ -1,0 +1,285 @@
+"""From files of genotypes to panels: streamed into a panel store, or in memory."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import chain, groupby
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from vcfbert.artifacts import atomic_folder
+from vcfbert.config import PrepareConfig
+from vcfbert.constants import ABSENT, MISSING, PANEL_FORMAT
+from vcfbert.errors import InputError
+from vcfbert.genotypes.genetic_map import GeneticMap
+from vcfbert.genotypes.panel import Panel, Sites
+from vcfbert.genotypes.panel_writer import PanelWriter, stretch_folder
+from vcfbert.genotypes.regions import Region, canonical_chrom
+from vcfbert.genotypes.sex_chromosomes import build_of, is_x, stretches_of_x
+from vcfbert.genotypes.store import (
+    KIND,
+    is_panel,
+    open_panels,
+    panel_digest,
+    stretch_manifest,
+    whole_manifest,
+)
+from vcfbert.genotypes.vcf_reader import NO_ALT, Genotypes, Progress, open_source, stream_stretches
+from vcfbert.genotypes.vcf_records import Source
+
+_LOG = logging.getLogger(__name__)
+CHROM = "{chrom}"  # in the name of a file: the chromosome that it is of, such as 20 or X
+
+
+@dataclass(frozen=True)
+class PackedBlock:
+    """Consecutive sites of one panel; ``packed``, ``allele_count`` and ``haploid`` as there."""
+
+    stretch: Region
+    samples: tuple[str, ...]
+    haploid: tuple[int, ...]
+    sites: Sites
+    packed: npt.NDArray[np.uint8]
+    allele_count: npt.NDArray[np.int64]
+
+
+def packed_blocks(
+    file: Path, *, region: Region | None = None, build: str | None = None, progress: Progress | None = None
+) -> Iterator[PackedBlock]:
+    """A file in one pass, in blocks of bounded memory. Raises InputError as ``convert_panels`` does."""
+    source = open_source(file)
+    blocks = stream_stretches(source, partial(_stretches, source, build), region=region, progress=progress)
+    for stretch, block in _checked(blocks, file):
+        packed = np.packbits(_haplotypes(block), axis=1)
+        counts = np.bitwise_count(packed).sum(axis=1, dtype=np.int64)
+        haploid = tuple(np.flatnonzero(block.haploid).tolist())  # no call is missing, so any of them tells
+        yield PackedBlock(stretch, block.samples, haploid, block.sites, packed, counts)
+
+
+def convert_panels(
+    files: Sequence[Path],
+    out: Path,
+    *,
+    maps: Sequence[Path] = (),
+    region: str | None = None,
+    build: str | None = None,
+    holdout: float,
+    seed: int,
+    blocks: Iterator[PackedBlock] | None = None,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Streams phased files (VCF, BCF, VCF Zarr) into a panel store at ``out``, each in one pass; returns its manifest.
+    Memory is bounded by a block of records.
+
+    The files may hold several chromosomes each; each becomes a panel, and X three, at the ends of its PAR in ``build``
+    (b37 or b38; without, as the length of X in the header says). ``maps``: of one chromosome or of several, or a name
+    with ``{chrom}``; without any, 1 cM/Mb. ``holdout`` is the share of samples kept for validation, drawn with
+    ``seed``, at least one on each side. ``blocks``: those of the only file, if they were read before.
+    ``progress`` is called with the number of sites read so far. Nothing is left at ``out`` when this fails.
+
+    Raises InputError: panel_missing, panel_unphased, panel_too_small, chromosome_twice, build_unknown, and those of
+    ``stream_genotypes`` and ``GeneticMap.read``.
+    """
+    if not maps:
+        _LOG.warning("no genetic map given: 1 cM/Mb is assumed, which costs accuracy near recombination hotspots")
+    wanted = None if region is None else Region.parse(region)
+    stretches: list[dict[str, Any]] = []
+    manifest: dict[str, Any] = {}
+    n_sites = 0
+    with atomic_folder(out, kind=KIND, version=PANEL_FORMAT, manifest=manifest) as folder:
+        for file in files:
+            told = None if progress is None else partial(_tell, progress, n_sites)
+            read = blocks or packed_blocks(file, region=wanted, build=build, progress=told)
+            for stretch, group in groupby(read, key=lambda block: block.stretch):
+                place = folder / stretch_folder(len(stretches))
+                _refuse_twice(stretch, stretches, file)
+                facts = _write_stretch(place, stretch, group, maps, holdout, seed, file)
+                stretches.append(facts)
+                n_sites += facts["n_sites"]
+        if not stretches:
+            where = ", ".join(map(str, files))
+            what = f"no record {'' if wanted is None else f'in {wanted} '}has an ALT allele"
+            raise InputError("empty", what, where=where, hint="a panel needs variants")
+        options = {"region": region, "build": build, "holdout": holdout, "seed": seed}
+        manifest.update(whole_manifest(stretches, {"files": [file.name for file in files], **options}))
+    return manifest
+
+
+def build_panels(files: Sequence[Path], out: Path, **options: Any) -> tuple[Panel, ...]:
+    """The same (see ``convert_panels``), and opens the panels."""
+    convert_panels(files, out, **options)
+    return open_panels(out, verify=False)
+
+
+def panels_of(prepare: PrepareConfig, out: Path) -> tuple[Panel, ...]:
+    """The panels of a store that ``prepare`` names, or those built of its files at ``out``."""
+    if len(prepare.panels) == 1 and is_panel(Path(prepare.panels[0])):
+        return open_panels(Path(prepare.panels[0]))
+    return build_panels(
+        chromosome_files(prepare.panels),
+        out,
+        maps=[Path(path) for path in prepare.maps],
+        region=prepare.region,
+        build=prepare.build,
+        holdout=prepare.holdout,
+        seed=prepare.seed,
+    )
+
+
+def chromosome_files(patterns: Sequence[str]) -> list[Path]:
+    """The files that are named, and those that there are where ``{chrom}`` stands in a name, by chromosome.
+
+    Raises InputError('file_not_found') where there are none.
+    """
+    files = []
+    for pattern in patterns:
+        if CHROM not in pattern:
+            files.append(Path(pattern))
+            continue
+        whole = Path(pattern)
+        before, after = whole.name.split(CHROM)
+        found = [
+            file
+            for file in whole.parent.glob(f"{before}*{after}")
+            if _order(file.name[len(before) : len(file.name) - len(after)]) < _UNKNOWN
+        ]
+        if not found:
+            raise InputError("file_not_found", "there is no such file of any chromosome", where=pattern)
+        files += sorted(found, key=lambda file: _order(file.name[len(before) : len(file.name) - len(after)]))
+    return files
+
+
+_UNKNOWN = 99
+
+
+def _order(chrom: str) -> int:
+    name = canonical_chrom(chrom)
+    return int(name) if name.isdigit() else {"X": 23, "Y": 24, "MT": 25}.get(name, _UNKNOWN)
+
+
+def panel_from_genotypes(
+    genotypes: Genotypes, *, genetic_map: GeneticMap | None = None, validation: tuple[int, ...] = ()
+) -> Panel:
+    """A panel in memory from phased, complete genotypes. Raises InputError as ``convert_panels`` does."""
+    region = Region(genotypes.sites.chrom)
+    ((_, block),) = _checked(iter([(region, genotypes)]), Path("genotypes"))
+    bits = _haplotypes(block)
+    panel = Panel(
+        region=region,
+        samples=block.samples,
+        sites=block.sites,
+        packed=np.packbits(bits, axis=1),
+        cm=(genetic_map or GeneticMap.uniform()).cm(block.sites.pos),
+        allele_count=bits.sum(axis=1, dtype=np.int64),
+        validation=validation,
+        digest="",
+        haploid=tuple(np.flatnonzero(block.haploid).tolist()),
+    )
+    return dataclasses.replace(panel, digest=panel_digest(panel))
+
+
+def choose_validation(n_samples: int, *, holdout: float, seed: int, where: str | None = None) -> tuple[int, ...]:
+    """Indices of the validation samples, sorted; at least one sample is chosen and at least one is not."""
+    if n_samples < 2:
+        raise InputError(
+            "panel_too_small",
+            "a panel needs at least two samples, one of them for validation",
+            where=where,
+            hint="give a panel with more samples",
+        )
+    count = min(max(round(holdout * n_samples), 1), n_samples - 1)
+    chosen = np.random.default_rng(seed).choice(n_samples, size=count, replace=False)
+    return tuple(sorted(chosen.tolist()))
+
+
+def _stretches(source: Source, build: str | None, chrom: str) -> Sequence[Region]:
+    if not is_x(chrom):
+        return (Region(chrom),)
+    return stretches_of_x(chrom, build_of(source.length_of(chrom), build, str(source.path)))
+
+
+def _write_stretch(
+    folder: Path,
+    stretch: Region,
+    blocks: Iterator[PackedBlock],
+    maps: Sequence[Path],
+    holdout: float,
+    seed: int,
+    file: Path,
+) -> dict[str, Any]:
+    """Writes the blocks of one stretch; its facts for the manifest."""
+    folder.mkdir()
+    first = next(blocks)
+    validation = choose_validation(len(first.samples), holdout=holdout, seed=seed, where=str(file))
+    scale = GeneticMap.of_chromosome([_named(path, stretch.chrom) for path in maps], stretch.chrom)
+    writer = PanelWriter(folder, stretch, first.samples, first.haploid)
+    for block in chain([first], blocks):
+        writer.append(block.sites, block.packed, scale.cm(block.sites.pos), block.allele_count)
+    digest = writer.close()
+    return stretch_manifest(stretch, first.samples, first.haploid, validation, writer.n_sites, digest, scale.source)
+
+
+def _named(path: Path, chrom: str) -> Path:
+    return Path(str(path).replace(CHROM, canonical_chrom(chrom)))
+
+
+def _haplotypes(block: Genotypes) -> npt.NDArray[np.uint8]:
+    """[sites, n_haplotypes]: of haploid samples the one that there is."""
+    flat = block.alleles.reshape(len(block.sites), -1).view(np.uint8)
+    return flat[:, block.alleles[0].reshape(-1) != ABSENT] if block.haploid.any() else flat
+
+
+def _tell(progress: Progress, before: int, n_sites: int) -> None:
+    progress(before + n_sites)
+
+
+def _checked(blocks: Iterator[tuple[Region, Genotypes]], file: Path) -> Iterator[tuple[Region, Genotypes]]:
+    """The blocks, refused where a panel may not be used; records without ALT, which hold no variation, left out."""
+    for stretch, block in blocks:
+        _refuse(
+            "panel_missing",
+            "the panel has missing genotypes here",
+            "leave such records out (bcftools view -g ^miss) or impute and phase the panel first",
+            np.asarray((block.alleles == MISSING).any(axis=(1, 2))),
+            block,
+            file,
+        )
+        _refuse(
+            "panel_unphased",
+            "the panel has unphased heterozygous genotypes here",
+            "phase it first, with SHAPEIT, Beagle or Eagle",
+            np.asarray(~block.phased.all(axis=1)),
+            block,
+            file,
+        )
+        kept = np.flatnonzero(block.sites.alt != NO_ALT)
+        if len(kept) == len(block.sites):
+            yield stretch, block
+        elif len(kept):
+            yield stretch, Genotypes(block.samples, block.sites.take(kept), block.alleles[kept], block.phased[kept])
+
+
+def _refuse(code: str, what: str, hint: str, bad: npt.NDArray[np.bool_], block: Genotypes, file: Path) -> None:
+    if bad.any():
+        pos = block.sites.pos[int(np.flatnonzero(bad)[0])]
+        raise InputError(code, what, where=f"{file}, record {block.sites.chrom}:{pos}", hint=hint)
+
+
+def _refuse_twice(stretch: Region, before: Sequence[dict[str, Any]], file: Path) -> None:
+    if any(
+        (canonical_chrom(one["chrom"]), one["start"]) == (canonical_chrom(stretch.chrom), stretch.start)
+        for one in before
+    ):
+        raise InputError(
+            "chromosome_twice",
+            f"chromosome {stretch.chrom} was in a file before",
+            where=str(file),
+            hint="give each chromosome once: `bcftools concat` joins files of one",
+        )

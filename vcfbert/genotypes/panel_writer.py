@@ -1,0 +1,131 @@
+"""Writing a panel's files piece by piece, so that memory does not grow with the number of sites."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from vcfbert.genotypes.panel import Sites
+from vcfbert.genotypes.regions import Region
+
+ALLELES: Final = "alleles.npy"
+SITES: Final = "sites.npz"
+
+_NUMBERS: Final = {"pos": "<i4", "continues": "|b1", "cm": "<f8", "allele_count": "<i8"}
+TEXTS: Final = ("ref", "alt", "id")
+
+
+class PanelWriter:
+    """Fills ``folder`` with ``alleles.npy`` and ``sites.npz`` of a panel, consecutive sites at a time.
+    ``haploid``: as in ``Panel``."""
+
+    def __init__(self, folder: Path, region: Region, samples: Sequence[str], haploid: Sequence[int]) -> None:
+        self._folder = folder
+        self._alleles = _Column(folder / ALLELES, "|u1", (row_bytes(2 * len(samples) - len(haploid)),))
+        self._columns = {name: _Column(folder / f"{name}.npy", kind) for name, kind in _NUMBERS.items()}
+        self._columns |= {name: _Column(folder / f"{name}.npy", "|u1") for name in TEXTS}
+        self._digest = PanelDigest(region, samples, haploid)
+
+    @property
+    def n_sites(self) -> int:
+        return self._alleles.length
+
+    def append(
+        self,
+        sites: Sites,
+        packed: npt.NDArray[np.uint8],
+        cm: npt.NDArray[np.float64],
+        allele_count: npt.NDArray[np.int64],
+    ) -> None:
+        """The next sites; arrays as in ``Panel``."""
+        self._alleles.append(packed)
+        values = {"pos": sites.pos, "continues": sites.continues, "cm": cm, "allele_count": allele_count}
+        for name, array in values.items():
+            self._columns[name].append(array)
+        for name in TEXTS:
+            self._columns[name].append(pack_text(getattr(sites, name)))
+        self._digest.update(sites, packed)
+
+    def close(self) -> str:
+        """Completes the files; the panel's digest."""
+        self._alleles.close()
+        with zipfile.ZipFile(self._folder / SITES, "w") as archive:
+            for name, column in self._columns.items():
+                column.close()
+                # With zip's earliest date, so that the same panel gives the same bytes.
+                with (
+                    column.path.open("rb") as source,
+                    archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as target,
+                ):
+                    shutil.copyfileobj(source, target)
+                column.path.unlink()
+        return self._digest.hexdigest()
+
+
+class PanelDigest:
+    """sha256 over region, samples, positions, alleles and haplotypes: the identity of a panel, whatever folder holds it
+    and in whatever pieces it was read."""
+
+    def __init__(self, region: Region, samples: Sequence[str], haploid: Sequence[int]) -> None:
+        head = "\n".join([str(region), ",".join(map(str, haploid)), *samples]).encode()
+        # Each is hashed by itself, so that no byte can move from one to the next.
+        self._parts = (hashlib.sha256(head), hashlib.sha256(), hashlib.sha256(), hashlib.sha256())
+
+    def update(self, sites: Sites, packed: npt.NDArray[np.uint8]) -> None:
+        _, pos, alleles, haplotypes = self._parts
+        pos.update(np.ascontiguousarray(sites.pos, dtype="<i4").tobytes())
+        alleles.update("".join(f"{ref}\t{alt}\n" for ref, alt in zip(sites.ref, sites.alt, strict=True)).encode())
+        haplotypes.update(np.ascontiguousarray(packed).data)
+
+    def hexdigest(self) -> str:
+        return hashlib.sha256(b"".join(part.digest() for part in self._parts)).hexdigest()
+
+
+def stretch_folder(number: int) -> str:
+    """Where what is stored of the panel in this place lies, within a store of several."""
+    return f"{number:02d}"
+
+
+def row_bytes(n_haplotypes: int) -> int:
+    return (n_haplotypes + 7) // 8
+
+
+def pack_text(values: npt.NDArray[np.object_]) -> npt.NDArray[np.uint8]:
+    """Strings as one line of UTF-8 bytes each: one long deletion would make a fixed-width array of them huge."""
+    return np.frombuffer("".join(f"{value}\n" for value in values).encode(), dtype=np.uint8)
+
+
+def unpack_text(data: npt.NDArray[np.uint8]) -> npt.NDArray[np.object_]:
+    return np.array(data.tobytes().decode().split("\n")[:-1], dtype=object)
+
+
+class _Column:
+    """An array in numpy's format, written along its first dimension."""
+
+    def __init__(self, path: Path, kind: str, row: tuple[int, ...] = ()) -> None:
+        self.path = path
+        self.length = 0
+        self._kind, self._row = kind, row
+        self._handle = path.open("wb")
+        self._write_header()
+
+    def append(self, rows: npt.NDArray[Any]) -> None:
+        self._handle.write(np.ascontiguousarray(rows, dtype=self._kind).data)
+        self.length += len(rows)
+
+    def close(self) -> None:
+        # numpy leaves room in the header for the first dimension to grow, so writing it anew moves nothing.
+        self._handle.seek(0)
+        self._write_header()
+        self._handle.close()
+
+    def _write_header(self) -> None:
+        header = {"descr": self._kind, "fortran_order": False, "shape": (self.length, *self._row)}
+        np.lib.format.write_array_header_1_0(self._handle, header)

@@ -1,0 +1,182 @@
+"""The records of a VCF or BCF, as they come or those of a region, and what every source of records offers."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Iterator, Sequence
+from itertools import chain
+from pathlib import Path
+from typing import Any, Protocol
+
+import cyvcf2
+import numpy as np
+import numpy.typing as npt
+import pysam
+
+from vcfbert.errors import InputError
+from vcfbert.genotypes.regions import Region, same_chrom
+from vcfbert.genotypes.vcf_file import VcfFile, inspect, truncated
+
+
+class Calls(Protocol):
+    def array(self) -> npt.NDArray[np.int16]:
+        """[n_samples, ploidy + 1]: allele numbers, -1 missing, -2 in place of an allele that a call of fewer alleles
+        lacks, and last whether the call is phased."""
+
+
+class Record(Protocol):
+    """One record, as cyvcf2 has it: POS is 1-based, ID None where there is none."""
+
+    @property
+    def CHROM(self) -> str: ...
+
+    @property
+    def POS(self) -> int: ...
+
+    @property
+    def ID(self) -> str | None: ...
+
+    @property
+    def REF(self) -> str: ...
+
+    @property
+    def ALT(self) -> Sequence[str]: ...
+
+    @property
+    def genotype(self) -> Calls:
+        """Any exception where the record has no genotypes."""
+
+
+class Source(Protocol):
+    """A file of genotypes that passed its checks."""
+
+    @property
+    def path(self) -> Path: ...
+
+    @property
+    def samples(self) -> tuple[str, ...]:
+        """Those of its header, in its order."""
+
+    def records(self, region: Region | None) -> Iterator[Record]:
+        """All records in the file's order, or those that begin in ``region``. Raises InputError('vcf_invalid')."""
+
+    def chromosomes(self) -> dict[str, int]:
+        """The number of records of each chromosome that has any, in the file's order."""
+
+    def length_of(self, chrom: str) -> int | None:
+        """The chromosome's length, where the header tells."""
+
+
+class VcfRecords:
+    """``Source`` over a VCF, VCF.gz or BCF; a region is found through the index where there is one."""
+
+    def __init__(self, path: Path) -> None:
+        """Raises InputError as ``inspect`` does."""
+        self._file = inspect(path)
+        # htslib's own words would reach the user beside ours, from another thread and without the file's name.
+        cyvcf2.cyvcf2.set_htslib_log_level(0)
+
+    @property
+    def path(self) -> Path:
+        return self._file.path
+
+    @property
+    def samples(self) -> tuple[str, ...]:
+        return self._file.samples
+
+    def records(self, region: Region | None) -> Iterator[Record]:
+        reader = self._open()
+        try:
+            if region is not None and self._file.has_index:
+                yield from _indexed(reader, self._file, region)
+            else:
+                yield from _scanned(reader, self._file, region)
+        finally:
+            reader.close()
+
+    def chromosomes(self) -> dict[str, int]:
+        names: dict[str, int] = {}
+        records = iter(self._open())
+        while (record := _next(records, self._file)) is not None:
+            names[record.CHROM] = names.get(record.CHROM, 0) + 1
+        return names
+
+    def length_of(self, chrom: str) -> int | None:
+        for line in self._open().raw_header.splitlines():
+            name = re.match(r"##contig=<(?:.*,)?ID=([^,>]+)", line)
+            length = re.search(r"[<,]length=(\d+)", line)
+            if name and length and same_chrom(name[1], chrom):
+                return int(length[1])
+        return None
+
+    def _open(self) -> Any:
+        try:
+            return cyvcf2.VCF(str(self.path), lazy=True, threads=2)
+        except Exception as error:  # cyvcf2 raises bare exceptions
+            raise invalid(self.path, f"its header cannot be parsed ({error})") from error
+
+
+def invalid(path: Path, what: str, where: str | None = None) -> InputError:
+    return InputError(
+        "vcf_invalid", what, where=where or str(path), hint="`bcftools view` on the file shows what is wrong"
+    )
+
+
+def _indexed(reader: Any, file: VcfFile, region: Region) -> Iterator[Any]:
+    name = next((name for name in reader.seqnames if same_chrom(name, region.chrom)), None)
+    if name is None:
+        return
+    stop = "" if region.stop is None else region.stop
+    records = reader(f"{name}:{region.start}-{stop}")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # an empty region: _nothing_read says it better
+        first = next(records, None)
+    if first is not None:
+        # An index finds what overlaps: a deletion that begins before the region is not in it.
+        yield from (record for record in chain([first], records) if region.holds(record.POS))
+    _check_undamaged(file, name, region)
+
+
+def _check_undamaged(file: VcfFile, name: str, region: Region) -> None:
+    """Reads the region once more with pysam: cyvcf2 takes damaged data within an indexed query for its end."""
+    verbosity = pysam.set_verbosity(0)
+    try:
+        with pysam.VariantFile(str(file.path)) as source:
+            try:
+                records = source.fetch(name, region.start - 1, region.stop)
+            except ValueError:  # the index has nothing of this chromosome, and so nothing was read
+                return
+            for _ in records:
+                pass
+    except OSError as error:
+        raise invalid(file.path, "a record cannot be parsed, or the data are damaged") from error
+    finally:
+        pysam.set_verbosity(verbosity)
+
+
+def _scanned(reader: Any, file: VcfFile, region: Region | None) -> Iterator[Any]:
+    chrom, inside = None, False
+    records = iter(reader)
+    while (record := _next(records, file)) is not None:
+        name = record.CHROM
+        if name != chrom:
+            chrom = name
+            inside = region is None or same_chrom(chrom, region.chrom)
+        if inside and (region is None or region.holds(record.POS)):
+            yield record
+
+
+def _next(records: Iterator[Any], file: VcfFile) -> Any | None:
+    try:
+        return next(records, None)
+    except Exception as error:  # cyvcf2 raises bare exceptions
+        if file.container == "plain" and not _ends_with_newline(file.path):
+            raise truncated(file.path, "its last line is incomplete") from error
+        raise invalid(file.path, "a record cannot be parsed, or the data are damaged") from error
+
+
+def _ends_with_newline(path: Path) -> bool:
+    with path.open("rb") as handle:
+        handle.seek(-1, 2)
+        return handle.read() == b"\n"

@@ -1,0 +1,163 @@
+"""The records of a VCF Zarr, the chunked arrays that bio2zarr writes (https://github.com/sgkit-dev/vcf-zarr-spec).
+
+Formats 2 and 3 of Zarr, in a folder or a zip. Arrays are read a chunk of records at a time.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from vcfbert.errors import InputError, MissingExtraError
+from vcfbert.genotypes.regions import Region, same_chrom
+
+if TYPE_CHECKING:  # cyvcf2 is not needed here
+    from vcfbert.genotypes.vcf_records import Record
+
+_GROUP_FILES: Final = ("zarr.json", ".zgroup", ".zattrs")
+_ZIP: Final = b"PK\x03\x04"
+_NEEDED: Final = ("call_genotype", "contig_id", "sample_id", "variant_allele", "variant_contig", "variant_position")
+
+
+def is_vcf_zarr(path: Path) -> bool:
+    """Whether ``path`` is a Zarr group, of whatever content: a folder, or a zip of one."""
+    if path.is_dir():
+        return any((path / name).is_file() for name in _GROUP_FILES)
+    if not path.is_file():
+        return False
+    with path.open("rb") as handle:
+        return handle.read(len(_ZIP)) == _ZIP
+
+
+@dataclass(frozen=True)
+class _Calls:
+    alleles: npt.NDArray[np.int8]  # [n_samples, ploidy]
+    phased: npt.NDArray[np.bool_]  # [n_samples]
+
+    def array(self) -> npt.NDArray[np.int16]:
+        return np.concatenate([self.alleles, self.phased[:, None]], axis=1, dtype=np.int16)
+
+
+@dataclass(frozen=True)
+class _Record:
+    CHROM: str
+    POS: int
+    ID: str | None
+    REF: str
+    ALT: Sequence[str]
+    genotype: _Calls
+
+
+class ZarrRecords:
+    """``Source`` over a VCF Zarr; chunks outside of a region are passed over by its index, if it has one."""
+
+    def __init__(self, path: Path) -> None:
+        """Raises InputError: not_vcf, empty, no_samples, duplicate_samples; MissingExtraError('zarr_missing')."""
+        self.path = path
+        self._group = _open(path)
+        lacking = [name for name in _NEEDED if name not in self._group]
+        if lacking:
+            raise _not_vcf(path, f"the arrays {', '.join(lacking)} are missing")
+        self.samples = tuple(str(name) for name in self._read("sample_id"))
+        self._contigs = [str(name) for name in self._read("contig_id")]
+        repeated = [name for name, count in Counter(self.samples).items() if count > 1]
+        if not self.samples:
+            raise InputError("no_samples", "the file has no samples", where=str(path))
+        if repeated:
+            what = f"{len(repeated)} sample names appear more than once, such as {repeated[0]!r}"
+            raise InputError("duplicate_samples", what, where=str(path), hint="rename them")
+
+    def records(self, region: Region | None) -> Iterator[Record]:
+        for start, stop in self._chunks(region):
+            contig, pos = self._read("variant_contig", start, stop), self._read("variant_position", start, stop)
+            inside = np.ones(len(pos), dtype=bool)
+            if region is not None:
+                inside = np.isin(contig, self._named(region.chrom)) & (pos >= region.start)
+                inside &= pos <= (np.iinfo(np.int64).max if region.stop is None else region.stop)
+            if not inside.any():
+                continue
+            alleles, calls = self._read("variant_allele", start, stop), self._read("call_genotype", start, stop)
+            ids = self._read("variant_id", start, stop) if "variant_id" in self._group else None
+            # Without the array nothing says that alleles have an order.
+            phased = np.zeros(calls.shape[:2], dtype=bool)
+            if "call_genotype_phased" in self._group:
+                phased = self._read("call_genotype_phased", start, stop)
+            for i in np.flatnonzero(inside).tolist():
+                ref, *alts = (str(allele) for allele in alleles[i])
+                yield _Record(
+                    CHROM=self._contigs[contig[i]],
+                    POS=int(pos[i]),
+                    ID=None if ids is None or ids[i] in ("", ".") else str(ids[i]),
+                    REF=ref,
+                    ALT=[alt for alt in alts if alt not in ("", ".")],
+                    genotype=_Calls(calls[i], phased[i]),
+                )
+
+    def chromosomes(self) -> dict[str, int]:
+        counts: dict[str, int] = {}
+        for start, stop in self._chunks(None):
+            for contig in self._read("variant_contig", start, stop).tolist():
+                name = self._contigs[contig]
+                counts[name] = counts.get(name, 0) + 1
+        return counts
+
+    def length_of(self, chrom: str) -> int | None:
+        named = self._named(chrom)
+        if not len(named) or "contig_length" not in self._group:
+            return None
+        length = int(self._read("contig_length")[named[0]])
+        return length if length > 0 else None
+
+    def _named(self, chrom: str) -> npt.NDArray[np.int64]:
+        return np.flatnonzero([same_chrom(name, chrom) for name in self._contigs])
+
+    def _chunks(self, region: Region | None) -> Iterator[tuple[int, int]]:
+        """Half-open intervals of records, a chunk of ``call_genotype`` each, those that may lie in ``region``."""
+        calls = self._group["call_genotype"]
+        size = calls.chunks[0]
+        wanted = range(-(-calls.shape[0] // size))
+        if region is not None and "region_index" in self._group:
+            chunk, contig, first, last = self._read("region_index")[:, :4].astype(np.int64).T
+            overlaps = np.isin(contig, self._named(region.chrom)) & (last >= region.start)
+            overlaps &= first <= (np.iinfo(np.int64).max if region.stop is None else region.stop)
+            wanted = np.unique(chunk[overlaps]).tolist()
+        for number in wanted:
+            yield number * size, min((number + 1) * size, calls.shape[0])
+
+    def _read(self, name: str, start: int = 0, stop: int | None = None) -> npt.NDArray[Any]:
+        try:
+            return np.asarray(self._group[name][start:stop])
+        except Exception as error:  # of the store, the codec or the file system
+            raise InputError(
+                "truncated",
+                f"the array {name} is cut short or damaged ({error})",
+                where=str(self.path),
+                hint="copy it again, whole, or convert the VCF again",
+            ) from error
+
+
+def _open(path: Path) -> Any:
+    try:
+        import zarr
+    except ImportError as error:
+        hint = "pip install 'vcfbert[zarr]', or give a VCF or BCF"
+        raise MissingExtraError("zarr_missing", "reading VCF Zarr needs the package zarr", hint=hint) from error
+    try:
+        return zarr.open_group(str(path) if path.is_dir() else zarr.storage.ZipStore(path, mode="r"), mode="r")
+    except Exception as error:  # of many kinds
+        raise _not_vcf(path, f"it cannot be opened as a Zarr group ({error})") from error
+
+
+def _not_vcf(path: Path, detail: str) -> InputError:
+    return InputError(
+        "not_vcf",
+        f"not a VCF Zarr: {detail}",
+        where=str(path),
+        hint="write one with `vcf2zarr convert IN.vcf.gz OUT.vcz`",
+    )
