@@ -19,10 +19,10 @@ HOLD = "hold"
 def hold_back(data: Path) -> None:
     predict = Imputer.predict_window
 
-    def held(imputer: Imputer, window: Any, *given: Any) -> Any:
+    def held(imputer: Imputer, part: Any, window: Any, *given: Any) -> Any:
         while window.index >= _allowed(data / HOLD):
             time.sleep(0.02)
-        return predict(imputer, window, *given)
+        return predict(imputer, part, window, *given)
 
     Imputer.predict_window = held  # type: ignore[method-assign]
 
