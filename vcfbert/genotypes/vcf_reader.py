@@ -7,7 +7,6 @@ very ALT and 0 where it carries REF or another ALT, as ``bcftools norm -m-`` wri
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from vcfbert.constants import ABSENT, MISSING
 from vcfbert.errors import InputError
 from vcfbert.genotypes.panel import Sites
 from vcfbert.genotypes.regions import Region, same_chrom
-from vcfbert.genotypes.vcf_records import Record, Source, VcfRecords, invalid
+from vcfbert.genotypes.vcf_records import Record, Source, VcfRecords, as_text, invalid
 from vcfbert.genotypes.vcf_zarr import ZarrRecords, is_vcf_zarr
 
 # The ALT of a record that has none: a site where the file only knows the reference allele.
@@ -155,7 +154,7 @@ def _batches(
     """Batches that are full or end a stretch, to be emptied."""
     seen: dict[str, Sequence[Region]] = {}
     stretch, batch = Region(""), _Batch(source, symbolic)
-    with _as_text(source):
+    with as_text(source.path):
         for record in source.records(region):
             if stretch.chrom != record.CHROM or not stretch.holds(record.POS):
                 if len(batch):
@@ -190,15 +189,6 @@ def open_source(path: Path) -> Source:
     Raises InputError: file_not_found, empty, not_vcf, truncated, no_samples, duplicate_samples; MissingExtraError.
     """
     return ZarrRecords(path) if is_vcf_zarr(path) else VcfRecords(path)
-
-
-@contextmanager
-def _as_text(source: Source) -> Iterator[None]:
-    """cyvcf2 decodes names, alleles and ids where they are asked for. Raises InputError('vcf_invalid')."""
-    try:
-        yield
-    except UnicodeDecodeError as error:
-        raise invalid(source.path, "a record has bytes that are no text") from error
 
 
 class _Batch:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
 from typing import Any, Protocol
@@ -98,8 +99,9 @@ class VcfRecords:
     def chromosomes(self) -> dict[str, int]:
         names: dict[str, int] = {}
         records = iter(self._open())
-        while (record := _next(records, self._file)) is not None:
-            names[record.CHROM] = names.get(record.CHROM, 0) + 1
+        with as_text(self.path):
+            while (record := _next(records, self._file)) is not None:
+                names[record.CHROM] = names.get(record.CHROM, 0) + 1
         return names
 
     def length_of(self, chrom: str) -> int | None:
@@ -115,6 +117,15 @@ class VcfRecords:
             return cyvcf2.VCF(str(self.path), lazy=True, threads=2)
         except Exception as error:  # cyvcf2 raises bare exceptions
             raise invalid(self.path, f"its header cannot be parsed ({error})") from error
+
+
+@contextmanager
+def as_text(path: Path) -> Iterator[None]:
+    """cyvcf2 decodes names, alleles and ids where they are asked for. Raises InputError('vcf_invalid')."""
+    try:
+        yield
+    except UnicodeDecodeError as error:
+        raise invalid(path, "a record has bytes that are no text") from error
 
 
 def invalid(path: Path, what: str, where: str | None = None) -> InputError:
