@@ -244,7 +244,7 @@ def main() -> None:
     config = targets_of(options.data)
     parent, child = (open_tracker(enabled=not options.no_track, system_metrics=False) for _ in range(2))
     variants = {row.name: row.of for row in ROWS}
-    about = {"data": options.data.resolve().name, "panel": next(iter(bundles.values())).panel.digest}
+    about = {"data": options.data.resolve().name, "panel": next(iter(bundles.values())).panel_digest}
     with parent.start("ablation", about, {"source": "ablation", "kind": "ablation"}) as run_id:
         rows = list(
             run_rows(

@@ -124,7 +124,7 @@ class Case:
         if not self.seconds:
             return row
         median = statistics.median(self.seconds)
-        scores = evaluate_files(data.truth, self.out, panel, typed=data.typed)
+        scores = evaluate_files(data.truth, self.out, [panel], typed=data.typed)
         return row | {
             "seconds": round(median, 3),
             "fastest_seconds": round(min(self.seconds), 3),
