@@ -156,7 +156,7 @@ class CopyingStart:
         place, window = self.data.places[number]
         split, masks = self.data.panels[place], self.data.masks
         memory, panel, device = split.memory, split.memory.panel, split.device
-        haplotypes = panel.validation_haplotypes[: 2 * MOST_SAMPLES]
+        haplotypes = panel.some_validation_haplotypes(MOST_SAMPLES)
         context = split.context(window, array_typing(memory, masks, self.data.train.seed)(window))
         key = context.key.cpu().numpy()
         calls = panel.alleles(key, haplotypes).T.astype(np.int8).reshape(len(key), -1, 2)

@@ -56,6 +56,7 @@ from vcfbert.training.validation import Scores, TypedSites, array_typing, masked
 
 PROBE_WINDOWS = 4  # windows on which refreshes are compared
 PROBE_K = 8
+MOST_VALIDATED = 200  # samples: of a large panel's more would take longer than its training, and tell no more
 DENSEST_COPIED = 0.05  # typed density of an array beyond which copying is not trained
 TRIM_EVERY = 32  # batches between returns of freed memory to the system
 
@@ -298,7 +299,7 @@ class Trainer:
         for window in split.windows[:: max(len(split.windows) // PROBE_WINDOWS, 1)]:
             key = typed(window).nonzero()[0] + window.span[0]
             distance = torch.from_numpy(distance_from(window, key, panel.cm)).float()
-            queries = torch.from_numpy(panel.alleles(key, panel.validation_haplotypes))
+            queries = torch.from_numpy(panel.alleles(key, panel.some_validation_haplotypes(MOST_VALIDATED)))
             device = self.fabric.device
             probes.append(Probe(torch.from_numpy(key).to(device), distance.to(device), queries.to(device)))
         return probes
@@ -407,7 +408,7 @@ class Trainer:
             panel.memory,
             panel.features,
             windows,
-            panel.memory.panel.validation_haplotypes,
+            panel.memory.panel.some_validation_haplotypes(MOST_VALIDATED),
             typed,
             k=self.k,
             batch_size=self.config.evaluate.batch_size,

@@ -17,6 +17,13 @@ def test_a_panel_by_hand() -> None:
     assert panel.validation_haplotypes.tolist() == [2, 3]
 
 
+def test_some_validation_samples_are_spread_over_the_file() -> None:
+    panel = panel_from_alleles(np.zeros((20, 3), dtype=np.uint8), validation=(0, 2, 3, 7, 9))
+    assert panel.some_validation_haplotypes(3).tolist() == [0, 1, 6, 7, 18, 19]
+    assert panel.some_validation_haplotypes(9).tolist() == panel.validation_haplotypes.tolist()
+    assert panel_from_alleles(np.zeros((4, 3), dtype=np.uint8)).some_validation_haplotypes(3).tolist() == []
+
+
 def test_alleles_of_any_sites_and_haplotypes() -> None:
     panel = random_panel(5, 17, seed=1)
     everything = panel.alleles(slice(None))
@@ -24,6 +31,8 @@ def test_alleles_of_any_sites_and_haplotypes() -> None:
     sites, haplotypes = np.array([16, 0, 3]), np.array([9, 2, 2])
     assert np.array_equal(panel.alleles(sites), everything[:, sites])
     assert np.array_equal(panel.alleles(slice(4, 9), haplotypes), everything[haplotypes, 4:9])
+    assert np.array_equal(panel.alleles(slice(4, 9), np.array([9, 8])), everything[[9, 8], 4:9])
+    assert panel.alleles(sites, np.array([], dtype=np.int64)).shape == (0, 3)
     assert panel.alleles(slice(4, 9)).flags.c_contiguous
     assert panel.alleles(np.array([], dtype=np.int64)).shape == (10, 0)
 
