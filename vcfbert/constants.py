@@ -34,7 +34,7 @@ VARIANTS: Final = ("v17", "v18", "v19")
 PANEL_FORMAT: Final = 2
 ENCODING_FORMAT: Final = 2
 EMBEDDING_FORMAT: Final = 2
-BUNDLE_FORMAT: Final = 2
+BUNDLE_FORMAT: Final = 3
 MOMENTS_FORMAT: Final = 1
 # What a bundle's manifest calls it.
 BUNDLE_KIND: Final = "bundle"

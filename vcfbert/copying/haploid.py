@@ -74,6 +74,12 @@ class Heads:
     share: Floats
     key_share: Floats
 
+    def alone(self, number: int) -> Heads:
+        """That head as the only one."""
+        one = slice(number, number + 1)
+        whole = (np.ones_like(self.share[one]), np.ones_like(self.key_share[one]))
+        return Heads(self.stay[one], self.mismatch[one], *whole)
+
 
 @dataclass(frozen=True)
 class Copied:

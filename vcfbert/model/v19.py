@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -22,10 +23,14 @@ from vcfbert.model.li_stephens import (
 if TYPE_CHECKING:
     from vcfbert.copying.haploid import Heads, Segments
 
-# Switches per cM and mismatch rate of the first head, the textbook's, and those of all heads as multiples of them. What
-# serves a panel is found before learning starts (training/copying_start.py).
+# Switches per cM and mismatch rate of the first head, the textbook's, and those of all heads as multiples of them. The
+# last remembers a few typed sites, so that its weight lies on all haplotypes that match there: on its own a poor model,
+# but where ALT is rarest no one match says enough. What serves a panel, rates and shares, is found before learning
+# starts (training/copying_start.py).
 INITIAL_RATES = (INITIAL_RATE, INITIAL_MISMATCH)
-HEADS = ((1.0, 1.0), (2.0, 5.0), (0.5, 15.0))
+HEADS = ((1.0, 1.0), (2.0, 5.0), (0.5, 15.0), (16.0, 10.0))
+INITIAL_SHARES = (0.33, 0.33, 0.33, 0.01)
+LEAST_SHARE = 1e-3  # or no gradient would ever bring a head back
 MOST_MISMATCH = 0.3
 # What a prior ratio of e takes in mean weighted mismatches (a share of the typed sites): exp(-strength * mismatches).
 INITIAL_STRENGTH = 2.0
@@ -67,6 +72,7 @@ class V19(Variant):
         self.phasing = LiStephens().requires_grad_(False)
         self.drawn_heads = nn.ModuleList(LiStephens() for _ in HEADS).requires_grad_(False)
         self.share = nn.Parameter(torch.empty(len(KNOTS), len(HEADS)))
+        self.drawn_share = nn.Parameter(torch.empty(len(KNOTS), len(HEADS)), requires_grad=False)
         self.lost = nn.Parameter(torch.empty(len(KNOTS)))
         self.gained = nn.Parameter(torch.empty(len(KNOTS)))
         self.log_strength = nn.Parameter(torch.empty(()))
@@ -74,18 +80,23 @@ class V19(Variant):
     def init_weights(self) -> None:
         super().init_weights()
         with torch.no_grad():
-            self.share.zero_()
             for chance in (self.lost, self.gained):
                 chance.fill_(math.log(INITIAL_LOSS))
             self.log_strength.fill_(math.log(INITIAL_STRENGTH))
-        self.set_heads(*INITIAL_RATES)
-        self.set_heads(*INITIAL_RATES, drawn=True)
+        for drawn in (False, True):
+            self.set_heads(*INITIAL_RATES, drawn=drawn)
+            self.set_shares(torch.tensor(INITIAL_SHARES).expand(len(KNOTS), -1), drawn=drawn)
         self.phasing.start_at(*INITIAL_RATES)
 
     def set_heads(self, rate: float, mismatch: float, *, drawn: bool = False) -> None:
         """Each head's switches per cM and mismatch rate, given those of the first; of queries that are ``drawn``."""
         for head, (rates, mismatches) in zip(self.copying(drawn), HEADS, strict=True):
             head.start_at(rate * rates, min(mismatch * mismatches, MOST_MISMATCH))
+
+    def set_shares(self, shares: Tensor, *, drawn: bool = False) -> None:
+        """Of each head at each knot, [knots, heads], rows of sum 1."""
+        with torch.no_grad():
+            (self.drawn_share if drawn else self.share).copy_(shares.clamp(min=LEAST_SHARE).log())
 
     def copying(self, drawn: bool = False) -> list[LiStephens]:
         """The heads for queries that are ``drawn`` or not."""
@@ -101,8 +112,8 @@ class V19(Variant):
         heads = haploid.Heads(
             stay=torch.stack([head.stay(sites.key_offset_cm) for head in copying]).numpy(),
             mismatch=torch.stack([head.mismatch(maf) for head in copying]).numpy(),
-            share=self._shares(sites.af).contiguous().numpy(),
-            key_share=self._shares(sites.key_af).contiguous().numpy(),
+            share=self._shares(sites.af, sites.drawn).contiguous().numpy(),
+            key_share=self._shares(sites.key_af, sites.drawn).contiguous().numpy(),
         )
         segments = haploid.cut(patterns.numpy(), sites.key_place.numpy())
         return CompiledWindow(segments, segments_of(sites)[1], heads)
@@ -133,9 +144,20 @@ class V19(Variant):
         distance = (sign * weights) @ batch.key_rows.float().T / typed
         return torch.softmax(-self.log_strength.exp() * distance.gather(1, batch.key_retrieved.flatten(0, 1)), dim=1)
 
-    def _shares(self, af: Tensor) -> Tensor:
+    def by_head(self, batch: WindowBatch, window: CompiledWindow | None = None) -> Iterator[Tensor]:
+        """ALT probability [n, l] of what each head copies by itself."""
+        window = window or self.encode_patterns(batch.patterns, batch.sites)
+        if window is None:
+            yield from self._copied_by_head(batch)
+        else:
+            for number in range(len(HEADS)):
+                alone = replace(window, heads=window.heads.alone(number))
+                yield self._copied_compiled(batch, alone)[0]
+
+    def _shares(self, af: Tensor, drawn: bool) -> Tensor:
         """Of the heads, [heads, l], at sites of ALT frequency ``af`` [l]."""
-        return torch.softmax(knot_weights(torch.minimum(af, 1.0 - af)) @ self.share, dim=1).T
+        share = torch.softmax(self.drawn_share if drawn else self.share, dim=1)
+        return (knot_weights(torch.minimum(af, 1.0 - af)) @ share).T
 
     def _inherited(self, copied: Tensor, af: Tensor) -> Tensor:
         """ALT probability [n, l] of what was copied [n, l]."""
@@ -145,6 +167,14 @@ class V19(Variant):
 
     def _copied(self, batch: WindowBatch) -> Tensor:
         """ALT probability [n, l] of the alleles copied, with gradients and on any device."""
+        shares = self._shares(batch.sites.af, batch.sites.drawn)
+        out = batch.sites.af.new_zeros(())
+        for copied, share in zip(self._copied_by_head(batch), shares, strict=True):
+            out = out + copied * share
+        return out
+
+    def _copied_by_head(self, batch: WindowBatch) -> Iterator[Tensor]:
+        """The same of each head by itself."""
         sites = batch.sites
         states = batch.key_retrieved.flatten(0, 1)  # [n, k]
         n_patterns = len(batch.patterns)
@@ -158,9 +188,7 @@ class V19(Variant):
         )
         segment, fraction = segments_of(sites)
         segment_of, size = torch.unique_consecutive(segment, return_counts=True)
-        shares = self._shares(sites.af)
-        out = sites.af.new_zeros(())
-        for head, share in zip(self.copying(sites.drawn), shares, strict=True):
+        for head in self.copying(sites.drawn):
             # Haplotypes alike in the window share a row of the products to come.
             weight: list[Tensor] = []  # of each typed site, [n, patterns]
             for _, posterior in head.posteriors(problem):
@@ -173,8 +201,7 @@ class V19(Variant):
                 left, right = weight[max(s - 1, 0)], weight[min(s, len(weight) - 1)]
                 parts.append(interpolated_dosage(left, right, batch.patterns[:, inside], fraction[inside]))
                 start += length
-            out = out + torch.cat(parts, dim=1) * share
-        return out
+            yield torch.cat(parts, dim=1)
 
     def _copied_compiled(self, batch: WindowBatch, window: CompiledWindow) -> tuple[Tensor, Tensor]:
         """The same, without gradients and on CPU: some fifty times faster; and [n, t] at the key sites, each without

@@ -2,19 +2,20 @@
 
 How long a haplotype is copied depends on the panel: among ten thousand others one finds longer matches than among six
 hundred, and gradients would take hundreds of steps from the one to the other. Four numbers are searched, each model's
-rate and mismatch rate together: those of the heads that copy, and those of the model of pairs that phases. The
-validation samples decide, which the memory does not hold. They are shown as targets come: typed as by an array, with
-errors and missing calls, in the phase that is inferred for them (a panel's own has fewer errors) and over phasings
-drawn for them.
+rate and mismatch rate together: those of the heads that copy, and those of the model of pairs that phases; then the
+heads' shares are fitted. The validation samples decide, which the memory does not hold. They are shown as targets come:
+typed as by an array, with errors and missing calls, in the phase that is inferred for them (a panel's own has fewer
+errors) and over phasings drawn for them.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import operator
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, reduce
 
 import numpy as np
 import numpy.typing as npt
@@ -26,10 +27,11 @@ from vcfbert.copying.diploid import consensus, heterozygous_calls
 from vcfbert.genotypes.memory import Memory
 from vcfbert.genotypes.windows import Window
 from vcfbert.model.heads import independent
-from vcfbert.model.v19 import INITIAL_RATES, V19
+from vcfbert.model.v19 import INITIAL_RATES, INITIAL_SHARES, KNOTS, V19, knot_weights
 from vcfbert.phasing import PhasingMode, draw_phasings
 from vcfbert.retrieval.base import Retriever
 from vcfbert.retrieval.context import WindowContext
+from vcfbert.training.copying_shares import Products, better_shares
 from vcfbert.training.data import TrainingData
 from vcfbert.training.validation import array_typing
 
@@ -101,10 +103,14 @@ class CopyingStart:
             "phased": self._best_heads(self.inferred, rates),
             "drawn": self._best_heads(self.drawn, rates),
         }
+        gains = {
+            "start/phased_share_gain": self._fit_shares(self.inferred),
+            "start/drawn_share_gain": self._fit_shares(self.drawn),
+        }
         rates_of = {f"start/{name}_rate": rate for name, (rate, _) in found.items()}
         mismatches = {f"start/{name}_mismatch": mismatch for name, (_, mismatch) in found.items()}
         about = {"start/switches_per_cm": self.switches_per_cm, "start/seconds": time.perf_counter() - started}
-        return rates_of | mismatches | about
+        return rates_of | mismatches | gains | about
 
     @torch.no_grad()
     def loss(self) -> float:
@@ -145,6 +151,31 @@ class CopyingStart:
         rates = descend(loss, start)
         self.model.set_heads(*rates, drawn=drawn)
         return rates
+
+    def _fit_shares(self, queries: list[_Queries]) -> float:
+        """Sets the heads' shares for such queries; the share of the held-out squared error that this saves."""
+        first, second = (reduce(operator.add, halves) for halves in zip(*map(self._products, queries), strict=True))
+        start = torch.tensor(INITIAL_SHARES).expand(len(KNOTS), -1)
+        shares, gain = better_shares((first, second), start)
+        self.model.set_shares(shares, drawn=queries[0].context.sites.drawn)
+        return gain
+
+    def _products(self, one: _Queries) -> tuple[Products, Products]:
+        """Of every other sample, and of the rest."""
+        batch, scored = one.context.batch(one.alleles, one.rows, one.known), one.typed.scored
+        n = len(one.typed.truth)
+
+        def of_samples(copied: Tensor) -> Tensor:
+            """Mean genotype dosage [n, l] over the phasings."""
+            return copied[:, scored].view(-1, n, 2, int(scored.sum())).mean(dim=0).sum(dim=1)
+
+        by_head = torch.stack([of_samples(copied) for copied in self.model.by_head(batch)])
+        af = one.context.sites.af[scored]
+        knots, truth = knot_weights(torch.minimum(af, 1.0 - af)), one.typed.truth[:, scored]
+        return (
+            Products.of(by_head[:, 0::2], truth[0::2], knots),
+            Products.of(by_head[:, 1::2], truth[1::2], knots),
+        )
 
     @cached_property
     def typed(self) -> list[_Typed]:

@@ -14,7 +14,7 @@ from tests.helpers.tiny import TINY_MODEL, perturbed, random_panel
 from vcfbert.model.base import SiteContext, WindowBatch
 from vcfbert.model.li_stephens import CopyingProblem, LiStephens, interpolated_dosage
 from vcfbert.model.losses import allele_loss
-from vcfbert.model.v19 import HEADS, INITIAL_RATES, KNOTS, V19, knot_weights, observed, segments_of
+from vcfbert.model.v19 import HEADS, INITIAL_RATES, INITIAL_SHARES, KNOTS, V19, knot_weights, observed, segments_of
 from vcfbert.model.variants import create
 
 PANEL = random_panel(12, 40, seed=1)
@@ -89,7 +89,7 @@ def test_every_parameter_gets_a_finite_gradient() -> None:
     for name, parameter in model.named_parameters():
         assert (parameter.grad is not None) == parameter.requires_grad, name  # or DDP waits for ever
         if parameter.grad is None:
-            assert name.startswith(("embedding.shift.", "phasing.", "drawn_heads.")), name
+            assert name.startswith(("embedding.shift.", "phasing.", "drawn_heads.", "drawn_share")), name
             continue
         assert parameter.grad.isfinite().all(), name
     for parameter in (model.share, model.lost, model.gained, model.log_strength, *model.heads.parameters()):
@@ -154,6 +154,30 @@ def test_one_head_without_more_is_plain_li_stephens() -> None:
     torch.testing.assert_close(probability(model, batch).view(4, -1).detach(), expected, atol=1e-4, rtol=0)
 
 
+def test_heads_one_by_one_add_up_to_the_mixture() -> None:
+    model, batch = model_of(), with_missing(batch_of(PANEL))
+    with torch.no_grad():
+        compiled = torch.stack(list(model.by_head(batch)))
+        window = model.encode_patterns(batch.patterns, batch.sites)
+        mixed = model._copied_compiled(batch, window)[0]
+        shares = model._shares(batch.sites.af, drawn=False)
+    assert shares.shape == (len(HEADS), 32)
+    torch.testing.assert_close((compiled * shares[:, None]).sum(dim=0), mixed, atol=1e-5, rtol=0)
+    torch.testing.assert_close(torch.stack(list(model.by_head(batch))).detach(), compiled, atol=1e-4, rtol=0)
+
+
+def test_shares_between_knots_are_interpolated_and_drawn_ones_their_own() -> None:
+    model = untrained()
+    shares = torch.tensor([[1.0, 0, 0, 0], [0, 1.0, 0, 0], [0, 0, 1.0, 0], [0, 0, 0, 1.0], [0.25, 0.25, 0.25, 0.25]])
+    model.set_shares(shares)
+    halfway = 10 ** ((KNOTS[0] + KNOTS[1]) / 2)
+    found = model._shares(torch.tensor([halfway, 1 - 10 ** KNOTS[3], 1e-9]), drawn=False).T
+    expected = torch.tensor([[0.5, 0.5, 0, 0], [0, 0, 0, 1.0], [1.0, 0, 0, 0]])
+    torch.testing.assert_close(found, expected, atol=5e-3, rtol=0)
+    drawn = model._shares(torch.tensor([halfway]), drawn=True)
+    torch.testing.assert_close(drawn[:, 0], torch.tensor(INITIAL_SHARES), atol=1e-4, rtol=0)
+
+
 def test_drawn_phasings_are_copied_with_rates_of_their_own() -> None:
     model, batch = untrained(), batch_of(PANEL, b=2, k=6)
     with torch.no_grad():
@@ -192,11 +216,11 @@ def test_what_is_not_inherited() -> None:
     model = untrained()
     with torch.no_grad():
         model.lost[2], model.gained[2] = math.log(0.2), math.log(0.05)
-        model.share[2] = torch.tensor([0.0, math.log(2.0), math.log(3.0)])  # 1 : 2 : 3
+        model.share[2] = torch.tensor([1.0, 2.0, 3.0, 2.0]).log()
         af = torch.tensor([1 - 10 ** KNOTS[2]])
-        share = model._shares(af)
-        found = model._inherited((torch.tensor([[1.0], [0.5], [0.0]]) * share).sum(dim=0, keepdim=True), af)
-    p = (1 + 2 * 0.5) / 6
+        share = model._shares(af, drawn=False)
+        found = model._inherited((torch.tensor([[1.0], [0.5], [0.0], [1.0]]) * share).sum(dim=0, keepdim=True), af)
+    p = (1 + 2 * 0.5 + 2) / 8
     assert float(found) == pytest.approx(p * 0.8 + (1 - p) * 0.05, rel=1e-4)
 
 

@@ -1,0 +1,65 @@
+"""Shares of least squared error: the sums by hand, known mixtures found again, and noise left alone."""
+
+from __future__ import annotations
+
+import torch
+
+from vcfbert.training.copying_shares import Products, better_shares, least_error
+
+
+def drawn(shares: torch.Tensor, *, n: int, sites: int, noise: float, seed: int) -> Products:
+    """Of dosages by three heads and what their mixture by ``shares`` [2, 3] says, but for noise."""
+    generator = torch.Generator().manual_seed(seed)
+    dosage = torch.rand(3, n, sites, generator=generator)
+    low = torch.rand(sites, generator=generator)
+    knots = torch.stack([low, 1.0 - low], dim=1)
+    truth = torch.einsum("lk,ki,inl->nl", knots, shares, dosage)
+    return Products.of(dosage, truth + noise * torch.randn(n, sites, generator=generator), knots)
+
+
+EVEN = torch.full((2, 3), 1 / 3)
+KNOWN = torch.tensor([[0.7, 0.3, 0.0], [0.1, 0.2, 0.7]])
+
+
+def test_the_error_is_that_of_the_mixture() -> None:
+    generator = torch.Generator().manual_seed(1)
+    dosage, truth = torch.rand(3, 4, 5, generator=generator), torch.rand(4, 5, generator=generator)
+    knots = torch.rand(5, 2, generator=generator)
+    mixture = torch.einsum("lk,ki,inl->nl", knots, KNOWN, dosage)
+    found = Products.of(dosage, truth, knots)
+    expected = float((mixture - truth).square().sum())
+    assert abs(found.error(KNOWN) - expected) < 1e-4
+    halves = Products.of(dosage[:, :1], truth[:1], knots) + Products.of(dosage[:, 1:], truth[1:], knots)
+    assert abs(halves.error(KNOWN) - expected) < 1e-4
+
+
+def test_a_known_mixture_is_found() -> None:
+    found = least_error(drawn(KNOWN, n=20, sites=200, noise=0.0, seed=2), EVEN)
+    torch.testing.assert_close(found, KNOWN, atol=0.01, rtol=0)
+
+
+def test_a_knot_without_sites_stays_as_it_is() -> None:
+    dosage, truth = torch.rand(3, 4, 9, generator=torch.Generator().manual_seed(3)), torch.zeros(4, 9)
+    found = least_error(Products.of(dosage, truth, torch.tensor([[1.0, 0.0]]).expand(9, 2)), KNOWN)
+    torch.testing.assert_close(found[1], KNOWN[1])
+    assert not torch.allclose(found[0], KNOWN[0], atol=0.01)
+
+
+def test_shares_are_kept_where_they_gain_on_samples_that_they_were_not_fitted_to() -> None:
+    halves = (
+        drawn(KNOWN, n=20, sites=100, noise=0.1, seed=4),
+        drawn(KNOWN, n=20, sites=100, noise=0.1, seed=5),
+    )
+    shares, gain = better_shares(halves, EVEN)
+    torch.testing.assert_close(shares, KNOWN, atol=0.1, rtol=0)
+    assert 0.05 < gain < 1.0
+
+
+def test_shares_that_fit_noise_are_not_kept() -> None:
+    halves = (
+        drawn(EVEN, n=1, sites=4, noise=1.0, seed=6),
+        drawn(EVEN, n=1, sites=4, noise=1.0, seed=7),
+    )
+    shares, gain = better_shares(halves, EVEN)
+    assert torch.equal(shares, EVEN)
+    assert gain == 0.0
