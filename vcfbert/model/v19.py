@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 # but where ALT is rarest no one match says enough. What serves a panel, rates and shares, is found before learning
 # starts (training/copying_start.py).
 INITIAL_RATES = (INITIAL_RATE, INITIAL_MISMATCH)
-HEADS = ((1.0, 1.0), (2.0, 5.0), (0.5, 15.0), (16.0, 10.0))
-INITIAL_SHARES = (0.33, 0.33, 0.33, 0.01)
+HEADS = ((1.0, 1.0), (2.0, 20.0), (32.0, 10.0))
+INITIAL_SHARES = (0.495, 0.495, 0.01)
 LEAST_SHARE = 1e-3  # or no gradient would ever bring a head back
 MOST_MISMATCH = 0.3
 # What a prior ratio of e takes in mean weighted mismatches (a share of the typed sites): exp(-strength * mismatches).

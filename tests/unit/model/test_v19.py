@@ -168,11 +168,11 @@ def test_heads_one_by_one_add_up_to_the_mixture() -> None:
 
 def test_shares_between_knots_are_interpolated_and_drawn_ones_their_own() -> None:
     model = untrained()
-    shares = torch.tensor([[1.0, 0, 0, 0], [0, 1.0, 0, 0], [0, 0, 1.0, 0], [0, 0, 0, 1.0], [0.25, 0.25, 0.25, 0.25]])
+    shares = torch.tensor([[1.0, 0, 0], [0, 1.0, 0], [0, 0, 1.0], [0, 0.5, 0.5], [0.4, 0.3, 0.3]])
     model.set_shares(shares)
     halfway = 10 ** ((KNOTS[0] + KNOTS[1]) / 2)
     found = model._shares(torch.tensor([halfway, 1 - 10 ** KNOTS[3], 1e-9]), drawn=False).T
-    expected = torch.tensor([[0.5, 0.5, 0, 0], [0, 0, 0, 1.0], [1.0, 0, 0, 0]])
+    expected = torch.tensor([[0.5, 0.5, 0], [0, 0.5, 0.5], [1.0, 0, 0]])
     torch.testing.assert_close(found, expected, atol=5e-3, rtol=0)
     drawn = model._shares(torch.tensor([halfway]), drawn=True)
     torch.testing.assert_close(drawn[:, 0], torch.tensor(INITIAL_SHARES), atol=1e-4, rtol=0)
@@ -216,11 +216,11 @@ def test_what_is_not_inherited() -> None:
     model = untrained()
     with torch.no_grad():
         model.lost[2], model.gained[2] = math.log(0.2), math.log(0.05)
-        model.share[2] = torch.tensor([1.0, 2.0, 3.0, 2.0]).log()
+        model.share[2] = torch.tensor([1.0, 2.0, 3.0]).log()
         af = torch.tensor([1 - 10 ** KNOTS[2]])
         share = model._shares(af, drawn=False)
-        found = model._inherited((torch.tensor([[1.0], [0.5], [0.0], [1.0]]) * share).sum(dim=0, keepdim=True), af)
-    p = (1 + 2 * 0.5 + 2) / 8
+        found = model._inherited((torch.tensor([[1.0], [0.5], [0.0]]) * share).sum(dim=0, keepdim=True), af)
+    p = (1 + 2 * 0.5) / 6
     assert float(found) == pytest.approx(p * 0.8 + (1 - p) * 0.05, rel=1e-4)
 
 
