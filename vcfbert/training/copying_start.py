@@ -37,7 +37,7 @@ from vcfbert.training.validation import array_typing
 
 Calls = npt.NDArray[np.int8]
 
-MOST_SAMPLES = 40
+MOST_SAMPLES = 60
 MOST_WINDOWS = 2
 MODE = PhasingMode(states=640, phasings=4)
 # Of rates and mismatch rates: octaves of the first steps, of the last ones, and bounds.
