@@ -35,7 +35,7 @@ def create_app(settings: Settings, source: ModelSource | None = None) -> FastAPI
     metrics, drain = Metrics(), Drain(settings.drain_seconds)
     source = source or BundleSource(settings, observe_retrieval=metrics.retrieval)
     manager = ModelsManager(settings, source, observe=metrics.imputation)
-    jobs = Jobs(settings)
+    jobs = Jobs(settings, metrics)
     metrics.watch_models(manager)
     metrics.watch_jobs(jobs.counts)
 

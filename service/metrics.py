@@ -35,13 +35,11 @@ class Metrics:
             buckets=_REQUEST_SECONDS,
             registry=self.registry,
         )
-        self._targets = Counter(
-            "vcfbert_targets_imputed", "Samples imputed by requests", ["model"], registry=self.registry
-        )
+        self._targets = Counter("vcfbert_targets_imputed", "Samples imputed", ["model", "by"], registry=self.registry)
         self._imputation_seconds = Histogram(
             "vcfbert_imputation_seconds",
-            "Of one imputation, from when it had the device",
-            ["model"],
+            "Of one imputation: of a request from when it had the device, of a job with reading and writing",
+            ["model", "by"],
             buckets=_IMPUTATION_SECONDS,
             registry=self.registry,
         )
@@ -60,8 +58,15 @@ class Metrics:
         self._request_seconds.labels(method, route).observe(seconds)
 
     def imputation(self, served: Served, n_targets: int, seconds: float) -> None:
-        self._targets.labels(served.alias).inc(n_targets)
-        self._imputation_seconds.labels(served.alias).observe(seconds)
+        self._imputed(served.alias, "request", n_targets, seconds)
+
+    def job(self, model: str, n_targets: int, seconds: float) -> None:
+        """A job that is done."""
+        self._imputed(model, "job", n_targets, seconds)
+
+    def _imputed(self, model: str, by: str, n_targets: int, seconds: float) -> None:
+        self._targets.labels(model, by).inc(n_targets)
+        self._imputation_seconds.labels(model, by).observe(seconds)
 
     def retrieval(self, variant: str, seconds: float) -> None:
         self._retrieval_seconds.labels(variant).observe(seconds)

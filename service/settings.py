@@ -41,6 +41,7 @@ class Settings(BaseSettings):
     database_url: str = Field(default="", repr=False)  # job table shared by hosts, e.g. postgresql+psycopg://...
     redis_url: str = Field(default="", repr=False)  # queue shared by hosts, e.g. redis://host:6379/0
     embedded_worker: bool = True  # start a worker process beside the service; else `python -m service.worker`
+    worker_metrics_port: int = Field(default=0, ge=0, le=65535)  # of `python -m service.worker`, on `host`; 0 = none
     result_hours: float = Field(default=48.0, gt=0)  # that a finished job's files are kept
     kept_uploads: int = Field(default=10, ge=1)  # of one key, checked and waiting for their jobs; the oldest gives way
     kept_minutes: float = Field(default=60.0, gt=0)  # that such an upload is kept

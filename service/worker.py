@@ -1,6 +1,7 @@
 """A worker that runs jobs: ``python -m service.worker``, one for each device, on any host that shares table and queue.
 
-With ``--embedded`` it belongs to a service process, which sends the settings through standard input.
+With ``--embedded N`` it belongs to a service process, which sends the settings through standard input and is sent what
+is measured through the file descriptor N.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from service.inputs import check_upload
 from service.jobs.files import JobFiles
 from service.jobs.housekeeping import expire, recover
 from service.jobs.job import new_worker
+from service.jobs.observer import Observer, SentMetrics
 from service.jobs.queue import JobQueue
 from service.jobs.run import JobRunner, LoadedModels
 from service.jobs.store import open_table
@@ -37,9 +39,12 @@ from service.kept_uploads import KeptUploads
 from service.memory import share_freed
 from service.models_manager import ModelSource
 from service.settings import Settings, read_settings
+from service.worker_metrics import served_metrics
 from vcfbert.errors import VcfbertError
 
 log = logging.getLogger(__name__)
+
+OpenSource = Callable[[Settings, Callable[[str, float], None]], ModelSource]  # also given who is told of searches
 
 HOUSEKEEPING_SECONDS = 10.0
 _LONGEST_PAUSE = 0.5  # between two looks at an empty queue in SQLite; Redis tells by itself
@@ -64,7 +69,7 @@ class JobConsumer(Consumer):  # type: ignore[misc]
         signal.signal(signal.SIGHUP, signal.SIG_DFL)  # Huey would start the process anew with the same arguments
 
 
-def run_worker(settings: Settings, source: ModelSource) -> None:
+def run_worker(settings: Settings, source: ModelSource, observer: Observer) -> None:
     """Runs jobs until SIGTERM, then finishes the one at hand within the seconds of draining, or puts it back."""
     table, files, kept = open_table(settings), JobFiles(settings.data), KeptUploads(settings)
     runner = JobRunner(
@@ -75,6 +80,7 @@ def run_worker(settings: Settings, source: ModelSource) -> None:
         max_seconds=settings.max_seconds,
         stale_seconds=settings.stale_seconds,
         check_upload=partial(check_upload, settings=settings),
+        observe=observer.job,
         end_process=lambda: os._exit(1),
     )
     queue = JobQueue(settings.redis_url, settings.data, runner.run)
@@ -132,14 +138,15 @@ def alone(data: Path) -> Iterator[None]:
         yield
 
 
-def main(open_source: Callable[[Settings], ModelSource] = BundleSource) -> None:
+def main(open_source: OpenSource = BundleSource) -> None:
     embedded = EMBEDDED in sys.argv[1:]
     try:
         settings = embedded_settings() if embedded else read_settings()
         logs.configure(settings.log_json)
         share_freed()
         with alone(settings.data) if embedded else nullcontext():
-            run_worker(settings, open_source(settings))
+            observer = SentMetrics(int(sys.argv[-1])) if embedded else served_metrics(settings)
+            run_worker(settings, open_source(settings, observer.retrieval), observer)
     except VcfbertError as error:
         print(f"error [{error.code}] {error}", file=sys.stderr)
         sys.exit(error.exit_code)

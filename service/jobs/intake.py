@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, BinaryIO
 
 from service.jobs.files import JobFiles
 from service.jobs.job import Job, PinnedModel, new_id
+from service.jobs.observer import Observer, receive
 from service.jobs.queue import JobQueue
 from service.jobs.store import JobTable, open_table
 from service.jobs.supervisor import WorkerSupervisor
@@ -18,14 +20,17 @@ log = logging.getLogger(__name__)
 
 
 class Jobs:
-    """Table, queue, files, and the worker process beside this one if the settings ask for it."""
+    """Table, queue, files, and the worker process beside this one if the settings ask for it: what that measures,
+    ``observer`` is told."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, observer: Observer) -> None:
         self._settings = settings
         self._table: JobTable | None = None
         self._queue: JobQueue | None = None
         self.files = JobFiles(settings.data)
-        self.supervisor = WorkerSupervisor(settings) if settings.embedded_worker else None
+        self.supervisor = (
+            WorkerSupervisor(settings, partial(receive, observer=observer)) if settings.embedded_worker else None
+        )
 
     def start(self) -> None:
         """Raises VcfbertError where the job table cannot be used. A queue that cannot be reached is no reason not to

@@ -46,7 +46,8 @@ class LoadedModels:
 
 
 class JobRunner:
-    """Runs jobs for one worker, one after another. ``check_upload`` refuses what the service does not take."""
+    """Runs jobs for one worker, one after another. ``check_upload`` refuses what the service does not take; ``observe``
+    is told the model's alias, the number of targets and the seconds of every job that is done."""
 
     def __init__(
         self,
@@ -58,6 +59,7 @@ class JobRunner:
         max_seconds: float,
         stale_seconds: float,
         check_upload: Callable[[Path], object],
+        observe: Callable[[str, int, float], None],
         end_process: Callable[[], None],
     ) -> None:
         self._table = table
@@ -67,6 +69,7 @@ class JobRunner:
         self._max_seconds = max_seconds
         self._stale_seconds = stale_seconds
         self._check_upload = check_upload
+        self._observe = observe
         self._end_process = end_process
         self._stopping = threading.Event()
         self._idle = threading.Event()
@@ -106,8 +109,10 @@ class JobRunner:
                 stopping=self._stopping,
                 end_process=self._end_process,
             ) as attempt:
-                qc, summary = self._impute(claim, job, attempt)
+                qc, summary, seconds = self._impute(claim, job, attempt)
             held = self._table.finish(claim, qc=qc, summary=summary)
+            if held:
+                self._observe(job.model.alias, summary["n_samples"], seconds)
             log.info("job %s: done in %.1f s", job.id, attempt.seconds)
         except ClaimLostError:
             held = False
@@ -133,8 +138,8 @@ class JobRunner:
         elif self._table.without_files([job.id]):
             self._files.remove(job.id)
 
-    def _impute(self, claim: Claim, job: Job, attempt: Attempt) -> tuple[dict[str, Any], dict[str, Any]]:
-        """QC and summary of a job whose results are in place."""
+    def _impute(self, claim: Claim, job: Job, attempt: Attempt) -> tuple[dict[str, Any], dict[str, Any], float]:
+        """QC and summary of a job whose results are in place, and the seconds that its imputation took."""
         from vcfbert.imputation import ImputeOptions
 
         options = ImputeOptions(**{**job.options, "fields": tuple(job.options["fields"])})
@@ -159,11 +164,12 @@ class JobRunner:
                 self._files.publish(job.id, working, "qc.*")
                 raise
             qc, summary = imputed.report.summary(), dict(imputed.summary)
-            seconds = {"load_s": round(loaded, 3), "impute_s": round(attempt.seconds - loaded, 3)}
-            write_json(working / "report.json", _report(job, qc, summary, seconds))
+            seconds = attempt.seconds - loaded
+            timings = {"load_s": round(loaded, 3), "impute_s": round(seconds, 3)}
+            write_json(working / "report.json", _report(job, qc, summary, timings))
             attempt.confirm()
             self._files.publish(job.id, working)
-        return qc, summary
+        return qc, summary, seconds
 
     def _release(self, claim: Claim) -> None:
         log.info("job %s: put back to the queue", claim.job_id)
@@ -198,7 +204,7 @@ def _qc(path: Path) -> dict[str, Any] | None:
 
 
 def _report(
-    job: Job, qc: Mapping[str, Any], summary: Mapping[str, Any], seconds: Mapping[str, float]
+    job: Job, qc: Mapping[str, Any], summary: Mapping[str, Any], timings: Mapping[str, float]
 ) -> dict[str, Any]:
     return {
         "id": job.id,
@@ -207,7 +213,7 @@ def _report(
         "vcfbert": __version__,
         "model": vars(job.model),
         "options": dict(job.options),
-        "timings": dict(seconds),
+        "timings": dict(timings),
         "qc": dict(qc),
         "summary": dict(summary),
     }

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+import os
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 
 from service.settings import Settings
 
@@ -23,11 +25,18 @@ class WorkerSupervisor:
     """Keeps one `python -m service.worker --embedded` alive.
 
     The child is sent its settings through a pipe that stays open: when this process ends, killed or not, the pipe
-    closes and the child ends too. In a session of its own, it is not reached by Ctrl-C, and may drain.
+    closes and the child ends too. In a session of its own, it is not reached by Ctrl-C, and may drain. The lines that
+    the child writes to a second pipe are handed to ``receive``, in a thread.
     """
 
-    def __init__(self, settings: Settings, command: Sequence[str] = (sys.executable, "-m", "service.worker")) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        receive: Callable[[Iterable[str]], object],
+        command: Sequence[str] = (sys.executable, "-m", "service.worker"),
+    ) -> None:
         self._settings = settings
+        self._receive = receive
         self._command = [*command, EMBEDDED]
         self._stopped = threading.Event()
         self._starting = threading.Lock()
@@ -72,18 +81,30 @@ class WorkerSupervisor:
         with self._starting:
             if self._stopped.is_set():
                 return None
+            told, tells = os.pipe()
+            command = [*self._command, str(tells)]
             try:
-                process = subprocess.Popen(self._command, stdin=subprocess.PIPE, text=True, start_new_session=True)
+                process = subprocess.Popen(
+                    command, stdin=subprocess.PIPE, text=True, start_new_session=True, pass_fds=[tells]
+                )
             except OSError as error:
                 log.error("the worker could not be started (%s)", error.strerror)
+                os.close(told)
                 return None
+            finally:
+                os.close(tells)
             self._process = process
+        threading.Thread(target=self._listen, args=(told,), name="worker-metrics", daemon=True).start()
         assert process.stdin is not None
-        try:
+        with suppress(BrokenPipeError):  # it has ended already
             process.stdin.write(self._settings.model_dump_json() + "\n")
             process.stdin.flush()
-        except BrokenPipeError:
-            pass  # it has ended already
         code = process.wait()
-        process.stdin.close()
+        with suppress(BrokenPipeError):  # what could not be written is tried again
+            process.stdin.close()
         return code
+
+    def _listen(self, descriptor: int) -> None:
+        """Until the child has ended."""
+        with os.fdopen(descriptor) as lines:
+            self._receive(lines)

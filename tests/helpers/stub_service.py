@@ -17,6 +17,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -120,6 +121,7 @@ def serve() -> None:
 
     from service import logs
     from service.app import create_app
+    from service.jobs.observer import receive
     from service.jobs.supervisor import WorkerSupervisor
 
     settings = read_settings()
@@ -127,7 +129,7 @@ def serve() -> None:
     app = create_app(settings, StubSource(settings))  # type: ignore[arg-type]
     if settings.embedded_worker:
         command = (sys.executable, "-m", "tests.helpers.stub_service", "worker")
-        app.state.jobs.supervisor = WorkerSupervisor(settings, command)
+        app.state.jobs.supervisor = WorkerSupervisor(settings, partial(receive, observer=app.state.metrics), command)
     uvicorn.run(app, host="127.0.0.1", port=settings.port, log_level="warning")
 
 
@@ -155,6 +157,6 @@ def without_torch() -> None:
 if __name__ == "__main__":
     without_torch()
     if "worker" in sys.argv[1:]:
-        worker.main(StubSource)  # type: ignore[arg-type]
+        worker.main(lambda settings, observe_retrieval: StubSource(settings))  # type: ignore[arg-type,return-value]
     else:
         serve()

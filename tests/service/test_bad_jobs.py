@@ -43,6 +43,7 @@ def failed_job(app: FastAPI, content: bytes) -> tuple[dict[str, Any], dict[str, 
         max_seconds=60.0,
         stale_seconds=30.0,
         check_upload=partial(check_upload, settings=settings),
+        observe=lambda *told: None,
         end_process=lambda: None,
     )
 

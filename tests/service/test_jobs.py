@@ -47,6 +47,7 @@ class Service:
             max_seconds=60.0,
             stale_seconds=30.0,
             check_upload=lambda path: None,
+            observe=lambda *told: None,
             end_process=lambda: None,
         )
         self.queue = JobQueue(settings.redis_url, settings.data, self.runner.run)

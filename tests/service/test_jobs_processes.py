@@ -99,6 +99,9 @@ class Service:
         assert job["state"] in ("queued", "running"), job
         return bool(job["progress"]["done"] > 1)
 
+    def metrics(self) -> str:
+        return self.client.get("/metrics").text
+
     def all_end(self, paths: list[str]) -> list[Any]:
         def ended() -> bool:
             return all(self.job(path)["state"] not in ("queued", "running") for path in paths)
@@ -258,6 +261,11 @@ def test_a_real_job_killed_and_resumed_gives_what_the_command_line_gives(tmp_pat
         (refused,) = service.all_end([service.send(tiny_files.panel.read_bytes())])  # 30 samples
         assert (refused["state"], refused["error"]["code"]) == ("failed", "too_many_samples")
         assert refused["error"]["where"] == "mine.vcf"
+        # The worker measures, and the service that it belongs to tells.
+        wait_for(
+            lambda: 'targets_imputed_total{by="job",model="default"} 6.0' in service.metrics(), "the count of targets"
+        )
+        assert 'vcfbert_retrieval_seconds_count{variant="v18"}' in service.metrics()
         result, index = (service.client.get(job["links"][name]).content for name in ("result", "index"))
         service.process.terminate()
         service.process.wait(SECONDS)

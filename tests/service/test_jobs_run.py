@@ -39,6 +39,7 @@ class Bench:
     clock: Callable[[], float] = time.time
     check_upload: Callable[[Path], None] = lambda path: None
     ended: threading.Event = field(default_factory=threading.Event)
+    observed: list[tuple[object, ...]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.engine = connect("", self.data)
@@ -58,6 +59,7 @@ class Bench:
             max_seconds=self.max_seconds,
             stale_seconds=self.stale_seconds,
             check_upload=self.check_upload,
+            observe=lambda *told: self.observed.append(told),
             end_process=self.ended.set,
         )
 
@@ -120,6 +122,19 @@ def test_a_job_leaves_its_results_and_no_genotypes(bench: Bench, extension: str)
     }
     assert bench.files.result(job.id, extension).read_bytes() == result_of(b"steps 3 0", "1", extension)
     assert bench.files.index(job.id, extension).is_file()
+
+
+def test_jobs_that_are_done_are_observed_and_no_others(bench: Bench) -> None:
+    for upload in ("steps 2 0.01", "bad", "crash"):
+        bench.run(bench.accept(upload))
+    cancelled = bench.accept("late", version="2")
+    thread, _ = bench.start(cancelled)
+    bench.table.remove("ann", cancelled.id)
+    thread.join(5)
+    ((model, n_targets, seconds),) = bench.observed
+    assert (model, n_targets) == ("default", SUMMARY["n_samples"])
+    assert isinstance(seconds, float)
+    assert 0.02 < seconds < 10
 
 
 def test_a_second_message_does_nothing(bench: Bench) -> None:

@@ -4,7 +4,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
@@ -26,11 +26,13 @@ def wait_for(condition: Callable[[], object], seconds: float = 20.0) -> None:
 
 
 @contextmanager
-def supervised(data: Path, program: str, **settings: Any) -> Iterator[WorkerSupervisor]:
+def supervised(
+    data: Path, program: str, receive: Callable[[Iterable[str]], object] = list, **settings: Any
+) -> Iterator[WorkerSupervisor]:
     """A supervisor of a child that runs ``program``, a few lines of Python, in the folder ``data``."""
     text = f"import os, sys, time; from pathlib import Path; os.chdir({str(data)!r}); {program}"
     chosen = Settings(data=data, drain_seconds=5, **settings)
-    supervised = WorkerSupervisor(chosen, (sys.executable, "-c", text))
+    supervised = WorkerSupervisor(chosen, receive, (sys.executable, "-c", text))
     supervised.start()
     try:
         yield supervised
@@ -64,6 +66,19 @@ def test_a_worker_gets_the_settings_as_they_are_here(tmp_path: Path) -> None:
     assert child.pid is None
 
 
+def test_what_a_worker_tells_is_received_as_it_comes(tmp_path: Path) -> None:
+    told: list[str] = []
+
+    def receive(lines: Iterable[str]) -> None:
+        told.extend(lines)
+
+    program = "os.write(int(sys.argv[-1]), b'one\\ntwo\\n'); Path('up').touch(); time.sleep(60)"
+    with supervised(tmp_path, program, receive) as child:
+        wait_for((tmp_path / "up").exists)
+        child.stop()
+        wait_for(lambda: told == ["one\n", "two\n"])
+
+
 def test_a_worker_that_does_not_stop_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(supervisor, "_MARGIN_SECONDS", -4.8)
     program = "import signal; signal.signal(15, signal.SIG_IGN); Path('up').touch(); time.sleep(60)"
@@ -76,7 +91,7 @@ def test_a_worker_that_does_not_stop_is_killed(tmp_path: Path, monkeypatch: pyte
 
 
 def test_a_supervisor_that_is_stopped_starts_nothing(tmp_path: Path) -> None:
-    never = WorkerSupervisor(Settings(data=tmp_path), (sys.executable, "-c", "raise SystemExit"))
+    never = WorkerSupervisor(Settings(data=tmp_path), list, (sys.executable, "-c", "raise SystemExit"))
     never.stop()
     never.start()
     never.stop()
@@ -84,7 +99,7 @@ def test_a_supervisor_that_is_stopped_starts_nothing(tmp_path: Path) -> None:
 
 
 def test_a_program_that_is_not_there_is_no_reason_to_fail(tmp_path: Path) -> None:
-    with_none = WorkerSupervisor(Settings(data=tmp_path), (str(tmp_path / "none"),))
+    with_none = WorkerSupervisor(Settings(data=tmp_path), list, (str(tmp_path / "none"),))
     with_none.start()
     with_none.stop()
 
@@ -103,7 +118,7 @@ def test_of_embedded_workers_on_a_data_folder_one_works(tmp_path: Path) -> None:
 
 
 def test_a_worker_with_wrong_settings_says_so_and_ends(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "service.worker", "--embedded"]
+    command = [sys.executable, "-m", "service.worker", "--embedded", "1"]
     told = json.dumps({"data": str(tmp_path), "database_url": "sqlite:////proc/none/jobs.sqlite"})
     ended = subprocess.run(command, input=told + "\n", capture_output=True, text=True, timeout=60)
     # Its parent's end, which the closed pipe tells, may come first.

@@ -71,8 +71,8 @@ def test_imputations_are_counted_by_model(tmp_path: Path) -> None:
     with pytest.raises(ZeroDivisionError), manager.get().on_device(5):
         raise ZeroDivisionError
     samples = parsed(metrics.text().decode())
-    assert value(samples, "vcfbert_targets_imputed_total", model="default") == 4
-    assert value(samples, "vcfbert_imputation_seconds_count", model="default") == 1
+    assert value(samples, "vcfbert_targets_imputed_total", model="default", by="request") == 4
+    assert value(samples, "vcfbert_imputation_seconds_count", model="default", by="request") == 1
 
 
 def test_jobs_are_asked_for_at_every_scrape() -> None:

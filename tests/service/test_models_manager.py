@@ -280,7 +280,7 @@ def test_a_real_bundle_is_verified_warmed_up_and_imputes(tmp_path: Path, tiny_fi
     imputed = served.impute(tiny_files.target, out, ImputeOptions())
     assert out.is_file()
     text = metrics.text().decode()
-    assert f'vcfbert_targets_imputed_total{{model="default"}} {imputed.report.n_samples}.0' in text
+    assert f'vcfbert_targets_imputed_total{{by="request",model="default"}} {imputed.report.n_samples}.0' in text
     assert 'vcfbert_retrieval_seconds_count{variant="v18"}' in text
 
 
