@@ -15,7 +15,8 @@ from vcfbert.errors import ArtifactError
 
 if TYPE_CHECKING:
     from vcfbert.imputation import Imputed, ImputeOptions
-    from vcfbert.inference import Imputer, Progress
+    from vcfbert.inference import Imputer
+    from vcfbert.progress import Progress
     from vcfbert.registry import RegisteredVersion
 
 ObserveRetrieval = Callable[[str, float], None]  # told the variant and the seconds of each search

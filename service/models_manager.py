@@ -19,7 +19,8 @@ from vcfbert.errors import InputError, ResourceError, VcfbertError
 
 if TYPE_CHECKING:  # torch takes seconds to import: the service answers while the loading thread does that
     from vcfbert.imputation import Imputed, ImputeOptions
-    from vcfbert.inference import Imputer, Progress
+    from vcfbert.inference import Imputer
+    from vcfbert.progress import Progress
 
 log = logging.getLogger(__name__)
 

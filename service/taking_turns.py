@@ -11,7 +11,8 @@ from vcfbert.genotypes.imputed import ImputedBlock
 if TYPE_CHECKING:  # torch comes with it, which takes seconds to import
     from vcfbert.bundle import Bundle
     from vcfbert.genotypes.sites import MatchedTarget
-    from vcfbert.inference import Imputer, Progress
+    from vcfbert.inference import Imputer
+    from vcfbert.progress import Progress
 
 OnDevice = Callable[[int], AbstractContextManager[object]]  # the device for so many targets
 

@@ -23,7 +23,8 @@ from vcfbert.genotypes.summary import Summary
 from vcfbert.genotypes.vcf_reader import open_source, read_genotypes
 from vcfbert.genotypes.vcf_texts import DEFAULT_FIELDS, FIELDS, chosen_fields
 from vcfbert.genotypes.vcf_writer import ImputedPanel, write_imputed
-from vcfbert.inference import Imputer, Progress, unphased_error
+from vcfbert.inference import Imputer, unphased_error
+from vcfbert.progress import Progress
 
 FORMATS: Final = ("vcf.gz", "bcf")
 # The target has nothing of a panel: no matter as long as it has something of another.
@@ -171,7 +172,8 @@ def impute_file(
     """Imputes ``target`` (VCF, VCF.gz, BCF) into ``out`` (.vcf.gz or .vcf or .bcf, indexed).
 
     ``qc_report``: JSON, with a TSV of repaired and left-out sites beside it; written before imputation starts, so it is
-    there when that is refused. ``begin`` is told the number of sites to come, ``progress`` how many more are done.
+    there when that is refused. ``begin`` is told the number of sites to come, ``progress`` how many more are done
+    (``Imputer.impute``).
     ``cancelled`` is called between steps, and raises to stop (``Imputer.impute``). Raises InputError; nothing stands
     under ``out`` unless all of it does.
     """

@@ -23,11 +23,11 @@ from vcfbert.model.base import SiteContext, Variant, WindowOutput
 from vcfbert.model.heads import independent
 from vcfbert.model.v19 import V19
 from vcfbert.phasing import DEFAULT_MODE, MODES, Phasings, draw_phasings, orientation
+from vcfbert.progress import Progress, SitesDone
 from vcfbert.retrieval.base import Retriever
 from vcfbert.retrieval.context import WindowContext, key_sites
 from vcfbert.retrieval.ready import KeptWindows, ReadyWindow, ReadyWindows
 
-Progress = Callable[[int], None]
 FloatArray = npt.NDArray[np.float32]
 Calls = npt.NDArray[np.int8]
 Index = npt.NDArray[np.int64]
@@ -116,13 +116,16 @@ class Imputer:
 
         Each sample is imputed as if it were alone: along its own phase, or over phasings where any of its heterozygous
         calls is unphased. Memory is bounded by a window times the number of samples. ``progress`` is told the sites
-        done. ``cancelled`` is called before every stretch that is phased and before every window, and raises to stop.
+        done; of a target without phase half of them, by and by, while it is phased. ``cancelled`` is called before
+        every stretch that is phased and before every window, and raises to stop.
         Raises InputError('unphased') if a sample is unphased and the model cannot take it.
         """
         check = cancelled or _go_on
-        phased = target if isinstance(target, PhasedTarget) else self.phase(target, check)
-        part = self.bundle.part(phased.target.panel_digest)
+        matched = target.target if isinstance(target, PhasedTarget) else target
+        part = self.bundle.part(matched.panel_digest)
         first, last = sites or (0, part.panel.n_sites)
+        done = SitesDone(progress, last - first)
+        phased = target if isinstance(target, PhasedTarget) else self.phase(target, check, done.phased)
         calls = _calls(phased.target, part.panel.n_sites)
         for start, stop, prediction in self._blended(part, phased, first, last, check):
             low, high = max(start, first), min(stop, last)
@@ -131,8 +134,7 @@ class Imputer:
                 own = prediction.sites(slice(low - start, high - start))
                 genotype = _of_phased_alone(own, phased)
                 yield ImputedBlock(low, high, own.haplotype, typed, genotype, own.left_out)
-                if progress is not None:
-                    progress(high - low)
+                done.imputed(high - low)
 
     def reach(self, part: Part, sites: tuple[int, int], typed: Index) -> slice:
         """Which of the ``typed`` sites [m] of the part's panel are used to impute the interval ``sites`` of them: with
@@ -142,10 +144,16 @@ class Imputer:
         first, last = min(key[0] for key in keys), max(key[-1] for key in keys)
         return slice(int(np.searchsorted(typed, first)), int(np.searchsorted(typed, last)) + 1)
 
-    def phase(self, target: MatchedTarget, check: Callable[[], None] | None = None) -> PhasedTarget:
+    def phase(
+        self,
+        target: MatchedTarget,
+        check: Callable[[], None] | None = None,
+        progress: Callable[[float], None] | None = None,
+    ) -> PhasedTarget:
         """The target with every sample's calls in phase, haploid ones doubled, and phasings of the samples that came
         without. A sample's are its own, whoever else is there; they hold together along the chromosome, so the target
-        must be whole along it. ``check`` is called before every stretch, and raises to stop.
+        must be whole along it. ``check`` is called before every stretch, and raises to stop; ``progress`` is told
+        after each which share of it all is done.
 
         In a phased sample a half call without order, such as 0/., is missing: its haplotype is not known.
         """
@@ -165,6 +173,7 @@ class Imputer:
                 target.alleles[:, samples],
                 self.mode,
                 check=check or _go_on,
+                progress=progress,
             )
             phasings = Phasings(samples, drawn)
             alleles[:, samples] = consensus(phasings.calls)

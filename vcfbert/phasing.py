@@ -55,11 +55,12 @@ def draw_phasings(
     mode: PhasingMode,
     *,
     check: Callable[[], None] | None = None,
+    progress: Callable[[float], None] | None = None,
 ) -> Calls:
     """Phasings int8 [phasings, t, n, 2] of ``alleles`` int8 [t, n, 2] at a panel's typed ``sites`` [t], -1 where a call
     is missing; the known allele of a half call is drawn onto either haplotype. A sample's depend on its own genotypes
     alone. They are whole along the chromosome: stretches are turned to agree where they overlap. ``check`` is called
-    before each, and may raise."""
+    before each, and may raise; ``progress`` is told after each which share of the sites is done."""
     genotypes = _genotypes(alleles)
     seeds = np.array([_seed(genotypes[:, sample]) for sample in range(genotypes.shape[1])], dtype=np.uint64)
     t = len(genotypes)
@@ -70,6 +71,8 @@ def draw_phasings(
         stop = min(start + STRETCH, t)
         drawn = _stretch(model, memory, sites[start:stop], genotypes[start:stop], seeds, mode)
         joined = drawn if joined is None else _joined(joined, drawn, start)
+        if progress is not None:
+            progress(stop / t)
     assert joined is not None
     return joined
 

@@ -12,7 +12,8 @@ from vcfbert.config import EvaluateConfig
 from vcfbert.evaluation import Evaluation, score_array, typed_targets
 from vcfbert.genotypes.memory import Memory
 from vcfbert.imputation import impute_file
-from vcfbert.inference import Imputer, Progress
+from vcfbert.inference import Imputer
+from vcfbert.progress import Progress
 from vcfbert.retrieval.context import memory_features
 from vcfbert.retrieval.refresh import build_retriever
 from vcfbert.training.validation import Scores, masked_typing, score_windows

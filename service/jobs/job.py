@@ -39,7 +39,8 @@ class PinnedModel:
 
 @dataclass(frozen=True)
 class Job:
-    """One row. Times are seconds since the epoch, ``size`` is in bytes, ``done`` and ``total`` count panel sites."""
+    """One row. Times are seconds since the epoch, ``size`` is in bytes, ``done`` and ``total`` count panel sites as
+    ``Imputer.impute`` does."""
 
     id: str
     caller: str

@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 
 # Each layer imports only itself and those above it in this list.
 LAYERS = (
-    ("errors", "constants", "kernels"),
+    ("errors", "constants", "kernels", "progress"),
     ("artifacts",),
     ("tensors",),
     ("config", "exits", "provenance"),
@@ -217,10 +217,10 @@ def test_a_study_is_of_the_code_that_its_trials_run() -> None:
     assert set(ELSEWHERE) == files
 
 
-# What no figure depends on: how errors are told, files written, runs recorded, and where things came from.
+# What no figure depends on: how errors and progress are told, files written, runs recorded, and where things came from.
 PLUMBING = {
     "alias_history", "artifacts", "config", "constants", "dvc_lock", "errors", "evaluated_runs", "exits",
-    "mlflow_model", "provenance", "tracking",
+    "mlflow_model", "progress", "provenance", "tracking",
 }  # fmt: skip
 
 
