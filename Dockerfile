@@ -2,13 +2,16 @@
 #   docker build --target train -t vcfbert-train .    the pipeline (DVC, MLflow client)
 #   docker build --target serve -t vcfbert-serve .    the HTTP service
 #   docker build --target mlflow -t vcfbert-mlflow .  the MLflow server, for compose.yaml
-FROM python:3.11-slim AS base
+# They have torch with CUDA. Without, for CPUs, each is some gigabytes smaller:
+#   docker build --build-arg PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu --target serve -t vcfbert-serve .
+FROM python:3.11-slim-bookworm AS base
 ENV PYTHONUNBUFFERED=1 OMP_WAIT_POLICY=PASSIVE PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 \
     MLFLOW_DISABLE_TELEMETRY=true DVC_NO_ANALYTICS=1
 RUN useradd --create-home --uid 1000 vcfbert
 WORKDIR /app
 # The lock first: this layer, the large one, is rebuilt only when a pinned package changes.
 COPY constraints.txt ./
+ARG PIP_EXTRA_INDEX_URL
 RUN pip install -r constraints.txt
 COPY pyproject.toml README.md ./
 COPY vcfbert ./vcfbert
@@ -18,8 +21,9 @@ RUN apt-get update && apt-get install -y --no-install-recommends git make && rm 
 COPY pipelines ./pipelines
 RUN pip install --no-deps --editable .
 COPY dvc.yaml params.yaml ./
+COPY data/demo ./data/demo
 # DVC and MLflow write beside the code.
-RUN chown -R vcfbert /app
+RUN dvc init --quiet --no-scm && chown -R vcfbert /app
 USER vcfbert
 CMD ["dvc", "repro"]
 

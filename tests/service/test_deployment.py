@@ -44,7 +44,7 @@ def instructions(stage: str) -> list[tuple[str, str]]:
 
 def ignored(path: str) -> bool:
     kept = [line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")]
-    return path.removeprefix("./").split("/")[0] not in kept
+    return not any(f"{path.removeprefix('./')}/".startswith(f"{name}/") for name in kept)
 
 
 def stages() -> dict[str, str]:
@@ -54,7 +54,7 @@ def stages() -> dict[str, str]:
 
 
 def test_every_instruction_of_the_images_can_be_carried_out() -> None:
-    known = {"ENV", "RUN", "WORKDIR", "COPY", "USER", "CMD", "EXPOSE", "VOLUME", "HEALTHCHECK"}
+    known = {"ENV", "RUN", "WORKDIR", "COPY", "USER", "CMD", "EXPOSE", "VOLUME", "HEALTHCHECK", "ARG"}
     built: list[str] = []
     assert set(stages()) == {"base", "train", "mlflow", "serve"}
     for stage, base in stages().items():
@@ -87,6 +87,25 @@ def test_images_copy_what_there_is(stage: str) -> None:
     copied = [source for name, rest in instructions(stage) if name == "COPY" for source in shlex.split(rest)[:-1]]
     assert copied
     assert [source for source in copied if not (ROOT / source).exists() or ignored(source)] == []
+
+
+def test_the_training_image_has_what_its_stages_read() -> None:
+    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"].values()
+    parameters = yaml.safe_load((ROOT / "params.yaml").read_text())
+    copied = [
+        source
+        for stage in ("base", "train")
+        for name, rest in instructions(stage)
+        if name == "COPY"
+        for source in shlex.split(rest)[:-1]
+    ]
+    made = {out if isinstance(out, str) else next(iter(out)) for stage in stages for out in stage.get("outs", [])}
+    read = {dep for stage in stages for dep in stage["deps"]}
+    for dep in read:
+        name = re.fullmatch(r"\$\{(\w+)\.(\w+)\}", dep)
+        path = parameters[name[1]][name[2]] if name else dep
+        if path.split("/")[0] in ("vcfbert", "pipelines", "data") and path not in made:
+            assert any(f"{path}/".startswith(f"{source}/") for source in copied), path
 
 
 def test_the_image_serves_as_a_user_without_rights_from_its_data_volume() -> None:
@@ -126,6 +145,7 @@ def test_services_of_compose_wait_for_what_there_is(compose: dict[str, Any]) -> 
     services, text = compose["services"], (ROOT / "compose.yaml").read_text()
     for name, each in services.items():
         assert ("build" in each) != ("image" in each), name
+        assert re.search(r":[\w.-]*\d", each.get("image", ":1")), f"{name}: an image without a version"
         needed = each.get("depends_on", {})
         for other in needed:
             assert other in services
