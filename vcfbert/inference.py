@@ -116,7 +116,7 @@ class Imputer:
 
         Each sample is imputed as if it were alone: along its own phase, or over phasings where any of its heterozygous
         calls is unphased. Memory is bounded by a window times the number of samples. ``progress`` is told the sites
-        done; of a target without phase half of them, by and by, while it is phased. ``cancelled`` is called before
+        done; of a target without phase a third of them, by and by, while it is phased. ``cancelled`` is called before
         every stretch that is phased and before every window, and raises to stop.
         Raises InputError('unphased') if a sample is unphased and the model cannot take it.
         """

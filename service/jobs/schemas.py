@@ -54,7 +54,7 @@ class JobModel(BaseModel):
 
 
 class JobProgress(BaseModel):
-    done: int = Field(description="panel sites imputed; while calls are phased first, half of them are counted")
+    done: int = Field(description="panel sites imputed; a third of them count while calls are phased")
     total: int = Field(description="panel sites to impute; 0 until the upload has been read")
     share: float = Field(ge=0, le=1)
 

@@ -12,7 +12,7 @@ def test_every_site_is_told_once_and_the_last_ones_at_the_end(blocks: list[int],
     done = SitesDone(told.append, sum(blocks))
     for stretch in range(n_stretches):
         done.phased((stretch + 1) / n_stretches)
-    assert sum(told) == (sum(blocks) // 2 if n_stretches else 0)
+    assert sum(told) == (sum(blocks) // 3 if n_stretches else 0)
     for block in blocks:
         assert sum(told) < sum(blocks)
         done.imputed(block)
