@@ -2,7 +2,7 @@
 #   docker build --target train -t vcfbert-train .    the pipeline (DVC, MLflow client)
 #   docker build --target serve -t vcfbert-serve .    the HTTP service
 #   docker build --target mlflow -t vcfbert-mlflow .  the MLflow server, for compose.yaml
-# They have torch with CUDA. Without, for CPUs, each is some gigabytes smaller:
+# They have torch with CUDA; with this argument they are some gigabytes smaller, and for CPUs alone:
 #   docker build --build-arg PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu --target serve -t vcfbert-serve .
 FROM python:3.11-slim-bookworm AS base
 ENV PYTHONUNBUFFERED=1 OMP_WAIT_POLICY=PASSIVE PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 \
@@ -28,7 +28,8 @@ USER vcfbert
 CMD ["dvc", "repro"]
 
 FROM base AS mlflow
-RUN pip install --constraint constraints.txt psycopg2-binary boto3
+# Not in the lock: only this server speaks to the object store.
+RUN pip install --constraint constraints.txt boto3==1.44.8
 USER vcfbert
 EXPOSE 5000
 CMD ["mlflow", "server", "--host", "0.0.0.0", "--port", "5000"]
@@ -45,5 +46,5 @@ VOLUME /data
 EXPOSE 8000
 # Whether the process answers. Whether it has a model, /readyz tells the proxy.
 HEALTHCHECK --interval=10s --timeout=3s --start-period=60s \
-    CMD ["python", "-c", "import urllib.request as u; u.urlopen('http://127.0.0.1:8000/healthz', timeout=2)"]
+    CMD ["python", "-c", "import os, urllib.request as u; u.urlopen('http://127.0.0.1:' + os.environ['VCFBERT_PORT'] + '/healthz', timeout=2)"]
 CMD ["python", "-m", "service"]
