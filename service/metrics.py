@@ -38,7 +38,7 @@ class Metrics:
         self._targets = Counter("vcfbert_targets_imputed", "Samples imputed", ["model", "by"], registry=self.registry)
         self._imputation_seconds = Histogram(
             "vcfbert_imputation_seconds",
-            "Of one imputation: of a request from when it had the device, of a job with reading and writing",
+            "Of one imputation: of a request while it had the device, of a job with reading and writing",
             ["model", "by"],
             buckets=_IMPUTATION_SECONDS,
             registry=self.registry,

@@ -118,7 +118,8 @@ class Served:
 
     @contextmanager
     def on_device(self, n_targets: int) -> Iterator[None]:
-        """The device for ``n_targets`` samples, when it is free: two at once would be slower and larger."""
+        """The device for one imputation of ``n_targets`` samples, when it is free: two at once would be slower and
+        larger."""
         with self.device:
             started = time.perf_counter()
             yield
@@ -144,12 +145,25 @@ class Served:
             if cancelled is not None:
                 cancelled()
 
+        seconds = 0.0
+
+        @contextmanager
+        def turn(n_targets: int) -> Iterator[None]:
+            """One of a panel: of several chromosomes the file's targets have several turns, and are counted once."""
+            nonlocal seconds
+            with self.device:
+                started = time.perf_counter()
+                yield
+                seconds += time.perf_counter() - started
+
         with self.places:
             ended()
-            return self.model.impute(
+            imputed = self.model.impute(
                 target, output, options, qc_report=qc_report, begin=begin, progress=progress, cancelled=ended,
-                on_device=self.on_device,
+                on_device=turn,
             )  # fmt: skip
+        self.observe(self, imputed.report.n_samples, seconds)
+        return imputed
 
 
 @dataclass(frozen=True)

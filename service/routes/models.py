@@ -16,8 +16,8 @@ _MODELS = {
     "models": [
         {
             "alias": "default", "reference": "models:/vcfbert@champion", "version": "3", "digest": "9f2c",
-            "variant": "v19", "panel_digest": "77ab", "chrom": "20", "from": 1000000, "to": 3999941, "n_sites": 24990,
-            "n_haplotypes": 600, "metrics": {"val/r2/all": 0.9474}, "stale": False,
+            "variant": "v19", "panel_digest": "77ab", "regions": [{"chrom": "20", "from": 1000000, "to": 3999941}],
+            "n_sites": 24990, "n_haplotypes": 600, "metrics": {"val/r2/all": 0.9474}, "stale": False,
         }
     ],
     "unavailable": [{"alias": "par2", "reference": "models:/par2@champion", "reason": "the model is being loaded"}],

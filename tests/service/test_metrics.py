@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -73,6 +76,26 @@ def test_imputations_are_counted_by_model(tmp_path: Path) -> None:
     samples = parsed(metrics.text().decode())
     assert value(samples, "vcfbert_targets_imputed_total", model="default", by="request") == 4
     assert value(samples, "vcfbert_imputation_seconds_count", model="default", by="request") == 1
+
+
+def test_targets_of_a_file_with_several_chromosomes_are_counted_once(tmp_path: Path) -> None:
+    metrics, source = Metrics(), StubSource()
+    manager = ModelsManager(settings(tmp_path), source, observe=metrics.imputation)
+    manager.start().join(10)
+    model = source.loaded[0]
+
+    def impute(target: Path, output: Path, options: Any, **hooks: Any) -> Any:
+        for _ in range(2):
+            with hooks["on_device"](3):
+                time.sleep(0.01)
+        return SimpleNamespace(report=SimpleNamespace(n_samples=3))
+
+    model.impute = impute  # type: ignore[method-assign]
+    manager.get().impute(tmp_path, tmp_path, cast(Any, None))
+    samples, labels = parsed(metrics.text().decode()), {"model": "default", "by": "request"}
+    assert value(samples, "vcfbert_targets_imputed_total", **labels) == 3
+    assert value(samples, "vcfbert_imputation_seconds_count", **labels) == 1
+    assert value(samples, "vcfbert_imputation_seconds_sum", **labels) >= 0.02
 
 
 def test_jobs_are_asked_for_at_every_scrape() -> None:
