@@ -3,7 +3,7 @@
 #   docker build --target serve -t vcfbert-serve .    the HTTP service
 #   docker build --target mlflow -t vcfbert-mlflow .  the MLflow server, for compose.yaml
 # They have torch with CUDA; with this argument they are some gigabytes smaller, and for CPUs alone:
-#   docker build --build-arg PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu --target serve -t vcfbert-serve .
+#   docker build --build-arg PIP_EXTRA_INDEX_URL=$TORCH_CPU_INDEX --target serve -t vcfbert-serve .
 FROM python:3.11-slim-bookworm AS base
 ENV PYTHONUNBUFFERED=1 OMP_WAIT_POLICY=PASSIVE PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 \
     MLFLOW_DISABLE_TELEMETRY=true DVC_NO_ANALYTICS=1

@@ -354,6 +354,7 @@ def test_one_phasing_is_imputed_as_if_it_were_the_files(copying: Bundle, monkeyp
     model = copy.deepcopy(copying.model)
     assert isinstance(model, V19)
     model.drawn_heads.load_state_dict(model.heads.state_dict())  # or they would be copied with other rates
+    model.drawn_share.data.copy_(model.share)
     copying = dataclasses.replace(copying, model=model)
     drawn = draw_phasings(model, copying.parts[0].memory, target.panel_site, target.alleles, MODES["one"])
     phased = dataclasses.replace(phased_anew(target), alleles=drawn[0])
