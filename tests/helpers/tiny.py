@@ -71,7 +71,7 @@ def tiny_config(sections: Mapping[str, Mapping[str, Any]] | None = None) -> Conf
         "encode": {"window": 64, "flank": 8, "span_cm": 0.05},
         "model": {"dims": 8, "layers": 1, "heads": 2, "seed": 3},
         "retrieval": {"k": {"v17": 2, "v18": 8, "v19": 12}},
-        "train": {"epochs": 2, "batch_size": 8, "samples_per_epoch": 0, "lr": 5e-3, "warmup_steps": 2},
+        "train": {"epochs": 2, "batch_size": 8, "samples_per_epoch": 0, "lr": 5e-3, "warmup_steps": 2, "patience": 5},
         "evaluate": {"batch_size": 4},
     }
     config = profile("cpu")
