@@ -15,6 +15,7 @@ from tests.helpers.command_line import TinyFiles, vcfbert
 from tests.helpers.refusals import assert_refused, fit, listing
 from vcfbert.artifacts import sha256_file
 from vcfbert.config import profile_text
+from vcfbert.constants import BUNDLE_FORMAT
 
 # Bundles
 
@@ -66,7 +67,7 @@ BUNDLE_CASES: dict[str, tuple[Callable[[Path], object], str, tuple[str, ...]]] =
     "newer format": (
         lambda b: edit_manifest(b, format_version=99),
         "bundle_format",
-        ("format 99", "format 2", "vcfbert fit"),
+        ("format 99", f"format {BUNDLE_FORMAT}", "vcfbert fit"),
     ),
     "another kind": (lambda b: edit_manifest(b, kind="panel"), "bundle_format", ("a panel",)),
     "another panel": (other_panel, "bundle_panel", ("holds panel", "trained on")),
