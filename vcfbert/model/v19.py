@@ -144,9 +144,9 @@ class V19(Variant):
         distance = (sign * weights) @ batch.key_rows.float().T / typed
         return torch.softmax(-self.log_strength.exp() * distance.gather(1, batch.key_retrieved.flatten(0, 1)), dim=1)
 
-    def by_head(self, batch: WindowBatch, window: CompiledWindow | None = None) -> Iterator[Tensor]:
+    def by_head(self, batch: WindowBatch) -> Iterator[Tensor]:
         """ALT probability [n, l] of what each head copies by itself."""
-        window = window or self.encode_patterns(batch.patterns, batch.sites)
+        window = self.encode_patterns(batch.patterns, batch.sites)
         if window is None:
             yield from self._copied_by_head(batch)
         else:

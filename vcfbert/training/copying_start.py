@@ -155,7 +155,7 @@ class CopyingStart:
     def _fit_shares(self, queries: list[_Queries]) -> float:
         """Sets the heads' shares for such queries; the share of the held-out squared error that this saves."""
         first, second = (reduce(operator.add, halves) for halves in zip(*map(self._products, queries), strict=True))
-        start = torch.tensor(INITIAL_SHARES).expand(len(KNOTS), -1)
+        start = torch.tensor(INITIAL_SHARES, device=first.squares.device).expand(len(KNOTS), -1)
         shares, gain = better_shares((first, second), start)
         self.model.set_shares(shares, drawn=queries[0].context.sites.drawn)
         return gain
