@@ -56,6 +56,7 @@ class Settings(BaseSettings):
     max_seconds: float = Field(default=3600.0, gt=0)  # that a job may run
     stall_seconds: float = Field(default=60.0, gt=0)  # without a byte of a request's body, after which it is refused
     queue_limit: int = Field(default=100, ge=1)  # jobs that wait
+    queued_per_key: int = Field(default=25, ge=1)  # of them of one key: it leaves room for the others
 
     # Access
     api_keys: str = Field(default="", repr=False)  # name:sha256, comma-separated: see `python -m service.keys`

@@ -64,7 +64,7 @@ class Jobs:
     ) -> Job:
         """An accepted job: upload, row and message are stored, in this order, so that none is lost wherever this
         process ends. Raises QueueFullError, and ResourceError where one of them cannot be stored."""
-        self.table.check_room()
+        self.table.check_room(caller)
         job_id = new_id()
         try:
             size = self.files.store_upload(job_id, upload)

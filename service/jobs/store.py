@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from sqlalchemy import Engine, Row, Select, and_, delete, func, insert, or_, select, update
+from sqlalchemy import Connection, Engine, Row, Select, and_, delete, func, insert, or_, select, update
 from sqlalchemy.sql.elements import ColumnElement
 
 from service.jobs import job as states
@@ -23,10 +23,12 @@ _BACK: dict[str, Any] = {"state": states.QUEUED, "worker": None, "heartbeat": No
 
 
 class QueueFullError(ResourceError):
-    """As many jobs are waiting as may. ``retry_after``: seconds until a place is likely to be free."""
+    """As many jobs are waiting as may, of all callers or of this one's ``own``. ``retry_after``: seconds until a place
+    is likely to be free."""
 
-    def __init__(self, limit: int, retry_after: int) -> None:
-        super().__init__("queue_full", f"{limit} jobs are waiting, which is the limit", hint="send it again later")
+    def __init__(self, limit: int, retry_after: int, *, own: bool = False) -> None:
+        whose = "of your jobs" if own else "jobs"
+        super().__init__("queue_full", f"{limit} {whose} are waiting, which is the limit", hint="send it again later")
         self.retry_after = retry_after
 
 
@@ -48,12 +50,14 @@ class JobTable:
         engine: Engine,
         *,
         queue_limit: int,
+        queued_per_caller: int,
         result_seconds: float,
         stale_seconds: float,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._engine = engine
         self._queue_limit = queue_limit
+        self._queued_per_caller = queued_per_caller
         self._result_seconds = result_seconds
         self._stale_seconds = stale_seconds
         self._clock = clock
@@ -63,12 +67,12 @@ class JobTable:
 
     # What callers ask.
 
-    def check_room(self) -> None:
+    def check_room(self, caller: str) -> None:
         """Raises QueueFullError. Told before an upload is stored; ``accept`` counts again."""
         with transaction(self._engine) as connection:
-            waiting = connection.execute(_count(states.QUEUED)).scalar_one()
-        if waiting >= self._queue_limit:
-            raise QueueFullError(self._queue_limit, self.retry_after())
+            reached = self._limit_reached(connection, caller)
+        if reached is not None:
+            raise self._full(*reached)
 
     def accept(
         self, job_id: str, *, caller: str, name: str, size: int, options: Mapping[str, Any], model: PinnedModel
@@ -80,12 +84,24 @@ class JobTable:
         }  # fmt: skip
         with transaction(self._engine, writes=True) as connection:
             connection.execute(select(format_row.c.version).with_for_update())
-            full = connection.execute(_count(states.QUEUED)).scalar_one() >= self._queue_limit
-            if not full:
+            reached = self._limit_reached(connection, caller)
+            if reached is None:
                 connection.execute(insert(jobs).values(row))
-        if full:
-            raise QueueFullError(self._queue_limit, self.retry_after())
+        if reached is not None:
+            raise self._full(*reached)
         return self.get(caller, job_id)
+
+    def _limit_reached(self, connection: Connection, caller: str) -> tuple[int, bool] | None:
+        """Which limit the jobs that wait have reached, and whether it is that of the caller's own."""
+        waiting = _count(states.QUEUED)
+        if connection.execute(waiting).scalar_one() >= self._queue_limit:
+            return self._queue_limit, False
+        if connection.execute(waiting.where(jobs.c.caller == caller)).scalar_one() >= self._queued_per_caller:
+            return self._queued_per_caller, True
+        return None
+
+    def _full(self, limit: int, own: bool) -> QueueFullError:
+        return QueueFullError(limit, self.retry_after(), own=own)
 
     def withdraw(self, job_id: str) -> bool:
         """Takes back an accepted job that could not be enqueued. False where a worker has it already."""
@@ -247,6 +263,8 @@ def open_table(settings: Settings) -> JobTable:
     return JobTable(
         connect(settings.database_url, settings.data),
         queue_limit=settings.queue_limit,
+        # Without keys all callers are one.
+        queued_per_caller=settings.queued_per_key if settings.api_keys else settings.queue_limit,
         result_seconds=settings.result_hours * 3600,
         stale_seconds=settings.stale_seconds,
     )

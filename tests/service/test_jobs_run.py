@@ -44,7 +44,12 @@ class Bench:
     def __post_init__(self) -> None:
         self.engine = connect("", self.data)
         self.table = JobTable(
-            self.engine, queue_limit=9, result_seconds=100.0, stale_seconds=self.stale_seconds, clock=self.clock
+            self.engine,
+            queue_limit=9,
+            queued_per_caller=9,
+            result_seconds=100.0,
+            stale_seconds=self.stale_seconds,
+            clock=self.clock,
         )
         self.files = JobFiles(self.data)
         self.source = StubSource(Settings(data=self.data))

@@ -65,8 +65,10 @@ def table(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -> Itera
     engine.dispose()
 
 
-def open_table(engine: Any, clock: Any) -> JobTable:
-    return JobTable(engine, queue_limit=3, result_seconds=100.0, stale_seconds=30.0, clock=clock)
+def open_table(engine: Any, clock: Any, *, per_caller: int = 3) -> JobTable:
+    return JobTable(
+        engine, queue_limit=3, queued_per_caller=per_caller, result_seconds=100.0, stale_seconds=30.0, clock=clock
+    )
 
 
 def accept(table: JobTable, caller: str = "ann") -> Job:
@@ -126,15 +128,29 @@ def test_the_queue_is_bounded_and_says_when_to_come_back(table: JobTable, clock:
         accept(table, "bob")
     assert (refused.value.code, refused.value.retry_after) == ("queue_full", 30)
     with pytest.raises(QueueFullError):
-        table.check_room()
+        table.check_room("ann")
     claim = claimed(table, first)
-    table.check_room()
+    table.check_room("ann")
     accept(table)
     clock.now += 200
     table.finish(claim, qc={}, summary={})
     with pytest.raises(QueueFullError) as refused:
         accept(table)
     assert refused.value.retry_after == 200
+
+
+def test_one_caller_leaves_room_for_others(tmp_path: Path, clock: Clock) -> None:
+    table = open_table(connect("", tmp_path), clock, per_caller=2)
+    for _ in range(2):
+        accept(table)
+    for refuses in (lambda: accept(table), lambda: table.check_room("ann")):
+        with pytest.raises(QueueFullError, match="2 of your jobs are waiting"):
+            refuses()
+    table.check_room("bob")
+    accept(table, "bob")
+    with pytest.raises(QueueFullError, match="3 jobs are waiting"):
+        accept(table, "cid")
+    table.close()
 
 
 def test_a_bounded_queue_stays_so_when_many_come_at_once(table: JobTable) -> None:
