@@ -108,15 +108,23 @@ class V19(Variant):
             return None
         from vcfbert.copying import haploid  # here alone, so that models run where torch and numpy are all there is
 
+        segments = haploid.cut(patterns.numpy(), sites.key_place.numpy())
+        return CompiledWindow(segments, segments_of(sites)[1], self._heads_at(sites))
+
+    def with_heads(self, window: CompiledWindow, sites: SiteContext) -> CompiledWindow:
+        """A window that was encoded before the heads changed, as it is encoded now: cutting takes the longest."""
+        return replace(window, heads=self._heads_at(sites))
+
+    def _heads_at(self, sites: SiteContext) -> Heads:
+        from vcfbert.copying import haploid  # as above
+
         maf, copying = torch.minimum(sites.key_af, 1.0 - sites.key_af), self.copying(sites.drawn)
-        heads = haploid.Heads(
+        return haploid.Heads(
             stay=torch.stack([head.stay(sites.key_offset_cm) for head in copying]).numpy(),
             mismatch=torch.stack([head.mismatch(maf) for head in copying]).numpy(),
             share=self._shares(sites.af, sites.drawn).contiguous().numpy(),
             key_share=self._shares(sites.key_af, sites.drawn).contiguous().numpy(),
         )
-        segments = haploid.cut(patterns.numpy(), sites.key_place.numpy())
-        return CompiledWindow(segments, segments_of(sites)[1], heads)
 
     @staticmethod
     def _compiles(given: Tensor) -> bool:
@@ -144,9 +152,9 @@ class V19(Variant):
         distance = (sign * weights) @ batch.key_rows.float().T / typed
         return torch.softmax(-self.log_strength.exp() * distance.gather(1, batch.key_retrieved.flatten(0, 1)), dim=1)
 
-    def by_head(self, batch: WindowBatch) -> Iterator[Tensor]:
-        """ALT probability [n, l] of what each head copies by itself."""
-        window = self.encode_patterns(batch.patterns, batch.sites)
+    def by_head(self, batch: WindowBatch, encoded: CompiledWindow | None = None) -> Iterator[Tensor]:
+        """ALT probability [n, l] of what each head copies by itself; ``encoded`` as in ``forward``."""
+        window = encoded or self.encode_patterns(batch.patterns, batch.sites)
         if window is None:
             yield from self._copied_by_head(batch)
         else:

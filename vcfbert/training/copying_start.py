@@ -27,7 +27,7 @@ from vcfbert.copying.diploid import consensus, heterozygous_calls
 from vcfbert.genotypes.memory import Memory
 from vcfbert.genotypes.windows import Window
 from vcfbert.model.heads import independent
-from vcfbert.model.v19 import INITIAL_RATES, INITIAL_SHARES, KNOTS, V19, knot_weights
+from vcfbert.model.v19 import INITIAL_RATES, INITIAL_SHARES, KNOTS, V19, CompiledWindow, knot_weights
 from vcfbert.phasing import PhasingMode, draw_phasings
 from vcfbert.retrieval.base import Retriever
 from vcfbert.retrieval.context import WindowContext
@@ -69,6 +69,7 @@ class _Queries:
 
     typed: _Typed
     context: WindowContext  # of the retrieved alone
+    encoded: CompiledWindow | None  # with the heads of when it was cut
     alleles: Tensor  # uint8 [2 s n, t]
     known: Tensor  # bool [2 s n, t]
     rows: Tensor  # int64 [2 s n, k]
@@ -169,7 +170,7 @@ class CopyingStart:
             """Mean genotype dosage [n, l] over the phasings."""
             return copied[:, scored].view(-1, n, 2, int(scored.sum())).mean(dim=0).sum(dim=1)
 
-        by_head = torch.stack([of_samples(copied) for copied in self.model.by_head(batch)])
+        by_head = torch.stack([of_samples(copied) for copied in self.model.by_head(batch, self._encoded(one))])
         af = one.context.sites.af[scored]
         knots, truth = knot_weights(torch.minimum(af, 1.0 - af)), one.typed.truth[:, scored]
         return (
@@ -212,14 +213,18 @@ class CopyingStart:
         known, alleles = shown >= 0, shown.clamp(min=0).to(torch.uint8)
         rows = typed.retriever.retrieve(context.key, context.sites.key_distance_cm, alleles, self.k, known=known)
         kept, renumbered = context.keeping(rows)
-        return _Queries(typed, kept, alleles, known, renumbered)
+        encoded = self.model.encode_patterns(kept.patterns, kept.sites)
+        return _Queries(typed, kept, encoded, alleles, known, renumbered)
+
+    def _encoded(self, one: _Queries) -> CompiledWindow | None:
+        """With the heads of now."""
+        return None if one.encoded is None else self.model.with_heads(one.encoded, one.context.sites)
 
     def _loss(self, queries: list[_Queries]) -> float:
         """Mean cross-entropy of the genotypes, nats, added up over windows."""
         total = 0.0
         for one in queries:
-            encoded = self.model.encode_patterns(one.context.patterns, one.context.sites)
-            output = self.model(one.context.batch(one.alleles, one.rows, one.known), encoded)
+            output = self.model(one.context.batch(one.alleles, one.rows, one.known), self._encoded(one))
             p, q = output.probability[..., one.typed.scored].unbind(dim=1)  # [s n, l]
             truth = one.typed.truth[:, one.typed.scored]
             genotype = independent(p, q).view(-1, *truth.shape, 3).mean(dim=0)
