@@ -33,17 +33,18 @@ from vcfbert.bundle import Bundle, load_bundle
 from vcfbert.config import EncodeConfig, EvaluateConfig, ModelConfig, build
 from vcfbert.constants import MAF_BIN_NAMES, VARIANTS
 from vcfbert.errors import VcfbertError
-from vcfbert.evaluation import Evaluation, score_array, typed_targets
+from vcfbert.evaluation.scoring import Evaluation, score_array, typed_targets
 from vcfbert.genotypes.encoding import windows_of
-from vcfbert.imputation import impute_file
-from vcfbert.inference import Imputer
-from vcfbert.metrics import ALL
+from vcfbert.imputation.files import impute_file
+from vcfbert.imputation.imputer import Imputer
+from vcfbert.metrics.accuracy import ALL
 from vcfbert.model.base import Variant, WindowBatch, WindowOutput
 from vcfbert.model.v19 import KNOTS, V19
 from vcfbert.model.variants import create
 from vcfbert.retrieval.hamming import HammingRetriever
 from vcfbert.retrieval.refresh import build_index
-from vcfbert.tracking import Tracker, open_tracker
+from vcfbert.tracker import Tracker
+from vcfbert.tracking.mlflow_tracker import open_tracker
 
 ROOT = Path(__file__).resolve().parents[1]
 DEMO = ROOT / "data" / "demo"

@@ -33,15 +33,15 @@ from update_readme import imputation_table
 
 from vcfbert.artifacts import read_manifest
 from vcfbert.constants import BUNDLE_FORMAT, BUNDLE_KIND
+from vcfbert.datasets.simulate import Simulation, simulate
 from vcfbert.errors import VcfbertError
-from vcfbert.evaluation import evaluate_files, typed_positions
+from vcfbert.evaluation.baselines import BEAGLE, MINIMAC4, find_peers, run_peer
+from vcfbert.evaluation.scoring import evaluate_files, typed_positions
 from vcfbert.genotypes.bgzf import BgzfWriter
 from vcfbert.genotypes.conversion import build_panels
 from vcfbert.genotypes.panel import Panel
 from vcfbert.genotypes.store import open_panels
 from vcfbert.genotypes.vcf_file import inspect
-from vcfbert.peers import BEAGLE, MINIMAC4, find_peers, run_peer
-from vcfbert.simulate import Simulation, simulate
 
 ROOT = Path(__file__).resolve().parents[1]
 OURS = "vcfbert"

@@ -28,8 +28,8 @@ from torch import Tensor
 from vcfbert.config import PROFILES, Config, ModelConfig, profile
 from vcfbert.errors import MissingExtraError
 from vcfbert.genotypes.encoding import encode
-from vcfbert.genotypes.memory import Memory
 from vcfbert.genotypes.panel import Panel
+from vcfbert.genotypes.reference_subset import ReferenceSubset
 from vcfbert.model.losses import allele_loss, genotype_loss, site_loss_weights
 from vcfbert.model.v18 import V18
 from vcfbert.model.variants import create
@@ -70,7 +70,7 @@ def model_with_metric(config: ModelConfig) -> V18:
     return model
 
 
-def make_index(memory: Memory, weights: Tensor) -> KeyIndex:
+def make_index(memory: ReferenceSubset, weights: Tensor) -> KeyIndex:
     try:
         return FaissKeyIndex.build(memory, weights)
     except MissingExtraError:
@@ -97,7 +97,7 @@ def flattened_search(keys: Tensor, queries: Tensor, k: int) -> tuple[Tensor, Ten
 
 
 @torch.inference_mode()
-def bench_search(memory: Memory, config: ModelConfig, window: int, k: int, runs: int) -> dict[str, Any]:
+def bench_search(memory: ReferenceSubset, config: ModelConfig, window: int, k: int, runs: int) -> dict[str, Any]:
     model = model_with_metric(config)
     features = memory_features(memory, torch.device("cpu"))
     start = (memory.panel.n_sites - window) // 2
@@ -152,7 +152,7 @@ def check_neighbours(
     torch.testing.assert_close(collapsed[0], found, rtol=TOLERANCE, atol=TOLERANCE)
 
 
-def bench_epoch(memory: Memory, config: Config, steps: int, runs: int) -> dict[str, Any]:
+def bench_epoch(memory: ReferenceSubset, config: Config, steps: int, runs: int) -> dict[str, Any]:
     """Refresh of the whole panel, and training batches of the profile."""
     device = torch.device("cpu")
     model = create("v18", config.model)
@@ -220,7 +220,7 @@ def main() -> None:
     options = parser.parse_args()
     machine = describe_machine()
     panel = load_panel(options.simulated)
-    memory = Memory(panel, np.arange(panel.n_haplotypes))
+    memory = ReferenceSubset(panel, np.arange(panel.n_haplotypes))
     model = ModelConfig(dims=options.dims, layers=1, heads=1)  # only its embedding is used
     search = bench_search(memory, model, min(options.window, panel.n_sites), options.k, options.runs)
     epoch = bench_epoch(memory, profile(options.profile), options.steps, options.runs)

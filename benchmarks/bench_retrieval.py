@@ -41,20 +41,21 @@ from vcfbert.exits import clean_exit
 from vcfbert.genotypes.conversion import build_panels, chromosome_files
 from vcfbert.genotypes.encoding import Encoding, encode, windows_of
 from vcfbert.genotypes.masks import array_mask
-from vcfbert.genotypes.memory import Memory
 from vcfbert.genotypes.panel import Panel
+from vcfbert.genotypes.reference_subset import ReferenceSubset
 from vcfbert.genotypes.windows import Window
-from vcfbert.metrics import ALL
+from vcfbert.metrics.accuracy import ALL
 from vcfbert.model.base import Variant, WindowBatch, WindowOutput
 from vcfbert.model.variants import create
-from vcfbert.plots import save_figure
+from vcfbert.reports.plots import save_figure
 from vcfbert.retrieval.base import Retriever
 from vcfbert.retrieval.context import memory_features
 from vcfbert.retrieval.hamming import HammingRetriever
 from vcfbert.retrieval.random import RandomRetriever
 from vcfbert.retrieval.refresh import build_index
 from vcfbert.retrieval.runs import RunsRetriever
-from vcfbert.tracking import NullTracker, study_storage
+from vcfbert.tracker import NullTracker
+from vcfbert.tracking.mlflow_tracker import study_storage
 from vcfbert.training.loop import Trainer
 from vcfbert.training.progress import ConsoleProgress
 from vcfbert.training.validation import score_windows
@@ -91,7 +92,7 @@ class Cells:
 
     def __init__(self, panel: Panel, encoding: Encoding, config: Config, progress: ConsoleProgress) -> None:
         self.panel, self.encoding, self.config, self.progress = panel, encoding, config, progress
-        self.memory = Memory(panel, panel.memory_haplotypes)
+        self.memory = ReferenceSubset(panel, panel.memory_haplotypes)
         self.features = memory_features(self.memory, torch.device("cpu"))
         self.typed = array_mask(panel.maf, np.random.default_rng(TYPING_SEED), DENSITY)
         self.learned: dict[int, Retriever] = {}  # by seed, of V18 as it is

@@ -17,9 +17,9 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from vcfbert.chunked import Cutting, Settings, imputer_of, plan_job, run_job
-from vcfbert.imputation import ImputeOptions
-from vcfbert.scheduler import Task
+from vcfbert.distributed.imputation import ChunkSpec, Settings, imputer_of, plan_job, run_job
+from vcfbert.distributed.scheduler import Task
+from vcfbert.imputation.files import ImputeOptions
 
 
 class MeasuredProcesses:
@@ -86,7 +86,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     settings = Settings(arguments.model.resolve(), arguments.mode, False, batch_size=64, threads=1)
-    cutting = Cutting(arguments.chunk_cm, arguments.chunk_samples)
+    cutting = ChunkSpec(arguments.chunk_cm, arguments.chunk_samples)
     folder = Path(tempfile.mkdtemp(prefix="vcfbert-scale-"))
     try:
         out = folder / "out.vcf.gz"

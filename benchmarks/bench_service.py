@@ -197,8 +197,8 @@ def throughput(service: Service, settings: Settings, folder: Path) -> dict[str, 
     import torch
 
     from vcfbert.bundle import load_bundle
-    from vcfbert.imputation import impute_file
-    from vcfbert.inference import Imputer
+    from vcfbert.imputation.files import impute_file
+    from vcfbert.imputation.imputer import Imputer
 
     torch.set_num_threads(settings.threads)
     imputer = Imputer(load_bundle(settings.bundle), batch_size=settings.batch_size)

@@ -34,8 +34,8 @@ from vcfbert.genotypes.conversion import build_panels
 from vcfbert.genotypes.masks import array_mask
 from vcfbert.genotypes.panel import Panel
 from vcfbert.genotypes.store import open_panels
-from vcfbert.imputation import read_target
-from vcfbert.metrics import DosageR2
+from vcfbert.imputation.files import read_target
+from vcfbert.metrics.accuracy import DosageR2
 from vcfbert.model.embedding import site_features
 from vcfbert.model.li_stephens import CopyingProblem, LiStephens, interpolated_dosage
 

@@ -38,8 +38,8 @@ from _machine import describe_machine, write_report
 from _simulated import simulate_panel
 
 from vcfbert.config import ModelConfig
-from vcfbert.genotypes.memory import Memory
 from vcfbert.genotypes.panel import Panel
+from vcfbert.genotypes.reference_subset import ReferenceSubset
 from vcfbert.genotypes.windows import Window, tile
 from vcfbert.model.base import SiteContext, Variant, WindowBatch
 from vcfbert.model.losses import allele_loss, genotype_loss
@@ -94,7 +94,7 @@ def load_panel(options: argparse.Namespace) -> Panel:
     return panel_from_genotypes(genotypes, genetic_map=genetic_map)
 
 
-def make_work(memory: Memory, window: Window, k: int, size: int, seed: int = 17) -> Work:
+def make_work(memory: ReferenceSubset, window: Window, k: int, size: int, seed: int = 17) -> Work:
     """A training batch of ``size`` diploid samples with their k nearest haplotypes by Hamming distance."""
     rng = np.random.default_rng(seed)
     n_key = window.span[1] - window.span[0]
@@ -216,7 +216,7 @@ def process_mib(field: str) -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
 
 
-def refresh_seconds(memory: Memory, options: argparse.Namespace) -> float:
+def refresh_seconds(memory: ReferenceSubset, options: argparse.Namespace) -> float:
     """Seconds in which V18's metric over all sites of the panel takes the place of the old one."""
     device = torch.device(options.device)
     model = create("v18", model_config(options)).to(device)
@@ -337,7 +337,7 @@ def main() -> None:
         torch.set_num_threads(options.threads)
     machine = describe_machine()
     panel = load_panel(options)
-    memory = Memory(panel, np.arange(panel.n_haplotypes))
+    memory = ReferenceSubset(panel, np.arange(panel.n_haplotypes))
     windows = tile(panel.cm, length=options.window, flank=min(FLANK, options.window // 4), span_cm=SPAN_CM)
     works = {k: make_work(memory, windows[len(windows) // 2], k, options.batch) for k in options.k}
     cases = cases_of(options.k)

@@ -9,7 +9,7 @@ from typing import Any
 from matplotlib.figure import Figure
 from update_readme import machine_line, markdown_table
 
-from vcfbert.plots import Lines, line_panels
+from vcfbert.reports.plots import Lines, line_panels
 
 Report = Mapping[str, Any]
 Row = Mapping[str, Any]

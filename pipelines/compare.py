@@ -7,17 +7,17 @@ import json
 from rich.console import Console
 
 from pipelines.common import METRICS, REPORTS, run_stage
-from vcfbert.comparison import compare
 from vcfbert.config import Config
 from vcfbert.constants import VARIANTS
-from vcfbert.moments import read_moments
-from vcfbert.plots import calibration, save_figure, training_curves
-from vcfbert.tracking import open_tracker
+from vcfbert.metrics.r2_sums import read_moments
+from vcfbert.reports.comparison import compare
+from vcfbert.reports.plots import calibration, save_figure, training_curves
+from vcfbert.tracking.mlflow_tracker import open_tracker
 
 
 def main(config: Config) -> None:
     reports = [json.loads((REPORTS / "evaluate" / f"{variant}.json").read_text()) for variant in VARIANTS]
-    reports[0]["peers"] = json.loads((REPORTS / "evaluate" / "peers.json").read_text())
+    reports[0]["peers"] = json.loads((REPORTS / "evaluate" / "baselines.json").read_text())
     moments = {variant: read_moments(REPORTS / "evaluate" / f"{variant}.npz") for variant in VARIANTS}
     comparison = compare(reports, moments=moments)
     comparison.write(REPORTS)

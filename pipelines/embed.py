@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from pipelines.common import EMBEDDED, PANEL, run_stage
 from vcfbert.config import Config
-from vcfbert.genotypes.memory import Memory
+from vcfbert.genotypes.reference_subset import ReferenceSubset
 from vcfbert.genotypes.store import open_panels
 from vcfbert.retrieval.embedded import embed_memories
 
 
 def main(config: Config) -> None:
     panels = open_panels(PANEL)
-    seconds = embed_memories([Memory(panel, panel.memory_haplotypes) for panel in panels], config.model, EMBEDDED)
+    seconds = embed_memories(
+        [ReferenceSubset(panel, panel.memory_haplotypes) for panel in panels], config.model, EMBEDDED
+    )
     print(f"embedded {sum(panel.n_sites for panel in panels)} sites in {seconds:.2f} s")
 
 

@@ -11,10 +11,10 @@ from pipelines.common import METRICS, MODELS, REPORTS, run_stage
 from vcfbert.artifacts import write_json, write_text
 from vcfbert.bundle import load_bundle
 from vcfbert.config import Config
-from vcfbert.evaluated_runs import MOMENTS, REPORT, keep_evaluation
-from vcfbert.evaluation import FIGURES
-from vcfbert.protocols import array_protocol, masked_protocol, training_cost
-from vcfbert.tracking import project_root
+from vcfbert.evaluation.protocols import array_protocol, masked_protocol, training_cost
+from vcfbert.evaluation.scoring import FIGURES
+from vcfbert.tracking.mlflow_tracker import project_root
+from vcfbert.tracking.run_evaluations import MOMENTS, REPORT, keep_evaluation
 
 
 def main(variant: str, config: Config) -> None:

@@ -9,7 +9,7 @@ from vcfbert.artifacts import write_json
 from vcfbert.config import Config
 from vcfbert.constants import VARIANTS
 from vcfbert.errors import InputError
-from vcfbert.registry import Candidate, publish
+from vcfbert.tracking.registry import Candidate, publish
 
 
 def main(config: Config) -> None:

@@ -11,12 +11,12 @@ import torch
 from pipelines.common import CHECKPOINTS, EMBEDDED, ENCODED, METRICS, MODELS, PANEL, run_stage
 from vcfbert.artifacts import write_json
 from vcfbert.config import Config
-from vcfbert.dvc_lock import stage_digests
 from vcfbert.genotypes.encoding import open_encodings
-from vcfbert.genotypes.memory import Memory
+from vcfbert.genotypes.reference_subset import ReferenceSubset
 from vcfbert.genotypes.store import open_panels, panels_digest
 from vcfbert.retrieval.embedded import open_indexes
-from vcfbert.tracking import open_tracker
+from vcfbert.tracking.dvc_lock import stage_digests
+from vcfbert.tracking.mlflow_tracker import open_tracker
 from vcfbert.training.loop import Trainer
 from vcfbert.training.progress import ConsoleProgress
 
@@ -25,7 +25,7 @@ def main(variant: str, config: Config) -> None:
     panels = open_panels(PANEL)
     indexes = None
     if variant == "v18" and not torch.cuda.is_available():
-        indexes = open_indexes(EMBEDDED, [Memory(panel, panel.memory_haplotypes) for panel in panels])
+        indexes = open_indexes(EMBEDDED, [ReferenceSubset(panel, panel.memory_haplotypes) for panel in panels])
     with ConsoleProgress() as progress:
         encodings = open_encodings(ENCODED, panels)
         trainer = Trainer(panels, encodings, config, variant, indexes=indexes, progress=progress)

@@ -7,8 +7,8 @@ import sys
 
 import uvicorn
 
-from service import logs
 from service.app import create_app
+from service.http import logs
 from service.settings import check_exposure, read_settings
 from vcfbert.errors import VcfbertError
 

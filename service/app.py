@@ -13,18 +13,18 @@ from typing import Any
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
-from service import logs, problems
-from service.bundles import BundleSource
-from service.draining import Drain
+from service.allocator import share_freed
+from service.http import logs, problems
+from service.http.draining import Drain
+from service.http.limits import BodyLimit, CallerLimits
+from service.http.metrics import Metrics
+from service.http.middleware import REQUEST_ID, Gate, RequestContextMiddleware
 from service.jobs.intake import Jobs
-from service.kept_uploads import KeptUploads
-from service.limits import BodyLimit, CallerLimits
-from service.memory import share_freed
-from service.metrics import Metrics
-from service.middleware import REQUEST_ID, Gate, Outermost
-from service.models_manager import ModelsManager, ModelSource
+from service.models.bundles import BundleSource
+from service.models.manager import ModelsManager, ModelSource
 from service.routes import ROUTERS
 from service.settings import Settings, check_exposure, read_settings
+from service.uploads.kept import KeptUploads
 from vcfbert import __version__
 from vcfbert.errors import VcfbertError
 
@@ -71,9 +71,9 @@ def create_app(settings: Settings, source: ModelSource | None = None) -> FastAPI
             allow_headers=["Authorization", "X-API-Key", REQUEST_ID],
             expose_headers=[REQUEST_ID, "X-Vcfbert-Qc", "Location", "Retry-After"],
         )
-    app.add_middleware(Outermost, metrics=metrics, drain=drain)
+    app.add_middleware(RequestContextMiddleware, metrics=metrics, drain=drain)
     if settings.otel:
-        from service.tracing import instrument
+        from service.http.tracing import instrument
 
         instrument(app)
     return app

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import sys
 
-from service.auth import key_digest
+from service.http.auth import key_digest
 from service.settings import parse_keys
 
 _BYTES = 32  # of randomness: too many to be guessed, so a plain hash keeps it as well as a slow one

@@ -24,9 +24,8 @@ from typing import Any
 from huey import Huey  # type: ignore[import-untyped]
 from huey.consumer import Consumer, Scheduler  # type: ignore[import-untyped]
 
-from service import logs
-from service.bundles import BundleSource
-from service.inputs import check_upload
+from service.allocator import share_freed
+from service.http import logs
 from service.jobs.files import JobFiles
 from service.jobs.housekeeping import expire, recover
 from service.jobs.job import new_worker
@@ -35,10 +34,11 @@ from service.jobs.queue import JobQueue
 from service.jobs.run import JobRunner, LoadedModels
 from service.jobs.store import open_table
 from service.jobs.supervisor import EMBEDDED
-from service.kept_uploads import KeptUploads
-from service.memory import share_freed
-from service.models_manager import ModelSource
+from service.models.bundles import BundleSource
+from service.models.manager import ModelSource
 from service.settings import Settings, read_settings
+from service.uploads.files import check_upload
+from service.uploads.kept import KeptUploads
 from service.worker_metrics import served_metrics
 from vcfbert.errors import VcfbertError
 
@@ -47,7 +47,7 @@ log = logging.getLogger(__name__)
 OpenSource = Callable[[Settings, Callable[[str, float], None]], ModelSource]  # also given who is told of searches
 
 HOUSEKEEPING_SECONDS = 10.0
-_LONGEST_PAUSE = 0.5  # between two looks at an empty queue in SQLite; Redis tells by itself
+_MAX_PAUSE = 0.5  # between two looks at an empty queue in SQLite; Redis tells by itself
 _RELEASE_SECONDS = 5.0  # for a job to stop between two blocks, once draining is over
 
 
@@ -89,7 +89,7 @@ def run_worker(settings: Settings, source: ModelSource, observer: Observer) -> N
     every(queue.huey, "expire uploads", kept.expire)
     queue.huey.on_startup()(import_imputation)
     consumer = JobConsumer(
-        queue.huey, workers=1, max_delay=_LONGEST_PAUSE, shutdown_timeout=settings.drain_seconds, graceful_signal="TERM"
+        queue.huey, workers=1, max_delay=_MAX_PAUSE, shutdown_timeout=settings.drain_seconds, graceful_signal="TERM"
     )
     consumer.run()
     runner.stop(_RELEASE_SECONDS)
@@ -109,7 +109,7 @@ def every(huey: Huey, name: str, act: Callable[[], None]) -> None:
 
 def import_imputation() -> None:
     """While there is no job yet: torch takes seconds."""
-    import vcfbert.imputation  # noqa: F401
+    import vcfbert.imputation.files  # noqa: F401
 
 
 def embedded_settings() -> Settings:

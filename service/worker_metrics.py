@@ -7,10 +7,10 @@ import threading
 import uvicorn
 from fastapi import FastAPI
 
-from service.draining import Drain
-from service.limits import CallerLimits
-from service.metrics import Metrics
-from service.middleware import Gate
+from service.http.draining import Drain
+from service.http.limits import CallerLimits
+from service.http.metrics import Metrics
+from service.http.middleware import Gate
 from service.routes import metrics as route
 from service.settings import Settings, check_exposure
 

@@ -1,6 +1,6 @@
 """``python -m vcfbert``, which is what ``torchrun -m`` needs."""
 
-from vcfbert.cli import main
+from vcfbert.cli.app import main
 
 if __name__ == "__main__":
     main()

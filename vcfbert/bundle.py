@@ -28,9 +28,9 @@ from vcfbert.config import Config, EncodeConfig, ModelConfig, build
 from vcfbert.constants import BUNDLE_FORMAT, BUNDLE_KIND
 from vcfbert.errors import ArtifactError
 from vcfbert.genotypes.encoding import windows_of
-from vcfbert.genotypes.memory import Memory
 from vcfbert.genotypes.panel import Panel
 from vcfbert.genotypes.panel_writer import stretch_folder
+from vcfbert.genotypes.reference_subset import ReferenceSubset
 from vcfbert.genotypes.store import open_panels, panels_digest, write_panels
 from vcfbert.genotypes.windows import Window
 from vcfbert.model.base import Variant
@@ -50,7 +50,7 @@ class Part:
     """One panel of a bundle, ready to be searched: a chromosome, or one of X's stretches. ``features`` float32
     [n_sites, F]: site features with the memory's AF."""
 
-    memory: Memory
+    memory: ReferenceSubset
     windows: list[Window]
     retriever: Retriever
     features: Tensor
@@ -90,8 +90,8 @@ class Bundle:
         return {part.panel.digest: part for part in self.parts}[panel_digest]
 
 
-def whole_panel(panel: Panel) -> Memory:
-    return Memory(panel, np.arange(panel.n_haplotypes))
+def whole_panel(panel: Panel) -> ReferenceSubset:
+    return ReferenceSubset(panel, np.arange(panel.n_haplotypes))
 
 
 def save_bundle(

@@ -26,7 +26,7 @@ from vcfbert.errors import InputError, MissingExtraError, ResourceError, Vcfbert
 if TYPE_CHECKING:
     import httpx
 
-_FIRST_PAUSE, _LONGEST_PAUSE, _PAUSE_GROWTH = 0.2, 10.0, 1.5  # seconds between two questions
+_FIRST_PAUSE, _MAX_PAUSE, _PAUSE_GROWTH = 0.2, 10.0, 1.5  # seconds between two questions
 _ANSWER_SECONDS: Final = 3600.0  # that an imputation may take to answer
 # Refusals that pass by themselves, before anything was done: the same request may be sent again.
 _PASSING: Final = ("rate_limited", "too_many_requests", "queue_full", "not_ready", "draining", "stopping")
@@ -313,7 +313,7 @@ def _pauses() -> Iterator[float]:
     pause = _FIRST_PAUSE
     while True:
         yield pause
-        pause = min(pause * _PAUSE_GROWTH, _LONGEST_PAUSE)
+        pause = min(pause * _PAUSE_GROWTH, _MAX_PAUSE)
 
 
 def _checked_id(job_id: str) -> str:

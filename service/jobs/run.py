@@ -15,7 +15,7 @@ from service.jobs.attempt import Attempt, ClaimLostError, StoppingError
 from service.jobs.files import JobFiles
 from service.jobs.job import Claim, Job, PinnedModel
 from service.jobs.store import JobTable
-from service.models_manager import Found, Model, ModelSource
+from service.models.manager import Found, Model, ModelSource
 from vcfbert import __version__
 from vcfbert.artifacts import output_error, write_json
 from vcfbert.errors import ResourceError, VcfbertError
@@ -140,7 +140,7 @@ class JobRunner:
 
     def _impute(self, claim: Claim, job: Job, attempt: Attempt) -> tuple[dict[str, Any], dict[str, Any], float]:
         """QC and summary of a job whose results are in place, and the seconds that its imputation took."""
-        from vcfbert.imputation import ImputeOptions
+        from vcfbert.imputation.files import ImputeOptions
 
         options = ImputeOptions(**{**job.options, "fields": tuple(job.options["fields"])})
         target = self._files.target(job.id)

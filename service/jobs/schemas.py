@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from service.examples import JOB_ID, QC
+from service.http.examples import JOB_ID, QC
 from service.jobs.job import DONE, FAILED, RUNNING, Job
 
 _SELF = f"/v1/jobs/{JOB_ID}"

@@ -16,7 +16,7 @@ from service.settings import Settings
 log = logging.getLogger(__name__)
 
 EMBEDDED = "--embedded"
-_FIRST_DELAY, _LONGEST_DELAY = 0.5, 60.0  # seconds before a worker that died is started again
+_FIRST_DELAY, _MAX_DELAY = 0.5, 60.0  # seconds before a worker that died is started again
 _STEADY_SECONDS = 60.0  # a worker that ran for so long did not die of its start
 _MARGIN_SECONDS = 10.0  # to end in, after draining
 
@@ -75,7 +75,7 @@ class WorkerSupervisor:
                 delay = _FIRST_DELAY
             log.warning("the worker ended with code %s: it is started again in %.1f s", code, delay)
             self._stopped.wait(delay)
-            delay = min(2 * delay, _LONGEST_DELAY)
+            delay = min(2 * delay, _MAX_DELAY)
 
     def _run_once(self) -> int | None:
         with self._starting:

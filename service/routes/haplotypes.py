@@ -11,11 +11,11 @@ from fastapi import APIRouter, Body, HTTPException, Request, Response
 from fastapi.routing import APIRoute
 from starlette.types import Message
 
-from service.deps import Manager
-from service.examples import problems
-from service.haplotype_input import EXAMPLE, Haplotypes, ImputedHaplotypes, genotypes_of
-from service.models_manager import Served
-from service.taking_turns import TakingTurns
+from service.http.examples import problems
+from service.models.manager import Served
+from service.models.serialized_imputer import SerializedImputer
+from service.routes.deps import Manager
+from service.uploads.haplotypes import EXAMPLE, Haplotypes, ImputedHaplotypes, genotypes_of
 from vcfbert.errors import InputError
 from vcfbert.genotypes.qc import RefusedTargetError, short
 
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
     from vcfbert.genotypes.panel import Panel
     from vcfbert.genotypes.sites import MatchedTarget
 
-_MOST_BYTES = 20_000_000  # of a request: as Python's objects JSON takes many times its length
-_MOST_CELLS = 2_000_000  # sites x haplotypes of an answer
+_MAX_BYTES = 20_000_000  # of a request: as Python's objects JSON takes many times its length
+_MAX_CELLS = 2_000_000  # sites x haplotypes of an answer
 
 
 class _SmallBodies(APIRoute):
-    """Refuses longer bodies than ``_MOST_BYTES`` as they arrive."""
+    """Refuses longer bodies than ``_MAX_BYTES`` as they arrive."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         answer = super().get_route_handler()
@@ -40,8 +40,8 @@ class _SmallBodies(APIRoute):
                 nonlocal received
                 message = await request.receive()
                 received += len(message.get("body", b""))
-                if received > _MOST_BYTES:
-                    raise HTTPException(413, f"the request is larger than {_MOST_BYTES} bytes")
+                if received > _MAX_BYTES:
+                    raise HTTPException(413, f"the request is larger than {_MAX_BYTES} bytes")
                 return message
 
             return await answer(Request(request.scope, receive))
@@ -76,15 +76,15 @@ def impute_haplotypes(
     some of them. REF and ALT in the answer are the panel's; sites sent with both exchanged, or of the other strand,
     are recognised. In order of position; typed alleles are answered as they were sent."""
     from vcfbert.genotypes.sites import match_target
-    from vcfbert.imputation import ImputeOptions, panel_interval
+    from vcfbert.imputation.files import ImputeOptions, panel_interval
 
     served = manager.get(sent.model)
     options = ImputeOptions.parse(region=sent.region, min_dr2=sent.min_dr2)
     panel = _panel(served.imputer.bundle.panels, sent)
     interval = panel_interval(panel, options.region)
     cells = (interval[1] - interval[0]) * len(sent.haplotypes)
-    if cells > _MOST_CELLS:
-        what = f"the answer would have {cells} dosages, and {_MOST_CELLS} are given at most"
+    if cells > _MAX_CELLS:
+        what = f"the answer would have {cells} dosages, and {_MAX_CELLS} are given at most"
         raise InputError("use_jobs", what, hint="give a region or fewer haplotypes, or send a VCF to POST /v1/jobs")
     try:
         matched, report = match_target(genotypes_of(sent, sent.chrom or panel.sites.chrom), panel)
@@ -132,7 +132,7 @@ def _imputed(
 
     sites: list[dict[str, Any]] = []
     dosages = []
-    with closing(TakingTurns(served.imputer, served.on_device).impute(matched, sites=interval)) as blocks:
+    with closing(SerializedImputer(served.imputer, served.on_device).impute(matched, sites=interval)) as blocks:
         for block in blocks:
             dosage = np.where(block.calls >= 0, block.calls, block.haplotype_dosage)  # [l, n, 2], the second unused
             dr2 = estimated_r2(dosage, matched.haploid)

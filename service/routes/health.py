@@ -6,8 +6,8 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
-from service.deps import Manager
-from service.problems import problem
+from service.http.problems import problem
+from service.routes.deps import Manager
 
 router = APIRouter(tags=["health"])
 

@@ -12,11 +12,11 @@ import anyio.from_thread
 from fastapi import APIRouter, Depends, Request, UploadFile
 from fastapi.responses import StreamingResponse
 
-from service.deps import AppSettings, Manager
-from service.examples import OPTIONS, SHORT_QC, VCF, form, problems
-from service.inputs import check_upload, one_file, received, stem
-from service.options import Requested
+from service.http.examples import OPTIONS, SHORT_QC, VCF, form, problems
+from service.http.options import Requested
+from service.routes.deps import AppSettings, Manager
 from service.settings import Settings
+from service.uploads.files import check_upload, one_file, received, stem
 from vcfbert.errors import InputError, ResourceError, VcfbertError
 from vcfbert.genotypes.qc import short
 

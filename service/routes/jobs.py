@@ -10,16 +10,16 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Form, Request, Response, UploadFile
 from fastapi.responses import FileResponse
 
-from service.auth import Caller
-from service.deps import Kept, Manager
-from service.examples import OPTIONS, QC, UPLOAD_ID, VCF, answers, form, problems
-from service.inputs import one_file, stem
+from service.http.auth import Caller
+from service.http.examples import OPTIONS, QC, UPLOAD_ID, VCF, answers, form, problems
+from service.http.options import Requested
 from service.jobs.intake import Jobs
 from service.jobs.job import DONE, EXPIRED, FAILED, RUNNING, Job, PinnedModel
 from service.jobs.schemas import QUEUED as QUEUED_EXAMPLE
 from service.jobs.schemas import JobList, JobOut, job_out
-from service.kept_uploads import UPLOAD_FIELD, file_of
-from service.options import Requested
+from service.routes.deps import Kept, Manager
+from service.uploads.files import one_file, stem
+from service.uploads.kept import UPLOAD_FIELD, file_of
 from vcfbert.errors import VcfbertError
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])

@@ -6,9 +6,9 @@ from typing import Any
 
 from fastapi import APIRouter
 
-from service.auth import Admin
-from service.deps import Manager
-from service.examples import answers, problems
+from service.http.auth import Admin
+from service.http.examples import answers, problems
+from service.routes.deps import Manager
 
 router = APIRouter(prefix="/v1", tags=["models"])
 

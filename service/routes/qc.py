@@ -8,18 +8,18 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Form, Query, UploadFile
 
-from service.auth import Caller
-from service.deps import AppSettings, Kept, Manager
-from service.examples import NOTE, QC, UPLOAD, UPLOAD_ID, VCF, answers, form, problem_example, problems
-from service.inputs import Upload, check_upload, one_file, received
-from service.kept_uploads import UPLOAD_FIELD, KeptUpload
+from service.http.auth import Caller
+from service.http.examples import NOTE, QC, UPLOAD, UPLOAD_ID, VCF, answers, form, problem_example, problems
+from service.routes.deps import AppSettings, Kept, Manager
+from service.uploads.files import Upload, check_upload, one_file, received
+from service.uploads.kept import UPLOAD_FIELD, KeptUpload
 from vcfbert.errors import InputError
 
 router = APIRouter(prefix="/v1/qc", tags=["impute"])
 
 _MODEL = "alias or version of a served model; the default one if not given"
 _KEEP = "keep a file that can be imputed for a while: `upload` in the answer names it for `POST /v1/jobs`"
-_MOST_NOTES = 1000
+_MAX_NOTES = 1000
 _PROBLEM = problem_example("wrong_build")
 _REFUSED = {name: _PROBLEM[name] for name in ("code", "detail", "where", "hint")}
 _REPORT = {**QC, "sites": [NOTE]}
@@ -81,13 +81,13 @@ def remove(upload_id: str, caller: Caller, kept: Kept) -> None:
 
 
 def _answer(imputer: Any, upload: Upload) -> dict[str, Any]:
-    from vcfbert.imputation import check_target
+    from vcfbert.imputation.files import check_target
 
     try:
         report, refusal = check_target(imputer, upload.target)
     except InputError as error:
         return {"refused": _refused(error, upload)}
-    answer = {**report.summary(), "sites": [asdict(note) for note in report.notes[:_MOST_NOTES]]}
+    answer = {**report.summary(), "sites": [asdict(note) for note in report.notes[:_MAX_NOTES]]}
     return answer if refusal is None else {**answer, "refused": _refused(refusal, upload)}
 
 

@@ -11,12 +11,12 @@ import torch
 
 from tests.helpers.tiny import panel_from_alleles, random_panel
 from vcfbert.errors import InputError
-from vcfbert.genotypes.memory import Memory
+from vcfbert.genotypes.reference_subset import ReferenceSubset
 from vcfbert.retrieval.base import KeyIndex
 from vcfbert.retrieval.faiss_index import FaissKeyIndex
 from vcfbert.retrieval.torch_index import TorchKeyIndex
 
-Build = Callable[[Memory, torch.Tensor], KeyIndex]
+Build = Callable[[ReferenceSubset, torch.Tensor], KeyIndex]
 
 
 @pytest.fixture(params=[FaissKeyIndex.build, TorchKeyIndex], ids=["faiss", "torch"])
@@ -24,7 +24,9 @@ def build(request: pytest.FixtureRequest) -> Build:
     return request.param  # type: ignore[no-any-return]
 
 
-def brute_force(memory: Memory, weights: torch.Tensor, sites: torch.Tensor, coordinates: torch.Tensor) -> torch.Tensor:
+def brute_force(
+    memory: ReferenceSubset, weights: torch.Tensor, sites: torch.Tensor, coordinates: torch.Tensor
+) -> torch.Tensor:
     """Squared distances [n, rows] in float64."""
     root = weights[sites].double().sqrt()
     keys = torch.from_numpy(memory.alleles(sites.numpy())).double() * root
@@ -32,7 +34,9 @@ def brute_force(memory: Memory, weights: torch.Tensor, sites: torch.Tensor, coor
 
 
 def test_three_rows_by_hand(build: Build) -> None:
-    memory = Memory(panel_from_alleles(np.array([[0, 0, 0], [1, 0, 1], [1, 1, 1], [0, 1, 0]], np.uint8)), np.arange(4))
+    memory = ReferenceSubset(
+        panel_from_alleles(np.array([[0, 0, 0], [1, 0, 1], [1, 1, 1], [0, 1, 0]], np.uint8)), np.arange(4)
+    )
     index = build(memory, torch.tensor([1.0, 4.0, 9.0]))
     distances, rows = index.search(torch.tensor([0, 2]), torch.tensor([[1.0, 1.0], [0.5, 0.0]]), 4)
     assert distances.tolist() == [pytest.approx([0, 0, 10, 10], abs=1e-5), pytest.approx([0.25, 0.25, 9.25, 9.25])]
@@ -43,7 +47,7 @@ def test_three_rows_by_hand(build: Build) -> None:
 @pytest.mark.parametrize("n_sites", [1, 2, 7, 40])  # odd and even: two codes share a byte
 def test_distances_and_rows_are_those_of_brute_force(build: Build, n_sites: int) -> None:
     panel = random_panel(15, n_sites, seed=n_sites)
-    memory = Memory(panel, np.array([0, 1, 4, 5, 6, 7, 12, 13, 28, 29]))
+    memory = ReferenceSubset(panel, np.array([0, 1, 4, 5, 6, 7, 12, 13, 28, 29]))
     weights = torch.rand(n_sites, generator=torch.Generator().manual_seed(1)) * 3
     index = build(memory, weights)
     sites = torch.arange(0, n_sites, 2)
@@ -58,12 +62,12 @@ def test_distances_and_rows_are_those_of_brute_force(build: Build, n_sites: int)
 
 def test_weights_kept_are_those_given(build: Build) -> None:
     weights = torch.tensor([0.0, 1.0, 2.5, 1e-3, 40.0])
-    index = build(Memory(random_panel(3, 5), np.arange(6)), weights)
+    index = build(ReferenceSubset(random_panel(3, 5), np.arange(6)), weights)
     torch.testing.assert_close(index.weights, weights, rtol=1e-5, atol=1e-7)
 
 
 def test_a_refresh_changes_the_ranking_and_not_the_alleles(build: Build) -> None:
-    memory = Memory(panel_from_alleles(np.array([[1, 0], [0, 1]], np.uint8)), np.arange(2))
+    memory = ReferenceSubset(panel_from_alleles(np.array([[1, 0], [0, 1]], np.uint8)), np.arange(2))
     index = build(memory, torch.tensor([4.0, 1.0]))
     query, sites = torch.tensor([[0.0, 0.0]]), torch.tensor([0, 1])
     assert index.search(sites, query, 2)[1].tolist() == [[1, 0]]
@@ -74,7 +78,7 @@ def test_a_refresh_changes_the_ranking_and_not_the_alleles(build: Build) -> None
 
 
 def test_half_ranks_nothing(build: Build) -> None:
-    memory = Memory(panel_from_alleles(np.array([[1, 0], [0, 1]], np.uint8)), np.arange(2))
+    memory = ReferenceSubset(panel_from_alleles(np.array([[1, 0], [0, 1]], np.uint8)), np.arange(2))
     index = build(memory, torch.tensor([9.0, 1.0]))
     distances, rows = index.search(torch.tensor([0, 1]), torch.tensor([[0.5, 1.0]]), 2)
     assert rows.tolist() == [[1, 0]]
@@ -82,7 +86,7 @@ def test_half_ranks_nothing(build: Build) -> None:
 
 
 def test_without_a_typed_site_every_row_is_as_near(build: Build) -> None:
-    index = build(Memory(random_panel(3, 5), np.arange(6)), torch.ones(5))
+    index = build(ReferenceSubset(random_panel(3, 5), np.arange(6)), torch.ones(5))
     distances, rows = index.search(torch.empty(0, dtype=torch.int64), torch.empty(2, 0), 3)
     assert distances.tolist() == [[0.0] * 3] * 2
     assert all(len(set(r)) == 3 and min(r) >= 0 and max(r) < 6 for r in rows.tolist())
@@ -90,7 +94,7 @@ def test_without_a_typed_site_every_row_is_as_near(build: Build) -> None:
 
 @pytest.mark.parametrize("k", [0, 7])
 def test_k_beyond_the_rows_is_refused(build: Build, k: int) -> None:
-    index = build(Memory(random_panel(3, 5), np.arange(6)), torch.ones(5))
+    index = build(ReferenceSubset(random_panel(3, 5), np.arange(6)), torch.ones(5))
     with pytest.raises(InputError, match=f"{k} neighbours were asked of an index of 6") as caught:
         index.search(torch.tensor([0]), torch.zeros(1, 1), k)
     assert caught.value.code == "retrieval_k"
@@ -102,7 +106,9 @@ def test_a_query_gets_the_same_rows_alone_and_among_others(build: Build, n_rows:
     rng = np.random.default_rng(0)
     founders = random_panel(n_rows // 10, n_sites, seed=n_sites).alleles(slice(None))
     panel = panel_from_alleles(founders[rng.integers(0, len(founders), size=n_rows // 2 * 2)])
-    index = build(Memory(panel, np.arange(panel.n_haplotypes)), torch.rand(n_sites, generator=torch.Generator()) + 0.1)
+    index = build(
+        ReferenceSubset(panel, np.arange(panel.n_haplotypes)), torch.rand(n_sites, generator=torch.Generator()) + 0.1
+    )
     sites = torch.arange(n_sites)
     queries = torch.from_numpy(panel.alleles(slice(None))).float() * 0.7 + 0.15
     _, together = index.search(sites, queries, 16)
@@ -113,7 +119,7 @@ def test_a_query_gets_the_same_rows_alone_and_among_others(build: Build, n_rows:
 
 def test_both_back_ends_rank_alike() -> None:
     panel = random_panel(50, 60, seed=6)
-    memory = Memory(panel, np.arange(100))
+    memory = ReferenceSubset(panel, np.arange(100))
     weights = torch.rand(60, generator=torch.Generator().manual_seed(5)) + 0.1
     sites = torch.arange(60)
     queries = torch.from_numpy(panel.alleles(slice(None))).float()
@@ -124,7 +130,7 @@ def test_both_back_ends_rank_alike() -> None:
 
 def test_a_saved_faiss_index_searches_alike(tmp_path: Path) -> None:
     panel = random_panel(10, 13, seed=7)
-    memory = Memory(panel, np.arange(20))
+    memory = ReferenceSubset(panel, np.arange(20))
     index = FaissKeyIndex.build(memory, torch.rand(13, generator=torch.Generator().manual_seed(6)))
     index.save(tmp_path / "index")
     loaded = FaissKeyIndex.load(tmp_path / "index", n_rows=20, n_sites=13)

@@ -11,7 +11,7 @@ import torch
 
 from tests.helpers.tiny import perturbed, random_panel
 from vcfbert.errors import InputError
-from vcfbert.genotypes.memory import Memory
+from vcfbert.genotypes.reference_subset import ReferenceSubset
 from vcfbert.model.v18 import V18
 from vcfbert.retrieval.base import Retriever
 from vcfbert.retrieval.context import memory_features
@@ -20,7 +20,7 @@ from vcfbert.retrieval.refresh import build_retriever
 from vcfbert.retrieval.torch_index import TorchKeyIndex
 
 PANEL = random_panel(20, 50, seed=2)
-MEMORY = Memory(PANEL, np.arange(2, 36))
+MEMORY = ReferenceSubset(PANEL, np.arange(2, 36))
 FEATURES = memory_features(MEMORY, torch.device("cpu"))
 SITES = torch.arange(0, 50, 2)
 DISTANCE = torch.linspace(0.0, 0.3, 25).flip(0)

@@ -13,8 +13,8 @@ from tests.helpers.tiny import MemoryTracker, perturbed, random_panel, target_of
 from vcfbert.bundle import load_bundle, save_bundle
 from vcfbert.errors import ResourceError
 from vcfbert.genotypes.encoding import encode
-from vcfbert.genotypes.memory import Memory
-from vcfbert.inference import Imputer
+from vcfbert.genotypes.reference_subset import ReferenceSubset
+from vcfbert.imputation.imputer import Imputer
 from vcfbert.model.v18 import V18
 from vcfbert.retrieval.faiss_index import FaissKeyIndex
 from vcfbert.retrieval.torch_index import TorchKeyIndex
@@ -52,7 +52,7 @@ def test_a_bundle_imputes_alike_on_both(tmp_path: Path, variant: str) -> None:
 
 
 def test_search_on_the_device_ranks_as_faiss_does() -> None:
-    memory = Memory(PANEL, np.arange(80))
+    memory = ReferenceSubset(PANEL, np.arange(80))
     weights = torch.rand(200, generator=torch.Generator().manual_seed(1)) + 0.1
     sites, queries = torch.arange(0, 200, 3), torch.from_numpy(PANEL.alleles(np.arange(0, 200, 3))).float()
     expected = FaissKeyIndex.build(memory, weights).search(sites, queries, 9)

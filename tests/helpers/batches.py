@@ -7,8 +7,8 @@ import dataclasses
 import numpy as np
 import torch
 
-from vcfbert.genotypes.memory import Memory
 from vcfbert.genotypes.panel import Panel
+from vcfbert.genotypes.reference_subset import ReferenceSubset
 from vcfbert.genotypes.windows import Window
 from vcfbert.model.base import WindowBatch
 from vcfbert.retrieval.context import WindowContext, memory_features
@@ -22,7 +22,7 @@ def window_over(panel: Panel, *, margin: int) -> Window:
 
 def context_of(panel: Panel, *, margin: int = 4, every: int = 3) -> WindowContext:
     """The window with every third site typed, in the window and beside it."""
-    memory = Memory(panel, np.arange(panel.n_haplotypes))
+    memory = ReferenceSubset(panel, np.arange(panel.n_haplotypes))
     key = np.arange(0, panel.n_sites, every)
     features = memory_features(memory, torch.device("cpu"))
     return WindowContext.build(memory, features, window_over(panel, margin=margin), key, torch.device("cpu"))

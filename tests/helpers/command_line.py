@@ -14,7 +14,7 @@ from typing import Any
 from unittest.mock import patch
 
 from tests.helpers.demo_cut import cut_demo
-from vcfbert import cli
+from vcfbert.cli import app as cli
 
 # Parameters that train in a second.
 TINY = (
@@ -73,7 +73,7 @@ def vcfbert(*arguments: object) -> Outcome:
 
 def process(*arguments: object, prepare: Callable[[], None] | None = None) -> subprocess.Popen[str]:
     """The same as a process of its own; ``prepare`` runs in it first."""
-    command = [sys.executable, "-c", "from vcfbert.cli import main; main()", *map(str, arguments)]
+    command = [sys.executable, "-c", "from vcfbert.cli.app import main; main()", *map(str, arguments)]
     pipe = subprocess.PIPE
     return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, preexec_fn=prepare)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from vcfbert.moments import Moments, MomentsSums
+from vcfbert.metrics.r2_sums import Moments, MomentsSums
 
 SAMPLES = tuple(f"s{i}" for i in range(40))
 SITES = 200

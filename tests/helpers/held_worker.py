@@ -11,7 +11,7 @@ from typing import Any
 
 from service import worker
 from service.settings import read_settings
-from vcfbert.inference import Imputer
+from vcfbert.imputation.imputer import Imputer
 
 HOLD = "hold"
 

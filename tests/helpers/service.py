@@ -15,8 +15,8 @@ import httpx
 from fastapi import FastAPI
 
 from service.app import create_app
-from service.auth import key_digest
-from service.models_manager import Found, Model, ModelSource
+from service.http.auth import key_digest
+from service.models.manager import Found, Model, ModelSource
 from service.settings import Settings
 from vcfbert.errors import VcfbertError
 

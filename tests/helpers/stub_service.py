@@ -23,7 +23,7 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 from service import worker
-from service.models_manager import Found
+from service.models.manager import Found
 from service.settings import Settings, read_settings
 from vcfbert.errors import DiskFullError, InputError
 
@@ -119,8 +119,8 @@ class StubSource:
 def serve() -> None:
     import uvicorn
 
-    from service import logs
     from service.app import create_app
+    from service.http import logs
     from service.jobs.observer import receive
     from service.jobs.supervisor import WorkerSupervisor
 
@@ -149,7 +149,7 @@ class StubOptions:
 def without_torch() -> None:
     """Puts a stub in the place of the module that imports torch, which would take most of the time of these
     processes' short lives."""
-    stub = ModuleType("vcfbert.imputation")
+    stub = ModuleType("vcfbert.imputation.files")
     stub.ImputeOptions = StubOptions  # type: ignore[attr-defined]
     sys.modules[stub.__name__] = stub
 

@@ -18,9 +18,9 @@ from tests.helpers.command_line import TINY, vcfbert
 from tests.helpers.demo_cut import cut_demo
 from vcfbert.bundle import load_bundle
 from vcfbert.config import EvaluateConfig
-from vcfbert.peers import find_peers
-from vcfbert.protocols import array_protocol
-from vcfbert.simulate import Simulation, simulate
+from vcfbert.datasets.simulate import Simulation, simulate
+from vcfbert.evaluation.baselines import find_peers
+from vcfbert.evaluation.protocols import array_protocol
 
 ROOT = Path(__file__).resolve().parents[2]
 # Packages that a bare machine with a GPU need not have.

@@ -9,10 +9,10 @@ import pytest
 
 from vcfbert.bundle import load_bundle
 from vcfbert.config import Config, profile
-from vcfbert.evaluation import evaluate_files
-from vcfbert.imputation import impute_file
-from vcfbert.inference import Imputer
-from vcfbert.tracking import NullTracker
+from vcfbert.evaluation.scoring import evaluate_files
+from vcfbert.imputation.files import impute_file
+from vcfbert.imputation.imputer import Imputer
+from vcfbert.tracker import NullTracker
 from vcfbert.training.fit import fit_panel
 
 DEMO = Path(__file__).parents[2] / "data" / "demo"

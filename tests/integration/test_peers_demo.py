@@ -8,8 +8,8 @@ from pathlib import Path
 import pysam
 import pytest
 
-from vcfbert.evaluation import evaluate_files
-from vcfbert.peers import PEERS, find_peers, run_peer
+from vcfbert.evaluation.baselines import PEERS, find_peers, run_peer
+from vcfbert.evaluation.scoring import evaluate_files
 
 DEMO = Path(__file__).parents[2] / "data/demo"
 LAST = 1_500_000  # the first half megabase

@@ -16,10 +16,10 @@ from service.settings import Settings
 from vcfbert.bundle import load_bundle, save_bundle
 from vcfbert.config import load
 from vcfbert.genotypes.conversion import build_panels
-from vcfbert.imputation import impute_file
-from vcfbert.inference import Imputer
+from vcfbert.imputation.files import impute_file
+from vcfbert.imputation.imputer import Imputer
 from vcfbert.model.variants import create
-from vcfbert.registry import Candidate, publish, resolve
+from vcfbert.tracking.registry import Candidate, publish, resolve
 
 PROJECT = Path(__file__).parents[2]
 DEMO = PROJECT / "data" / "demo"

@@ -15,13 +15,13 @@ import pytest
 
 from tests.helpers import cluster_tasks
 from tests.helpers.command_line import TinyFiles, finished, process, vcfbert
-from vcfbert.chunked import Cutting, Settings, imputer_of, plan_job, run_job
-from vcfbert.chunked_panel import convert_from, plan_panel
-from vcfbert.distributed import RayPool, ray_pool
+from vcfbert.distributed.imputation import ChunkSpec, Settings, imputer_of, plan_job, run_job
+from vcfbert.distributed.panel import convert_from, plan_panel
+from vcfbert.distributed.ray_pool import RayPool, ray_pool
+from vcfbert.distributed.scheduler import Task, WorkerLost, run_tasks
 from vcfbert.errors import InputError
 from vcfbert.genotypes.conversion import convert_panels
-from vcfbert.imputation import DEFAULT_OPTIONS, impute_file
-from vcfbert.scheduler import Task, WorkerLost, run_tasks
+from vcfbert.imputation.files import DEFAULT_OPTIONS, impute_file
 
 pytest.importorskip("ray")
 MEGABYTE = 1 << 20
@@ -91,7 +91,7 @@ def kill_a_worker(killed: list[int]) -> None:
 def test_an_imputation_survives_the_death_of_a_worker(pool: RayPool, tiny_files: TinyFiles, tmp_path: Path) -> None:
     settings = Settings(tiny_files.bundle, "fast", False, batch_size=64, threads=1)
     out, whole = tmp_path / "out.vcf.gz", tmp_path / "whole.vcf.gz"
-    plan = plan_job(settings, tiny_files.target, out, DEFAULT_OPTIONS, cutting=Cutting(0.0), work=tmp_path / "work")
+    plan = plan_job(settings, tiny_files.target, out, DEFAULT_OPTIONS, cutting=ChunkSpec(0.0), work=tmp_path / "work")
     assert len(plan.job.chunks) >= 4
     killed: list[int] = []
     killer = threading.Thread(target=kill_a_worker, args=(killed,))

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vcfbert.metrics import DosageR2, F1Counter, SiteScores
+from vcfbert.metrics.accuracy import DosageR2, F1Counter, SiteScores
 
 Case = tuple[npt.NDArray[np.int64], npt.NDArray[np.float64], npt.NDArray[np.float64]]
 

@@ -19,7 +19,7 @@ import pytest
 from fastapi import FastAPI, HTTPException, UploadFile
 
 from service.app import create_app
-from service.draining import Drain
+from service.http.draining import Drain
 from tests.helpers.service import StubSource, call, settings, with_client
 from vcfbert.errors import ArtifactError, DiskFullError, InputError, ResourceError
 

@@ -17,7 +17,7 @@ import pysam
 import pytest
 
 from service.app import create_app
-from service.models_manager import LOADING
+from service.models.manager import LOADING
 from tests.browser.servers import served
 from tests.helpers.command_line import Outcome, TinyFiles, finished, process, vcfbert
 from tests.helpers.refusals import edited, set_calls

@@ -21,7 +21,7 @@ from hypothesis.errors import Unsatisfiable
 from schemathesis import GenerationMode
 
 from service.app import create_app
-from service.models_manager import LOADING
+from service.models.manager import LOADING
 from tests.browser.servers import served
 from tests.helpers.command_line import TinyFiles
 from tests.helpers.service import settings

@@ -19,7 +19,7 @@ from vcfbert.bundle import load_bundle, save_bundle, whole_panel
 from vcfbert.errors import ArtifactError, ResourceError
 from vcfbert.genotypes.panel import Panel
 from vcfbert.genotypes.store import write_panels
-from vcfbert.inference import Imputer
+from vcfbert.imputation.imputer import Imputer
 from vcfbert.model.base import Variant
 from vcfbert.retrieval.context import memory_features
 from vcfbert.retrieval.faiss_index import FaissKeyIndex

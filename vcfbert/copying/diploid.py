@@ -21,7 +21,7 @@ from vcfbert.kernels import Alleles, Calls, Doubles, Floats, Indices, share_amon
 # A block ends before it has more classes or sites than these: what is touched at every site grows with the classes,
 # what is touched once a block, with the square of the haplotypes, is shared by its sites.
 HAPLOTYPES_PER_CLASS: Final = 12
-LEAST_CLASSES, MOST_CLASSES = 8, 64
+MIN_CLASSES, MAX_CLASSES = 8, 64
 MAX_SITES: Final = 48
 # Matrices at the blocks' starts take at most so many bytes a thread; where the chromosome needs more, only those at
 # the starts of sqrt(blocks) segments are kept, and the others computed again.
@@ -117,7 +117,7 @@ class _Worker:
     """One thread's room, kept from target to target: fresh memory costs more than what is done in it."""
 
     def __init__(self, k: int, max_bytes: int) -> None:
-        self.max_classes = most = int(np.clip(k // HAPLOTYPES_PER_CLASS, LEAST_CLASSES, MOST_CLASSES))
+        self.max_classes = most = int(np.clip(k // HAPLOTYPES_PER_CLASS, MIN_CLASSES, MAX_CLASSES))
         self.matrix_bytes = 4 * k * k
         self.max_bytes = max_bytes
         self.matrices = np.empty((2, k, k), np.float32)  # A at the blocks' starts, of a segment

@@ -119,7 +119,7 @@ class BgzfWriter:
 
 
 @dataclass(frozen=True)
-class Placed:
+class RecordOffsets:
     """The records of one chromosome in a VCF.gz, sorted by position.
 
     ``start``, ``stop`` [r]: their 0-based half-open intervals on the reference. ``offsets`` [r + 1]: virtual offsets of
@@ -132,7 +132,7 @@ class Placed:
     offsets: npt.NDArray[np.int64]
 
 
-def tabix_index(chromosomes: Sequence[Placed]) -> bytes:
+def tabix_index(chromosomes: Sequence[RecordOffsets]) -> bytes:
     """The .tbi file of a VCF.gz with these chromosomes, each once, in the file's order."""
     names = b"".join(placed.chrom.encode() + b"\0" for placed in chromosomes)
     # Columns of a VCF (format 2, CHROM 1, POS 2, no END), comments start with '#', no line skipped.

@@ -15,14 +15,14 @@ from vcfbert.genotypes.panel import Panel
 
 # Frequencies this far apart, and by more than chance (chi-squared of the allele counts, one degree of freedom: 30 is
 # p = 4e-8), are worth a look. Michigan's server takes 300 for its chi-squared, which a hundred samples hardly reach.
-_LEAST_DIFFERENCE: Final = 0.2
-_LEAST_CHI_SQUARED: Final = 30.0
+_MIN_DIFFERENCE: Final = 0.2
+_MIN_CHI_SQUARED: Final = 30.0
 # Sites nearer to each other than this, in both frequencies, make one point of the figure.
 _CELL: Final = 0.02
 # Sites that differ most are listed, no more than these.
-_MOST_LISTED: Final = 100
+_MAX_LISTED: Final = 100
 # Frequencies that vary by less than this vary by rounding alone.
-_LEAST_VARIANCE: Final = 1e-12
+_MIN_VARIANCE: Final = 1e-12
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class FrequencyCheck:
             moments=(first, second, first_square, second_square, product),
             n_different=sum(part.n_different for part in parts),
             n_mirrored=sum(part.n_mirrored for part in parts),
-            different=tuple(listed[:_MOST_LISTED]),
+            different=tuple(listed[:_MAX_LISTED]),
             cells=_cells(theirs, ours, count.astype(np.int64)),
         )
 
@@ -83,7 +83,7 @@ class FrequencyCheck:
             return None
         first, second, first_square, second_square, product = (value / self.n_sites for value in self.moments)
         variances = first_square - first**2, second_square - second**2
-        if min(variances) < _LEAST_VARIANCE:
+        if min(variances) < _MIN_VARIANCE:
             return None
         return round((product - first * second) / math.sqrt(variances[0] * variances[1]), 4)
 
@@ -104,11 +104,11 @@ def compare_frequencies(alleles: npt.NDArray[np.int8], site: npt.NDArray[np.int6
     n_alt, n_known = (alleles == 1).sum(axis=(1, 2)), (alleles >= 0).sum(axis=(1, 2))
     site, n_alt, n_known = site[n_known > 0], n_alt[n_known > 0], n_known[n_known > 0]
     theirs, ours = panel.af[site], n_alt / n_known
-    different = np.abs(ours - theirs) >= _LEAST_DIFFERENCE
-    different &= _chi_squared(n_alt, n_known, panel.allele_count[site], panel.n_haplotypes) >= _LEAST_CHI_SQUARED
+    different = np.abs(ours - theirs) >= _MIN_DIFFERENCE
+    different &= _chi_squared(n_alt, n_known, panel.allele_count[site], panel.n_haplotypes) >= _MIN_CHI_SQUARED
     mirrored = different & (np.abs(1.0 - ours - theirs) < np.abs(ours - theirs))
     worst = np.flatnonzero(different)
-    worst = worst[np.argsort(-np.abs(ours - theirs)[worst], kind="stable")][:_MOST_LISTED]
+    worst = worst[np.argsort(-np.abs(ours - theirs)[worst], kind="stable")][:_MAX_LISTED]
     chrom, sites = panel.region.chrom, panel.sites.take(site[worst])
     listed = zip(sites.pos.tolist(), sites.ref, sites.alt, theirs[worst], ours[worst], strict=True)
     return FrequencyCheck(

@@ -39,9 +39,9 @@ _REASON = {
 }
 
 # A palindromic SNP is decided where both frequencies are at least this far from 0.5 ...
-_LEAST_DISTANCE = 0.1
+_MIN_DISTANCE = 0.1
 # ... and one reading is this much likelier (natural log of 1,000) given the target's allele counts.
-_LEAST_LOG_RATIO = 6.9
+_MIN_LOG_RATIO = 6.9
 # Where no more of the other sites than this are flipped, the input's strand is taken to be the panel's.
 _CLEAN_STRAND_SHARE = 0.01
 # More mismatches than this among the sites of shared positions, of which there are some, mean another build.
@@ -49,7 +49,7 @@ _WRONG_BUILD_SHARE = 1 / 3
 _WRONG_BUILD_SITES = 10
 
 # Between X's PARs, over all sites: less, and having no heterozygous call says nothing of a sample's sex.
-_LEAST_EXPECTED_HETEROZYGOUS = 10.0
+_MIN_EXPECTED_HETEROZYGOUS = 10.0
 
 _COMPLEMENT = {"A": "T", "C": "G", "G": "C", "T": "A"}
 _PALINDROMES = ("AT", "TA", "CG", "GC")
@@ -239,9 +239,9 @@ def _likelier(alleles: npt.NDArray[np.int8], panel_af: npt.NDArray[np.float64]) 
     p = np.clip(panel_af, 1e-3, 1.0 - 1e-3)
     ratio = (n_alt - n_ref) * np.log(p / (1.0 - p))
     clear = (
-        (np.abs(ratio) >= _LEAST_LOG_RATIO)
-        & (np.abs(panel_af - 0.5) >= _LEAST_DISTANCE)
-        & (np.abs(af - 0.5) >= _LEAST_DISTANCE)
+        (np.abs(ratio) >= _MIN_LOG_RATIO)
+        & (np.abs(panel_af - 0.5) >= _MIN_DISTANCE)
+        & (np.abs(af - 0.5) >= _MIN_DISTANCE)
     )
     return np.where(clear, np.sign(ratio), 0).astype(np.int64)
 
@@ -294,7 +294,7 @@ def _n_doubled(matched: MatchedTarget, panel: Panel) -> int:
     if not between_pars(panel.region):
         return 0
     af = panel.af[matched.panel_site]
-    if np.sum(2.0 * af * (1.0 - af)) < _LEAST_EXPECTED_HETEROZYGOUS:
+    if np.sum(2.0 * af * (1.0 - af)) < _MIN_EXPECTED_HETEROZYGOUS:
         return 0
     first, second = matched.alleles[:, :, 0], matched.alleles[:, :, 1]
     heterozygous = ((first != second) & (first >= 0) & (second >= 0)).any(axis=0)

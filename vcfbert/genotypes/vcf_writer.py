@@ -264,7 +264,7 @@ def write_indexed(handle: BinaryIO, head: bytes, chromosomes: Chromosomes, threa
     return bgzf.tabix_index(write_lines(handle, head, chromosomes, threads))
 
 
-def write_lines(handle: BinaryIO, head: bytes, chromosomes: Chromosomes, threads: int) -> list[bgzf.Placed]:
+def write_lines(handle: BinaryIO, head: bytes, chromosomes: Chromosomes, threads: int) -> list[bgzf.RecordOffsets]:
     """The same; returns where the records are."""
     spans: list[tuple[str, npt.NDArray[np.int64]]] = []  # [records, 3]: start, stop and length of its line
     with bgzf.BgzfWriter(handle, threads=threads) as writer:
@@ -279,7 +279,7 @@ def write_lines(handle: BinaryIO, head: bytes, chromosomes: Chromosomes, threads
     for chrom, span in spans:
         start, stop, length = span.T
         offsets = begin + np.concatenate([[0], np.cumsum(length)])
-        placed.append(bgzf.Placed(chrom, start, stop, writer.virtual_offsets(offsets)))
+        placed.append(bgzf.RecordOffsets(chrom, start, stop, writer.virtual_offsets(offsets)))
         begin = int(offsets[-1])
     return placed
 

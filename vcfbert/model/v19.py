@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 INITIAL_RATES = (INITIAL_RATE, INITIAL_MISMATCH)
 HEADS = ((1.0, 1.0), (2.0, 20.0), (32.0, 10.0))
 INITIAL_SHARES = (0.495, 0.495, 0.01)
-LEAST_SHARE = 1e-3  # or no gradient would ever bring a head back
-MOST_MISMATCH = 0.3
+MIN_SHARE = 1e-3  # or no gradient would ever bring a head back
+MAX_MISMATCH = 0.3
 # What a prior ratio of e takes in mean weighted mismatches (a share of the typed sites): exp(-strength * mismatches).
 INITIAL_STRENGTH = 2.0
 # log10 MAF of the knots between which shares and inheritance are interpolated.
@@ -91,12 +91,12 @@ class V19(Variant):
     def set_heads(self, rate: float, mismatch: float, *, drawn: bool = False) -> None:
         """Each head's switches per cM and mismatch rate, given those of the first; of queries that are ``drawn``."""
         for head, (rates, mismatches) in zip(self.copying(drawn), HEADS, strict=True):
-            head.start_at(rate * rates, min(mismatch * mismatches, MOST_MISMATCH))
+            head.start_at(rate * rates, min(mismatch * mismatches, MAX_MISMATCH))
 
     def set_shares(self, shares: Tensor, *, drawn: bool = False) -> None:
         """Of each head at each knot, [knots, heads], rows of sum 1."""
         with torch.no_grad():
-            (self.drawn_share if drawn else self.share).copy_(shares.clamp(min=LEAST_SHARE).log())
+            (self.drawn_share if drawn else self.share).copy_(shares.clamp(min=MIN_SHARE).log())
 
     def copying(self, drawn: bool = False) -> list[LiStephens]:
         """The heads for queries that are ``drawn`` or not."""

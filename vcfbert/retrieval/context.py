@@ -12,7 +12,7 @@ from torch import Tensor
 
 from vcfbert.constants import MASK_TOKEN, REF_TOKEN
 from vcfbert.genotypes.encoding import WindowRows, distinct_rows
-from vcfbert.genotypes.memory import Memory
+from vcfbert.genotypes.reference_subset import ReferenceSubset
 from vcfbert.genotypes.windows import Window
 from vcfbert.model.base import SiteContext, WindowBatch
 from vcfbert.model.embedding import site_features
@@ -21,7 +21,7 @@ from vcfbert.model.embedding import site_features
 MINIMUM_KEY_SITES = 16
 
 
-def memory_features(memory: Memory, device: torch.device) -> Tensor:
+def memory_features(memory: ReferenceSubset, device: torch.device) -> Tensor:
     """Site features [n_sites, F] of the whole panel, with the memory's own allele frequencies."""
     return site_features(torch.from_numpy(memory.af).float(), torch.from_numpy(memory.panel.cm)).to(device)
 
@@ -60,7 +60,7 @@ class WindowContext:
     @classmethod
     def build(
         cls,
-        memory: Memory,
+        memory: ReferenceSubset,
         features: Tensor,
         window: Window,
         key: npt.NDArray[np.int64],

@@ -14,8 +14,8 @@ from vcfbert.artifacts import atomic_folder, read_manifest
 from vcfbert.config import ModelConfig
 from vcfbert.constants import EMBEDDING_FORMAT
 from vcfbert.errors import ArtifactError
-from vcfbert.genotypes.memory import Memory
 from vcfbert.genotypes.panel_writer import stretch_folder
+from vcfbert.genotypes.reference_subset import ReferenceSubset
 from vcfbert.model.variants import create
 from vcfbert.provenance import provenance
 from vcfbert.retrieval.context import memory_features
@@ -24,7 +24,7 @@ from vcfbert.retrieval.faiss_index import FaissKeyIndex
 TABLE, INDEX = "table.safetensors", "index.faiss"
 
 
-def embed_memories(memories: Sequence[Memory], config: ModelConfig, out: Path) -> float:
+def embed_memories(memories: Sequence[ReferenceSubset], config: ModelConfig, out: Path) -> float:
     """Writes for each memory, in order, ``table.safetensors`` (``table`` float16 [n_sites, tokens, dims], ``weights``
     float32 [n_sites]) and ``index.faiss`` of the untrained V18 with these seeds. Returns the seconds that it took."""
     started = time.perf_counter()
@@ -49,7 +49,7 @@ def embed_memories(memories: Sequence[Memory], config: ModelConfig, out: Path) -
     return time.perf_counter() - started
 
 
-def open_indexes(path: Path, memories: Sequence[Memory]) -> list[FaissKeyIndex]:
+def open_indexes(path: Path, memories: Sequence[ReferenceSubset]) -> list[FaissKeyIndex]:
     """The indexes of an embedding artifact, checked against the memories. Raises ArtifactError."""
     manifest = read_manifest(path, kind="embedding", version=EMBEDDING_FORMAT)
     if manifest["panel_digests"] != [memory.panel.digest for memory in memories]:
@@ -62,5 +62,5 @@ def open_indexes(path: Path, memories: Sequence[Memory]) -> list[FaissKeyIndex]:
     ]
 
 
-def _validation(memories: Sequence[Memory]) -> list[list[int]]:
+def _validation(memories: Sequence[ReferenceSubset]) -> list[list[int]]:
     return [list(memory.panel.validation) for memory in memories]

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from vcfbert.errors import ArtifactError, InputError, MissingExtraError
-from vcfbert.genotypes.memory import Memory
+from vcfbert.genotypes.reference_subset import ReferenceSubset
 
 
 def import_faiss() -> Any:
@@ -47,14 +47,14 @@ class FaissKeyIndex:
         self.weights = torch.from_numpy(faiss.vector_to_array(index.sq.trained)[index.d :].copy()).square()
 
     @classmethod
-    def build(cls, memory: Memory, weights: Tensor) -> FaissKeyIndex:
+    def build(cls, memory: ReferenceSubset, weights: Tensor) -> FaissKeyIndex:
         """Index over all sites of the memory's panel; ``weights`` float32 [n_sites]."""
         faiss = import_faiss()
         n_sites = memory.panel.n_sites
         index = faiss.IndexScalarQuantizer(n_sites, faiss.ScalarQuantizer.QT_4bit, faiss.METRIC_L2)
         _set_scale(index, weights)
         for start in range(0, len(memory), 256):
-            rows = Memory(memory.panel, memory.haplotypes[start : start + 256]).alleles(slice(0, n_sites))
+            rows = ReferenceSubset(memory.panel, memory.haplotypes[start : start + 256]).alleles(slice(0, n_sites))
             nibbles = np.zeros((len(rows), 2 * index.code_size), dtype=np.uint8)
             nibbles[:, :n_sites] = rows * 15
             index.add_sa_codes(nibbles[:, 0::2] | nibbles[:, 1::2] << 4)

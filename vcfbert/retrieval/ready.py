@@ -17,14 +17,14 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from vcfbert.genotypes.memory import Memory
+from vcfbert.genotypes.reference_subset import ReferenceSubset
 from vcfbert.genotypes.windows import Window
 from vcfbert.model.base import Variant
 from vcfbert.model.v19 import V19, CompiledWindow
 from vcfbert.retrieval.context import WindowContext
 
 # The whole memory is encoded, to be kept, where that is no more than this many times what one haplotype retrieves.
-_MOST_TIMES_RETRIEVED: Final = 4
+_MAX_TIMES_RETRIEVED: Final = 4
 
 
 @dataclass(frozen=True)
@@ -109,11 +109,11 @@ class ReadyWindows:
     ``features``: ``memory_features``, on the device of the windows.
     """
 
-    def __init__(self, model: Variant, memory: Memory, features: Tensor, k: int, kept: KeptWindows) -> None:
+    def __init__(self, model: Variant, memory: ReferenceSubset, features: Tensor, k: int, kept: KeptWindows) -> None:
         self._model = model
         self._memory = memory
         self._features = features
-        self._encodes_whole = kept.most_bytes > 0 and len(memory) <= _MOST_TIMES_RETRIEVED * k
+        self._encodes_whole = kept.most_bytes > 0 and len(memory) <= _MAX_TIMES_RETRIEVED * k
         self._kept = kept
 
     def get(self, window: Window, key: npt.NDArray[np.int64], *, drawn: bool = False) -> ReadyWindow:

@@ -14,7 +14,7 @@ from statistics import fmean
 import torch
 from torch import Tensor
 
-from vcfbert.genotypes.memory import Memory
+from vcfbert.genotypes.reference_subset import ReferenceSubset
 from vcfbert.model.base import Variant
 from vcfbert.model.v18 import V18
 from vcfbert.retrieval.base import KeyIndex, Retriever
@@ -48,7 +48,7 @@ def joint_report(reports: Sequence[RefreshReport]) -> RefreshReport:
     return RefreshReport(reports[0].version, sum(report.seconds for report in reports), **mean)
 
 
-def build_index(memory: Memory, weights: Tensor, *, backend: str, device: torch.device) -> KeyIndex:
+def build_index(memory: ReferenceSubset, weights: Tensor, *, backend: str, device: torch.device) -> KeyIndex:
     """``backend``: faiss, torch, or auto: torch on a GPU, where moving keys costs more than searching them."""
     if backend == "torch" or (backend == "auto" and device.type == "cuda"):
         return TorchKeyIndex(memory, weights)
@@ -56,14 +56,16 @@ def build_index(memory: Memory, weights: Tensor, *, backend: str, device: torch.
 
 
 def build_retriever(
-    model: Variant, memory: Memory, features: Tensor, *, backend: str = "auto", device: torch.device
+    model: Variant, memory: ReferenceSubset, features: Tensor, *, backend: str = "auto", device: torch.device
 ) -> Retriever:
     """The retriever that a variant uses, with the model's current metric. ``features`` [n_sites, F]."""
     index = build_index(memory, torch.ones(memory.panel.n_sites), backend=backend, device=device)
     return attach_retriever(model, index, memory, features, update=True)
 
 
-def attach_retriever(model: Variant, index: KeyIndex, memory: Memory, features: Tensor, *, update: bool) -> Retriever:
+def attach_retriever(
+    model: Variant, index: KeyIndex, memory: ReferenceSubset, features: Tensor, *, update: bool
+) -> Retriever:
     """The variant's retriever over an index of ``memory``; without ``update`` the index's weights stay in force."""
     if model.copies:
         return RunsRetriever(index, memory)

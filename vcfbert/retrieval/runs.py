@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vcfbert.genotypes.memory import Memory
+from vcfbert.genotypes.reference_subset import ReferenceSubset
 from vcfbert.retrieval.base import KeyIndex, Retriever, check_enough, no_rows
 
 
@@ -14,7 +14,7 @@ class RunsRetriever(Retriever):
     """Ranks by runs, not by mismatches over the whole key: a haplotype that matches long somewhere is worth copying
     there, however different it is elsewhere (``copying/states.py``)."""
 
-    def __init__(self, index: KeyIndex, memory: Memory) -> None:
+    def __init__(self, index: KeyIndex, memory: ReferenceSubset) -> None:
         super().__init__(index)
         self.memory = memory
 

@@ -8,14 +8,14 @@ import torch
 from torch import Tensor
 
 from vcfbert.errors import MissingExtraError
-from vcfbert.genotypes.memory import Memory
+from vcfbert.genotypes.reference_subset import ReferenceSubset
 from vcfbert.retrieval.faiss_index import check_k
 
 
 class TorchKeyIndex:
     """Reads the keys from the bit-packed memory and ranks by one matrix product. Implements ``KeyIndex``."""
 
-    def __init__(self, memory: Memory, weights: Tensor) -> None:
+    def __init__(self, memory: ReferenceSubset, weights: Tensor) -> None:
         self.memory = memory
         self.weights = weights
 

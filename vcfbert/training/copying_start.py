@@ -24,11 +24,11 @@ from torch import Tensor
 
 from vcfbert.constants import MISSING
 from vcfbert.copying.diploid import consensus, heterozygous_calls
-from vcfbert.genotypes.memory import Memory
+from vcfbert.genotypes.reference_subset import ReferenceSubset
 from vcfbert.genotypes.windows import Window
+from vcfbert.imputation.phasing import PhasingMode, draw_phasings
 from vcfbert.model.heads import independent
 from vcfbert.model.v19 import INITIAL_RATES, INITIAL_SHARES, KNOTS, V19, CompiledWindow, knot_weights
-from vcfbert.phasing import PhasingMode, draw_phasings
 from vcfbert.retrieval.base import Retriever
 from vcfbert.retrieval.context import WindowContext
 from vcfbert.training.copying_shares import Products, better_shares
@@ -37,8 +37,8 @@ from vcfbert.training.validation import array_typing
 
 Calls = npt.NDArray[np.int8]
 
-MOST_SAMPLES = 60
-MOST_WINDOWS = 2
+MAX_SAMPLES = 60
+MAX_WINDOWS = 2
 MODE = PhasingMode(states=640, phasings=4)
 # Of rates and mismatch rates: octaves of the first steps, of the last ones, and bounds.
 FIRST_STEPS, LAST_STEPS = (1.0, 2.0), (0.5, 1.0)
@@ -54,7 +54,7 @@ class _Typed:
     """A window of a panel, and what its samples show there: ``calls`` int8 [t, n, 2] at the ``key``, in their true
     phase."""
 
-    memory: Memory
+    memory: ReferenceSubset
     retriever: Retriever
     window: Window
     context: WindowContext
@@ -180,7 +180,7 @@ class CopyingStart:
 
     @cached_property
     def typed(self) -> list[_Typed]:
-        chosen = np.unique(np.linspace(0, len(self.data.places) - 1, MOST_WINDOWS).round().astype(int))
+        chosen = np.unique(np.linspace(0, len(self.data.places) - 1, MAX_WINDOWS).round().astype(int))
         return [self._typed(i, np.random.default_rng([self.data.train.seed, NOISE_STREAM, i])) for i in chosen.tolist()]
 
     def _typed(self, number: int, rng: np.random.Generator) -> _Typed:
@@ -188,7 +188,7 @@ class CopyingStart:
         place, window = self.data.places[number]
         split, masks = self.data.panels[place], self.data.masks
         memory, panel, device = split.memory, split.memory.panel, split.device
-        haplotypes = panel.some_validation_haplotypes(MOST_SAMPLES)
+        haplotypes = panel.some_validation_haplotypes(MAX_SAMPLES)
         context = split.context(window, array_typing(memory, masks, self.data.train.seed)(window))
         key = context.key.cpu().numpy()
         calls = panel.alleles(key, haplotypes).T.astype(np.int8).reshape(len(key), -1, 2)

@@ -15,8 +15,8 @@ from vcfbert.artifacts import sha256_json
 from vcfbert.config import MaskConfig, TrainConfig
 from vcfbert.genotypes.encoding import Encoding
 from vcfbert.genotypes.masks import window_mask
-from vcfbert.genotypes.memory import Memory
 from vcfbert.genotypes.panel import Panel
+from vcfbert.genotypes.reference_subset import ReferenceSubset
 from vcfbert.genotypes.windows import Window
 from vcfbert.model.base import WindowBatch
 from vcfbert.retrieval.base import Retriever
@@ -87,7 +87,7 @@ class TrainingPanel:
 
     def __init__(
         self,
-        memory: Memory,
+        memory: ReferenceSubset,
         windows: list[Window],
         encoding: Encoding | None,
         masks: MaskConfig,

@@ -11,7 +11,8 @@ from vcfbert.constants import BUNDLE_KIND
 from vcfbert.genotypes.conversion import panels_of
 from vcfbert.genotypes.encoding import encode
 from vcfbert.genotypes.store import panels_digest
-from vcfbert.training.loop import FitResult, Tracker, Trainer
+from vcfbert.tracker import Tracker
+from vcfbert.training.loop import FitResult, Trainer
 from vcfbert.training.progress import FitProgress, SilentProgress
 
 

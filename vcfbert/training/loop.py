@@ -8,10 +8,10 @@ import resource
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 import torch.distributed
@@ -23,11 +23,11 @@ from vcfbert.config import Config, TrainConfig
 from vcfbert.errors import VcfbertError
 from vcfbert.genotypes.encoding import Encoding, windows_of
 from vcfbert.genotypes.masks import curriculum_rate
-from vcfbert.genotypes.memory import Memory
 from vcfbert.genotypes.panel import Panel
+from vcfbert.genotypes.reference_subset import ReferenceSubset
 from vcfbert.genotypes.store import panels_digest
 from vcfbert.genotypes.windows import Window
-from vcfbert.metrics import F1Counter
+from vcfbert.metrics.accuracy import F1Counter
 from vcfbert.model.base import Variant
 from vcfbert.model.losses import allele_loss, genotype_loss, site_loss_weights
 from vcfbert.model.v18 import V18
@@ -37,6 +37,7 @@ from vcfbert.retrieval.base import KeyIndex, Retriever
 from vcfbert.retrieval.context import distance_from
 from vcfbert.retrieval.embedding import EmbeddingRetriever
 from vcfbert.retrieval.refresh import Probe, attach_retriever, build_index, joint_report, refresh
+from vcfbert.tracker import Tracker
 from vcfbert.training.checkpoint import Checkpoints, State
 from vcfbert.training.copying_start import CopyingStart
 from vcfbert.training.data import (
@@ -48,7 +49,7 @@ from vcfbert.training.data import (
     plan_epoch,
     shard,
 )
-from vcfbert.training.memory import memory_errors, trim_memory
+from vcfbert.training.host_memory import memory_errors, trim_memory
 from vcfbert.training.metrics_csv import MetricsCsv
 from vcfbert.training.optimizer import learning_rate, optimizer_of
 from vcfbert.training.progress import FitProgress, SilentProgress
@@ -56,7 +57,7 @@ from vcfbert.training.validation import Scores, TypedSites, array_typing, masked
 
 PROBE_WINDOWS = 4  # windows on which refreshes are compared
 PROBE_K = 8
-MOST_VALIDATED = 200  # samples: of a large panel's more would take longer than its training, and tell no more
+MAX_VALIDATED = 200  # samples: of a large panel's more would take longer than its training, and tell no more
 DENSEST_COPIED = 0.05  # typed density of an array beyond which copying is not trained
 TRIM_EVERY = 32  # batches between returns of freed memory to the system
 
@@ -64,20 +65,6 @@ TRIM_EVERY = 32  # batches between returns of freed memory to the system
 # Told each epoch (from 0) and its figures, after its checkpoint; False ends the training there, as if it were the last.
 # Of several ranks all are asked and must be answered alike.
 AfterEpoch = Callable[[int, Mapping[str, float]], bool]
-
-
-class Tracker(Protocol):
-    """What the trainer needs of ``tracking.Tracker``: this package knows no MLflow."""
-
-    def start(
-        self, name: str, params: Mapping[str, Any], tags: Mapping[str, str], *, run_id: str | None = None
-    ) -> AbstractContextManager[str]: ...
-
-    def log_metrics(self, metrics: Mapping[str, float], step: int) -> None: ...
-
-    def log_artifact(self, path: Path, folder: str | None = None) -> None: ...
-
-    def log_bundle(self, bundle: Path, variant: str) -> str: ...
 
 
 @dataclass(frozen=True)
@@ -128,7 +115,7 @@ class Trainer:
         self.fabric = _fabric(config.train, accelerator, devices)
         self.fabric.launch()
         self.progress = progress if progress is not None and self.fabric.is_global_zero else SilentProgress()
-        memories = [Memory(panel, panel.memory_haplotypes) for panel in panels]
+        memories = [ReferenceSubset(panel, panel.memory_haplotypes) for panel in panels]
         self.raw: Variant = create(variant, config.model)
         device, masks = self.fabric.device, config.masks
         if self.raw.copies:
@@ -299,7 +286,7 @@ class Trainer:
         for window in split.windows[:: max(len(split.windows) // PROBE_WINDOWS, 1)]:
             key = typed(window).nonzero()[0] + window.span[0]
             distance = torch.from_numpy(distance_from(window, key, panel.cm)).float()
-            queries = torch.from_numpy(panel.alleles(key, panel.some_validation_haplotypes(MOST_VALIDATED)))
+            queries = torch.from_numpy(panel.alleles(key, panel.some_validation_haplotypes(MAX_VALIDATED)))
             device = self.fabric.device
             probes.append(Probe(torch.from_numpy(key).to(device), distance.to(device), queries.to(device)))
         return probes
@@ -408,7 +395,7 @@ class Trainer:
             panel.memory,
             panel.features,
             windows,
-            panel.memory.panel.some_validation_haplotypes(MOST_VALIDATED),
+            panel.memory.panel.some_validation_haplotypes(MAX_VALIDATED),
             typed,
             k=self.k,
             batch_size=self.config.evaluate.batch_size,

@@ -11,10 +11,10 @@ import torch
 
 from vcfbert.config import EvaluateConfig, MaskConfig
 from vcfbert.genotypes.masks import array_mask, fixed_rate_mask
-from vcfbert.genotypes.memory import Memory
+from vcfbert.genotypes.reference_subset import ReferenceSubset
 from vcfbert.genotypes.windows import Window
-from vcfbert.inference import predict_batches
-from vcfbert.metrics import DosageR2, F1Counter
+from vcfbert.imputation.imputer import predict_batches
+from vcfbert.metrics.accuracy import DosageR2, F1Counter
 from vcfbert.model.base import Variant
 from vcfbert.retrieval.base import Retriever
 from vcfbert.retrieval.context import WindowContext
@@ -43,7 +43,7 @@ class Scores:
         return self.loss / max(self.count, 1)
 
 
-def masked_typing(memory: Memory, config: EvaluateConfig, seed: int) -> TypedSites:
+def masked_typing(memory: ReferenceSubset, config: EvaluateConfig, seed: int) -> TypedSites:
     """The masked protocol: half of the sites hidden, 70% of the rare ones, all below the least MAF."""
     maf = memory.panel.maf
 
@@ -60,7 +60,7 @@ def masked_typing(memory: Memory, config: EvaluateConfig, seed: int) -> TypedSit
     return typed
 
 
-def array_typing(memory: Memory, masks: MaskConfig, seed: int) -> TypedSites:
+def array_typing(memory: ReferenceSubset, masks: MaskConfig, seed: int) -> TypedSites:
     """An array: one density, the geometric middle of the range trained on, for every window and epoch."""
     maf = np.minimum(memory.af, 1.0 - memory.af)
     density = float(np.sqrt(masks.array_density[0] * masks.array_density[1]))
@@ -75,7 +75,7 @@ def array_typing(memory: Memory, masks: MaskConfig, seed: int) -> TypedSites:
 def score_windows(
     model: Variant,
     retriever: Retriever,
-    memory: Memory,
+    memory: ReferenceSubset,
     features: torch.Tensor,
     windows: list[Window],
     haplotypes: npt.NDArray[np.int64],

@@ -16,45 +16,18 @@ from vcfbert.genotypes.panel import Panel
 from vcfbert.training.data import data_digest
 from vcfbert.tuning.space import searched
 
-# Modules that no trial runs: an edit of theirs changes no figure, and makes no new study.
-ELSEWHERE = (
-    "__main__",
-    "alias_history",
-    "chunked",
-    "chunked_panel",
-    "chunks",
-    "cli",
-    "cli_compare",
-    "cli_registry",
-    "cli_remote",
-    "cli_panel",
-    "cli_scale",
-    "cli_tune",
-    "client",
-    "comparison",
-    "comparison_page",
-    "differences",
-    "distributed",
-    "download",
-    "dvc_lock",
-    "evaluated_runs",
-    "evaluation",
-    "evaluations",
-    "gate",
-    "genotype_quality",
-    "http_download",
+# The folders and files of ``vcfbert`` whose source a trial's figures depend on.
+TRIAL_ROOMS = (
+    "bundle",
+    "copying",
+    "genotypes",
     "imputation",
-    "imputed_file",
-    "mlflow_model",
-    "moments",
-    "peers",
-    "plots",
-    "promotion",
-    "protocols",
-    "registry",
-    "scheduler",
-    "simulate",
-    "tensors",
+    "kernels",
+    "metrics",
+    "model",
+    "retrieval",
+    "training",
+    "tuning",
 )
 _SHOWN = 8  # hexadecimal digits of each digest in a study's name
 
@@ -79,10 +52,9 @@ def identity(config: Config, variant: str, panels: Sequence[Panel]) -> Identity:
 def code_digest() -> str:
     root = Path(vcfbert.__file__).parent
     digest = hashlib.sha256()
-    for path in sorted(root.rglob("*.py")):
-        if path.parent == root and path.stem in ELSEWHERE:
-            continue
-        digest.update(str(path.relative_to(root)).encode() + b"\0" + path.read_bytes())
+    for path in sorted(path for room in TRIAL_ROOMS for path in [root / f"{room}.py", *(root / room).rglob("*.py")]):
+        if path.is_file():
+            digest.update(str(path.relative_to(root)).encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()
 
 

@@ -20,7 +20,7 @@ from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
 from sqlalchemy.exc import ArgumentError, OperationalError, SQLAlchemyError
 
 from vcfbert.errors import InputError
-from vcfbert.tracking import close_run
+from vcfbert.tracking.mlflow_tracker import close_run
 
 PATIENCE = 300.0  # seconds that a database may be away, as while it is restarted, before a worker gives up
 _PAUSE = 0.5  # between two attempts

@@ -23,7 +23,8 @@ from vcfbert.errors import InputError
 from vcfbert.exits import Interrupted
 from vcfbert.genotypes.encoding import Encoding
 from vcfbert.genotypes.panel import Panel
-from vcfbert.tracking import Tracker, open_tracker, project_root, store_lock
+from vcfbert.tracker import Tracker
+from vcfbert.tracking.mlflow_tracker import open_tracker, project_root, store_lock
 from vcfbert.training.progress import FitProgress, SilentProgress
 from vcfbert.tuning.identity import Identity, identity
 from vcfbert.tuning.storage import (
@@ -38,8 +39,8 @@ from vcfbert.tuning.storage import (
 from vcfbert.tuning.trial import REFRESH_SECONDS, SECONDS, Objective, TakenOver, TrialFailed
 
 _FIRST_PRUNED = 1  # epoch: after one alone figures say little
-_LEAST_COMPARED = 2  # trials that must have reported an epoch before another is pruned there
-_LONGEST_WAIT = 5.0  # seconds between two looks for the trials of dead workers
+_MIN_COMPARED = 2  # trials that must have reported an epoch before another is pruned there
+_MAX_WAIT = 5.0  # seconds between two looks for the trials of dead workers
 
 
 class SeededByTrial(BaseSampler):
@@ -185,7 +186,7 @@ class Worker:
                 if not told:
                     self.progress.message(f"{states.count(TrialState.RUNNING)} trials run elsewhere: waiting for them")
                 told = True
-                time.sleep(min(_LONGEST_WAIT, self.config.tune.heartbeat))
+                time.sleep(min(_MAX_WAIT, self.config.tune.heartbeat))
             else:
                 with contextlib.suppress(OSError):  # another worker may have done so
                     folder.rmdir()
@@ -307,4 +308,4 @@ def _lost(study: optuna.Study, number: int, error: ValueError) -> bool:
 
 
 def _pruner(tune: TuneConfig) -> MedianPruner:
-    return MedianPruner(n_startup_trials=tune.startup, n_warmup_steps=_FIRST_PRUNED, n_min_trials=_LEAST_COMPARED)
+    return MedianPruner(n_startup_trials=tune.startup, n_warmup_steps=_FIRST_PRUNED, n_min_trials=_MIN_COMPARED)

@@ -29,9 +29,9 @@ from vcfbert.errors import InputError, VcfbertError
 from vcfbert.genotypes.encoding import Encoding
 from vcfbert.genotypes.panel import Panel
 from vcfbert.genotypes.store import panels_digest
-from vcfbert.tracking import Tracker
+from vcfbert.tracker import Tracker
+from vcfbert.training.host_memory import trim_memory
 from vcfbert.training.loop import Trainer
-from vcfbert.training.memory import trim_memory
 from vcfbert.training.progress import FitProgress
 from vcfbert.tuning.space import learns_retrieval, suggest, trial_config
 from vcfbert.tuning.storage import RUN_ID, first_number, patiently
@@ -126,7 +126,13 @@ class TrialRecord:
 
     @contextmanager
     def start(
-        self, name: str, params: Mapping[str, Any], tags: Mapping[str, str], *, run_id: str | None = None
+        self,
+        name: str,
+        params: Mapping[str, Any],
+        tags: Mapping[str, str],
+        *,
+        run_id: str | None = None,
+        parent: str | None = None,
     ) -> Iterator[str]:
         """The run of an attempt whose worker died is gone on with, whether or not it left a checkpoint."""
         frozen = _frozen(self._trial)
@@ -136,7 +142,7 @@ class TrialRecord:
             tags["trial.taken_up_as"] = str(frozen.number)
         known = run_id or self._run_id
         with self._tracker.start(
-            f"{name} trial {first}", params, tags, run_id=known, parent=self._parent or None
+            f"{name} trial {first}", params, tags, run_id=known, parent=parent or self._parent or None
         ) as started:
             patiently(lambda: self._trial.set_user_attr(RUN_ID, started))
             try:
@@ -170,6 +176,9 @@ class TrialRecord:
 
     def log_bundle(self, bundle: Path, variant: str) -> str:
         return self._tracker.log_bundle(bundle, variant)
+
+    def set_tags(self, tags: Mapping[str, str]) -> None:
+        self._tracker.set_tags(tags)
 
     def after_epoch(self, epoch: int, metrics: Mapping[str, float]) -> bool:
         """Whether to go on. Reports where figures can be compared: see the module's text."""

@@ -93,8 +93,8 @@ def seeds(n: int) -> npt.NDArray[np.uint64]:
 @pytest.fixture(params=BLOCKS, ids=str)
 def block_size(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> tuple[int, int]:
     size: tuple[int, int] = request.param
-    monkeypatch.setattr(diploid, "LEAST_CLASSES", size[0])
-    monkeypatch.setattr(diploid, "MOST_CLASSES", size[0])
+    monkeypatch.setattr(diploid, "MIN_CLASSES", size[0])
+    monkeypatch.setattr(diploid, "MAX_CLASSES", size[0])
     monkeypatch.setattr(diploid, "MAX_SITES", size[1])
     return size
 

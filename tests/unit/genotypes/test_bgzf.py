@@ -67,7 +67,7 @@ def test_index_holds_the_same_offsets_as_htslib_writes(tmp_path: Path) -> None:
         for record in records:
             writer.write(record)
     offsets = writer.virtual_offsets(len(head) + np.cumsum([0, *map(len, records)]))
-    own = bgzf.tabix_index([bgzf.Placed("20", starts, starts + lengths, offsets)])
+    own = bgzf.tabix_index([bgzf.RecordOffsets("20", starts, starts + lengths, offsets)])
     (tmp_path / "records.vcf.gz.tbi").write_bytes(own)
 
     def found(index: Path) -> dict[tuple[int, int], list[str]]:

@@ -9,8 +9,8 @@ from safetensors.torch import load_file
 
 from tests.helpers.tiny import TINY_MODEL, random_panel
 from vcfbert.errors import ArtifactError
-from vcfbert.genotypes.memory import Memory
 from vcfbert.genotypes.panel import Panel
+from vcfbert.genotypes.reference_subset import ReferenceSubset
 from vcfbert.model.variants import create
 from vcfbert.retrieval.context import memory_features
 from vcfbert.retrieval.embedded import embed_memories, open_indexes
@@ -18,8 +18,8 @@ from vcfbert.retrieval.embedded import embed_memories, open_indexes
 PANEL = random_panel(10, 30, seed=1, validation=(2, 5))
 
 
-def memory_of(panel: Panel) -> Memory:
-    return Memory(panel, panel.memory_haplotypes)
+def memory_of(panel: Panel) -> ReferenceSubset:
+    return ReferenceSubset(panel, panel.memory_haplotypes)
 
 
 def test_the_table_and_the_index_are_the_untrained_models(tmp_path: Path) -> None:

@@ -10,12 +10,12 @@ import torch
 
 from tests.helpers.tiny import random_panel
 from vcfbert.errors import ArtifactError, MissingExtraError
-from vcfbert.genotypes.memory import Memory
+from vcfbert.genotypes.reference_subset import ReferenceSubset
 from vcfbert.retrieval.faiss_index import FaissKeyIndex
 from vcfbert.retrieval.torch_index import TorchKeyIndex
 
 PANEL = random_panel(300, 9, seed=1)  # more rows than are added at a time
-MEMORY = Memory(PANEL, np.arange(600))
+MEMORY = ReferenceSubset(PANEL, np.arange(600))
 
 
 def test_codes_decode_to_the_keys() -> None:

@@ -7,7 +7,7 @@ import torch
 
 from tests.helpers.tiny import TINY_MODEL, perturbed, random_panel
 from vcfbert.constants import MASK_TOKEN, REF_TOKEN
-from vcfbert.genotypes.memory import Memory
+from vcfbert.genotypes.reference_subset import ReferenceSubset
 from vcfbert.model.v18 import V18
 from vcfbert.model.variants import create
 from vcfbert.retrieval.base import nearest
@@ -17,7 +17,7 @@ from vcfbert.retrieval.refresh import build_index, build_retriever
 
 CPU = torch.device("cpu")
 PANEL = random_panel(15, 30, seed=3)
-MEMORY = Memory(PANEL, np.arange(30))
+MEMORY = ReferenceSubset(PANEL, np.arange(30))
 FEATURES = memory_features(MEMORY, CPU)
 SITES = torch.arange(30)
 INSIDE = torch.zeros(30)  # every key site within the window

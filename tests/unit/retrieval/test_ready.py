@@ -14,7 +14,7 @@ from tests.helpers.tiny import perturbed, random_panel, target_of, tiny_config
 from vcfbert.bundle import Bundle, load_bundle, save_bundle
 from vcfbert.genotypes.sites import MatchedTarget
 from vcfbert.genotypes.store import subset_panel
-from vcfbert.inference import Imputer
+from vcfbert.imputation.imputer import Imputer
 from vcfbert.retrieval.context import WindowContext, key_sites
 from vcfbert.retrieval.ready import KeptWindows, ReadyWindows
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from tests.helpers.tiny import TINY_MODEL, random_panel
-from vcfbert.genotypes.memory import Memory
+from vcfbert.genotypes.reference_subset import ReferenceSubset
 from vcfbert.model.v18 import V18
 from vcfbert.model.variants import create
 from vcfbert.retrieval.context import memory_features
@@ -17,7 +17,7 @@ from vcfbert.retrieval.torch_index import TorchKeyIndex
 
 CPU = torch.device("cpu")
 PANEL = random_panel(15, 30, seed=3)
-MEMORY = Memory(PANEL, np.arange(30))
+MEMORY = ReferenceSubset(PANEL, np.arange(30))
 FEATURES = memory_features(MEMORY, CPU)
 
 

@@ -9,21 +9,21 @@ import torch
 from tests.helpers.tiny import panel_from_alleles, perturbed, random_panel
 from vcfbert.copying.states import phased_states
 from vcfbert.errors import InputError
-from vcfbert.genotypes.memory import Memory
+from vcfbert.genotypes.reference_subset import ReferenceSubset
 from vcfbert.retrieval.context import memory_features
 from vcfbert.retrieval.refresh import build_retriever
 from vcfbert.retrieval.runs import RunsRetriever
 
 CPU = torch.device("cpu")
 PANEL = random_panel(20, 50, seed=2)
-MEMORY = Memory(PANEL, np.arange(2, 36))
+MEMORY = ReferenceSubset(PANEL, np.arange(2, 36))
 SITES = torch.arange(0, 50, 2)
 DISTANCE = torch.zeros(25)
 ALLELES = MEMORY.alleles(SITES.numpy())  # [34, 25]
 QUERIES = torch.from_numpy(PANEL.alleles(SITES.numpy())[:30])
 
 
-def retriever_of(memory: Memory) -> RunsRetriever:
+def retriever_of(memory: ReferenceSubset) -> RunsRetriever:
     made = build_retriever(perturbed("v19"), memory, memory_features(memory, CPU), device=CPU)
     assert isinstance(made, RunsRetriever)
     return made
@@ -40,7 +40,7 @@ def test_rows_are_the_memorys_states_at_the_key() -> None:
 def test_the_row_that_matches_long_somewhere_by_hand() -> None:
     """Of four haplotypes the second matches at the first six sites and nowhere else, the third at every other pair."""
     alleles = np.array([[1] * 10, [0] * 6 + [1] * 4, [0, 0, 1, 0, 0, 1, 0, 0, 1, 0], [1] * 10], np.uint8)
-    retriever = retriever_of(Memory(panel_from_alleles(alleles), np.arange(4)))
+    retriever = retriever_of(ReferenceSubset(panel_from_alleles(alleles), np.arange(4)))
     found = retriever.retrieve(torch.arange(10), torch.zeros(10), torch.zeros(1, 10, dtype=torch.uint8), 1)
     assert found.tolist() == [[1]]
 

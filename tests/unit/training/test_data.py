@@ -12,8 +12,8 @@ from tests.helpers.batches import mismatches
 from tests.helpers.tiny import haploid_panel, perturbed, random_panel, tiny_config
 from vcfbert.config import MaskConfig, TrainConfig
 from vcfbert.genotypes.encoding import encode, windows_of
-from vcfbert.genotypes.memory import Memory
 from vcfbert.genotypes.panel import Panel
+from vcfbert.genotypes.reference_subset import ReferenceSubset
 from vcfbert.genotypes.regions import Region
 from vcfbert.retrieval.base import Retriever
 from vcfbert.retrieval.refresh import build_retriever
@@ -40,7 +40,7 @@ CONFIG = tiny_config()
 
 
 def split_of(panel: Panel, masks: MaskConfig = CONFIG.masks) -> TrainingPanel:
-    memory = Memory(panel, panel.memory_haplotypes)
+    memory = ReferenceSubset(panel, panel.memory_haplotypes)
     return TrainingPanel(memory, windows_of(panel, CONFIG.encode), encode(panel, CONFIG.encode), masks, CPU)
 
 

@@ -16,9 +16,9 @@ from vcfbert.bundle import load_bundle
 from vcfbert.config import Config
 from vcfbert.errors import ResourceError, VcfbertError
 from vcfbert.genotypes.encoding import encode
-from vcfbert.genotypes.memory import Memory
 from vcfbert.genotypes.panel import Panel
-from vcfbert.inference import Imputer
+from vcfbert.genotypes.reference_subset import ReferenceSubset
+from vcfbert.imputation.imputer import Imputer
 from vcfbert.model.v17 import V17
 from vcfbert.model.v18 import V18
 from vcfbert.model.v19 import V19
@@ -147,7 +147,7 @@ def test_a_network_without_retrieval_learns_and_is_bundled(tiny_panel: Panel, tm
 
 def test_another_retriever_takes_the_place_of_the_variants(tiny_panel: Panel, tmp_path: Path) -> None:
     config = tiny_config({"train": {"epochs": 2, "samples_per_epoch": 4}})
-    memory = Memory(tiny_panel, tiny_panel.memory_haplotypes)
+    memory = ReferenceSubset(tiny_panel, tiny_panel.memory_haplotypes)
     index = TorchKeyIndex(memory, torch.ones(tiny_panel.n_sites))
     encoding = encode(tiny_panel, config.encode)
     retrievers = [RandomRetriever(index)]

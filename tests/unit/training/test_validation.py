@@ -9,8 +9,8 @@ import torch
 from tests.helpers.tiny import TINY_MODEL, perturbed, random_panel, tiny_config
 from tests.unit.training.test_data import Spy, twins
 from vcfbert.genotypes.encoding import windows_of
-from vcfbert.genotypes.memory import Memory
 from vcfbert.genotypes.panel import Panel
+from vcfbert.genotypes.reference_subset import ReferenceSubset
 from vcfbert.model.base import Variant
 from vcfbert.model.variants import create
 from vcfbert.retrieval.context import memory_features
@@ -22,7 +22,7 @@ CPU = torch.device("cpu")
 
 def score(panel: Panel, model: Variant, haplotypes: np.ndarray, *, k: int = 6, **options: float) -> tuple[Scores, Spy]:
     config = tiny_config()
-    memory = Memory(panel, panel.memory_haplotypes)
+    memory = ReferenceSubset(panel, panel.memory_haplotypes)
     features = memory_features(memory, CPU)
     spy = Spy(build_retriever(model, memory, features, device=CPU))
     batch_size = int(options.pop("batch_size", 4))
@@ -47,7 +47,7 @@ def test_memory_haplotypes_never_get_their_own_rows() -> None:
     for model in (create("v17", TINY_MODEL), create("v18", TINY_MODEL)):
         for given in (haplotypes, haplotypes[:6], panel.validation_haplotypes):
             _, spy = score(panel, model, given)
-            rows = Memory(panel, panel.memory_haplotypes).rows(given)
+            rows = ReferenceSubset(panel, panel.memory_haplotypes).rows(given)
             for _, _, found in spy.calls:
                 own = found.numpy() // 2 == (rows // 2)[:, None]
                 assert not own[rows >= 0].any()
@@ -58,7 +58,7 @@ def test_figures_by_hand() -> None:
     panel = random_panel(12, 130, seed=5, validation=(1, 4))
     haplotypes = panel.validation_haplotypes
     scores, spy = score(panel, create("v17", TINY_MODEL), haplotypes, k=1)
-    memory = Memory(panel, panel.memory_haplotypes)
+    memory = ReferenceSubset(panel, panel.memory_haplotypes)
     typed_sites = array_typing(memory, tiny_config().masks, 1)
     loss, count, hits = 0.0, 0, np.zeros(3, dtype=int)
     for window, (_, _, rows) in zip(windows_of(panel, tiny_config().encode), spy.calls, strict=True):
@@ -110,7 +110,7 @@ def test_parts_merge_into_the_whole() -> None:
 
 def test_typing_of_the_two_protocols() -> None:
     panel = random_panel(30, 400, seed=2, validation=(1, 4))
-    memory = Memory(panel, panel.memory_haplotypes)
+    memory = ReferenceSubset(panel, panel.memory_haplotypes)
     config = tiny_config()
     masked = masked_typing(memory, config.evaluate, 1)
     array = array_typing(memory, config.masks, 1)

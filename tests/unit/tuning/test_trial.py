@@ -13,7 +13,7 @@ from tests.helpers.studies import children, run, small_config
 from tests.helpers.tiny import MemoryTracker, tiny_config
 from vcfbert.genotypes.encoding import encode
 from vcfbert.genotypes.panel import Panel
-from vcfbert.tracking import NullTracker
+from vcfbert.tracker import NullTracker
 from vcfbert.training.loop import Trainer
 from vcfbert.tuning import study as study_module
 from vcfbert.tuning.space import suggest

@@ -1,0 +1,122 @@
+"""Prometheus metrics of one application."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Mapping
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from service.models.manager import ModelsManager, Served
+
+log = logging.getLogger(__name__)
+
+_REQUEST_SECONDS = (0.005, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 300)
+_IMPUTATION_SECONDS = (0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 300, 1800)
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+
+JobStates = Callable[[], Mapping[str, int]]  # number of jobs by state, as the job table has them now
+
+
+class Metrics:
+    """With a registry of its own: two applications in a process do not count into each other. Thread-safe."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self._requests = Counter(
+            "vcfbert_requests", "Requests answered", ["method", "route", "status"], registry=self.registry
+        )
+        self._request_seconds = Histogram(
+            "vcfbert_request_seconds",
+            "From a request's head to the end of its answer",
+            ["method", "route"],
+            buckets=_REQUEST_SECONDS,
+            registry=self.registry,
+        )
+        self._targets = Counter("vcfbert_targets_imputed", "Samples imputed", ["model", "by"], registry=self.registry)
+        self._imputation_seconds = Histogram(
+            "vcfbert_imputation_seconds",
+            "Of one imputation: of a request while it had the device, of a job with reading and writing",
+            ["model", "by"],
+            buckets=_IMPUTATION_SECONDS,
+            registry=self.registry,
+        )
+        self._retrieval_seconds = Histogram(
+            "vcfbert_retrieval_seconds",
+            "Of one search of a window's memory",
+            ["variant"],
+            buckets=_REQUEST_SECONDS,
+            registry=self.registry,
+        )
+
+    def request(self, method: str, route: str, status: int, seconds: float) -> None:
+        """``route`` is the template, not the path: a path would be a series of its own for every job."""
+        method = method if method in _METHODS else "other"
+        self._requests.labels(method, route, str(status)).inc()
+        self._request_seconds.labels(method, route).observe(seconds)
+
+    def imputation(self, served: Served, n_targets: int, seconds: float) -> None:
+        self._imputed(served.alias, "request", n_targets, seconds)
+
+    def job(self, model: str, n_targets: int, seconds: float) -> None:
+        """A job that is done."""
+        self._imputed(model, "job", n_targets, seconds)
+
+    def _imputed(self, model: str, by: str, n_targets: int, seconds: float) -> None:
+        self._targets.labels(model, by).inc(n_targets)
+        self._imputation_seconds.labels(model, by).observe(seconds)
+
+    def retrieval(self, variant: str, seconds: float) -> None:
+        self._retrieval_seconds.labels(variant).observe(seconds)
+
+    def watch_models(self, manager: ModelsManager) -> None:
+        self.registry.register(_Models(manager))
+
+    def watch_jobs(self, states: JobStates) -> None:
+        """``states`` is asked at every scrape, so the figures hold for all processes that share the job table."""
+        self.registry.register(_Jobs(states))
+
+    def text(self) -> bytes:
+        return generate_latest(self.registry)
+
+
+class _Models(Collector):
+    def __init__(self, manager: ModelsManager) -> None:
+        self._manager = manager
+
+    def collect(self) -> Iterable[Metric]:
+        info = GaugeMetricFamily(
+            "vcfbert_model_info",
+            "1 for each model that is served",
+            labels=["model", "version", "variant", "digest"],
+        )
+        stale = GaugeMetricFamily(
+            "vcfbert_model_stale", "1 where the registry could not be asked for a newer version", labels=["model"]
+        )
+        for model in self._manager.infos():
+            labels = [str(model.get(name, "")) for name in ("alias", "version", "variant", "digest")]
+            info.add_metric(labels, 1)
+            stale.add_metric(labels[:1], float(model["stale"]))
+        yield info
+        yield stale
+        ready = self._manager.not_ready is None
+        yield GaugeMetricFamily("vcfbert_ready", "1 once the default model answers", value=float(ready))
+
+
+class _Jobs(Collector):
+    def __init__(self, states: JobStates) -> None:
+        self._states = states
+
+    def collect(self) -> Iterable[Metric]:
+        try:
+            states = self._states()
+        except Exception:  # a job table that is away is no reason to lose the other metrics
+            log.exception("the job table does not answer")
+            return
+        jobs = GaugeMetricFamily("vcfbert_jobs", "Jobs by state", labels=["state"])
+        for state, number in states.items():
+            jobs.add_metric([state], number)
+        yield jobs
+        yield GaugeMetricFamily("vcfbert_queue_length", "Jobs that wait", value=states.get("queued", 0))

@@ -1,0 +1,173 @@
+"""What happens to every request before and after its route: identity, admission, headers, a line in the log."""
+
+from __future__ import annotations
+
+import re
+import secrets
+import time
+from contextlib import ExitStack
+from urllib.parse import urlsplit
+
+import structlog
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.http.auth import identify
+from service.http.draining import Drain
+from service.http.limits import CallerLimits
+from service.http.metrics import Metrics
+from service.http.problems import problem, problem_of, request_id, unexpected
+from service.settings import Settings, is_loopback
+from vcfbert.errors import VcfbertError
+
+log = structlog.get_logger("service.access")
+
+REQUEST_ID = "X-Request-Id"
+_SANE_ID = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
+# The page needs no more than its own files; nobody may frame it, and what it links to learns nothing of it.
+SECURITY_HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+        "font-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+_PROBES = ("/healthz", "/readyz")
+
+
+class RequestContextMiddleware:
+    """Gives every answer a request id and the security headers, even that of a failure; logs and measures it.
+
+    The log has method, path and status: no query, no body, no key.
+    """
+
+    def __init__(self, app: ASGIApp, metrics: Metrics, drain: Drain) -> None:
+        self._app = app
+        self._metrics = metrics
+        self._drain = drain
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        asked = Headers(scope=scope).get(REQUEST_ID, "")
+        identity = asked if _SANE_ID.fullmatch(asked) else secrets.token_hex(8)
+        token = request_id.set(identity)
+        status, started = 0, time.perf_counter()
+
+        async def with_headers(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = MutableHeaders(scope=message)
+                headers[REQUEST_ID] = identity
+                for name, value in SECURITY_HEADERS.items():
+                    headers.setdefault(name, value)
+                if scope["path"].startswith("/v1"):
+                    headers.setdefault("Cache-Control", "no-store")
+            await send(message)
+
+        try:
+            with self._drain.request():
+                await self._app(scope, receive, with_headers)
+        except Exception as error:
+            answer = unexpected(error)
+            if not status:
+                await answer(scope, receive, with_headers)
+            else:  # half an answer is sent: only cutting the connection tells the client
+                status = 500
+                raise _CutError from None
+        finally:
+            self._done(scope, status, time.perf_counter() - started)
+            request_id.reset(token)
+
+    def _done(self, scope: Scope, status: int, seconds: float) -> None:
+        # 499, as proxies say: the client left before there was an answer
+        template, status = route_template(scope), status or 499
+        self._metrics.request(scope["method"], template, status, seconds)
+        if scope["path"] not in _PROBES or status >= 500:
+            caller = scope.get("state", {}).get("caller")
+            log.info(
+                "request",
+                method=scope["method"],
+                route=template,
+                status=status,
+                ms=round(seconds * 1000, 1),
+                caller=caller.name if caller else None,
+            )
+
+
+class _CutError(Exception):
+    """Ends an answer that was begun; what went wrong is in the log."""
+
+
+def route_template(scope: Scope) -> str:
+    """The route's path with names for its parts, such as /v1/jobs/{id}; 'unmatched' where no route answered."""
+    path = getattr(scope.get("route"), "path", None)
+    return str(path) if path else "unmatched"
+
+
+class Gate:
+    """Lets requests in: who calls, how often, and whether from where he may. Before the body is read."""
+
+    def __init__(self, app: ASGIApp, settings: Settings, limits: CallerLimits, drain: Drain) -> None:
+        self._app = app
+        self._settings = settings
+        self._limits = limits
+        self._drain = drain
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        closed = self._closed(scope, headers)
+        if closed is not None:
+            hint = "the operator sets VCFBERT_API_KEYS, or VCFBERT_OPEN=true"
+            await problem(403, "closed", closed, hint=hint)(scope, receive, send)
+            return
+        if not self._needs_key(scope):
+            await self._app(scope, receive, send)
+            return
+        if self._drain.draining:
+            text = "the service is being stopped and takes no new requests"
+            answer = problem(503, "draining", text, headers={"Retry-After": "10", "connection": "close"})
+            await answer(scope, receive, send)
+            return
+        with ExitStack() as admitted:
+            try:
+                caller = identify(self._settings, headers)
+                admitted.enter_context(self._limits.admit(caller.name))
+            except VcfbertError as error:
+                await problem_of(error)(scope, receive, send)
+                return
+            scope.setdefault("state", {})["caller"] = caller
+            await self._app(scope, receive, send)
+
+    def _closed(self, scope: Scope, headers: Headers) -> str | None:
+        """Why nobody is answered here, where there are no keys and the service was not said to be open: then it is
+        for this machine alone. That a browser on it opened another site's page gives that site no access either."""
+        if self._settings.keys or self._settings.open:
+            return None
+        address = (scope.get("server") or ("",))[0]
+        # A UNIX socket has a path or nothing for an address.
+        if address and not address.startswith("/") and not is_loopback(address):
+            return "this service has no keys and answers its own machine alone"
+        if not is_loopback(urlsplit(f"//{headers.get('host', 'localhost')}").hostname or ""):
+            return "this service has no keys and answers under a name of its own machine alone, such as localhost"
+        origin = headers.get("origin")
+        if origin is None or origin in self._settings.origins or urlsplit(origin).netloc == headers.get("host"):
+            return None
+        return "this service has no keys and does not answer other sites' pages"
+
+    def _needs_key(self, scope: Scope) -> bool:
+        path = scope["path"]
+        if path == "/metrics":
+            ends = (scope.get("client"), scope.get("server"))
+            return not all(end is not None and is_loopback(end[0]) for end in ends)
+        return bool(path.startswith("/v1/"))

@@ -1,0 +1,149 @@
+"""Errors as problem+json (RFC 9457), with the library's stable error codes."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from contextvars import ContextVar
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from service.http.auth import ForbiddenError, UnauthorizedError
+from service.models.manager import ReloadRefusedError
+from vcfbert.artifacts import DISK_FULL, disk_full
+from vcfbert.errors import ArtifactError, DiskFullError, InputError, VcfbertError
+
+log = logging.getLogger(__name__)
+
+# Of the request that is being answered; '' outside of one.
+request_id: ContextVar[str] = ContextVar("request_id", default="")
+
+# What the framework refuses by itself.
+_CODES = {
+    400: "request_invalid",
+    401: "unauthorized",
+    403: "forbidden",
+    404: "not_found",
+    405: "method_not_allowed",
+    408: "upload_stalled",
+    413: "too_large",
+    415: "unsupported_type",
+    416: "range_invalid",
+    422: "request_invalid",
+    429: "too_many_requests",
+}
+# Codes whose status is not that of their class.
+_STATUS = {
+    "model_unknown": 404,
+    "job_unknown": 404,
+    "upload_unknown": 404,
+    "not_done": 409,
+    "expired": 410,
+    "too_large": 413,
+    "too_large_unpacked": 413,
+    "too_many_samples": 413,
+    "too_many_sites": 413,
+    "use_jobs": 413,
+    "queue_full": 429,
+    "rate_limited": 429,
+    "too_many_requests": 429,
+}
+_STATUS_OF_CLASS: tuple[tuple[type[VcfbertError], int], ...] = (
+    (UnauthorizedError, 401),
+    (ForbiddenError, 403),
+    (ReloadRefusedError, 409),
+    (DiskFullError, 507),
+    (ArtifactError, 500),
+    (InputError, 422),
+)
+
+
+def problem(
+    status: int,
+    code: str,
+    detail: str,
+    *,
+    where: str | None = None,
+    hint: str | None = None,
+    more: Mapping[str, Any] | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> JSONResponse:
+    """``more``: further members of the body, such as ``qc``; not JSON's NaN."""
+    body = {
+        "type": "about:blank",
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "code": code,
+        "detail": detail,
+        "where": where,
+        "hint": hint,
+        "request_id": request_id.get() or None,
+        **(more or {}),
+    }
+    present = {name: value for name, value in body.items() if value is not None}
+    return JSONResponse(present, status, headers=headers, media_type="application/problem+json")
+
+
+def status_of(error: VcfbertError) -> int:
+    """422 for what the caller sent; 507 without room on the disk; 503 for what else this machine lacks now; 500 for a
+    fault of the installation."""
+    if error.code in _STATUS:
+        return _STATUS[error.code]
+    return next((status for kind, status in _STATUS_OF_CLASS if isinstance(error, kind)), 503)
+
+
+def problem_of(error: VcfbertError, *, more: Mapping[str, Any] | None = None) -> JSONResponse:
+    """The answer to an error raised on purpose. An error may carry ``retry_after``, in seconds, and ``more``."""
+    status = status_of(error)
+    headers = {}
+    if status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
+    retry_after = getattr(error, "retry_after", 10 if status == 503 else None)
+    if retry_after is not None:
+        headers["Retry-After"] = str(max(1, round(retry_after)))
+    if status >= 500:
+        log.error("refused for a fault of this machine", extra={"code": error.code})
+    return problem(
+        status,
+        error.code,
+        error.what,
+        where=error.where if status < 500 else None,  # of a fault of this machine it is a path of it
+        hint=error.hint,
+        more=more if more is not None else getattr(error, "more", None),
+        headers=headers,
+    )
+
+
+def unexpected(error: Exception) -> JSONResponse:
+    """The answer to what was not raised on purpose: it tells no internals, the log does."""
+    if isinstance(error, OSError) and error.errno in DISK_FULL:
+        return problem_of(disk_full(error, None))
+    log.exception("unexpected", exc_info=error)
+    return problem(500, "internal", "the service failed on this request", hint="its log has the details")
+
+
+def install(app: FastAPI) -> None:
+    """Answers of routes that raise. What no handler takes, ``RequestContextMiddleware`` answers by ``unexpected``."""
+
+    @app.exception_handler(VcfbertError)
+    async def known(request: Request, error: VcfbertError) -> JSONResponse:
+        return problem_of(error)
+
+    @app.exception_handler(HTTPException)
+    async def http(request: Request, error: HTTPException) -> JSONResponse:
+        cause = error.__cause__
+        if isinstance(cause, OSError) and cause.errno in DISK_FULL:  # the form's parser spools what is large
+            return problem_of(disk_full(cause, None))
+        code = _CODES.get(error.status_code, "http_error")
+        hint = "see /docs" if error.status_code in (400, 404, 405) else None
+        return problem(error.status_code, code, str(error.detail), hint=hint, headers=error.headers)
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
+        parts = [f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors()]
+        return problem(422, "request_invalid", "; ".join(parts[:20]), hint="see /docs")

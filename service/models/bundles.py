@@ -1,0 +1,142 @@
+"""Bundles, of the registry or in a folder, as models of the service."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from service.models.manager import Found, Model
+from service.models.serialized_imputer import OnDevice, SerializedImputer
+from service.settings import Settings
+from vcfbert.errors import ArtifactError
+
+if TYPE_CHECKING:
+    from vcfbert.imputation.files import Imputed, ImputeOptions
+    from vcfbert.imputation.imputer import Imputer
+    from vcfbert.imputation.progress import Progress
+    from vcfbert.tracking.registry import RegisteredVersion
+
+ObserveRetrieval = Callable[[str, float], None]  # told the variant and the seconds of each search
+
+
+class BundleSource:
+    """``ModelSource`` of bundles. MLflow and torch are imported when first needed: that takes seconds."""
+
+    def __init__(self, settings: Settings, observe_retrieval: ObserveRetrieval | None = None) -> None:
+        self._settings = settings
+        self._observe_retrieval = observe_retrieval
+
+    def find(self, reference: str) -> Found:
+        if not reference.startswith("models:"):
+            from vcfbert.tracking.mlflow_tracker import bundle_digest
+
+            digest = bundle_digest(Path(reference))
+            return Found(reference, digest[:12], digest)
+        from vcfbert.tracking.registry import look_up
+
+        return _found(look_up(reference, cache=self._settings.cache))
+
+    def find_cached(self, reference: str) -> Found | None:
+        if not reference.startswith("models:"):
+            return None
+        from vcfbert.tracking.registry import look_up_cached
+
+        version = look_up_cached(reference, cache=self._settings.cache)
+        return None if version is None else _found(version)
+
+    def load(self, found: Found) -> Model:
+        return BundleModel(self._folder(found), self._settings, self._observe_retrieval)
+
+    def _folder(self, found: Found) -> Path:
+        from vcfbert.tracking.mlflow_tracker import bundle_digest
+        from vcfbert.tracking.registry import RegisteredVersion, fetch
+
+        if found.pinned.startswith("models:"):
+            name = found.pinned.removeprefix("models:/").rpartition("/")[0]
+            return fetch(RegisteredVersion(name, int(found.version), found.digest), cache=self._settings.cache)
+        folder = Path(found.pinned)
+        if bundle_digest(folder) != found.digest:
+            raise ArtifactError(
+                "bundle_changed",
+                "another bundle was put in this one's place",
+                where=str(folder),
+                hint="give versions folders of their own",
+            )
+        return folder
+
+
+def _found(version: RegisteredVersion) -> Found:
+    return Found(f"models:/{version.name}/{version.number}", str(version.number), version.digest)
+
+
+class BundleModel:
+    """A bundle behind the ``Model`` interface."""
+
+    def __init__(self, folder: Path, settings: Settings, observe_retrieval: ObserveRetrieval | None = None) -> None:
+        from service.models.timed_retriever import TimedRetriever
+        from vcfbert.bundle import load_bundle
+        from vcfbert.imputation.imputer import Imputer
+
+        bundle = load_bundle(folder, device=settings.device)
+        if observe_retrieval is not None:
+            observe = partial(observe_retrieval, bundle.variant)
+            timed = (dataclasses.replace(p, retriever=TimedRetriever(p.retriever, observe)) for p in bundle.parts)
+            bundle = dataclasses.replace(bundle, parts=tuple(timed))
+        kept_bytes = settings.kept_windows_mb * 1_000_000
+        self.imputer: Imputer = Imputer(bundle, batch_size=settings.batch_size, kept_bytes=kept_bytes)
+        self._threads = settings.threads
+        panels = bundle.panels
+        self.info: Mapping[str, Any] = {
+            "variant": bundle.variant,
+            "panel_digest": bundle.panel_digest,
+            "regions": [
+                {"chrom": p.sites.chrom, "from": int(p.sites.pos[0]), "to": int(p.sites.pos[-1])} for p in panels
+            ],
+            "n_sites": sum(panel.n_sites for panel in panels),
+            "n_haplotypes": max(panel.n_haplotypes for panel in panels),
+            "metrics": dict(bundle.manifest["metrics"]),
+        }
+
+    def warm_up(self) -> None:
+        """Predicts one window for one of the panel's own samples."""
+        import numpy as np
+
+        from vcfbert.genotypes.sites import MatchedTarget
+
+        part = self.imputer.bundle.parts[0]
+        panel, window = part.panel, part.windows[0]
+        site = np.arange(window.start, window.stop, 10)
+        alleles = panel.alleles(site, panel.haplotypes_of([0])).T[:, None, :].astype(np.int8)  # [m, 1, 2]
+        no = np.zeros(len(site), dtype=bool)
+        ids = np.full(len(site), ".", dtype=object)
+        target = MatchedTarget(panel.digest, (panel.samples[0],), site, alleles, ~no[:, None], no, ids)
+        self.imputer.predict_window(part, window, target)
+
+    def impute(
+        self,
+        target: Path,
+        output: Path,
+        options: ImputeOptions,
+        *,
+        qc_report: Path | None = None,
+        begin: Callable[[int], None] | None = None,
+        progress: Progress | None = None,
+        cancelled: Callable[[], None] | None = None,
+        on_device: OnDevice | None = None,
+    ) -> Imputed:
+        from vcfbert.imputation.files import impute_file
+
+        return impute_file(
+            self.imputer if on_device is None else SerializedImputer(self.imputer, on_device),
+            target,
+            output,
+            options=options,
+            threads=self._threads,
+            qc_report=qc_report,
+            begin=begin,
+            progress=progress,
+            cancelled=cancelled,
+        )

@@ -1,0 +1,351 @@
+"""The models that the service answers with: loaded in the background, swapped for newer versions while it serves."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from service.models.fifo_semaphore import FifoSemaphore
+from service.models.serialized_imputer import OnDevice
+from service.settings import Settings
+from vcfbert.errors import InputError, ResourceError, VcfbertError
+
+if TYPE_CHECKING:  # torch takes seconds to import: the service answers while the loading thread does that
+    from vcfbert.imputation.files import Imputed, ImputeOptions
+    from vcfbert.imputation.imputer import Imputer
+    from vcfbert.imputation.progress import Progress
+
+log = logging.getLogger(__name__)
+
+LOADING = "the model is being loaded"
+# Files in work at the same time: one has the device, others are read and written meanwhile. More only took memory.
+_MAX_AT_ONCE = 3
+
+
+@dataclass(frozen=True)
+class Found:
+    """A version of a model. ``pinned`` names this very version later too, ``digest`` is its bundle's."""
+
+    pinned: str
+    version: str
+    digest: str
+
+
+class Model(Protocol):
+    """A loaded model. It keeps nothing of what it imputes; whoever calls ``warm_up`` has the device."""
+
+    info: Mapping[str, Any]
+    imputer: Imputer
+
+    def warm_up(self) -> None:
+        """Imputes once: the first call allocates and compiles. Raises what a bad model raises."""
+
+    def impute(
+        self,
+        target: Path,
+        output: Path,
+        options: ImputeOptions,
+        *,
+        qc_report: Path | None = None,
+        begin: Callable[[int], None] | None = None,
+        progress: Progress | None = None,
+        cancelled: Callable[[], None] | None = None,
+        on_device: OnDevice | None = None,
+    ) -> Imputed:
+        """As ``vcfbert.imputation.files.impute_file``; ``on_device`` is entered while it predicts."""
+        ...
+
+
+class ModelSource(Protocol):
+    """Where models come from. Called by several threads."""
+
+    def find(self, reference: str) -> Found:
+        """The version that ``reference`` names now; nothing is downloaded. Raises VcfbertError: 'registry_unavailable'
+        where the registry does not answer, within seconds."""
+        ...
+
+    def find_cached(self, reference: str) -> Found | None:
+        """The version that ``reference`` last named as far as this machine knows, without asking the registry."""
+        ...
+
+    def load(self, found: Found) -> Model:
+        """Downloads it if need be, verifies and loads it. Raises VcfbertError."""
+        ...
+
+
+class ReloadRefusedError(VcfbertError):
+    """409: another version cannot be served; the one before goes on."""
+
+
+@dataclass(frozen=True)
+class Served:
+    """A model in use. A request keeps the one that it got, also when a newer one takes its place meanwhile."""
+
+    alias: str
+    reference: str
+    found: Found
+    model: Model
+    device: FifoSemaphore
+    places: FifoSemaphore  # of files that are read, predicted or written at the same time
+    observe: Callable[[Served, int, float], None]  # told the number of targets and the seconds of each imputation
+    stopped: threading.Event  # set when the process ends: what still runs then ends between two blocks
+
+    @property
+    def version(self) -> str:
+        return self.found.version
+
+    @property
+    def digest(self) -> str:
+        return self.found.digest
+
+    @property
+    def info(self) -> Mapping[str, Any]:
+        """What clients are told of it."""
+        names = {"alias": self.alias, "reference": self.reference, "version": self.version, "digest": self.digest}
+        return {**names, **self.model.info}
+
+    @property
+    def imputer(self) -> Imputer:
+        """For matching and dry runs; to predict with it take ``on_device``."""
+        return self.model.imputer
+
+    @contextmanager
+    def on_device(self, n_targets: int) -> Iterator[None]:
+        """The device for one imputation of ``n_targets`` samples, when it is free: two at once would be slower and
+        larger."""
+        with self.device:
+            started = time.perf_counter()
+            yield
+            self.observe(self, n_targets, time.perf_counter() - started)
+
+    def impute(
+        self,
+        target: Path,
+        output: Path,
+        options: ImputeOptions,
+        *,
+        qc_report: Path | None = None,
+        begin: Callable[[int], None] | None = None,
+        progress: Progress | None = None,
+        cancelled: Callable[[], None] | None = None,
+    ) -> Imputed:
+        """Imputes a file, by turns with others. Raises what ``impute_file`` does, and ResourceError
+        'stopping'."""
+
+        def ended() -> None:
+            if self.stopped.is_set():
+                raise ResourceError("stopping", "the service was stopped", hint="send it again in a moment")
+            if cancelled is not None:
+                cancelled()
+
+        seconds = 0.0
+
+        @contextmanager
+        def turn(n_targets: int) -> Iterator[None]:
+            """One of a panel: of several chromosomes the file's targets have several turns, and are counted once."""
+            nonlocal seconds
+            with self.device:
+                started = time.perf_counter()
+                yield
+                seconds += time.perf_counter() - started
+
+        with self.places:
+            ended()
+            imputed = self.model.impute(
+                target, output, options, qc_report=qc_report, begin=begin, progress=progress, cancelled=ended,
+                on_device=turn,
+            )  # fmt: skip
+        self.observe(self, imputed.report.n_samples, seconds)
+        return imputed
+
+
+@dataclass(frozen=True)
+class _State:
+    """Of one alias. Replaced whole, so that readers need no lock."""
+
+    served: Served | None = None
+    reason: str | None = LOADING  # why nothing is served, or what is served may be old
+    stale: bool = False
+    refused: Found | None = None  # a version that proved bad: the poll leaves it alone
+
+
+def _ignore(served: Served, n_targets: int, seconds: float) -> None:
+    pass
+
+
+class ModelsManager:
+    """Loads and reloads models in a thread, so that the process answers meanwhile. Safe to use by many threads."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        source: ModelSource,
+        *,
+        observe: Callable[[Served, int, float], None] = _ignore,
+    ) -> None:
+        self._references = settings.references
+        self._poll_seconds = settings.poll_seconds
+        self._source = source
+        self._observe = observe
+        self._device, self._places = FifoSemaphore(), FifoSemaphore(_MAX_AT_ONCE)
+        self._states = {alias: _State() for alias in self._references}
+        self._loading = {alias: threading.Lock() for alias in self._references}
+        self._tried_all = threading.Event()
+        self._stopped = threading.Event()
+
+    def start(self) -> threading.Thread:
+        thread = threading.Thread(target=self._run, name="models", daemon=True)
+        thread.start()
+        return thread
+
+    def stop(self) -> None:
+        """No more polls; imputations end between two blocks."""
+        self._stopped.set()
+
+    def _run(self) -> None:
+        for alias in self._references:
+            self._look(alias)
+        self._tried_all.set()
+        while self._poll_seconds and not self._stopped.wait(self._poll_seconds):
+            for alias in self._references:
+                self._look(alias)
+
+    @property
+    def not_ready(self) -> str | None:
+        """Why there is no answer yet; None when there is. A further model that fails does not keep the default one
+        from answering, but every one is tried first."""
+        default = self._states[next(iter(self._references))]
+        if default.served is None:
+            return default.reason
+        return None if self._tried_all.is_set() else LOADING
+
+    def get(self, name: str | None = None) -> Served:
+        """The model of that alias or version, the default one if None. Raises InputError 'model_unknown', and
+        ResourceError 'not_ready' where it is not loaded."""
+        states = self._states
+        name = name or next(iter(states))
+        if name not in states:
+            for state in states.values():
+                if state.served is not None and state.served.version == name:
+                    return state.served
+            known = ", ".join(states)
+            raise InputError("model_unknown", f"no model {name!r} is served", hint=f"aliases: {known}; see /v1/models")
+        served = states[name].served
+        if served is None:
+            raise ResourceError("not_ready", states[name].reason or LOADING, hint="ask /readyz and try again")
+        return served
+
+    def infos(self) -> list[Mapping[str, Any]]:
+        """What is served, the default model first."""
+        served = [(state, state.served) for state in self._states.values()]
+        return [
+            {**model.info, "stale": state.stale, **({"reason": state.reason} if state.reason else {})}
+            for state, model in served
+            if model is not None
+        ]
+
+    def unavailable(self) -> list[Mapping[str, Any]]:
+        """What ought to be served and is not, with the reason."""
+        return [
+            {"alias": alias, "reference": self._references[alias], "reason": state.reason}
+            for alias, state in self._states.items()
+            if state.served is None
+        ]
+
+    def reload(self, alias: str | None = None) -> dict[str, Any]:
+        """Looks for newer versions, of ``alias`` or of all, and serves them once they have imputed. In the caller's
+        thread. Raises InputError 'model_unknown'; ReloadRefusedError where one is bad: it is served no worse than
+        before, and the other aliases are reloaded all the same."""
+        if alias is not None and alias not in self._states:
+            raise InputError(
+                "model_unknown", f"no model {alias!r} is served", hint=f"aliases: {', '.join(self._states)}"
+            )
+        done, refusals = [], []
+        for name in self._references if alias is None else (alias,):
+            before = self._states[name].served
+            try:
+                after = self._update(name, again=True)
+            except VcfbertError as error:
+                refusals.append(f"{name}: {error.what} ({error.code})")
+                continue
+            changed = before is None or before.found != after.found
+            done.append(
+                {
+                    "alias": name,
+                    "changed": changed,
+                    "version": after.version,
+                    "before": None if before is None else before.version,
+                }
+            )
+        if refusals:
+            raise ReloadRefusedError(
+                "reload_refused", "; ".join(refusals), hint="what was served before still is; see /v1/models"
+            )
+        return {"models": done}
+
+    def _look(self, alias: str) -> None:
+        """An update whose failure is logged and kept as the reason."""
+        try:
+            self._update(alias, again=False)
+        except VcfbertError as error:
+            log.error("model %s: %s (%s)", alias, error.what, error.code)
+
+    def _update(self, alias: str, *, again: bool) -> Served:
+        """Serves the version that the alias's reference names now. ``again``: also one that was refused before.
+        Raises VcfbertError, after keeping it as the reason where nothing else is served."""
+        reference = self._references[alias]
+        with self._loading[alias]:
+            state = self._states[alias]
+            stale = None
+            try:
+                found = self._source.find(reference)
+            except VcfbertError as error:
+                cached = state.served.found if state.served else self._source.find_cached(reference)
+                if error.code not in ("registry_unavailable", "no_tracking_store") or cached is None or again:
+                    self._failed(alias, error)
+                    raise
+                found, stale = cached, f"the registry does not answer, so there may be a newer version: {error.what}"
+            if state.served is not None and state.served.found == found:
+                served = state.served
+            elif found == state.refused and not again and state.served is not None:
+                return state.served
+            else:
+                served = self._load(alias, found)
+            self._states[alias] = _State(served, reason=stale, stale=stale is not None)
+            if served is not state.served:
+                log.info("model %s: version %s is served", alias, found.version)
+            return served
+
+    def _load(self, alias: str, found: Found) -> Served:
+        try:
+            model = self._source.load(found)
+            with self._device:
+                model.warm_up()
+        except VcfbertError as error:
+            self._failed(alias, error, found)
+            raise
+        except Exception as error:
+            log.exception("model %s", alias)
+            failure = ResourceError("model_failed", "the model could not be loaded: see the service's log")
+            self._failed(alias, failure, found)
+            raise failure from error
+        return Served(
+            alias, self._references[alias], found, model, self._device, self._places, self._observe, self._stopped
+        )
+
+    def _failed(self, alias: str, error: VcfbertError, found: Found | None = None) -> None:
+        state = self._states[alias]
+        # A version that could not be fetched may be had later; one that is damaged stays so.
+        refused = found if isinstance(error, InputError) or error.code == "model_failed" else state.refused
+        if state.served is None:
+            reason: str | None = f"the model could not be loaded ({error.code}): {error}"
+        else:
+            reason = f"a newer version was refused ({error.code}): {error.what}" if found else state.reason
+        self._states[alias] = dataclasses.replace(state, reason=reason, refused=refused)

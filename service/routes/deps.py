@@ -1,0 +1,38 @@
+"""What routes are given."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import Depends, Request
+
+from service.http.metrics import Metrics
+from service.models.manager import ModelsManager
+from service.settings import Settings
+from service.uploads.kept import KeptUploads
+
+
+def _manager(request: Request) -> ModelsManager:
+    manager: ModelsManager = request.app.state.manager
+    return manager
+
+
+def _settings(request: Request) -> Settings:
+    settings: Settings = request.app.state.settings
+    return settings
+
+
+def _metrics(request: Request) -> Metrics:
+    metrics: Metrics = request.app.state.metrics
+    return metrics
+
+
+def _kept(request: Request) -> KeptUploads:
+    kept: KeptUploads = request.app.state.kept
+    return kept
+
+
+Manager = Annotated[ModelsManager, Depends(_manager)]
+AppSettings = Annotated[Settings, Depends(_settings)]
+AppMetrics = Annotated[Metrics, Depends(_metrics)]
+Kept = Annotated[KeptUploads, Depends(_kept)]

@@ -1,0 +1,132 @@
+"""Haplotypes as programs send them, as JSON, and what they are answered."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, FailFast, Field
+
+from vcfbert.errors import InputError
+
+if TYPE_CHECKING:
+    from vcfbert.genotypes.vcf_reader import Genotypes
+
+MAX_SITES = 100_000
+MAX_HAPLOTYPES = 1_000
+
+Allele = Literal[0, 1] | None
+Text = Annotated[str, Field(max_length=100)]
+Bases = Annotated[str, Field(pattern="^[ACGTNacgtn]+$", max_length=1000)]
+
+_SITES = [{"pos": 1000156, "ref": "A", "alt": "G"}, {"pos": 1004880, "ref": "C", "alt": "T"}]
+EXAMPLE: dict[str, Any] = {"chrom": "20", "sites": _SITES, "haplotypes": [[0, 1], [1, None]], "min_dr2": 0.0}
+EXAMPLE_ANSWER: dict[str, Any] = {
+    "model": {"alias": "default", "version": "3", "digest": "9f2c", "variant": "v19"},
+    "chrom": "20",
+    "sites": [
+        {"pos": 1000156, "ref": "A", "alt": "G", "typed": True},
+        {"pos": 1000201, "ref": "G", "alt": "T", "typed": False},
+        {"pos": 1004880, "ref": "C", "alt": "T", "typed": True},
+    ],
+    "dosages": [[0.0, 0.012, 1.0], [1.0, 0.734, 0.998]],
+    "qc": {"n_samples": 2, "n_used": 2},
+}
+
+
+class TypedSite(BaseModel):
+    pos: int = Field(ge=1, le=2**31 - 2, description="1-based")
+    ref: Bases
+    alt: Bases
+
+
+class Haplotypes(BaseModel):
+    """Phased haplotypes at typed sites."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [EXAMPLE]})
+
+    chrom: Text | None = Field(None, description="the model's chromosome if not given")
+    sites: Annotated[list[TypedSite], FailFast()] = Field(min_length=1, max_length=MAX_SITES)
+    haplotypes: Annotated[
+        list[Annotated[list[Allele], FailFast(), Field(max_length=MAX_SITES)]],
+        FailFast(),
+    ] = Field(
+        min_length=1,
+        max_length=MAX_HAPLOTYPES,
+        description="of each haplotype its alleles at `sites`: 0 = REF, 1 = ALT, null = missing",
+    )
+    model: Text | None = Field(None, description="alias or version of a served model; the default one if not given")
+    region: Text | None = Field(None, description="CHROM:FROM-TO, the sites to answer; 1-based, both ends included")
+    min_dr2: float = Field(0.0, ge=0, le=1, description="imputed sites of a lower DR2 are left out")
+
+
+class ImputedSite(BaseModel):
+    pos: int
+    ref: str
+    alt: str
+    typed: bool = Field(description="at least one haplotype was typed here")
+
+
+class AnsweringModel(BaseModel):
+    alias: str
+    version: str
+    digest: str = Field(description="of the bundle")
+    variant: str
+
+
+class ImputedHaplotypes(BaseModel):
+    model_config = ConfigDict(json_schema_extra={"examples": [EXAMPLE_ANSWER]})
+
+    model: AnsweringModel
+    chrom: str
+    sites: list[ImputedSite]
+    dosages: list[list[float]] = Field(description="of each haplotype the probability of ALT at `sites`")
+    qc: dict[str, Any] = Field(description="how the sites matched the model's panel")
+
+
+def genotypes_of(sent: Haplotypes, chrom: str) -> Genotypes:
+    """Every haplotype as a haploid sample, the sites in order of position. Raises InputError: 'haplotype_length',
+    'duplicate_records'."""
+    import numpy as np
+
+    from vcfbert.constants import ABSENT, MISSING
+    from vcfbert.genotypes.panel import Sites
+    from vcfbert.genotypes.vcf_reader import Genotypes
+
+    n_sites, n_haplotypes = len(sent.sites), len(sent.haplotypes)
+    _check_lengths(sent.haplotypes, n_sites)
+    order = sorted(range(n_sites), key=lambda i: sent.sites[i].pos)
+    sites = [(sent.sites[i].pos, sent.sites[i].ref.upper(), sent.sites[i].alt.upper()) for i in order]
+    _check_distinct(sites)
+    alleles = np.full((n_sites, n_haplotypes, 2), ABSENT, dtype=np.int8)
+    for number, haplotype in enumerate(sent.haplotypes):
+        alleles[:, number, 0] = [MISSING if a is None else a for a in haplotype]
+    pos, ref, alt = zip(*sites, strict=True)
+    table = Sites(
+        chrom,
+        np.array(pos, dtype=np.int32),
+        np.array(ref, dtype=object),
+        np.array(alt, dtype=object),
+        np.full(n_sites, ".", dtype=object),
+        np.zeros(n_sites, dtype=bool),
+    )
+    names = tuple(f"haplotype {number}" for number in range(n_haplotypes))
+    return Genotypes(names, table, alleles[order], np.ones((n_sites, n_haplotypes), dtype=bool))
+
+
+def _check_lengths(haplotypes: Sequence[Sequence[Allele]], n_sites: int) -> None:
+    for number, haplotype in enumerate(haplotypes):
+        if len(haplotype) != n_sites:
+            what = f"it has {len(haplotype)} alleles, and there are {n_sites} sites"
+            hint = "give one of 0, 1 and null for each site"
+            raise InputError("haplotype_length", what, where=f"haplotypes, number {number}", hint=hint)
+
+
+def _check_distinct(sites: Sequence[tuple[int, str, str]]) -> None:
+    seen: set[tuple[int, str, str]] = set()
+    for site in sites:
+        if site in seen:
+            pos, ref, alt = site
+            what = f"the alleles {ref}>{alt} appear twice at position {pos}"
+            raise InputError("duplicate_records", what, where="sites", hint="give each site once")
+        seen.add(site)

@@ -1,0 +1,123 @@
+"""Uploads that were checked and wait for their job: each belongs to a caller, and is kept for a short time."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from fastapi import UploadFile
+
+from service.settings import Settings
+from service.uploads.files import Upload, shown_name
+from vcfbert.artifacts import write_json
+from vcfbert.errors import InputError
+
+_ID = re.compile(r"[0-9a-f]{32}")
+_ABOUT, _TARGET = "about.json", "target"
+
+UPLOAD_FIELD = "id of an upload that `POST /v1/qc` kept, in the place of `file`"
+
+
+@dataclass(frozen=True)
+class KeptUpload:
+    """``expires``: seconds since the epoch; ``size`` in bytes."""
+
+    id: str
+    folder: Path
+    name: str
+    size: int
+    expires: float
+
+    @property
+    def upload(self) -> Upload:
+        return Upload(self.folder, self.folder / _TARGET, self.name)
+
+
+class KeptUploads:
+    """DATA/kept/ID/ with the upload and whose it is. Processes that share the folder may use it at once.
+
+    No caller has more than so many: the oldest gives way, so that nobody is kept from checking another file.
+    """
+
+    def __init__(self, settings: Settings, clock: Callable[[], float] = time.time) -> None:
+        self._folder = settings.data / "kept"
+        self._most = settings.kept_uploads
+        self._seconds = settings.kept_minutes * 60
+        self._clock = clock
+
+    def keep(self, caller: str, upload: Upload) -> KeptUpload:
+        """Takes a received upload out of its folder."""
+        own = sorted((kept for owner, kept in self._all() if owner == caller), key=lambda kept: kept.expires)
+        for oldest in own[: max(len(own) - self._most + 1, 0)]:
+            shutil.rmtree(oldest.folder, ignore_errors=True)
+        size, expires = upload.target.stat().st_size, self._clock() + self._seconds
+        about = {"caller": caller, "name": upload.name, "size": size, "expires": expires}
+        write_json(upload.folder / _ABOUT, about)
+        upload_id = uuid.uuid4().hex
+        self._folder.mkdir(parents=True, exist_ok=True)
+        os.rename(upload.folder, self._folder / upload_id)  # whole, or not there
+        return self.get(caller, upload_id)
+
+    def get(self, caller: str, upload_id: str) -> KeptUpload:
+        """Raises InputError 'upload_unknown', for another caller's too."""
+        found = self._read(upload_id) if _ID.fullmatch(upload_id) else None
+        if found is None or found[0] != caller or found[1].expires <= self._clock():
+            hint = "they are kept for a short time after they were checked: send the file again"
+            raise InputError("upload_unknown", "there is no such upload", hint=hint)
+        return found[1]
+
+    def named(self, caller: str, file: UploadFile | None, upload_id: str | None) -> KeptUpload | None:
+        """The upload that a request names; None where it has a ``file``. Raises InputError 'request_invalid' where it
+        has neither or both, and 'upload_unknown'."""
+        if (file is None) == (not upload_id):
+            what = "there is no file" if file is None else "there is a file as well as an upload"
+            raise InputError(
+                "request_invalid", f"body.file: {what}", hint="send `file`, or `upload`, an id of POST /v1/qc"
+            )
+        return self.get(caller, upload_id) if upload_id else None
+
+    def remove(self, caller: str, upload_id: str) -> None:
+        """Raises InputError 'upload_unknown'."""
+        shutil.rmtree(self.get(caller, upload_id).folder, ignore_errors=True)
+
+    def expire(self) -> None:
+        """Deletes those whose time is over. To be called from time to time, by any process."""
+        for _, kept in self._all():
+            if kept.expires <= self._clock():
+                shutil.rmtree(kept.folder, ignore_errors=True)
+
+    def _read(self, upload_id: str) -> tuple[str, KeptUpload] | None:
+        """Its caller, and the upload; None where there is none."""
+        folder = self._folder / upload_id
+        try:
+            about = json.loads((folder / _ABOUT).read_text())
+        except FileNotFoundError:
+            return None
+        return about["caller"], KeptUpload(upload_id, folder, about["name"], about["size"], about["expires"])
+
+    def _all(self) -> Iterator[tuple[str, KeptUpload]]:
+        with suppress(FileNotFoundError):
+            for folder in list(self._folder.iterdir()):
+                found = self._read(folder.name)
+                if found is not None:
+                    yield found
+
+
+@contextmanager
+def file_of(file: UploadFile | None, kept: KeptUpload | None) -> Iterator[tuple[BinaryIO, str]]:
+    """Content and shown name of the one that is there."""
+    if kept is not None:
+        with kept.upload.target.open("rb") as content:
+            yield content, kept.name
+    else:
+        assert file is not None
+        yield file.file, shown_name(file.filename)

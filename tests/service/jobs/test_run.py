@@ -1,0 +1,334 @@
+"""What a worker makes of jobs, in this process and with a model that only pretends."""
+
+from __future__ import annotations
+
+import io
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from service.jobs import attempt as attempts
+from service.jobs.files import JobFiles
+from service.jobs.housekeeping import expire, recover
+from service.jobs.job import CANCELLED, DONE, EXPIRED, FAILED, QUEUED, RUNNING, Job, PinnedModel, new_id, new_worker
+from service.jobs.queue import JobQueue
+from service.jobs.run import JobRunner, LoadedModels
+from service.jobs.store import JobTable
+from service.jobs.table import connect
+from service.models.manager import Found
+from service.settings import Settings
+from tests.helpers.stub_service import QC, SUMMARY, StubModel, StubSource, result_of
+from vcfbert.artifacts import write_text
+from vcfbert.errors import InputError, ResourceError
+
+OPTIONS = {"region": None, "format": "vcf.gz", "fields": ["GT", "DS"], "min_dr2": 0.0}
+
+
+@dataclass
+class Bench:
+    """A table, files and a runner on a folder."""
+
+    data: Path
+    max_seconds: float = 60.0
+    stale_seconds: float = 0.5
+    clock: Callable[[], float] = time.time
+    check_upload: Callable[[Path], None] = lambda path: None
+    ended: threading.Event = field(default_factory=threading.Event)
+    observed: list[tuple[object, ...]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.engine = connect("", self.data)
+        self.table = JobTable(
+            self.engine,
+            queue_limit=9,
+            queued_per_caller=9,
+            result_seconds=100.0,
+            stale_seconds=self.stale_seconds,
+            clock=self.clock,
+        )
+        self.files = JobFiles(self.data)
+        self.source = StubSource(Settings(data=self.data))
+        self.runner = self.new_runner()
+
+    def new_runner(self) -> JobRunner:
+        return JobRunner(
+            self.table,
+            self.files,
+            LoadedModels(self.source),  # type: ignore[arg-type]
+            worker=new_worker(),
+            max_seconds=self.max_seconds,
+            stale_seconds=self.stale_seconds,
+            check_upload=self.check_upload,
+            observe=lambda *told: self.observed.append(told),
+            end_process=self.ended.set,
+        )
+
+    def accept(self, upload: str, *, version: str = "1", **options: object) -> Job:
+        job_id = new_id()
+        size = self.files.store_upload(job_id, io.BytesIO(upload.encode()))
+        model = PinnedModel("default", f"models:/stub/{version}", version, "v19", version * 64)
+        return self.table.accept(
+            job_id, caller="ann", name="mine.vcf", size=size, options=OPTIONS | options, model=model
+        )
+
+    def run(self, job: Job) -> Job:
+        self.runner.run(job.id)
+        return self.now(job)
+
+    def now(self, job: Job) -> Job:
+        return self.table.get("ann", job.id)
+
+    def names(self, job: Job) -> set[str]:
+        folder = self.files.of(job.id)
+        return {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+
+    def start(self, job: Job) -> tuple[threading.Thread, StubModel]:
+        """A thread in which the job runs, and the model, which is in the middle of it."""
+        before = len(self.source.models)
+        thread = threading.Thread(target=self.runner.run, args=(job.id,))
+        thread.start()
+        wait_for(lambda: len(self.source.models) > before)
+        model = self.source.models[-1]
+        assert model.started.wait(10)
+        return thread, model
+
+
+def wait_for(condition: Callable[[], object], seconds: float = 10.0) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "did not come"
+        time.sleep(0.01)
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    bench = Bench(tmp_path)
+    yield bench
+    bench.engine.dispose()
+
+
+@pytest.mark.parametrize("extension", ["vcf.gz", "bcf"])
+def test_a_job_leaves_its_results_and_no_genotypes(bench: Bench, extension: str) -> None:
+    job = bench.accept("steps 3 0", format=extension)
+    done = bench.run(job)
+    assert (done.state, done.qc, done.summary, done.done, done.total) == (DONE, QC, SUMMARY, 3, 3)
+    index = {"vcf.gz": "tbi", "bcf": "csi"}[extension]
+    assert bench.names(job) == {
+        f"imputed.{extension}",
+        f"imputed.{extension}.{index}",
+        "qc.json",
+        "qc.tsv",
+        "report.json",
+    }
+    assert bench.files.result(job.id, extension).read_bytes() == result_of(b"steps 3 0", "1", extension)
+    assert bench.files.index(job.id, extension).is_file()
+
+
+def test_jobs_that_are_done_are_observed_and_no_others(bench: Bench) -> None:
+    for upload in ("steps 2 0.01", "bad", "crash"):
+        bench.run(bench.accept(upload))
+    cancelled = bench.accept("late", version="2")
+    thread, _ = bench.start(cancelled)
+    bench.table.remove("ann", cancelled.id)
+    thread.join(5)
+    ((model, n_targets, seconds),) = bench.observed
+    assert (model, n_targets) == ("default", SUMMARY["n_samples"])
+    assert isinstance(seconds, float)
+    assert 0.02 < seconds < 10
+
+
+def test_a_second_message_does_nothing(bench: Bench) -> None:
+    job = bench.accept("steps 1 0")
+    done = bench.run(job)
+    assert bench.run(job) == done
+    bench.runner.run("unknown")
+    assert (bench.data / "finished.log").read_text() == f"{job.id}\n"
+
+
+def test_a_job_is_run_by_the_version_that_it_was_accepted_with(bench: Bench) -> None:
+    for version in ("1", "2", "1", "3", "1", "2"):
+        job = bench.accept("steps 1 0", version=version)
+        assert bench.run(job).state == DONE
+        assert bench.files.result(job.id, "vcf.gz").read_bytes() == result_of(b"steps 1 0", version, "vcf.gz")
+    assert bench.source.loaded == ["1", "2", "3", "2"]  # the last two are kept
+
+
+def test_a_refused_upload_tells_why_under_its_own_name_and_keeps_the_qc_report(bench: Bench) -> None:
+    job = bench.accept("bad")
+    failed = bench.run(job)
+    assert (failed.state, failed.qc) == (FAILED, QC)
+    assert failed.error == {
+        "code": "unphased", "detail": "mine.vcf is not phased", "where": "mine.vcf: line 3", "hint": "phase it",
+    }  # fmt: skip
+    assert bench.names(job) == {"qc.json", "qc.tsv"}
+
+
+@pytest.mark.parametrize(
+    ("upload", "code"), [("crash", "internal"), ("full", "disk_full"), ("memory", "out_of_memory")]
+)
+def test_other_failures_have_codes_and_tell_no_internals(
+    bench: Bench, upload: str, code: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO):
+        failed = bench.run(bench.accept(upload))
+    assert failed.state == FAILED
+    assert failed.error is not None
+    assert failed.error["code"] == code
+    assert str(bench.data) not in str(failed.error)
+    assert "NA12878" not in str(failed.error)
+    assert "NA12878" not in "".join(record.getMessage() for record in caplog.records)
+    assert bench.run(bench.accept("steps 1 0")).state == DONE  # the worker goes on
+
+
+def test_an_upload_that_the_service_does_not_take_is_refused(tmp_path: Path) -> None:
+    def refuse(path: Path) -> None:
+        raise InputError("too_many_samples", "9 samples", where=str(path))
+
+    bench = Bench(tmp_path, check_upload=refuse)
+    failed = bench.run(bench.accept("steps 1 0"))
+    assert failed.error is not None
+    assert (failed.error["code"], failed.error["where"]) == ("too_many_samples", "mine.vcf")
+
+
+def test_too_slow_a_job_is_stopped(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, max_seconds=0.1)
+    failed = bench.run(bench.accept("steps 100 0.02"))
+    assert failed.error is not None
+    assert (failed.state, failed.error["code"]) == (FAILED, "too_slow")
+    assert not bench.ended.is_set()
+
+
+def test_a_job_that_does_not_stop_ends_with_its_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attempts, "GRACE_SECONDS", 0.1)
+    bench = Bench(tmp_path, max_seconds=0.1, stale_seconds=0.25)
+    job = bench.accept("steps 1 1")  # one long block
+    thread, _ = bench.start(job)
+    assert bench.ended.wait(5)
+    assert bench.now(job).state == FAILED
+    thread.join()
+    failed = bench.now(job)
+    assert failed.error is not None
+    assert (failed.state, failed.error["code"]) == (FAILED, "too_slow")
+
+
+@pytest.mark.parametrize("upload", ["steps 1000 0.01", "late"])
+def test_cancelled_while_it_runs(bench: Bench, upload: str) -> None:
+    job = bench.accept(upload)
+    thread, _ = bench.start(job)
+    bench.table.remove("ann", job.id)
+    thread.join(5)
+    assert not thread.is_alive()
+    assert bench.now(job).state == CANCELLED
+    assert bench.names(job) == set()
+    assert bench.run(bench.accept("steps 1 0")).state == DONE
+
+
+def test_cancelled_and_forgotten_while_it_runs(bench: Bench) -> None:
+    job = bench.accept("steps 1000 0.01")
+    thread, _ = bench.start(job)
+    bench.table.remove("ann", job.id)
+    bench.table.remove("ann", job.id)
+    thread.join(5)
+    assert bench.names(job) == set()
+    assert bench.table.of_caller("ann") == []
+
+
+def test_progress_and_qc_are_seen_while_it_runs(bench: Bench) -> None:
+    job = bench.accept("steps 50 0.01")
+    thread, _ = bench.start(job)
+    wait_for(lambda: 0 < bench.now(job).done < 50)
+    running = bench.now(job)
+    assert (running.state, running.total, running.qc) == (RUNNING, 50, QC)
+    thread.join()
+
+
+def test_a_worker_whose_claim_was_given_away_leaves_the_job_alone(bench: Bench) -> None:
+    job = bench.accept("late")
+    thread, _ = bench.start(job)
+    with bench.engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE vcfbert_jobs SET worker = 'other-host/1/1/x', attempt = 2")
+    thread.join(5)
+    assert not thread.is_alive()
+    assert bench.now(job).state == RUNNING
+    assert bench.files.target(job.id).is_file()
+
+
+def test_a_worker_that_stops_puts_its_job_back(bench: Bench) -> None:
+    job = bench.accept("late")
+    thread, _ = bench.start(job)
+    bench.runner.stop(5)
+    thread.join(5)
+    back = bench.now(job)
+    assert (back.state, back.attempt, back.started) == (QUEUED, 0, None)
+    assert bench.names(job) == {"target"}
+    assert bench.run(job).state == QUEUED  # it takes no more
+    assert bench.table.waiting() == [job.id]
+
+
+def test_a_worker_that_stops_does_not_wait_for_a_long_block(bench: Bench) -> None:
+    job = bench.accept("steps 1 0.6")
+    thread, _ = bench.start(job)
+    bench.runner.stop(0.05)
+    assert bench.now(job).state == QUEUED
+    thread.join()
+    assert bench.now(job).state == QUEUED
+
+
+def test_a_job_waits_for_a_registry_that_is_down(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    def load(found: Found) -> StubModel:
+        raise ResourceError("registry_unavailable", "it does not answer")
+
+    job = bench.accept("steps 1 0")
+    with monkeypatch.context() as patched:
+        patched.setattr(bench.source, "load", load)
+        assert bench.run(job).state == QUEUED
+    assert bench.run(job).state == DONE
+
+
+def test_what_a_dead_attempt_left_is_not_in_the_way(bench: Bench) -> None:
+    job = bench.accept("steps 1 0")
+    write_text(bench.files.of(job.id) / ".attempt-1" / "imputed.vcf.gz", "half")
+    bench.files.result(job.id, "vcf.gz").write_text("from an attempt that died before it said so")
+    assert bench.run(job).state == DONE
+    assert bench.files.result(job.id, "vcf.gz").read_bytes() == result_of(b"steps 1 0", "1", "vcf.gz")
+    assert not [name for name in bench.names(job) if name.startswith(".")]
+
+
+def test_lost_messages_are_sent_again(bench: Bench) -> None:
+    job, other = bench.accept("steps 1 0"), bench.accept("steps 1 0")
+    queue = JobQueue("", bench.data, bench.runner.run)
+    queue.enqueue(other.id)
+    recover(bench.table, queue)
+    recover(bench.table, queue)
+    assert queue.waiting() == {job.id, other.id}
+    assert queue.huey.pending_count() == 2
+    while (task := queue.huey.dequeue()) is not None:
+        queue.huey.execute(task)
+    assert [bench.now(each).state for each in (job, other)] == [DONE, DONE]
+    recover(bench.table, queue)
+    assert queue.waiting() == set()
+
+
+def test_expired_jobs_and_leftovers_lose_their_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [time.time()]
+    bench = Bench(tmp_path, clock=lambda: now[0])
+    old, new, cancelled = (bench.accept("steps 1 0") for _ in range(3))
+    bench.run(old)
+    now[0] += 60
+    bench.run(new)
+    bench.table.remove("ann", cancelled.id)
+    bench.files.store_upload("orphan", io.BytesIO(b"cut off"))
+    now[0] += 50
+    expire(bench.table, bench.files)
+    assert [bench.now(job).state for job in (old, new)] == [EXPIRED, DONE]
+    assert bench.names(old) == set()
+    assert "imputed.vcf.gz" in bench.names(new)
+    assert bench.files.of("orphan").is_dir()  # its request may still be on the way
+    monkeypatch.setattr("service.jobs.files._ORPHAN_SECONDS", -1.0)
+    expire(bench.table, bench.files)
+    assert {path.name for path in bench.files.folder.iterdir()} == {new.id}

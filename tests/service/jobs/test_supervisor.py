@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from service import worker
+from service.jobs import supervisor
+from service.jobs.supervisor import WorkerSupervisor
+from service.settings import Settings
+
+
+def wait_for(condition: Callable[[], object], seconds: float = 20.0) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "did not come"
+        time.sleep(0.01)
+
+
+@contextmanager
+def supervised(
+    data: Path, program: str, receive: Callable[[Iterable[str]], object] = list, **settings: Any
+) -> Iterator[WorkerSupervisor]:
+    """A supervisor of a child that runs ``program``, a few lines of Python, in the folder ``data``."""
+    text = f"import os, sys, time; from pathlib import Path; os.chdir({str(data)!r}); {program}"
+    chosen = Settings(data=data, drain_seconds=5, **settings)
+    supervised = WorkerSupervisor(chosen, receive, (sys.executable, "-c", text))
+    supervised.start()
+    try:
+        yield supervised
+    finally:
+        supervised.stop()
+
+
+def test_a_worker_that_dies_is_started_again_after_growing_pauses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervisor, "_FIRST_DELAY", 0.05)
+    with supervised(tmp_path, "print(time.time(), file=open('starts', 'a')); sys.exit(3)"):
+        wait_for(lambda: (tmp_path / "starts").exists() and len((tmp_path / "starts").read_text().split()) >= 4)
+    starts = [float(line) for line in (tmp_path / "starts").read_text().split()]
+    pauses = [after - before for before, after in pairwise(starts)]
+    assert [pause >= 0.05 * 2**i for i, pause in enumerate(pauses[:3])] == [True] * 3
+    assert supervisor._MAX_DELAY > 10
+
+
+def test_a_worker_gets_the_settings_as_they_are_here(tmp_path: Path) -> None:
+    settings = {"api_keys": f"ann:{'a' * 64}", "models": "b=models:/b/1", "database_url": "postgresql://u:p@h/d"}
+    program = "Path('told').write_text(sys.stdin.readline()); time.sleep(60)"
+    with supervised(tmp_path, program, **settings) as child:
+        wait_for(lambda: (tmp_path / "told").exists() and (tmp_path / "told").read_text().endswith("\n"))
+        assert child.pid is not None
+        command = Path(f"/proc/{child.pid}/cmdline").read_text()
+    assert "u:p@h" not in command  # which everyone on the host may read
+    assert Settings(**json.loads((tmp_path / "told").read_text())) == Settings(
+        data=tmp_path, drain_seconds=5, **settings
+    )
+    assert child.pid is None
+
+
+def test_what_a_worker_tells_is_received_as_it_comes(tmp_path: Path) -> None:
+    told: list[str] = []
+
+    def receive(lines: Iterable[str]) -> None:
+        told.extend(lines)
+
+    program = "os.write(int(sys.argv[-1]), b'one\\ntwo\\n'); Path('up').touch(); time.sleep(60)"
+    with supervised(tmp_path, program, receive) as child:
+        wait_for((tmp_path / "up").exists)
+        child.stop()
+        wait_for(lambda: told == ["one\n", "two\n"])
+
+
+def test_a_worker_that_does_not_stop_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervisor, "_MARGIN_SECONDS", -4.8)
+    program = "import signal; signal.signal(15, signal.SIG_IGN); Path('up').touch(); time.sleep(60)"
+    with supervised(tmp_path, program) as child:
+        wait_for((tmp_path / "up").exists)
+        started = time.monotonic()
+        child.stop()
+        assert child.pid is None
+        assert time.monotonic() - started < 5
+
+
+def test_a_supervisor_that_is_stopped_starts_nothing(tmp_path: Path) -> None:
+    never = WorkerSupervisor(Settings(data=tmp_path), list, (sys.executable, "-c", "raise SystemExit"))
+    never.stop()
+    never.start()
+    never.stop()
+    assert never.pid is None
+
+
+def test_a_program_that_is_not_there_is_no_reason_to_fail(tmp_path: Path) -> None:
+    with_none = WorkerSupervisor(Settings(data=tmp_path), list, (str(tmp_path / "none"),))
+    with_none.start()
+    with_none.stop()
+
+
+def test_of_embedded_workers_on_a_data_folder_one_works(tmp_path: Path) -> None:
+    code = "import sys; from pathlib import Path; from service.worker import alone\n"
+    code += "print('up', flush=True)\nwith alone(Path(sys.argv[1])): print('in', flush=True)"
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        with worker.alone(tmp_path):
+            assert other.stdout.readline() == "up\n"
+            with pytest.raises(subprocess.TimeoutExpired):
+                other.wait(1)
+        assert other.stdout.readline() == "in\n"
+
+
+def test_a_worker_with_wrong_settings_says_so_and_ends(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "service.worker", "--embedded", "1"]
+    told = json.dumps({"data": str(tmp_path), "database_url": "sqlite:////proc/none/jobs.sqlite"})
+    ended = subprocess.run(command, input=told + "\n", capture_output=True, text=True, timeout=60)
+    # Its parent's end, which the closed pipe tells, may come first.
+    assert ended.returncode in (3, -9)
+    if ended.returncode == 3:
+        assert "error [jobs_unreachable]" in ended.stderr
+        assert "Traceback" not in ended.stderr

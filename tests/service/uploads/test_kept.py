@@ -1,0 +1,187 @@
+"""Uploads that are sent once: checked, kept for a short time, and named by the job that comes next."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from fastapi import FastAPI
+
+from service.uploads.files import Upload
+from service.uploads.kept import KeptUploads
+from tests.helpers.command_line import TinyFiles
+from tests.helpers.service import API_KEYS, bearer, real_app, settings, with_client
+from vcfbert.errors import InputError
+
+
+@pytest.fixture
+def app(tiny_files: TinyFiles, tmp_path: Path) -> FastAPI:
+    return real_app(tmp_path, tiny_files.bundle, api_keys=API_KEYS, queue_limit=2)
+
+
+async def check(client: httpx.AsyncClient, content: bytes, *, key: str = "ann", **form: str) -> Any:
+    files = {"file": ("mine.vcf.gz", content)}
+    answer = await client.post("/v1/qc", files=files, data={"keep": "true", **form}, headers=bearer(key))
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+async def job_of(client: httpx.AsyncClient, upload: str, *, key: str = "ann", **form: str) -> httpx.Response:
+    return await client.post("/v1/jobs", data={"upload": upload, **form}, headers=bearer(key))
+
+
+def code(answer: httpx.Response) -> tuple[int, str]:
+    return answer.status_code, answer.json()["code"]
+
+
+def kept_folders(app: FastAPI) -> list[Path]:
+    folder = app.state.settings.data / "kept"
+    return list(folder.iterdir()) if folder.is_dir() else []
+
+
+def test_a_checked_upload_becomes_a_job_without_being_sent_again(app: FastAPI, tiny_files: TinyFiles) -> None:
+    content = tiny_files.target.read_bytes()
+
+    async def use(client: httpx.AsyncClient) -> None:
+        checked = await check(client, content)
+        upload = checked["upload"]
+        assert (upload["name"], upload["size"]) == ("mine.vcf.gz", len(content))
+        again = await client.post("/v1/qc", data={"upload": upload["id"]}, headers=bearer("ann"))
+        assert again.json() == checked
+        accepted = await job_of(client, upload["id"], format="bcf")
+        assert accepted.status_code == 202
+        job = accepted.json()
+        assert (job["name"], job["size"], job["options"]["format"]) == ("mine.vcf.gz", len(content), "bcf")
+        assert app.state.jobs.files.target(job["id"]).read_bytes() == content
+        assert code(await job_of(client, upload["id"])) == (404, "upload_unknown")  # its job has it now
+
+    with_client(app, use)
+    assert kept_folders(app) == []
+    assert list((app.state.settings.data / "uploads").iterdir()) == []
+
+
+def test_an_upload_belongs_to_its_key(app: FastAPI, tiny_files: TinyFiles) -> None:
+    async def use(client: httpx.AsyncClient) -> None:
+        upload = (await check(client, tiny_files.target.read_bytes()))["upload"]["id"]
+        path = f"/v1/qc/{upload}"
+        assert code(await client.delete(path, headers=bearer("bob"))) == (404, "upload_unknown")
+        assert code(await job_of(client, upload, key="bob")) == (404, "upload_unknown")
+        rechecked = await client.post("/v1/qc", data={"upload": upload}, headers=bearer("bob"))
+        assert code(rechecked) == (404, "upload_unknown")
+        assert (await client.delete(path)).status_code == 401
+        assert (await client.delete(path, headers=bearer("ann"))).status_code == 204
+        assert code(await job_of(client, upload)) == (404, "upload_unknown")
+
+    with_client(app, use)
+    assert kept_folders(app) == []
+
+
+@pytest.mark.parametrize("upload", ["0" * 32, "..", "../../etc", "%00", "a" * 500, "x"])
+def test_ids_are_no_paths(app: FastAPI, upload: str) -> None:
+    async def use(client: httpx.AsyncClient) -> httpx.Response:
+        return await job_of(client, upload)
+
+    assert code(with_client(app, use)) == (404, "upload_unknown")
+
+
+def test_what_cannot_be_imputed_or_is_not_to_be_kept_is_not(app: FastAPI, tiny_files: TinyFiles) -> None:
+    async def use(client: httpx.AsyncClient) -> None:
+        assert "upload" not in await check(client, tiny_files.target.read_bytes(), keep="false")
+        assert "upload" not in await check(client, tiny_files.unphased.read_bytes())
+        assert "upload" not in await check(client, b"no vcf")
+
+    with_client(app, use)
+    assert kept_folders(app) == []
+    assert list((app.state.settings.data / "uploads").iterdir()) == []
+
+
+@pytest.mark.parametrize("path", ["/v1/qc", "/v1/jobs"])
+def test_a_request_has_a_file_or_an_upload(app: FastAPI, path: str) -> None:
+    async def use(client: httpx.AsyncClient) -> list[httpx.Response]:
+        both = {"files": {"file": ("a.vcf", b"x")}, "data": {"upload": "0" * 32}}
+        return [await client.post(path, headers=bearer("ann"), **given) for given in ({}, {"data": {}}, both)]
+
+    for answer in with_client(app, use):
+        assert code(answer) == (422, "request_invalid")
+        assert answer.json()["hint"]
+
+
+def test_a_refused_job_leaves_the_upload_for_another_try(app: FastAPI, tiny_files: TinyFiles) -> None:
+    async def use(client: httpx.AsyncClient) -> None:
+        content = tiny_files.target.read_bytes()
+        uploads = [(await check(client, content))["upload"]["id"] for _ in range(3)]
+        jobs = [await job_of(client, upload) for upload in uploads]
+        assert [job.status_code for job in jobs] == [202, 202, 429]
+        assert code(await job_of(client, uploads[2], min_dr2="much")) == (422, "option_min_dr2")
+        assert (await client.delete(jobs[0].headers["location"], headers=bearer("ann"))).status_code == 204
+        assert (await job_of(client, uploads[2])).status_code == 202
+
+    with_client(app, use)
+
+
+def test_an_upload_is_checked_for_another_model(tiny_files: TinyFiles, tmp_path: Path) -> None:
+    app = real_app(tmp_path, tiny_files.bundle, api_keys=API_KEYS, models=f"other={tiny_files.bundle}")
+
+    async def use(client: httpx.AsyncClient) -> None:
+        checked = await check(client, tiny_files.target.read_bytes())
+        asked = {"upload": checked["upload"]["id"], "model": "other"}
+        other = await client.post("/v1/qc", data=asked, headers=bearer("ann"))
+        assert other.json() == checked  # the same panel, and no longer kept than before
+        unknown = await client.post("/v1/qc", data={**asked, "model": "none"}, headers=bearer("ann"))
+        assert code(unknown) == (404, "model_unknown")
+
+    with_client(app, use)
+
+
+class Kept:
+    """Kept uploads of a folder, and a clock."""
+
+    def __init__(self, folder: Path, **values: Any) -> None:
+        self.now = 1000.0
+        self.folder = folder
+        self.uploads = KeptUploads(settings(folder, **values), clock=lambda: self.now)
+
+    def keep(self, caller: str = "ann", name: str = "a.vcf") -> str:
+        received = self.folder / f"received-{time.monotonic_ns()}"
+        received.mkdir()
+        (received / "target").write_text("genotypes")
+        self.now += 1
+        return self.uploads.keep(caller, Upload(received, received / "target", name)).id
+
+    def present(self) -> set[str]:
+        return {path.name for path in (self.folder / "data" / "kept").iterdir()}
+
+
+def test_the_oldest_of_a_caller_gives_way(tmp_path: Path) -> None:
+    kept = Kept(tmp_path, kept_uploads=2)
+    first, other, second, third = kept.keep(), kept.keep("bob"), kept.keep(), kept.keep()
+    assert kept.present() == {other, second, third}
+    with pytest.raises(InputError, match="no such upload"):
+        kept.uploads.get("ann", first)
+    assert kept.uploads.get("ann", third).upload.target.read_text() == "genotypes"
+
+
+def test_time_ends_them_asked_for_or_not(tmp_path: Path) -> None:
+    kept = Kept(tmp_path, kept_minutes=1)
+    first = kept.keep()
+    kept.now += 30
+    second = kept.keep()
+    kept.now += 29
+    with pytest.raises(InputError) as caught:
+        kept.uploads.get("ann", first)
+    assert (caught.value.code, bool(caught.value.hint)) == ("upload_unknown", True)
+    kept.uploads.expire()
+    assert kept.present() == {second}
+
+
+def test_a_folder_that_is_not_whole_is_none(tmp_path: Path) -> None:
+    kept = Kept(tmp_path)
+    upload = kept.keep()
+    os.remove(tmp_path / "data" / "kept" / upload / "about.json")
+    with pytest.raises(InputError, match="no such upload"):
+        kept.uploads.get("ann", upload)
+    kept.uploads.expire()

@@ -1,0 +1,390 @@
+"""The README's tables come from what runs wrote: every number here is invented, every line expected by hand."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.update_readme import (
+    BENCHMARKS,
+    READMES,
+    ablation_table,
+    fill,
+    growth_targets,
+    imputation_table,
+    io_table,
+    machine_line,
+    refresh_table,
+    service_table,
+    update,
+    variants_table,
+    without_headings,
+)
+
+ROOT = Path(__file__).resolve().parents[3]
+MARKERS = ("compare", "imputation", "ablation", "variants", "refresh", "io", "service")
+MACHINE = {"cpu": "Abacus 9", "cores": 2, "gpu": None, "torch": "2.9.0"}
+
+
+@pytest.fixture
+def variants() -> dict[str, Any]:
+    settings = {"dims": 64, "layers": 4, "heads": 4, "window": 1030, "batch": 4, "device": "cpu", "bf16": False}
+    shared = {"k": 8, "encoded_rows": 8, "epoch_seconds": 1234.5}
+    v17 = {"case": "v17 as designed", "ms_per_batch": 9000.0, "peak_mib": 4000, "refresh_seconds": 0.0}
+    v18 = {"case": "v18", "ms_per_batch": 1500.0, "peak_mib": 1200, "refresh_seconds": 0.0021}
+    rows = [
+        {**v17, **shared, "times_faster": 1.0, "memory_saved": 0.0, "rise_saved": 0.0},
+        {**v18, **shared, "times_faster": 6.0, "memory_saved": 0.7, "rise_saved": 0.91},
+    ]
+    reached = {"k=8: 5.0 times faster": True, "k=8: 75% less memory": False}
+    return {"machine": MACHINE, "settings": {**settings, "threads": None}, "rows": rows, "reached": reached}
+
+
+@pytest.fixture
+def refresh() -> dict[str, Any]:
+    search = {
+        "rows": 600,
+        "sites": 1030,
+        "dims": 64,
+        "backend": "FaissKeyIndex",
+        "same_distances": True,
+        "flattened_refresh_seconds": 0.5,
+        "collapsed_refresh_seconds_whole_panel": 0.004,
+        "flattened_search_seconds": 0.128,
+        "collapsed_search_seconds": 0.002,
+        "search_times_faster": 64.0,
+        "flattened_key_bytes": 3 * 2**26,
+        "collapsed_key_bytes": 3 * 2**20,
+        "times_less_memory": 64.0,
+    }
+    epoch = {
+        "panel_sites": 24990,
+        "memory_rows": 600,
+        "refresh_seconds": 0.005,
+        "ms_per_batch": 250.0,
+        "batches_per_epoch": 80,
+        "epoch_seconds": 20.0,
+        "refresh_share_of_epoch": 0.00025,
+        "goal_reached": True,
+    }
+    return {"machine": MACHINE, "search": search, "epoch": epoch}
+
+
+@pytest.fixture
+def io() -> dict[str, Any]:
+    def figure(seconds: float, speed: int) -> dict[str, Any]:
+        return {"seconds": seconds, "cells": 7_500_000, "cells_per_second": speed}
+
+    names = ("vcfbert.vcf.gz", "vcfbert.bcf", "vcfbert.vcf", "pysam_per_sample.vcf.gz")
+    write = {name: figure(5.0, 1_500_000) for name in names}
+    read = {"vcfbert": figure(0.5, 15_000_000), "pysam_per_sample": figure(3.0, 2_500_000), "times_faster": 6.0}
+    return {"machine": MACHINE, "read": read, "write": {**write, "times_faster": 7.5}}
+
+
+def ran(tool: str, kind: str, seconds: float, times: float | None, targets: int = 50) -> dict[str, Any]:
+    return {
+        "tool": tool,
+        "input": kind,
+        "note": None,
+        "runs": 3,
+        "seconds": seconds,
+        "fastest_seconds": seconds - 0.5,
+        "panel_seconds": 7.25 if tool == "minimac4" else None,
+        "samples_per_second": targets / seconds,
+        "ms_per_target": 1e3 * seconds / targets,
+        "peak_mib": 1234,
+        "r2": {"0-0.5%": None, "all": 0.91},
+        "times_beagle": times,
+    }
+
+
+def not_run(tool: str, kind: str, note: str) -> dict[str, Any]:
+    return {"tool": tool, "input": kind, "note": note, "runs": 0, "times_beagle": None}
+
+
+@pytest.fixture
+def imputation() -> dict[str, Any]:
+    rows = [
+        ran("vcfbert", "phased", 4.0, 0.8),
+        ran("beagle", "phased", 5.0, 1.0),
+        ran("minimac4", "phased", 2.0, 0.4),
+        ran("vcfbert", "unphased", 30.0, 3.0),
+        ran("beagle", "unphased", 10.0, 1.0),
+        not_run("minimac4", "unphased", "needs phased targets"),
+    ]
+    case = {
+        "data": "demo",
+        "variant": "v19",
+        "haplotypes": 1200,
+        "targets": 50,
+        "sites": 24990,
+        "typed_sites": 495,
+        "fit": {"seconds": 61.5, "peak_mib": 900, "note": None},
+        "rows": rows,
+    }
+    settings = {"threads": 2, "runs": 3, "limit": 600.0, "device": "cpu", "set": []}
+    return {"machine": MACHINE, "settings": settings, "growth": False, "cases": [case]}
+
+
+@pytest.fixture
+def ablation() -> dict[str, Any]:
+    ran = {"k": 32, "phasings": None, "seconds": 1.25, "r2": {"0-0.5%": 0.12345, "all": 0.9}, "note": None}
+    rows = [
+        {"name": "vote", "label": "vote", "targets": "phased", **ran},
+        {"name": "v17", "label": "V17", "targets": "phased", "r2": {}, "note": "no bundle models/v17"},
+        {"name": "tried", "label": "tried", "targets": "phased", "r2": {"all": 0.91}, "note": "from the log"},
+        {"name": "averaged", "label": "+ average", "targets": "unphased", **ran, "phasings": 16},
+    ]
+    return {"machine": MACHINE, "threads": 2, "data": "demo", "panel": "d1", "rows": rows}
+
+
+def test_ablation_marks_what_was_not_run_here(ablation: dict[str, Any]) -> None:
+    assert ablation_table(ablation).splitlines() == [
+        "| method | targets | r² 0-0.5% | r² all | K | imputation, s |",
+        "| --- | ---: | ---: | ---: | ---: | ---: |",
+        "| vote | phased | 0.1235 | 0.9000 | 32 | 1.2 |",
+        "| tried* | phased |  | 0.9100 |  |  |",
+        "| + average | unphased | 0.1235 | 0.9000 | 32 | 1.2 |",
+        "",
+        "- * tried: from the log",
+        "- not run: V17: no bundle models/v17",
+        "",
+        "Machine: Abacus 9, 2 cores, torch 2.9.0.",
+    ]
+    whole = {**ablation, "rows": [row for row in ablation["rows"] if row["note"] is None]}
+    assert "\n- " not in ablation_table(whole)
+
+
+def test_variants_show_cost_ratios_machine_and_targets(variants: dict[str, Any]) -> None:
+    lines = variants_table(variants).splitlines()
+    assert lines[0] == "64 dims, 4 layers, 4 heads, 1,030 sites, 4 samples a batch, cpu:"
+    assert "| V17 as designed | 8 | 9,000.0 | 4,000 |  | 1,234.5 | 1.00x | 0% | 0% |" in lines
+    assert "| V18 | 8 | 1,500.0 | 1,200 | 0.0021 | 1,234.5 | 6.00x | 70% | 91% |" in lines
+    assert lines[-4:] == [
+        "Machine: Abacus 9, 2 cores, torch 2.9.0.",
+        "",
+        "- reached: V18, k=8: 5.0 times faster",
+        "- **missed**: V18, k=8: 75% less memory",
+    ]
+
+
+def test_the_absolute_targets_are_judged_at_the_original_size_alone(variants: dict[str, Any]) -> None:
+    assert "original size" not in variants_table(variants)
+    variants["settings"] |= {"dims": 192, "layers": 10, "heads": 6}
+    variants["rows"][1] |= {"ms_per_batch": 7999.0, "peak_mib": 3815}  # 3,815 MiB are just over 4 GB
+    text = variants_table(variants)
+    assert "- reached: V18, k=8, original size on 2 cores: under 8 s a batch" in text
+    assert "- **missed**: V18, k=8, original size on 2 cores: under 4 GB" in text
+    variants["machine"] = {**MACHINE, "cores": 16}
+    assert "original size" not in variants_table(variants)
+    variants["settings"]["threads"] = 2
+    assert "original size" in variants_table(variants)
+    variants["settings"]["device"] = "cuda"
+    assert "original size" not in variants_table(variants)
+
+
+def test_refresh_shows_both_indexes_their_ratio_and_the_share_of_an_epoch(refresh: dict[str, Any]) -> None:
+    text = refresh_table(refresh)
+    assert "| flattened, this window refreshed | 192.00 | 128.00 | 500.00 |" in text
+    assert "| collapsed, whole panel refreshed | 3.00 | 2.00 | 4.00 |" in text
+    assert "| ratio | 64.0x | 64.0x |  |" in text
+    assert "takes 5.00 ms, an epoch 20.0 s (80 batches of 250.0 ms): 0.0250% of the epoch." in text
+    assert text.endswith(
+        "- reached: both find neighbours at the same distances\n- reached: a refresh takes under 2% of an epoch"
+    )
+    refresh["epoch"]["goal_reached"] = False
+    assert refresh_table(refresh).endswith("- **missed**: a refresh takes under 2% of an epoch")
+
+
+def test_io_shows_speed_beside_pysam_and_what_was_not_measured(io: dict[str, Any]) -> None:
+    text = io_table(io)
+    assert "| read VCF.gz | 7,500,000 | 0.50 | 15.00 | 6.0x |" in text
+    assert "| write VCF.gz | 7,500,000 | 5.00 | 1.50 | 7.5x |" in text
+    assert "- reached: the demo panel read in under 1 s" in text
+    assert "- not measured: 2,504 samples x 100,000 sites read in under 60 s (`--large`)" in text
+    io["read"]["vcfbert"]["seconds"] = 1.0
+    io["read_large"] = {"seconds": 20.0, "cells": 250_400_000, "cells_per_second": 12_520_000}
+    text = io_table(io)
+    assert "- **missed**: the demo panel read in under 1 s" in text
+    assert "| read VCF.gz, 2,504 samples x 100,000 sites | 250,400,000 | 20.00 | 12.52 |  |" in text
+    assert text.endswith("- reached: 2,504 samples x 100,000 sites read in under 60 s")
+
+
+def test_imputation_shows_every_tool_and_judges_speed_beside_beagle(imputation: dict[str, Any]) -> None:
+    text = imputation_table(imputation)
+    assert "| vcfbert V19 | phased | 1,200 | 50 | 4.00 | 3.50 | 0.80 | 12.5 | 1,234 |  | 0.9100 |" in text
+    assert "| Beagle | unphased | 1,200 | 50 | 10.00 | 9.50 | 1.00 | 5.0 | 1,234 |  | 0.9100 |" in text
+    assert "2 threads, cpu; median and fastest of 3 runs in turn. " in text
+    assert "Once for demo (24,990 sites): fit 61.5 s, Minimac4's panel 7.2 s." in text
+    assert "- not run: Minimac4, unphased targets, demo: needs phased targets" in text
+    assert text.endswith(
+        "- reached: demo, phased targets: at or below Beagle's time\n"
+        "- reached: demo, unphased targets: at most ten times Beagle's phasing and imputation\n"
+        "- **missed**: demo, unphased targets: at most twice"
+    )
+    imputation["cases"][0]["rows"][3] = not_run("vcfbert", "unphased", "error [unphased]")
+    assert "- not measured: demo, unphased targets: at most twice" in imputation_table(imputation)
+
+
+def test_growth_compares_panels_with_the_same_number_of_targets(imputation: dict[str, Any]) -> None:
+    """600 to 6,000 haplotypes, 100 targets: 2 s and 8 s. Those with 10 and 1,000 targets do not count."""
+    sizes = [(600, 100, 2.0), (2000, 10, 1.0), (2000, 100, 3.0), (2000, 1000, 20.0), (6000, 100, 8.0)]
+    cases = [
+        {**imputation["cases"][0], "haplotypes": n, "targets": t, "rows": [ran("vcfbert", "phased", s, None, t)]}
+        for n, t, s in sizes
+    ]
+    phased = "phased targets: time per target grows less than the panel"
+    unphased = f"un{phased}"
+    assert growth_targets(cases) == {f"{phased}, 600 to 6,000 haplotypes: 4.0x": True, unphased: None}
+    cases[-1]["rows"] = [ran("vcfbert", "phased", 20.5, None, 100)]
+    assert growth_targets(cases)[f"{phased}, 600 to 6,000 haplotypes: 10.2x"] is False
+    assert growth_targets(cases[1:3]) == {phased: None, unphased: None}  # one panel, two numbers of targets
+    text = imputation_table({**imputation, "growth": True, "cases": cases})
+    assert "10.2x" in text
+    assert "Beagle's time" not in text
+
+
+@pytest.fixture
+def service() -> dict[str, Any]:
+    rows = [(1, 100, 250.0, 300.0, 4.0), (32, 100, 5000.0, 9000.0, 3.5)]
+    names = ("clients", "requests", "p50_ms", "p99_ms", "samples_per_second")
+    beside = {"samples": 203, "service_samples_per_second": 90.0, "in_process_samples_per_second": 100.0, "ratio": 0.9}
+    over = {
+        "clients": 100,
+        "seconds": 60.0,
+        "admitted_at_once": 32,
+        "accepted": 300,
+        "refused": 4000,
+        "others": {},
+        "p50_ms": 9000.0,
+        "p99_ms": 11000.0,
+        "memory_before_mib": 2000,
+        "memory_first_half_mib": 2100,
+        "memory_second_half_mib": 2300,
+        "alive": True,
+    }
+    return {
+        "machine": MACHINE,
+        "settings": {"threads": 2, "batch_size": 64, "bundle": "v19"},
+        "start_seconds": 3.04,
+        "identical": {"one sample": True, "all targets": True},
+        "latency": [{**dict(zip(names, row, strict=True)), "others": {}} for row in rows],
+        "throughput": beside,
+        "overload": over,
+    }
+
+
+def test_service_shows_latency_and_judges_speed_overload_and_memory(service: dict[str, Any]) -> None:
+    text = service_table(service)
+    assert "| 32 | 100 | 5,000 | 9,000 | 3.5 |" in text
+    assert "90.0 samples/s, 90% of the 100.0 within a process" in text
+    assert "300 answered (p50 9,000 ms, p99 11,000 ms), 4,000 told to wait by 429" in text
+    assert text.count("- reached") == 4
+    service["overload"] |= {"others": {"500": 1}, "memory_second_half_mib": 2311}
+    service["identical"]["one sample"] = False
+    service["throughput"]["ratio"] = 0.79
+    service["latency"][0]["others"] = {"503": 2}
+    text = service_table(service)
+    assert text.count("- **missed**") == 4
+    assert "Not answered, 1 clients: {'503': 2}" in text
+
+
+@pytest.mark.parametrize("table", ["variants", "refresh", "io", "imputation", "ablation", "service"])
+def test_every_row_has_the_columns_of_its_header(table: str, request: pytest.FixtureRequest) -> None:
+    rows = [line for line in BENCHMARKS[table](request.getfixturevalue(table)).splitlines() if line.startswith("|")]
+    assert len(rows) >= 4
+    assert len({row.count("|") for row in rows}) == 1
+
+
+def test_machine_names_a_gpu_and_a_single_core() -> None:
+    machine = {"cpu": "Abacus 9", "cores": 1, "gpu": "Loom 3", "torch": "2.9.0"}
+    assert machine_line(machine) == "Machine: Abacus 9, 1 core, Loom 3, torch 2.9.0."
+
+
+def test_headings_of_a_report_are_left_out() -> None:
+    report = "# Comparison\n\n## Accuracy\n\n| a |\n| --- |\n\n## Cost\n\n| b |\n| --- |\n\nA note.\n"
+    assert without_headings(report) == "| a |\n| --- |\n\n| b |\n| --- |\n\nA note."
+
+
+def test_fill_replaces_what_was_there_and_nothing_else() -> None:
+    text = "a\n<!-- table: io -->\nold\n<!-- end -->\nb\n<!-- table: refresh -->\nkept\n<!-- end -->\n"
+    expected = "a\n<!-- table: io -->\n\n| \\1 |\n\n<!-- end -->\nb\n<!-- table: refresh -->\nkept\n<!-- end -->\n"
+    assert fill(text, "io", "| \\1 |\n", "README.md") == expected
+    assert fill(expected, "io", "| \\1 |", "README.md") == expected
+
+
+@pytest.mark.parametrize("text", ["", "<!-- table: io -->\n<!-- end -->\n" * 2], ids=["none", "two"])
+def test_fill_refuses_a_readme_without_exactly_one_place(text: str) -> None:
+    with pytest.raises(SystemExit, match=r"^README\.md: . places for the table io"):
+        fill(text, "io", "| a |", "README.md")
+
+
+def make_root(root: Path) -> Path:
+    places = "".join(f"<!-- table: {name} -->\nold {name}\n<!-- end -->\n" for name in MARKERS)
+    for readme in READMES:
+        (root / readme).write_text(f"# 基因型填充 r²\n{places}", encoding="utf-8")
+    (root / "reports").mkdir()
+    return root
+
+
+def test_update_fills_both_languages_and_leaves_tables_without_a_report(
+    tmp_path: Path, io: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = make_root(tmp_path)
+    (root / "reports" / "compare.md").write_text("# Comparison\n\n| r² |\n| --- |\n", encoding="utf-8")
+    (root / "reports" / "bench_io.json").write_text(json.dumps(io))
+    second = {**io, "machine": {**MACHINE, "cpu": "Second"}}
+    (root / "reports" / "bench_io_second.json").write_text(json.dumps(second))
+    update(root)
+    texts = [(root / readme).read_text(encoding="utf-8") for readme in READMES]
+    assert texts[0] == texts[1]
+    assert texts[0].startswith("# 基因型填充 r²\n<!-- table: compare -->\n\n| r² |\n| --- |\n\n<!-- end -->\n")
+    assert "old variants" in texts[0]
+    assert "old refresh" in texts[0]
+    assert "old io" not in texts[0]
+    assert 0 < texts[0].index("Abacus 9") < texts[0].index("Second")
+    said = capsys.readouterr().out
+    assert "no report for the table variants" in said
+    assert "no report for the table refresh" in said
+    assert "table io" not in said
+    update(root)
+    assert (root / READMES[0]).read_text(encoding="utf-8") == texts[0]
+
+
+@pytest.mark.parametrize("content", ["{", "{}", "[]", '{"read": 1, "write": 2}'])
+def test_a_report_of_another_shape_is_named_and_no_readme_changes(tmp_path: Path, content: str) -> None:
+    root = make_root(tmp_path)
+    before = (root / READMES[0]).read_bytes()
+    (root / "reports" / "compare.md").write_text("| new |\n")
+    (root / "reports" / "bench_io.json").write_text(content)
+    with pytest.raises(SystemExit, match=r"bench_io\.json: not what its benchmark writes"):
+        update(root)
+    assert (root / READMES[0]).read_bytes() == before
+
+
+def test_a_missing_marker_in_one_language_changes_neither(tmp_path: Path) -> None:
+    root = make_root(tmp_path)
+    (root / "reports" / "compare.md").write_text("| new |\n")
+    (root / READMES[1]).write_text("no markers\n")
+    with pytest.raises(SystemExit):
+        update(root)
+    assert "old compare" in (root / READMES[0]).read_text(encoding="utf-8")
+
+
+def commands_of(readme: str) -> list[str]:
+    """The lines of shell blocks without their comments, which are translated."""
+    blocks = (ROOT / readme).read_text(encoding="utf-8").split("```sh\n")[1:]
+    lines = [line.split("#")[0].rstrip() for block in blocks for line in block.split("```")[0].splitlines()]
+    return [line for line in lines if line]
+
+
+def test_both_readmes_have_every_marker_once_and_the_same_commands() -> None:
+    for readme in READMES:
+        text = (ROOT / readme).read_text(encoding="utf-8")
+        assert [text.count(f"<!-- table: {name} -->") for name in MARKERS] == [1] * len(MARKERS)
+        assert text.count("<!-- end -->") == len(MARKERS)
+    english, chinese = map(commands_of, READMES)
+    assert chinese == english

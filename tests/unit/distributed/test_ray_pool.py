@@ -1,0 +1,49 @@
+"""What needs no cluster; with one: ``tests/integration/test_ray.py``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from vcfbert.distributed.ray_pool import RayPool, ray_pool
+from vcfbert.errors import InputError, MissingExtraError
+
+MEGABYTE = 1 << 20
+
+
+def test_without_ray_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(MissingExtraError, match="needs Ray") as caught, ray_pool("local", threads=1, memory=1):
+        pass
+    assert "vcfbert[ray]" in str(caught.value)
+
+
+def cluster(*nodes: tuple[int, int, bool]) -> SimpleNamespace:
+    """Nodes of so many cores and megabytes, alive or not."""
+    listed = [{"Alive": alive, "Resources": {"CPU": cores, "memory": mb * MEGABYTE}} for cores, mb, alive in nodes]
+    return SimpleNamespace(nodes=lambda: listed, remote=lambda **options: lambda function: function)
+
+
+def test_slots_are_what_fits_by_cores_and_by_memory_and_one_more() -> None:
+    ray = cluster((8, 4000, True), (3, 64_000, True), (16, 64_000, False))
+    assert RayPool(ray, threads=2, memory=1000 * MEGABYTE).slots == 4 + 1 + 1
+    assert RayPool(ray, threads=1, memory=3000 * MEGABYTE).slots == 1 + 3 + 1
+
+
+def test_a_task_too_large_for_every_node_is_refused() -> None:
+    for threads, memory in ((9, 100), (1, 70_000)):
+        with pytest.raises(InputError) as caught:
+            RayPool(cluster((8, 64_000, True)), threads=threads, memory=memory * MEGABYTE)
+        assert caught.value.code == "ray_resources"
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1", "127.0.0.1:port"])
+def test_nobody_at_the_address(address: str, tmp_path: Path) -> None:
+    pytest.importorskip("ray")
+    with pytest.raises(InputError) as caught, ray_pool(address, threads=1, memory=1):
+        pass
+    assert caught.value.code == "ray_address"
+    assert address in str(caught.value)

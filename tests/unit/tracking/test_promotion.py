@@ -1,0 +1,209 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pytest
+import yaml
+
+from tests.helpers.command_line import vcfbert
+from tests.helpers.evaluated import moments_of
+from vcfbert.config import profile_text
+from vcfbert.errors import InputError
+from vcfbert.metrics.r2_sums import Moments
+from vcfbert.tracking.promotion import list_versions, promote, roll_back
+from vcfbert.tracking.registry import Candidate, champion, publish
+from vcfbert.tracking.run_evaluations import kept_moments
+
+MODEL = {"name": "vcfbert", "alias": "champion"}
+GATE = {**MODEL, "metric": "r2", "minimum": 0.5}
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, empty_store: Path) -> Path:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mlflow.db").write_bytes(empty_store.read_bytes())
+    return tmp_path
+
+
+def add(root: Path, r2: float, moments: Moments | None = None, **options: Any) -> int:
+    """Publishes another bundle; its version."""
+    folder = root / f"bundle-{r2}"
+    folder.mkdir()
+    (folder / "manifest.json").write_text(json.dumps({"r2": r2}))
+    path = None
+    if moments is not None:
+        path = root / f"{r2}.npz"
+        moments.write(path)
+    return publish({"v18": Candidate(folder, {"r2": r2}, moments=path)}, root=root, **{**GATE, **options}).version
+
+
+def holder(root: Path) -> int:
+    now = champion("vcfbert", "champion", root=root)
+    assert now is not None
+    return now.version
+
+
+def tags(version: int) -> dict[str, str]:
+    return dict(mlflow.MlflowClient().get_model_version("vcfbert", str(version)).tags)
+
+
+def test_a_candidate_worse_in_a_bin_is_refused_and_forced_with_the_reason_kept(root: Path) -> None:
+    add(root, 0.8, moments_of(0.4))
+    trading = moments_of(0.05, rare_noise=0.8)
+    with pytest.raises(InputError, match=r"beyond the interval of r2: 0-0\.5%"):
+        add(root, 0.9, trading)
+    assert len(mlflow.MlflowClient().search_model_versions("name = 'vcfbert'")) == 1
+    assert add(root, 0.91, trading, force="common variants alone count") == 2
+    assert tags(2)["forced"] == "common variants alone count"
+    assert "although v18 is at the targets worse than champion version 1" in tags(2)["why"]
+    assert tags(2)["differences"].startswith("from version 1 (v18): 0-0.5% -0.")
+    run = mlflow.MlflowClient().get_model_version("vcfbert", "2").run_id
+    table = mlflow.artifacts.load_dict(f"runs:/{run}/evaluation/from-version-1.json")
+    assert [(row["bin"], row["verdict"]) for row in table["rows"]][:2] == [("0-0.5%", "worse"), ("5-50%", "better")]
+
+
+def test_moments_are_kept_with_the_version_and_renewed(root: Path) -> None:
+    add(root, 0.8)
+    run = mlflow.MlflowClient().get_model_version("vcfbert", "1").run_id
+    assert kept_moments(run, root) is None  # of before there were any
+    moments_of(0.4).write(root / "m.npz")
+    again = publish({"v18": Candidate(root / "bundle-0.8", {"r2": 0.8}, moments=root / "m.npz")}, root=root, **GATE)
+    assert not again.changed
+    kept = kept_moments(run, root)
+    assert kept is not None
+    assert kept.pairs_with(moments_of(0.1))
+
+
+def test_versions_are_listed_with_what_they_are_for(root: Path) -> None:
+    for r2 in (0.7, 0.8):
+        add(root, r2)
+    newest, first = list_versions(**MODEL, root=root)
+    assert (newest.version, newest.aliases, newest.variant, newest.metric, newest.value) == (
+        2, ("champion",), "v18", "r2", 0.8,
+    )  # fmt: skip
+    assert (first.version, first.aliases) == (1, ())
+    assert first.why.endswith("first of this alias")
+    assert first.since
+    with pytest.raises(InputError) as caught:
+        list_versions("nobody", "champion", root=root)
+    assert caught.value.code == "model_not_found"
+
+
+def test_promoting_goes_through_the_gate(root: Path) -> None:
+    add(root, 0.8, moments_of(0.4))
+    add(root, 0.9, moments_of(0.2))
+    with pytest.raises(InputError) as caught:
+        promote(number=1, minimum=0.5, root=root, **MODEL)
+    assert caught.value.code == "gate_refused"
+    assert holder(root) == 2
+    done = promote(number=1, minimum=0.5, force="the other crashes", root=root, **MODEL)
+    assert (done.version, done.changed, holder(root)) == (1, True, 1)
+    assert tags(1)["forced"] == "the other crashes"
+    back = promote(number=2, minimum=0.5, root=root, **MODEL)
+    assert "not below the 0.8000 of version 1" in back.why
+    assert "forced" not in tags(2)
+    promote(number=1, minimum=0.5, force="again", root=root, **MODEL)
+    with pytest.raises(InputError, match=r"0\.95 is the least"):
+        promote(number=2, minimum=0.95, root=root, **MODEL)
+    assert not promote(number=1, minimum=0.95, root=root, **MODEL).changed  # has it already
+    with pytest.raises(InputError) as caught:
+        promote(number=9, minimum=0.5, root=root, **MODEL)
+    assert caught.value.code == "model_not_found"
+
+
+def test_a_forced_version_that_later_passes_is_no_longer_called_forced(root: Path) -> None:
+    add(root, 0.8)
+    assert add(root, 0.7, force="smaller") == 2
+    mlflow.MlflowClient().delete_registered_model_alias("vcfbert", "champion")
+    promote(number=2, minimum=0.5, root=root, **MODEL)
+    assert "forced" not in tags(2)
+
+
+def test_rolling_back_goes_further_back_each_time(root: Path) -> None:
+    for r2 in (0.7, 0.8, 0.9):
+        add(root, r2)
+    left, back = roll_back(**MODEL, reason="wrong dosages", root=root)
+    assert (left.version, back.version, holder(root)) == (3, 2, 2)
+    assert tags(3)["champion_rolled_back"] == "wrong dosages"
+    assert back.why == "rolled back from version 3 (v18): wrong dosages"
+    assert roll_back(**MODEL, reason="this too", root=root)[1].version == 1
+    with pytest.raises(InputError) as caught:
+        roll_back(**MODEL, reason="and this", root=root)
+    assert caught.value.code == "nothing_before"
+    assert holder(root) == 1
+    promote(number=3, minimum=0.5, root=root, **MODEL)
+    assert roll_back(**MODEL, reason="still", root=root)[1].version == 1  # not to 2, which was left before
+
+
+def test_rolling_back_passes_over_versions_that_were_deleted(root: Path) -> None:
+    for r2 in (0.7, 0.8, 0.9):
+        add(root, r2)
+    mlflow.MlflowClient().delete_model_version("vcfbert", "2")
+    assert roll_back(**MODEL, reason="bad", root=root)[1].version == 1
+
+
+def test_an_alias_moved_elsewhere_is_known_to_the_history(root: Path) -> None:
+    for r2 in (0.7, 0.8):
+        add(root, r2)
+    mlflow.MlflowClient().set_registered_model_alias("vcfbert", "champion", "1")  # as on MLflow's page
+    assert roll_back(**MODEL, reason="by mistake", root=root)[1].version == 2
+
+
+@pytest.mark.parametrize("text", [None, "no list", '[{"number": 1}]'])
+def test_without_a_history_the_versions_own_tags_tell_it(root: Path, text: str | None) -> None:
+    """Of versions that were published before there was one."""
+    for r2 in (0.7, 0.8):
+        add(root, r2)
+    client = mlflow.MlflowClient()
+    for version, since in ((1, "2026-01-01T00:00:00+00:00"), (2, "2026-02-01T00:00:00+00:00")):
+        client.set_model_version_tag("vcfbert", str(version), "champion_since", since)
+    if text is None:
+        client.delete_registered_model_tag("vcfbert", "champion_history")
+    else:
+        client.set_registered_model_tag("vcfbert", "champion_history", text)
+    assert roll_back(**MODEL, reason="bad", root=root)[1].version == 1
+
+
+def test_a_long_history_loses_its_oldest(root: Path) -> None:
+    for r2 in (0.7, 0.8):
+        add(root, r2)
+    for turn in range(30):
+        promote(number=1 + turn % 2, minimum=0.5, force="x" * 250, root=root, **MODEL)
+    text = mlflow.MlflowClient().get_registered_model("vcfbert").tags["champion_history"]
+    assert len(text) < 5000
+    assert json.loads(text)[-1]["version"] == 2
+
+
+# The command line
+
+
+def test_the_command_line_lists_promotes_and_rolls_back(root: Path) -> None:
+    for r2 in (0.7, 0.8):
+        add(root, r2)
+    listed = vcfbert("registry", "list")
+    assert listed.code == 0, listed.err
+    assert listed.out.splitlines()[0].startswith("2 @champion  v18, r2 0.8000, 20")
+    assert [row["version"] for row in vcfbert("registry", "list", "--json").json] == [2, 1]
+    refused = vcfbert("registry", "promote", "1")
+    assert (refused.code, refused.out) == (2, "")
+    assert "[gate_refused]" in refused.err
+    forced = vcfbert("registry", "promote", "1", "--force", "smaller", "--json")
+    assert (forced.json["version"], forced.json["changed"]) == (1, True)
+    assert "forced (smaller)" in vcfbert("registry", "list").out
+    back = vcfbert("registry", "rollback", "--reason", "too small")
+    assert back.out == "models:/vcfbert@champion is version 2 (v18) again, no longer version 1 (v18)\n"
+    assert vcfbert("registry", "rollback", "--reason", " ").code == 2
+
+
+def test_the_command_line_goes_by_the_projects_parameters(root: Path) -> None:
+    add(root, 0.7, name="other", alias="best")
+    params = yaml.safe_load(profile_text("cpu"))
+    params["publish"] |= {"name": "other", "alias": "best", "minimum": 0.9}
+    (root / "params.yaml").write_text(yaml.safe_dump(params))
+    assert "1 @best" in vcfbert("registry", "list").out
+    mlflow.MlflowClient().delete_registered_model_alias("other", "best")
+    assert "0.9 is the least" in vcfbert("registry", "promote", "1").err

@@ -1,0 +1,186 @@
+"""Conversion of a panel cut into tasks, one a region of an indexed file: the store that ``convert_panels`` writes."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import cyvcf2
+import numpy as np
+import pysam
+
+from vcfbert import __version__
+from vcfbert.artifacts import sha256_file, sha256_json
+from vcfbert.distributed.scheduler import Pool, Task, run_tasks
+from vcfbert.distributed.tensors import Array, Tensors, write_tensors
+from vcfbert.errors import InputError
+from vcfbert.genotypes.conversion import PackedBlock, convert_panels, packed_blocks
+from vcfbert.genotypes.panel import Sites
+from vcfbert.genotypes.panel_writer import TEXTS, pack_text, unpack_text
+from vcfbert.genotypes.regions import Region, same_chrom
+from vcfbert.genotypes.vcf_file import inspect
+from vcfbert.genotypes.vcf_reader import join_sites
+from vcfbert.provenance import git_commit
+
+FORMAT = 2  # of the files between the stages
+
+# Beyond a worker without any task: what a block of records takes while it is decoded, and the bits of a region while
+# they are joined and written. A region's number of sites is not known before: that of a dense panel is taken.
+_PROCESS_BYTES = 600 << 20
+_SITES_PER_MB = 40_000
+
+_LAST_POSITION = 1 << 29
+
+
+@dataclass(frozen=True)
+class PanelJob:
+    """``regions`` tile what is wanted of the panel's chromosome; ``build``: as of ``convert_panels``."""
+
+    folder: Path
+    vcf: Path
+    regions: tuple[Region, ...]
+    build: str | None = None
+
+    def block(self, number: int) -> Path:
+        return self.folder / f"block-{number:05d}"
+
+    def tasks(self) -> list[Task]:
+        return [
+            Task(f"convert {region}", "convert", partial(convert_region, self, number), self.block(number))
+            for number, region in enumerate(self.regions)
+        ]
+
+    @property
+    def memory(self) -> int:
+        """Bytes of the largest task, by estimate."""
+        most = max((region.stop or _LAST_POSITION) - region.start + 1 for region in self.regions)
+        return _PROCESS_BYTES + int(3 * most * _SITES_PER_MB / 1e6 * len(inspect(self.vcf).samples) / 4)
+
+
+def plan_panel(vcf: Path, *, region: str | None, chunk_mb: float, work: Path, build: str | None = None) -> PanelJob:
+    """Cuts the records of ``vcf`` by position. Raises InputError: index_missing, several_chromosomes,
+    chromosome_missing, region_empty, and those of ``inspect`` and ``Region.parse``."""
+    if not inspect(vcf).has_index:
+        raise InputError(
+            "index_missing", "a file is read in parts through its index", where=str(vcf), hint="bcftools index FILE"
+        )
+    wanted = _whole_chromosome(vcf) if region is None else Region.parse(region)
+    first, last = _extent(vcf, wanted)
+    step = max(int(chunk_mb * 1e6), 1)
+    starts = range(first, last + 1, step)
+    regions = [Region(wanted.chrom, start, min(start + step - 1, last)) for start in starts]
+    identity = [FORMAT, __version__, git_commit(), sha256_file(vcf), [str(region) for region in regions], build]
+    folder = work.resolve() / f"panel-{sha256_json(identity)[:16]}"
+    folder.mkdir(parents=True, exist_ok=True)
+    return PanelJob(folder, vcf.resolve(), tuple(regions), build)
+
+
+def _whole_chromosome(vcf: Path) -> Region:
+    with pysam.VariantFile(str(vcf)) as file:
+        present = [name for name in cyvcf2.VCF(str(vcf)).seqnames if _first(file, name, 0) is not None]
+    if len(present) != 1:
+        raise InputError(
+            "several_chromosomes" if present else "empty",
+            f"the file holds {len(present)} chromosomes ({', '.join(present[:30])})",
+            where=str(vcf),
+            hint="name the one to read as region",
+        )
+    return Region(present[0])
+
+
+def _extent(vcf: Path, wanted: Region) -> tuple[int, int]:
+    """Positions, 1-based, of the first and the last record of a region, by the index alone."""
+    name = next((name for name in cyvcf2.VCF(str(vcf)).seqnames if same_chrom(name, wanted.chrom)), None)
+    with pysam.VariantFile(str(vcf)) as file:
+        first = None if name is None else _first(file, name, wanted.start - 1)
+        stop = min(wanted.stop or _LAST_POSITION, _LAST_POSITION)
+        if name is None or first is None or first + 1 > stop:
+            code = "chromosome_missing" if name is None else "region_empty"
+            raise InputError(code, f"no record lies in region {wanted}", where=str(vcf), hint="check its bounds")
+        low, high = first, stop  # a record begins at low or behind it, and none that is wanted at high
+        while high - low > 1:
+            middle = (low + high) // 2
+            found = _first(file, name, middle)
+            if found is not None and found < stop:
+                low = found
+            else:
+                high = middle
+    return first + 1, low + 1
+
+
+def _first(file: pysam.VariantFile, name: str, start: int) -> int | None:
+    """The 0-based position of the first record that begins at ``start`` or behind."""
+    try:
+        return next((record.pos - 1 for record in file.fetch(name, start) if record.pos - 1 >= start), None)
+    except ValueError:  # the header names a chromosome that the index has nothing of
+        return None
+
+
+def convert_region(job: PanelJob, number: int) -> None:
+    """Reads one region of the panel into a file of packed sites, of none if there are none."""
+    region = job.regions[number]
+    read = [] if _is_empty(job.vcf, region) else packed_blocks(job.vcf, region=region, build=job.build)
+    arrays: dict[str, Array] = {}
+    stretches: list[dict[str, Any]] = []
+    for stretch, group in groupby(read, key=lambda block: block.stretch):  # X has several, of different haplotypes
+        blocks = list(group)
+        sites = join_sites([block.sites for block in blocks])
+        of_stretch = {
+            "packed": np.concatenate([block.packed for block in blocks]),
+            "allele_count": np.concatenate([block.allele_count for block in blocks]),
+            "pos": sites.pos,
+            "continues": sites.continues,
+            **{name: pack_text(getattr(sites, name)) for name in TEXTS},
+        }
+        arrays |= {f"{name}-{len(stretches)}": array for name, array in of_stretch.items()}
+        stretches.append(
+            {"chrom": stretch.chrom, "start": stretch.start, "stop": stretch.stop, "haploid": list(blocks[0].haploid)}
+        )
+    write_tensors(job.block(number), arrays, {"stretches": stretches})
+
+
+def _is_empty(vcf: Path, region: Region) -> bool:
+    name = next(name for name in cyvcf2.VCF(str(vcf)).seqnames if same_chrom(name, region.chrom))
+    with pysam.VariantFile(str(vcf)) as file:
+        first = _first(file, name, region.start - 1)
+    return first is None or not region.holds(first + 1)
+
+
+def convert_from(
+    job: PanelJob,
+    pool: Pool,
+    out: Path,
+    *,
+    maps: Sequence[Path],
+    region: str | None,
+    holdout: float,
+    seed: int,
+    finished: Callable[[int], None] | None = None,
+) -> dict[str, Any]:
+    """Runs what is left of a job's tasks on the pool and joins the parts at ``out``; the job's folder is removed then.
+    Arguments and result as of ``convert_panels``; ``finished`` is told how many more tasks are done."""
+    run_tasks(job.tasks(), pool, finished=finished)
+    options: dict[str, Any] = {"region": region, "build": job.build, "holdout": holdout, "seed": seed}
+    manifest = convert_panels([job.vcf], out, maps=maps, blocks=_blocks(job), **options)
+    shutil.rmtree(job.folder)
+    with suppress(OSError):  # other jobs may lie there, or what the user has
+        job.folder.parent.rmdir()
+    return manifest
+
+
+def _blocks(job: PanelJob) -> Iterator[PackedBlock]:
+    samples = inspect(job.vcf).samples
+    for number in range(len(job.regions)):
+        stored = Tensors(job.block(number))
+        for place, facts in enumerate(stored.meta["stretches"]):
+            ref, alt, ids = (unpack_text(stored[f"{name}-{place}"]) for name in TEXTS)
+            sites = Sites(facts["chrom"], stored[f"pos-{place}"], ref, alt, ids, stored[f"continues-{place}"])
+            stretch = Region(facts["chrom"], facts["start"], facts["stop"])
+            packed, counts = stored[f"packed-{place}"], stored[f"allele_count-{place}"]
+            yield PackedBlock(stretch, samples, tuple(facts["haploid"]), sites, packed, counts)

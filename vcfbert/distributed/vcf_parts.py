@@ -1,0 +1,80 @@
+"""An imputed file written in parts, by different processes, and stitched: BGZF blocks follow each other as they are."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, Final
+
+import numpy as np
+
+from vcfbert.artifacts import atomic_file
+from vcfbert.distributed.tensors import Array, Tensors, write_tensors
+from vcfbert.genotypes import bgzf
+from vcfbert.genotypes.vcf_lines import Line
+from vcfbert.genotypes.vcf_writer import write_lines
+
+_PLACES: Final = ("start", "stop", "offsets")  # of a part's records, as ``bgzf.Placed`` has them
+
+
+@dataclass(frozen=True)
+class Part:
+    """Consecutive records without a header: their text in ``path``, where they are in it in ``places``."""
+
+    path: Path
+
+    @property
+    def places(self) -> Path:
+        """Written last: where it stands, the part is whole."""
+        return self.path.with_name(f"{self.path.name}.places")
+
+
+def write_part(part: Part, chrom: str, lines: Iterator[Line], *, meta: dict[str, Any], threads: int) -> None:
+    """Writes a part, of one chromosome; ``meta`` is filled while its lines are taken, and kept with it."""
+    with atomic_file(part.path) as temporary, temporary.open("wb") as handle:
+        (placed,) = write_lines(handle, b"", [(chrom, lines)], threads)
+    write_tensors(part.places, {name: getattr(placed, name) for name in _PLACES}, meta)
+
+
+@dataclass(frozen=True)
+class Stitched:
+    """The ``Records`` of parts that follow each other: those of each chromosome, in the file's order."""
+
+    head: bytes
+    chromosomes: Sequence[tuple[str, Sequence[Part]]]
+
+    def text(self) -> Iterator[bytes]:
+        yield self.head
+        for _, parts in self.chromosomes:
+            for part in parts:
+                with part.path.open("rb") as handle:
+                    yield from bgzf.read_blocks(handle)
+
+    def write_bgzf(self, handle: BinaryIO) -> bytes:
+        head = bgzf.compress(self.head).removesuffix(bgzf.EOF_BLOCK)
+        handle.write(head)
+        position = len(head)
+        placed = []
+        for chrom, parts in self.chromosomes:
+            found: list[tuple[Array, ...]] = []
+            for part in parts:
+                stored = Tensors(part.places)
+                start, stop, offsets = (stored[name] for name in _PLACES)
+                found.append((start, stop, offsets[:-1] + (position << 16)))
+                position += _append(handle, part.path)
+            start, stop, offsets = (np.concatenate(arrays) for arrays in zip(*found, strict=True))
+            placed.append(bgzf.RecordOffsets(chrom, start, stop, np.append(offsets, position << 16)))
+        handle.write(bgzf.EOF_BLOCK)
+        return bgzf.tabix_index(placed)
+
+
+def _append(handle: BinaryIO, path: Path) -> int:
+    """Copies a BGZF file but for the block that ends it; the bytes copied."""
+    begin = handle.tell()
+    with path.open("rb") as source:
+        shutil.copyfileobj(source, handle, 1 << 20)
+    handle.seek(-len(bgzf.EOF_BLOCK), 1)
+    handle.truncate()
+    return handle.tell() - begin

@@ -1,0 +1,74 @@
+"""The two evaluation protocols on a bundle: *masked* haplotypes of the panel, and *array* targets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+from vcfbert.bundle import Bundle
+from vcfbert.config import EvaluateConfig
+from vcfbert.evaluation.scoring import Evaluation, score_array, typed_targets
+from vcfbert.genotypes.reference_subset import ReferenceSubset
+from vcfbert.imputation.files import impute_file
+from vcfbert.imputation.imputer import Imputer
+from vcfbert.imputation.progress import Progress
+from vcfbert.retrieval.context import memory_features
+from vcfbert.retrieval.refresh import build_retriever
+from vcfbert.training.validation import Scores, masked_typing, score_windows
+
+
+def masked_protocol(bundle: Bundle, config: EvaluateConfig, seed: int) -> dict[str, dict[str, float]]:
+    """F1 and rare F1 of masked alleles (half of the sites, 70% of the rare ones, MAF >= 1%) of the validation
+    samples and of as many training samples. The memory is the training split alone, a query's own sample left out."""
+    figures = {"train": Scores(), "validation": Scores()}
+    for part in bundle.parts:
+        panel = part.panel
+        memory = ReferenceSubset(panel, panel.memory_haplotypes)
+        features = memory_features(memory, bundle.device)
+        retriever = build_retriever(bundle.model, memory, features, device=bundle.device)
+        trained = [i for i in range(len(panel.samples)) if i not in set(panel.validation)]
+        for split, samples in (("train", trained[: len(panel.validation)]), ("validation", list(panel.validation))):
+            scores = score_windows(
+                bundle.model,
+                retriever,
+                memory,
+                features,
+                part.windows,
+                panel.haplotypes_of(samples),
+                masked_typing(memory, config, seed),
+                k=min(bundle.k, len(memory) - 2),
+                batch_size=config.batch_size,
+                min_maf=config.min_maf,
+            )
+            figures[split].merge(scores)
+    return {split: scores.f1.values() for split, scores in figures.items()}
+
+
+def training_cost(trained: Mapping[str, Any]) -> dict[str, float | None]:
+    """What training took, from what it reported: milliseconds, MB, seconds. ``refreshes``: of the index, up to the
+    epoch that was kept; ``refresh_seconds`` of one."""
+    metrics = trained["metrics"]
+    return {
+        "ms_per_batch": metrics["ms_per_batch"],
+        "peak_memory_mb": metrics.get("peak_cuda_mb", metrics["peak_rss_mb"]),
+        "refreshes": metrics.get("index/version"),
+        "refresh_seconds": metrics.get("refresh/seconds"),
+        "refresh_share": metrics.get("refresh/share_of_epoch"),
+        "parameters": trained["parameters"],
+        "seconds": trained["seconds"],
+    }
+
+
+def array_protocol(
+    bundle: Bundle, config: EvaluateConfig, out: Path, *, unphased: bool = False, progress: Progress | None = None
+) -> tuple[Evaluation, dict[str, Any]]:
+    """Imputes the targets from their typed sites, phased or ``unphased``, into ``out`` and scores them. Returns the
+    scores and what imputing took. This alone opens the truth."""
+    typed = typed_targets(config, unphased=unphased)
+    started = perf_counter()
+    impute_file(Imputer(bundle, batch_size=config.batch_size), typed, out, progress=progress)
+    seconds = perf_counter() - started
+    scores = score_array(config, out, bundle.panels, unphased=unphased)
+    return scores, {"seconds": seconds, "samples_per_s": scores.samples / seconds}

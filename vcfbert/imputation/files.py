@@ -1,0 +1,266 @@
+"""From a target file to an imputed file: what the command line, the stages and the service all call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from vcfbert import __version__
+from vcfbert.bundle import Bundle
+from vcfbert.errors import InputError
+from vcfbert.genotypes.imputed import ImputedBlock
+from vcfbert.genotypes.panel import Panel
+from vcfbert.genotypes.qc import QcReport, RefusedTargetError
+from vcfbert.genotypes.regions import Region, canonical_chrom, same_chrom
+from vcfbert.genotypes.sites import MatchedTarget, match_target, report_without_sites
+from vcfbert.genotypes.summary import Summary
+from vcfbert.genotypes.vcf_reader import open_source, read_genotypes
+from vcfbert.genotypes.vcf_texts import DEFAULT_FIELDS, FIELDS, chosen_fields
+from vcfbert.genotypes.vcf_writer import ImputedPanel, write_imputed
+from vcfbert.imputation.imputer import Imputer, unphased_error
+from vcfbert.imputation.progress import Progress
+
+FORMATS: Final = ("vcf.gz", "bcf")
+# The target has nothing of a panel: no matter as long as it has something of another.
+_NOT_THERE: Final = ("chromosome_missing", "region_empty", "no_overlap")
+
+
+def read_target(path: Path, panels: Sequence[Panel], region: str | None = None) -> tuple[list[MatchedTarget], QcReport]:
+    """The target's genotypes at the sites of those ``panels`` that it has records of, in their order, one by one; with
+    ``region`` of those that have sites there. Raises InputError, and RefusedTargetError where it could be read and not
+    used."""
+    wanted = [panel for panel in panels if region is None or _sites_within(panel, region)]
+    if not wanted:
+        raise _no_site(region, panels)
+    source = open_source(path)
+    known = {canonical_chrom(panel.region.chrom) for panel in panels}
+    absent = {name: count for name, count in source.chromosomes().items() if canonical_chrom(name) not in known}
+    matched, reports = [], []
+    missing: list[RefusedTargetError] = []
+    for panel in wanted:
+        try:
+            found, report = _match(path, panel, source.samples)
+        except RefusedTargetError as error:
+            if error.code not in _NOT_THERE:
+                raise error.with_report(QcReport.of_all([error.report], absent)) from None
+            missing.append(error)
+            continue
+        matched.append(found)
+        reports.append(report)
+    if not matched:
+        raise missing[0].with_report(QcReport.of_all([error.report for error in missing], absent))
+    return matched, QcReport.of_all(reports, absent)
+
+
+def _match(path: Path, panel: Panel, samples: tuple[str, ...]) -> tuple[MatchedTarget, QcReport]:
+    try:
+        genotypes = read_genotypes(path, region=panel.region)
+    except InputError as error:
+        if error.code not in _NOT_THERE:
+            raise
+        report = report_without_sites(samples, panel)
+        raise RefusedTargetError(error.code, error.what, report=report, where=error.where, hint=error.hint) from None
+    return match_target(genotypes, panel)
+
+
+@dataclass(frozen=True)
+class ImputeOptions:
+    """What is to be written. Raises InputError where it is built: region_invalid, option_format, option_fields,
+    option_min_dr2.
+
+    ``region``: CHROM:FROM-TO (1-based, inclusive), the panel's sites to write; typed sites around it are used all the
+    same. ``format``: what the output is to be named by where the caller does not name it. ``fields``: those of FORMAT,
+    GT among them also where it is not named, in the order of ``vcf_texts.FIELDS``. Records that no sample was typed at
+    are left out if the DR2 of each of their ALT alleles is less than ``min_dr2``.
+    """
+
+    region: str | None = None
+    format: str = "vcf.gz"
+    fields: tuple[str, ...] = DEFAULT_FIELDS
+    min_dr2: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.region is not None:
+            Region.parse(self.region)
+        if self.format not in FORMATS:
+            what = f"{self.format!r} is not a format of the output"
+            raise InputError("option_format", what, hint=f"use {' or '.join(FORMATS)}")
+        try:
+            object.__setattr__(self, "fields", chosen_fields(self.fields))
+        except ValueError as error:
+            hint = f"choose of {','.join(FIELDS)}"
+            raise InputError("option_fields", f"no such field of FORMAT: {error}", hint=hint) from error
+        if not 0.0 <= self.min_dr2 <= 1.0:
+            raise InputError("option_min_dr2", f"{self.min_dr2} is not a DR2", hint="give a number from 0 to 1")
+
+    @classmethod
+    def parse(
+        cls,
+        *,
+        region: str | None = None,
+        format: str | None = None,
+        fields: str | None = None,
+        min_dr2: float | None = None,
+    ) -> ImputeOptions:
+        """From texts as users write them, empty or None for the default; ``fields`` are separated by commas."""
+        names = tuple(name.strip().upper() for name in (fields or "").split(",") if name.strip())
+        return cls(
+            region=(region or "").strip() or None,
+            format=format or cls.format,
+            fields=names or cls.fields,
+            min_dr2=cls.min_dr2 if min_dr2 is None else min_dr2,
+        )
+
+
+DEFAULT_OPTIONS: Final = ImputeOptions()
+
+
+@dataclass(frozen=True)
+class Imputed:
+    """``summary``: n_samples, n_sites written, n_left_out, dr2_by_maf, dr2_histogram, gq_histogram (see
+    ``genotypes.summary``), and the density of the typed sites; plain JSON values."""
+
+    report: QcReport
+    summary: dict[str, Any]
+
+    @classmethod
+    def of(cls, report: QcReport, summaries: Sequence[Summary]) -> Imputed:
+        """``summaries``: of the panels, one or more."""
+        summary, *others = summaries
+        for other in others:
+            summary.add_counts(other.counts())
+        density = report.summary()["density"]
+        return cls(report, {"n_samples": report.n_samples, **summary.as_dict(), "density": density})
+
+
+class ImputerProtocol(Protocol):
+    """An ``Imputer``, or what lets several callers share one."""
+
+    @property
+    def bundle(self) -> Bundle: ...
+
+    def impute(
+        self,
+        target: MatchedTarget,
+        *,
+        sites: tuple[int, int] | None = None,
+        progress: Progress | None = None,
+        cancelled: Callable[[], None] | None = None,
+    ) -> Generator[ImputedBlock]:
+        """As ``Imputer.impute``; closed where it is not read to its end."""
+        ...
+
+
+def impute_file(
+    imputer: ImputerProtocol,
+    target: Path,
+    out: Path,
+    options: ImputeOptions = DEFAULT_OPTIONS,
+    *,
+    threads: int = 2,
+    qc_report: Path | None = None,
+    begin: Callable[[int], None] | None = None,
+    progress: Progress | None = None,
+    cancelled: Callable[[], None] | None = None,
+) -> Imputed:
+    """Imputes ``target`` (VCF, VCF.gz, BCF) into ``out`` (.vcf.gz or .vcf or .bcf, indexed).
+
+    ``qc_report``: JSON, with a TSV of repaired and left-out sites beside it; written before imputation starts, so it is
+    there when that is refused. ``begin`` is told the number of sites to come, ``progress`` how many more are done
+    (``Imputer.impute``).
+    ``cancelled`` is called between steps, and raises to stop (``Imputer.impute``). Raises InputError; nothing stands
+    under ``out`` unless all of it does.
+    """
+    if out.resolve() == target.resolve():
+        raise InputError("same_file", "target and output are the same file", where=str(out), hint="name another output")
+    bundle = imputer.bundle
+    try:
+        matched, report = read_target(target, bundle.panels, options.region)
+    except RefusedTargetError as error:
+        if qc_report is not None:
+            error.report.write(qc_report)
+        raise
+    if qc_report is not None:
+        report.write(qc_report)
+    panels = [bundle.part(one.panel_digest).panel for one in matched]
+    intervals = [panel_interval(panel, options.region) for panel in panels]
+    if begin is not None:
+        begin(sum(stop - start for start, stop in intervals))
+    summaries = [Summary(panel) for panel in panels]
+    with ExitStack() as open_blocks:
+        parts = []
+        for one, panel, sites, counted in zip(matched, panels, intervals, summaries, strict=True):
+            blocks = imputer.impute(one, sites=sites, progress=progress, cancelled=cancelled)
+            open_blocks.enter_context(closing(blocks))
+            ids, swapped = per_panel_site(panel, one.panel_site, one.id, one.swapped)
+            parts.append(ImputedPanel(panel, blocks, ids, swapped, one.haploid, counted))
+        write_imputed(
+            out,
+            parts,
+            samples=matched[0].samples,
+            header=file_header(bundle),
+            fields=options.fields,
+            min_dr2=options.min_dr2,
+            threads=threads,
+        )
+    return Imputed.of(report, summaries)
+
+
+def file_header(bundle: Bundle) -> dict[str, str]:
+    """What an imputed file says of the model that wrote it."""
+    return {"version": __version__, "model": bundle.variant, "panel": bundle.panel_digest}
+
+
+def per_panel_site(
+    panel: Panel,
+    panel_site: npt.NDArray[np.int64],
+    ids: npt.NDArray[np.object_],
+    swapped: npt.NDArray[np.bool_],
+) -> tuple[npt.NDArray[np.object_], npt.NDArray[np.bool_]]:
+    """For all the panel's sites the input's IDs (None where it has none) and where it had REF and ALT exchanged, from
+    those [m] of the typed ones, ``panel_site``."""
+    all_ids = np.full(panel.n_sites, None, dtype=object)
+    all_ids[panel_site] = ids
+    all_swapped = np.zeros(panel.n_sites, dtype=bool)
+    all_swapped[panel_site] = swapped
+    return all_ids, all_swapped
+
+
+def check_target(imputer: Imputer, target: Path) -> tuple[QcReport, InputError | None]:
+    """A dry run: the report of a target, and why it could not be imputed all the same, if so. Raises InputError where
+    there is no report, because the file cannot be read."""
+    bundle = imputer.bundle
+    try:
+        matched, report = read_target(target, bundle.panels)
+    except RefusedTargetError as error:
+        return error.report, error
+    if bundle.model.takes_unphased:
+        return report, None
+    unphased = (unphased_error(one, bundle.part(one.panel_digest).panel) for one in matched if one.unphased.any())
+    return report, next(unphased, None)
+
+
+def panel_interval(panel: Panel, region: str | None) -> tuple[int, int]:
+    """Half-open interval of panel sites within a region. Raises InputError if there are none."""
+    interval = (0, panel.n_sites) if region is None else _sites_within(panel, region)
+    if interval is None:
+        raise _no_site(region, [panel])
+    return interval
+
+
+def _sites_within(panel: Panel, region: str) -> tuple[int, int] | None:
+    wanted = Region.parse(region)
+    low = int(np.searchsorted(panel.sites.pos, wanted.start, side="left"))
+    high = panel.n_sites if wanted.stop is None else int(np.searchsorted(panel.sites.pos, wanted.stop, side="right"))
+    return (low, high) if same_chrom(wanted.chrom, panel.sites.chrom) and low < high else None
+
+
+def _no_site(region: str | None, panels: Sequence[Panel]) -> InputError:
+    covered = ", ".join(f"{p.sites.chrom}:{p.sites.pos[0]}-{p.sites.pos[-1]}" for p in panels)
+    return InputError("region_empty", f"the panel has no site in {region}", hint=f"it covers {covered}")

@@ -1,0 +1,91 @@
+"""The sums that aggregate dosage r2 follows from, by sample and by block of the genome.
+
+An evaluation keeps them so that a comparison can resample samples and blocks without any genotype.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from vcfbert.artifacts import atomic_file
+from vcfbert.constants import MAF_BIN_NAMES, MOMENTS_FORMAT
+from vcfbert.errors import ArtifactError, InputError
+from vcfbert.metrics.accuracy import Floats, maf_bin, oriented, site_moments
+
+BLOCKS = 50  # of the scored sites in their order on the chromosome, of equal number
+_N_BINS = len(MAF_BIN_NAMES)
+_OF_TRUTH = [0, 1, 3]  # of the sums: those that do not depend on the dosage
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Sums over (site, sample) pairs: number, true minor alleles t, dosage d, t^2, d^2, t d. ``samples``: their
+    names; ``by_sample`` [n, bins, 6] over sites, ``by_block`` [blocks, bins, 6] over sites of a block and samples."""
+
+    samples: tuple[str, ...]
+    by_sample: Floats
+    by_block: Floats
+
+    def pairs_with(self, other: Moments) -> bool:
+        """Whether both are of the same truth: samples, sites, blocks and bins. Only such are compared in pairs."""
+        return self.samples == other.samples and all(
+            own.shape == others.shape and np.array_equal(own[..., _OF_TRUTH], others[..., _OF_TRUTH])
+            for own, others in ((self.by_sample, other.by_sample), (self.by_block, other.by_block))
+        )
+
+    def write(self, path: Path) -> None:
+        with atomic_file(path) as temporary, temporary.open("wb") as handle:
+            np.savez_compressed(
+                handle,
+                version=MOMENTS_FORMAT,
+                samples=np.array(self.samples, dtype=np.str_),
+                by_sample=self.by_sample,
+                by_block=self.by_block,
+            )
+
+
+def read_moments(path: Path) -> Moments:
+    """Raises InputError 'file_not_found', ArtifactError where it is damaged or of another format."""
+    hint = "run `dvc repro evaluate` again"
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            if int(stored["version"]) != MOMENTS_FORMAT:
+                raise ArtifactError("moments_version", "moments of another version", where=str(path), hint=hint)
+            moments = Moments(tuple(stored["samples"].tolist()), stored["by_sample"], stored["by_block"])
+    except FileNotFoundError as error:
+        raise InputError("file_not_found", "no moments of an evaluation here", where=str(path), hint=hint) from error
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise ArtifactError("moments_invalid", f"not moments ({error})", where=str(path), hint=hint) from error
+    shapes = moments.by_sample.shape, moments.by_block.shape[1:]
+    if shapes != ((len(moments.samples), _N_BINS, 6), (_N_BINS, 6)):
+        raise ArtifactError("moments_invalid", "moments of other bins", where=str(path), hint=hint)
+    return moments
+
+
+class MomentsSums:
+    """Adds up the moments of ``sites`` sites for ``samples``."""
+
+    def __init__(self, samples: tuple[str, ...], sites: int) -> None:
+        self._samples = samples
+        self._sites = sites
+        self._by_sample = np.zeros((len(samples), _N_BINS, 6))
+        self._by_block = np.zeros((min(BLOCKS, sites), _N_BINS, 6))
+
+    def update(
+        self, at: npt.NDArray[np.intp], truth: npt.ArrayLike, dosage: npt.ArrayLike, af: npt.NDArray[np.float64]
+    ) -> None:
+        """Adds sites ``at`` [l], by their places among all of them; the rest as ``SiteScores.update`` takes it."""
+        bins, t, d, valid = oriented(truth, dosage, af)
+        of_bin = np.eye(_N_BINS)[bins].T  # [bins, l]
+        for column, values in enumerate((valid.astype(np.float64), t, d, t * t, d * d, t * d)):
+            self._by_sample[..., column] += (of_bin @ values).T
+        block = at[maf_bin(af) >= 0] * len(self._by_block) // self._sites
+        np.add.at(self._by_block, (block, bins), site_moments(t, d, valid))
+
+    def result(self) -> Moments:
+        return Moments(self._samples, self._by_sample, self._by_block)

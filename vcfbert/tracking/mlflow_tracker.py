@@ -1,0 +1,316 @@
+"""Runs, metrics and models in MLflow. With ``registry.py`` and ``pyfunc.py`` the only files that import it.
+
+The store is ``MLFLOW_TRACKING_URI`` where that is set, else SQLite in the project's folder: ``mlflow.db`` with the
+artifacts under ``mlartifacts/``. MLflow takes seconds to import, so that happens when a run starts, not before.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import math
+import os
+import time
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from vcfbert import __version__
+from vcfbert.artifacts import MANIFEST, output_error, sha256_file
+from vcfbert.errors import ArtifactError, InputError, MissingExtraError, VcfbertError
+from vcfbert.provenance import git_commit
+from vcfbert.tracker import NullTracker, Tracker, check_metric_names
+
+if TYPE_CHECKING:
+    from mlflow.entities import Metric
+
+log = logging.getLogger(__name__)
+
+EXPERIMENT = "vcfbert"
+SYSTEM_METRICS_SECONDS = 5.0  # between two readings of CPU, memory, disk, network and GPU
+BUNDLE_ARTIFACT = "bundle"  # the key of the bundle's folder among the MLflow model's artifacts
+BUNDLE_DIGEST_TAG = "bundle_digest"
+_PARENT_TAG = "mlflow.parentRunId"
+
+# Of a variant's lines in MLflow's charts: by itself it may give two runs colours that look alike.
+_COLOURS = {"v17": "#0072b2", "v18": "#d55e00", "v19": "#009e73"}
+_MAX_VALUE = 500  # characters of a parameter: what every MLflow server of the last years accepts
+_PARAMS_A_REQUEST = 100
+_METRICS_A_REQUEST = 1000
+_REQUIREMENTS = ("mlflow", "numpy", "torch", "faiss-cpu", "safetensors", "cyvcf2", "pysam")
+
+
+class MlflowTracker:
+    """Records in MLflow. ``root`` is the project's folder, which holds the default store.
+
+    A server that stops answering does not end a training run: its figures wait for the next call.
+    """
+
+    def __init__(self, root: Path | None = None, *, experiment: str = EXPERIMENT, system_metrics: bool = True) -> None:
+        self._root = root or project_root()
+        self._experiment = experiment
+        self._system_metrics = system_metrics
+        self._run_id = ""
+        self._waiting: list[Metric] = []
+        self._non_finite: dict[str, int] = {}
+
+    @contextmanager
+    def start(
+        self,
+        name: str,
+        params: Mapping[str, Any],
+        tags: Mapping[str, str],
+        *,
+        run_id: str | None = None,
+        parent: str | None = None,
+    ) -> Iterator[str]:
+        mlflow = connect(self._root)
+        experiment_id = _experiment_id(self._root, self._experiment)
+        known = _known_run(run_id)
+        if run_id and known is None:
+            log.warning("run %s is not in %s: a new run is started", run_id, mlflow.get_tracking_uri())
+        mlflow.set_system_metrics_sampling_interval(SYSTEM_METRICS_SECONDS)
+        with mlflow.start_run(
+            run_id=run_id if known is not None else None,
+            experiment_id=experiment_id,
+            run_name=None if known is not None else name,
+            nested=parent is not None,
+            tags={_PARENT_TAG: parent} if parent else None,
+            log_system_metrics=self._system_metrics,
+        ) as run:
+            self._run_id, self._waiting, self._non_finite = run.info.run_id, [], {}
+            try:
+                colour = _COLOURS.get(tags.get("variant", ""))
+                mlflow.set_tags({"git_commit": git_commit(), **tags} | ({"mlflow.runColor": colour} if colour else {}))
+                self._log_params(params, known or {})
+                yield self._run_id
+            finally:
+                self._flush()
+                if self._waiting:
+                    log.warning("%d figures could not be recorded in MLflow", len(self._waiting))
+                self._run_id = ""
+
+    def _log_params(self, params: Mapping[str, Any], known: Mapping[str, str]) -> None:
+        """Parameters cannot be changed once logged: a continued run keeps those it started with."""
+        import mlflow
+
+        flat = {key: value for key, value in flatten(params).items() if key not in known}
+        keys = list(flat)
+        for first in range(0, len(keys), _PARAMS_A_REQUEST):
+            mlflow.log_params({key: flat[key] for key in keys[first : first + _PARAMS_A_REQUEST]})
+        if params and not known:
+            mlflow.log_dict(_plain(params), "params.json")  # whole, where a value above was too long
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:
+        from mlflow.entities import Metric
+
+        check_metric_names(metrics)
+        finite = {name: float(value) for name, value in metrics.items() if math.isfinite(value)}
+        now = time.time_ns() // 1_000_000
+        self._waiting += [Metric(name, value, now, step) for name, value in finite.items()]
+        self._flush()
+        dropped = {name: step for name in metrics if name not in finite and name not in self._non_finite}
+        if dropped:
+            self._non_finite |= dropped
+            text = ", ".join(f"{name} from step {first}" for name, first in self._non_finite.items())
+            log.warning("not a finite number, left out: %s", text)
+            self.set_tags({"warning.non_finite": text})
+
+    def _flush(self) -> None:
+        import mlflow
+
+        while self._waiting:
+            try:
+                mlflow.MlflowClient().log_batch(self._run_id, metrics=self._waiting[:_METRICS_A_REQUEST])
+            except mlflow.MlflowException as error:
+                log.warning("MLflow does not answer, %d figures wait: %s", len(self._waiting), error)
+                return
+            del self._waiting[:_METRICS_A_REQUEST]
+
+    def log_artifact(self, path: Path, folder: str | None = None) -> None:
+        import mlflow
+
+        mlflow.log_artifact(str(path), folder)
+
+    def log_bundle(self, bundle: Path, variant: str) -> str:
+        """The bundle as models-from-code: the class in ``pyfunc.py`` with the folder as its artifact."""
+        import mlflow
+        from mlflow.models import ModelSignature
+        from mlflow.types import ColSpec, DataType, Schema
+
+        tags = {"variant": variant, BUNDLE_DIGEST_TAG: bundle_digest(bundle)}
+        target, output = ColSpec(DataType.string, "target"), ColSpec(DataType.string, "output")
+        # MLflow's advice does not fit here (an input example would be a VCF), and it overrides filters by message.
+        with warnings.catch_warnings(record=True):
+            info = mlflow.pyfunc.log_model(
+                name=variant,
+                python_model=str(Path(__file__).with_name("pyfunc.py")),
+                artifacts={BUNDLE_ARTIFACT: str(bundle.resolve())},
+                signature=ModelSignature(inputs=Schema([target, output]), outputs=Schema([output])),
+                pip_requirements=pip_requirements(),
+                tags=tags,
+            )
+        self.set_tags({BUNDLE_DIGEST_TAG: tags[BUNDLE_DIGEST_TAG], "model_uri": info.model_uri})
+        return str(info.model_uri)
+
+    def set_tags(self, tags: Mapping[str, str]) -> None:
+        import mlflow
+
+        mlflow.set_tags(dict(tags))
+
+
+def open_tracker(root: Path | None = None, *, enabled: bool = True, system_metrics: bool = True) -> Tracker:
+    """The tracker of this process."""
+    return MlflowTracker(root, system_metrics=system_metrics) if enabled else NullTracker()
+
+
+def close_run(run_id: str, tags: Mapping[str, str], root: Path | None = None) -> None:
+    """Ends a run as FAILED whose process died, and that nobody will continue. One that is not there is let be."""
+    mlflow = connect(root or project_root())
+    client = mlflow.MlflowClient()
+    try:
+        for key, value in tags.items():
+            client.set_tag(run_id, key, value)
+        client.set_terminated(run_id, "FAILED")
+    except mlflow.MlflowException as error:
+        log.warning("run %s could not be ended: %s", run_id, error)
+
+
+def study_storage(root: Path | None = None) -> str:
+    """URL of the database of studies: ``VCFBERT_STUDIES`` where that is set, else SQLite beside ``mlflow.db``."""
+    return os.environ.get("VCFBERT_STUDIES") or f"sqlite:///{(root or project_root()).resolve() / 'studies.db'}"
+
+
+def project_root(start: Path | None = None) -> Path:
+    """The nearest folder, from ``start`` (default: the current one) upwards, that holds params.yaml; else ``start``."""
+    start = (start or Path.cwd()).resolve()
+    return next((folder for folder in (start, *start.parents) if (folder / "params.yaml").is_file()), start)
+
+
+def tracking_uri(root: Path) -> str:
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{root.resolve() / 'mlflow.db'}"
+
+
+def connect(root: Path, *, must_exist: bool = False) -> ModuleType:
+    """The ``mlflow`` module, pointed at the project's store. Raises InputError where ``must_exist`` and it doesn't,
+    MissingExtraError without MLflow."""
+    uri = tracking_uri(root)
+    database = Path(uri.removeprefix("sqlite:///"))
+    if must_exist and uri.startswith("sqlite:///") and not database.is_file():
+        raise InputError(
+            "no_tracking_store",
+            "no MLflow store here",
+            where=str(database),
+            hint="run in the project's folder, or set MLFLOW_TRACKING_URI to your server",
+        )
+    # Tools for people's genomes do not report home; who wants MLflow's telemetry can still set it to false.
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    try:
+        import mlflow
+    except ModuleNotFoundError as error:
+        raise MissingExtraError(
+            "mlflow_missing",
+            "MLflow is not installed",
+            hint="pip install 'vcfbert[mlops]'; `vcfbert fit --no-track` trains without it",
+        ) from error
+
+    for name in ("mlflow", "alembic"):  # their INFO lines would run into our own progress bars
+        logging.getLogger(name).setLevel(logging.WARNING)
+    mlflow.set_tracking_uri(uri)
+    return mlflow
+
+
+@contextmanager
+def store_lock(root: Path, purpose: str) -> Iterator[None]:
+    """One process of this project at a time for ``purpose``; not to be taken twice by the same thread."""
+    path = root / f"mlflow.db.{purpose}.lock"
+    try:
+        handle = path.open("a")
+    except OSError as error:
+        raise output_error(error, path) from error
+    with handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+def _experiment_id(root: Path, name: str) -> str:
+    """The experiment's id, created if need be. Raises VcfbertError where the store cannot be used."""
+    import mlflow
+
+    # A server decides on its own where artifacts go.
+    local = mlflow.get_tracking_uri().startswith("sqlite:")
+    location = (root.resolve() / "mlartifacts").as_uri() if local else None
+    try:
+        with store_lock(root, "schema"):  # two processes that create the SQLite schema at once would break it
+            found = mlflow.get_experiment_by_name(name)
+            if found is not None and found.lifecycle_stage == "active":
+                return str(found.experiment_id)
+            if found is not None:
+                mlflow.MlflowClient().restore_experiment(found.experiment_id)
+                return str(found.experiment_id)
+            return str(mlflow.create_experiment(name, artifact_location=location))
+    except mlflow.MlflowException as error:
+        raise VcfbertError(
+            "tracking_unavailable",
+            f"MLflow cannot be used: {error}",
+            where=mlflow.get_tracking_uri(),
+            hint="check MLFLOW_TRACKING_URI, or unset it to record in the project's own mlflow.db",
+        ) from error
+
+
+def _known_run(run_id: str | None) -> dict[str, str] | None:
+    """The parameters of a run that can be continued; None where there is no such run."""
+    import mlflow
+
+    if not run_id:
+        return None
+    try:
+        run = mlflow.get_run(run_id)
+    except mlflow.MlflowException:
+        return None
+    return dict(run.data.params) if run.info.lifecycle_stage == "active" else None
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """``{"train": {"lr": 0.1}}`` -> ``{"train.lr": "0.1"}``; a text over 500 characters is cut, with '...'."""
+    flat: dict[str, str] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            text = str(value)
+            flat[f"{prefix}{key}"] = text if len(text) <= _MAX_VALUE else text[: _MAX_VALUE - 3] + "..."
+    return flat
+
+
+def _plain(value: Any) -> Any:
+    """The value as JSON can hold it."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value if isinstance(value, str | int | float | bool | None) else str(value)
+
+
+def bundle_digest(bundle: Path) -> str:
+    """Identity of a bundle: sha256 of its manifest, which holds that of every file. Raises ArtifactError."""
+    manifest = bundle / MANIFEST
+    if not manifest.is_file():
+        raise ArtifactError("bundle_missing", f"no bundle here: {MANIFEST} is missing", where=str(bundle))
+    return sha256_file(manifest)
+
+
+def pip_requirements() -> list[str]:
+    """What the logged model needs, at the versions that wrote it (build suffixes such as +cpu left out)."""
+    requirements = [f"vcfbert=={__version__}"]
+    for name in _REQUIREMENTS:
+        try:
+            requirements.append(f"{name}=={version(name).split('+')[0]}")
+        except PackageNotFoundError:
+            continue
+    return requirements
