@@ -35,7 +35,7 @@ from vcfbert.artifacts import read_manifest
 from vcfbert.constants import BUNDLE_FORMAT, BUNDLE_KIND
 from vcfbert.datasets.simulate import Simulation, simulate
 from vcfbert.errors import VcfbertError
-from vcfbert.evaluation.baselines import BEAGLE, MINIMAC4, find_peers, run_peer
+from vcfbert.evaluation.baselines import BEAGLE, MINIMAC4, find_baselines, run_baseline
 from vcfbert.evaluation.scoring import evaluate_files, typed_positions
 from vcfbert.genotypes.bgzf import BgzfWriter
 from vcfbert.genotypes.conversion import build_panels
@@ -153,7 +153,7 @@ def peer_process(tool: str, panel: str, target: str, genetic_map: str, out: str,
     """What ``run_other`` starts."""
     known = Path(genetic_map) if genetic_map else None
     try:
-        run = run_peer(tool, Path(panel), Path(target), known, Path(out), threads=int(threads))
+        run = run_baseline(tool, Path(panel), Path(target), known, Path(out), threads=int(threads))
     except VcfbertError as error:
         raise SystemExit(f"error [{error.code}] {error}") from error
     print(json.dumps(run.as_dict()))
@@ -211,7 +211,7 @@ def bench(data: Data, bundle: Path | None, settings: Settings, folder: Path) -> 
 
 
 def cases_of(bundle: Path | None, folder: Path) -> Iterator[Case]:
-    found = find_peers()
+    found = find_baselines()
     for phase in (PHASED, UNPHASED):
         for tool in (OURS, BEAGLE, MINIMAC4):
             note = None

@@ -9,7 +9,7 @@ from typing import Any
 from pipelines.common import PANEL, REPORTS, run_stage
 from vcfbert.artifacts import write_json
 from vcfbert.config import Config
-from vcfbert.evaluation.baselines import TAKES_UNPHASED, PeerRun, find_peers, run_peer
+from vcfbert.evaluation.baselines import TAKES_UNPHASED, BaselineRun, find_baselines, run_baseline
 from vcfbert.evaluation.scoring import Evaluation, score_array, typed_targets
 from vcfbert.genotypes.conversion import CHROM
 from vcfbert.genotypes.panel import Panel
@@ -22,7 +22,7 @@ def main(config: Config) -> None:
     single = (
         len(config.prepare.panels) == 1 and len(files) <= 2 and not is_panel(files[0]) and CHROM not in str(files[0])
     )
-    found = find_peers() if config.evaluate.peers and single else {}
+    found = find_baselines() if config.evaluate.peers and single else {}
     if not found:
         print("neither Beagle nor Minimac4 is on PATH, or the panel is no single file: compared without them")
     report: dict[str, dict[str, Any]] = {}
@@ -37,10 +37,10 @@ def main(config: Config) -> None:
 
 def _score(
     name: str, config: Config, panels: Sequence[Panel], files: Sequence[Path], *, unphased: bool = False
-) -> tuple[Evaluation, PeerRun]:
+) -> tuple[Evaluation, BaselineRun]:
     """``files``: the panel's and, if there is one, the genetic map."""
     form = "unphased" if unphased else "phased"
-    run = run_peer(
+    run = run_baseline(
         name,
         files[0],
         typed_targets(config.evaluate, unphased=unphased),

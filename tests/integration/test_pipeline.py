@@ -33,7 +33,7 @@ STAGES = [
     "train@v17",
     "train@v18",
     "train@v19",
-    "peers",
+    "baselines",
     "evaluate@v17",
     "evaluate@v18",
     "evaluate@v19",

@@ -26,14 +26,14 @@ from vcfbert.genotypes.vcf_reader import stream_genotypes
 
 BEAGLE = "beagle"
 MINIMAC4 = "minimac4"
-PEERS = (BEAGLE, MINIMAC4)
+BASELINES = (BEAGLE, MINIMAC4)
 TAKES_UNPHASED = (BEAGLE,)  # phases targets itself
 
 _ERROR_LINES = 12  # of a failed peer's output, shown to the user
 
 
 @dataclass(frozen=True)
-class PeerRun:
+class BaselineRun:
     """One run of a peer. ``seconds``: wall time of phasing and imputation; ``panel_seconds``: of converting the
     panel to the peer's own format, which a lab does once."""
 
@@ -51,21 +51,23 @@ class PeerRun:
         }
 
 
-def find_peers() -> dict[str, Path]:
+def find_baselines() -> dict[str, Path]:
     """The peers on PATH, by name, and their executables."""
-    found = {name: shutil.which(name) for name in PEERS}
+    found = {name: shutil.which(name) for name in BASELINES}
     return {name: Path(path) for name, path in found.items() if path is not None}
 
 
-def run_peer(
+def run_baseline(
     name: str, panel_vcf: Path, target_vcf: Path, genetic_map: Path | None, out: Path, *, threads: int = 1
-) -> PeerRun:
+) -> BaselineRun:
     """Runs the peer called ``name``. Raises as ``run_beagle`` does."""
     run = {BEAGLE: run_beagle, MINIMAC4: run_minimac4}[name]
     return run(panel_vcf, target_vcf, genetic_map, out, threads=threads)
 
 
-def run_beagle(panel_vcf: Path, target_vcf: Path, genetic_map: Path | None, out: Path, *, threads: int = 1) -> PeerRun:
+def run_beagle(
+    panel_vcf: Path, target_vcf: Path, genetic_map: Path | None, out: Path, *, threads: int = 1
+) -> BaselineRun:
     """Imputes ``target_vcf`` (phased or not) from ``panel_vcf`` into ``out`` (VCF.gz with GT:DS:GP).
 
     Without ``genetic_map`` Beagle assumes 1 cM/Mb. Raises InputError('peer_missing') where Beagle is not on PATH
@@ -83,12 +85,12 @@ def run_beagle(panel_vcf: Path, target_vcf: Path, genetic_map: Path | None, out:
         log = (folder / "imputed.log").read_text()
         _keep(BEAGLE, folder / "imputed.vcf.gz", out)
     version = re.search(r"\((version [^)]*)\)", log)
-    return PeerRun(BEAGLE, version[1].removeprefix("version ") if version else "unknown", out, seconds)
+    return BaselineRun(BEAGLE, version[1].removeprefix("version ") if version else "unknown", out, seconds)
 
 
 def run_minimac4(
     panel_vcf: Path, target_vcf: Path, genetic_map: Path | None, out: Path, *, threads: int = 1
-) -> PeerRun:
+) -> BaselineRun:
     """Imputes the phased ``target_vcf`` from ``panel_vcf`` into ``out`` (VCF.gz with GT:HDS:DS:GP).
 
     Without ``genetic_map`` it assumes its own recombination rate. Raises as ``run_beagle`` does.
@@ -110,7 +112,7 @@ def run_minimac4(
         seconds = _run(MINIMAC4, command, folder)
         _keep(MINIMAC4, imputed, out)
     version = subprocess.run([program, "--version"], capture_output=True, text=True, check=False).stdout.split()
-    return PeerRun(MINIMAC4, version[-1].lstrip("v") if version else "unknown", out, seconds, panel_seconds)
+    return BaselineRun(MINIMAC4, version[-1].lstrip("v") if version else "unknown", out, seconds, panel_seconds)
 
 
 def _program(name: str) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from vcfbert.errors import InputError, VcfbertError
-from vcfbert.evaluation.baselines import find_peers, run_beagle, run_minimac4, run_peer
+from vcfbert.evaluation.baselines import find_baselines, run_baseline, run_beagle, run_minimac4
 
 CASE = Path(__file__).parents[2] / "data/scoring"
 PANEL, TARGET = CASE / "panel.vcf.gz", CASE / "truth.vcf.gz"
@@ -66,9 +66,9 @@ def install(folder: Path, name: str, script: str) -> None:
 
 
 def test_finds_what_is_on_path(programs: Path) -> None:
-    assert find_peers() == {}
+    assert find_baselines() == {}
     install(programs, "minimac4", MINIMAC4)
-    assert find_peers() == {"minimac4": programs / "minimac4"}
+    assert find_baselines() == {"minimac4": programs / "minimac4"}
 
 
 def test_beagle_gets_panel_target_and_a_plink_map(programs: Path, genetic_map: Path, tmp_path: Path) -> None:
@@ -84,7 +84,7 @@ def test_beagle_gets_panel_target_and_a_plink_map(programs: Path, genetic_map: P
 
 def test_beagle_runs_without_a_map(programs: Path, tmp_path: Path) -> None:
     install(programs, "beagle", BEAGLE)
-    run_peer("beagle", PANEL, TARGET, None, tmp_path / "out.vcf.gz")
+    run_baseline("beagle", PANEL, TARGET, None, tmp_path / "out.vcf.gz")
     assert not any(line.startswith("map=") for line in (programs / "asked").read_text().split())
 
 
@@ -118,6 +118,6 @@ def test_a_peer_that_writes_nothing_failed(programs: Path, tmp_path: Path) -> No
 
 def test_a_peer_that_is_not_installed_is_named(programs: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
-        run_peer("minimac4", PANEL, TARGET, None, tmp_path / "out.vcf.gz")
+        run_baseline("minimac4", PANEL, TARGET, None, tmp_path / "out.vcf.gz")
     assert caught.value.code == "peer_missing"
     assert "minimac4" in caught.value.what

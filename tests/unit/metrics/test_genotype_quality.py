@@ -4,8 +4,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.unit.test_evaluation import write_vcf
 
+from tests.unit.evaluation.test_scoring import write_vcf
 from vcfbert.evaluation.scoring import evaluate_files
 from vcfbert.metrics.genotype_quality import QualityPoint, QualityScores
 

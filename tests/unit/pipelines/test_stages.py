@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from pipelines import evaluate, peers, publish
+from pipelines import baselines, evaluate, publish
 from tests.helpers.evaluated import moments_of
 from vcfbert.artifacts import write_json
 from vcfbert.config import Config, PublishConfig, profile
-from vcfbert.evaluation.baselines import PeerRun
+from vcfbert.evaluation.baselines import BaselineRun
 from vcfbert.evaluation.scoring import Evaluation
 from vcfbert.metrics.accuracy import BinScores
 from vcfbert.metrics.r2_sums import read_moments
@@ -83,15 +83,15 @@ def test_evaluate_imputes_unphased_targets_where_the_variant_takes_them(
 def test_beagle_alone_of_the_peers_gets_the_unphased_targets(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     runs: list[tuple[str, str]] = []
 
-    def run_peer(name: str, panel: Path, target: Path, genetic_map: Any, out: Path, **options: Any) -> PeerRun:
+    def run_baseline(name: str, panel: Path, target: Path, genetic_map: Any, out: Path, **options: Any) -> BaselineRun:
         runs.append((name, str(target)))
-        return PeerRun(name, "1", out, float(len(runs)))
+        return BaselineRun(name, "1", out, float(len(runs)))
 
-    monkeypatch.setattr(peers, "open_panels", lambda path: None)
-    monkeypatch.setattr(peers, "find_peers", lambda: {"beagle": Path("b"), "minimac4": Path("m")})
-    monkeypatch.setattr(peers, "run_peer", run_peer)
-    monkeypatch.setattr(peers, "score_array", lambda *given, unphased: scored(0.8 if unphased else 0.9))
-    peers.main(CONFIG)
+    monkeypatch.setattr(baselines, "open_panels", lambda path: None)
+    monkeypatch.setattr(baselines, "find_baselines", lambda: {"beagle": Path("b"), "minimac4": Path("m")})
+    monkeypatch.setattr(baselines, "run_baseline", run_baseline)
+    monkeypatch.setattr(baselines, "score_array", lambda *given, unphased: scored(0.8 if unphased else 0.9))
+    baselines.main(CONFIG)
     phased, unphased = CONFIG.evaluate.typed_phased, CONFIG.evaluate.typed_unphased
     assert runs == [("beagle", phased), ("beagle", unphased), ("minimac4", phased)]
     report = json.loads((folder / "reports/evaluate/baselines.json").read_text())

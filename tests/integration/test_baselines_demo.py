@@ -8,7 +8,7 @@ from pathlib import Path
 import pysam
 import pytest
 
-from vcfbert.evaluation.baselines import PEERS, find_peers, run_peer
+from vcfbert.evaluation.baselines import BASELINES, find_baselines, run_baseline
 from vcfbert.evaluation.scoring import evaluate_files
 
 DEMO = Path(__file__).parents[2] / "data/demo"
@@ -32,12 +32,12 @@ def stretch(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {name: cut(name, folder) for name in ("panel", "target_array_phased", "target_truth")}
 
 
-@pytest.mark.parametrize("name", PEERS)
+@pytest.mark.parametrize("name", BASELINES)
 def test_peer_imputes_the_demo_targets(name: str, stretch: dict[str, Path], tmp_path: Path) -> None:
-    if name not in find_peers():
+    if name not in find_baselines():
         pytest.skip(f"{name} is not on PATH")
     out = tmp_path / f"{name}.vcf.gz"
-    run = run_peer(name, stretch["panel"], stretch["target_array_phased"], DEMO / "chr20.b37.gmap.gz", out)
+    run = run_baseline(name, stretch["panel"], stretch["target_array_phased"], DEMO / "chr20.b37.gmap.gz", out)
     result = evaluate_files(stretch["target_truth"], out, stretch["panel"], typed=DEMO / "typed.tsv")
     assert run.version[0].isdigit()
     assert (result.samples, result.absent) == (203, 0)
