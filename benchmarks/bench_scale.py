@@ -86,11 +86,11 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     settings = Settings(arguments.model.resolve(), arguments.mode, False, batch_size=64, threads=1)
-    cutting = ChunkSpec(arguments.chunk_cm, arguments.chunk_samples)
+    chunking = ChunkSpec(arguments.chunk_cm, arguments.chunk_samples)
     folder = Path(tempfile.mkdtemp(prefix="vcfbert-scale-"))
     try:
         out = folder / "out.vcf.gz"
-        plan = plan_job(settings, arguments.target, out, ImputeOptions(), cutting=cutting, work=folder / "work")
+        plan = plan_job(settings, arguments.target, out, ImputeOptions(), chunking=chunking, work=folder / "work")
         pool = MeasuredProcesses(settings)
         run_job(plan, pool, out)
     finally:

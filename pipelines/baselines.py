@@ -1,4 +1,4 @@
-"""peers: Beagle and Minimac4, where they are on PATH, on the same panel and targets -> their figures."""
+"""baselines: run Beagle and Minimac4, where installed, on the same panel and targets and score them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""compare: every variant's report and the peers' -> tables, figures and a page, which MLflow keeps too."""
+"""compare: write tables, figures and a page from all variants' and baselines' reports; log them to MLflow."""
 
 from __future__ import annotations
 

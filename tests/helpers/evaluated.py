@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from vcfbert.metrics.r2_sums import Moments, MomentsSums
+from vcfbert.metrics.r2_sums import R2Sums, R2SumsBuilder
 
 SAMPLES = tuple(f"s{i}" for i in range(40))
 SITES = 200
 
 
-def moments_of(noise: float, *, rare_noise: float | None = None, noise_seed: int = 2, truth_seed: int = 1) -> Moments:
+def moments_of(noise: float, *, rare_noise: float | None = None, noise_seed: int = 2, truth_seed: int = 1) -> R2Sums:
     """Half of the sites are of MAF 0.2%, half of 30%; ``noise``: standard deviation of the dosages' errors, at rare
     sites ``rare_noise``. Of the same ``truth_seed`` they pair."""
     generator = np.random.default_rng(truth_seed)
@@ -18,6 +18,6 @@ def moments_of(noise: float, *, rare_noise: float | None = None, noise_seed: int
     truth = generator.integers(0, 3, (SITES, len(SAMPLES)))
     sd = np.where(af < 0.01, noise if rare_noise is None else rare_noise, noise)[:, None]
     dosage = truth + sd * np.random.default_rng(noise_seed).normal(size=truth.shape)
-    sums = MomentsSums(SAMPLES, SITES)
+    sums = R2SumsBuilder(SAMPLES, SITES)
     sums.update(np.arange(SITES), truth, dosage, af)
     return sums.result()

@@ -1,4 +1,4 @@
-"""The real peers, where installed, on a stretch of the demo data, scored by this project's evaluation."""
+"""Runs the installed baselines on a region of the demo data and scores them with vcfbert's evaluation."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ def cut(name: str, folder: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def stretch(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    folder = tmp_path_factory.mktemp("stretch")
+def region(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("region")
     return {name: cut(name, folder) for name in ("panel", "target_array_phased", "target_truth")}
 
 
 @pytest.mark.parametrize("name", BASELINES)
-def test_peer_imputes_the_demo_targets(name: str, stretch: dict[str, Path], tmp_path: Path) -> None:
+def test_baseline_on_demo_targets_beats_panel_frequencies(name: str, region: dict[str, Path], tmp_path: Path) -> None:
     if name not in find_baselines():
         pytest.skip(f"{name} is not on PATH")
     out = tmp_path / f"{name}.vcf.gz"
-    run = run_baseline(name, stretch["panel"], stretch["target_array_phased"], DEMO / "chr20.b37.gmap.gz", out)
-    result = evaluate_files(stretch["target_truth"], out, stretch["panel"], typed=DEMO / "typed.tsv")
+    run = run_baseline(name, region["panel"], region["target_array_phased"], DEMO / "chr20.b37.gmap.gz", out)
+    result = evaluate_files(region["target_truth"], out, region["panel"], typed=DEMO / "typed.tsv")
     assert run.version[0].isdigit()
     assert (result.samples, result.absent) == (203, 0)
     assert result.row("5-50%").aggregate_r2 > 0.8

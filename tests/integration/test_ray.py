@@ -91,7 +91,7 @@ def kill_a_worker(killed: list[int]) -> None:
 def test_an_imputation_survives_the_death_of_a_worker(pool: RayPool, tiny_files: TinyFiles, tmp_path: Path) -> None:
     settings = Settings(tiny_files.bundle, "fast", False, batch_size=64, threads=1)
     out, whole = tmp_path / "out.vcf.gz", tmp_path / "whole.vcf.gz"
-    plan = plan_job(settings, tiny_files.target, out, DEFAULT_OPTIONS, cutting=ChunkSpec(0.0), work=tmp_path / "work")
+    plan = plan_job(settings, tiny_files.target, out, DEFAULT_OPTIONS, chunking=ChunkSpec(0.0), work=tmp_path / "work")
     assert len(plan.job.chunks) >= 4
     killed: list[int] = []
     killer = threading.Thread(target=kill_a_worker, args=(killed,))

@@ -23,21 +23,23 @@ def compare(
         str | None,
         typer.Option(help="Evaluated runs of MLflow, comma-separated: id, name, or models:/NAME@ALIAS."),
     ] = None,
-    peers: Annotated[Path | None, typer.Option(help="Report of the peers.")] = None,
+    baselines: Annotated[
+        Path | None, typer.Option("--baselines", "--peers", help="Report of the baselines (Beagle, Minimac4).")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for compare.json, .md, .html, .png and .svg.")] = None,
     track: Annotated[
         bool | None, typer.Option("--track/--no-track", help="Record in MLflow. Without: if --runs is given.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for scripts instead of text.")] = False,
 ) -> None:
-    """Put variants, runs and peers side by side.
+    """Put variants, runs and baselines side by side.
 
     The first that is named is the baseline: r2 of the others is compared with it in pairs, by MAF bin, with intervals,
     where their moments are known (beside a report, as .npz) and they were scored at the same sites and samples.
 
     **Examples**
 
-    vcfbert compare reports/evaluate/v*.json --peers reports/evaluate/baselines.json --out reports
+    vcfbert compare reports/evaluate/v*.json --baselines reports/evaluate/baselines.json --out reports
 
     vcfbert compare --runs models:/vcfbert@champion,v19 --out reports/challenge
     """
@@ -54,8 +56,8 @@ def compare(
             "nothing_to_compare", "neither reports nor --runs are given", hint="see vcfbert compare --help"
         )
     read = [one.report for one in evaluated]
-    if peers is not None:
-        read[0] = {**read[0], "peers": read_report(peers)}
+    if baselines is not None:
+        read[0] = {**read[0], "peers": read_report(baselines)}
     moments = {str(one.report.get("variant")): one.moments for one in evaluated if one.moments is not None}
     comparison = compare_reports(read, moments=moments)
     if out is not None:

@@ -63,7 +63,7 @@ def impute_in_tasks(
         target,
         out,
         options,
-        cutting=ChunkSpec(chunk_cm, chunk_samples),
+        chunking=ChunkSpec(chunk_cm, chunk_samples),
         work=work_dir or out.with_name(f"{out.name}.tasks"),
         qc_report=qc_report,
     )

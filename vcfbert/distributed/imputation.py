@@ -163,7 +163,7 @@ def plan_job(
     out: Path,
     options: ImputeOptions,
     *,
-    cutting: ChunkSpec,
+    chunking: ChunkSpec,
     work: Path,
     qc_report: Path | None = None,
 ) -> Plan:
@@ -185,10 +185,10 @@ def plan_job(
         raise unphased_error(unphased[0], bundle.part(unphased[0].panel_digest).panel)
     chunks = []
     for number, one in enumerate(matched):
-        cuts = _cut(bundle.part(one.panel_digest), one, options.region, cutting.chunk_cm)
+        cuts = _cut(bundle.part(one.panel_digest), one, options.region, chunking.chunk_cm)
         chunks += [Chunk(number, first, last) for first, last in cuts]
     samples = matched[0].samples
-    groups = cut_samples(len(samples), cutting.chunk_samples)
+    groups = cut_samples(len(samples), chunking.chunk_samples)
     identity = {
         "format": FORMAT,
         "version": [__version__, git_commit()],

@@ -29,13 +29,16 @@ MINIMAC4 = "minimac4"
 BASELINES = (BEAGLE, MINIMAC4)
 TAKES_UNPHASED = (BEAGLE,)  # phases targets itself
 
-_ERROR_LINES = 12  # of a failed peer's output, shown to the user
+_ERROR_LINES = 12  # last lines of a failed baseline's output that the error shows
 
 
 @dataclass(frozen=True)
 class BaselineRun:
-    """One run of a peer. ``seconds``: wall time of phasing and imputation; ``panel_seconds``: of converting the
-    panel to the peer's own format, which a lab does once."""
+    """One run of a baseline.
+
+    ``seconds``: wall time of phasing and imputation. ``panel_seconds``: wall time of converting the panel to the
+    baseline's own format, which is done once per panel.
+    """
 
     name: str
     version: str
@@ -52,7 +55,7 @@ class BaselineRun:
 
 
 def find_baselines() -> dict[str, Path]:
-    """The peers on PATH, by name, and their executables."""
+    """Executables of the baselines on PATH, by name."""
     found = {name: shutil.which(name) for name in BASELINES}
     return {name: Path(path) for name, path in found.items() if path is not None}
 
@@ -60,7 +63,7 @@ def find_baselines() -> dict[str, Path]:
 def run_baseline(
     name: str, panel_vcf: Path, target_vcf: Path, genetic_map: Path | None, out: Path, *, threads: int = 1
 ) -> BaselineRun:
-    """Runs the peer called ``name``. Raises as ``run_beagle`` does."""
+    """Runs the baseline ``name``. Raises as ``run_beagle`` does."""
     run = {BEAGLE: run_beagle, MINIMAC4: run_minimac4}[name]
     return run(panel_vcf, target_vcf, genetic_map, out, threads=threads)
 
@@ -118,13 +121,13 @@ def run_minimac4(
 def _program(name: str) -> str:
     program = shutil.which(name)
     if program is None:
-        raise InputError("peer_missing", f"{name} is not on PATH", hint=f"install {name}, or leave the peers out")
+        raise InputError("peer_missing", f"{name} is not on PATH", hint=f"install {name}, or compare without it")
     return program
 
 
 @contextmanager
 def _work_folder() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(prefix="vcfbert-peer-") as folder:
+    with tempfile.TemporaryDirectory(prefix="vcfbert-baseline-") as folder:
         yield Path(folder)
 
 
@@ -151,7 +154,7 @@ def _failed(name: str, what: str, messages: Path) -> VcfbertError:
     said = "\n".join(f"  | {line}" for line in lines[-_ERROR_LINES:])
     return VcfbertError(
         "peer_failed",
-        f"{name} {what}; its last words:\n{said or '  | (none)'}",
+        f"{name} {what}; its last output:\n{said or '  | (none)'}",
         hint="check that panel and target are of one chromosome and name it alike, and that both are phased",
     )
 

@@ -30,7 +30,7 @@ from vcfbert.genotypes.vcf_file import inspect
 from vcfbert.genotypes.vcf_reader import Genotypes, read_genotypes
 from vcfbert.metrics.accuracy import ALL, BinScores, SiteScores
 from vcfbert.metrics.genotype_quality import QualityPoint, QualityScores
-from vcfbert.metrics.r2_sums import Moments, MomentsSums
+from vcfbert.metrics.r2_sums import R2Sums, R2SumsBuilder
 
 _VCF_SUFFIXES = (".vcf", ".vcf.gz", ".vcf.bgz", ".bcf")
 _BLOCK_CELLS = 1 << 19  # (site, sample) pairs scored at once: some 50 MB of temporaries
@@ -46,7 +46,7 @@ class Evaluation:
     rows: tuple[BinScores, ...]
     samples: int
     absent: int
-    moments: Moments = field(compare=False, repr=False)
+    moments: R2Sums = field(compare=False, repr=False)
     by_group: Mapping[str, tuple[BinScores, ...]] = field(default_factory=dict)
     group_samples: Mapping[str, int] = field(default_factory=dict)
     genotype_quality: tuple[QualityPoint, ...] = ()
@@ -143,7 +143,7 @@ def evaluate_files(
     scored = actual.sites.take(rows)
     counts = _alt_counts(actual, rows)
     haploid = _haploid_samples(imputed, scored.chrom, actual)
-    scores = _Scores(members, MomentsSums(actual.samples, len(rows)))
+    scores = _Scores(members, R2SumsBuilder(actual.samples, len(rows)))
     seen = np.zeros(len(rows), dtype=np.int64)  # how often the imputed file has each site
     quality = QualityScores()
     size = _block_size(len(actual.samples))
@@ -197,7 +197,7 @@ def given(path: str | None, name: str) -> Path:
 class _Scores:
     """One accumulator for all samples, one for each group, and the moments."""
 
-    def __init__(self, members: Mapping[str, npt.NDArray[np.intp]], moments: MomentsSums) -> None:
+    def __init__(self, members: Mapping[str, npt.NDArray[np.intp]], moments: R2SumsBuilder) -> None:
         self.overall = SiteScores()
         self.moments = moments
         self.by_group = {name: SiteScores() for name in members}

@@ -18,7 +18,7 @@ import numpy as np
 from vcfbert.constants import MAF_BIN_NAMES
 from vcfbert.errors import InputError
 from vcfbert.metrics.accuracy import ALL, Floats
-from vcfbert.metrics.r2_sums import Moments
+from vcfbert.metrics.r2_sums import R2Sums
 
 Verdict = Literal["better", "worse", "even", "unknown"]
 
@@ -91,7 +91,7 @@ class Difference:
 
 
 def paired_differences(
-    candidate: Moments, baseline: Moments, *, resamples: int = RESAMPLES, seed: int = SEED
+    candidate: R2Sums, baseline: R2Sums, *, resamples: int = RESAMPLES, seed: int = SEED
 ) -> tuple[Difference, ...]:
     """A difference for each bin that has pairs, then ``all``. The same arguments give the same intervals.
 

@@ -1,6 +1,6 @@
-"""The sums that aggregate dosage r2 follows from, by sample and by block of the genome.
+"""Sufficient statistics of aggregate dosage r2, by sample and by genome block.
 
-An evaluation keeps them so that a comparison can resample samples and blocks without any genotype.
+An evaluation stores them. A comparison then resamples samples and blocks without reading genotypes.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from vcfbert.constants import MAF_BIN_NAMES, MOMENTS_FORMAT
 from vcfbert.errors import ArtifactError, InputError
 from vcfbert.metrics.accuracy import Floats, maf_bin, oriented, site_moments
 
-BLOCKS = 50  # of the scored sites in their order on the chromosome, of equal number
+BLOCKS = 50  # consecutive scored sites, an equal number in each block
 _N_BINS = len(MAF_BIN_NAMES)
 _OF_TRUTH = [0, 1, 3]  # of the sums: those that do not depend on the dosage
 
 
 @dataclass(frozen=True)
-class Moments:
+class R2Sums:
     """Sums over (site, sample) pairs: number, true minor alleles t, dosage d, t^2, d^2, t d. ``samples``: their
     names; ``by_sample`` [n, bins, 6] over sites, ``by_block`` [blocks, bins, 6] over sites of a block and samples."""
 
@@ -31,7 +31,7 @@ class Moments:
     by_sample: Floats
     by_block: Floats
 
-    def pairs_with(self, other: Moments) -> bool:
+    def pairs_with(self, other: R2Sums) -> bool:
         """Whether both are of the same truth: samples, sites, blocks and bins. Only such are compared in pairs."""
         return self.samples == other.samples and all(
             own.shape == others.shape and np.array_equal(own[..., _OF_TRUTH], others[..., _OF_TRUTH])
@@ -49,14 +49,14 @@ class Moments:
             )
 
 
-def read_moments(path: Path) -> Moments:
+def read_moments(path: Path) -> R2Sums:
     """Raises InputError 'file_not_found', ArtifactError where it is damaged or of another format."""
     hint = "run `dvc repro evaluate` again"
     try:
         with np.load(path, allow_pickle=False) as stored:
             if int(stored["version"]) != MOMENTS_FORMAT:
                 raise ArtifactError("moments_version", "moments of another version", where=str(path), hint=hint)
-            moments = Moments(tuple(stored["samples"].tolist()), stored["by_sample"], stored["by_block"])
+            moments = R2Sums(tuple(stored["samples"].tolist()), stored["by_sample"], stored["by_block"])
     except FileNotFoundError as error:
         raise InputError("file_not_found", "no moments of an evaluation here", where=str(path), hint=hint) from error
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
@@ -67,8 +67,8 @@ def read_moments(path: Path) -> Moments:
     return moments
 
 
-class MomentsSums:
-    """Adds up the moments of ``sites`` sites for ``samples``."""
+class R2SumsBuilder:
+    """Accumulates the sufficient statistics of ``sites`` sites for ``samples``."""
 
     def __init__(self, samples: tuple[str, ...], sites: int) -> None:
         self._samples = samples
@@ -87,5 +87,5 @@ class MomentsSums:
         block = at[maf_bin(af) >= 0] * len(self._by_block) // self._sites
         np.add.at(self._by_block, (block, bins), site_moments(t, d, valid))
 
-    def result(self) -> Moments:
-        return Moments(self._samples, self._by_sample, self._by_block)
+    def result(self) -> R2Sums:
+        return R2Sums(self._samples, self._by_sample, self._by_block)

@@ -1,6 +1,6 @@
-"""Several methods side by side: what each variant's evaluation reported, with the peers it was run against.
+"""Compares the evaluation reports of several variants and of the baselines.
 
-A report is a plain mapping, as ``evaluate`` writes it, one a variant; whatever it lacks stays empty::
+``evaluate`` writes one report per variant, a plain mapping. Values that a report lacks stay empty::
 
     {"variant": "v18",
      "array": Evaluation.as_dict(),
@@ -31,7 +31,7 @@ from vcfbert.constants import MAF_BIN_NAMES
 from vcfbert.errors import InputError
 from vcfbert.metrics.accuracy import ALL
 from vcfbert.metrics.paired_bootstrap import Difference, paired_differences
-from vcfbert.metrics.r2_sums import Moments
+from vcfbert.metrics.r2_sums import R2Sums
 from vcfbert.reports.html_report import comparison_page
 from vcfbert.reports.plots import comparison as comparison_figure
 from vcfbert.reports.plots import method_label, quality_against_cost, save_figure
@@ -116,13 +116,13 @@ _BARS = (
 )
 _RATIO = ("v18", "v17")
 _NOTES = (
-    "r²: aggregate dosage r² of the targets' untyped sites, by minor-allele frequency in the panel. "
+    "r²: aggregate dosage r² at the targets' untyped sites, by minor-allele frequency in the panel. "
     "NRC: non-reference concordance; IQS: imputation quality score. F1 and rare F1 (MAF < 5%): ALT allele at masked "
-    "sites of the validation samples. Imputation: wall time for all targets. Unphased: the methods that phase the "
-    "targets themselves. Estimated r²: DR2 or R2 of the imputed files, and r² of single sites, both means over sites "
-    "that vary in the targets; their correlation is over all such sites. Differences of r²: in parentheses the wider "
-    "of the 95% bootstrap intervals over samples and over 50 blocks of the genome, which hold for all bins at once; "
-    "better and worse are beyond it, even is within."
+    "sites of the validation samples. Imputation: wall time for all targets. Unphased: methods that phase the targets "
+    "themselves. Estimated r²: mean DR2 or R2 of the imputed file; true r²: mean r² per site. Both means and their "
+    "correlation cover the sites that vary in the targets. Differences of r²: simultaneous 95% bootstrap intervals "
+    "over samples and over 50 genome blocks; parentheses show the wider one. Better and worse lie outside the "
+    "interval; even lies within it."
 )
 
 
@@ -138,7 +138,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Rows: variants, then peers, then reference points. ``ratios``: measure -> V18 / V17, where both are known.
+    """Rows: variants, then baselines, then reference points. ``ratios``: measure -> V18 / V17, where both are known.
     ``differences``: of r2 by bin from method ``baseline``, by method; those of other targets are not among them."""
 
     rows: tuple[Row, ...]
@@ -278,11 +278,11 @@ class Comparison:
 def compare(
     reports: Sequence[Mapping[str, Any]],
     references: Mapping[str, Mapping[str, Any]] | None = None,
-    moments: Mapping[str, Moments] | None = None,
+    moments: Mapping[str, R2Sums] | None = None,
 ) -> Comparison:
     """Puts the reports of several variants side by side (see the module's docstring for their form).
 
-    A peer that several reports hold is taken from the first. ``references``: further points by name, each with
+    A baseline in several reports is taken from the first. ``references``: further points by name, each with
     ``array`` as in a report. ``moments``: of evaluations, by variant; the first report's variant that has them is the
     baseline that others are compared with in pairs. Raises InputError where a report names no variant or two name the
     same one.
@@ -290,7 +290,7 @@ def compare(
     if not reports:
         raise InputError("nothing_to_compare", "no report was given", hint="run `vcfbert evaluate` for a variant first")
     variants: dict[str, Row] = {}
-    peers: dict[str, Row] = {}
+    baselines: dict[str, Row] = {}
     for report in reports:
         name = report.get("variant")
         if not isinstance(name, str):
@@ -298,14 +298,15 @@ def compare(
         if name in variants:
             raise InputError("report_twice", f"two reports are of variant {name}", hint="give one report a variant")
         variants[name] = _row(name, "variant", report)
-        for peer, outcome in report.get("peers", {}).items():
-            peers.setdefault(peer, _row(peer, "peer", {**outcome, "imputation": {"seconds": outcome.get("seconds")}}))
+        for tool, outcome in report.get("peers", {}).items():
+            measured = {**outcome, "imputation": {"seconds": outcome.get("seconds")}}
+            baselines.setdefault(tool, _row(tool, "peer", measured))
     extra = [_row(name, "reference", report) for name, report in (references or {}).items()]
-    rows = (*(variants[name] for name in sorted(variants)), *peers.values(), *extra)
+    rows = (*(variants[name] for name in sorted(variants)), *baselines.values(), *extra)
     return Comparison(rows, _ratios(variants), *_differences({name: (moments or {}).get(name) for name in variants}))
 
 
-def _differences(moments: Mapping[str, Moments | None]) -> tuple[str, dict[str, tuple[Difference, ...]]]:
+def _differences(moments: Mapping[str, R2Sums | None]) -> tuple[str, dict[str, tuple[Difference, ...]]]:
     """The first method that has moments, and the differences from it of those scored at the same sites and samples."""
     known = {name: found for name, found in moments.items() if found is not None}
     baseline, *others = (*known, "")

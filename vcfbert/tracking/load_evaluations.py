@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from vcfbert.errors import InputError
-from vcfbert.metrics.r2_sums import Moments, read_moments
+from vcfbert.metrics.r2_sums import R2Sums, read_moments
 from vcfbert.tracking.mlflow_tracker import EXPERIMENT
 from vcfbert.tracking.registry import look_up, open_registry
 from vcfbert.tracking.run_evaluations import kept_moments, kept_report
@@ -26,7 +26,7 @@ class Evaluated:
     """An evaluation's report and, where it has them, moments. ``origin`` tells it from others of its variant."""
 
     report: dict[str, Any]
-    moments: Moments | None
+    moments: R2Sums | None
     origin: str
 
 

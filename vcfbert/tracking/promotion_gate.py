@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from vcfbert.errors import InputError
 from vcfbert.metrics.paired_bootstrap import Difference, paired_differences, worse_bins
-from vcfbert.metrics.r2_sums import Moments
+from vcfbert.metrics.r2_sums import R2Sums
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Measured:
     metric: str
     value: float
     data_digest: str = ""
-    moments: Moments | None = None
+    moments: R2Sums | None = None
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from typing import Any
 
 from vcfbert.artifacts import write_json
 from vcfbert.errors import VcfbertError
-from vcfbert.metrics.r2_sums import Moments, read_moments
+from vcfbert.metrics.r2_sums import R2Sums, read_moments
 from vcfbert.tracking.mlflow_tracker import connect
 
 log = logging.getLogger(__name__)
@@ -41,7 +41,7 @@ def keep_table(run_id: str, name: str, table: Mapping[str, Any], root: Path) -> 
         return _log(run_id, Path(folder), root)
 
 
-def kept_moments(run_id: str, root: Path) -> Moments | None:
+def kept_moments(run_id: str, root: Path) -> R2Sums | None:
     """None where the run has none. Raises VcfbertError where the store cannot be read."""
     with _fetched(run_id, MOMENTS, root) as path:
         return None if path is None else read_moments(path)

@@ -126,7 +126,9 @@ def test_it_is_the_file_of_one_piece(
 ) -> None:
     target, options = targets / f"{name}.vcf.gz", ImputeOptions(fields=FIELDS)
     how = settings(bundles, variant, ignore_phase=ignore_phase)
-    plan = plan_job(how, target, tmp_path / "out.vcf.gz", options, cutting=ChunkSpec(0.0, most), work=tmp_path / "work")
+    plan = plan_job(
+        how, target, tmp_path / "out.vcf.gz", options, chunking=ChunkSpec(0.0, most), work=tmp_path / "work"
+    )
     assert len(plan.job.chunks) >= 3
     assert len(plan.job.groups) == (1 if most == 7 else 3)
     starts = {window.start for window in imputer_of(how).bundle.parts[0].windows}
@@ -138,7 +140,7 @@ def test_options_reach_every_part(bundles: Path, targets: Path, tmp_path: Path) 
     target = targets / "phased.vcf.gz"
     options = ImputeOptions(region="20:1020000-1080000", fields=("GT", "DS"), min_dr2=0.3)
     plan = plan_job(
-        settings(bundles), target, tmp_path / "out.vcf.gz", options, cutting=ChunkSpec(0.0, 7), work=tmp_path / "work"
+        settings(bundles), target, tmp_path / "out.vcf.gz", options, chunking=ChunkSpec(0.0, 7), work=tmp_path / "work"
     )
     same_as_in_one_piece(plan, target, tmp_path)
 
@@ -147,7 +149,7 @@ def test_options_reach_every_part(bundles: Path, targets: Path, tmp_path: Path) 
 def test_every_kind_of_output(bundles: Path, targets: Path, tmp_path: Path, name: str) -> None:
     target, out, whole = targets / "phased.vcf.gz", tmp_path / name, tmp_path / "whole" / name
     whole.parent.mkdir()
-    plan = plan_job(settings(bundles), target, out, DEFAULT_OPTIONS, cutting=ChunkSpec(0.0), work=tmp_path / "work")
+    plan = plan_job(settings(bundles), target, out, DEFAULT_OPTIONS, chunking=ChunkSpec(0.0), work=tmp_path / "work")
     run_job(plan, InProcess(), out)
     impute_file(imputer_of(settings(bundles)), target, whole)
     with pysam.VariantFile(str(out)) as found, pysam.VariantFile(str(whole)) as expected:
@@ -168,8 +170,8 @@ def test_an_interrupted_job_goes_on_with_what_is_left(bundles: Path, targets: Pa
     target, out = targets / "unphased.vcf.gz", tmp_path / "out.vcf.gz"
 
     def plan(options: ImputeOptions = DEFAULT_OPTIONS) -> Plan:
-        cutting = ChunkSpec(0.0, 4)
-        return plan_job(settings(bundles), target, out, options, cutting=cutting, work=tmp_path / "work")
+        chunking = ChunkSpec(0.0, 4)
+        return plan_job(settings(bundles), target, out, options, chunking=chunking, work=tmp_path / "work")
 
     def stop_at_the_seventh(_: int) -> None:
         done.append(1)
@@ -194,7 +196,7 @@ def test_what_cannot_be_imputed_is_refused_before_any_task(bundles: Path, target
     def refusal(variant: str, target: Path, out: Path) -> str:
         with pytest.raises(InputError) as caught:
             plan_job(
-                settings(bundles, variant), target, out, DEFAULT_OPTIONS, cutting=ChunkSpec(), work=tmp_path / "work"
+                settings(bundles, variant), target, out, DEFAULT_OPTIONS, chunking=ChunkSpec(), work=tmp_path / "work"
             )
         return caught.value.code
 
@@ -206,9 +208,11 @@ def test_what_cannot_be_imputed_is_refused_before_any_task(bundles: Path, target
 
 
 def test_memory_is_counted_by_the_largest_task(bundles: Path, targets: Path, tmp_path: Path) -> None:
-    def memory(cutting: ChunkSpec) -> int:
+    def memory(chunking: ChunkSpec) -> int:
         out = tmp_path / "out.vcf.gz"
         target = targets / "phased.vcf.gz"
-        return plan_job(settings(bundles), target, out, DEFAULT_OPTIONS, cutting=cutting, work=tmp_path / "work").memory
+        return plan_job(
+            settings(bundles), target, out, DEFAULT_OPTIONS, chunking=chunking, work=tmp_path / "work"
+        ).memory
 
     assert memory(ChunkSpec(0.0, 2)) < memory(ChunkSpec(0.0, 7)) < memory(ChunkSpec(100.0, 7))

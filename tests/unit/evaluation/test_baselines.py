@@ -1,4 +1,4 @@
-"""The peers themselves are stood in for by small scripts; tests/integration runs the real ones where installed."""
+"""Small scripts stand in for the baselines; tests/integration runs the real ones where installed."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ ls "$last".tbi > "$here/index"
 
 @pytest.fixture
 def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The only folder, besides the system's shell tools, where peers are looked for."""
+    """The only folder, besides the system's shell tools, searched for baselines."""
     folder = tmp_path / "bin"
     folder.mkdir()
     monkeypatch.setenv("PATH", f"{folder}:/bin")
@@ -100,7 +100,7 @@ def test_minimac4_gets_an_indexed_target_and_its_own_form_of_map(
     assert rows[:2] == ["#chr\tposition\tGenetic_Map(cM)", "20\t1000000\t4.500000"]
 
 
-def test_a_failing_peer_is_quoted_and_leaves_nothing(programs: Path, tmp_path: Path) -> None:
+def test_failing_baseline_is_quoted_and_leaves_no_file(programs: Path, tmp_path: Path) -> None:
     install(programs, "beagle", "#!/bin/sh\necho 'ERROR: no markers in common' >&2\nexit 3\n")
     with pytest.raises(VcfbertError) as caught:
         run_beagle(PANEL, TARGET, None, tmp_path / "out.vcf.gz")
@@ -110,13 +110,13 @@ def test_a_failing_peer_is_quoted_and_leaves_nothing(programs: Path, tmp_path: P
     assert not (tmp_path / "out.vcf.gz").exists()
 
 
-def test_a_peer_that_writes_nothing_failed(programs: Path, tmp_path: Path) -> None:
+def test_baseline_without_output_is_an_error(programs: Path, tmp_path: Path) -> None:
     install(programs, "beagle", BEAGLE.replace('echo imputed > "$out.vcf.gz"', "true"))
     with pytest.raises(VcfbertError, match="wrote no imputed file"):
         run_beagle(PANEL, TARGET, None, tmp_path / "out.vcf.gz")
 
 
-def test_a_peer_that_is_not_installed_is_named(programs: Path, tmp_path: Path) -> None:
+def test_missing_baseline_is_named_in_the_error(programs: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
         run_baseline("minimac4", PANEL, TARGET, None, tmp_path / "out.vcf.gz")
     assert caught.value.code == "peer_missing"

@@ -169,7 +169,7 @@ def test_tasks_write_the_file_of_one_piece(panels: tuple[Panel, ...], tmp_path: 
     settings = Settings(tmp_path / "bundle", "fast", True, batch_size=64, threads=1)
     (tmp_path / "whole").mkdir()
     out, whole = tmp_path / name, tmp_path / "whole" / name
-    plan = plan_job(settings, target, out, ImputeOptions(), cutting=ChunkSpec(0.4), work=tmp_path / "work")
+    plan = plan_job(settings, target, out, ImputeOptions(), chunking=ChunkSpec(0.4), work=tmp_path / "work")
     assert len({chunk.panel for chunk in plan.job.chunks}) == 5 < len(plan.job.chunks)
     imputed = run_job(plan, InProcess(), out)
     expected = impute_file(Imputer(bundle, mode="fast", ignore_phase=True), target, whole)

@@ -13,17 +13,17 @@ from vcfbert.metrics.paired_bootstrap import (
     paired_differences,
     worse_bins,
 )
-from vcfbert.metrics.r2_sums import Moments
+from vcfbert.metrics.r2_sums import R2Sums
 
 COMMON = 3  # index of the bin 5-50%
 
 
-def of(dosage: npt.NDArray[np.float64], truth: npt.NDArray[np.float64]) -> Moments:
+def of(dosage: npt.NDArray[np.float64], truth: npt.NDArray[np.float64]) -> R2Sums:
     """Moments of [sites, samples], all of the commonest bin, a block a site."""
     columns = np.stack([np.ones_like(truth), truth, dosage, truth**2, dosage**2, truth * dosage], axis=-1)
     by_sample, by_block = np.zeros((truth.shape[1], 4, 6)), np.zeros((truth.shape[0], 4, 6))
     by_sample[:, COMMON], by_block[:, COMMON] = columns.sum(axis=0), columns.sum(axis=1)
-    return Moments(tuple(f"s{i}" for i in range(truth.shape[1])), by_sample, by_block)
+    return R2Sums(tuple(f"s{i}" for i in range(truth.shape[1])), by_sample, by_block)
 
 
 @pytest.fixture

@@ -7,12 +7,12 @@ import pytest
 
 from vcfbert.errors import ArtifactError, InputError
 from vcfbert.metrics.accuracy import DosageR2
-from vcfbert.metrics.r2_sums import BLOCKS, Moments, MomentsSums, read_moments
+from vcfbert.metrics.r2_sums import BLOCKS, R2Sums, R2SumsBuilder, read_moments
 
 
-def small() -> Moments:
+def small() -> R2Sums:
     """Two samples at three sites: MAF 0.3, 0.3 with ALT the major allele, 0.02."""
-    sums = MomentsSums(("a", "b"), 3)
+    sums = R2SumsBuilder(("a", "b"), 3)
     truth, dosage = np.array([[0, 1], [2, 1]]), np.array([[0.5, 1.0], [2.0, 1.5]])
     sums.update(np.array([0, 1]), truth, dosage, np.array([0.3, 0.7]))
     sums.update(np.array([2]), np.array([[-1, 2]]), np.array([[1.0, 1.0]]), np.array([0.02]))
@@ -36,7 +36,7 @@ def test_r2_from_moments_is_that_of_the_figures_and_blocks_are_of_equal_number()
     generator = np.random.default_rng(3)
     truth = generator.integers(0, 3, (500, 8))
     dosage, af = generator.uniform(0, 2, truth.shape), generator.uniform(0.001, 0.999, 500)
-    sums, whole = MomentsSums(tuple("abcdefgh"), 500), DosageR2()
+    sums, whole = R2SumsBuilder(tuple("abcdefgh"), 500), DosageR2()
     order = generator.permutation(500)
     for at in np.array_split(order, 7):  # in whatever order the file has them
         sums.update(at, truth[at], dosage[at], af[at])
@@ -82,4 +82,4 @@ def test_only_evaluations_of_the_same_truth_pair() -> None:
     assert one.pairs_with(other)
     other.by_block[0, 3, 1] += 1.0  # another truth
     assert not one.pairs_with(other)
-    assert not one.pairs_with(Moments(("a", "c"), one.by_sample, one.by_block))
+    assert not one.pairs_with(R2Sums(("a", "c"), one.by_sample, one.by_block))

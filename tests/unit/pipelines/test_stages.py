@@ -80,7 +80,7 @@ def test_evaluate_imputes_unphased_targets_where_the_variant_takes_them(
         assert {"array_unphased", "imputation_unphased", "unphased_r2"} & {*report, *summary} == set()
 
 
-def test_beagle_alone_of_the_peers_gets_the_unphased_targets(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unphased_targets_go_to_beagle_only(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     runs: list[tuple[str, str]] = []
 
     def run_baseline(name: str, panel: Path, target: Path, genetic_map: Any, out: Path, **options: Any) -> BaselineRun:

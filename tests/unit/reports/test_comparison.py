@@ -136,7 +136,7 @@ def test_without_unphased_figures_there_is_no_such_block() -> None:
     assert "unphased targets" not in compare([V17, V18]).markdown()
 
 
-def test_rows_are_variants_then_peers_then_reference_points() -> None:
+def test_rows_are_variants_then_baselines_then_reference_points() -> None:
     vote = {"array": array(0.0736, 0.1811, 0.4272, 0.8575, 0.8694)}
     comparison = compare([V18, V17], {"nearest haplotypes": vote})
     assert [(row.label, row.kind) for row in comparison.rows] == [

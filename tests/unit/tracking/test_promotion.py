@@ -12,7 +12,7 @@ from tests.helpers.command_line import vcfbert
 from tests.helpers.evaluated import moments_of
 from vcfbert.config import profile_text
 from vcfbert.errors import InputError
-from vcfbert.metrics.r2_sums import Moments
+from vcfbert.metrics.r2_sums import R2Sums
 from vcfbert.tracking.promotion import list_versions, promote, roll_back
 from vcfbert.tracking.registry import Candidate, champion, publish
 from vcfbert.tracking.run_evaluations import kept_moments
@@ -29,7 +29,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, empty_store: Path) -> 
     return tmp_path
 
 
-def add(root: Path, r2: float, moments: Moments | None = None, **options: Any) -> int:
+def add(root: Path, r2: float, moments: R2Sums | None = None, **options: Any) -> int:
     """Publishes another bundle; its version."""
     folder = root / f"bundle-{r2}"
     folder.mkdir()
