@@ -19,7 +19,7 @@ from tests.helpers.demo_cut import cut_demo
 from vcfbert.bundle import load_bundle
 from vcfbert.config import EvaluateConfig
 from vcfbert.datasets.simulate import Simulation, simulate
-from vcfbert.evaluation.baselines import find_peers
+from vcfbert.evaluation.baselines import find_baselines
 from vcfbert.evaluation.protocols import array_protocol
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -121,8 +121,8 @@ def test_imputation_is_timed_and_scored_beside_the_peers(simulated: Path, tmp_pa
     assert rows["minimac4", "unphased"]["note"]
     assert rows["vcfbert", "unphased"]["note"].startswith("error [unphased]")
     ran = [("vcfbert", "phased")]
-    ran += [("beagle", kind) for kind in ("phased", "unphased") if "beagle" in find_peers()]
-    ran += [("minimac4", "phased")] if "minimac4" in find_peers() else []
+    ran += [("beagle", kind) for kind in ("phased", "unphased") if "beagle" in find_baselines()]
+    ran += [("minimac4", "phased")] if "minimac4" in find_baselines() else []
     for row in (rows[key] for key in ran):
         assert (row["note"], row["runs"]) == (None, 1)
         assert row["ms_per_target"] == pytest.approx(1e3 * row["seconds"] / 6, rel=0.01)

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import httpx
 import pytest
-from tests.service.test_jobs_processes import Service, service_at, wait_for
 
 from tests.helpers.command_line import TinyFiles
+from tests.service.jobs.test_processes import Service, service_at, wait_for
 
 SIZE = 8 << 20
 

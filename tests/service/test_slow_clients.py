@@ -13,12 +13,12 @@ from typing import Any
 import httpx
 import pytest
 from fastapi import FastAPI
-from tests.service.test_jobs_run import wait_for
 
 import vcfbert.imputation.files  # noqa: F401 - torch takes seconds, which the first request would
 from service.app import create_app
 from tests.browser.servers import served
 from tests.helpers.service import StubSource, settings
+from tests.service.jobs.test_run import wait_for
 
 BODY = (
     b'--x\r\nContent-Disposition: form-data; name="file"; filename="a.vcf"\r\n\r\n' + b"0" * 200_000 + b"\r\n--x--\r\n"

@@ -10,13 +10,13 @@ from typing import Any
 
 import httpx
 import pytest
-from tests.service.test_jobs_processes import free_port, service_at, wait_for
-from tests.service.test_metrics import parsed, value
 
 from service.http.metrics import Metrics
 from service.jobs.observer import SentMetrics, receive
 from service.worker_metrics import metrics_app, served_metrics
 from tests.helpers.service import API_KEYS, bearer, settings
+from tests.service.http.test_metrics import parsed, value
+from tests.service.jobs.test_processes import free_port, service_at, wait_for
 from vcfbert.errors import InputError
 
 JOBS = {"model": "default", "by": "job"}

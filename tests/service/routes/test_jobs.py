@@ -12,7 +12,6 @@ from typing import Any
 import httpx
 import pytest
 from fastapi.testclient import TestClient
-from tests.service.test_jobs_run import wait_for
 
 from service.app import create_app
 from service.jobs.files import JobFiles
@@ -23,6 +22,7 @@ from service.jobs.run import JobRunner, LoadedModels
 from service.jobs.store import JobTable
 from service.settings import Settings
 from tests.helpers.stub_service import QC, SUMMARY, StubSource, result_of
+from tests.service.jobs.test_run import wait_for
 from vcfbert.errors import ResourceError
 
 ANN, BOB = {"X-API-Key": "ann's key"}, {"Authorization": "Bearer bob's key"}

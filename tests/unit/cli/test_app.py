@@ -21,7 +21,8 @@ import yaml
 from tests.helpers.chromosomes import write
 from tests.helpers.command_line import TINY, TinyFiles, vcfbert
 from tests.helpers.demo_cut import GENETIC_MAP
-from vcfbert import __version__, cli
+from vcfbert import __version__
+from vcfbert.cli import app as cli
 from vcfbert.config import load, profile, with_overrides
 from vcfbert.constants import MAF_BIN_NAMES
 
