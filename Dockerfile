@@ -13,7 +13,7 @@ WORKDIR /app
 COPY constraints.txt ./
 ARG PIP_EXTRA_INDEX_URL
 RUN pip install -r constraints.txt
-COPY pyproject.toml README.md ./
+COPY pyproject.toml setup.py README.md LICENSE ./
 COPY vcfbert ./vcfbert
 
 FROM base AS train

@@ -1,22 +1,27 @@
-# `make demo` and `make test` do their own set-up; nothing but Python 3.11+, make and git is needed first.
+# Every target sets up what it needs. Install Python 3.11 or 3.12, make and git first.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# FAISS=faiss-gpu on a machine with a CUDA 12 driver; never both.
+# Set FAISS=faiss-gpu on a machine with a CUDA 12 driver. The two packages cannot be installed together.
 FAISS ?= faiss-cpu
 
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export MLFLOW_DISABLE_TELEMETRY := true
 export DVC_NO_ANALYTICS := 1
-# Threads that wait sleep: where other programs share the cores, spinning ones make small batches 5 times slower.
+# Waiting OpenMP threads sleep. Spinning threads make small batches 5 times slower where other programs share the cores.
 export OMP_WAIT_POLICY ?= PASSIVE
 
+# tests/conftest.py marks everything outside of these folders `integration`.
+UNIT := tests/unit tests/property tests/contract -m "not slow and not integration"
+INTEGRATION := -m "integration and not slow"
+
 .DEFAULT_GOAL := help
-.PHONY: help setup demo tune-demo ui serve test test-slow check format pipeline-test clean
+.PHONY: help setup demo tune-demo ui serve lint types check test test-unit test-integration test-slow coverage wheel \
+	wheel-test format clean
 
 help: ## this list
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
 
 setup: $(VENV)/.ready ## virtual environment with pinned packages
 
@@ -41,20 +46,41 @@ ui: setup ## MLflow on the recorded runs, at http://127.0.0.1:5000
 serve: setup ## the HTTP service with the published model, at http://127.0.0.1:8000
 	python -m service
 
-check: setup ## lint and types
+lint: setup ## style and format, by ruff
 	ruff check .
 	ruff format --check .
+
+types: setup ## types, by mypy
 	mypy
 
+check: lint types ## lint and types
+
 test: setup check ## lint, types and all tests but the slow ones
-	python -m pytest -m "not slow"
+	python -m pytest -rs -m "not slow"
+
+test-unit: setup ## tests of single modules, in under 2 minutes
+	python -m pytest -rs $(UNIT)
+
+test-integration: setup ## all tests but the slow ones and those of test-unit
+	python -m pytest -rs $(INTEGRATION)
 
 test-slow: setup ## heavier checks
-	python -m pytest -m slow
+	python -m pytest -rs -m slow
+
+coverage: setup ## the unit tests with coverage; fails below the floor in pyproject.toml
+	python -m pytest -rs $(UNIT) --cov --cov-report=term:skip-covered
+
+wheel: ## a wheel in dist/
+	rm -rf build dist
+	$(PYTHON) -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist .
+	rm -rf build
+
+wheel-test: ## builds the wheel, installs it in a fresh environment and uses it
+	PYTHON=$(PYTHON) FAISS=$(FAISS) .ci/check_wheel.sh
 
 format: setup ## format the code
 	ruff check --fix .
 	ruff format .
 
-clean: ## removes what runs wrote, but not the virtual environment
-	rm -rf data/work models metrics reports .checkpoints mlflow.db* studies.db* mlartifacts
+clean: ## remove what runs and builds wrote, but not the virtual environment
+	rm -rf build dist data/work models metrics reports .checkpoints mlflow.db* studies.db* mlartifacts

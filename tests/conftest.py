@@ -10,7 +10,16 @@ from vcfbert.genotypes.conversion import build_panels
 from vcfbert.genotypes.panel import Panel
 from vcfbert.genotypes.store import subset_panel
 
-DEMO = Path(__file__).parents[1] / "data" / "demo"
+TESTS = Path(__file__).parent
+DEMO = TESTS.parent / "data" / "demo"
+UNIT_FOLDERS = ("unit", "property", "contract")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests outside of ``UNIT_FOLDERS`` as integration tests."""
+    for item in items:
+        if item.path.relative_to(TESTS).parts[0] not in UNIT_FOLDERS:
+            item.add_marker(pytest.mark.integration)
 
 
 @pytest.fixture(scope="session")

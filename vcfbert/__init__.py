@@ -1,3 +1,3 @@
 """vcfbert: genotype imputation with a retrieval-augmented BERT over alleles."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
