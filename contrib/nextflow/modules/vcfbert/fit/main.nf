@@ -1,0 +1,47 @@
+process VCFBERT_FIT {
+    tag "$meta.id"
+    label 'process_high'
+
+    conda "${moduleDir}/environment.yml"
+    container "${ params.vcfbert_container ?: 'vcfbert/vcfbert:0.2.0' }"
+
+    input:
+    tuple val(meta), path(panel)
+    path map
+
+    output:
+    tuple val(meta), path("${prefix}.bundle"), emit: bundle
+    path "versions.yml", emit: versions
+
+    when:
+    task.ext.when == null || task.ext.when
+
+    script:
+    def args = task.ext.args ?: ''
+    prefix = task.ext.prefix ?: "${meta.id}"
+    def map_option = map ? "--map ${map}" : ''
+    """
+    vcfbert fit \
+        --panel ${panel} \
+        --out ${prefix}.bundle \
+        --no-track \
+        ${map_option} \
+        ${args}
+
+    cat <<-END_VERSIONS > versions.yml
+    "${task.process}":
+        vcfbert: \$(vcfbert --version)
+    END_VERSIONS
+    """
+
+    stub:
+    prefix = task.ext.prefix ?: "${meta.id}"
+    """
+    mkdir ${prefix}.bundle
+
+    cat <<-END_VERSIONS > versions.yml
+    "${task.process}":
+        vcfbert: \$(vcfbert --version)
+    END_VERSIONS
+    """
+}
