@@ -33,7 +33,7 @@ from vcfbert.genotypes.reference_subset import ReferenceSubset
 from vcfbert.model.losses import allele_loss, genotype_loss, site_loss_weights
 from vcfbert.model.v18 import V18
 from vcfbert.model.variants import create
-from vcfbert.retrieval.base import KeyIndex
+from vcfbert.retrieval.base import KeyIndex, usable_k
 from vcfbert.retrieval.context import memory_features
 from vcfbert.retrieval.faiss_index import FaissKeyIndex, import_faiss
 from vcfbert.retrieval.refresh import attach_retriever
@@ -166,7 +166,7 @@ def bench_epoch(memory: ReferenceSubset, config: Config, steps: int, runs: int) 
     refresh_seconds = median_seconds(lambda: attach_retriever(model, index, memory, split.features, update=True), runs)
     data = TrainingData([split], [retriever], config.masks, config.train)
     plan = plan_epoch(data.n_samples, config.train, epoch=0)
-    examples = data.examples(plan[: steps + 1], 0, min(config.retrieval.k["v18"], len(memory) - 2))
+    examples = data.examples(plan[: steps + 1], 0, usable_k(config.retrieval.k["v18"], [len(memory)], n_excluded=2))
     optimizer = torch.optim.AdamW(model.parameters(), lr=config.train.lr)
 
     def train_batch() -> None:

@@ -36,7 +36,7 @@ from vcfbert.genotypes.windows import Window
 from vcfbert.model.base import Variant
 from vcfbert.model.variants import VARIANT_CLASSES, create
 from vcfbert.provenance import provenance
-from vcfbert.retrieval.base import KeyIndex, Retriever
+from vcfbert.retrieval.base import KeyIndex, Retriever, usable_k
 from vcfbert.retrieval.context import memory_features
 from vcfbert.retrieval.faiss_index import FaissKeyIndex
 from vcfbert.retrieval.refresh import attach_retriever, build_retriever
@@ -107,7 +107,7 @@ def save_bundle(
     device = next(model.parameters()).device
     manifest = {
         "variant": model.name,
-        "k": min(config.retrieval.k[model.name], *(panel.n_haplotypes for panel in panels)),
+        "k": usable_k(config.retrieval.k[model.name], [panel.n_haplotypes for panel in panels]),
         "encode": dataclasses.asdict(config.encode),
         "model": dataclasses.asdict(config.model),
         "training": {
@@ -178,7 +178,7 @@ def _part(index_path: Path, model: Variant, panel: Panel, encode: EncodeConfig, 
         index = TorchKeyIndex(memory, index.weights)
     return Part(
         memory=memory,
-        windows=windows_of(panel, encode, copies=model.copies),
+        windows=windows_of(panel, encode, copies=model.is_hmm),
         retriever=attach_retriever(model, index, memory, features, update=False),
         features=features,
     )

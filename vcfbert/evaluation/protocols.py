@@ -14,6 +14,7 @@ from vcfbert.genotypes.reference_subset import ReferenceSubset
 from vcfbert.imputation.files import impute_file
 from vcfbert.imputation.imputer import Imputer
 from vcfbert.imputation.progress import Progress
+from vcfbert.retrieval.base import usable_k
 from vcfbert.retrieval.context import memory_features
 from vcfbert.retrieval.refresh import build_retriever
 from vcfbert.training.validation import Scores, masked_typing, score_windows
@@ -38,7 +39,7 @@ def masked_protocol(bundle: Bundle, config: EvaluateConfig, seed: int) -> dict[s
                 part.windows,
                 panel.haplotypes_of(samples),
                 masked_typing(memory, config, seed),
-                k=min(bundle.k, len(memory) - 2),
+                k=usable_k(bundle.k, [len(memory)], n_excluded=2),
                 batch_size=config.batch_size,
                 min_maf=config.min_maf,
             )

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from vcfbert.config import ModelConfig
 from vcfbert.model.embedding import AlleleEmbedding, PositionEmbedding
 from vcfbert.model.encoder import Encoder
+from vcfbert.model.fusion import RetrievalHeads
 from vcfbert.model.heads import GenotypeHead, HaplotypeHead, independent
 
 
@@ -73,7 +74,7 @@ class Variant(nn.Module, ABC):
     """A model variant. Subclasses say how the retrieved meet the query."""
 
     name: ClassVar[str]
-    copies: ClassVar[bool] = False  # haplotypes over windows of its own (``EncodeConfig.copy_*``), by a recurrence
+    is_hmm: ClassVar[bool] = False  # copies haplotypes by a recurrence, over windows of its own (``copy_window``)
     takes_unphased: ClassVar[bool] = False  # targets with unphased heterozygous calls
 
     def __init__(self, config: ModelConfig) -> None:
@@ -83,6 +84,11 @@ class Variant(nn.Module, ABC):
 
     def init_weights(self) -> None:
         self.embedding.init_weights()
+
+    @property
+    def retrieval_heads(self) -> RetrievalHeads | None:
+        """The learned metric by which haplotypes are retrieved; None if the metric is fixed."""
+        return None
 
     def encode_patterns(self, patterns: Tensor, sites: SiteContext) -> Any:
         """What a variant makes of the window's unmasked rows uint8 [u, l] whoever asks: V17 their features from the

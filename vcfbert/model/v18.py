@@ -39,6 +39,10 @@ class V18(Network):
         nn.init.zeros_(self.mixture)
         nn.init.constant_(self.smoothing, math.log(0.02 / 0.98))
 
+    @property
+    def retrieval_heads(self) -> RetrievalHeads:
+        return self.retrieval
+
     def forward(self, batch: WindowBatch, encoded: Tensor | None = None) -> WindowOutput:
         sites = batch.sites
         # Distances are differences of large sums and fractions lie near 0 and 1: bf16 holds neither.

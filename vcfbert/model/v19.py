@@ -59,7 +59,7 @@ class V19(Variant):
     """
 
     name = "v19"
-    copies = True
+    is_hmm = True
     takes_unphased = True
 
     def __init__(self, config: ModelConfig) -> None:

@@ -8,8 +8,9 @@ fixed one of V17 and the learned one of V18, are this sum with weights of their 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -56,6 +57,15 @@ class Retriever(ABC):
     def profile(self, distance_cm: Tensor) -> Tensor:
         """[t] in [0, 1]: the factor g on the weights of sites that lie ``distance_cm`` [t] outside the window."""
 
+    def snapshot(self) -> dict[str, Any]:
+        """What training has changed, to resume from: plain values and tensors; empty if nothing is learned."""
+        return {}
+
+    def restore(self, snapshot: dict[str, Any]) -> None:
+        """Puts a ``snapshot`` of such a retriever in force."""
+        if snapshot:
+            raise ValueError("a retriever that learns nothing has no snapshot")
+
     def retrieve(
         self,
         sites: Tensor,
@@ -74,6 +84,12 @@ class Retriever(ABC):
         -1 for none. Raises InputError('retrieval_k') if fewer than k rows are left.
         """
         return nearest(self.index, sites, queries, self.profile(distance_cm), k, known, exclude)
+
+
+def usable_k(k: int, n_rows: Iterable[int], *, n_excluded: int = 0) -> int:
+    """``k``, or less where one of the reference subsets, of ``n_rows`` haplotypes each, has fewer to retrieve.
+    ``n_excluded``: haplotypes that a query must not get, such as its sample's own two."""
+    return min(k, *(n - n_excluded for n in n_rows))
 
 
 def check_enough(k: int, n_rows: int, left_out: int) -> None:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.distributed
 from torch import Tensor
 
+from vcfbert.model.base import Variant
 from vcfbert.model.fusion import search_profile
 from vcfbert.model.v18 import V18
 from vcfbert.retrieval.base import KeyIndex, Retriever
 
 
 @torch.no_grad()
-def site_weights(model: V18, features: Tensor, *, rank: int = 0, world: int = 1) -> Tensor:
+def site_weights(model: Variant, features: Tensor, *, rank: int = 0, world: int = 1) -> Tensor:
     """[n_sites]: what a mismatch at each site adds to the distance, by the model as it is now. ``features``
     [n_sites, F]. Of several ranks each computes those of its own stretch of sites, and all are asked at once."""
     own = model.embedding.allele_weights(features.tensor_split(world)[rank]).float()
@@ -43,6 +46,13 @@ class EmbeddingRetriever(Retriever):
             self.index.refresh(weights)
             self.decay = model.retrieval.log_decay.exp().detach().clone()
             self.temperature = model.retrieval.log_temperature.exp().detach().clone()
+
+    def snapshot(self) -> dict[str, Any]:
+        return {"weights": self.index.weights, "decay": self.decay, "temperature": self.temperature}
+
+    def restore(self, snapshot: dict[str, Any]) -> None:
+        self.index.refresh(snapshot["weights"])
+        self.decay, self.temperature = snapshot["decay"], snapshot["temperature"]
 
     def profile(self, distance_cm: Tensor) -> Tensor:
         device = distance_cm.device

@@ -20,7 +20,7 @@ from torch import Tensor
 from vcfbert.genotypes.reference_subset import ReferenceSubset
 from vcfbert.genotypes.windows import Window
 from vcfbert.model.base import Variant
-from vcfbert.model.v19 import V19, CompiledWindow
+from vcfbert.model.v19 import CompiledWindow
 from vcfbert.retrieval.context import WindowContext
 
 # The whole memory is encoded, to be kept, where that is no more than this many times what one haplotype retrieves.
@@ -129,7 +129,7 @@ class ReadyWindows:
         context = WindowContext.build(self._memory, self._features, window, key, self._features.device)
         context = replace(context, sites=replace(context.sites, drawn=drawn))
         # What others make of the patterns cannot be narrowed.
-        if not self._encodes_whole or not isinstance(self._model, V19):
+        if not self._encodes_whole or not self._model.is_hmm:
             return ReadyWindow(context)
         compiled = self._model.encode_patterns(context.patterns, context.sites)
         return ReadyWindow(context, None if compiled is None else WholeWindow.of(compiled))

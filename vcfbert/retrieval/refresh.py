@@ -67,15 +67,15 @@ def attach_retriever(
     model: Variant, index: KeyIndex, memory: ReferenceSubset, features: Tensor, *, update: bool
 ) -> Retriever:
     """The variant's retriever over an index of ``memory``; without ``update`` the index's weights stay in force."""
-    if model.copies:
+    if model.is_hmm:
         return RunsRetriever(index, memory)
-    if not isinstance(model, V18):
+    heads = model.retrieval_heads
+    if heads is None:
         return HammingRetriever(index)
-    heads = model.retrieval
     decay, temperature = (log.exp().detach().clone() for log in (heads.log_decay, heads.log_temperature))
     retriever = EmbeddingRetriever(index, decay, temperature)
     if update:
-        retriever.update(model, site_weights(model, features))
+        index.refresh(site_weights(model, features))
     return retriever
 
 

@@ -54,6 +54,14 @@ class Example:
     n_haplotypes: int
 
 
+@dataclass(frozen=True)
+class ExampleNoise:
+    """Shown alleles are wrong or missing as often as ``masks`` says, and each sample's two haplotypes change places
+    ``switches_per_cm`` times per cM, as those of an inferred phase do."""
+
+    switches_per_cm: float
+
+
 def plan_epoch(n_samples: Sequence[int], config: TrainConfig, epoch: int) -> list[Step]:
     """All batches of an epoch in their order, shuffled: ``samples_per_epoch`` of the ``n_samples`` of each window."""
     rng = np.random.default_rng([config.seed, PLAN_STREAM, epoch])
@@ -182,11 +190,8 @@ class TrainingData:
         number, window = self.places[step.window]
         return self.panels[number].maf[window.sites]
 
-    def examples(
-        self, steps: list[Step], epoch: int, k: int, *, noisy: bool = False, switches_per_cm: float = 0.0
-    ) -> Iterator[Example]:
-        """``noisy``: shown alleles are wrong or missing as often as ``masks`` says, and haplotypes switch from one of
-        the sample to the other as those of an inferred phase do."""
+    def examples(self, steps: list[Step], epoch: int, k: int, noise: ExampleNoise | None = None) -> Iterator[Example]:
+        """The batches of ``steps``, each with ``k`` haplotypes retrieved for each of its haplotypes."""
         for step in steps:
             place, window = self.places[step.window]
             panel = self.panels[place]
@@ -198,6 +203,9 @@ class TrainingData:
                 window=step.window,
                 config=self.masks,
             )
-            noise = np.random.default_rng([self.train.seed, NOISE_STREAM, epoch, step.number]) if noisy else None
             context, retriever = panel.context(window, typed), self.retrievers[place]
-            yield panel.example(context, step.samples, retriever, k, noise, switches_per_cm)
+            if noise is None:
+                yield panel.example(context, step.samples, retriever, k)
+            else:
+                rng = np.random.default_rng([self.train.seed, NOISE_STREAM, epoch, step.number])
+                yield panel.example(context, step.samples, retriever, k, rng, noise.switches_per_cm)

@@ -18,11 +18,9 @@ def optimizer_of(model: Variant, config: TrainConfig) -> torch.optim.Optimizer:
     return torch.optim.AdamW(groups, lr=config.lr, betas=(0.9, 0.98))
 
 
-def learning_rate(step: int, total: int, config: TrainConfig, *, copies: bool = False) -> float:
-    """Linear warm-up over ``warmup_steps``, then a cosine from ``lr`` down to a tenth of it. A copying variant starts
-    from a model that works: no warm-up, and ``copy_lr``."""
-    lr, warmup = (config.copy_lr, 0) if copies else (config.lr, config.warmup_steps)
-    if step < warmup:
-        return lr * (step + 1) / warmup
-    progress = (step - warmup) / max(total - warmup, 1)
-    return lr * (0.1 + 0.9 * 0.5 * (1.0 + math.cos(math.pi * min(progress, 1.0))))
+def learning_rate(step: int, total: int, *, peak: float, warmup_steps: int) -> float:
+    """A linear warm-up over ``warmup_steps``, then a cosine from ``peak`` down to a tenth of it."""
+    if step < warmup_steps:
+        return peak * (step + 1) / warmup_steps
+    progress = (step - warmup_steps) / max(total - warmup_steps, 1)
+    return peak * (0.1 + 0.9 * 0.5 * (1.0 + math.cos(math.pi * min(progress, 1.0))))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -79,3 +80,10 @@ class ConsoleProgress:
 
     def message(self, text: str) -> None:
         self.console.print(text, highlight=False)
+
+
+def epoch_message(epoch: int, epochs: int, metrics: Mapping[str, float], seconds: float) -> str:
+    """One line on ``epoch`` (from 0) of ``epochs``."""
+    shown = {"train": "train/loss", "val": "val/loss", "F1": "val/f1", "rare F1": "val/rare_f1", "r2": "val/r2/all"}
+    figures = "  ".join(f"{label} {metrics[name]:.4f}" for label, name in shown.items() if name in metrics)
+    return f"epoch {epoch + 1}/{epochs}  {figures}  {seconds:.0f} s"

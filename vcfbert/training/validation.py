@@ -20,6 +20,8 @@ from vcfbert.retrieval.base import Retriever
 from vcfbert.retrieval.context import WindowContext
 from vcfbert.retrieval.ready import ReadyWindow
 
+MAX_VALIDATED = 200  # samples: validating more of a large panel would take longer than its training
+
 TypedSites = Callable[[Window], npt.NDArray[np.bool_]]
 
 

@@ -12,6 +12,7 @@ from tests.helpers.tiny import panel_from_alleles, tiny_config
 from vcfbert.genotypes.encoding import encode
 from vcfbert.genotypes.panel import Panel
 from vcfbert.training.copying_start import BOUNDS, LAST_STEPS, CopyingStart, Rates, descend, n_switches
+from vcfbert.training.hmm_recipe import HmmRecipe
 from vcfbert.training.loop import Trainer
 
 
@@ -74,8 +75,8 @@ def start_of(panel: Panel) -> CopyingStart:
     masks = dataclasses.replace(config.masks, array_density=(0.1, 0.1))
     config = dataclasses.replace(config, masks=masks)
     trainer = Trainer([panel], [encode(panel, config.encode)], config, "v19", accelerator="cpu")
-    assert trainer.start is not None
-    return trainer.start
+    assert isinstance(trainer.recipe, HmmRecipe)
+    return trainer.recipe.search
 
 
 def test_panels_of_longer_matches_get_lower_rates() -> None:

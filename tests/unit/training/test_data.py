@@ -17,7 +17,16 @@ from vcfbert.genotypes.reference_subset import ReferenceSubset
 from vcfbert.genotypes.regions import Region
 from vcfbert.retrieval.base import Retriever
 from vcfbert.retrieval.refresh import build_retriever
-from vcfbert.training.data import Example, TrainingData, TrainingPanel, plan_copying_epoch, plan_epoch, shard, switched
+from vcfbert.training.data import (
+    Example,
+    ExampleNoise,
+    TrainingData,
+    TrainingPanel,
+    plan_copying_epoch,
+    plan_epoch,
+    shard,
+    switched,
+)
 
 CPU = torch.device("cpu")
 
@@ -206,7 +215,7 @@ def noisy_examples(
 ) -> list[Example]:
     data = data_of(split, retriever_of(split, "v19"), dataclasses.replace(CONFIG.train, copy_steps=10))
     steps = plan_copying_epoch(data.n_samples, data.train, epoch)
-    return list(data.examples(steps, epoch, 6, noisy=noisy, switches_per_cm=switches_per_cm))
+    return list(data.examples(steps, epoch, 6, ExampleNoise(switches_per_cm) if noisy else None))
 
 
 def test_switched_haplotypes_and_their_answers_stay_together() -> None:
@@ -272,7 +281,7 @@ def test_noise_is_a_function_of_seed_epoch_and_number() -> None:
         context = data.context(data.windows[0], np.ones(data.windows[0].span[1] - data.windows[0].span[0], dtype=bool))
         data.context = lambda window, typed: context  # type: ignore[method-assign]  # the mask has a seed of its own
         steps = [dataclasses.replace(step, number=number)]
-        (example,) = whole.examples(steps, epoch, 6, noisy=True)
+        (example,) = whole.examples(steps, epoch, 6, ExampleNoise(0.0))
         return example.batch.key_sign
 
     first = shown(0)

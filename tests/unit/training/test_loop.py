@@ -224,7 +224,7 @@ def test_the_schedule_spans_the_whole_run(tiny_panel: Panel, tmp_path: Path) -> 
     assert trainer.total_steps == steps
     _, tracker = fit(trainer, tmp_path)
     assert trainer.run.step == steps
-    assert tracker.epochs[-1]["lr"] == pytest.approx(learning_rate(steps - 1, steps, config.train))
+    assert tracker.epochs[-1]["lr"] == pytest.approx(learning_rate(steps - 1, steps, peak=1e-3, warmup_steps=2))
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])

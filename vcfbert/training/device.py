@@ -1,0 +1,32 @@
+"""The devices and ranks of a run, through Lightning Fabric."""
+
+from __future__ import annotations
+
+import resource
+
+import torch
+from lightning_fabric import Fabric
+
+from vcfbert.config import TrainConfig
+
+
+def fabric_of(config: TrainConfig, accelerator: str, devices: int) -> Fabric:
+    cuda = accelerator in ("auto", "cuda", "gpu") and torch.cuda.is_available()
+    precision = config.precision
+    if precision == "auto":
+        precision = "bf16-mixed" if cuda else "32-true"
+    strategy = "ddp" if devices > 1 else "auto"
+    return Fabric(accelerator="cuda" if cuda else "cpu", devices=devices, strategy=strategy, precision=precision)
+
+
+def mean_over_ranks(fabric: Fabric, value: float) -> float:
+    reduced = fabric.all_reduce(torch.tensor(value, device=fabric.device), reduce_op="mean")
+    return float(reduced)  # type: ignore[arg-type]
+
+
+def memory_use(fabric: Fabric) -> dict[str, float]:
+    """Peak memory of this process, MB: of the host, and of a CUDA device where one is used."""
+    use = {"peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
+    if fabric.device.type == "cuda":
+        use["peak_cuda_mb"] = torch.cuda.max_memory_allocated(fabric.device) / 2**20
+    return use
