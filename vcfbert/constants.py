@@ -29,6 +29,9 @@ MAF_BINS: Final = ((0.0, 0.005), (0.005, 0.01), (0.01, 0.05), (0.05, 0.5000001))
 MAF_BIN_NAMES: Final = ("0-0.5%", "0.5-1%", "1-5%", "5-50%")
 
 VARIANTS: Final = ("v17", "v18", "v19")
+# Each variant's colour, in figures and in MLflow's charts: three of the palette of Okabe and Ito (2008), distinct under
+# every common colour blindness.
+VARIANT_COLOURS: Final = {"v17": "#D55E00", "v18": "#0072B2", "v19": "#009E73"}
 
 # Format versions, written into manifests and checked on reading.
 PANEL_FORMAT: Final = 2

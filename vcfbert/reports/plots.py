@@ -21,14 +21,12 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from vcfbert.artifacts import atomic_file
-from vcfbert.constants import MAF_BIN_NAMES
+from vcfbert.constants import MAF_BIN_NAMES, VARIANT_COLOURS
 from vcfbert.errors import InputError
 
 # The palette of Okabe and Ito (2008): distinct under every common colour blindness.
 _COLOURS = {
-    "v17": "#D55E00",
-    "v18": "#0072B2",
-    "v19": "#009E73",
+    **VARIANT_COLOURS,
     "beagle": "#4D4D4D",
     "minimac4": "#8C8C8C",
 }

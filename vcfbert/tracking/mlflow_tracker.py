@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from vcfbert import __version__
 from vcfbert.artifacts import MANIFEST, output_error, sha256_file
+from vcfbert.constants import VARIANT_COLOURS
 from vcfbert.errors import ArtifactError, InputError, MissingExtraError, VcfbertError
 from vcfbert.provenance import git_commit
 from vcfbert.tracker import NullTracker, Tracker, check_metric_names
@@ -36,8 +37,6 @@ BUNDLE_ARTIFACT = "bundle"  # the key of the bundle's folder among the MLflow mo
 BUNDLE_DIGEST_TAG = "bundle_digest"
 _PARENT_TAG = "mlflow.parentRunId"
 
-# Of a variant's lines in MLflow's charts: by itself it may give two runs colours that look alike.
-_COLOURS = {"v17": "#0072b2", "v18": "#d55e00", "v19": "#009e73"}
 _MAX_VALUE = 500  # characters of a parameter: what every MLflow server of the last years accepts
 _PARAMS_A_REQUEST = 100
 _METRICS_A_REQUEST = 1000
@@ -84,7 +83,8 @@ class MlflowTracker:
         ) as run:
             self._run_id, self._waiting, self._non_finite = run.info.run_id, [], {}
             try:
-                colour = _COLOURS.get(tags.get("variant", ""))
+                # By itself MLflow may give two runs colours that look alike.
+                colour = VARIANT_COLOURS.get(tags.get("variant", ""))
                 mlflow.set_tags({"git_commit": git_commit(), **tags} | ({"mlflow.runColor": colour} if colour else {}))
                 self._log_params(params, known or {})
                 yield self._run_id
