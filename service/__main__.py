@@ -7,10 +7,11 @@ import sys
 
 import uvicorn
 
-from service.app import create_app
-from service.http import logs
-from service.settings import check_exposure, read_settings
 from vcfbert.errors import VcfbertError
+
+from .app import create_app
+from .http import logs
+from .settings import check_exposure, read_settings
 
 _KEEP_ALIVE = 30  # seconds that an idle connection is kept: longer than most proxies' own limit, so that they end it
 

@@ -13,20 +13,21 @@ from typing import Any
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
-from service.allocator import share_freed
-from service.http import logs, problems
-from service.http.draining import Drain
-from service.http.limits import BodyLimit, CallerLimits
-from service.http.metrics import Metrics
-from service.http.middleware import REQUEST_ID, Gate, RequestContextMiddleware
-from service.jobs.intake import Jobs
-from service.models.bundles import BundleSource
-from service.models.manager import ModelsManager, ModelSource
-from service.routes import ROUTERS
-from service.settings import Settings, check_exposure, read_settings
-from service.uploads.kept import KeptUploads
 from vcfbert import __version__
 from vcfbert.errors import VcfbertError
+
+from .allocator import share_freed
+from .http import logs, problems
+from .http.draining import Drain
+from .http.limits import BodyLimit, CallerLimits
+from .http.metrics import Metrics
+from .http.middleware import REQUEST_ID, Gate, RequestContextMiddleware
+from .jobs.intake import Jobs
+from .models.bundles import BundleSource
+from .models.manager import ModelsManager, ModelSource
+from .routes import ROUTERS
+from .settings import Settings, check_exposure, read_settings
+from .uploads.kept import KeptUploads
 
 
 def create_app(settings: Settings, source: ModelSource | None = None) -> FastAPI:
@@ -73,7 +74,7 @@ def create_app(settings: Settings, source: ModelSource | None = None) -> FastAPI
         )
     app.add_middleware(RequestContextMiddleware, metrics=metrics, drain=drain)
     if settings.otel:
-        from service.http.tracing import instrument
+        from .http.tracing import instrument
 
         instrument(app)
     return app

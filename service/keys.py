@@ -5,8 +5,8 @@ from __future__ import annotations
 import secrets
 import sys
 
-from service.http.auth import key_digest
-from service.settings import parse_keys
+from .http.auth import key_digest
+from .settings import parse_keys
 
 _BYTES = 32  # of randomness: too many to be guessed, so a plain hash keeps it as well as a slow one
 

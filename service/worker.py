@@ -24,23 +24,24 @@ from typing import Any
 from huey import Huey  # type: ignore[import-untyped]
 from huey.consumer import Consumer, Scheduler  # type: ignore[import-untyped]
 
-from service.allocator import share_freed
-from service.http import logs
-from service.jobs.files import JobFiles
-from service.jobs.housekeeping import expire, recover
-from service.jobs.job import new_worker
-from service.jobs.observer import Observer, SentMetrics
-from service.jobs.queue import JobQueue
-from service.jobs.run import JobRunner, LoadedModels
-from service.jobs.store import open_table
-from service.jobs.supervisor import EMBEDDED
-from service.models.bundles import BundleSource
-from service.models.manager import ModelSource
-from service.settings import Settings, read_settings
-from service.uploads.files import check_upload
-from service.uploads.kept import KeptUploads
-from service.worker_metrics import served_metrics
 from vcfbert.errors import VcfbertError
+
+from .allocator import share_freed
+from .http import logs
+from .jobs.files import JobFiles
+from .jobs.housekeeping import expire, recover
+from .jobs.job import new_worker
+from .jobs.observer import Observer, SentMetrics
+from .jobs.queue import JobQueue
+from .jobs.run import JobRunner, LoadedModels
+from .jobs.store import open_table
+from .jobs.supervisor import EMBEDDED
+from .models.bundles import BundleSource
+from .models.manager import ModelSource
+from .settings import Settings, read_settings
+from .uploads.files import check_upload
+from .uploads.kept import KeptUploads
+from .worker_metrics import served_metrics
 
 log = logging.getLogger(__name__)
 

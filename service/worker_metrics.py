@@ -7,12 +7,12 @@ import threading
 import uvicorn
 from fastapi import FastAPI
 
-from service.http.draining import Drain
-from service.http.limits import CallerLimits
-from service.http.metrics import Metrics
-from service.http.middleware import Gate
-from service.routes import metrics as route
-from service.settings import Settings, check_exposure
+from .http.draining import Drain
+from .http.limits import CallerLimits
+from .http.metrics import Metrics
+from .http.middleware import Gate
+from .routes import metrics as route
+from .settings import Settings, check_exposure
 
 
 def served_metrics(settings: Settings) -> Metrics:

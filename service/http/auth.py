@@ -10,8 +10,9 @@ from typing import Annotated
 from fastapi import Depends, Request
 from starlette.datastructures import Headers
 
-from service.settings import LOCAL, Settings
 from vcfbert.errors import VcfbertError
+
+from ..settings import LOCAL, Settings
 
 
 class UnauthorizedError(VcfbertError):

@@ -11,8 +11,9 @@ from contextlib import contextmanager, suppress
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.http.problems import problem
 from vcfbert.errors import VcfbertError
+
+from .problems import problem
 
 _KEPT = 10_000  # callers remembered
 

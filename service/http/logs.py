@@ -14,7 +14,7 @@ from typing import TextIO
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
-from service.http.problems import request_id
+from .problems import request_id
 
 
 def configure(as_json: bool, stream: TextIO | None = None) -> None:

@@ -12,13 +12,14 @@ import structlog
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.http.auth import identify
-from service.http.draining import Drain
-from service.http.limits import CallerLimits
-from service.http.metrics import Metrics
-from service.http.problems import problem, problem_of, request_id, unexpected
-from service.settings import Settings, is_loopback
 from vcfbert.errors import VcfbertError
+
+from ..settings import Settings, is_loopback
+from .auth import identify
+from .draining import Drain
+from .limits import CallerLimits
+from .metrics import Metrics
+from .problems import problem, problem_of, request_id, unexpected
 
 log = structlog.get_logger("service.access")
 

@@ -13,10 +13,11 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from service.http.auth import ForbiddenError, UnauthorizedError
-from service.models.manager import ReloadRefusedError
 from vcfbert.artifacts import DISK_FULL, disk_full
 from vcfbert.errors import ArtifactError, DiskFullError, InputError, VcfbertError
+
+from ..models.manager import ReloadRefusedError
+from .auth import ForbiddenError, UnauthorizedError
 
 log = logging.getLogger(__name__)
 

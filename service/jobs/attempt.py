@@ -9,9 +9,10 @@ from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any
 
-from service.jobs.job import Claim
-from service.jobs.store import JobTable
 from vcfbert.errors import ResourceError, VcfbertError
+
+from .job import Claim
+from .store import JobTable
 
 log = logging.getLogger(__name__)
 

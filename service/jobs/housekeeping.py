@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import logging
 
-from service.jobs.files import JobFiles
-from service.jobs.queue import JobQueue
-from service.jobs.store import JobTable
+from .files import JobFiles
+from .queue import JobQueue
+from .store import JobTable
 
 log = logging.getLogger(__name__)
 

@@ -7,14 +7,15 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any, BinaryIO
 
-from service.jobs.files import JobFiles
-from service.jobs.job import Job, PinnedModel, new_id
-from service.jobs.observer import Observer, receive
-from service.jobs.queue import JobQueue
-from service.jobs.store import JobTable, open_table
-from service.jobs.supervisor import WorkerSupervisor
-from service.settings import Settings
 from vcfbert.errors import ResourceError, VcfbertError
+
+from ..settings import Settings
+from .files import JobFiles
+from .job import Job, PinnedModel, new_id
+from .observer import Observer, receive
+from .queue import JobQueue
+from .store import JobTable, open_table
+from .supervisor import WorkerSupervisor
 
 log = logging.getLogger(__name__)
 

@@ -16,9 +16,10 @@ from huey import Huey, RedisHuey, SqliteHuey  # type: ignore[import-untyped]
 from huey.registry import Message  # type: ignore[import-untyped]
 from huey.serializer import Serializer  # type: ignore[import-untyped]
 
-from service.jobs.table import SQLITE_FULL
 from vcfbert.artifacts import disk_full
 from vcfbert.errors import ResourceError
+
+from .table import SQLITE_FULL
 
 NAME = "vcfbert"
 

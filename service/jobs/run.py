@@ -11,14 +11,15 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from service.jobs.attempt import Attempt, ClaimLostError, StoppingError
-from service.jobs.files import JobFiles
-from service.jobs.job import Claim, Job, PinnedModel
-from service.jobs.store import JobTable
-from service.models.manager import Found, Model, ModelSource
 from vcfbert import __version__
 from vcfbert.artifacts import output_error, write_json
 from vcfbert.errors import ResourceError, VcfbertError
+
+from ..models.manager import Found, Model, ModelSource
+from .attempt import Attempt, ClaimLostError, StoppingError
+from .files import JobFiles
+from .job import Claim, Job, PinnedModel
+from .store import JobTable
 
 log = logging.getLogger(__name__)
 

@@ -7,8 +7,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from service.http.examples import JOB_ID, QC
-from service.jobs.job import DONE, FAILED, RUNNING, Job
+from ..http.examples import JOB_ID, QC
+from .job import DONE, FAILED, RUNNING, Job
 
 _SELF = f"/v1/jobs/{JOB_ID}"
 _LINKS = {"self": _SELF, "result": None, "index": None, "qc": None, "qc_sites": None, "report": None}

@@ -9,11 +9,12 @@ from typing import Any
 from sqlalchemy import Connection, Engine, Row, Select, and_, delete, func, insert, or_, select, update
 from sqlalchemy.sql.elements import ColumnElement
 
-from service.jobs import job as states
-from service.jobs.job import Claim, Job, PinnedModel, is_gone
-from service.jobs.table import connect, format_row, jobs, transaction
-from service.settings import Settings
 from vcfbert.errors import InputError, ResourceError
+
+from ..settings import Settings
+from . import job as states
+from .job import Claim, Job, PinnedModel, is_gone
+from .table import connect, format_row, jobs, transaction
 
 MAX_ATTEMPTS = 3
 FORGET_SECONDS = 14 * 86_400.0  # after its files are gone, a job's row is kept for so long

@@ -11,11 +11,13 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 
-from service.settings import Settings
+from ..settings import Settings
 
 log = logging.getLogger(__name__)
 
 EMBEDDED = "--embedded"
+# The package is `service` in a checkout and `vcfbert_service` in a wheel.
+WORKER = f"{__name__.partition('.')[0]}.worker"
 _FIRST_DELAY, _MAX_DELAY = 0.5, 60.0  # seconds before a worker that died is started again
 _STEADY_SECONDS = 60.0  # a worker that ran for so long did not die of its start
 _MARGIN_SECONDS = 10.0  # to end in, after draining
@@ -33,7 +35,7 @@ class WorkerSupervisor:
         self,
         settings: Settings,
         receive: Callable[[Iterable[str]], object],
-        command: Sequence[str] = (sys.executable, "-m", "service.worker"),
+        command: Sequence[str] = (sys.executable, "-m", WORKER),
     ) -> None:
         self._settings = settings
         self._receive = receive

@@ -8,10 +8,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from service.models.manager import Found, Model
-from service.models.serialized_imputer import OnDevice, SerializedImputer
-from service.settings import Settings
 from vcfbert.errors import ArtifactError
+
+from ..settings import Settings
+from .manager import Found, Model
+from .serialized_imputer import OnDevice, SerializedImputer
 
 if TYPE_CHECKING:
     from vcfbert.imputation.files import Imputed, ImputeOptions
@@ -76,9 +77,10 @@ class BundleModel:
     """A bundle behind the ``Model`` interface."""
 
     def __init__(self, folder: Path, settings: Settings, observe_retrieval: ObserveRetrieval | None = None) -> None:
-        from service.models.timed_retriever import TimedRetriever
         from vcfbert.bundle import load_bundle
         from vcfbert.imputation.imputer import Imputer
+
+        from .timed_retriever import TimedRetriever
 
         bundle = load_bundle(folder, device=settings.device)
         if observe_retrieval is not None:

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from service.models.fifo_semaphore import FifoSemaphore
-from service.models.serialized_imputer import OnDevice
-from service.settings import Settings
 from vcfbert.errors import InputError, ResourceError, VcfbertError
+
+from ..settings import Settings
+from .fifo_semaphore import FifoSemaphore
+from .serialized_imputer import OnDevice
 
 if TYPE_CHECKING:  # torch takes seconds to import: the service answers while the loading thread does that
     from vcfbert.imputation.files import Imputed, ImputeOptions

@@ -6,10 +6,10 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
-from service.http.metrics import Metrics
-from service.models.manager import ModelsManager
-from service.settings import Settings
-from service.uploads.kept import KeptUploads
+from ..http.metrics import Metrics
+from ..models.manager import ModelsManager
+from ..settings import Settings
+from ..uploads.kept import KeptUploads
 
 
 def _manager(request: Request) -> ModelsManager:

@@ -11,13 +11,14 @@ from fastapi import APIRouter, Body, HTTPException, Request, Response
 from fastapi.routing import APIRoute
 from starlette.types import Message
 
-from service.http.examples import problems
-from service.models.manager import Served
-from service.models.serialized_imputer import SerializedImputer
-from service.routes.deps import Manager
-from service.uploads.haplotypes import EXAMPLE, Haplotypes, ImputedHaplotypes, genotypes_of
 from vcfbert.errors import InputError
 from vcfbert.genotypes.qc import RefusedTargetError, short
+
+from ..http.examples import problems
+from ..models.manager import Served
+from ..models.serialized_imputer import SerializedImputer
+from ..uploads.haplotypes import EXAMPLE, Haplotypes, ImputedHaplotypes, genotypes_of
+from .deps import Manager
 
 if TYPE_CHECKING:
     from vcfbert.genotypes.panel import Panel

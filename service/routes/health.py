@@ -6,8 +6,8 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
-from service.http.problems import problem
-from service.routes.deps import Manager
+from ..http.problems import problem
+from .deps import Manager
 
 router = APIRouter(tags=["health"])
 

@@ -12,13 +12,14 @@ import anyio.from_thread
 from fastapi import APIRouter, Depends, Request, UploadFile
 from fastapi.responses import StreamingResponse
 
-from service.http.examples import OPTIONS, SHORT_QC, VCF, form, problems
-from service.http.options import Requested
-from service.routes.deps import AppSettings, Manager
-from service.settings import Settings
-from service.uploads.files import check_upload, one_file, received, stem
 from vcfbert.errors import InputError, ResourceError, VcfbertError
 from vcfbert.genotypes.qc import short
+
+from ..http.examples import OPTIONS, SHORT_QC, VCF, form, problems
+from ..http.options import Requested
+from ..settings import Settings
+from ..uploads.files import check_upload, one_file, received, stem
+from .deps import AppSettings, Manager
 
 router = APIRouter(prefix="/v1", tags=["impute"])
 

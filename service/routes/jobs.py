@@ -10,17 +10,18 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Form, Request, Response, UploadFile
 from fastapi.responses import FileResponse
 
-from service.http.auth import Caller
-from service.http.examples import OPTIONS, QC, UPLOAD_ID, VCF, answers, form, problems
-from service.http.options import Requested
-from service.jobs.intake import Jobs
-from service.jobs.job import DONE, EXPIRED, FAILED, RUNNING, Job, PinnedModel
-from service.jobs.schemas import QUEUED as QUEUED_EXAMPLE
-from service.jobs.schemas import JobList, JobOut, job_out
-from service.routes.deps import Kept, Manager
-from service.uploads.files import one_file, stem
-from service.uploads.kept import UPLOAD_FIELD, file_of
 from vcfbert.errors import VcfbertError
+
+from ..http.auth import Caller
+from ..http.examples import OPTIONS, QC, UPLOAD_ID, VCF, answers, form, problems
+from ..http.options import Requested
+from ..jobs.intake import Jobs
+from ..jobs.job import DONE, EXPIRED, FAILED, RUNNING, Job, PinnedModel
+from ..jobs.schemas import QUEUED as QUEUED_EXAMPLE
+from ..jobs.schemas import JobList, JobOut, job_out
+from ..uploads.files import one_file, stem
+from ..uploads.kept import UPLOAD_FIELD, file_of
+from .deps import Kept, Manager
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from service.routes.deps import AppMetrics
+from .deps import AppMetrics
 
 router = APIRouter(tags=["health"])
 

@@ -6,9 +6,9 @@ from typing import Any
 
 from fastapi import APIRouter
 
-from service.http.auth import Admin
-from service.http.examples import answers, problems
-from service.routes.deps import Manager
+from ..http.auth import Admin
+from ..http.examples import answers, problems
+from .deps import Manager
 
 router = APIRouter(prefix="/v1", tags=["models"])
 

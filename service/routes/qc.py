@@ -8,12 +8,13 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Form, Query, UploadFile
 
-from service.http.auth import Caller
-from service.http.examples import NOTE, QC, UPLOAD, UPLOAD_ID, VCF, answers, form, problem_example, problems
-from service.routes.deps import AppSettings, Kept, Manager
-from service.uploads.files import Upload, check_upload, one_file, received
-from service.uploads.kept import UPLOAD_FIELD, KeptUpload
 from vcfbert.errors import InputError
+
+from ..http.auth import Caller
+from ..http.examples import NOTE, QC, UPLOAD, UPLOAD_ID, VCF, answers, form, problem_example, problems
+from ..uploads.files import Upload, check_upload, one_file, received
+from ..uploads.kept import UPLOAD_FIELD, KeptUpload
+from .deps import AppSettings, Kept, Manager
 
 router = APIRouter(prefix="/v1/qc", tags=["impute"])
 

@@ -16,8 +16,9 @@ from typing import Any, BinaryIO, Final, cast
 from fastapi import Request, UploadFile
 from isal import igzip, igzip_lib
 
-from service.settings import Settings
 from vcfbert.errors import InputError, VcfbertError
+
+from ..settings import Settings
 
 _CHUNK: Final = 1 << 20
 _MAX_NAME: Final = 200

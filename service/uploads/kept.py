@@ -16,10 +16,11 @@ from typing import BinaryIO
 
 from fastapi import UploadFile
 
-from service.settings import Settings
-from service.uploads.files import Upload, shown_name
 from vcfbert.artifacts import write_json
 from vcfbert.errors import InputError
+
+from ..settings import Settings
+from .files import Upload, shown_name
 
 _ID = re.compile(r"[0-9a-f]{32}")
 _ABOUT, _TARGET = "about.json", "target"

@@ -35,6 +35,17 @@ LAYERS = (
     ("__main__",),
 )
 RANK = {room: rank for rank, rooms in enumerate(LAYERS) for room in rooms}
+# The same of the service's folders and top-level files.
+SERVICE_LAYERS = (
+    ("service", "settings", "allocator"),
+    ("models", "uploads"),
+    ("http",),
+    ("jobs",),
+    ("routes",),
+    ("app", "worker_metrics", "keys"),
+    ("worker", "__main__"),
+)
+SERVICE_RANK = {room: rank for rank, rooms in enumerate(SERVICE_LAYERS) for room in rooms}
 MAX_ROOMS = 30  # folders with code, of the whole repository
 
 SERVED = ("vcfbert.bundle", "vcfbert.imputation.imputer", "vcfbert.imputation.files")
@@ -54,6 +65,18 @@ def modules() -> dict[str, ast.Module]:
     return {module_name(path): ast.parse(path.read_text(), str(path)) for path in sorted(paths)}
 
 
+def import_source(module: str, node: ast.ImportFrom) -> str:
+    """Full name of the module after ``from``. The service alone imports relatively: a wheel gives it another name."""
+    if node.level == 0:
+        return str(node.module)
+    assert module.split(".")[0] == "service", f"{module} imports relatively"
+    parts = module.split(".")
+    is_package = (ROOT / Path(*parts) / "__init__.py").is_file()
+    parents = parts[: len(parts) - node.level + is_package]
+    assert parents, f"{module} imports from above its package"
+    return ".".join([*parents, *([node.module] if node.module else [])])
+
+
 @cache
 def imports(module: str) -> frozenset[str]:
     """Full names of everything a module imports, inside functions too; ``from a import b`` is 'a.b' where that is a
@@ -63,10 +86,10 @@ def imports(module: str) -> frozenset[str]:
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{module} imports relatively"
+            source = import_source(module, node)
             for alias in node.names:
-                full = f"{node.module}.{alias.name}"
-                found.add(full if full in modules() else str(node.module))
+                full = f"{source}.{alias.name}"
+                found.add(full if full in modules() else source)
     return frozenset(found)
 
 
@@ -109,6 +132,27 @@ def test_rooms_import_lower_layers_alone() -> None:
     assert wrong == []
 
 
+def service_room(module: str) -> str | None:
+    """The folder or top-level file of ``service`` that a module is in; None for others' modules."""
+    parts = module.split(".")
+    if parts[0] != "service":
+        return None
+    return parts[1] if len(parts) > 1 else "service"
+
+
+def test_every_service_room_has_a_rank_and_every_rank_a_room() -> None:
+    assert set(SERVICE_RANK) == {service_room(module) for module in modules()} - {None}
+
+
+def test_service_rooms_import_lower_layers_alone() -> None:
+    wrong = []
+    for module, name in imports_of("service"):
+        own, other = service_room(module), service_room(name)
+        if other is not None and own != other and SERVICE_RANK[str(other)] >= SERVICE_RANK[str(own)]:
+            wrong.append(f"{module} imports {name}")
+    assert wrong == []
+
+
 def test_house_has_few_rooms() -> None:
     folders = {
         str(path.parent)
@@ -127,6 +171,20 @@ def test_pipelines_and_service_import_the_library_and_never_each_other() -> None
     assert [pair for pair in imports_of("vcfbert") if pair[1].split(".")[0] in ("pipelines", "service")] == []
     assert [pair for pair in imports_of("pipelines") if pair[1].split(".")[0] == "service"] == []
     assert [pair for pair in imports_of("service") if pair[1].split(".")[0] == "pipelines"] == []
+
+
+def test_service_imports_itself_relatively() -> None:
+    """The same files are ``service`` in a checkout and ``vcfbert_service`` in a wheel."""
+    absolute = []
+    for module, tree in modules().items():
+        if module.split(".")[0] != "service":
+            continue
+        for node in ast.walk(tree):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom) and node.level == 0:
+                names = [str(node.module)]
+            absolute += [f"{module} imports {name}" for name in names if name.split(".")[0] == "service"]
+    assert absolute == []
 
 
 def test_mlflow_stays_in_tracking() -> None:
