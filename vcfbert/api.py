@@ -1,0 +1,187 @@
+"""The public functions: paths may be text, and every default is what the command line uses."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from vcfbert.errors import InputError
+
+if TYPE_CHECKING:
+    from vcfbert.bundle import Bundle
+    from vcfbert.evaluation.scoring import Evaluation
+    from vcfbert.genotypes.panel import Panel
+    from vcfbert.imputation.files import Imputed
+    from vcfbert.imputation.imputer import Imputer
+    from vcfbert.training.loop import FitResult
+
+AnyPath = str | os.PathLike[str]
+
+_HOLDOUT, _SEED = 0.1, 17  # of the validation split that a panel store carries; a panel that is only read has no use
+
+
+def fit_panel(
+    panel: AnyPath | Sequence[AnyPath],
+    out: AnyPath,
+    *,
+    map: AnyPath | Sequence[AnyPath] | None = None,
+    variant: str = "v19",
+    profile: str = "cpu",
+    region: str | None = None,
+    build: str | None = None,
+    holdout: float | None = None,
+    parameters: Mapping[str, Any] | None = None,
+    track: bool = False,
+) -> FitResult:
+    """Fits a model to a phased panel and writes the bundle ``out``.
+
+    ``panel``: VCF, BCF, VCF Zarr or a panel store; several files, or one name with ``{chrom}``. ``map``: genetic map,
+    likewise; without one the rate is 1 cM/Mb. ``region``: CHROM or CHROM:FROM-TO, 1-based and inclusive. ``build``:
+    b37 or b38, for chromosome X. ``holdout``: share of samples held out for validation. ``parameters``: values over
+    those of the profile, such as ``{"train.epochs": 1}``. ``track`` records the run in MLflow. An interrupted fit
+    resumes from its last epoch when it is called again. Raises InputError.
+
+    >>> result = vcfbert.fit_panel("panel.vcf.gz", "bundle", map="chr20.gmap.gz", parameters={"train.epochs": 1})
+    >>> result.metrics["val/r2/all"] > 0
+    True
+    """
+    from vcfbert.config import with_overrides
+    from vcfbert.tracking.mlflow_tracker import open_tracker
+    from vcfbert.training.fit import fit_panel as fit
+
+    prepare: dict[str, Any] = {"panel": _texts(panel), "map": _texts(map), "region": region, "build": build}
+    if holdout is not None:
+        prepare["holdout"] = holdout
+    assignments = [f"{name}={value}" for name, value in (parameters or {}).items()]
+    config = with_overrides(profile, assignments, prepare=prepare)
+    return fit(config, variant, Path(out), tracker=open_tracker(enabled=track))
+
+
+def load_bundle(path: AnyPath, *, device: str = "cpu") -> Bundle:
+    """Reads a bundle's folder and checks the sha256 of each file. Raises ArtifactError.
+
+    >>> bundle = vcfbert.load_bundle("bundle")
+    >>> bundle.variant
+    'v19'
+    """
+    from vcfbert.bundle import load_bundle as load
+
+    return load(Path(path), device=device)
+
+
+def impute_file(
+    model: AnyPath | Bundle | Imputer,
+    target: AnyPath,
+    out: AnyPath,
+    *,
+    region: str | None = None,
+    fields: str = "GT,DS,HDS,GP",
+    min_dr2: float = 0.0,
+    mode: str = "accurate",
+    ignore_phase: bool = False,
+    threads: int = 2,
+    qc_report: AnyPath | None = None,
+) -> Imputed:
+    """Imputes ``target`` (VCF, BCF or VCF Zarr) at every site of the model's panel and writes ``out``.
+
+    ``model``: a bundle's folder, a loaded Bundle, or an Imputer, whose own ``mode`` and ``ignore_phase`` then hold.
+    ``out``: ``.vcf.gz`` or ``.bcf``, both indexed, or ``.vcf``. ``region``: CHROM:FROM-TO to write, 1-based and
+    inclusive. ``fields``: FORMAT fields, comma-separated. Imputed sites of estimated r2 (DR2) below ``min_dr2`` are
+    excluded. ``mode``: ``fast`` or ``accurate``, for unphased targets. ``qc_report``: JSON report of the input. The
+    answer holds the QC report and a summary. Raises InputError; nothing stands at ``out`` unless all of it does.
+
+    >>> imputed = vcfbert.impute_file("bundle", "array.vcf.gz", "imputed.vcf.gz")
+    >>> imputed.report.n_samples
+    6
+    """
+    from vcfbert.bundle import Bundle
+    from vcfbert.imputation.files import ImputeOptions
+    from vcfbert.imputation.files import impute_file as impute
+    from vcfbert.imputation.imputer import Imputer
+
+    options = ImputeOptions.parse(region=region, fields=fields, min_dr2=min_dr2)
+    if not isinstance(model, Imputer):
+        bundle = model if isinstance(model, Bundle) else load_bundle(model)
+        model = Imputer(bundle, mode=mode, ignore_phase=ignore_phase)
+    report = None if qc_report is None else Path(qc_report)
+    return impute(model, Path(target), Path(out), options, threads=threads, qc_report=report)
+
+
+def evaluate_files(
+    truth: AnyPath,
+    imputed: AnyPath,
+    reference: AnyPath | Panel | Sequence[Panel],
+    *,
+    typed: AnyPath | None = None,
+    groups: AnyPath | None = None,
+    region: str | None = None,
+) -> Evaluation:
+    """Scores an imputed file against the true genotypes, by minor-allele frequency in the ``reference`` panel.
+
+    ``reference``: the panel's VCF, a panel store, or panels that were read. ``typed``: sites not to score, a table of
+    CHROM and POS or a VCF. ``groups``: a table of sample and group. Raises InputError.
+
+    >>> scores = vcfbert.evaluate_files("truth.vcf.gz", "imputed.vcf.gz", "panel.vcf.gz", typed="array.vcf.gz")
+    >>> print(scores.table())  # doctest: +ELLIPSIS +NORMALIZE_WHITESPACE
+    MAF bin...
+    """
+    from vcfbert.evaluation.scoring import evaluate_files as evaluate
+    from vcfbert.genotypes.panel import Panel
+    from vcfbert.genotypes.store import is_panel, open_panels
+
+    panels: Path | Sequence[Panel]
+    if isinstance(reference, Panel):
+        panels = (reference,)
+    elif isinstance(reference, str | os.PathLike):
+        path = Path(reference)
+        panels = open_panels(path) if is_panel(path) else path
+    else:
+        panels = reference
+    return evaluate(
+        Path(truth),
+        Path(imputed),
+        panels,
+        typed=None if typed is None else Path(typed),
+        groups=None if groups is None else Path(groups),
+        region=region,
+    )
+
+
+def read_panel(
+    path: AnyPath, *, map: AnyPath | None = None, region: str | None = None, build: str | None = None
+) -> Panel:
+    """Reads one chromosome's phased panel (VCF, BCF, VCF Zarr or a panel store) into memory.
+
+    Raises InputError; 'panel_several' where the file holds several chromosomes and ``region`` does not choose one.
+
+    >>> panel = vcfbert.read_panel("panel.vcf.gz", map="chr20.gmap.gz")
+    >>> panel.n_haplotypes
+    60
+    """
+    from vcfbert.genotypes.conversion import build_panels
+    from vcfbert.genotypes.store import is_panel, open_panels
+
+    path = Path(path)
+    with tempfile.TemporaryDirectory(prefix="vcfbert-") as folder:
+        if is_panel(path):
+            panels = open_panels(path)
+        else:
+            maps = () if map is None else (Path(map),)
+            options = {"region": region, "build": build, "holdout": _HOLDOUT, "seed": _SEED}
+            panels = build_panels([path], Path(folder) / "panel", maps=maps, **options)
+        if len(panels) > 1:
+            names = ", ".join(str(panel.region) for panel in panels)
+            raise InputError("panel_several", f"holds {names}", where=str(path), hint="choose one with region=")
+        return dataclasses.replace(panels[0], packed=np.array(panels[0].packed))
+
+
+def _texts(paths: AnyPath | Sequence[AnyPath] | None) -> list[str] | None:
+    if paths is None:
+        return None
+    return [os.fspath(paths)] if isinstance(paths, str | os.PathLike) else [os.fspath(path) for path in paths]
