@@ -6,7 +6,7 @@ very ALT and 0 where it carries REF or another ALT, as ``bcftools norm -m-`` wri
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -67,7 +67,10 @@ def read_genotypes(
     ``progress`` is called with the number of sites read so far. ``symbolic`` keeps ALT alleles such as <DEL> and '*'
     as text, which is enough to compare two files. Raises InputError; see ``stream_genotypes``.
     """
-    blocks = list(stream_genotypes(path, region=region, progress=progress, symbolic=symbolic))
+    return _joined(list(stream_genotypes(path, region=region, progress=progress, symbolic=symbolic)))
+
+
+def _joined(blocks: list[Genotypes]) -> Genotypes:
     if len(blocks) == 1:
         return blocks[0]
     alleles = np.concatenate([block.alleles for block in blocks])
@@ -112,15 +115,94 @@ def stream_genotypes(
     ):
         first = first or stretch
         if stretch != first:
-            raise InputError(
-                "several_chromosomes",
-                f"the file holds several chromosomes ({first}, {stretch}, ...)",
-                where=str(path),
-                hint=f"name the one to read as region, such as {first}",
-            )
+            raise _several_chromosomes(path, first, stretch)
         yield block
     if first is None:
-        raise _nothing_read(source, wanted)
+        raise _nothing_read(source, wanted, source.chromosomes())
+
+
+def read_regions(source: Source, regions: Sequence[Region]) -> tuple[list[Genotypes | InputError], dict[str, int]]:
+    """The genotypes of each of ``regions``, and the number of records of each chromosome, in one pass over the data.
+
+    A region that cannot be read has its InputError in place of its genotypes, the one that ``read_genotypes`` raises.
+    An index is not used: every record is counted. A VCF Zarr is counted without its genotypes, and each region then
+    reads its own chunks. Raises InputError('vcf_invalid') where a record cannot be parsed, in any region or in none.
+    """
+    collectors = [_Collector(source, region) for region in regions]
+    if isinstance(source, ZarrRecords):
+        counts = source.chromosomes()
+        for collector in collectors:
+            collector.add_all(source.records(collector.region))
+    else:
+        counts = _distribute(source, collectors)
+    return [collector.result(counts) for collector in collectors], counts
+
+
+def _distribute(source: Source, collectors: Sequence[_Collector]) -> dict[str, int]:
+    """Gives each record to the collectors of its region; returns the number of records of each chromosome."""
+    counts: dict[str, int] = {}
+    chrom, here = None, list(collectors)
+    with as_text(source.path):
+        for record in source.records(None):
+            name = record.CHROM
+            counts[name] = counts.get(name, 0) + 1
+            if name != chrom:
+                chrom, here = name, [one for one in collectors if same_chrom(name, one.region.chrom)]
+            if here:
+                pos = record.POS
+                for collector in here:
+                    if collector.region.holds(pos):
+                        collector.add(record)
+    return counts
+
+
+class _Collector:
+    """Collects the genotypes of one region, up to the first record that it refuses."""
+
+    def __init__(self, source: Source, region: Region) -> None:
+        self.region = region
+        self._source = source
+        self._size = _batch_size(source, BLOCK_GENOTYPES)
+        self._batch = _Batch(source, symbolic=False)
+        self._blocks: list[Genotypes] = []
+        self._error: InputError | None = None
+
+    def add_all(self, records: Iterator[Record]) -> None:
+        try:
+            for record in records:
+                self.add(record)
+        except InputError as error:
+            self._error = self._error or error
+
+    def add(self, record: Record) -> None:
+        if self._error is not None:
+            return
+        try:
+            with as_text(self._source.path):
+                first = self._batch.chrom
+                if first and first != record.CHROM:
+                    self._flush()
+                    raise _several_chromosomes(self._source.path, first, record.CHROM)
+                self._batch.add(record)
+                if len(self._batch) == self._size:
+                    self._flush()
+        except InputError as error:
+            self._error = error
+            self._blocks.clear()
+
+    def result(self, counts: dict[str, int]) -> Genotypes | InputError:
+        """``counts``: the records of each chromosome of the file."""
+        if self._error is not None:
+            return self._error
+        try:
+            self._flush()
+        except InputError as error:
+            return error
+        return _joined(self._blocks) if self._blocks else _nothing_read(self._source, self.region, counts)
+
+    def _flush(self) -> None:
+        if len(self._batch):
+            self._blocks.append(self._batch.take())
 
 
 def stream_stretches(
@@ -137,7 +219,7 @@ def stream_stretches(
 
     Raises InputError as ``stream_genotypes`` does; unsorted_records also where a chromosome comes twice.
     """
-    size = min(max(block_genotypes // len(source.samples), 1), BLOCK_RECORDS)
+    size = _batch_size(source, block_genotypes)
     n_sites = 0
     stretch: Region | None = None
     for stretch, batch in _batches(source, stretches, region, size, symbolic):
@@ -172,6 +254,19 @@ def _batches(
                 yield stretch, batch
         if len(batch):
             yield stretch, batch
+
+
+def _batch_size(source: Source, block_genotypes: int) -> int:
+    return min(max(block_genotypes // len(source.samples), 1), BLOCK_RECORDS)
+
+
+def _several_chromosomes(path: Path, first: Region | str, second: Region | str) -> InputError:
+    return InputError(
+        "several_chromosomes",
+        f"the file holds several chromosomes ({first}, {second}, ...)",
+        where=str(path),
+        hint=f"name the one to read as region, such as {first}",
+    )
 
 
 def _twice(source: Source, record: Record) -> InputError:
@@ -350,11 +445,11 @@ class _Batch:
         return f"{self.source.path}, record {self.chrom}:{pos}"
 
 
-def _nothing_read(source: Source, region: Region | None) -> InputError:
+def _nothing_read(source: Source, region: Region | None, chromosomes: Iterable[str]) -> InputError:
     where = str(source.path)
     if region is None:
         return InputError("empty", "the file has no records", where=where, hint="check how it was written")
-    present = list(source.chromosomes())
+    present = list(chromosomes)
     if any(same_chrom(name, region.chrom) for name in present):
         return InputError("region_empty", f"no record lies in region {region}", where=where, hint="check its bounds")
     return InputError(

@@ -20,7 +20,7 @@ from vcfbert.genotypes.qc import QcReport, RefusedTargetError
 from vcfbert.genotypes.regions import Region, canonical_chrom, same_chrom
 from vcfbert.genotypes.sites import MatchedTarget, match_target, report_without_sites
 from vcfbert.genotypes.summary import Summary
-from vcfbert.genotypes.vcf_reader import open_source, read_genotypes
+from vcfbert.genotypes.vcf_reader import Genotypes, open_source, read_regions
 from vcfbert.genotypes.vcf_texts import DEFAULT_FIELDS, FIELDS, chosen_fields
 from vcfbert.genotypes.vcf_writer import ImputedPanel, write_imputed
 from vcfbert.imputation.imputer import Imputer, unphased_error
@@ -40,12 +40,15 @@ def read_target(path: Path, panels: Sequence[Panel], region: str | None = None) 
         raise _no_site(region, panels)
     source = open_source(path)
     known = {canonical_chrom(panel.region.chrom) for panel in panels}
-    absent = {name: count for name, count in source.chromosomes().items() if canonical_chrom(name) not in known}
+    read, counts = read_regions(source, [panel.region for panel in wanted])
+    absent = {name: count for name, count in counts.items() if canonical_chrom(name) not in known}
     matched, reports = [], []
     missing: list[RefusedTargetError] = []
+    read.reverse()
     for panel in wanted:
+        genotypes = read.pop()  # so that its memory is free once it is matched
         try:
-            found, report = _match(path, panel, source.samples)
+            found, report = _match(genotypes, panel, source.samples)
         except RefusedTargetError as error:
             if error.code not in _NOT_THERE:
                 raise error.with_report(QcReport.of_all([error.report], absent)) from None
@@ -58,15 +61,14 @@ def read_target(path: Path, panels: Sequence[Panel], region: str | None = None) 
     return matched, QcReport.of_all(reports, absent)
 
 
-def _match(path: Path, panel: Panel, samples: tuple[str, ...]) -> tuple[MatchedTarget, QcReport]:
-    try:
-        genotypes = read_genotypes(path, region=panel.region)
-    except InputError as error:
-        if error.code not in _NOT_THERE:
-            raise
-        report = report_without_sites(samples, panel)
-        raise RefusedTargetError(error.code, error.what, report=report, where=error.where, hint=error.hint) from None
-    return match_target(genotypes, panel)
+def _match(genotypes: Genotypes | InputError, panel: Panel, samples: tuple[str, ...]) -> tuple[MatchedTarget, QcReport]:
+    if isinstance(genotypes, Genotypes):
+        return match_target(genotypes, panel)
+    error = genotypes
+    if error.code not in _NOT_THERE:
+        raise error
+    report = report_without_sites(samples, panel)
+    raise RefusedTargetError(error.code, error.what, report=report, where=error.where, hint=error.hint)
 
 
 @dataclass(frozen=True)
