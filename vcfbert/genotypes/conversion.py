@@ -31,7 +31,7 @@ from vcfbert.genotypes.store import (
     stretch_manifest,
     whole_manifest,
 )
-from vcfbert.genotypes.vcf_reader import NO_ALT, Genotypes, Progress, open_source, stream_stretches
+from vcfbert.genotypes.vcf_reader import NO_ALT, Genotypes, Progress, open_source, stream_parts
 from vcfbert.genotypes.vcf_records import Source
 
 _LOG = logging.getLogger(__name__)
@@ -55,7 +55,7 @@ def packed_blocks(
 ) -> Iterator[PackedBlock]:
     """A file in one pass, in blocks of bounded memory. Raises InputError as ``convert_panels`` does."""
     source = open_source(file)
-    blocks = stream_stretches(source, partial(_stretches, source, build), region=region, progress=progress)
+    blocks = stream_parts(source, partial(_stretches, source, build), region=region, progress=progress)
     for stretch, block in _checked(blocks, file):
         packed = np.packbits(_haplotypes(block), axis=1)
         counts = np.bitwise_count(packed).sum(axis=1, dtype=np.int64)

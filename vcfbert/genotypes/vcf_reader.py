@@ -105,7 +105,7 @@ def stream_genotypes(
     source = open_source(path)
     wanted = Region.parse(region) if isinstance(region, str) else region
     first: Region | None = None
-    for stretch, block in stream_stretches(
+    for part, block in stream_parts(
         source,
         lambda chrom: (Region(chrom),),
         region=wanted,
@@ -113,154 +113,71 @@ def stream_genotypes(
         block_genotypes=block_genotypes,
         symbolic=symbolic,
     ):
-        first = first or stretch
-        if stretch != first:
-            raise _several_chromosomes(path, first, stretch)
+        first = first or part
+        if part != first:
+            raise several_chromosomes(path, first, part)
         yield block
     if first is None:
-        raise _nothing_read(source, wanted, source.chromosomes())
+        raise nothing_read(source, wanted, source.chromosomes())
 
 
-def read_regions(source: Source, regions: Sequence[Region]) -> tuple[list[Genotypes | InputError], dict[str, int]]:
-    """The genotypes of each of ``regions``, and the number of records of each chromosome, in one pass over the data.
-
-    A region that cannot be read has its InputError in place of its genotypes, the one that ``read_genotypes`` raises.
-    An index is not used: every record is counted. A VCF Zarr is counted without its genotypes, and each region then
-    reads its own chunks. Raises InputError('vcf_invalid') where a record cannot be parsed, in any region or in none.
-    """
-    collectors = [_Collector(source, region) for region in regions]
-    if isinstance(source, ZarrRecords):
-        counts = source.chromosomes()
-        for collector in collectors:
-            collector.add_all(source.records(collector.region))
-    else:
-        counts = _distribute(source, collectors)
-    return [collector.result(counts) for collector in collectors], counts
-
-
-def _distribute(source: Source, collectors: Sequence[_Collector]) -> dict[str, int]:
-    """Gives each record to the collectors of its region; returns the number of records of each chromosome."""
-    counts: dict[str, int] = {}
-    chrom, here = None, list(collectors)
-    with as_text(source.path):
-        for record in source.records(None):
-            name = record.CHROM
-            counts[name] = counts.get(name, 0) + 1
-            if name != chrom:
-                chrom, here = name, [one for one in collectors if same_chrom(name, one.region.chrom)]
-            if here:
-                pos = record.POS
-                for collector in here:
-                    if collector.region.holds(pos):
-                        collector.add(record)
-    return counts
-
-
-class _Collector:
-    """Collects the genotypes of one region, up to the first record that it refuses."""
-
-    def __init__(self, source: Source, region: Region) -> None:
-        self.region = region
-        self._source = source
-        self._size = _batch_size(source, BLOCK_GENOTYPES)
-        self._batch = _Batch(source, symbolic=False)
-        self._blocks: list[Genotypes] = []
-        self._error: InputError | None = None
-
-    def add_all(self, records: Iterator[Record]) -> None:
-        try:
-            for record in records:
-                self.add(record)
-        except InputError as error:
-            self._error = self._error or error
-
-    def add(self, record: Record) -> None:
-        if self._error is not None:
-            return
-        try:
-            with as_text(self._source.path):
-                first = self._batch.chrom
-                if first and first != record.CHROM:
-                    self._flush()
-                    raise _several_chromosomes(self._source.path, first, record.CHROM)
-                self._batch.add(record)
-                if len(self._batch) == self._size:
-                    self._flush()
-        except InputError as error:
-            self._error = error
-            self._blocks.clear()
-
-    def result(self, counts: dict[str, int]) -> Genotypes | InputError:
-        """``counts``: the records of each chromosome of the file."""
-        if self._error is not None:
-            return self._error
-        try:
-            self._flush()
-        except InputError as error:
-            return error
-        return _joined(self._blocks) if self._blocks else _nothing_read(self._source, self.region, counts)
-
-    def _flush(self) -> None:
-        if len(self._batch):
-            self._blocks.append(self._batch.take())
-
-
-def stream_stretches(
+def stream_parts(
     source: Source,
-    stretches: Callable[[str], Sequence[Region]],
+    parts_of: Callable[[str], Sequence[Region]],
     *,
     region: Region | None = None,
     progress: Progress | None = None,
     block_genotypes: int = BLOCK_GENOTYPES,
     symbolic: bool = False,
 ) -> Iterator[tuple[Region, Genotypes]]:
-    """Blocks of all chromosomes, or of ``region``, in one pass over the file; each lies within one of the
-    ``stretches`` that cover its chromosome, and a sample may be haploid in one and diploid in the next.
+    """Blocks of all chromosomes, or of ``region``, in one pass over the file, each with the part that it lies in.
+
+    ``parts_of`` gives the regions that cover a chromosome, such as the three of X: a block lies within one of them,
+    and a sample may be haploid in one and diploid in the next.
 
     Raises InputError as ``stream_genotypes`` does; unsorted_records also where a chromosome comes twice.
     """
-    size = _batch_size(source, block_genotypes)
+    size = batch_size(source, block_genotypes)
     n_sites = 0
-    stretch: Region | None = None
-    for stretch, batch in _batches(source, stretches, region, size, symbolic):
+    for part, batch in _batches(source, parts_of, region, size, symbolic):
         block = batch.take()
         n_sites += len(block.sites)
         if progress is not None:
             progress(n_sites)
-        yield stretch, block
+        yield part, block
 
 
 def _batches(
-    source: Source, stretches: Callable[[str], Sequence[Region]], region: Region | None, size: int, symbolic: bool
-) -> Iterator[tuple[Region, _Batch]]:
-    """Batches that are full or end a stretch, to be emptied."""
+    source: Source, parts_of: Callable[[str], Sequence[Region]], region: Region | None, size: int, symbolic: bool
+) -> Iterator[tuple[Region, RecordBatch]]:
+    """Batches that are full or end a part, which the caller empties."""
     seen: dict[str, Sequence[Region]] = {}
-    stretch, batch = Region(""), _Batch(source, symbolic)
+    part, batch = Region(""), RecordBatch(source, symbolic)
     with as_text(source.path):
         for record in source.records(region):
-            if stretch.chrom != record.CHROM or not stretch.holds(record.POS):
+            if part.chrom != record.CHROM or not part.holds(record.POS):
                 if len(batch):
-                    yield stretch, batch
-                if stretch.chrom != record.CHROM:
+                    yield part, batch
+                if part.chrom != record.CHROM:
                     if record.CHROM in seen:
                         raise _twice(source, record)
-                    seen[record.CHROM] = stretches(record.CHROM)
+                    seen[record.CHROM] = parts_of(record.CHROM)
                 following = next(one for one in seen[record.CHROM] if one.holds(record.POS))
-                if following.start < stretch.start and following.chrom == stretch.chrom:
+                if following.start < part.start and following.chrom == part.chrom:
                     batch.add(record)  # which says that it comes too late
-                stretch, batch = following, _Batch(source, symbolic)
+                part, batch = following, RecordBatch(source, symbolic)
             batch.add(record)
             if len(batch) == size:
-                yield stretch, batch
+                yield part, batch
         if len(batch):
-            yield stretch, batch
+            yield part, batch
 
 
-def _batch_size(source: Source, block_genotypes: int) -> int:
+def batch_size(source: Source, block_genotypes: int) -> int:
     return min(max(block_genotypes // len(source.samples), 1), BLOCK_RECORDS)
 
 
-def _several_chromosomes(path: Path, first: Region | str, second: Region | str) -> InputError:
+def several_chromosomes(path: Path, first: Region | str, second: Region | str) -> InputError:
     return InputError(
         "several_chromosomes",
         f"the file holds several chromosomes ({first}, {second}, ...)",
@@ -286,7 +203,7 @@ def open_source(path: Path) -> Source:
     return ZarrRecords(path) if is_vcf_zarr(path) else VcfRecords(path)
 
 
-class _Batch:
+class RecordBatch:
     """Records being collected for one block. Order and duplicates are checked across blocks."""
 
     def __init__(self, source: Source, symbolic: bool) -> None:
@@ -307,6 +224,11 @@ class _Batch:
 
     def __len__(self) -> int:
         return len(self.pos)
+
+    @property
+    def haploid(self) -> npt.NDArray[np.bool_]:
+        """[n_samples]: samples that a call taken so far shows to be haploid."""
+        return self.ploidy == _HAPLOID
 
     def add(self, record: Record) -> None:
         pos, ref = record.POS, record.REF.upper()
@@ -445,7 +367,7 @@ class _Batch:
         return f"{self.source.path}, record {self.chrom}:{pos}"
 
 
-def _nothing_read(source: Source, region: Region | None, chromosomes: Iterable[str]) -> InputError:
+def nothing_read(source: Source, region: Region | None, chromosomes: Iterable[str]) -> InputError:
     where = str(source.path)
     if region is None:
         return InputError("empty", "the file has no records", where=where, hint="check how it was written")

@@ -141,7 +141,7 @@ def _indexed(reader: Any, file: VcfFile, region: Region) -> Iterator[Any]:
     stop = "" if region.stop is None else region.stop
     records = reader(f"{name}:{region.start}-{stop}")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # an empty region: _nothing_read says it better
+        warnings.simplefilter("ignore")  # an empty region: nothing_read says it better
         first = next(records, None)
     if first is not None:
         # An index finds what overlaps: a deletion that begins before the region is not in it.

@@ -17,10 +17,11 @@ from vcfbert.errors import InputError
 from vcfbert.genotypes.imputed import ImputedBlock
 from vcfbert.genotypes.panel import Panel
 from vcfbert.genotypes.qc import QcReport, RefusedTargetError
+from vcfbert.genotypes.region_reader import read_regions
 from vcfbert.genotypes.regions import Region, canonical_chrom, same_chrom
 from vcfbert.genotypes.sites import MatchedTarget, match_target, report_without_sites
 from vcfbert.genotypes.summary import Summary
-from vcfbert.genotypes.vcf_reader import Genotypes, open_source, read_regions
+from vcfbert.genotypes.vcf_reader import Genotypes, open_source
 from vcfbert.genotypes.vcf_texts import DEFAULT_FIELDS, FIELDS, chosen_fields
 from vcfbert.genotypes.vcf_writer import ImputedPanel, write_imputed
 from vcfbert.imputation.imputer import Imputer, unphased_error
@@ -40,15 +41,13 @@ def read_target(path: Path, panels: Sequence[Panel], region: str | None = None) 
         raise _no_site(region, panels)
     source = open_source(path)
     known = {canonical_chrom(panel.region.chrom) for panel in panels}
-    read, counts = read_regions(source, [panel.region for panel in wanted])
+    read, counts = read_regions(source, [panel.region for panel in wanted], [panel.sites.pos for panel in wanted])
     absent = {name: count for name, count in counts.items() if canonical_chrom(name) not in known}
     matched, reports = [], []
     missing: list[RefusedTargetError] = []
-    read.reverse()
     for panel in wanted:
-        genotypes = read.pop()  # so that its memory is free once it is matched
         try:
-            found, report = _match(genotypes, panel, source.samples)
+            found, report = _match(next(read), panel, source.samples)  # no name keeps the genotypes once matched
         except RefusedTargetError as error:
             if error.code not in _NOT_THERE:
                 raise error.with_report(QcReport.of_all([error.report], absent)) from None

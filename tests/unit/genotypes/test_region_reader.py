@@ -10,13 +10,15 @@ import pytest
 
 from tests.helpers.vcf_text import Record, panel_of, vcf_text, write_vcf
 from vcfbert.errors import InputError
+from vcfbert.genotypes.region_reader import read_regions
 from vcfbert.genotypes.regions import Region
-from vcfbert.genotypes.vcf_reader import Genotypes, open_source, read_genotypes, read_regions
+from vcfbert.genotypes.vcf_reader import Genotypes, open_source, read_genotypes
 from vcfbert.genotypes.vcf_records import VcfRecords
 from vcfbert.imputation.files import read_target
 
 FORMS = [("t.vcf", False), ("t.vcf.gz", False), ("t.vcf.gz", True), ("t.gzip.vcf.gz", False), ("t.bcf", True)]
 REGIONS = [Region("chr21"), Region("20", 1, 500), Region("20", 501), Region("20", 9000), Region("19")]
+POSITION_LINES = [("20", 10, "."), ("20", 20, "1"), ("21", 10, "0|1")]
 
 
 def target_text(seed: int) -> str:
@@ -38,7 +40,8 @@ def test_read_regions_of_each_format_equals_reading_each_region(
     tmp_path: Path, name: str, index: bool, seed: int
 ) -> None:
     path = write_vcf(tmp_path / name, target_text(seed), index=index)
-    found, counts = read_regions(open_source(path), REGIONS)
+    read, counts = read_regions(open_source(path), REGIONS)
+    found = list(read)
     assert counts == {"20": 40, "21": 40, "22": 40}
     for region, one in zip(REGIONS, found, strict=True):
         if isinstance(one, InputError):
@@ -73,10 +76,31 @@ def test_read_regions_of_many_regions_passes_over_the_data_once(
 
 def test_read_regions_with_one_bad_region_reads_the_others(tmp_path: Path) -> None:
     text = target_text(0) + "22\t5000\t.\tA\t<DEL>\t.\t.\t.\tGT\t0|0\t0|0\t0|0\n"
-    found, _ = read_regions(open_source(write_vcf(tmp_path / "t.vcf", text)), [Region("20"), Region("22")])
+    read, _ = read_regions(open_source(write_vcf(tmp_path / "t.vcf", text)), [Region("20"), Region("22")])
+    found = list(read)
     assert isinstance(found[0], Genotypes)
     assert isinstance(found[1], InputError)
     assert found[1].code == "symbolic_alt"
+
+
+def test_read_regions_with_positions_keeps_genotypes_there_alone(tmp_path: Path) -> None:
+    lines = [f"{chrom}\t{pos}\t.\tA\tC,G\t.\t.\t.\tGT\t0/1\t.\t{call}" for chrom, pos, call in POSITION_LINES]
+    header = vcf_text([], samples=["A", "B", "C"]).replace("<ID=20>", "<ID=20>\n##contig=<ID=21>")
+    path = write_vcf(tmp_path / "t.vcf", header + "\n".join(lines) + "\n")
+    read, _ = read_regions(
+        open_source(path), [Region("20"), Region("21")], [np.array([20, 30], np.int32), np.array([40], np.int32)]
+    )
+    first, second = read
+    assert isinstance(first, Genotypes)
+    assert isinstance(second, Genotypes)
+    alone = read_genotypes(path, region="20")
+    assert first.sites.pos.tolist() == alone.sites.pos.tolist() == [10, 10, 20, 20]
+    np.testing.assert_array_equal(first.alleles[2:], alone.alleles[2:])
+    np.testing.assert_array_equal(first.phased[2:], alone.phased[2:])
+    assert first.alleles[:2].tolist() == [[[-1, -1], [-1, -1], [-1, -2]]] * 2
+    assert first.phased[:2].all()
+    assert second.sites.pos.tolist() == [10, 10]
+    assert second.alleles.tolist() == [[[-1, -1], [-1, -1], [-1, -1]]] * 2
 
 
 def test_read_target_of_two_panels_passes_over_the_data_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
