@@ -10,6 +10,7 @@ Every figure is the best of a few runs on the same data in the same process.
 from __future__ import annotations
 
 import argparse
+import gzip
 import sys
 import tempfile
 import time
@@ -25,17 +26,19 @@ from _machine import describe_machine, write_report
 from _processes import run_measured
 
 from vcfbert.genotypes.bgzf import BgzfWriter
-from vcfbert.genotypes.conversion import panel_from_genotypes
+from vcfbert.genotypes.conversion import build_panels, panel_from_genotypes
 from vcfbert.genotypes.imputed import ImputedBlock
 from vcfbert.genotypes.panel import Panel
 from vcfbert.genotypes.vcf_reader import Genotypes, read_genotypes
 from vcfbert.genotypes.vcf_writer import ImputedPanel, write_imputed
+from vcfbert.imputation.files import read_target
 
 DEMO_PANEL = Path(__file__).resolve().parents[1] / "data" / "demo" / "panel.vcf.gz"
 N_TARGETS = 203  # samples imputed, as many as the demo's targets
 BLOCK_SITES = 1000
 PYSAM_SITES = 1500  # pysam's route writes these only: its speed does not depend on how many
 LARGE_SITES, LARGE_SAMPLES = 100_000, 2_504
+CHROMOSOMES, CHROMOSOME_SITES, CHROMOSOME_SAMPLES = 22, 2_000, 50
 
 
 def best_seconds(work: Callable[[], object], runs: int) -> float:
@@ -155,6 +158,46 @@ def bench_large(folder: Path, genotypes: Genotypes) -> dict[str, Any]:
     return figure(LARGE_SITES * LARGE_SAMPLES, best_seconds(lambda: read_genotypes(path), 1), bytes=path.stat().st_size)
 
 
+def write_chromosomes(folder: Path) -> dict[str, Path]:
+    """A phased file of ``CHROMOSOMES`` x ``CHROMOSOME_SITES`` sites: plain gzip, BGZF and BCF with indexes."""
+    rng = np.random.default_rng(7)
+    lines = ["##fileformat=VCFv4.2", '##FORMAT=<ID=GT,Number=1,Type=String,Description="Genotype">']
+    lines += [f"##contig=<ID={chrom}>" for chrom in range(1, CHROMOSOMES + 1)]
+    columns = ["#CHROM", "POS", "ID", "REF", "ALT", "QUAL", "FILTER", "INFO", "FORMAT"]
+    lines.append("\t".join([*columns, *(f"C{i}" for i in range(CHROMOSOME_SAMPLES))]))
+    calls = np.array(["0|0", "0|1", "1|0", "1|1"])
+    for chrom in range(1, CHROMOSOMES + 1):
+        sampled = calls[rng.integers(len(calls), size=(CHROMOSOME_SITES, CHROMOSOME_SAMPLES))]
+        for site, row in enumerate(sampled.tolist()):
+            lines.append("\t".join([f"{chrom}\t{1000 + 30 * site}\t.\tA\tC\t.\tPASS\t.\tGT", *row]))
+    text = ("\n".join(lines) + "\n").encode()
+    paths = {"gzip": folder / "gzip.vcf.gz", "bgzf": folder / "bgzf.vcf.gz", "bcf": folder / "chromosomes.bcf"}
+    paths["gzip"].write_bytes(gzip.compress(text))
+    with pysam.BGZFile(str(paths["bgzf"]), "wb") as compressed:
+        compressed.write(text)
+    pysam.tabix_index(str(paths["bgzf"]), preset="vcf", force=True)
+    with (
+        pysam.VariantFile(str(paths["bgzf"])) as source,
+        pysam.VariantFile(str(paths["bcf"]), "wb", header=source.header) as copy,
+    ):
+        for record in source:
+            copy.write(record)
+    pysam.tabix_index(str(paths["bcf"]), preset="bcf", force=True)
+    return paths
+
+
+def bench_chromosomes(folder: Path, runs: int) -> dict[str, Any]:
+    """Reading a target of 22 chromosomes and matching it to a panel of each, by the kind of file."""
+    paths = write_chromosomes(folder)
+    panels = build_panels([paths["bcf"]], folder / "panels", holdout=0.1, seed=17)
+    cells = CHROMOSOMES * CHROMOSOME_SITES * CHROMOSOME_SAMPLES
+
+    def seconds(path: Path) -> float:
+        return best_seconds(lambda: read_target(path, panels), runs)
+
+    return {kind: figure(cells, seconds(path), bytes=path.stat().st_size) for kind, path in paths.items()}
+
+
 def bench_conversion(folder: Path, n_samples: int, n_sites: int) -> dict[str, Any]:
     """`vcfbert panel build` of a simulated BCF, as a process of its own: what it holds at most does not grow with the
     number of sites."""
@@ -202,6 +245,7 @@ def main() -> None:
             "machine": machine,
             "read": bench_reading(options.panel, genotypes, options.runs),
             "write": bench_writing(Path(folder), genotypes, options.threads, options.runs),
+            "read_chromosomes": bench_chromosomes(Path(folder), options.runs),
         }
         if options.large:
             report["read_large"] = bench_large(Path(folder), genotypes)

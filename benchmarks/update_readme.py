@@ -127,6 +127,7 @@ def io_table(report: Report) -> str:
         row("read VCF.gz", read["vcfbert"], read["times_faster"]),
         row("read VCF.gz, pysam per sample", read["pysam_per_sample"]),
         *([row(f"read VCF.gz, {LARGE}", large)] if large else []),
+        *(row(f"read 22 chromosomes, {kind}", by) for kind, by in report.get("read_chromosomes", {}).items()),
         row("write VCF.gz", write["vcfbert.vcf.gz"], write["times_faster"]),
         row("write BCF", write["vcfbert.bcf"]),
         row("write VCF", write["vcfbert.vcf"]),
