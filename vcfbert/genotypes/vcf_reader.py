@@ -228,7 +228,7 @@ class RecordBatch:
     @property
     def haploid(self) -> npt.NDArray[np.bool_]:
         """[n_samples]: samples that a call taken so far shows to be haploid."""
-        return self.ploidy == _HAPLOID
+        return np.asarray(self.ploidy == _HAPLOID)
 
     def add(self, record: Record) -> None:
         pos, ref = record.POS, record.REF.upper()
