@@ -21,7 +21,7 @@ from .http import logs, problems
 from .http.draining import Drain
 from .http.limits import BodyLimit, CallerLimits
 from .http.metrics import Metrics
-from .http.middleware import REQUEST_ID, Gate, RequestContextMiddleware
+from .http.middleware import REQUEST_ID, AuthMiddleware, RequestContextMiddleware
 from .jobs.intake import Jobs
 from .models.bundles import BundleSource
 from .models.manager import ModelsManager, ModelSource
@@ -31,7 +31,7 @@ from .uploads.kept import KeptUploads
 
 
 def create_app(settings: Settings, source: ModelSource | None = None) -> FastAPI:
-    """The application. ``source`` gives the models (default: bundles)."""
+    """Return the application. ``source`` loads the models (default: ``BundleSource``)."""
     share_freed()
     metrics, drain = Metrics(), Drain(settings.drain_seconds)
     source = source or BundleSource(settings, observe_retrieval=metrics.retrieval)
@@ -49,7 +49,7 @@ def create_app(settings: Settings, source: ModelSource | None = None) -> FastAPI
         manager.stop()
         await asyncio.to_thread(jobs.stop)
 
-    # The framework's own pages of documentation fetch scripts from elsewhere.
+    # FastAPI's own documentation pages load scripts from other hosts.
     app = FastAPI(title="vcfbert", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
     app.state.settings = settings
     app.state.manager = manager
@@ -63,7 +63,7 @@ def create_app(settings: Settings, source: ModelSource | None = None) -> FastAPI
     # The last one added is the outermost.
     app.add_middleware(BodyLimit, max_bytes=settings.max_upload_bytes, stall_seconds=settings.stall_seconds)
     limits = CallerLimits(settings.rate_per_minute, settings.concurrent_per_key)
-    app.add_middleware(Gate, settings=settings, limits=limits, drain=drain)
+    app.add_middleware(AuthMiddleware, settings=settings, limits=limits, drain=drain)
     if settings.origins:
         app.add_middleware(
             CORSMiddleware,
@@ -82,7 +82,7 @@ def create_app(settings: Settings, source: ModelSource | None = None) -> FastAPI
 
 @cache
 def _served() -> FastAPI:
-    """What a server imports. Ends the process with 2 where the settings are wrong or would serve everyone."""
+    """Return the application for a server. Exits with 2 if the settings are invalid or would serve everyone."""
     try:
         settings = read_settings()
         check_exposure(settings, _host(sys.argv))
@@ -94,8 +94,10 @@ def _served() -> FastAPI:
 
 
 def _host(arguments: list[str]) -> str:
-    """Where uvicorn's command line says to listen. Another server's is not known here: the gate looks at the address
-    that each request arrives at."""
+    """Return the host that uvicorn's command line names.
+
+    Other servers' hosts are unknown here; ``AuthMiddleware`` checks the address that each request arrives at.
+    """
     if "uvicorn" not in Path(arguments[0]).parts[-2:] or "--uds" in arguments:
         return "127.0.0.1"
     for number, argument in enumerate(arguments):
@@ -106,7 +108,7 @@ def _host(arguments: list[str]) -> str:
 
 
 def __getattr__(name: str) -> Any:
-    # `app` is made when a server asks for it, so that importing this module reads no settings.
+    # `app` is created on first access, so importing this module reads no settings.
     if name == "app":
         return _served()
     raise AttributeError(name)

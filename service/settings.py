@@ -1,4 +1,4 @@
-"""What the service is told by its environment: ``VCFBERT_MODEL``, ``VCFBERT_DEVICE`` and so on."""
+"""Service settings from environment variables ``VCFBERT_*``, such as ``VCFBERT_MODEL``."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _KEY = re.compile(r"(?P<name>[A-Za-z0-9_.-]{1,64}):(?P<digest>[0-9a-f]{64})")
 
 
 class Settings(BaseSettings):
-    """Checked where it is built. Texts that hold secrets are left out of its ``repr``."""
+    """Validated on construction. Secrets are excluded from its ``repr``."""
 
     model_config = SettingsConfigDict(env_prefix="VCFBERT_", env_ignore_empty=True, extra="ignore", frozen=True)
 
@@ -55,8 +55,8 @@ class Settings(BaseSettings):
     max_small_samples: int = Field(default=500, ge=1)  # in one request that waits for its answer; else a job
     max_seconds: float = Field(default=3600.0, gt=0)  # that a job may run
     stall_seconds: float = Field(default=60.0, gt=0)  # without a byte of a request's body, after which it is refused
-    queue_limit: int = Field(default=100, ge=1)  # jobs that wait
-    queued_per_key: int = Field(default=25, ge=1)  # of them of one key: it leaves room for the others
+    queue_limit: int = Field(default=100, ge=1)  # maximum queued jobs
+    queued_per_key: int = Field(default=25, ge=1)  # maximum queued jobs per key
 
     # Access
     api_keys: str = Field(default="", repr=False)  # name:sha256, comma-separated: see `python -m service.keys`

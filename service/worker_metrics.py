@@ -1,4 +1,4 @@
-"""The metrics of a worker that belongs to no service, at an address of their own."""
+"""A metrics endpoint for a worker that runs without the service."""
 
 from __future__ import annotations
 
@@ -10,14 +10,16 @@ from fastapi import FastAPI
 from .http.draining import Drain
 from .http.limits import CallerLimits
 from .http.metrics import Metrics
-from .http.middleware import Gate
+from .http.middleware import AuthMiddleware
 from .routes import metrics as route
 from .settings import Settings, check_exposure
 
 
 def served_metrics(settings: Settings) -> Metrics:
-    """Metrics that are served at ``host`` and ``worker_metrics_port``, nowhere if that is 0. Raises InputError
-    'open_service'; ends the process where the port is taken."""
+    """Serve metrics at ``host``:``worker_metrics_port`` in a thread, or nowhere if the port is 0.
+
+    Raises InputError 'open_service'. The process ends if the port is taken.
+    """
     metrics = Metrics()
     if settings.worker_metrics_port:
         check_exposure(settings, settings.host)
@@ -34,10 +36,10 @@ def served_metrics(settings: Settings) -> Metrics:
 
 
 def metrics_app(settings: Settings, metrics: Metrics) -> FastAPI:
-    """``/metrics`` alone, for whom the service would answer there too."""
+    """Return an application with ``/metrics`` only. It admits the callers that the service would admit."""
     app = FastAPI(openapi_url=None)
     app.state.metrics = metrics
     app.include_router(route.router)
     limits = CallerLimits(settings.rate_per_minute, settings.concurrent_per_key)
-    app.add_middleware(Gate, settings=settings, limits=limits, drain=Drain(0.0))
+    app.add_middleware(AuthMiddleware, settings=settings, limits=limits, drain=Drain(0.0))
     return app

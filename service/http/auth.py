@@ -1,4 +1,4 @@
-"""Who calls: keys in requests, their names in the service."""
+"""API keys: authenticates callers and checks administrator rights."""
 
 from __future__ import annotations
 
@@ -16,30 +16,30 @@ from ..settings import LOCAL, Settings
 
 
 class UnauthorizedError(VcfbertError):
-    """401: there is no valid key in the request."""
+    """401: the request has no valid key."""
 
 
 class ForbiddenError(VcfbertError):
-    """403: the caller is known, and may not do this."""
+    """403: the caller is known but not permitted."""
 
 
 @dataclass(frozen=True)
 class KnownCaller:
-    """``name`` of the key, under which jobs and limits are kept; ``admin``: may reload models."""
+    """``name`` of the key owns the jobs and limits; ``admin`` callers may reload models."""
 
     name: str
     admin: bool
 
 
 def identify(settings: Settings, headers: Headers) -> KnownCaller:
-    """The caller by ``Authorization: Bearer KEY`` or ``X-API-Key: KEY``. Raises UnauthorizedError.
+    """Return the caller of ``Authorization: Bearer KEY`` or ``X-API-Key: KEY``. Raises UnauthorizedError.
 
-    Without configured keys everyone is the same local administrator: who is let in at all is decided before.
+    Without configured keys every caller is the local administrator. ``AuthMiddleware`` decides who is admitted.
     """
     if not settings.keys:
         return KnownCaller(LOCAL, True)
     digest = key_digest(_key(headers))
-    # Every key is compared, each in constant time: neither how far one agrees nor which one it is can be measured.
+    # Every key is compared in constant time, so timing reveals neither a matching prefix nor which key matched.
     names = [name for name, known in settings.keys.items() if hmac.compare_digest(digest, known)]
     if not names:
         raise UnauthorizedError(
@@ -60,7 +60,7 @@ def _key(headers: Headers) -> str:
 
 
 def _caller(request: Request) -> KnownCaller:
-    # Put there by the gate, before the body was read.
+    # Set by AuthMiddleware before the body was read.
     caller: KnownCaller = request.state.caller
     return caller
 

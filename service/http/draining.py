@@ -1,4 +1,4 @@
-"""A stop in good order: no new requests, those in flight are answered, then the server is told."""
+"""Graceful shutdown: refuses new requests, finishes those in flight, then stops the server."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from typing import Any
 log = logging.getLogger(__name__)
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
-_TICK = 0.05  # seconds between two looks at what is in flight
+_TICK = 0.05  # seconds between checks of the requests in flight
 
 
 class Drain:
-    """Counts requests in flight and knows whether the service is being stopped. Used in the event loop."""
+    """Counts requests in flight and records that shutdown has begun. Used in the event loop."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
@@ -35,10 +35,13 @@ class Drain:
 
     @contextmanager
     def signals(self) -> Iterator[None]:
-        """Within the block the first SIGTERM or SIGINT drains, and then does what it did before; a second does that
-        at once. The server goes on listening meanwhile, so that a proxy sees that it is not ready."""
+        """Within the block, the first SIGTERM or SIGINT drains and then calls the previous handler.
+
+        A second signal calls that handler at once. The server keeps listening while it drains, so a proxy sees
+        that it is not ready.
+        """
         if threading.current_thread() is not threading.main_thread():
-            yield  # tests run applications in other threads, where no signal arrives
+            yield  # tests run the application in other threads, which receive no signals
             return
         loop = asyncio.get_running_loop()
         before: dict[int, Any] = {number: signal.getsignal(number) for number in SIGNALS}

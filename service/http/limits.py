@@ -1,4 +1,4 @@
-"""What one key may ask of the service: requests a minute and at the same time; and the largest body."""
+"""Limits per key (requests per minute, concurrent requests) and per request body (size, stall time)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from vcfbert.errors import VcfbertError
 
 from .problems import problem
 
-_KEPT = 10_000  # callers remembered
+_KEPT = 10_000  # maximum number of callers with a bucket
 
 
 class LimitedError(VcfbertError):
@@ -27,9 +27,9 @@ class LimitedError(VcfbertError):
 
 
 class CallerLimits:
-    """Limits by caller, in this process's memory. Thread-safe.
+    """Limits per caller, held in this process. Thread-safe.
 
-    The rate is a bucket of ``per_minute`` tokens that fills evenly: a caller may send a minute's worth at once.
+    The rate limit is a token bucket of ``per_minute`` tokens: a caller may send a minute's requests at once.
     """
 
     def __init__(self, per_minute: int, concurrent: int, clock: Callable[[], float] = time.monotonic) -> None:
@@ -37,12 +37,12 @@ class CallerLimits:
         self._concurrent = concurrent
         self._clock = clock
         self._lock = threading.Lock()
-        self._buckets: dict[str, tuple[float, float]] = {}  # tokens left, and when
+        self._buckets: dict[str, tuple[float, float]] = {}  # (tokens left, time of that count)
         self._running: dict[str, int] = {}
 
     @contextmanager
     def admit(self, name: str) -> Iterator[None]:
-        """Counts a request for the length of the block. Raises LimitedError 'rate_limited', 'too_many_requests'."""
+        """Count a request as running within the block. Raises LimitedError 'rate_limited', 'too_many_requests'."""
         with self._lock:
             if self._running.get(name, 0) >= self._concurrent:
                 raise LimitedError(
@@ -73,18 +73,21 @@ class CallerLimits:
                 hint="wait as long as Retry-After says",
             )
         if len(self._buckets) >= _KEPT:
-            self._buckets.clear()  # of more callers than there can be keys
+            self._buckets.clear()  # bounds the dictionary; more callers than keys cannot occur
         self._buckets[name] = (tokens - 1, now)
 
 
 class _RefusedError(Exception):
-    """Of a body that is not read on."""
+    """Stops reading a refused body."""
 
 
 class BodyLimit:
-    """ASGI middleware that answers 413 once a request's body is longer than ``max_bytes``, announced or not, and 408
-    where nothing of it has come for ``stall_seconds``: a framework spools uploads whole before a route runs, and
-    whoever sends one holds a place meanwhile."""
+    """ASGI middleware that limits request bodies.
+
+    It answers 413 if the body exceeds ``max_bytes``, announced or not, and 408 if no data arrives for
+    ``stall_seconds``. FastAPI spools the whole upload before the route runs, so a stalled client would hold one of
+    its key's concurrent requests.
+    """
 
     def __init__(self, app: ASGIApp, max_bytes: int, stall_seconds: float) -> None:
         self._app = app
@@ -105,7 +108,7 @@ class BodyLimit:
         async def counted() -> Message:
             nonlocal received, whole, refusal
             try:
-                # Once the body is there, what is waited for is that the client leaves.
+                # After the whole body, receive() waits only for the client to disconnect.
                 async with asyncio.timeout(None if whole else self._stall_seconds):
                     message = await receive()
             except TimeoutError:
@@ -119,7 +122,7 @@ class BodyLimit:
             return message
 
         async def unless_refused(message: Message) -> None:
-            # The form parser turns any exception into a 400: what it answers then is not sent.
+            # The form parser turns any exception into a 400, which is discarded here.
             if refusal is None:
                 await send(message)
 
@@ -128,7 +131,7 @@ class BodyLimit:
         if refusal is not None:
             await refusal(scope, receive, send)
 
-    # The rest of the body is not read.
+    # Both refusals close the connection, because the rest of the body is not read.
 
     def _too_large(self) -> Response:
         text = f"the request is larger than {self._max_bytes} bytes"

@@ -1,7 +1,7 @@
-"""Structured logs of a process: a line of JSON an event, to standard error.
+"""Structured logs to standard error, one line of JSON per event.
 
-Never bodies, genotypes, sample names, keys or query strings: what errors say may quote them, so of an exception its
-type and the lines of code are logged, not its text.
+Logs never hold bodies, genotypes, sample names, keys or query strings. An exception's text may quote them, so only its
+type and traceback locations are logged.
 """
 
 from __future__ import annotations

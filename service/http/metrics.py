@@ -21,7 +21,7 @@ JobStates = Callable[[], Mapping[str, int]]  # number of jobs by state, as the j
 
 
 class Metrics:
-    """With a registry of its own: two applications in a process do not count into each other. Thread-safe."""
+    """Metrics in a registry of their own, so two applications in one process stay separate. Thread-safe."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -45,7 +45,7 @@ class Metrics:
         )
         self._retrieval_seconds = Histogram(
             "vcfbert_retrieval_seconds",
-            "Of one search of a window's memory",
+            "Duration of one search of a window's reference subset",
             ["variant"],
             buckets=_REQUEST_SECONDS,
             registry=self.registry,
@@ -112,7 +112,7 @@ class _Jobs(Collector):
     def collect(self) -> Iterable[Metric]:
         try:
             states = self._states()
-        except Exception:  # a job table that is away is no reason to lose the other metrics
+        except Exception:  # an unavailable job table must not hide the other metrics
             log.exception("the job table does not answer")
             return
         jobs = GaugeMetricFamily("vcfbert_jobs", "Jobs by state", labels=["state"])

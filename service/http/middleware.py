@@ -1,4 +1,4 @@
-"""What happens to every request before and after its route: identity, admission, headers, a line in the log."""
+"""ASGI middleware around every route: authentication, rate limits, response headers, access log and metrics."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ log = structlog.get_logger("service.access")
 
 REQUEST_ID = "X-Request-Id"
 _SANE_ID = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
-# The page needs no more than its own files; nobody may frame it, and what it links to learns nothing of it.
+# The page loads only its own files, cannot be framed, and sends no referrer to linked sites.
 SECURITY_HEADERS = {
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
@@ -42,9 +42,9 @@ _PROBES = ("/healthz", "/readyz")
 
 
 class RequestContextMiddleware:
-    """Gives every answer a request id and the security headers, even that of a failure; logs and measures it.
+    """Adds the request id and security headers to every response, failures included; logs and measures each request.
 
-    The log has method, path and status: no query, no body, no key.
+    The log holds method, route, status, duration and caller name. It never holds a query, body or key.
     """
 
     def __init__(self, app: ASGIApp, metrics: Metrics, drain: Drain) -> None:
@@ -80,7 +80,7 @@ class RequestContextMiddleware:
             answer = unexpected(error)
             if not status:
                 await answer(scope, receive, with_headers)
-            else:  # half an answer is sent: only cutting the connection tells the client
+            else:  # the response has started: only closing the connection signals the failure
                 status = 500
                 raise _CutError from None
         finally:
@@ -88,7 +88,7 @@ class RequestContextMiddleware:
             request_id.reset(token)
 
     def _done(self, scope: Scope, status: int, seconds: float) -> None:
-        # 499, as proxies say: the client left before there was an answer
+        # 499, as proxies report it: the client disconnected before the response started.
         template, status = route_template(scope), status or 499
         self._metrics.request(scope["method"], template, status, seconds)
         if scope["path"] not in _PROBES or status >= 500:
@@ -104,17 +104,17 @@ class RequestContextMiddleware:
 
 
 class _CutError(Exception):
-    """Ends an answer that was begun; what went wrong is in the log."""
+    """Closes the connection after the response has started. The cause is already logged."""
 
 
 def route_template(scope: Scope) -> str:
-    """The route's path with names for its parts, such as /v1/jobs/{id}; 'unmatched' where no route answered."""
+    """Return the route's path template, such as /v1/jobs/{id}, or 'unmatched' if no route matched."""
     path = getattr(scope.get("route"), "path", None)
     return str(path) if path else "unmatched"
 
 
-class Gate:
-    """Lets requests in: who calls, how often, and whether from where he may. Before the body is read."""
+class AuthMiddleware:
+    """Authenticates each request and applies the caller's limits before the body is read."""
 
     def __init__(self, app: ASGIApp, settings: Settings, limits: CallerLimits, drain: Drain) -> None:
         self._app = app
@@ -151,8 +151,11 @@ class Gate:
             await self._app(scope, receive, send)
 
     def _closed(self, scope: Scope, headers: Headers) -> str | None:
-        """Why nobody is answered here, where there are no keys and the service was not said to be open: then it is
-        for this machine alone. That a browser on it opened another site's page gives that site no access either."""
+        """Return why the request is refused, or None.
+
+        A service without keys that is not set open serves its own machine only. It also refuses pages of other
+        sites that a browser on this machine has open.
+        """
         if self._settings.keys or self._settings.open:
             return None
         address = (scope.get("server") or ("",))[0]

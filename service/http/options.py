@@ -1,4 +1,4 @@
-"""The options of an imputation as a request gives them: in the query, or as fields of the form."""
+"""Imputation options of a request, from the query or from form fields."""
 
 from __future__ import annotations
 

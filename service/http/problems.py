@@ -21,10 +21,10 @@ from .auth import ForbiddenError, UnauthorizedError
 
 log = logging.getLogger(__name__)
 
-# Of the request that is being answered; '' outside of one.
+# Id of the current request; '' outside a request.
 request_id: ContextVar[str] = ContextVar("request_id", default="")
 
-# What the framework refuses by itself.
+# Codes of errors that FastAPI raises itself.
 _CODES = {
     400: "request_invalid",
     401: "unauthorized",
@@ -38,7 +38,7 @@ _CODES = {
     422: "request_invalid",
     429: "too_many_requests",
 }
-# Codes whose status is not that of their class.
+# Codes whose status differs from that of their error class.
 _STATUS = {
     "model_unknown": 404,
     "job_unknown": 404,
@@ -91,8 +91,7 @@ def problem(
 
 
 def status_of(error: VcfbertError) -> int:
-    """422 for what the caller sent; 507 without room on the disk; 503 for what else this machine lacks now; 500 for a
-    fault of the installation."""
+    """Return the HTTP status: 422 invalid input, 507 disk full, 500 faulty installation, 503 other resources."""
     if error.code in _STATUS:
         return _STATUS[error.code]
     return next((status for kind, status in _STATUS_OF_CLASS if isinstance(error, kind)), 503)
@@ -121,7 +120,7 @@ def problem_of(error: VcfbertError, *, more: Mapping[str, Any] | None = None) ->
 
 
 def unexpected(error: Exception) -> JSONResponse:
-    """The answer to what was not raised on purpose: it tells no internals, the log does."""
+    """Return the response to an unexpected error. Details go to the log, not to the client."""
     if isinstance(error, OSError) and error.errno in DISK_FULL:
         return problem_of(disk_full(error, None))
     log.exception("unexpected", exc_info=error)
@@ -129,7 +128,7 @@ def unexpected(error: Exception) -> JSONResponse:
 
 
 def install(app: FastAPI) -> None:
-    """Answers of routes that raise. What no handler takes, ``RequestContextMiddleware`` answers by ``unexpected``."""
+    """Install the exception handlers. ``RequestContextMiddleware`` handles all other errors by ``unexpected``."""
 
     @app.exception_handler(VcfbertError)
     async def known(request: Request, error: VcfbertError) -> JSONResponse:

@@ -1,4 +1,4 @@
-"""A lock that is had in the order in which it was asked for."""
+"""A FIFO semaphore."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from types import TracebackType
 
 
 class FifoSemaphore:
-    """So many holders at a time, first come first served: under load ``threading.Lock`` lets some wait for ever."""
+    """Admits up to ``places`` holders in order of arrival. ``threading.Lock`` can starve a waiter under load."""
 
     def __init__(self, places: int = 1) -> None:
         self._guard = threading.Lock()
@@ -22,7 +22,7 @@ class FifoSemaphore:
                 return
             turn = threading.Event()
             self._waiting.append(turn)
-        turn.wait()  # whoever leaves hands the place over: it is never free in between
+        turn.wait()  # the leaving holder passes its place on, so no later caller can take it
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -1,4 +1,4 @@
-"""The models that the service answers with: loaded in the background, swapped for newer versions while it serves."""
+"""Served models: loads them in the background and replaces them with newer versions while serving."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ if TYPE_CHECKING:  # torch takes seconds to import: the service answers while th
 log = logging.getLogger(__name__)
 
 LOADING = "the model is being loaded"
-# Files in work at the same time: one has the device, others are read and written meanwhile. More only took memory.
+# Maximum files in progress: one holds the device while others are read or written. More only used more host memory.
 _MAX_AT_ONCE = 3
 
 
 @dataclass(frozen=True)
 class Found:
-    """A version of a model. ``pinned`` names this very version later too, ``digest`` is its bundle's."""
+    """A model version. ``pinned`` always names this version; ``digest`` is that of its bundle."""
 
     pinned: str
     version: str
@@ -40,13 +40,13 @@ class Found:
 
 
 class Model(Protocol):
-    """A loaded model. It keeps nothing of what it imputes; whoever calls ``warm_up`` has the device."""
+    """A loaded model. It keeps no imputed data. The caller of ``warm_up`` holds the device."""
 
     info: Mapping[str, Any]
     imputer: Imputer
 
     def warm_up(self) -> None:
-        """Imputes once: the first call allocates and compiles. Raises what a bad model raises."""
+        """Impute once, because the first call allocates and compiles. Raises the error of a bad model."""
 
     def impute(
         self,
@@ -65,7 +65,7 @@ class Model(Protocol):
 
 
 class ModelSource(Protocol):
-    """Where models come from. Called by several threads."""
+    """Finds and loads models. Called from several threads."""
 
     def find(self, reference: str) -> Found:
         """The version that ``reference`` names now; nothing is downloaded. Raises VcfbertError: 'registry_unavailable'
@@ -82,12 +82,12 @@ class ModelSource(Protocol):
 
 
 class ReloadRefusedError(VcfbertError):
-    """409: another version cannot be served; the one before goes on."""
+    """409: the new version cannot be served; the previous one stays in use."""
 
 
 @dataclass(frozen=True)
 class Served:
-    """A model in use. A request keeps the one that it got, also when a newer one takes its place meanwhile."""
+    """A model in use. A request keeps its model even if a newer version replaces it meanwhile."""
 
     alias: str
     reference: str
@@ -108,19 +108,21 @@ class Served:
 
     @property
     def info(self) -> Mapping[str, Any]:
-        """What clients are told of it."""
+        """Model information for clients."""
         names = {"alias": self.alias, "reference": self.reference, "version": self.version, "digest": self.digest}
         return {**names, **self.model.info}
 
     @property
     def imputer(self) -> Imputer:
-        """For matching and dry runs; to predict with it take ``on_device``."""
+        """For matching and dry runs. Enter ``on_device`` before predicting."""
         return self.model.imputer
 
     @contextmanager
     def on_device(self, n_targets: int) -> Iterator[None]:
-        """The device for one imputation of ``n_targets`` samples, when it is free: two at once would be slower and
-        larger."""
+        """Hold the device for one imputation of ``n_targets`` samples.
+
+        Two imputations at once would be slower and use more memory.
+        """
         with self.device:
             started = time.perf_counter()
             yield
@@ -169,7 +171,7 @@ class Served:
 
 @dataclass(frozen=True)
 class _State:
-    """Of one alias. Replaced whole, so that readers need no lock."""
+    """State of one alias. It is replaced whole, so readers need no lock."""
 
     served: Served | None = None
     reason: str | None = LOADING  # why nothing is served, or what is served may be old
@@ -182,7 +184,7 @@ def _ignore(served: Served, n_targets: int, seconds: float) -> None:
 
 
 class ModelsManager:
-    """Loads and reloads models in a thread, so that the process answers meanwhile. Safe to use by many threads."""
+    """Loads and reloads models in a background thread. Thread-safe."""
 
     def __init__(
         self,
@@ -207,7 +209,7 @@ class ModelsManager:
         return thread
 
     def stop(self) -> None:
-        """No more polls; imputations end between two blocks."""
+        """Stop polling, and stop running imputations after their current block."""
         self._stopped.set()
 
     def _run(self) -> None:

@@ -1,4 +1,4 @@
-"""An imputer that many requests share: each has the device while its targets are predicted, and no longer."""
+"""An imputer shared by many requests. Each request holds the device only while its targets are predicted."""
 
 from __future__ import annotations
 
@@ -14,16 +14,19 @@ if TYPE_CHECKING:  # torch comes with it, which takes seconds to import
     from vcfbert.imputation.imputer import Imputer
     from vcfbert.imputation.progress import Progress
 
-OnDevice = Callable[[int], AbstractContextManager[object]]  # the device for so many targets
+OnDevice = Callable[[int], AbstractContextManager[object]]  # holds the device for that number of targets
 
-# Samples x sites, at 28 bytes each, that are held until they are written. Writing a few samples' file takes longer than
-# predicting them; of many samples it does not.
+# Maximum samples x sites (28 bytes each) predicted before any is written. For a few samples, writing takes longer than
+# predicting; for many samples it does not.
 _MAX_HELD: Final = 250_000
 
 
 class SerializedImputer:
-    """``imputer`` with ``on_device`` entered while it predicts: what is small is predicted whole and handed out after
-    that, so that nobody waits for the device while another's file is read or written."""
+    """Wraps ``imputer`` and enters ``on_device`` while it predicts.
+
+    Small results are predicted whole and yielded after the device is released. Other requests then do not wait while
+    the file is written.
+    """
 
     def __init__(self, imputer: Imputer, on_device: OnDevice) -> None:
         self._imputer = imputer
@@ -41,7 +44,7 @@ class SerializedImputer:
         progress: Progress | None = None,
         cancelled: Callable[[], None] | None = None,
     ) -> Generator[ImputedBlock]:
-        """As ``Imputer.impute``. To be closed where it is not read to its end: it may hold the device."""
+        """As ``Imputer.impute``. Close the generator if it is not exhausted: it may hold the device."""
         first, last = sites or (0, self.bundle.part(target.panel_digest).panel.n_sites)
         with self._on_device(len(target.samples)):
             blocks = self._imputer.impute(target, sites=sites, progress=progress, cancelled=cancelled)

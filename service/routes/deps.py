@@ -1,4 +1,4 @@
-"""What routes are given."""
+"""FastAPI dependencies of the routes."""
 
 from __future__ import annotations
 

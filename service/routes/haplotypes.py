@@ -1,4 +1,4 @@
-"""Haplotypes in, dosages out, as JSON: for programs that have no file."""
+"""Imputation of haplotypes sent as JSON, for programs without a VCF file."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from vcfbert.genotypes.panel import Panel
     from vcfbert.genotypes.sites import MatchedTarget
 
-_MAX_BYTES = 20_000_000  # of a request: as Python's objects JSON takes many times its length
+_MAX_BYTES = 20_000_000  # of a request body; parsed JSON takes many times its length in host memory
 _MAX_CELLS = 2_000_000  # sites x haplotypes of an answer
 
 
@@ -107,7 +107,7 @@ def impute_haplotypes(
 
 
 def _panel(panels: Sequence[Panel], sent: Haplotypes) -> Panel:
-    """The model's panel of the chromosome that was sent, of X the stretch that the first site lies in."""
+    """Return the model's panel of the requested chromosome; on X, that of the region that holds the first site."""
     from vcfbert.genotypes.regions import same_chrom
 
     chrom = sent.chrom
@@ -119,7 +119,7 @@ def _panel(panels: Sequence[Panel], sent: Haplotypes) -> Panel:
         chrom = panels[0].region.chrom
     there = [panel for panel in panels if same_chrom(panel.region.chrom, chrom)]
     first = min(site.pos for site in sent.sites)
-    # Where the model has no such chromosome, matching says so.
+    # If the model lacks the chromosome, matching raises the error.
     return next((panel for panel in there if panel.region.holds(first)), panels[0])
 
 

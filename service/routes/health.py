@@ -1,4 +1,4 @@
-"""Is the process alive, and can it answer?"""
+"""Liveness and readiness probes."""
 
 from __future__ import annotations
 

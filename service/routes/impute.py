@@ -1,4 +1,4 @@
-"""A VCF up, the imputed VCF.gz or BCF down."""
+"""Synchronous imputation: takes a VCF and returns the imputed VCF.gz or BCF."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def impute(
         except VcfbertError as error:
             error.more = _qc(qc_report)  # type: ignore[attr-defined]
             raise
-        # The open file outlives its name: nothing is left to be removed, however the answer ends.
+        # The open file outlives its directory entry, so no clean-up is needed however the response ends.
         handle = output.open("rb")
         size = output.stat().st_size
         name = f"{stem(upload.name)}.imputed.{requested.options.format}"
@@ -89,7 +89,7 @@ def impute(
 
 
 def _check(request: Request, settings: Settings) -> Callable[[], None]:
-    """Called between blocks; raises where the caller has left, or waited too long."""
+    """Return a check for use between blocks. It raises if the caller disconnected or the time limit passed."""
     started = time.monotonic()
 
     def check() -> None:

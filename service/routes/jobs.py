@@ -1,4 +1,4 @@
-"""Imputations that take a while: sent, watched, fetched or cancelled later. Each caller sees only its own."""
+"""Asynchronous imputation jobs: submit, watch, download, cancel. Callers see only their own jobs."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ AppJobs = Annotated[Jobs, Depends(_jobs)]
 
 
 class NotDoneError(VcfbertError):
-    """409: there is nothing to fetch yet, or never will be."""
+    """409: the job has no result yet, or will have none."""
 
 
 class ExpiredError(VcfbertError):
-    """410: there was something to fetch."""
+    """410: the job's files were deleted."""
 
 
 @router.post(
@@ -187,5 +187,5 @@ def _done(jobs: Jobs, caller: str, job_id: str) -> Job:
 
 def _file(path: Path, media_type: str, name: str) -> FileResponse:
     if not path.is_file():
-        raise _expired()  # this very moment
+        raise _expired()  # housekeeping deleted it after the state was read
     return FileResponse(path, media_type=media_type, filename=name, headers={"Cache-Control": "private, no-cache"})

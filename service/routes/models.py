@@ -1,4 +1,4 @@
-"""Which models answer, and newer versions of them."""
+"""Lists and reloads the served models."""
 
 from __future__ import annotations
 

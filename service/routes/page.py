@@ -1,4 +1,4 @@
-"""The page for people at ``/``, and its scripts, styles and icon below ``/static``. No key is asked for."""
+"""The web page at ``/`` and its scripts, styles and icon below ``/static``. They need no key."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class _Asset:
 
 @cache
 def _assets() -> dict[str, _Asset]:
-    """Every file of the page by its name. A name that is asked for is looked up here and never becomes a path."""
+    """Return the page's files by name. Requested names are looked up here and never used as paths."""
     found = {}
     for path in sorted(_WEB.iterdir()):
         if path.suffix in _TYPES:
@@ -40,7 +40,7 @@ def _assets() -> dict[str, _Asset]:
 
 
 def _answer(request: Request, name: str) -> Response:
-    """The file, or 304 where the browser has it: it asks each time, so a new version is seen at once."""
+    """Return the file, or 304 if the browser has it. Browsers revalidate each time, so new versions show at once."""
     asset = _assets().get(name)
     if asset is None:
         raise HTTPException(404, "the page has no such file")

@@ -1,4 +1,4 @@
-"""What imputing a file would find out about it, without imputing it; and files kept for the job that comes next."""
+"""Quality control of an upload without imputation. Checked uploads can be kept for a later job."""
 
 from __future__ import annotations
 
