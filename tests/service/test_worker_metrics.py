@@ -30,13 +30,13 @@ def targets(text: str) -> float:
 
 def test_jobs_of_the_services_own_worker_are_counted_with_the_service(tmp_path: Path) -> None:
     with service_at(tmp_path / "data") as service:
-        assert targets(service.http.metrics()) == 0
+        assert targets(service.metrics()) == 0
         service.all_end([service.send("steps 1 0"), service.send("bad"), service.send("steps 1 0")])
-        wait_for(lambda: targets(service.http.metrics()) == 2, "the count of both")
+        wait_for(lambda: targets(service.metrics()) == 2, "the count of both")
         os.kill(service.worker_pid(), signal.SIGKILL)
         service.all_end([service.send("steps 1 0")])
-        wait_for(lambda: targets(service.http.metrics()) == 3, "the count by another worker, on top")
-        assert value(parsed(service.http.metrics()), "vcfbert_imputation_seconds_count", **JOBS) == 3
+        wait_for(lambda: targets(service.metrics()) == 3, "the count by another worker, on top")
+        assert value(parsed(service.metrics()), "vcfbert_imputation_seconds_count", **JOBS) == 3
 
 
 def test_jobs_of_a_worker_of_its_own_are_counted_there_and_nowhere_else(tmp_path: Path) -> None:
@@ -49,7 +49,7 @@ def test_jobs_of_a_worker_of_its_own_are_counted_there_and_nowhere_else(tmp_path
             return httpx.get(f"http://127.0.0.1:{port}/metrics").text
 
         wait_for(lambda: targets(scraped()) == 2, "the count of both")
-        assert targets(service.http.metrics()) == 0
+        assert targets(service.metrics()) == 0
         assert httpx.get(f"http://127.0.0.1:{port}/v1/jobs").status_code == 404
 
 

@@ -263,10 +263,10 @@ def test_a_real_job_killed_and_resumed_gives_what_the_command_line_gives(tmp_pat
         assert refused["error"]["where"] == "mine.vcf"
         # The worker measures, and the service that it belongs to tells.
         wait_for(
-            lambda: 'targets_imputed_total{by="job",model="default"} 6.0' in service.http.metrics(),
+            lambda: 'targets_imputed_total{by="job",model="default"} 6.0' in service.metrics(),
             "the count of targets",
         )
-        assert 'vcfbert_retrieval_seconds_count{variant="v18"}' in service.http.metrics()
+        assert 'vcfbert_retrieval_seconds_count{variant="v18"}' in service.metrics()
         result, index = (service.client.get(job["links"][name]).content for name in ("result", "index"))
         service.process.terminate()
         service.process.wait(SECONDS)
