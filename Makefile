@@ -18,7 +18,7 @@ INTEGRATION := -m "integration and not slow"
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo tune-demo ui serve lint types check test test-unit test-integration test-slow coverage wheel \
-	wheel-test format clean
+	wheel-test docs format clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -82,5 +82,9 @@ format: setup ## format the code
 	ruff check --fix .
 	ruff format .
 
+docs: setup ## the documentation site, into site/; warnings and broken links are errors
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	NO_MKDOCS_2_WARNING=1 mkdocs build --strict
+
 clean: ## remove what runs and builds wrote, but not the virtual environment
-	rm -rf build dist data/work models metrics reports .checkpoints mlflow.db* studies.db* mlartifacts
+	rm -rf build dist site data/work models metrics reports .checkpoints mlflow.db* studies.db* mlartifacts

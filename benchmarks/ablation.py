@@ -26,7 +26,7 @@ from typing import Any
 import torch
 from _machine import describe_machine, write_report
 from torch import nn
-from update_readme import ablation_table
+from update_results import ablation_table
 
 from vcfbert.artifacts import MANIFEST
 from vcfbert.bundle import Bundle, load_bundle
@@ -55,14 +55,14 @@ PHASINGS = 8  # that are averaged
 NEVER = -50.0  # log chance that a copied allele is not inherited
 BINS = (*MAF_BIN_NAMES, ALL)
 
-# What was tried and left out, with its figures on the demo as docs/LOG.md of 2026-11-23 has them; the one head that it
+# A rejected experiment, with its figures on the demo from docs/dev/LOG.md of 2026-11-23. The one head that it
 # was added to had .1145 .3369 .5625 .9024 .9069.
 COPY_HEAD = {
     "name": "copy-head",
     "label": "one head + copy head on match lengths, tried and left out",
     "targets": "phased",
     "r2": dict(zip(BINS, (0.1164, 0.3373, 0.5635, 0.9026, 0.9072), strict=True)),
-    "note": "from docs/LOG.md, not run here",
+    "note": "from docs/dev/LOG.md, not run here",
 }
 
 

@@ -29,7 +29,7 @@ import numpy as np
 import pysam
 from _machine import describe_machine, write_report
 from _processes import Finished, run_measured
-from update_readme import imputation_table
+from update_results import imputation_table
 
 from vcfbert.artifacts import read_manifest
 from vcfbert.constants import BUNDLE_FORMAT, BUNDLE_KIND

@@ -33,7 +33,7 @@ import numpy.typing as npt
 import torch
 from _machine import describe_machine, write_report
 from retrieval_tables import retrieval_figure, retrieval_table
-from update_readme import fill
+from update_results import fill
 
 from vcfbert.artifacts import write_text
 from vcfbert.config import Config, ModelConfig, load

@@ -1,4 +1,6 @@
-"""What tasks of a cut imputation cost: CPU seconds, peak memory and bytes handed on, by stage. For docs/scale.md.
+"""What tasks of a cut imputation cost: CPU seconds, peak memory and bytes handed on, by stage.
+
+The figures are in docs/explanation/scale.md.
 
 Every task runs in a process of its own, as a worker would have it, one after the other; CPU seconds hardly feel other
 programs beside it. Prints a table and writes JSON.

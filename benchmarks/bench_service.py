@@ -33,7 +33,7 @@ from typing import Any
 import httpx
 import pysam
 from _machine import describe_machine, write_report
-from update_readme import service_table
+from update_results import service_table
 
 ROOT = Path(__file__).resolve().parents[1]
 CLIENTS = (1, 8, 32)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from matplotlib.figure import Figure
-from update_readme import machine_line, markdown_table
+from update_results import machine_line, markdown_table
 
 from vcfbert.reports.plots import Lines, line_panels
 

@@ -146,7 +146,7 @@ def read_settings() -> Settings:
         raise InputError(
             "settings",
             "; ".join(_describe(tuple(item["loc"]), item["msg"]) for item in error.errors(include_input=False)),
-            hint="the table of settings is in docs/service.md",
+            hint="docs/reference/settings.md lists the settings",
         ) from None  # the cause would show the values
 
 

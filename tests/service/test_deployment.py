@@ -19,7 +19,7 @@ from service.settings import Settings
 from tests.helpers.service import StubSource, settings
 
 ROOT = Path(__file__).parents[2]
-DOCS = (ROOT / "docs" / "service.md", ROOT / "docs" / "deploy.md")
+DOCS = (ROOT / "docs" / "reference" / "settings.md", ROOT / "docs" / "how-to" / "deploy.md")
 CLIENT = {"VCFBERT_URL", "VCFBERT_KEY"}
 
 

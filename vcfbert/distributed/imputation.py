@@ -47,7 +47,7 @@ FloatArray = npt.NDArray[np.float32]
 
 FORMAT = 2  # of the files between the stages
 
-# Of a task's memory, as measured (docs/scale.md).
+# Of a task's memory, as measured (docs/explanation/scale.md).
 _PROCESS_BYTES = 500 << 20
 _BYTES_PER_CELL = 60
 _BYTES_PER_ALLELE = 3

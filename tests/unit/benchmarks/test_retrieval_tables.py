@@ -17,7 +17,7 @@ def tables(monkeypatch: pytest.MonkeyPatch) -> Any:
     import retrieval_tables  # type: ignore[import-not-found]
 
     yield retrieval_tables
-    for name in ("retrieval_tables", "update_readme"):
+    for name in ("retrieval_tables", "update_results"):
         sys.modules.pop(name, None)
 
 

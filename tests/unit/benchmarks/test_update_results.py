@@ -1,4 +1,4 @@
-"""The README's tables come from what runs wrote: every number here is invented, every line expected by hand."""
+"""The tables of results come from reports: every number here is invented, every expected line written by hand."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 
-from benchmarks.update_readme import (
+from benchmarks.update_results import (
     BENCHMARKS,
+    PAGES,
     READMES,
+    RESULTS,
     ablation_table,
     fill,
     growth_targets,
@@ -19,13 +21,13 @@ from benchmarks.update_readme import (
     machine_line,
     refresh_table,
     service_table,
+    summary_table,
     update,
     variants_table,
     without_headings,
 )
 
 ROOT = Path(__file__).resolve().parents[3]
-MARKERS = ("compare", "imputation", "ablation", "variants", "refresh", "io", "service")
 MACHINE = {"cpu": "Abacus 9", "cores": 2, "gpu": None, "torch": "2.9.0"}
 
 
@@ -322,56 +324,83 @@ def test_fill_refuses_a_readme_without_exactly_one_place(text: str) -> None:
         fill(text, "io", "| a |", "README.md")
 
 
+COMPARE = """# Comparison
+
+| method | r² 0-0.5% | r² all | NRC | IQS |
+| --- | ---: | ---: | ---: | ---: |
+| V17 | 0.1 | 0.8 | 0.7 | 0.5 |
+| Beagle 5.4 | 0.2 | 0.9 | 0.8 | 0.6 |
+| V18 / V17 | 1.5 | 1.1 | 1.0 | 1.1 |
+
+| method | ms/batch | imputation, s |
+| --- | ---: | ---: |
+| V17 | 87.4 | 23.9 |
+"""
+
+
 def make_root(root: Path) -> Path:
-    places = "".join(f"<!-- table: {name} -->\nold {name}\n<!-- end -->\n" for name in MARKERS)
+    """A checkout whose pages hold old tables."""
+    (root / RESULTS).mkdir(parents=True)
+    for name, page in PAGES.items():
+        place = f"<!-- table: {name} -->\nold {name}\n<!-- end -->\n"
+        (root / RESULTS / f"{page}.md").write_text(f"# r²\n{place}", encoding="utf-8")
     for readme in READMES:
-        (root / readme).write_text(f"# 基因型填充 r²\n{places}", encoding="utf-8")
+        (root / readme).write_text("# 基因型填充\n<!-- table: summary -->\nold\n<!-- end -->\n", encoding="utf-8")
     (root / "reports").mkdir()
     return root
 
 
-def test_update_fills_both_languages_and_leaves_tables_without_a_report(
+def test_summary_has_accuracy_and_seconds_without_ratios() -> None:
+    assert summary_table(COMPARE).splitlines() == [
+        "| method | r² 0-0.5% | r² all | IQS | imputation, s |",
+        "| --- | ---: | ---: | ---: | ---: |",
+        "| V17 | 0.1 | 0.8 | 0.5 | 23.9 |",
+        "| Beagle 5.4 | 0.2 | 0.9 | 0.6 |  |",
+    ]
+
+
+def test_update_fills_pages_and_both_readmes_and_leaves_tables_without_a_report(
     tmp_path: Path, io: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
     root = make_root(tmp_path)
-    (root / "reports" / "compare.md").write_text("# Comparison\n\n| r² |\n| --- |\n", encoding="utf-8")
+    (root / "reports" / "compare.md").write_text(COMPARE, encoding="utf-8")
     (root / "reports" / "bench_io.json").write_text(json.dumps(io))
     second = {**io, "machine": {**MACHINE, "cpu": "Second"}}
     (root / "reports" / "bench_io_second.json").write_text(json.dumps(second))
     update(root)
-    texts = [(root / readme).read_text(encoding="utf-8") for readme in READMES]
-    assert texts[0] == texts[1]
-    assert texts[0].startswith("# 基因型填充 r²\n<!-- table: compare -->\n\n| r² |\n| --- |\n\n<!-- end -->\n")
-    assert "old variants" in texts[0]
-    assert "old refresh" in texts[0]
-    assert "old io" not in texts[0]
-    assert 0 < texts[0].index("Abacus 9") < texts[0].index("Second")
+    pages = {name: (root / RESULTS / f"{page}.md").read_text(encoding="utf-8") for name, page in PAGES.items()}
+    assert "| V18 / V17 |" in pages["compare"]
+    assert "old variants" in pages["variants"]
+    assert "old io" not in pages["io"]
+    assert 0 < pages["io"].index("Abacus 9") < pages["io"].index("Second")
+    readmes = [(root / name).read_text(encoding="utf-8") for name in READMES]
+    assert readmes[0] == readmes[1]
+    assert "| V17 | 0.1 | 0.8 | 0.5 | 23.9 |" in readmes[0]
     said = capsys.readouterr().out
     assert "no report for the table variants" in said
-    assert "no report for the table refresh" in said
     assert "table io" not in said
     update(root)
-    assert (root / READMES[0]).read_text(encoding="utf-8") == texts[0]
+    assert (root / READMES[0]).read_text(encoding="utf-8") == readmes[0]
 
 
 @pytest.mark.parametrize("content", ["{", "{}", "[]", '{"read": 1, "write": 2}'])
-def test_a_report_of_another_shape_is_named_and_no_readme_changes(tmp_path: Path, content: str) -> None:
+def test_update_with_malformed_report_names_it_and_changes_nothing(tmp_path: Path, content: str) -> None:
     root = make_root(tmp_path)
     before = (root / READMES[0]).read_bytes()
-    (root / "reports" / "compare.md").write_text("| new |\n")
+    (root / "reports" / "compare.md").write_text(COMPARE)
     (root / "reports" / "bench_io.json").write_text(content)
     with pytest.raises(SystemExit, match=r"bench_io\.json: not what its benchmark writes"):
         update(root)
     assert (root / READMES[0]).read_bytes() == before
 
 
-def test_a_missing_marker_in_one_language_changes_neither(tmp_path: Path) -> None:
+def test_update_with_missing_marker_changes_nothing(tmp_path: Path) -> None:
     root = make_root(tmp_path)
-    (root / "reports" / "compare.md").write_text("| new |\n")
+    (root / "reports" / "compare.md").write_text(COMPARE)
     (root / READMES[1]).write_text("no markers\n")
     with pytest.raises(SystemExit):
         update(root)
-    assert "old compare" in (root / READMES[0]).read_text(encoding="utf-8")
+    assert "old compare" in (root / RESULTS / "accuracy.md").read_text(encoding="utf-8")
 
 
 def commands_of(readme: str) -> list[str]:
@@ -381,10 +410,15 @@ def commands_of(readme: str) -> list[str]:
     return [line for line in lines if line]
 
 
-def test_both_readmes_have_every_marker_once_and_the_same_commands() -> None:
+def test_repository_pages_have_one_marker_for_each_table() -> None:
+    for name, page in PAGES.items():
+        assert (ROOT / RESULTS / f"{page}.md").read_text(encoding="utf-8").count(f"<!-- table: {name} -->") == 1
+
+
+def test_readmes_have_summary_same_commands_and_at_most_150_lines() -> None:
     for readme in READMES:
         text = (ROOT / readme).read_text(encoding="utf-8")
-        assert [text.count(f"<!-- table: {name} -->") for name in MARKERS] == [1] * len(MARKERS)
-        assert text.count("<!-- end -->") == len(MARKERS)
+        assert text.count("<!-- table: summary -->") == 1
+        assert len(text.splitlines()) <= 150
     english, chinese = map(commands_of, READMES)
     assert chinese == english

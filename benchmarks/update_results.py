@@ -1,10 +1,10 @@
-"""Puts what the demo and the benchmarks wrote into the README's tables, between their markers.
+"""Write the figures of the demo and the benchmarks into the tables of docs/results and of the README.
 
-  python -m benchmarks.update_readme            # after `make demo` and the benchmarks named in the README
+  python -m benchmarks.update_results           # after `make demo` and the benchmarks named on the pages
 
-Both languages of the README get the same tables. A table without a report stays as it is. ``compare`` comes from the
-Markdown of the comparison; the others from the benchmarks' JSON, of which there may be several, each a table of its
-own: ``bench_variants.json`` and, say, ``bench_variants_original.json`` or ``bench_variants_cuda.json``.
+Each table lies between two markers. A table without a report stays as it is. ``compare`` comes from the Markdown of the
+comparison, the others from the benchmarks' JSON. A benchmark may have several reports, each a table of its own, such as
+``bench_variants.json`` and ``bench_variants_original.json``. Both languages of the README have the table ``summary``.
 """
 
 from __future__ import annotations
@@ -19,6 +19,16 @@ from typing import Any
 from vcfbert.artifacts import write_text
 
 READMES = ("README.md", "README.zh-CN.md")
+RESULTS = "docs/results"
+PAGES = {  # table -> its page
+    "compare": "accuracy",
+    "imputation": "processes",
+    "ablation": "ablation",
+    "variants": "variants",
+    "refresh": "refresh",
+    "io": "io",
+    "service": "service",
+}
 REPORTS = "reports"
 
 # What the benchmarks do not judge themselves. Of V18 at the original size, on two CPU cores:
@@ -280,7 +290,7 @@ def service_table(report: Report) -> str:
 
 
 def without_headings(markdown: str) -> str:
-    """Tables and paragraphs, without headings: the README has its own."""
+    """Tables and paragraphs, without headings: the page has its own."""
     kept = "\n".join(line for line in markdown.splitlines() if not line.startswith("#"))
     return re.sub(r"\n{3,}", "\n\n", kept).strip()
 
@@ -312,8 +322,35 @@ def tables_of(reports: Path) -> dict[str, str | None]:
     return tables
 
 
+def table_rows(markdown: str) -> list[dict[str, str]]:
+    """The rows of every Markdown table as column -> cell, table after table."""
+    rows: list[dict[str, str]] = []
+    header: list[str] = []
+    for line in markdown.splitlines():
+        cells = [cell.strip() for cell in line.strip().strip("|").split("|")] if line.startswith("|") else []
+        if not cells:
+            header = []
+        elif not header:
+            header = cells
+        elif not cells[0].startswith("---"):
+            rows.append(dict(zip(header, cells, strict=True)))
+    return rows
+
+
+def summary_table(compare: str) -> str:
+    """The README's table: accuracy of phased targets and imputation time, from the tables of the comparison."""
+    rows = [row for row in table_rows(compare) if "method" in row and " / " not in row["method"]]
+    accuracy = [row for row in rows if "IQS" in row]
+    seconds = {row["method"]: row["imputation, s"] for row in rows if "imputation, s" in row}
+    if not accuracy:
+        raise SystemExit("compare.md: no table with the columns method and IQS; run the comparison again")
+    columns = [name for name in accuracy[0] if name.startswith("r² ") or name == "IQS"]
+    cells = ([row["method"], *(row[name] for name in columns), seconds.get(row["method"], "")] for row in accuracy)
+    return markdown_table(("method", *columns, "imputation, s"), cells)
+
+
 def fill(text: str, name: str, table: str, where: str) -> str:
-    """The text of the README ``where`` with the table between its markers; SystemExit where these are missing."""
+    """The text of the page ``where`` with the table between its markers; SystemExit unless there is one such place."""
     pattern = re.compile(rf"(<!-- table: {name} -->\n).*?(<!-- end -->)", re.DOTALL)
     filled, count = pattern.subn(lambda match: f"{match[1]}\n{table.strip()}\n\n{match[2]}", text)
     if count != 1:
@@ -322,14 +359,15 @@ def fill(text: str, name: str, table: str, where: str) -> str:
 
 
 def update(root: Path) -> None:
-    """Fills every README under ``root``, or, where something is wrong with one or with a report, none."""
+    """Fill every page under ``root``; if a page or a report is faulty, change none."""
     tables = tables_of(root / REPORTS)
+    places = [(root / RESULTS / f"{page}.md", name, tables[name]) for name, page in PAGES.items()]
+    compare = tables["compare"]
+    places += [(root / name, "summary", None if compare is None else summary_table(compare)) for name in READMES]
     filled = {}
-    for path in (root / name for name in READMES):
-        text = path.read_text(encoding="utf-8")
-        for name, table in tables.items():
-            text = text if table is None else fill(text, name, table, str(path))
-        filled[path] = text
+    for path, name, table in places:
+        if table is not None:
+            filled[path] = fill(path.read_text(encoding="utf-8"), name, table, str(path))
     for path, text in filled.items():
         write_text(path, text)
     for name in tables:
