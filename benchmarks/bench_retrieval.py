@@ -32,6 +32,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from _machine import describe_machine, write_report
+from _random_retriever import RandomRetriever
 from retrieval_tables import retrieval_figure, retrieval_table
 from update_results import fill
 
@@ -51,9 +52,8 @@ from vcfbert.reports.plots import save_figure
 from vcfbert.retrieval.base import Retriever
 from vcfbert.retrieval.context import memory_features
 from vcfbert.retrieval.hamming import HammingRetriever
-from vcfbert.retrieval.random import RandomRetriever
+from vcfbert.retrieval.ibs_segments import IbsSegmentRetriever
 from vcfbert.retrieval.refresh import build_index
-from vcfbert.retrieval.runs import RunsRetriever
 from vcfbert.tracker import NullTracker
 from vcfbert.tracking.mlflow_tracker import study_storage
 from vcfbert.training.loop import Trainer
@@ -114,7 +114,7 @@ class Cells:
         )
         if name == "random":
             return RandomRetriever(index, seed)
-        return RunsRetriever(index, self.memory) if name == "runs" else HammingRetriever(index)
+        return IbsSegmentRetriever(index, self.memory) if name == "runs" else HammingRetriever(index)
 
     def _trained(self, cell: Cell, record: Any, folder: Path) -> dict[str, Any]:
         """A network trained on what it is given. ``curve``: of each epoch, in the order of training."""

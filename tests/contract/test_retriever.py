@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks._random_retriever import RandomRetriever
 from tests.helpers.tiny import perturbed, random_panel
 from vcfbert.errors import InputError
 from vcfbert.genotypes.reference_subset import ReferenceSubset
 from vcfbert.model.v18 import V18
 from vcfbert.retrieval.base import Retriever
 from vcfbert.retrieval.context import memory_features
-from vcfbert.retrieval.random import RandomRetriever
 from vcfbert.retrieval.refresh import build_retriever
 from vcfbert.retrieval.torch_index import TorchKeyIndex
 

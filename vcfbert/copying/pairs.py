@@ -1,9 +1,10 @@
-"""The compiled passes over pairs of copied haplotypes: forward over blocks of sites, and drawn paths backwards.
+"""The compiled passes over pairs of copied haplotypes: forward over blocks of sites, and sampled paths backwards.
 
-What ``model/diploid.py`` computes in torch, as exactly, for one target. The forward pass touches the k x k matrix once
-a *block* of sites, not once a site. Within a block haplotypes of the same alleles form u classes (the state-space
-reduction of Howie et al. 2012, Nat. Genet. 44:955, here for pairs), and the mass of a pair (i, j) of classes (u, v) is
-split by which of the two have switched since the block began, with A the matrix at its start and pi the prior:
+They compute one target exactly; ``tests/helpers/pair_hmm.py`` is the plain algorithm they are tested against. The
+forward pass touches the k x k matrix once a *block* of sites, not once a site. Within a block haplotypes of the same
+alleles form u classes (the state-space reduction of Howie et al. 2012, Nat. Genet. 44:955, here for pairs), and the
+mass of a pair (i, j) of classes (u, v) is split by which of the two have switched since the block began, with A the
+matrix at its start and pi the prior:
 
     A_l[i, j] = N_l[u, v] A[i, j] + O_l[i, v] pi[j] + pi[i] O_l[j, u] + Z_l[u, v] pi[i] pi[j]
 

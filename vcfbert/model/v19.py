@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 # Switches per cM and mismatch rate of the first head, the textbook's, and those of all heads as multiples of them. The
 # last remembers a few typed sites, so that its weight lies on all haplotypes that match there: on its own a poor model,
 # but where ALT is rarest no one match says enough. What serves a panel, rates and shares, is found before learning
-# starts (training/copying_start.py).
+# starts (training/rate_search.py).
 INITIAL_RATES = (INITIAL_RATE, INITIAL_MISMATCH)
 HEADS = ((1.0, 1.0), (2.0, 20.0), (32.0, 10.0))
 INITIAL_SHARES = (0.495, 0.495, 0.01)

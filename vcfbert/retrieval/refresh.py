@@ -21,7 +21,7 @@ from vcfbert.retrieval.base import KeyIndex, Retriever
 from vcfbert.retrieval.embedding import EmbeddingRetriever, site_weights
 from vcfbert.retrieval.faiss_index import FaissKeyIndex
 from vcfbert.retrieval.hamming import HammingRetriever
-from vcfbert.retrieval.runs import RunsRetriever
+from vcfbert.retrieval.ibs_segments import IbsSegmentRetriever
 from vcfbert.retrieval.torch_index import TorchKeyIndex
 
 
@@ -68,7 +68,7 @@ def attach_retriever(
 ) -> Retriever:
     """The variant's retriever over an index of ``memory``; without ``update`` the index's weights stay in force."""
     if model.is_hmm:
-        return RunsRetriever(index, memory)
+        return IbsSegmentRetriever(index, memory)
     heads = model.retrieval_heads
     if heads is None:
         return HammingRetriever(index)

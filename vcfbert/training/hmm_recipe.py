@@ -14,9 +14,9 @@ from vcfbert.genotypes.reference_subset import ReferenceSubset
 from vcfbert.genotypes.windows import Window
 from vcfbert.model.v19 import V19
 from vcfbert.retrieval.refresh import RefreshReport
-from vcfbert.training.copying_start import CopyingStart
 from vcfbert.training.data import Example, ExampleNoise, Step, TrainingData, TrainingPanel, plan_copying_epoch
 from vcfbert.training.optimizer import learning_rate
+from vcfbert.training.rate_search import RateSearch
 from vcfbert.training.recipe import Recipe
 
 MAX_DENSITY = 0.05  # typed density of an array beyond which no example is trained
@@ -29,14 +29,14 @@ class HmmRecipe(Recipe):
         self.model = model
         self.config = config
         self.masks = sparse_array(config.masks)
-        self._search: CopyingStart | None = None
+        self._search: RateSearch | None = None
 
     def training_panel(self, reference: ReferenceSubset, encoding: Encoding, device: torch.device) -> TrainingPanel:
         windows = windows_of(reference.panel, self.config.encode, copies=True)
         return TrainingPanel(reference, windows, None, self.masks, device)
 
     def attach(self, data: TrainingData, k: int) -> None:
-        self._search = CopyingStart(self.model, data, k=k)
+        self._search = RateSearch(self.model, data, k=k)
 
     def start(self) -> Mapping[str, float] | None:
         return self.search.search()
@@ -67,7 +67,7 @@ class HmmRecipe(Recipe):
         return {"val/genotype_loss": self.search.loss()}
 
     @property
-    def search(self) -> CopyingStart:
+    def search(self) -> RateSearch:
         """The search for the rates to start from, on the attached data."""
         if self._search is None:
             raise RuntimeError("attach() comes first")

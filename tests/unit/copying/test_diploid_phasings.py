@@ -9,10 +9,10 @@ import numpy.typing as npt
 import pytest
 import torch
 
+from tests.helpers import pair_hmm as reference
 from vcfbert.constants import HALF_ALT, HALF_REF, MISSING
 from vcfbert.copying import diploid
 from vcfbert.copying.diploid import consensus, log_likelihood, sample_phasings
-from vcfbert.model import diploid as reference
 from vcfbert.model.li_stephens import CopyingProblem
 
 # Most classes and most sites of a block: one site a block, a few of each, all that there are.

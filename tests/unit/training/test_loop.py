@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks._random_retriever import RandomRetriever
 from tests.helpers.tiny import MemoryTracker, target_of, tiny_config
 from vcfbert.bundle import load_bundle
 from vcfbert.config import Config
@@ -23,7 +24,6 @@ from vcfbert.model.v17 import V17
 from vcfbert.model.v18 import V18
 from vcfbert.model.v19 import V19
 from vcfbert.retrieval.embedding import EmbeddingRetriever
-from vcfbert.retrieval.random import RandomRetriever
 from vcfbert.retrieval.torch_index import TorchKeyIndex
 from vcfbert.training import loop
 from vcfbert.training.checkpoint import Checkpoints

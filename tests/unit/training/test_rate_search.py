@@ -11,9 +11,9 @@ import pytest
 from tests.helpers.tiny import panel_from_alleles, tiny_config
 from vcfbert.genotypes.encoding import encode
 from vcfbert.genotypes.panel import Panel
-from vcfbert.training.copying_start import BOUNDS, LAST_STEPS, CopyingStart, Rates, descend, n_switches
 from vcfbert.training.hmm_recipe import HmmRecipe
 from vcfbert.training.loop import Trainer
+from vcfbert.training.rate_search import BOUNDS, LAST_STEPS, Rates, RateSearch, descend, n_switches
 
 
 @pytest.mark.parametrize("least", [(0.4, 1e-4), (30.0, 3e-2), (5.0, 2e-3)])
@@ -70,7 +70,7 @@ MASKS = {"array_density": (0.04, 0.05)}
 K = {"v17": 2, "v18": 8, "v19": 60}
 
 
-def start_of(panel: Panel) -> CopyingStart:
+def start_of(panel: Panel) -> RateSearch:
     config = tiny_config({"encode": {"copy_window": 300, "copy_span_cm": 1.0}, "masks": MASKS, "retrieval": {"k": K}})
     masks = dataclasses.replace(config.masks, array_density=(0.1, 0.1))
     config = dataclasses.replace(config, masks=masks)

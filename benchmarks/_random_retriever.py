@@ -1,4 +1,4 @@
-"""Retrieval that knows nothing: what the others are worth is what they gain over it."""
+"""Random retrieval: the baseline that shows what a metric gains."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from vcfbert.retrieval.base import KeyIndex, Retriever, check_enough
 
 
 class RandomRetriever(Retriever):
-    """Any k of the memory, each as likely as another; drawn by the query's known alleles and the seed, so that a query
-    gets the same rows whenever it is asked."""
+    """Samples k haplotypes uniformly. The query's known alleles and the seed decide, so a query always gets the same
+    rows."""
 
     def __init__(self, index: KeyIndex, seed: int = 0) -> None:
         super().__init__(index)

@@ -2,7 +2,7 @@
 
 The two haplotypes of a target copy independently, each as in ``li_stephens``; what is seen is the sum of their
 alleles (Li and Stephens 2003, Genetics 165:2213; Marchini et al. 2007, Nat. Genet. 39:906). Transitions factorise,
-so a site costs k^2 and not k^4. This is the reference for ``copying/diploid.py`` and the way on a GPU.
+so a site costs k^2 and not k^4. Tests compare ``copying/diploid.py`` with it.
 """
 
 from __future__ import annotations

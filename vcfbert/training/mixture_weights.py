@@ -1,8 +1,8 @@
-"""How much V19's heads count at which frequency: shares of least squared error, of genotypes that are known.
+"""V19's mixture weights by allele frequency, fitted to known genotypes by least squares.
 
-A dosage is linear in the shares, so sums of products of what each head copies by itself are all that is needed. Where
-ALT is rare most of a panel's own cross-entropy comes from alleles that nobody could copy; squared error is what r2 is
-made of.
+A dosage is linear in the mixture weights, so sums of products of the heads' dosages are sufficient statistics. The fit
+minimises squared error, on which r2 depends. Cross-entropy would not do: at rare sites most of it comes from alleles
+that no haplotype of the reference carries.
 """
 
 from __future__ import annotations
@@ -39,27 +39,31 @@ class Products:
     def __add__(self, other: Products) -> Products:
         return Products(self.squares + other.squares, self.cross + other.cross, self.truth + other.truth)
 
-    def error(self, shares: Tensor) -> float:
-        """Sum of squared errors with ``shares`` [knots, heads]."""
-        x = shares.double().reshape(-1)
+    def error(self, weights: Tensor) -> float:
+        """Sum of squared errors with mixture weights ``weights`` [knots, heads]."""
+        x = weights.double().reshape(-1)
         return float(x @ self.squares @ x - 2.0 * (self.cross @ x) + self.truth)
 
 
 def least_error(products: Products, start: Tensor) -> Tensor:
-    """The shares [knots, heads], rows of sum 1, of the least error, from ``start``, by exponentiated gradients (Kivinen
-    and Warmuth 1997, Inf. Comput. 132:1), which keep them positive. A knot without sites stays as it is."""
-    shares = start.double().clone()
+    """The mixture weights [knots, heads] of the least error; each row sums to 1.
+
+    Exponentiated gradients from ``start`` keep them positive (Kivinen and Warmuth 1997, Inf. Comput. 132:1). A knot
+    without sites keeps its row of ``start``."""
+    weights = start.double().clone()
     steepest = products.squares.abs().view(*start.shape, -1).amax(dim=(1, 2), keepdim=True).squeeze(-1)  # [knots, 1]
     for _ in range(STEPS):
-        slope = (products.squares @ shares.reshape(-1) - products.cross).view_as(shares)
-        shares = shares * torch.exp(-slope / steepest.clamp(min=1e-9))
-        shares = shares / shares.sum(dim=1, keepdim=True)
-    return shares.to(start.dtype)
+        slope = (products.squares @ weights.reshape(-1) - products.cross).view_as(weights)
+        weights = weights * torch.exp(-slope / steepest.clamp(min=1e-9))
+        weights = weights / weights.sum(dim=1, keepdim=True)
+    return weights.to(start.dtype)
 
 
-def better_shares(halves: tuple[Products, Products], start: Tensor) -> tuple[Tensor, float]:
-    """Shares fitted to both halves of the samples, or ``start`` if each half's, used on the other one, are no better;
-    and the share of the squared error that they save there, 0 where they are not kept."""
+def better_weights(halves: tuple[Products, Products], start: Tensor) -> tuple[Tensor, float]:
+    """Mixture weights fitted to both halves of the samples, and the fraction of squared error that they save.
+
+    The fraction is cross-validated: each half's weights are used on the other half. If they save nothing there, the
+    result is ``start`` and 0."""
     before = sum(half.error(start) for half in halves)
     crossed = sum(half.error(least_error(other, start)) for half, other in zip(halves, reversed(halves), strict=True))
     if not crossed < before:

@@ -1,4 +1,4 @@
-"""Retrieval for copying: the haplotypes that share the longest runs of identity with the query (V19)."""
+"""Retrieval by identity by state (IBS): the haplotypes that share the longest IBS segments with the query (V19)."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from vcfbert.genotypes.reference_subset import ReferenceSubset
 from vcfbert.retrieval.base import KeyIndex, Retriever, check_enough, no_rows
 
 
-class RunsRetriever(Retriever):
-    """Ranks by runs, not by mismatches over the whole key: a haplotype that matches long somewhere is worth copying
-    there, however different it is elsewhere (``copying/states.py``)."""
+class IbsSegmentRetriever(Retriever):
+    """Ranks by the longest IBS segments (``copying/states.py``), not by mismatches over the whole retrieval window: a
+    haplotype that matches over a long segment is worth copying there, however much it differs elsewhere."""
 
-    def __init__(self, index: KeyIndex, memory: ReferenceSubset) -> None:
+    def __init__(self, index: KeyIndex, reference: ReferenceSubset) -> None:
         super().__init__(index)
-        self.memory = memory
+        self.reference = reference
 
     def profile(self, distance_cm: Tensor) -> Tensor:
         return torch.ones_like(distance_cm)
@@ -33,7 +33,7 @@ class RunsRetriever(Retriever):
     ) -> Tensor:
         from vcfbert.copying.states import phased_states  # as in model/v19.py
 
-        check_enough(k, len(self.memory), 0 if exclude is None else exclude.shape[1])
+        check_enough(k, len(self.reference), 0 if exclude is None else exclude.shape[1])
         if k == 0:
             return no_rows(queries)
         key = sites.cpu().numpy()
@@ -42,8 +42,8 @@ class RunsRetriever(Retriever):
             observed[~known.cpu().numpy()] = -1
         rows = phased_states(
             np.ascontiguousarray(observed.T),
-            np.ascontiguousarray(self.memory.alleles(key).T),
-            self.memory.panel.cm[key],
+            np.ascontiguousarray(self.reference.alleles(key).T),
+            self.reference.panel.cm[key],
             k,
             None if exclude is None else exclude.cpu().numpy(),
             threads=torch.get_num_threads(),

@@ -7,8 +7,8 @@ import numpy.typing as npt
 import pytest
 import torch
 
+from tests.helpers.pair_hmm import copying_posteriors, genotype_emission, log_likelihood, pair_posteriors
 from vcfbert.constants import HALF_ALT, HALF_REF, MISSING
-from vcfbert.model.diploid import copying_posteriors, genotype_emission, log_likelihood, pair_posteriors
 from vcfbert.model.li_stephens import CopyingProblem
 
 Floats = npt.NDArray[np.float64]

@@ -31,8 +31,8 @@ from vcfbert.model.heads import independent
 from vcfbert.model.v19 import INITIAL_RATES, INITIAL_SHARES, KNOTS, V19, CompiledWindow, knot_weights
 from vcfbert.retrieval.base import Retriever
 from vcfbert.retrieval.context import WindowContext
-from vcfbert.training.copying_shares import Products, better_shares
 from vcfbert.training.data import TrainingData
+from vcfbert.training.mixture_weights import Products, better_weights
 from vcfbert.training.validation import array_typing
 
 Calls = npt.NDArray[np.int8]
@@ -75,7 +75,7 @@ class _Queries:
     rows: Tensor  # int64 [2 s n, k]
 
 
-class CopyingStart:
+class RateSearch:
     """The search, on validation samples typed as by an array in some of the data's windows."""
 
     def __init__(self, model: V19, data: TrainingData, *, k: int) -> None:
@@ -157,7 +157,7 @@ class CopyingStart:
         """Sets the heads' shares for such queries; the share of the held-out squared error that this saves."""
         first, second = (reduce(operator.add, halves) for halves in zip(*map(self._products, queries), strict=True))
         start = torch.tensor(INITIAL_SHARES, device=first.squares.device).expand(len(KNOTS), -1)
-        shares, gain = better_shares((first, second), start)
+        shares, gain = better_weights((first, second), start)
         self.model.set_shares(shares, drawn=queries[0].context.sites.drawn)
         return gain
 

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import torch
 
-from vcfbert.training.copying_shares import Products, better_shares, least_error
+from vcfbert.training.mixture_weights import Products, better_weights, least_error
 
 
-def drawn(shares: torch.Tensor, *, n: int, sites: int, noise: float, seed: int) -> Products:
-    """Of dosages by three heads and what their mixture by ``shares`` [2, 3] says, but for noise."""
+def sampled(weights: torch.Tensor, *, n: int, sites: int, noise: float, seed: int) -> Products:
+    """Of dosages by three heads and what their mixture by ``weights`` [2, 3] says, but for noise."""
     generator = torch.Generator().manual_seed(seed)
     dosage = torch.rand(3, n, sites, generator=generator)
     low = torch.rand(sites, generator=generator)
     knots = torch.stack([low, 1.0 - low], dim=1)
-    truth = torch.einsum("lk,ki,inl->nl", knots, shares, dosage)
+    truth = torch.einsum("lk,ki,inl->nl", knots, weights, dosage)
     return Products.of(dosage, truth + noise * torch.randn(n, sites, generator=generator), knots)
 
 
@@ -34,7 +34,7 @@ def test_the_error_is_that_of_the_mixture() -> None:
 
 
 def test_a_known_mixture_is_found() -> None:
-    found = least_error(drawn(KNOWN, n=20, sites=200, noise=0.0, seed=2), EVEN)
+    found = least_error(sampled(KNOWN, n=20, sites=200, noise=0.0, seed=2), EVEN)
     torch.testing.assert_close(found, KNOWN, atol=0.01, rtol=0)
 
 
@@ -45,21 +45,21 @@ def test_a_knot_without_sites_stays_as_it_is() -> None:
     assert not torch.allclose(found[0], KNOWN[0], atol=0.01)
 
 
-def test_shares_are_kept_where_they_gain_on_samples_that_they_were_not_fitted_to() -> None:
+def test_better_weights_with_gain_on_other_half_keeps_fit() -> None:
     halves = (
-        drawn(KNOWN, n=20, sites=100, noise=0.1, seed=4),
-        drawn(KNOWN, n=20, sites=100, noise=0.1, seed=5),
+        sampled(KNOWN, n=20, sites=100, noise=0.1, seed=4),
+        sampled(KNOWN, n=20, sites=100, noise=0.1, seed=5),
     )
-    shares, gain = better_shares(halves, EVEN)
-    torch.testing.assert_close(shares, KNOWN, atol=0.1, rtol=0)
+    weights, gain = better_weights(halves, EVEN)
+    torch.testing.assert_close(weights, KNOWN, atol=0.1, rtol=0)
     assert 0.05 < gain < 1.0
 
 
-def test_shares_that_fit_noise_are_not_kept() -> None:
+def test_better_weights_of_noise_keeps_start() -> None:
     halves = (
-        drawn(EVEN, n=1, sites=4, noise=1.0, seed=6),
-        drawn(EVEN, n=1, sites=4, noise=1.0, seed=7),
+        sampled(EVEN, n=1, sites=4, noise=1.0, seed=6),
+        sampled(EVEN, n=1, sites=4, noise=1.0, seed=7),
     )
-    shares, gain = better_shares(halves, EVEN)
-    assert torch.equal(shares, EVEN)
+    weights, gain = better_weights(halves, EVEN)
+    assert torch.equal(weights, EVEN)
     assert gain == 0.0

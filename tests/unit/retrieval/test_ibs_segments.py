@@ -11,8 +11,8 @@ from vcfbert.copying.states import phased_states
 from vcfbert.errors import InputError
 from vcfbert.genotypes.reference_subset import ReferenceSubset
 from vcfbert.retrieval.context import memory_features
+from vcfbert.retrieval.ibs_segments import IbsSegmentRetriever
 from vcfbert.retrieval.refresh import build_retriever
-from vcfbert.retrieval.runs import RunsRetriever
 
 CPU = torch.device("cpu")
 PANEL = random_panel(20, 50, seed=2)
@@ -23,9 +23,9 @@ ALLELES = MEMORY.alleles(SITES.numpy())  # [34, 25]
 QUERIES = torch.from_numpy(PANEL.alleles(SITES.numpy())[:30])
 
 
-def retriever_of(memory: ReferenceSubset) -> RunsRetriever:
+def retriever_of(memory: ReferenceSubset) -> IbsSegmentRetriever:
     made = build_retriever(perturbed("v19"), memory, memory_features(memory, CPU), device=CPU)
-    assert isinstance(made, RunsRetriever)
+    assert isinstance(made, IbsSegmentRetriever)
     return made
 
 
