@@ -55,7 +55,7 @@ from vcfbert.retrieval.hamming import HammingRetriever
 from vcfbert.retrieval.ibs_segments import IbsSegmentRetriever
 from vcfbert.retrieval.refresh import build_index
 from vcfbert.tracker import NullTracker
-from vcfbert.tracking.mlflow_tracker import study_storage
+from vcfbert.tracking.store import study_storage
 from vcfbert.training.loop import Trainer
 from vcfbert.training.progress import ConsoleProgress
 from vcfbert.training.validation import score_windows

@@ -13,8 +13,8 @@ from vcfbert.bundle import load_bundle
 from vcfbert.config import Config
 from vcfbert.evaluation.protocols import array_protocol, masked_protocol, training_cost
 from vcfbert.evaluation.scoring import FIGURES
-from vcfbert.tracking.mlflow_tracker import project_root
 from vcfbert.tracking.run_evaluations import MOMENTS, REPORT, keep_evaluation
+from vcfbert.tracking.store import project_root
 
 
 def main(variant: str, config: Config) -> None:

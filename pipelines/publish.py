@@ -1,4 +1,4 @@
-"""publish: the best bundle by validation -> MLflow registry, behind the numeric gate."""
+"""publish: the best bundle by validation -> MLflow registry, through the promotion gate."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from vcfbert.artifacts import write_json
 from vcfbert.config import Config
 from vcfbert.constants import VARIANTS
 from vcfbert.errors import InputError
-from vcfbert.tracking.registry import Candidate, publish
+from vcfbert.tracking.promotion import Candidate, publish
 
 
 def main(config: Config) -> None:
@@ -26,7 +26,7 @@ def main(config: Config) -> None:
     }
     settings = config.publish
     try:
-        published = publish(
+        promotion = publish(
             candidates,
             name=settings.name,
             alias=settings.alias,
@@ -41,6 +41,7 @@ def main(config: Config) -> None:
         write_json(REPORTS / "publish.json", {"published": False, "why": error.what})
         print(f"not published: {error.what}")
         return
+    published = promotion.version
     outcome = {
         "published": True,
         "name": published.name,
@@ -49,7 +50,7 @@ def main(config: Config) -> None:
         "metric": published.metric,
         "value": published.value,
         "why": published.why,
-        "differences": [difference.as_dict() for difference in published.differences],
+        "differences": [difference.as_dict() for difference in promotion.differences],
     }
     write_json(REPORTS / "publish.json", outcome)
     print(f"models:/{published.name}@{settings.alias} is {published.variant}: {published.why}")

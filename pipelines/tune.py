@@ -9,7 +9,7 @@ from pipelines.common import CHECKPOINTS, ENCODED, PANEL, REPORTS, run_stage
 from vcfbert.config import Config
 from vcfbert.genotypes.encoding import open_encodings
 from vcfbert.genotypes.store import open_panels
-from vcfbert.tracking.mlflow_tracker import study_storage
+from vcfbert.tracking.store import study_storage
 from vcfbert.training.progress import ConsoleProgress
 from vcfbert.tuning.plots import write_report
 from vcfbert.tuning.study import Settings, Worker, run_study, summary

@@ -184,3 +184,11 @@ def read_manifest(path: Path, *, kind: str, version: int, verify: bool = True) -
                     hint="copy or build it again: it was changed or damaged since it was written",
                 )
     return manifest  # type: ignore[no-any-return]
+
+
+def bundle_digest(bundle: Path) -> str:
+    """Identity of a bundle: sha256 of its manifest, which holds that of every file. Raises ArtifactError."""
+    manifest = bundle / MANIFEST
+    if not manifest.is_file():
+        raise ArtifactError("bundle_missing", f"no bundle here: {MANIFEST} is missing", where=str(bundle))
+    return sha256_file(manifest)

@@ -32,18 +32,18 @@ class BundleSource:
 
     def find(self, reference: str) -> Found:
         if not reference.startswith("models:"):
-            from vcfbert.tracking.mlflow_tracker import bundle_digest
+            from vcfbert.artifacts import bundle_digest
 
             digest = bundle_digest(Path(reference))
             return Found(reference, digest[:12], digest)
-        from vcfbert.tracking.registry import look_up
+        from vcfbert.tracking.model_cache import look_up
 
         return _found(look_up(reference, cache=self._settings.cache))
 
     def find_cached(self, reference: str) -> Found | None:
         if not reference.startswith("models:"):
             return None
-        from vcfbert.tracking.registry import look_up_cached
+        from vcfbert.tracking.model_cache import look_up_cached
 
         version = look_up_cached(reference, cache=self._settings.cache)
         return None if version is None else _found(version)
@@ -52,11 +52,12 @@ class BundleSource:
         return BundleModel(self._folder(found), self._settings, self._observe_retrieval)
 
     def _folder(self, found: Found) -> Path:
-        from vcfbert.tracking.mlflow_tracker import bundle_digest
-        from vcfbert.tracking.registry import RegisteredVersion, fetch
+        from vcfbert.artifacts import bundle_digest
+        from vcfbert.tracking.model_cache import fetch
+        from vcfbert.tracking.registry import ModelReference, RegisteredVersion
 
         if found.pinned.startswith("models:"):
-            name = found.pinned.removeprefix("models:/").rpartition("/")[0]
+            name = ModelReference.parse(found.pinned).name
             return fetch(RegisteredVersion(name, int(found.version), found.digest), cache=self._settings.cache)
         folder = Path(found.pinned)
         if bundle_digest(folder) != found.digest:
@@ -70,7 +71,7 @@ class BundleSource:
 
 
 def _found(version: RegisteredVersion) -> Found:
-    return Found(f"models:/{version.name}/{version.number}", str(version.number), version.digest)
+    return Found(version.reference, str(version.number), version.bundle_digest)
 
 
 class BundleModel:

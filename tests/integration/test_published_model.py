@@ -19,7 +19,8 @@ from vcfbert.genotypes.conversion import build_panels
 from vcfbert.imputation.files import impute_file
 from vcfbert.imputation.imputer import Imputer
 from vcfbert.model.variants import create
-from vcfbert.tracking.registry import Candidate, publish, resolve
+from vcfbert.tracking.model_cache import resolve
+from vcfbert.tracking.promotion import Candidate, publish
 
 PROJECT = Path(__file__).parents[2]
 DEMO = PROJECT / "data" / "demo"

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from vcfbert.tracking.mlflow_tracker import connect
+from vcfbert.tracking.store import connect
 
 
 @pytest.fixture(scope="session")

@@ -227,7 +227,7 @@ def test_the_environment_is_read_in_two_places() -> None:
             by_name = isinstance(node, ast.Name) and node.id in ("environ", "environb", "getenv")
             if by_attribute or by_name:
                 readers.add(module)
-    assert readers <= {"vcfbert.tracking.mlflow_tracker", "service.settings"}
+    assert readers <= {"vcfbert.tracking.store", "service.settings"}
 
 
 def test_the_library_does_not_print() -> None:

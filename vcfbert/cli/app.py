@@ -414,7 +414,7 @@ def fetch_1kg(
 def _resolve(model: str) -> Path:
     if not model.startswith("models:/"):
         return Path(model)
-    from vcfbert.tracking.registry import resolve
+    from vcfbert.tracking.model_cache import resolve
 
     return resolve(model)
 

@@ -45,7 +45,8 @@ def compare(
     """
     from vcfbert.reports.comparison import compare as compare_reports
     from vcfbert.tracking.load_evaluations import from_file, from_run, read_report, told_apart
-    from vcfbert.tracking.mlflow_tracker import open_tracker, project_root
+    from vcfbert.tracking.mlflow_tracker import open_tracker
+    from vcfbert.tracking.store import project_root
 
     names = [name.strip() for name in (runs or "").split(",") if name.strip()]
     evaluated = told_apart(

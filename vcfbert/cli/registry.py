@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -13,6 +14,7 @@ from vcfbert.errors import InputError
 
 if TYPE_CHECKING:
     from vcfbert.config import PublishConfig
+    from vcfbert.tracking.registry import RegisteredVersion
 
 registry_app = typer.Typer(help="Registered versions of the model, and the champion.", no_args_is_help=True)
 
@@ -29,20 +31,22 @@ def registry_list(name: Name = None, alias: Alias = None, as_json: JsonFlag = Fa
 
     vcfbert registry list --name vcfbert
     """
-    from vcfbert.tracking.promotion import list_versions
+    from vcfbert.tracking.registry import list_versions
 
     settings = _settings()
-    versions = list_versions(name or settings.name, alias or settings.alias)
+    chosen = alias or settings.alias
+    versions = list_versions(name or settings.name)
     if as_json:
-        _say(json.dumps([_plain(version.as_dict()) for version in versions], indent=1))
+        rows = [_row(version, aliases, version.since.get(chosen, "")) for version, aliases in versions]
+        _say(json.dumps(rows, indent=1))
         return
     if not versions:
         _say("no version is registered")
-    for version in versions:
-        aliases = "".join(f" @{one}" for one in version.aliases)
+    for version, with_aliases in versions:
+        aliases = "".join(f" @{one}" for one in with_aliases)
         figure = f"{version.metric} {version.value:.4f}" if version.metric else "no figure"
-        since = f", {version.since}" if version.since else ""
-        _say(f"{version.version}{aliases}  {version.variant}, {figure}{since}")
+        since = f", {version.since[chosen]}" if chosen in version.since else ""
+        _say(f"{version.number}{aliases}  {version.variant}, {figure}{since}")
         _say(f"    {version.why or 'no reason is known'}")
         if version.differences:
             _say(f"    {version.differences}")
@@ -74,9 +78,11 @@ def registry_promote(
     done = promote(name, version, alias=chosen, minimum=settings.minimum, force=force)
     if as_json:
         rows = [difference.as_dict() for difference in done.differences]
-        _say(json.dumps({"version": version, "changed": done.changed, "why": done.why, "differences": rows}, indent=1))
+        told = {"version": version, "changed": done.changed, "why": done.version.why, "differences": rows}
+        _say(json.dumps(told, indent=1))
     else:
-        _say(f"models:/{name}@{chosen} is {'now' if done.changed else 'already'} {done.label}: {done.why}")
+        state = "now" if done.changed else "already"
+        _say(f"models:/{name}@{chosen} is {state} {done.version.label}: {done.version.why}")
 
 
 @registry_app.command("rollback")
@@ -100,7 +106,7 @@ def registry_rollback(
     chosen, name = alias or settings.alias, name or settings.name
     left, back = roll_back(name, alias=chosen, reason=reason)
     if as_json:
-        _say(json.dumps({"left": left.version, "version": back.version, "why": back.why}, indent=1))
+        _say(json.dumps({"left": left.number, "version": back.number, "why": back.why}, indent=1))
     else:
         _say(f"models:/{name}@{chosen} is {back.label} again, no longer {left.label}")
 
@@ -108,15 +114,24 @@ def registry_rollback(
 def _settings() -> PublishConfig:
     """The section ``publish`` of the project's params.yaml, the defaults outside of a project."""
     from vcfbert.config import PublishConfig, load
-    from vcfbert.tracking.mlflow_tracker import project_root
+    from vcfbert.tracking.store import project_root
 
     path = project_root() / "params.yaml"
     return load(path).publish if path.is_file() else PublishConfig()
 
 
-def _plain(values: dict[str, Any]) -> dict[str, Any]:
-    """JSON has no NaN."""
-    return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()}
+def _row(version: RegisteredVersion, aliases: Sequence[str], since: str) -> dict[str, Any]:
+    return {
+        "version": version.number,
+        "aliases": list(aliases),
+        "variant": version.variant,
+        "metric": version.metric,
+        "value": version.value if math.isfinite(version.value) else None,  # JSON has no NaN
+        "since": since,
+        "why": version.why,
+        "forced": version.forced,
+        "differences": version.differences,
+    }
 
 
 def _say(text: str) -> None:

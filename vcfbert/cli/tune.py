@@ -147,7 +147,7 @@ def tune_show(
     """List studies, or a study's trials. Example: vcfbert tune show --storage sqlite:///studies.db"""
     _needs_optuna()
     from vcfbert.config import TuneConfig
-    from vcfbert.tracking.mlflow_tracker import study_storage
+    from vcfbert.tracking.store import study_storage
     from vcfbert.tuning.listing import studies_in, trials_of
     from vcfbert.tuning.storage import open_storage
 
@@ -170,7 +170,7 @@ def _worker(
     from vcfbert.constants import VARIANTS
     from vcfbert.genotypes.conversion import panels_of
     from vcfbert.genotypes.encoding import encode
-    from vcfbert.tracking.mlflow_tracker import study_storage
+    from vcfbert.tracking.store import study_storage
     from vcfbert.training.progress import ConsoleProgress
     from vcfbert.tuning.study import Settings, Worker
 

@@ -12,8 +12,9 @@ from typing import Any
 from vcfbert.errors import InputError
 from vcfbert.metrics.r2_sums import R2Sums, read_moments
 from vcfbert.tracking.mlflow_tracker import EXPERIMENT
-from vcfbert.tracking.registry import look_up, open_registry
+from vcfbert.tracking.model_cache import look_up
 from vcfbert.tracking.run_evaluations import kept_moments, kept_report
+from vcfbert.tracking.store import open_registry
 
 _REPORT_HINT = "give a report that the `evaluate` stage wrote, such as reports/evaluate/v18.json"
 _RUN_HINT = "`dvc repro evaluate` keeps a run's evaluation with it; `make ui` shows the runs"
@@ -76,8 +77,7 @@ def _run_ids(reference: str, root: Path) -> list[str]:
     mlflow = open_registry(root)
     client = mlflow.MlflowClient()
     if reference.startswith("models:"):
-        version = look_up(reference, root=root)
-        return [client.get_model_version(version.name, str(version.number)).run_id or ""]
+        return [look_up(reference, root=root).run_id]
     if _RUN_ID.fullmatch(reference):
         try:
             return [client.get_run(reference).info.run_id]

@@ -1,30 +1,27 @@
-"""Runs, metrics and models in MLflow. With ``registry.py`` and ``pyfunc.py`` the only files that import it.
+"""Runs, metrics and models in MLflow.
 
-The store is ``MLFLOW_TRACKING_URI`` where that is set, else SQLite in the project's folder: ``mlflow.db`` with the
-artifacts under ``mlartifacts/``. MLflow takes seconds to import, so that happens when a run starts, not before.
+MLflow takes seconds to import, so modules of this room import it inside functions, when it is first needed.
 """
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import math
-import os
 import time
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from vcfbert import __version__
-from vcfbert.artifacts import MANIFEST, output_error, sha256_file
+from vcfbert.artifacts import bundle_digest
 from vcfbert.constants import VARIANT_COLOURS
-from vcfbert.errors import ArtifactError, InputError, MissingExtraError, VcfbertError
+from vcfbert.errors import VcfbertError
 from vcfbert.provenance import git_commit
 from vcfbert.tracker import NullTracker, Tracker, check_metric_names
+from vcfbert.tracking.store import connect, project_root, store_lock
 
 if TYPE_CHECKING:
     from mlflow.entities import Metric
@@ -46,7 +43,7 @@ _REQUIREMENTS = ("mlflow", "numpy", "torch", "faiss-cpu", "safetensors", "cyvcf2
 class MlflowTracker:
     """Records in MLflow. ``root`` is the project's folder, which holds the default store.
 
-    A server that stops answering does not end a training run: its figures wait for the next call.
+    Where a server stops answering, training goes on and the figures are sent with the next call.
     """
 
     def __init__(self, root: Path | None = None, *, experiment: str = EXPERIMENT, system_metrics: bool = True) -> None:
@@ -117,7 +114,7 @@ class MlflowTracker:
         if dropped:
             self._non_finite |= dropped
             text = ", ".join(f"{name} from step {first}" for name, first in self._non_finite.items())
-            log.warning("not a finite number, left out: %s", text)
+            log.warning("not a finite number, not recorded: %s", text)
             self.set_tags({"warning.non_finite": text})
 
     def _flush(self) -> None:
@@ -169,7 +166,7 @@ def open_tracker(root: Path | None = None, *, enabled: bool = True, system_metri
 
 
 def close_run(run_id: str, tags: Mapping[str, str], root: Path | None = None) -> None:
-    """Ends a run as FAILED whose process died, and that nobody will continue. One that is not there is let be."""
+    """Ends a run as FAILED after its process died, where no other will continue it. A missing run is only logged."""
     mlflow = connect(root or project_root())
     client = mlflow.MlflowClient()
     try:
@@ -178,64 +175,6 @@ def close_run(run_id: str, tags: Mapping[str, str], root: Path | None = None) ->
         client.set_terminated(run_id, "FAILED")
     except mlflow.MlflowException as error:
         log.warning("run %s could not be ended: %s", run_id, error)
-
-
-def study_storage(root: Path | None = None) -> str:
-    """URL of the database of studies: ``VCFBERT_STUDIES`` where that is set, else SQLite beside ``mlflow.db``."""
-    return os.environ.get("VCFBERT_STUDIES") or f"sqlite:///{(root or project_root()).resolve() / 'studies.db'}"
-
-
-def project_root(start: Path | None = None) -> Path:
-    """The nearest folder, from ``start`` (default: the current one) upwards, that holds params.yaml; else ``start``."""
-    start = (start or Path.cwd()).resolve()
-    return next((folder for folder in (start, *start.parents) if (folder / "params.yaml").is_file()), start)
-
-
-def tracking_uri(root: Path) -> str:
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{root.resolve() / 'mlflow.db'}"
-
-
-def connect(root: Path, *, must_exist: bool = False) -> ModuleType:
-    """The ``mlflow`` module, pointed at the project's store. Raises InputError where ``must_exist`` and it doesn't,
-    MissingExtraError without MLflow."""
-    uri = tracking_uri(root)
-    database = Path(uri.removeprefix("sqlite:///"))
-    if must_exist and uri.startswith("sqlite:///") and not database.is_file():
-        raise InputError(
-            "no_tracking_store",
-            "no MLflow store here",
-            where=str(database),
-            hint="run in the project's folder, or set MLFLOW_TRACKING_URI to your server",
-        )
-    # Tools for people's genomes do not report home; who wants MLflow's telemetry can still set it to false.
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    try:
-        import mlflow
-    except ModuleNotFoundError as error:
-        raise MissingExtraError(
-            "mlflow_missing",
-            "MLflow is not installed",
-            hint="pip install 'vcfbert[mlops]'; `vcfbert fit --no-track` trains without it",
-        ) from error
-
-    for name in ("mlflow", "alembic"):  # their INFO lines would run into our own progress bars
-        logging.getLogger(name).setLevel(logging.WARNING)
-    mlflow.set_tracking_uri(uri)
-    return mlflow
-
-
-@contextmanager
-def store_lock(root: Path, purpose: str) -> Iterator[None]:
-    """One process of this project at a time for ``purpose``; not to be taken twice by the same thread."""
-    path = root / f"mlflow.db.{purpose}.lock"
-    try:
-        handle = path.open("a")
-    except OSError as error:
-        raise output_error(error, path) from error
-    with handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
 
 
 def _experiment_id(root: Path, name: str) -> str:
@@ -297,16 +236,8 @@ def _plain(value: Any) -> Any:
     return value if isinstance(value, str | int | float | bool | None) else str(value)
 
 
-def bundle_digest(bundle: Path) -> str:
-    """Identity of a bundle: sha256 of its manifest, which holds that of every file. Raises ArtifactError."""
-    manifest = bundle / MANIFEST
-    if not manifest.is_file():
-        raise ArtifactError("bundle_missing", f"no bundle here: {MANIFEST} is missing", where=str(bundle))
-    return sha256_file(manifest)
-
-
 def pip_requirements() -> list[str]:
-    """What the logged model needs, at the versions that wrote it (build suffixes such as +cpu left out)."""
+    """What the logged model needs, at the versions that wrote it (without build suffixes such as +cpu)."""
     requirements = [f"vcfbert=={__version__}"]
     for name in _REQUIREMENTS:
         try:

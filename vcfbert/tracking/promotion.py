@@ -1,86 +1,129 @@
-"""Registered versions by hand: list them, give one the alias through the gate, and go back to the one before."""
+"""Which version has the alias: publish a new one or promote one through the promotion gate, or roll back."""
 
 from __future__ import annotations
 
 import dataclasses
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from vcfbert.artifacts import bundle_digest
 from vcfbert.errors import InputError
+from vcfbert.metrics.paired_bootstrap import Difference
+from vcfbert.metrics.r2_sums import read_moments
 from vcfbert.tracking.alias_history import give_alias, read_history, take_back
-from vcfbert.tracking.mlflow_tracker import project_root, store_lock
-from vcfbert.tracking.promotion_gate import pass_gate
+from vcfbert.tracking.promotion_gate import Measured, pass_gate
 from vcfbert.tracking.registry import (
     DIFFERENCES_TAG,
-    FORCED_TAG,
-    Published,
+    ModelReference,
+    RegisteredVersion,
     champion,
     find_version,
-    measured,
-    open_registry,
-    published_version,
-    record_differences,
+    register,
     tag_reasons,
 )
+from vcfbert.tracking.run_evaluations import MOMENTS, keep_evaluation, keep_table, kept_moments
+from vcfbert.tracking.store import connect, open_registry, project_root, store_lock
 
 
 @dataclass(frozen=True)
-class Listed:
-    """A version as ``vcfbert registry list`` shows it. ``since``: when it last got the alias, '' if never; ``forced``:
-    the reason to pass the gate all the same; ``differences`` from the champion before, in words."""
+class Candidate:
+    """A trained bundle and its figures. ``model_uri`` is what ``Tracker.log_bundle`` returned ('' = log it now);
+    ``data_digest`` names the data behind the figures: only figures on the same data are compared. ``moments``: file
+    of the r2 sums of its evaluation; without it, bins are not compared."""
 
-    version: int
-    aliases: tuple[str, ...]
-    variant: str
-    metric: str
-    value: float
-    since: str
-    why: str
-    forced: str
-    differences: str
-
-    def as_dict(self) -> dict[str, Any]:
-        return dataclasses.asdict(self) | {"aliases": list(self.aliases)}
+    bundle: Path
+    metrics: Mapping[str, float]
+    model_uri: str = ""
+    data_digest: str = ""
+    moments: Path | None = None
 
 
-def list_versions(name: str, alias: str, *, root: Path | None = None) -> list[Listed]:
-    """The newest first. Raises InputError 'model_not_found', or as ``open_registry`` does."""
-    mlflow = open_registry(root or project_root())
-    client = mlflow.MlflowClient()
-    aliases = _registered_model(mlflow, name).aliases
-    listed = []
-    for version in client.search_model_versions(f"name = '{name}'"):
-        known, tags = published_version(version), version.tags
-        listed.append(
-            Listed(
-                version=known.version,
-                aliases=tuple(sorted(one for one, number in aliases.items() if int(number) == known.version)),
-                variant=known.variant,
-                metric=known.metric,
-                value=known.value,
-                since=tags.get(f"{alias}_since", ""),
-                why=known.why,
-                forced=tags.get(FORCED_TAG, ""),
-                differences=tags.get(DIFFERENCES_TAG, ""),
-            )
+@dataclass(frozen=True)
+class Promotion:
+    """The version that now has the alias. ``changed`` is False where it had the alias before. ``differences`` are from
+    the version that lost the alias; they are empty where they are not known."""
+
+    version: RegisteredVersion
+    changed: bool
+    differences: tuple[Difference, ...] = ()
+
+
+def publish(
+    candidates: Mapping[str, Candidate],
+    *,
+    name: str,
+    alias: str,
+    metric: str,
+    minimum: float,
+    force: str = "",
+    root: Path | None = None,
+) -> Promotion:
+    """Gives ``alias`` to the best of ``candidates`` (by variant), where ``metric`` is better the greater it is.
+
+    Raises InputError: 'metric_missing' where a candidate lacks the figure; 'gate_refused' where the best is below
+    ``minimum`` or, on the same data, below the current champion, or at the targets worse in a MAF bin beyond its
+    interval. ``force`` is a reason to publish it although the gate refuses. Publishing the champion's own bundle
+    changes nothing.
+    """
+    root = root or project_root()
+    variant = best_variant(candidates, metric)
+    best = candidates[variant]
+    moments = None if best.moments is None else read_moments(best.moments)
+    connect(root)
+    with store_lock(root, "publish"):
+        current = champion(name, alias, root=root)
+        if current is not None and current.bundle_digest == bundle_digest(best.bundle):
+            if best.moments is not None:
+                keep_evaluation(current.run_id, {MOMENTS: best.moments}, root)
+            return Promotion(current, changed=False)
+        others = ", ".join(f"{v} {c.metrics[metric]:.4f}" for v, c in sorted(candidates.items()) if v != variant)
+        passed = pass_gate(
+            Measured(variant, metric, best.metrics[metric], best.data_digest, moments),
+            None if current is None else measured(current, root=root),
+            minimum=minimum,
+            name=name,
+            alias=alias,
+            others=f" ({others})" if others else "",
+            force=force,
         )
-    return sorted(listed, key=lambda one: one.version, reverse=True)
+        published = register(
+            best.bundle,
+            name=name,
+            alias=alias,
+            variant=variant,
+            metric=metric,
+            value=best.metrics[metric],
+            minimum=minimum,
+            model_uri=best.model_uri,
+            data_digest=best.data_digest,
+            why=passed.why,
+            forced=passed.forced,
+            root=root,
+        )
+        if best.moments is not None:
+            keep_evaluation(published.run_id, {MOMENTS: best.moments}, root)
+        record_differences(published, current, passed.differences, root=root)
+        return Promotion(published, changed=True, differences=passed.differences)
 
 
 def promote(
     name: str, number: int, *, alias: str, minimum: float, force: str = "", root: Path | None = None
-) -> Published:
-    """Gives ``alias`` to version ``number`` through the gate that ``publish`` has; ``force``: a reason to do so all the
-    same. The version that has it already stays as it is. Raises InputError 'gate_refused', 'model_not_found'."""
+) -> Promotion:
+    """Gives ``alias`` to version ``number`` if it passes the promotion gate.
+
+    ``force`` is a reason to do so although the gate refuses. A version that has the alias already is left unchanged.
+    Raises InputError 'gate_refused', 'model_not_found'.
+    """
     root = root or project_root()
     mlflow = open_registry(root)
     client = mlflow.MlflowClient()
     with store_lock(root, "publish"):
-        version = published_version(find_version(mlflow, name, None, str(number)), alias)
+        version = find_version(mlflow, ModelReference(name, number=number))
         current = champion(name, alias, root=root)
-        if current is not None and current.version == number:
-            return current
+        if current == version:
+            return Promotion(version, changed=False)
         passed = pass_gate(
             measured(version, root=root),
             None if current is None else measured(current, root=root),
@@ -92,48 +135,71 @@ def promote(
         record_differences(version, current, passed.differences, root=root)
         tag_reasons(client, name, number, passed.why, passed.forced)
         give_alias(client, name, alias, number, passed.why)
-    return dataclasses.replace(version, why=passed.why, changed=True, differences=passed.differences)
+    return Promotion(dataclasses.replace(version, why=passed.why), changed=True, differences=passed.differences)
 
 
-def roll_back(name: str, *, alias: str, reason: str, root: Path | None = None) -> tuple[Published, Published]:
-    """Puts ``alias`` back on the version that had it before, without a gate. Returns what it left and where it is.
+def roll_back(
+    name: str, *, alias: str, reason: str, root: Path | None = None
+) -> tuple[RegisteredVersion, RegisteredVersion]:
+    """Puts ``alias`` back on the version that had it before, without the promotion gate. Returns the version that lost
+    the alias and the one that has it.
 
-    The version that it left is tagged ``ALIAS_rolled_back`` with the reason, and is not gone back to later. Versions
-    that were deleted are passed over. Raises InputError 'nothing_before' where no version had the alias before.
+    The version that lost the alias is tagged ``ALIAS_rolled_back`` with the reason; later rollbacks skip it. Deleted
+    versions are skipped too. Raises InputError 'nothing_before' where no version had the alias before.
     """
     root = root or project_root()
     mlflow = open_registry(root)
     client = mlflow.MlflowClient()
     with store_lock(root, "publish"):
-        find_version(mlflow, name, alias, None)  # raises where there is none
+        find_version(mlflow, ModelReference(name, alias))  # raises where there is none
         holders = read_history(client, name, alias)
-        left = published_version(find_version(mlflow, name, None, str(holders[-1].version)), alias)
-        there = {int(version.version) for version in client.search_model_versions(f"name = '{name}'")}
-        while holders and (holders[-1].version == left.version or holders[-1].version not in there):
+        left = find_version(mlflow, ModelReference(name, number=holders[-1].version))
+        existing = {int(version.version) for version in client.search_model_versions(f"name = '{name}'")}
+        while holders and (holders[-1].version == left.number or holders[-1].version not in existing):
             holders.pop()
         if not holders:
             raise InputError(
                 "nothing_before",
                 f"no version had {alias} before {left.label}",
                 where=name,
-                hint="`vcfbert registry list` shows what there is, `vcfbert registry promote` takes any of it",
+                hint="`vcfbert registry list` shows all versions; `vcfbert registry promote` takes any of them",
             )
         why = f"rolled back from {left.label}: {reason}"
-        client.set_model_version_tag(name, str(left.version), f"{alias}_rolled_back", reason)
+        client.set_model_version_tag(name, str(left.number), f"{alias}_rolled_back", reason)
         take_back(client, name, alias, holders, why)
-        back = published_version(find_version(mlflow, name, alias, None), alias)
-    return left, dataclasses.replace(back, why=why, changed=True)
+        back = find_version(mlflow, ModelReference(name, alias))
+    return left, dataclasses.replace(back, why=why)
 
 
-def _registered_model(mlflow: Any, name: str) -> Any:
-    try:
-        return mlflow.MlflowClient().get_registered_model(name)
-    except mlflow.MlflowException as error:
-        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
-            raise
-        raise InputError(
-            "model_not_found",
-            f"no model {name} is registered",
-            where=mlflow.get_tracking_uri(),
-            hint="`dvc repro publish` registers one",
-        ) from error
+def best_variant(candidates: Mapping[str, Candidate], metric: str) -> str:
+    """The variant with the highest figure; of equal ones the first by name. Raises InputError 'metric_missing'."""
+    if not candidates:
+        raise InputError("no_candidates", "nothing to publish", hint="train a variant first")
+    for variant, candidate in candidates.items():
+        if not math.isfinite(candidate.metrics.get(metric, math.nan)):
+            raise InputError(
+                "metric_missing",
+                f"{variant} has no figure {metric!r}",
+                hint=f"publish.metric must be one of: {', '.join(sorted(candidate.metrics)) or 'none was given'}",
+            )
+    return min(candidates, key=lambda variant: (-candidates[variant].metrics[metric], variant))
+
+
+def measured(version: RegisteredVersion, *, root: Path | None = None) -> Measured:
+    """The version as the promotion gate compares it, with the r2 sums of the run that logged it, where it has them."""
+    moments = kept_moments(version.run_id, root or project_root())
+    return Measured(version.label, version.metric, version.value, version.data_digest, moments)
+
+
+def record_differences(
+    version: RegisteredVersion, before: RegisteredVersion | None, differences: Sequence[Difference], *, root: Path
+) -> None:
+    """Records the paired differences from the champion ``before``, if they are known: as a tag of the version and as a
+    table among its run's artifacts."""
+    if before is None or not differences:
+        return
+    text = f"from {before.label}: " + "; ".join(difference.text() for difference in differences)
+    client = connect(root).MlflowClient()
+    client.set_model_version_tag(version.name, str(version.number), DIFFERENCES_TAG, text)
+    table = {"from": before.label, "rows": [difference.as_dict() for difference in differences]}
+    keep_table(version.run_id, f"from-version-{before.number}.json", table, root)

@@ -17,7 +17,7 @@ from typing import Any
 from vcfbert.artifacts import write_json
 from vcfbert.errors import VcfbertError
 from vcfbert.metrics.r2_sums import R2Sums, read_moments
-from vcfbert.tracking.mlflow_tracker import connect
+from vcfbert.tracking.store import connect
 
 log = logging.getLogger(__name__)
 

@@ -19,7 +19,7 @@ from vcfbert.config import Config
 from vcfbert.errors import VcfbertError
 from vcfbert.genotypes.encoding import Encoding
 from vcfbert.genotypes.panel import Panel
-from vcfbert.tracking.mlflow_tracker import store_lock
+from vcfbert.tracking.store import store_lock
 from vcfbert.training.data import data_digest
 from vcfbert.training.progress import FitProgress
 from vcfbert.tuning.identity import Identity, code_digest

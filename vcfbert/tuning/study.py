@@ -24,7 +24,8 @@ from vcfbert.exits import Interrupted
 from vcfbert.genotypes.encoding import Encoding
 from vcfbert.genotypes.panel import Panel
 from vcfbert.tracker import Tracker
-from vcfbert.tracking.mlflow_tracker import open_tracker, project_root, store_lock
+from vcfbert.tracking.mlflow_tracker import open_tracker
+from vcfbert.tracking.store import project_root, store_lock
 from vcfbert.training.progress import FitProgress, SilentProgress
 from vcfbert.tuning.identity import Identity, identity
 from vcfbert.tuning.storage import (

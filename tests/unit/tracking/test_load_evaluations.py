@@ -11,9 +11,10 @@ from tests.helpers.command_line import vcfbert
 from tests.helpers.evaluated import moments_of
 from vcfbert.errors import InputError
 from vcfbert.tracking.load_evaluations import from_file, from_run, told_apart
-from vcfbert.tracking.mlflow_tracker import MlflowTracker, connect
-from vcfbert.tracking.registry import Candidate, publish
+from vcfbert.tracking.mlflow_tracker import MlflowTracker
+from vcfbert.tracking.promotion import Candidate, publish
 from vcfbert.tracking.run_evaluations import MOMENTS, REPORT, keep_evaluation
+from vcfbert.tracking.store import connect
 
 
 def report(variant: str, r2: float) -> dict[str, Any]:
@@ -74,11 +75,11 @@ def test_a_run_is_found_by_id_by_name_and_by_what_was_registered_of_it(root: Pat
     bundle = root / "bundle"
     bundle.mkdir()
     (bundle / "manifest.json").write_text("{}")
-    version = publish(
+    promotion = publish(
         {"v18": Candidate(bundle, {"r2": 0.9})}, name="vcfbert", alias="champion", metric="r2", minimum=0.5, root=root
     )
     path = write(root / "again", "v18", 0.7, 0.4)
-    keep_evaluation(version.run_id, {REPORT: path}, root)
+    keep_evaluation(promotion.version.run_id, {REPORT: path}, root)
     found = from_run("models:/vcfbert@champion", root)
     assert (found.report, found.moments) == (report("v18", 0.7), None)
 

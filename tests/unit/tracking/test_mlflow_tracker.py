@@ -10,16 +10,11 @@ from pathlib import Path
 import mlflow
 import pytest
 
+from vcfbert.artifacts import bundle_digest
 from vcfbert.errors import ArtifactError, InputError
 from vcfbert.tracker import NullTracker
-from vcfbert.tracking.mlflow_tracker import (
-    MlflowTracker,
-    bundle_digest,
-    flatten,
-    open_tracker,
-    project_root,
-    tracking_uri,
-)
+from vcfbert.tracking.mlflow_tracker import MlflowTracker, flatten, open_tracker
+from vcfbert.tracking.store import project_root, tracking_uri
 
 
 @pytest.fixture
@@ -157,7 +152,7 @@ def test_a_bundle_becomes_a_model_without_pickle(tracker: MlflowTracker, tmp_pat
         uri = tracker.log_bundle(bundle, "v18")
     folder = Path(mlflow.artifacts.download_artifacts(uri, dst_path=str(tmp_path / "download")))
     files = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()}
-    assert {"artifacts/v18/manifest.json", "artifacts/v18/weights.safetensors", "mlflow_model.py", "MLmodel"} <= files
+    assert {"artifacts/v18/manifest.json", "artifacts/v18/weights.safetensors", "pyfunc.py", "MLmodel"} <= files
     assert not {name for name in files if name.endswith((".pkl", ".pickle"))}
     model = mlflow.get_logged_model(uri.removeprefix("models:/"))
     assert (model.tags["variant"], model.source_run_id) == ("v18", run_id)

@@ -13,8 +13,8 @@ from tests.helpers.evaluated import moments_of
 from vcfbert.config import profile_text
 from vcfbert.errors import InputError
 from vcfbert.metrics.r2_sums import R2Sums
-from vcfbert.tracking.promotion import list_versions, promote, roll_back
-from vcfbert.tracking.registry import Candidate, champion, publish
+from vcfbert.tracking.promotion import Candidate, promote, publish, roll_back
+from vcfbert.tracking.registry import champion, list_versions
 from vcfbert.tracking.run_evaluations import kept_moments
 
 MODEL = {"name": "vcfbert", "alias": "champion"}
@@ -38,13 +38,15 @@ def add(root: Path, r2: float, moments: R2Sums | None = None, **options: Any) ->
     if moments is not None:
         path = root / f"{r2}.npz"
         moments.write(path)
-    return publish({"v18": Candidate(folder, {"r2": r2}, moments=path)}, root=root, **{**GATE, **options}).version
+    return publish(
+        {"v18": Candidate(folder, {"r2": r2}, moments=path)}, root=root, **{**GATE, **options}
+    ).version.number
 
 
 def holder(root: Path) -> int:
     now = champion("vcfbert", "champion", root=root)
     assert now is not None
-    return now.version
+    return now.number
 
 
 def tags(version: int) -> dict[str, str]:
@@ -78,22 +80,22 @@ def test_moments_are_kept_with_the_version_and_renewed(root: Path) -> None:
     assert kept.pairs_with(moments_of(0.1))
 
 
-def test_versions_are_listed_with_what_they_are_for(root: Path) -> None:
+def test_list_versions_gives_aliases_figures_and_reasons_newest_first(root: Path) -> None:
     for r2 in (0.7, 0.8):
         add(root, r2)
-    newest, first = list_versions(**MODEL, root=root)
-    assert (newest.version, newest.aliases, newest.variant, newest.metric, newest.value) == (
+    (newest, aliases), (first, none) = list_versions("vcfbert", root=root)
+    assert (newest.number, aliases, newest.variant, newest.metric, newest.value) == (
         2, ("champion",), "v18", "r2", 0.8,
     )  # fmt: skip
-    assert (first.version, first.aliases) == (1, ())
+    assert (first.number, none) == (1, ())
     assert first.why.endswith("first of this alias")
-    assert first.since
+    assert first.since["champion"]
     with pytest.raises(InputError) as caught:
-        list_versions("nobody", "champion", root=root)
+        list_versions("nobody", root=root)
     assert caught.value.code == "model_not_found"
 
 
-def test_promoting_goes_through_the_gate(root: Path) -> None:
+def test_promote_refused_by_gate_needs_force(root: Path) -> None:
     add(root, 0.8, moments_of(0.4))
     add(root, 0.9, moments_of(0.2))
     with pytest.raises(InputError) as caught:
@@ -101,10 +103,10 @@ def test_promoting_goes_through_the_gate(root: Path) -> None:
     assert caught.value.code == "gate_refused"
     assert holder(root) == 2
     done = promote(number=1, minimum=0.5, force="the other crashes", root=root, **MODEL)
-    assert (done.version, done.changed, holder(root)) == (1, True, 1)
+    assert (done.version.number, done.changed, holder(root)) == (1, True, 1)
     assert tags(1)["forced"] == "the other crashes"
     back = promote(number=2, minimum=0.5, root=root, **MODEL)
-    assert "not below the 0.8000 of version 1" in back.why
+    assert "not below the 0.8000 of version 1" in back.version.why
     assert "forced" not in tags(2)
     promote(number=1, minimum=0.5, force="again", root=root, **MODEL)
     with pytest.raises(InputError, match=r"0\.95 is the least"):
@@ -115,7 +117,7 @@ def test_promoting_goes_through_the_gate(root: Path) -> None:
     assert caught.value.code == "model_not_found"
 
 
-def test_a_forced_version_that_later_passes_is_no_longer_called_forced(root: Path) -> None:
+def test_promote_forced_version_that_passes_later_drops_forced_tag(root: Path) -> None:
     add(root, 0.8)
     assert add(root, 0.7, force="smaller") == 2
     mlflow.MlflowClient().delete_registered_model_alias("vcfbert", "champion")
@@ -123,34 +125,34 @@ def test_a_forced_version_that_later_passes_is_no_longer_called_forced(root: Pat
     assert "forced" not in tags(2)
 
 
-def test_rolling_back_goes_further_back_each_time(root: Path) -> None:
+def test_roll_back_repeated_goes_one_version_back_each_time(root: Path) -> None:
     for r2 in (0.7, 0.8, 0.9):
         add(root, r2)
     left, back = roll_back(**MODEL, reason="wrong dosages", root=root)
-    assert (left.version, back.version, holder(root)) == (3, 2, 2)
+    assert (left.number, back.number, holder(root)) == (3, 2, 2)
     assert tags(3)["champion_rolled_back"] == "wrong dosages"
     assert back.why == "rolled back from version 3 (v18): wrong dosages"
-    assert roll_back(**MODEL, reason="this too", root=root)[1].version == 1
+    assert roll_back(**MODEL, reason="this too", root=root)[1].number == 1
     with pytest.raises(InputError) as caught:
         roll_back(**MODEL, reason="and this", root=root)
     assert caught.value.code == "nothing_before"
     assert holder(root) == 1
     promote(number=3, minimum=0.5, root=root, **MODEL)
-    assert roll_back(**MODEL, reason="still", root=root)[1].version == 1  # not to 2, which was left before
+    assert roll_back(**MODEL, reason="still", root=root)[1].number == 1  # not to 2, which was left before
 
 
-def test_rolling_back_passes_over_versions_that_were_deleted(root: Path) -> None:
+def test_roll_back_skips_deleted_versions(root: Path) -> None:
     for r2 in (0.7, 0.8, 0.9):
         add(root, r2)
     mlflow.MlflowClient().delete_model_version("vcfbert", "2")
-    assert roll_back(**MODEL, reason="bad", root=root)[1].version == 1
+    assert roll_back(**MODEL, reason="bad", root=root)[1].number == 1
 
 
-def test_an_alias_moved_elsewhere_is_known_to_the_history(root: Path) -> None:
+def test_roll_back_after_alias_moved_in_mlflow_finds_previous_version(root: Path) -> None:
     for r2 in (0.7, 0.8):
         add(root, r2)
     mlflow.MlflowClient().set_registered_model_alias("vcfbert", "champion", "1")  # as on MLflow's page
-    assert roll_back(**MODEL, reason="by mistake", root=root)[1].version == 2
+    assert roll_back(**MODEL, reason="by mistake", root=root)[1].number == 2
 
 
 @pytest.mark.parametrize("text", [None, "no list", '[{"number": 1}]'])
@@ -165,7 +167,7 @@ def test_without_a_history_the_versions_own_tags_tell_it(root: Path, text: str |
         client.delete_registered_model_tag("vcfbert", "champion_history")
     else:
         client.set_registered_model_tag("vcfbert", "champion_history", text)
-    assert roll_back(**MODEL, reason="bad", root=root)[1].version == 1
+    assert roll_back(**MODEL, reason="bad", root=root)[1].number == 1
 
 
 def test_a_long_history_loses_its_oldest(root: Path) -> None:

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import dataclasses
 import shutil
 import socket
 import threading
@@ -11,20 +10,13 @@ from pathlib import Path
 import mlflow
 import pytest
 
+from vcfbert.artifacts import bundle_digest
 from vcfbert.errors import ArtifactError, InputError, VcfbertError
-from vcfbert.tracking.mlflow_tracker import MlflowTracker, bundle_digest
-from vcfbert.tracking.registry import (
-    Candidate,
-    _check_reachable,
-    cached_versions,
-    champion,
-    fetch,
-    look_up,
-    look_up_cached,
-    publish,
-    register,
-    resolve,
-)
+from vcfbert.tracking.mlflow_tracker import MlflowTracker
+from vcfbert.tracking.model_cache import cached_versions, fetch, look_up, look_up_cached, resolve
+from vcfbert.tracking.promotion import Candidate, publish
+from vcfbert.tracking.registry import champion, register
+from vcfbert.tracking.store import check_reachable
 
 
 @pytest.fixture
@@ -51,12 +43,12 @@ GATE = {"name": "vcfbert", "alias": "champion", "metric": "r2", "minimum": 0.5}
 
 def test_the_best_variant_becomes_champion_and_its_tags_say_why(root: Path) -> None:
     done = publish(candidates(root, v17=0.85, v18=0.875), root=root, **GATE)
-    assert (done.variant, done.version, done.changed) == ("v18", 1, True)
+    assert (done.version.variant, done.version.number, done.changed) == ("v18", 1, True)
     version = mlflow.MlflowClient().get_model_version_by_alias("vcfbert", "champion")
     assert version.tags["variant"] == "v18"
     assert version.tags["metric_value"] == "0.875"
     assert version.tags["why"] == "v18 has r2 0.8750 (v17 0.8500), at least 0.5; first of this alias"
-    assert champion("vcfbert", "champion", root=root) == dataclasses.replace(done, changed=False)
+    assert champion("vcfbert", "champion", root=root) == done.version
 
 
 def test_a_model_logged_by_the_training_run_is_registered_as_it_is(root: Path) -> None:
@@ -78,7 +70,7 @@ def test_a_bundle_whose_logged_model_is_not_in_this_store_is_logged_now(root: Pa
     for version, uri in enumerate(("models:/m-" + "0" * 32, other), start=1):
         (folder / "manifest.json").write_text(str(version))
         done = publish({"v18": Candidate(folder, {"r2": 0.9}, uri)}, root=root, **GATE)
-        assert done.version == version
+        assert done.version.number == version
         assert bundle_digest(resolve(f"models:/vcfbert/{version}", root=root, cache=root)) == bundle_digest(folder)
     assert len(mlflow.search_runs(filter_string="tags.variant LIKE 'v%'", experiment_names=["vcfbert"])) == 1
 
@@ -86,7 +78,7 @@ def test_a_bundle_whose_logged_model_is_not_in_this_store_is_logged_now(root: Pa
 def test_publishing_the_same_bundle_again_changes_nothing(root: Path) -> None:
     publish(candidates(root, v18=0.9), root=root, **GATE)
     again = publish(candidates(root, v18=0.9), root=root, **GATE)
-    assert (again.version, again.changed) == (1, False)
+    assert (again.version.number, again.changed) == (1, False)
     assert len(mlflow.MlflowClient().search_model_versions("name = 'vcfbert'")) == 1
 
 
@@ -105,18 +97,18 @@ def test_the_gate_refuses_below_the_minimum_or_the_champion(root: Path, value: f
 def test_a_better_bundle_takes_the_alias_and_going_back_reuses_the_version(root: Path) -> None:
     first = publish(candidates(root, v17=0.8), root=root, **GATE)
     second = publish(candidates(root, v18=0.9), root=root, **GATE)
-    assert (first.version, second.version) == (1, 2)
-    assert second.why.endswith("not below the 0.8000 of version 1 (v17)")
+    assert (first.version.number, second.version.number) == (1, 2)
+    assert second.version.why.endswith("not below the 0.8000 of version 1 (v17)")
     back = register(root / "models" / "v17", variant="v17", value=0.8, root=root, **GATE)
-    assert back.version == 1
+    assert back.number == 1
     assert champion("vcfbert", "champion", root=root).variant == "v17"  # type: ignore[union-attr]
 
 
 def test_figures_on_other_data_are_not_compared(root: Path) -> None:
     publish(candidates(root, data="chr20", v18=0.9), root=root, **GATE)
     done = publish(candidates(root, "other", data="chr22", v18=0.7), root=root, **GATE)
-    assert done.version == 2
-    assert "not compared with version 1" in done.why
+    assert done.version.number == 2
+    assert "not compared with version 1" in done.version.why
     with pytest.raises(InputError, match=r"below the 0\.7"):
         publish(candidates(root, "third", data="chr22", v18=0.6), root=root, **GATE)
 
@@ -210,7 +202,7 @@ def test_a_model_whose_name_begins_as_anothers_is_not_taken_for_it(root: Path, t
 
 
 def test_a_server_that_does_not_answer_is_told_within_seconds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vcfbert.tracking.registry._ANSWER_SECONDS", 0.2)
+    monkeypatch.setattr("vcfbert.tracking.store._ANSWER_SECONDS", 0.2)
     with socket.socket() as silent:  # takes connections and says nothing
         silent.bind(("127.0.0.1", 0))
         silent.listen(1)
@@ -235,5 +227,5 @@ def test_a_server_that_asks_for_a_password_is_one_that_answers(monkeypatch: pyte
     with HTTPServer(("127.0.0.1", 0), Asks) as server:
         thread = threading.Thread(target=server.handle_request)
         thread.start()
-        _check_reachable(f"http://user:secret@127.0.0.1:{server.server_port}/")
+        check_reachable(f"http://user:secret@127.0.0.1:{server.server_port}/")
         thread.join(5)

@@ -1,0 +1,131 @@
+"""Registered bundles on this machine: downloaded once, checked by digest, found again without the registry."""
+
+from __future__ import annotations
+
+import glob
+import json
+import os
+import re
+import shutil
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from vcfbert.artifacts import DISK_FULL, MANIFEST, bundle_digest, output_error, write_json
+from vcfbert.errors import ArtifactError, VcfbertError
+from vcfbert.tracking.mlflow_tracker import BUNDLE_ARTIFACT
+from vcfbert.tracking.registry import ModelReference, RegisteredVersion, find_version
+from vcfbert.tracking.store import open_registry, project_root, unavailable
+
+_FOLDER = re.compile(r"(?P<number>\d+)-(?P<digest>[0-9a-f]{1,16})")  # of a cached bundle, after its model's name
+
+
+def resolve(reference: str, *, root: Path | None = None, cache: Path | None = None) -> Path:
+    """The local bundle folder of ``reference``: ``models:/NAME@ALIAS``, ``models:/NAME/VERSION`` or a folder.
+
+    A registered bundle is downloaded once, into ``cache`` (default ``~/.cache/vcfbert/models``), by its digest.
+    Raises InputError where there is none, ArtifactError where the download differs from what was registered.
+    """
+    if not reference.startswith("models:"):
+        return Path(reference)
+    return fetch(look_up(reference, root=root, cache=cache), root=root, cache=cache)
+
+
+def look_up(reference: str, *, root: Path | None = None, cache: Path | None = None) -> RegisteredVersion:
+    """The version that ``models:/NAME@ALIAS`` or ``models:/NAME/VERSION`` names now; nothing is downloaded.
+
+    What an alias names is remembered in ``cache``. Raises InputError where there is none, VcfbertError
+    'registry_unavailable' within seconds where a server does not answer.
+    """
+    model = ModelReference.parse(reference)
+    version = find_version(open_registry(root or project_root()), model)
+    if model.alias is not None:
+        memo = _memo(cache or _default_cache(), model.name, model.alias)
+        if _recall(memo, model.name) != version:
+            with suppress(VcfbertError):  # where the cache cannot be written to, `fetch` says so
+                write_json(memo, {"number": version.number, "digest": version.bundle_digest})
+    return version
+
+
+def look_up_cached(reference: str, *, cache: Path | None = None) -> RegisteredVersion | None:
+    """The version of ``reference`` by the cache alone, for when the registry does not answer.
+
+    An alias gives the version that it last named here, else the newest one. None where the cache has no such bundle.
+    """
+    model = ModelReference.parse(reference)
+    cache = cache or _default_cache()
+    cached = cached_versions(model.name, cache=cache)
+    if model.alias is None:
+        return next((version for version in cached if version.number == model.number), None)
+    last = _recall(_memo(cache, model.name, model.alias), model.name)
+    return last if last in cached else next(iter(cached), None)
+
+
+def cached_versions(name: str, *, cache: Path | None = None) -> list[RegisteredVersion]:
+    """The versions of a model whose bundles are in ``cache``, the newest first."""
+    found = []
+    for folder in (cache or _default_cache()).glob(f"{glob.escape(name)}-*"):
+        match = _FOLDER.fullmatch(folder.name.removeprefix(f"{name}-"))
+        if match is not None and (folder / MANIFEST).is_file():
+            digest = bundle_digest(folder)
+            if digest.startswith(match["digest"]):
+                found.append(RegisteredVersion(name, int(match["number"]), digest))
+    return sorted(found, key=lambda version: version.number, reverse=True)
+
+
+def fetch(version: RegisteredVersion, *, root: Path | None = None, cache: Path | None = None) -> Path:
+    """The version's bundle folder in ``cache``, downloaded where it is not there yet. Raises ArtifactError
+    'bundle_hash' where it differs from what was registered, VcfbertError 'registry_unavailable'."""
+    folder = (cache or _default_cache()) / f"{version.name}-{version.number}-{version.bundle_digest[:16]}"
+    if not folder.is_dir():
+        _download(open_registry(root or project_root()), version.reference, folder)
+    if bundle_digest(folder) != version.bundle_digest:
+        raise ArtifactError(
+            "bundle_hash",
+            f"not the bundle that was registered as {version.reference}",
+            where=str(folder),
+            hint="remove the folder: it will be downloaded again",
+        )
+    return folder
+
+
+def _default_cache() -> Path:
+    return Path.home() / ".cache" / "vcfbert" / "models"
+
+
+def _memo(cache: Path, name: str, alias: str) -> Path:
+    return cache / f"{name}@{alias}.json"
+
+
+def _recall(memo: Path, name: str) -> RegisteredVersion | None:
+    try:
+        last = json.loads(memo.read_text())
+        return RegisteredVersion(name, int(last["number"]), str(last["digest"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _download(mlflow: Any, model_uri: str, folder: Path) -> None:
+    """The bundle's folder out of the MLflow model, put in place whole."""
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    except OSError as error:
+        raise output_error(error, folder) from error
+    try:
+        try:
+            model = Path(mlflow.artifacts.download_artifacts(model_uri, dst_path=str(temporary)))
+        except mlflow.MlflowException as error:
+            raise unavailable(f"{model_uri} cannot be downloaded", mlflow.get_tracking_uri()) from error
+        except OSError as error:  # of the network, or of the disk
+            if error.errno in DISK_FULL:
+                raise
+            raise unavailable(f"{model_uri} cannot be downloaded", mlflow.get_tracking_uri()) from error
+        flavor = mlflow.models.Model.load(str(model)).flavors["python_function"]
+        os.replace(model / flavor["artifacts"][BUNDLE_ARTIFACT]["path"], folder)
+    except OSError as error:
+        if not folder.is_dir():  # else another process put it there first
+            raise output_error(error, folder) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
