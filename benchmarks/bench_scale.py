@@ -19,7 +19,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from vcfbert.distributed.imputation import ChunkSpec, Settings, imputer_of, plan_job, run_job
+from vcfbert.distributed.imputation import plan_job, run_job
+from vcfbert.distributed.job import ChunkSpec, Settings, imputer_of
 from vcfbert.distributed.scheduler import Task
 from vcfbert.imputation.files import ImputeOptions
 

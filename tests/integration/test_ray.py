@@ -15,7 +15,8 @@ import pytest
 
 from tests.helpers import cluster_tasks
 from tests.helpers.command_line import TinyFiles, finished, process, vcfbert
-from vcfbert.distributed.imputation import ChunkSpec, Settings, imputer_of, plan_job, run_job
+from vcfbert.distributed.imputation import plan_job, run_job
+from vcfbert.distributed.job import ChunkSpec, Settings, imputer_of
 from vcfbert.distributed.panel import convert_from, plan_panel
 from vcfbert.distributed.ray_pool import RayPool, ray_pool
 from vcfbert.distributed.scheduler import Task, WorkerLost, run_tasks

@@ -53,7 +53,9 @@ def impute_in_tasks(
     messages: Console,
 ) -> Imputed:
     """``vcfbert impute`` with --ray or --work-dir."""
-    from vcfbert.distributed.imputation import ChunkSpec, Settings, plan_job, run_job
+    from vcfbert.distributed.imputation import plan_job, run_job
+    from vcfbert.distributed.job import ChunkSpec, Settings
+    from vcfbert.distributed.tasks import job_tasks
 
     if device == "cuda":
         raise InputError("device_invalid", "tasks run on CPU cores", hint="leave out --device, or --ray and --work-dir")
@@ -67,7 +69,7 @@ def impute_in_tasks(
         work=work_dir or out.with_name(f"{out.name}.tasks"),
         qc_report=qc_report,
     )
-    total = len(plan.job.tasks())
+    total = len(job_tasks(plan.job))
     with pool_at(ray, threads, plan.memory) as pool, task_progress("imputing", total, messages) as finished:
         return run_job(plan, pool, out, finished=finished)
 

@@ -13,8 +13,10 @@ import pytest
 
 from tests.helpers.tiny import perturbed, tiny_config
 from vcfbert.bundle import save_bundle
-from vcfbert.distributed.imputation import ChunkSpec, Plan, Settings, imputer_of, plan_job, run_job
+from vcfbert.distributed.imputation import Plan, plan_job, run_job
+from vcfbert.distributed.job import ChunkSpec, Settings, imputer_of
 from vcfbert.distributed.scheduler import InProcess, unfinished
+from vcfbert.distributed.tasks import job_tasks
 from vcfbert.errors import InputError
 from vcfbert.genotypes.encoding import windows_of
 from vcfbert.genotypes.panel import Panel
@@ -88,7 +90,7 @@ def same_as_in_one_piece(plan: Plan, target: Path, tmp_path: Path) -> None:
     out, whole = tmp_path / "out.vcf.gz", tmp_path / "whole.vcf.gz"
     told: list[int] = []
     imputed = run_job(plan, InProcess(), out, finished=told.append)
-    assert sum(told) == len(plan.job.tasks())
+    assert sum(told) == len(job_tasks(plan.job))
     expected = impute_file(imputer_of(plan.job.settings), target, whole, plan.job.options)
     assert imputed.report == expected.report
     if len(plan.job.groups) == 1:
@@ -182,12 +184,12 @@ def test_an_interrupted_job_goes_on_with_what_is_left(bundles: Path, targets: Pa
     with pytest.raises(Interrupted):
         run_job(plan(), InProcess(), out, finished=stop_at_the_seventh)
     assert not out.exists()
-    assert len(unfinished(plan().job.tasks())) == len(plan().job.tasks()) - 7
+    assert len(unfinished(job_tasks(plan().job))) == len(job_tasks(plan().job)) - 7
     other = plan(ImputeOptions(fields=("DS",)))
-    assert len(unfinished(other.job.tasks())) == len(other.job.tasks()), "of other options nothing is taken"
+    assert len(unfinished(job_tasks(other.job))) == len(job_tasks(other.job)), "of other options nothing is taken"
     told: list[int] = []
     run_job(plan(), InProcess(), out, finished=told.append)
-    assert told == [7] + [1] * (len(other.job.tasks()) - 7)
+    assert told == [7] + [1] * (len(job_tasks(other.job)) - 7)
     impute_file(imputer_of(settings(bundles)), target, tmp_path / "whole.vcf.gz")
     assert without_dr2(out)[0] == without_dr2(tmp_path / "whole.vcf.gz")[0]
 

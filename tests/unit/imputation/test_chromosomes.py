@@ -13,7 +13,8 @@ from tests.helpers.chromosomes import AUTOSOME_POSITIONS, X_POSITIONS, X, betwee
 from tests.helpers.tiny import perturbed, tiny_config
 from tests.helpers.vcf_text import write_vcf
 from vcfbert.bundle import Bundle, load_bundle, save_bundle
-from vcfbert.distributed.imputation import ChunkSpec, Settings, plan_job, run_job
+from vcfbert.distributed.imputation import plan_job, run_job
+from vcfbert.distributed.job import ChunkSpec, Settings
 from vcfbert.distributed.panel import convert_from, plan_panel
 from vcfbert.distributed.scheduler import InProcess
 from vcfbert.errors import InputError
