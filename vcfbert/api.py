@@ -47,9 +47,10 @@ def fit_panel(
     those of the profile, such as ``{"train.epochs": 1}``. ``track`` records the run in MLflow. An interrupted fit
     resumes from its last epoch when it is called again. Raises InputError.
 
-    >>> result = vcfbert.fit_panel("panel.vcf.gz", "bundle", map="chr20.gmap.gz", parameters={"train.epochs": 1})
-    >>> result.metrics["val/r2/all"] > 0
-    True
+    Examples:
+        >>> result = vcfbert.fit_panel("panel.vcf.gz", "bundle", map="chr20.gmap.gz", parameters={"train.epochs": 1})
+        >>> result.metrics["val/r2/all"] > 0
+        True
     """
     from vcfbert.config import with_overrides
     from vcfbert.tracking.mlflow_tracker import open_tracker
@@ -66,9 +67,10 @@ def fit_panel(
 def load_bundle(path: AnyPath, *, device: str = "cpu") -> Bundle:
     """Reads a bundle's folder and checks the sha256 of each file. Raises ArtifactError.
 
-    >>> bundle = vcfbert.load_bundle("bundle")
-    >>> bundle.variant
-    'v19'
+    Examples:
+        >>> bundle = vcfbert.load_bundle("bundle")
+        >>> bundle.variant
+        'v19'
     """
     from vcfbert.bundle import load_bundle as load
 
@@ -96,9 +98,10 @@ def impute_file(
     excluded. ``mode``: ``fast`` or ``accurate``, for unphased targets. ``qc_report``: JSON report of the input. The
     answer holds the QC report and a summary. Raises InputError; nothing stands at ``out`` unless all of it does.
 
-    >>> imputed = vcfbert.impute_file("bundle", "array.vcf.gz", "imputed.vcf.gz")
-    >>> imputed.report.n_samples
-    6
+    Examples:
+        >>> imputed = vcfbert.impute_file("bundle", "array.vcf.gz", "imputed.vcf.gz")
+        >>> imputed.report.n_samples
+        6
     """
     from vcfbert.bundle import Bundle
     from vcfbert.imputation.files import ImputeOptions
@@ -127,9 +130,10 @@ def evaluate_files(
     ``reference``: the panel's VCF, a panel store, or panels that were read. ``typed``: sites not to score, a table of
     CHROM and POS or a VCF. ``groups``: a table of sample and group. Raises InputError.
 
-    >>> scores = vcfbert.evaluate_files("truth.vcf.gz", "imputed.vcf.gz", "panel.vcf.gz", typed="array.vcf.gz")
-    >>> print(scores.table())  # doctest: +ELLIPSIS +NORMALIZE_WHITESPACE
-    MAF bin...
+    Examples:
+        >>> scores = vcfbert.evaluate_files("truth.vcf.gz", "imputed.vcf.gz", "panel.vcf.gz", typed="array.vcf.gz")
+        >>> print(scores.table())  # doctest: +ELLIPSIS +NORMALIZE_WHITESPACE
+        MAF bin...
     """
     from vcfbert.evaluation.scoring import evaluate_files as evaluate
     from vcfbert.genotypes.panel import Panel
@@ -160,9 +164,10 @@ def read_panel(
 
     Raises InputError; 'panel_several' where the file holds several chromosomes and ``region`` does not choose one.
 
-    >>> panel = vcfbert.read_panel("panel.vcf.gz", map="chr20.gmap.gz")
-    >>> panel.n_haplotypes
-    60
+    Examples:
+        >>> panel = vcfbert.read_panel("panel.vcf.gz", map="chr20.gmap.gz")
+        >>> panel.n_haplotypes
+        60
     """
     from vcfbert.genotypes.conversion import build_panels
     from vcfbert.genotypes.store import is_panel, open_panels
