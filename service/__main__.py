@@ -1,4 +1,4 @@
-"""``python -m service``: the service on ``VCFBERT_HOST`` and ``VCFBERT_PORT``."""
+"""``vcfbert serve`` and ``python -m service``: the service on ``VCFBERT_HOST`` and ``VCFBERT_PORT``."""
 
 from __future__ import annotations
 
@@ -11,13 +11,15 @@ from vcfbert.errors import VcfbertError
 
 from .app import create_app
 from .http import logs
-from .settings import check_exposure, read_settings
+from .settings import check_exposure, override_environment, read_settings
 
 _KEEP_ALIVE = 30  # seconds that an idle connection is kept: longer than most proxies' own limit, so that they end it
 
 
-def main() -> int:
+def main(*, host: str | None = None, port: int | None = None, model: str | None = None) -> int:
+    """Serves until it is told to stop; the exit code. Arguments take precedence over the environment."""
     try:
+        override_environment(host=host, port=port, model=model)
         settings = read_settings()
         check_exposure(settings, settings.host)
         logs.configure(settings.log_json)

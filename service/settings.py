@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 import re
 from collections.abc import Mapping
 from functools import cached_property
@@ -136,6 +137,11 @@ def parse_keys(text: str) -> dict[str, str]:
             raise ValueError(f"api_keys: the name {match['name']!r} is taken")
         keys[match["name"]] = match["digest"]
     return keys
+
+
+def override_environment(**settings: object) -> None:
+    """Sets ``VCFBERT_*`` variables of this process, which its worker process inherits; None leaves one as it is."""
+    os.environ.update({f"VCFBERT_{name.upper()}": str(value) for name, value in settings.items() if value is not None})
 
 
 def read_settings() -> Settings:

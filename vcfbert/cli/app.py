@@ -21,6 +21,7 @@ from vcfbert.cli.compare import compare
 from vcfbert.cli.panel import panel_app
 from vcfbert.cli.registry import registry_app
 from vcfbert.cli.remote import remote_app
+from vcfbert.cli.serve import serve
 from vcfbert.cli.tasks import ChunkCm, ChunkSamples, Ray, WorkDir, impute_in_tasks
 from vcfbert.cli.tune import tune_app
 from vcfbert.errors import InputError
@@ -43,6 +44,7 @@ data_app = typer.Typer(help="Public reference data.", no_args_is_help=True)
 for name, group in (("panel", panel_app), ("bundle", bundle_app), ("config", config_app), ("data", data_app)):
     app.add_typer(group, name=name)
 app.command()(compare)
+app.command()(serve)
 app.add_typer(tune_app, name="tune")
 app.add_typer(registry_app, name="registry")
 app.add_typer(remote_app, name="remote")
