@@ -78,11 +78,13 @@ for _ in range(120):
     try:
         with urllib.request.urlopen(url, timeout=5) as answer:
             models = json.load(answer)
-        break
+        if models["models"]:  # empty while the model loads
+            break
     except (urllib.error.URLError, ConnectionError, TimeoutError):
-        time.sleep(1)
+        pass
+    time.sleep(1)
 else:
-    sys.exit(f"no answer from {url}")
+    sys.exit(f"{url} names no model")
 print(json.dumps(models)[:300])
 assert "v19" in json.dumps(models), models
 PYTHON
