@@ -41,7 +41,7 @@ COMMANDS = dict(_commands(typer.main.get_command(cli.app)))
 def test_all_commands_are_there() -> None:
     assert {" ".join(words) for words in COMMANDS} == {
         "fit", "impute", "qc", "evaluate", "compare", "panel build", "panel inspect", "bundle inspect", "bundle verify",
-        "config show", "config apply", "config check", "data fetch-1kg", "simulate",
+        "config show", "config apply", "config check", "data fetch-1kg", "simulate", "serve",
         "tune worker", "tune apply", "tune show", "registry list", "registry promote", "registry rollback",
         "remote impute", "remote fetch", "remote qc", "remote jobs", "remote models",
     }  # fmt: skip
