@@ -1,4 +1,4 @@
-"""Writes the generated reference pages when MkDocs builds the site: command line, params.yaml and error codes."""
+"""Adds pages when MkDocs builds the site: command line, params.yaml, error codes, and two files of the root folder."""
 
 from __future__ import annotations
 
@@ -12,14 +12,20 @@ from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCES = ("vcfbert", "service")
+ROOT_PAGES = {"dev/contributing.md": "CONTRIBUTING.md", "dev/changelog.md": "CHANGELOG.md"}
 ERRORS = ("InputError", "ArtifactError", "ResourceError", "DiskFullError", "MissingExtraError", "VcfbertError")
 
 
 def on_files(files: Files, config: Any) -> Files:
     """Adds the generated pages to those of the docs folder."""
-    pages = {"cli": cli_page(), "params": params_page(), "errors": errors_page()}
-    for name, text in pages.items():
-        files.append(File.generated(config, f"reference/{name}.md", content=text))
+    pages = {
+        "reference/cli.md": cli_page(),
+        "reference/params.md": params_page(),
+        "reference/errors.md": errors_page(),
+        **{page: (ROOT / source).read_text(encoding="utf-8") for page, source in ROOT_PAGES.items()},
+    }
+    for page, text in pages.items():
+        files.append(File.generated(config, page, content=text))
     return files
 
 
