@@ -92,7 +92,7 @@ class Cells:
 
     def __init__(self, panel: Panel, encoding: Encoding, config: Config, progress: ConsoleProgress) -> None:
         self.panel, self.encoding, self.config, self.progress = panel, encoding, config, progress
-        self.memory = ReferenceSubset(panel, panel.memory_haplotypes)
+        self.memory = ReferenceSubset(panel, panel.training_haplotypes)
         self.features = memory_features(self.memory, torch.device("cpu"))
         self.typed = array_mask(panel.maf, np.random.default_rng(TYPING_SEED), DENSITY)
         self.learned: dict[int, Retriever] = {}  # by seed, of V18 as it is
@@ -164,7 +164,7 @@ class Cells:
         if retriever is None:
             retriever = self._learned(seed, folder)
         with record.start(COPYING, dict(cell), tags_of(cell)):
-            windows = windows_of(self.panel, self.config.encode, copies=True)
+            windows = windows_of(self.panel, self.config.encode, is_hmm=True)
             figures = self.score(model, retriever, k, windows)
             record.log_metrics({f"held_out/{name}": value for name, value in figures.items()}, 0)
         return {VALUE: figures[ALL], "r2": figures, "curve": []}
@@ -178,7 +178,7 @@ class Cells:
         """Dosage r2 by MAF bin of the held-out samples."""
 
         def typed(window: Window) -> npt.NDArray[np.bool_]:
-            return np.asarray(self.typed[window.span_sites])
+            return np.asarray(self.typed[window.retrieval_sites])
 
         scores = score_windows(
             model,
@@ -201,7 +201,7 @@ def cell_of(part: str, network: str, retriever: str, k: int, refresh_every: int,
 
 def all_cells(panel: Panel, sizes: tuple[int, ...], seeds: tuple[int, ...]) -> list[Cell]:
     """Cheap parts first, so that a table is there early."""
-    held, first = len(panel.memory_haplotypes), seeds[:1]
+    held, first = len(panel.training_haplotypes), seeds[:1]
     cells = [cell_of("all", COPYING, "hamming", held, 1, seeds[0])]
     for network, ks, retrievers in (
         ("v18", sizes, ("embedding", "hamming", "runs", "random")),
@@ -287,7 +287,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="vcfbert-") as folder, ConsoleProgress() as progress:
         panel = read_panel(options, config, Path(folder))
         encoding = encode(panel, config.encode)
-        about = {"haplotypes": len(panel.memory_haplotypes), "sites": panel.n_sites, "windows": len(encoding.windows)}
+        about = {"haplotypes": len(panel.training_haplotypes), "sites": panel.n_sites, "windows": len(encoding.windows)}
         report |= {**about, "held_out": len(panel.validation)}
         worker = GridWorker(
             [panel],

@@ -50,7 +50,7 @@ from vcfbert.retrieval.embedding import EmbeddingRetriever, site_weights
 from vcfbert.retrieval.hamming import HammingRetriever
 from vcfbert.retrieval.torch_index import TorchKeyIndex
 
-TYPED_SHARE = 0.05  # of the sites of a key span
+TYPED_SHARE = 0.05  # of the sites of a retrieval window
 SPAN_CM = 0.2
 FLANK = 16
 MEMORY_PASSES = 2  # forward+backward passes of a memory measurement: the allocator still grows in the second
@@ -97,10 +97,10 @@ def load_panel(options: argparse.Namespace) -> Panel:
 def make_work(memory: ReferenceSubset, window: Window, k: int, size: int, seed: int = 17) -> Work:
     """A training batch of ``size`` diploid samples with their k nearest haplotypes by Hamming distance."""
     rng = np.random.default_rng(seed)
-    n_key = window.span[1] - window.span[0]
+    n_key = window.retrieval[1] - window.retrieval[0]
     typed = rng.random(n_key) < TYPED_SHARE
     typed[n_key // 2] = True
-    key = np.flatnonzero(typed) + window.span[0]
+    key = np.flatnonzero(typed) + window.retrieval[0]
     cpu = torch.device("cpu")
     context = WindowContext.build(memory, memory_features(memory, cpu), window, key, cpu)
     pairs = torch.from_numpy(memory.pairs[rng.choice(len(memory.pairs), size, replace=False)])

@@ -12,7 +12,7 @@ from vcfbert.retrieval.embedded import embed_memories
 def main(config: Config) -> None:
     panels = open_panels(PANEL)
     seconds = embed_memories(
-        [ReferenceSubset(panel, panel.memory_haplotypes) for panel in panels], config.model, EMBEDDED
+        [ReferenceSubset(panel, panel.training_haplotypes) for panel in panels], config.model, EMBEDDED
     )
     print(f"embedded {sum(panel.n_sites for panel in panels)} sites in {seconds:.2f} s")
 

@@ -1,4 +1,4 @@
-"""encode: panel store -> windows, key spans and the distinct rows of each window."""
+"""encode: panel store -> windows, retrieval windows and the distinct rows of each window."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ def main(variant: str, config: Config) -> None:
     panels = open_panels(PANEL)
     indexes = None
     if variant == "v18" and not torch.cuda.is_available():
-        indexes = open_indexes(EMBEDDED, [ReferenceSubset(panel, panel.memory_haplotypes) for panel in panels])
+        indexes = open_indexes(EMBEDDED, [ReferenceSubset(panel, panel.training_haplotypes) for panel in panels])
     with ConsoleProgress() as progress:
         encodings = open_encodings(ENCODED, panels)
         trainer = Trainer(panels, encodings, config, variant, indexes=indexes, progress=progress)

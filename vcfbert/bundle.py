@@ -29,7 +29,7 @@ from vcfbert.constants import BUNDLE_FORMAT, BUNDLE_KIND
 from vcfbert.errors import ArtifactError
 from vcfbert.genotypes.encoding import windows_of
 from vcfbert.genotypes.panel import Panel
-from vcfbert.genotypes.panel_writer import stretch_folder
+from vcfbert.genotypes.panel_writer import region_folder
 from vcfbert.genotypes.reference_subset import ReferenceSubset
 from vcfbert.genotypes.store import open_panels, panels_digest, write_panels
 from vcfbert.genotypes.windows import Window
@@ -125,7 +125,7 @@ def save_bundle(
         for number, panel in enumerate(panels):
             memory = whole_panel(panel)
             retriever = build_retriever(model, memory, memory_features(memory, device), backend="faiss", device=device)
-            retriever.index.save(folder / INDEX / f"{stretch_folder(number)}.faiss")
+            retriever.index.save(folder / INDEX / f"{region_folder(number)}.faiss")
         write_panels(panels, folder / PANEL)
 
 
@@ -164,7 +164,7 @@ def load_bundle(path: Path, *, device: str = "cpu", verify: bool = True) -> Bund
     model.to(target).eval()
     encode = build(EncodeConfig, manifest["encode"], "encode.")
     parts = [
-        _part(path / INDEX / f"{stretch_folder(number)}.faiss", model, panel, encode, target)
+        _part(path / INDEX / f"{region_folder(number)}.faiss", model, panel, encode, target)
         for number, panel in enumerate(panels)
     ]
     return Bundle(manifest=manifest, model=model, parts=tuple(parts), device=target)
@@ -178,7 +178,7 @@ def _part(index_path: Path, model: Variant, panel: Panel, encode: EncodeConfig, 
         index = TorchKeyIndex(memory, index.weights)
     return Part(
         memory=memory,
-        windows=windows_of(panel, encode, copies=model.is_hmm),
+        windows=windows_of(panel, encode, is_hmm=model.is_hmm),
         retriever=attach_retriever(model, index, memory, features, update=False),
         features=features,
     )

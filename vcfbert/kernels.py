@@ -33,7 +33,7 @@ def compiled_exactly(function: _Function) -> _Function:
     return cast(_Function, numba.njit(cache=True, nogil=True)(function))
 
 
-def share_among_threads(work: Callable[[Indices], None], n: int, threads: int) -> None:
+def divide_among_threads(work: Callable[[Indices], None], n: int, threads: int) -> None:
     """Calls ``work`` with the numbers of some of n targets, in each of ``threads``, until all are done."""
     shares = [np.arange(first, n, threads) for first in range(min(threads, n))]
     with ThreadPoolExecutor(max(len(shares), 1)) as pool:

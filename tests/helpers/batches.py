@@ -15,7 +15,7 @@ from vcfbert.retrieval.context import WindowContext, memory_features
 
 
 def window_over(panel: Panel, *, margin: int) -> Window:
-    """One window over the panel but ``margin`` sites a side, which the key span takes in."""
+    """One window over the panel but ``margin`` sites a side, which the retrieval window takes in."""
     start, stop = margin, panel.n_sites - margin
     return Window(0, (start, stop), start, stop, (0, panel.n_sites))
 

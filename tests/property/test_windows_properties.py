@@ -16,7 +16,7 @@ Cut = tuple[npt.NDArray[np.float64], int, int, float]
 
 @st.composite
 def cuts(draw: st.DrawFn) -> Cut:
-    """Positions, window length, flank and key span."""
+    """Positions, window length, flank and retrieval window."""
     n_sites = draw(st.integers(1, 300))
     kind = draw(st.sampled_from(["even", "flat", "random", "steps"]))
     rng = np.random.default_rng(draw(st.integers(0, 1000)))
@@ -42,15 +42,15 @@ def test_windows_tile_the_sites(cut: Cut) -> None:
     assert bounds[-1] == len(cm)
     for window in windows:
         assert window.core[0] < window.core[1]
-        assert window.span[0] <= window.start <= window.core[0]
-        assert window.core[1] <= window.stop <= window.span[1] <= len(cm)
+        assert window.retrieval[0] <= window.start <= window.core[0]
+        assert window.core[1] <= window.stop <= window.retrieval[1] <= len(cm)
         assert window.stop - window.start == min(length, len(cm))
-        assert window.span[0] >= 0
+        assert window.retrieval[0] >= 0
         before, after = window.core[0] - window.start, window.stop - window.core[1]
         assert window.start == 0 or before >= flank
         assert window.stop == len(cm) or after >= flank
         inside = (cm >= cm[window.start] - span_cm) & (cm <= cm[window.stop - 1] + span_cm)
-        assert np.array_equal(np.flatnonzero(inside), np.arange(*window.span))
+        assert np.array_equal(np.flatnonzero(inside), np.arange(*window.retrieval))
 
 
 @settings(max_examples=500, deadline=None)

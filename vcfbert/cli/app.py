@@ -265,9 +265,9 @@ def _remarks(report: QcReport) -> Iterator[str]:
         yield "left out, the model has no such chromosome: " + ", ".join(
             f"{name} ({count} records)" for name, count in report.absent.items()
         )
-    if report.n_doubled:
+    if report.n_homozygous_coded:
         yield (
-            f"{report.n_doubled} samples are diploid and never heterozygous on X between its PARs: males "
+            f"{report.n_homozygous_coded} samples are diploid and never heterozygous on X between its PARs: males "
             "whose calls were doubled are imputed as females; write them with one allele (bcftools +fixploidy)"
         )
 

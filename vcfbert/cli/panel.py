@@ -73,8 +73,8 @@ def panel_build(
         manifest = _convert_in_tasks(files, out, ray, work_dir, chunk_mb, build, options)
     if as_json:
         shown = ("chrom", "start", "stop", "n_sites", "n_haplotypes", "digest", "genetic_map")
-        stretches = [{key: facts[key] for key in shown} for facts in manifest["stretches"]]
-        _print_json({"out": str(out), "digest": manifest["digest"], "stretches": stretches})
+        stored = [{key: facts[key] for key in shown} for facts in manifest["stretches"]]
+        _print_json({"out": str(out), "digest": manifest["digest"], "stretches": stored})
         return
     for facts in manifest["stretches"]:
         haploid = f" ({len(facts['haploid'])} haploid)" if facts["haploid"] else ""

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from vcfbert.constants import MISSING
 from vcfbert.copying.blocks import Seeds, Target, blocks
 from vcfbert.copying.pairs import Scratch, backward, forward, mixed
-from vcfbert.kernels import Alleles, Calls, Doubles, Floats, Indices, share_among_threads
+from vcfbert.kernels import Alleles, Calls, Doubles, Floats, Indices, divide_among_threads
 
 # A block ends before it has more classes or sites than these: what is touched at every site grows with the classes,
 # what is touched once a block, with the square of the haplotypes, is shared by its sites.
@@ -109,7 +109,7 @@ def _run(
             calls = np.array(genotypes[:, target], np.int8)
             likelihood[target] = worker.phase(alleles, calls, inner, errors, weights, seeds[target], out[target])
 
-    share_among_threads(work, n, threads)
+    divide_among_threads(work, n, threads)
     return likelihood
 
 

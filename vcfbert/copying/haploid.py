@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from vcfbert.kernels import Alleles, Calls, Floats, Indices, Numbers, compiled, share_among_threads
+from vcfbert.kernels import Alleles, Calls, Floats, Indices, Numbers, compiled, divide_among_threads
 
 Rows = npt.NDArray[np.uint32]
 
@@ -118,7 +118,7 @@ def copy(
             segments.number, segments.bounds, segments.counts, segments.start, segments.carriers, dosage, mismatched,
         )  # fmt: skip
 
-    share_among_threads(work, n, threads)
+    divide_among_threads(work, n, threads)
     return Copied(dosage, _left_out(observed, mismatched, heads))
 
 

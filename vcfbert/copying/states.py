@@ -19,7 +19,7 @@ from llvmlite import ir  # type: ignore[import-untyped]
 from numba.core import types
 from numba.extending import intrinsic
 
-from vcfbert.kernels import Alleles, Calls, Doubles, Indices, Numbers, compiled_exactly, share_among_threads
+from vcfbert.kernels import Alleles, Calls, Doubles, Indices, Numbers, compiled_exactly, divide_among_threads
 
 Bits = npt.NDArray[np.uint64]
 
@@ -207,7 +207,7 @@ def _ranking(
     def work(targets: Indices) -> None:
         _targets(panel, zeros, twos, positions, left_out, longest, targets, out)
 
-    share_among_threads(work, n, threads)
+    divide_among_threads(work, n, threads)
     return out
 
 

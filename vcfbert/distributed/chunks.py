@@ -24,9 +24,9 @@ def cut_sites(
     """The interval ``sites`` of the panel as chunks of at least ``length_cm`` each, the last one half of it.
 
     They are cut where a window begins, because windows that a cut goes through are predicted for both sides of it:
-    wherever two windows overlap the chunks do, and each chunk's typed sites reach further still, by the key span. Where
-    some windows do not overlap, as some of V19's, a cut between others must be worth twice the length. A record that is
-    written as one (``joined`` [n_sites]: with the site before) stays whole.
+    wherever two windows overlap the chunks do, and each chunk's typed sites reach further still, by the
+    retrieval window. Where some windows do not overlap, as some of V19's, a cut between others must be worth twice the
+    length. A record that is written as one (``joined`` [n_sites]: with the site before) stays whole.
     """
     first, last = sites
     cuts = [first]

@@ -127,22 +127,21 @@ def convert_region(job: PanelJob, number: int) -> None:
     region = job.regions[number]
     read = [] if _is_empty(job.vcf, region) else packed_blocks(job.vcf, region=region, build=job.build)
     arrays: dict[str, Array] = {}
-    stretches: list[dict[str, Any]] = []
-    for stretch, group in groupby(read, key=lambda block: block.stretch):  # X has several, of different haplotypes
+    parts: list[dict[str, Any]] = []
+    for part, group in groupby(read, key=lambda block: block.region):  # X has several, of different haplotypes
         blocks = list(group)
         sites = join_sites([block.sites for block in blocks])
-        of_stretch = {
+        of_part = {
             "packed": np.concatenate([block.packed for block in blocks]),
             "allele_count": np.concatenate([block.allele_count for block in blocks]),
             "pos": sites.pos,
             "continues": sites.continues,
             **{name: pack_text(getattr(sites, name)) for name in TEXTS},
         }
-        arrays |= {f"{name}-{len(stretches)}": array for name, array in of_stretch.items()}
-        stretches.append(
-            {"chrom": stretch.chrom, "start": stretch.start, "stop": stretch.stop, "haploid": list(blocks[0].haploid)}
-        )
-    write_tensors(job.block(number), arrays, {"stretches": stretches})
+        arrays |= {f"{name}-{len(parts)}": array for name, array in of_part.items()}
+        haploid = list(blocks[0].haploid)
+        parts.append({"chrom": part.chrom, "start": part.start, "stop": part.stop, "haploid": haploid})
+    write_tensors(job.block(number), arrays, {"stretches": parts})
 
 
 def _is_empty(vcf: Path, region: Region) -> bool:
@@ -181,6 +180,6 @@ def _blocks(job: PanelJob) -> Iterator[PackedBlock]:
         for place, facts in enumerate(stored.meta["stretches"]):
             ref, alt, ids = (unpack_text(stored[f"{name}-{place}"]) for name in TEXTS)
             sites = Sites(facts["chrom"], stored[f"pos-{place}"], ref, alt, ids, stored[f"continues-{place}"])
-            stretch = Region(facts["chrom"], facts["start"], facts["stop"])
+            region = Region(facts["chrom"], facts["start"], facts["stop"])
             packed, counts = stored[f"packed-{place}"], stored[f"allele_count-{place}"]
-            yield PackedBlock(stretch, samples, tuple(facts["haploid"]), sites, packed, counts)
+            yield PackedBlock(region, samples, tuple(facts["haploid"]), sites, packed, counts)

@@ -84,9 +84,9 @@ def impute_chunk(job: Job, chunk: int, group: int) -> None:
             coupled = np.empty((*hds.shape[:2], 3), dtype=np.float32) if coupled is None else coupled
             coupled[inside] = block.genotype_probability
         told = (block.calls >= 0).any(axis=(1, 2))
-        if block.left_out is not None:
-            told |= np.isfinite(block.left_out).any(axis=(1, 2))
-            left_out.append(block.left_out[told])
+        if block.loo_dosage is not None:
+            told |= np.isfinite(block.loo_dosage).any(axis=(1, 2))
+            left_out.append(block.loo_dosage[told])
         rows.append(np.flatnonzero(told) + block.start)
         calls.append(block.calls[told])
     arrays: dict[str, Array] = {"hds": hds, "typed": np.concatenate(rows), "calls": np.concatenate(calls)}
@@ -129,7 +129,7 @@ def _blocks(job: Job, chunk: int) -> Iterator[ImputedBlock]:
             np.concatenate([block.haplotype_dosage for block in blocks], axis=1),
             np.concatenate([block.calls for block in blocks], axis=1),
             _joined([block.genotype_probability for block in blocks]),
-            _joined([block.left_out for block in blocks]),
+            _joined([block.loo_dosage for block in blocks]),
         )
 
 

@@ -26,7 +26,7 @@ def masked_protocol(bundle: Bundle, config: EvaluateConfig, seed: int) -> dict[s
     figures = {"train": Scores(), "validation": Scores()}
     for part in bundle.parts:
         panel = part.panel
-        memory = ReferenceSubset(panel, panel.memory_haplotypes)
+        memory = ReferenceSubset(panel, panel.training_haplotypes)
         features = memory_features(memory, bundle.device)
         retriever = build_retriever(bundle.model, memory, features, device=bundle.device)
         trained = [i for i in range(len(panel.samples)) if i not in set(panel.validation)]

@@ -181,8 +181,8 @@ def _linear_index(
     linear = np.full(int(last.max()) + 1, offsets[-1])
     np.minimum.at(linear, first, offsets[:-1])
     for i in np.flatnonzero(last > first):
-        stretch = slice(first[i], last[i] + 1)
-        linear[stretch] = np.minimum(linear[stretch], offsets[i])
+        bins = slice(first[i], last[i] + 1)
+        linear[bins] = np.minimum(linear[bins], offsets[i])
     return np.minimum.accumulate(linear[::-1])[::-1]
 
 
@@ -207,7 +207,7 @@ def _name(handle: BinaryIO) -> str | None:
     return getattr(handle, "name", None)
 
 
-class Stretch(NamedTuple):
+class OffsetSpan(NamedTuple):
     """Virtual offsets in a tabix-indexed file: where its first record begins, and of the records asked for."""
 
     first_record: int
@@ -215,7 +215,7 @@ class Stretch(NamedTuple):
     end: int
 
 
-def locate(index: bytes, chrom: str, start: int, stop: int) -> Stretch | None:
+def locate(index: bytes, chrom: str, start: int, stop: int) -> OffsetSpan | None:
     """Where the records overlapping [start, stop) (0-based) may lie, by the bytes of a .tbi; None: nowhere."""
     data = b"".join(read_blocks(io.BytesIO(index)))
     if data[:4] != b"TBI\1":
@@ -247,4 +247,4 @@ def locate(index: bytes, chrom: str, start: int, stop: int) -> Stretch | None:
         place += 4 + 8 * n_intervals
         if name == chrom.encode() and start >> _MIN_SHIFT < n_intervals:
             begin = max(begin, linear[start >> _MIN_SHIFT])
-    return Stretch(first_record, begin, end) if begin < end else None
+    return OffsetSpan(first_record, begin, end) if begin < end else None

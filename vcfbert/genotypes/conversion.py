@@ -20,16 +20,16 @@ from vcfbert.constants import ABSENT, MISSING, PANEL_FORMAT
 from vcfbert.errors import InputError
 from vcfbert.genotypes.genetic_map import GeneticMap
 from vcfbert.genotypes.panel import Panel, Sites
-from vcfbert.genotypes.panel_writer import PanelWriter, stretch_folder
+from vcfbert.genotypes.panel_writer import PanelWriter, region_folder
 from vcfbert.genotypes.regions import Region, canonical_chrom
-from vcfbert.genotypes.sex_chromosomes import build_of, is_x, stretches_of_x
+from vcfbert.genotypes.sex_chromosomes import build_of, is_x, regions_of_x
 from vcfbert.genotypes.store import (
     KIND,
     is_panel,
     open_panels,
     panel_digest,
-    stretch_manifest,
-    whole_manifest,
+    region_manifest,
+    store_manifest,
 )
 from vcfbert.genotypes.vcf_reader import NO_ALT, Genotypes, Progress, open_source, stream_parts
 from vcfbert.genotypes.vcf_records import Source
@@ -42,7 +42,7 @@ CHROM = "{chrom}"  # in the name of a file: the chromosome that it is of, such a
 class PackedBlock:
     """Consecutive sites of one panel; ``packed``, ``allele_count`` and ``haploid`` as there."""
 
-    stretch: Region
+    region: Region
     samples: tuple[str, ...]
     haploid: tuple[int, ...]
     sites: Sites
@@ -55,12 +55,12 @@ def packed_blocks(
 ) -> Iterator[PackedBlock]:
     """A file in one pass, in blocks of bounded memory. Raises InputError as ``convert_panels`` does."""
     source = open_source(file)
-    blocks = stream_parts(source, partial(_stretches, source, build), region=region, progress=progress)
-    for stretch, block in _checked(blocks, file):
+    blocks = stream_parts(source, partial(_ploidy_regions, source, build), region=region, progress=progress)
+    for part, block in _checked(blocks, file):
         packed = np.packbits(_haplotypes(block), axis=1)
         counts = np.bitwise_count(packed).sum(axis=1, dtype=np.int64)
         haploid = tuple(np.flatnonzero(block.haploid).tolist())  # no call is missing, so any of them tells
-        yield PackedBlock(stretch, block.samples, haploid, block.sites, packed, counts)
+        yield PackedBlock(part, block.samples, haploid, block.sites, packed, counts)
 
 
 def convert_panels(
@@ -90,25 +90,25 @@ def convert_panels(
     if not maps:
         _LOG.warning("no genetic map given: 1 cM/Mb is assumed, which costs accuracy near recombination hotspots")
     wanted = None if region is None else Region.parse(region)
-    stretches: list[dict[str, Any]] = []
+    stored: list[dict[str, Any]] = []
     manifest: dict[str, Any] = {}
     n_sites = 0
     with atomic_folder(out, kind=KIND, version=PANEL_FORMAT, manifest=manifest) as folder:
         for file in files:
             told = None if progress is None else partial(_tell, progress, n_sites)
             read = blocks or packed_blocks(file, region=wanted, build=build, progress=told)
-            for stretch, group in groupby(read, key=lambda block: block.stretch):
-                place = folder / stretch_folder(len(stretches))
-                _refuse_twice(stretch, stretches, file)
-                facts = _write_stretch(place, stretch, group, maps, holdout, seed, file)
-                stretches.append(facts)
+            for part, group in groupby(read, key=lambda block: block.region):
+                place = folder / region_folder(len(stored))
+                _refuse_twice(part, stored, file)
+                facts = _write_region(place, part, group, maps, holdout, seed, file)
+                stored.append(facts)
                 n_sites += facts["n_sites"]
-        if not stretches:
+        if not stored:
             where = ", ".join(map(str, files))
             what = f"no record {'' if wanted is None else f'in {wanted} '}has an ALT allele"
             raise InputError("empty", what, where=where, hint="a panel needs variants")
         options = {"region": region, "build": build, "holdout": holdout, "seed": seed}
-        manifest.update(whole_manifest(stretches, {"files": [file.name for file in files], **options}))
+        manifest.update(store_manifest(stored, {"files": [file.name for file in files], **options}))
     return manifest
 
 
@@ -199,31 +199,31 @@ def choose_validation(n_samples: int, *, holdout: float, seed: int, where: str |
     return tuple(sorted(chosen.tolist()))
 
 
-def _stretches(source: Source, build: str | None, chrom: str) -> Sequence[Region]:
+def _ploidy_regions(source: Source, build: str | None, chrom: str) -> Sequence[Region]:
     if not is_x(chrom):
         return (Region(chrom),)
-    return stretches_of_x(chrom, build_of(source.length_of(chrom), build, str(source.path)))
+    return regions_of_x(chrom, build_of(source.length_of(chrom), build, str(source.path)))
 
 
-def _write_stretch(
+def _write_region(
     folder: Path,
-    stretch: Region,
+    region: Region,
     blocks: Iterator[PackedBlock],
     maps: Sequence[Path],
     holdout: float,
     seed: int,
     file: Path,
 ) -> dict[str, Any]:
-    """Writes the blocks of one stretch; its facts for the manifest."""
+    """Writes the blocks of one region; its facts for the manifest."""
     folder.mkdir()
     first = next(blocks)
     validation = choose_validation(len(first.samples), holdout=holdout, seed=seed, where=str(file))
-    scale = GeneticMap.of_chromosome([_named(path, stretch.chrom) for path in maps], stretch.chrom)
-    writer = PanelWriter(folder, stretch, first.samples, first.haploid)
+    scale = GeneticMap.of_chromosome([_named(path, region.chrom) for path in maps], region.chrom)
+    writer = PanelWriter(folder, region, first.samples, first.haploid)
     for block in chain([first], blocks):
         writer.append(block.sites, block.packed, scale.cm(block.sites.pos), block.allele_count)
     digest = writer.close()
-    return stretch_manifest(stretch, first.samples, first.haploid, validation, writer.n_sites, digest, scale.source)
+    return region_manifest(region, first.samples, first.haploid, validation, writer.n_sites, digest, scale.source)
 
 
 def _named(path: Path, chrom: str) -> Path:
@@ -242,7 +242,7 @@ def _tell(progress: Progress, before: int, n_sites: int) -> None:
 
 def _checked(blocks: Iterator[tuple[Region, Genotypes]], file: Path) -> Iterator[tuple[Region, Genotypes]]:
     """The blocks, refused where a panel may not be used; records without ALT, which hold no variation, left out."""
-    for stretch, block in blocks:
+    for region, block in blocks:
         _refuse(
             "panel_missing",
             "the panel has missing genotypes here",
@@ -261,9 +261,9 @@ def _checked(blocks: Iterator[tuple[Region, Genotypes]], file: Path) -> Iterator
         )
         kept = np.flatnonzero(block.sites.alt != NO_ALT)
         if len(kept) == len(block.sites):
-            yield stretch, block
+            yield region, block
         elif len(kept):
-            yield stretch, Genotypes(block.samples, block.sites.take(kept), block.alleles[kept], block.phased[kept])
+            yield region, Genotypes(block.samples, block.sites.take(kept), block.alleles[kept], block.phased[kept])
 
 
 def _refuse(code: str, what: str, hint: str, bad: npt.NDArray[np.bool_], block: Genotypes, file: Path) -> None:
@@ -272,14 +272,13 @@ def _refuse(code: str, what: str, hint: str, bad: npt.NDArray[np.bool_], block: 
         raise InputError(code, what, where=f"{file}, record {block.sites.chrom}:{pos}", hint=hint)
 
 
-def _refuse_twice(stretch: Region, before: Sequence[dict[str, Any]], file: Path) -> None:
+def _refuse_twice(region: Region, before: Sequence[dict[str, Any]], file: Path) -> None:
     if any(
-        (canonical_chrom(one["chrom"]), one["start"]) == (canonical_chrom(stretch.chrom), stretch.start)
-        for one in before
+        (canonical_chrom(one["chrom"]), one["start"]) == (canonical_chrom(region.chrom), region.start) for one in before
     ):
         raise InputError(
             "chromosome_twice",
-            f"chromosome {stretch.chrom} was in a file before",
+            f"chromosome {region.chrom} was in a file before",
             where=str(file),
             hint="give each chromosome once: `bcftools concat` joins files of one",
         )

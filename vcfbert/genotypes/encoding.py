@@ -15,7 +15,7 @@ from vcfbert.config import EncodeConfig, build
 from vcfbert.constants import ENCODING_FORMAT
 from vcfbert.errors import ArtifactError
 from vcfbert.genotypes.panel import Panel
-from vcfbert.genotypes.panel_writer import stretch_folder
+from vcfbert.genotypes.panel_writer import region_folder
 from vcfbert.genotypes.windows import Window, tile
 from vcfbert.provenance import provenance
 
@@ -76,10 +76,10 @@ class Encoding:
         return WindowRows(patterns, self.number[window.index, haplotypes].astype(np.int64))
 
 
-def windows_of(panel: Panel, config: EncodeConfig, *, copies: bool = False) -> list[Window]:
-    """A variant's windows. Those that are copied over are wide and need no flanks: the typed sites of the key span
-    around them are seen by the recurrence."""
-    if copies:
+def windows_of(panel: Panel, config: EncodeConfig, *, is_hmm: bool = False) -> list[Window]:
+    """The windows of a variant. Those of an HMM are wide and have no flanks, because the HMM reads the typed sites of
+    the whole retrieval window."""
+    if is_hmm:
         # As few as there must be, none wider than its share: what two windows predict is predicted twice.
         count = math.ceil(panel.n_sites / config.copy_window)
         return tile(panel.cm, length=math.ceil(panel.n_sites / count), flank=0, span_cm=config.copy_span_cm)
@@ -110,9 +110,9 @@ def save_encodings(encodings: Sequence[Encoding], out: Path) -> None:
     }
     with atomic_folder(out, kind="encoding", version=ENCODING_FORMAT, manifest=manifest) as folder:
         for number, encoding in enumerate(encodings):
-            place = folder / stretch_folder(number)
+            place = folder / region_folder(number)
             place.mkdir()
-            table = np.array([[*w.core, w.start, w.stop, *w.span] for w in encoding.windows], dtype=np.int64)
+            table = np.array([[*w.core, w.start, w.stop, *w.retrieval] for w in encoding.windows], dtype=np.int64)
             np.save(place / "windows.npy", table)
             np.save(place / "rows.npy", encoding.packed)
             np.save(place / "offset.npy", encoding.offset)
@@ -125,7 +125,7 @@ def open_encodings(path: Path, panels: Sequence[Panel]) -> list[Encoding]:
     if manifest["panel_digests"] != [panel.digest for panel in panels]:
         raise ArtifactError("encoding_panel", "was made from another panel", where=str(path), hint="run `encode` again")
     config = build(EncodeConfig, manifest["config"], "encode.")
-    return [_open(path / stretch_folder(number), panel, config) for number, panel in enumerate(panels)]
+    return [_open(path / region_folder(number), panel, config) for number, panel in enumerate(panels)]
 
 
 def _open(folder: Path, panel: Panel, config: EncodeConfig) -> Encoding:

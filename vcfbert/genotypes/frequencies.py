@@ -43,7 +43,7 @@ class SiteFrequency:
 
 @dataclass(frozen=True)
 class FrequencyCheck:
-    """Of the used sites that a call is known at. ``moments``: sums over them of both frequencies, panel's first, of
+    """Of the used sites that a call is known at. ``sums``: sums over them of both frequencies, panel's first, of
     their squares and of their product.
 
     ``n_different`` sites differ clearly; ``n_mirrored`` of them look as if REF and ALT were exchanged: the target's
@@ -52,7 +52,7 @@ class FrequencyCheck:
     """
 
     n_sites: int
-    moments: tuple[float, float, float, float, float]
+    sums: tuple[float, float, float, float, float]
     n_different: int
     n_mirrored: int
     different: tuple[SiteFrequency, ...]
@@ -64,12 +64,10 @@ class FrequencyCheck:
         listed = sorted((site for part in parts for site in part.different), key=lambda site: -site.difference)
         rows = [cell for part in parts for cell in part.cells]
         theirs, ours, count = np.array(rows, dtype=np.float64).reshape(-1, 3).T
-        first, second, first_square, second_square, product = map(
-            sum, zip(*(part.moments for part in parts), strict=True)
-        )
+        first, second, first_square, second_square, product = map(sum, zip(*(part.sums for part in parts), strict=True))
         return cls(
             n_sites=sum(part.n_sites for part in parts),
-            moments=(first, second, first_square, second_square, product),
+            sums=(first, second, first_square, second_square, product),
             n_different=sum(part.n_different for part in parts),
             n_mirrored=sum(part.n_mirrored for part in parts),
             different=tuple(listed[:_MAX_LISTED]),
@@ -81,7 +79,7 @@ class FrequencyCheck:
         """Of both frequencies; None where either does not vary."""
         if self.n_sites < 2:
             return None
-        first, second, first_square, second_square, product = (value / self.n_sites for value in self.moments)
+        first, second, first_square, second_square, product = (value / self.n_sites for value in self.sums)
         variances = first_square - first**2, second_square - second**2
         if min(variances) < _MIN_VARIANCE:
             return None
@@ -113,7 +111,7 @@ def compare_frequencies(alleles: npt.NDArray[np.int8], site: npt.NDArray[np.int6
     listed = zip(sites.pos.tolist(), sites.ref, sites.alt, theirs[worst], ours[worst], strict=True)
     return FrequencyCheck(
         n_sites=len(site),
-        moments=_moments(theirs, ours),
+        sums=_sums(theirs, ours),
         n_different=int(different.sum()),
         n_mirrored=int(mirrored.sum()),
         different=tuple(
@@ -133,7 +131,7 @@ def _chi_squared(
     return np.where(variance > 0.0, squared / np.maximum(variance, 1e-300), 0.0)
 
 
-def _moments(a: npt.NDArray[np.float64], b: npt.NDArray[np.float64]) -> tuple[float, float, float, float, float]:
+def _sums(a: npt.NDArray[np.float64], b: npt.NDArray[np.float64]) -> tuple[float, float, float, float, float]:
     return float(a.sum()), float(b.sum()), float(a @ a), float(b @ b), float(a @ b)
 
 

@@ -18,7 +18,7 @@ class ImputedBlock:
     ``calls`` int8 [l, n, 2]: the typed alleles that the input gave, in the panel's orientation, negative where the
     sample was not typed; a typed call is written unchanged. A haploid sample has its haplotype first; what stands
     in place of the second is never written.
-    ``left_out`` float32 [l, n, 2]: the same probabilities at typed sites, computed without that site's own call, NaN
+    ``loo_dosage`` float32 [l, n, 2]: the same probabilities at typed sites, computed without that site's own call, NaN
     elsewhere; None where the model does not tell.
     """
 
@@ -27,7 +27,7 @@ class ImputedBlock:
     haplotype_dosage: npt.NDArray[np.float32]
     calls: npt.NDArray[np.int8]
     genotype_probability: npt.NDArray[np.float32] | None = None
-    left_out: npt.NDArray[np.float32] | None = None
+    loo_dosage: npt.NDArray[np.float32] | None = None
 
     @property
     def typed(self) -> npt.NDArray[np.bool_]:
@@ -36,14 +36,14 @@ class ImputedBlock:
 
     def rows(self, start: int, stop: int) -> ImputedBlock:
         """Sites [start, stop) of the block, counted within it, without a copy."""
-        gp, left_out = self.genotype_probability, self.left_out
+        gp, loo_dosage = self.genotype_probability, self.loo_dosage
         return ImputedBlock(
             self.start + start,
             self.start + stop,
             self.haplotype_dosage[start:stop],
             self.calls[start:stop],
             None if gp is None else gp[start:stop],
-            None if left_out is None else left_out[start:stop],
+            None if loo_dosage is None else loo_dosage[start:stop],
         )
 
 
@@ -64,14 +64,14 @@ def estimated_r2(
 
 
 def empirical_r2(
-    left_out: npt.NDArray[np.float32], calls: npt.NDArray[np.int8], haploid: npt.NDArray[np.bool_] | None = None
+    loo_dosage: npt.NDArray[np.float32], calls: npt.NDArray[np.int8], haploid: npt.NDArray[np.bool_] | None = None
 ) -> npt.NDArray[np.float64]:
-    """ER2 [l]: squared correlation of the ALT probabilities ``left_out`` [l, n, 2] with the typed alleles ``calls``
+    """ER2 [l]: squared correlation of the ALT probabilities ``loo_dosage`` [l, n, 2] with the typed alleles ``calls``
     [l, n, 2], over the haplotypes that have both. Of the samples that are ``haploid`` [n] the first counts alone.
 
     Minimac's empirical R2 (Das et al. 2016); NaN where the site is not typed, or either does not vary.
     """
-    both = (calls >= 0) & np.isfinite(left_out)
+    both = (calls >= 0) & np.isfinite(loo_dosage)
     if haploid is not None:
         both[:, haploid, 1] = False
     n = np.maximum(both.sum(axis=(1, 2)), 1)
@@ -80,7 +80,7 @@ def empirical_r2(
         mean = np.where(both, values, 0.0).sum(axis=(1, 2)) / n
         return np.where(both, values - mean[:, None, None], 0.0)
 
-    x, y = centred(left_out.astype(np.float64)), centred(calls.astype(np.float64))
+    x, y = centred(loo_dosage.astype(np.float64)), centred(calls.astype(np.float64))
     varies = np.minimum((x**2).sum(axis=(1, 2)) / n, (y**2).sum(axis=(1, 2)) / n) > 1e-12
     with np.errstate(invalid="ignore", divide="ignore"):
         r2 = (x * y).sum(axis=(1, 2)) ** 2 / ((x**2).sum(axis=(1, 2)) * (y**2).sum(axis=(1, 2)))

@@ -25,7 +25,7 @@ def curriculum_rate(epoch: int, epochs: int, config: MaskConfig) -> float:
 def window_mask(
     maf: npt.NDArray[np.float64], *, seed: int, epoch: int, epochs: int, window: int, config: MaskConfig
 ) -> npt.NDArray[np.bool_]:
-    """Typed sites [n_sites of the key span]: True where the query shows its allele."""
+    """Typed sites [n_sites of the retrieval window]: True where the query shows its allele."""
     rng = np.random.default_rng([seed, MASK_STREAM, epoch, window])
     if rng.random() < config.array_share:
         return array_mask(maf, rng, np.exp(rng.uniform(*np.log(config.array_density))))

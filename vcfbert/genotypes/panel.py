@@ -94,7 +94,7 @@ class Panel:
         return np.minimum(self.af, 1.0 - self.af)
 
     @cached_property
-    def memory_haplotypes(self) -> IntArray:
+    def training_haplotypes(self) -> IntArray:
         """Haplotype indices of the training split, the only ones that retrieval searches while training."""
         held_out = set(self.validation)
         return np.unique(self.haplotypes_of([i for i in range(len(self.samples)) if i not in held_out]))

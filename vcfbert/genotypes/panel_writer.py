@@ -88,7 +88,7 @@ class PanelDigest:
         return hashlib.sha256(b"".join(part.digest() for part in self._parts)).hexdigest()
 
 
-def stretch_folder(number: int) -> str:
+def region_folder(number: int) -> str:
     """Where what is stored of the panel in this place lies, within a store of several."""
     return f"{number:02d}"
 

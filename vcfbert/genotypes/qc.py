@@ -20,18 +20,18 @@ SWAPPED = "swapped"
 FLIPPED = "flipped"
 FLIPPED_SWAPPED = "flipped_swapped"
 AMBIGUOUS_RESOLVED = "ambiguous_resolved"
-AMBIGUOUS_LEFT_OUT = "ambiguous_left_out"
+AMBIGUOUS_EXCLUDED = "ambiguous_left_out"
 ALLELE_MISMATCH = "allele_mismatch"
 NOT_IN_PANEL = "not_in_panel"
 DUPLICATE = "duplicate"
 
 USED = (MATCHED, SWAPPED, FLIPPED, FLIPPED_SWAPPED, AMBIGUOUS_RESOLVED)
-LEFT_OUT = (AMBIGUOUS_LEFT_OUT, ALLELE_MISMATCH, NOT_IN_PANEL, DUPLICATE)
+EXCLUDED = (AMBIGUOUS_EXCLUDED, ALLELE_MISMATCH, NOT_IN_PANEL, DUPLICATE)
 
 # A sample of more missing calls than this is worth a look.
 MUCH_MISSING: Final = 0.05
 # Stretches of equal length that the density of typed sites is counted in.
-_STRETCHES: Final = 100
+_DENSITY_BINS: Final = 100
 
 _COLUMNS = ("chrom", "pos", "id", "ref", "alt", "panel_ref", "panel_alt", "status", "reason")
 
@@ -52,7 +52,7 @@ class SiteNote:
 
 
 @dataclass(frozen=True)
-class Stretch:
+class DensityBin:
     """Positions ``start`` to ``stop`` (1-based, inclusive) of a chromosome, and how many used sites lie there."""
 
     chrom: str
@@ -63,20 +63,20 @@ class Stretch:
 
 @dataclass(frozen=True)
 class QcReport:
-    """Of a target beside a panel, or beside several, whose own reports are ``parts`` then.
+    """What was found when a target was matched to one panel, or to several; then ``parts`` has one report a panel.
 
-    ``counts`` has every status of this module; the shares are of 1. ``n_used`` counts the panel's typed sites,
-    ``n_haploid`` the samples of one haplotype, ``n_doubled`` those that are written as diploid in the part of X that
-    males have once and are never heterozygous there: most probably males. ``missing`` [n_samples] is the share of
-    missing calls at used sites. ``n_unphased`` counts the used sites with an unphased heterozygous call, ``n_in_span``
-    the target's sites within the panel's span, ``bases`` its length. ``density`` is that of used sites along it.
-    ``frequencies`` are the target's allele frequencies at used sites beside the panel's. ``absent``: records of the
-    target on chromosomes that no panel is of.
+    Shares are between 0 and 1. ``counts`` has a number for each status of this module. ``n_used`` counts the panel's
+    typed sites and ``n_haploid`` the haploid samples. ``n_homozygous_coded`` counts the diploid samples without a
+    heterozygous call between the PARs of X: most probably males. ``missing`` [n_samples] is the share of missing calls
+    at used sites. ``n_unphased`` counts the used sites with an unphased heterozygous call. ``n_in_span`` counts the
+    target's sites within the panel's span, and ``bases`` is the span's length. ``density`` counts used sites along the
+    span. ``frequencies`` compares allele frequencies at used sites with the panel's. ``absent`` counts the target's
+    records by chromosome, for chromosomes that no panel covers.
     """
 
     n_samples: int
     n_haploid: int
-    n_doubled: int
+    n_homozygous_coded: int
     n_target_sites: int
     n_panel_sites: int
     n_used: int
@@ -86,7 +86,7 @@ class QcReport:
     n_in_span: int
     n_used_in_span: int
     bases: int
-    density: tuple[Stretch, ...]
+    density: tuple[DensityBin, ...]
     frequencies: FrequencyCheck
     notes: tuple[SiteNote, ...]
     parts: tuple[QcReport, ...] = ()
@@ -103,17 +103,17 @@ class QcReport:
         return cls(
             n_samples=parts[0].n_samples,
             n_haploid=max(part.n_haploid for part in parts),
-            n_doubled=max(part.n_doubled for part in parts),
+            n_homozygous_coded=max(part.n_homozygous_coded for part in parts),
             n_target_sites=total("n_target_sites"),
             n_panel_sites=total("n_panel_sites"),
             n_used=total("n_used"),
-            counts={name: sum(part.counts[name] for part in parts) for name in (*USED, *LEFT_OUT)},
+            counts={name: sum(part.counts[name] for part in parts) for name in (*USED, *EXCLUDED)},
             missing=tuple((weight @ np.array([part.missing for part in parts])).tolist()),
             n_unphased=total("n_unphased"),
             n_in_span=total("n_in_span"),
             n_used_in_span=total("n_used_in_span"),
             bases=total("bases"),
-            density=tuple(stretch for part in parts for stretch in part.density),
+            density=tuple(bin_ for part in parts for bin_ in part.density),
             frequencies=FrequencyCheck.of_all([part.frequencies for part in parts]),
             notes=tuple(note for part in parts for note in part.notes),
             parts=tuple(parts),
@@ -173,7 +173,7 @@ class QcReport:
         """Everything but the notes, as plain JSON values; of each part (``chromosomes``) what is not along it."""
         return {
             **self._figures(),
-            "density": [asdict(stretch) for stretch in self.density],
+            "density": [asdict(bin_) for bin_ in self.density],
             "frequencies": self.frequencies.as_dict(),
             "chromosomes": [
                 {"chrom": part.density[0].chrom, "from": part.density[0].start, "to": part.density[-1].stop}
@@ -187,7 +187,7 @@ class QcReport:
         return {
             "n_samples": self.n_samples,
             "n_haploid": self.n_haploid,
-            "n_doubled": self.n_doubled,
+            "n_doubled": self.n_homozygous_coded,
             "n_target_sites": self.n_target_sites,
             "n_panel_sites": self.n_panel_sites,
             "n_used": self.n_used,
@@ -234,11 +234,11 @@ class RefusedTargetError(InputError):
 
 def typed_density(
     chrom: str, typed_pos: npt.NDArray[np.int32], panel_pos: npt.NDArray[np.int32]
-) -> tuple[Stretch, ...]:
+) -> tuple[DensityBin, ...]:
     """The used sites' positions ``typed_pos`` [m] counted along the panel's span, in stretches of equal length (but
     for rounding): a hundred of them, fewer where the span is shorter."""
     first, last = int(panel_pos[0]), int(panel_pos[-1])
-    edges = np.linspace(first, last + 1, min(_STRETCHES, last + 1 - first) + 1).round().astype(np.int64)
+    edges = np.linspace(first, last + 1, min(_DENSITY_BINS, last + 1 - first) + 1).round().astype(np.int64)
     counts = np.diff(np.searchsorted(typed_pos, edges, side="left"))
     rows = zip(edges[:-1].tolist(), edges[1:].tolist(), counts.tolist(), strict=True)
-    return tuple(Stretch(chrom, start, stop - 1, count) for start, stop, count in rows)
+    return tuple(DensityBin(chrom, start, stop - 1, count) for start, stop, count in rows)

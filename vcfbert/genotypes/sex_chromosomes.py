@@ -51,7 +51,7 @@ def build_of(x_length: int | None, named: str | None, where: str) -> Build:
     return found
 
 
-def stretches_of_x(chrom: str, build: Build) -> tuple[Region, Region, Region]:
+def regions_of_x(chrom: str, build: Build) -> tuple[Region, Region, Region]:
     """PAR1, what lies between, and PAR2 of X, called ``chrom``."""
     return (
         Region(chrom, 1, build.par1_end),
@@ -62,4 +62,4 @@ def stretches_of_x(chrom: str, build: Build) -> tuple[Region, Region, Region]:
 
 def between_pars(region: Region) -> bool:
     """Whether this is the stretch of X that males have once."""
-    return any(stretches_of_x(region.chrom, build)[1] == region for build in BUILDS.values()) and is_x(region.chrom)
+    return any(regions_of_x(region.chrom, build)[1] == region for build in BUILDS.values()) and is_x(region.chrom)

@@ -35,7 +35,7 @@ _REASON = {
     qc.ALLELE_MISMATCH: "the panel has other alleles at this position",
     qc.NOT_IN_PANEL: "the panel has no site at this position",
     qc.DUPLICATE: "another site of the input was matched to the same site of the panel",
-    qc.AMBIGUOUS_LEFT_OUT: "A/T or C/G SNP of undecided strand: frequencies are too close to 0.5, or calls too few",
+    qc.AMBIGUOUS_EXCLUDED: "A/T or C/G SNP of undecided strand: frequencies are too close to 0.5, or calls too few",
 }
 
 # A palindromic SNP is decided where both frequencies are at least this far from 0.5 ...
@@ -89,7 +89,7 @@ class MatchedTarget:
         names = tuple(self.samples[sample] for sample in samples)
         return replace(self, samples=names, alleles=self.alleles[:, samples], phased=self.phased[:, samples])
 
-    def doubled(self) -> MatchedTarget:
+    def homozygous_coded(self) -> MatchedTarget:
         """Haploid samples as homozygous ones, for models that know nothing else; itself where there are none."""
         if not self.haploid.any():
             return self
@@ -223,7 +223,7 @@ def _orient(pairs: _Pairs, target: Genotypes, panel: Panel) -> tuple[Index, Text
     orientation[index] = np.where(
         read_swapped, np.where(verdict > 0, _FLIP, _SWAP), np.where(verdict < 0, _FLIP_SWAP, _EXACT)
     )
-    status[index] = np.where(verdict == 0, qc.AMBIGUOUS_LEFT_OUT, qc.AMBIGUOUS_RESOLVED)
+    status[index] = np.where(verdict == 0, qc.AMBIGUOUS_EXCLUDED, qc.AMBIGUOUS_RESOLVED)
     status[index[trusted]] = qc.MATCHED
     return orientation, status
 
@@ -273,11 +273,11 @@ def _report(
     return QcReport(
         n_samples=len(target.samples),
         n_haploid=int(matched.haploid.sum()),
-        n_doubled=_n_doubled(matched, panel),
+        n_homozygous_coded=_n_homozygous_coded(matched, panel),
         n_target_sites=len(sites),
         n_panel_sites=panel.n_sites,
         n_used=len(matched.panel_site),
-        counts={name: int((status == name).sum()) for name in (*qc.USED, *qc.LEFT_OUT)},
+        counts={name: int((status == name).sum()) for name in (*qc.USED, *qc.EXCLUDED)},
         missing=tuple(missing.tolist()),
         n_unphased=int(matched.unphased.any(axis=1).sum()),
         n_in_span=int(in_span.sum()),
@@ -289,7 +289,7 @@ def _report(
     )
 
 
-def _n_doubled(matched: MatchedTarget, panel: Panel) -> int:
+def _n_homozygous_coded(matched: MatchedTarget, panel: Panel) -> int:
     """Samples that are diploid between X's PARs and never heterozygous, where a female would be, but for chance."""
     if not between_pars(panel.region):
         return 0
@@ -333,7 +333,7 @@ def _check(report: QcReport, target: Genotypes, panel: Panel) -> None:
     if report.n_used == 0:
         raise RefusedTargetError(
             "no_usable_site",
-            f"every site shared with the panel is left out: {_REASON[qc.AMBIGUOUS_LEFT_OUT]}",
+            f"every site shared with the panel is left out: {_REASON[qc.AMBIGUOUS_EXCLUDED]}",
             report=report,
             where=where,
             hint="give a target with other sites too, or with more samples",

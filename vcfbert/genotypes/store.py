@@ -26,8 +26,8 @@ from vcfbert.genotypes.panel_writer import (
     TEXTS,
     PanelDigest,
     PanelWriter,
+    region_folder,
     row_bytes,
-    stretch_folder,
     unpack_text,
 )
 from vcfbert.genotypes.regions import Region
@@ -43,16 +43,16 @@ def write_panels(panels: Sequence[Panel], out: Path) -> None:
     """Writes panels that are in memory, with their digests computed anew."""
     manifest: dict[str, Any] = {}
     with atomic_folder(out, kind=KIND, version=PANEL_FORMAT, manifest=manifest) as folder:
-        stretches = []
+        stored = []
         for number, panel in enumerate(panels):
-            place = folder / stretch_folder(number)
+            place = folder / region_folder(number)
             place.mkdir()
             writer = PanelWriter(place, panel.region, panel.samples, panel.haploid)
             for rows in _pieces(panel):
                 writer.append(panel.sites.take(rows), panel.packed[rows], panel.cm[rows], panel.allele_count[rows])
             facts = (panel.samples, panel.haploid, panel.validation, panel.n_sites, writer.close())
-            stretches.append(stretch_manifest(panel.region, *facts, "as given"))
-        manifest.update(whole_manifest(stretches, {}))
+            stored.append(region_manifest(panel.region, *facts, "as given"))
+        manifest.update(store_manifest(stored, {}))
 
 
 def open_panels(path: Path, *, verify: bool = True) -> tuple[Panel, ...]:
@@ -63,9 +63,7 @@ def open_panels(path: Path, *, verify: bool = True) -> tuple[Panel, ...]:
     """
     manifest = read_manifest(path, kind=KIND, version=PANEL_FORMAT, verify=verify)
     try:
-        panels = tuple(
-            _open(path / stretch_folder(number), facts) for number, facts in enumerate(manifest["stretches"])
-        )
+        panels = tuple(_open(path / region_folder(number), facts) for number, facts in enumerate(manifest["stretches"]))
     except (OSError, ValueError, KeyError) as error:
         raise _damaged(path, f"it cannot be read ({error})") from error
     if any(panel.packed.shape != (panel.n_sites, row_bytes(panel.n_haplotypes)) for panel in panels):
@@ -144,7 +142,7 @@ def subset_panel(
     return dataclasses.replace(subset, digest=panel_digest(subset))
 
 
-def stretch_manifest(
+def region_manifest(
     region: Region,
     samples: Sequence[str],
     haploid: Sequence[int],
@@ -167,9 +165,9 @@ def stretch_manifest(
     }
 
 
-def whole_manifest(stretches: Sequence[Mapping[str, Any]], source: Mapping[str, Any]) -> dict[str, Any]:
-    digest = _joint_digest([facts["digest"] for facts in stretches])
-    return {"stretches": list(stretches), "digest": digest, "source": dict(source), "provenance": provenance()}
+def store_manifest(stored: Sequence[Mapping[str, Any]], source: Mapping[str, Any]) -> dict[str, Any]:
+    digest = _joint_digest([facts["digest"] for facts in stored])
+    return {"stretches": list(stored), "digest": digest, "source": dict(source), "provenance": provenance()}
 
 
 def _pieces(panel: Panel) -> Iterator[slice]:

@@ -204,8 +204,8 @@ class LineFormatter:
     ) -> npt.NDArray[np.float64]:
         """ER2 of rows of the block, NaN where there is none."""
         er2 = np.full(len(calls), np.nan)
-        if block.left_out is not None and typed.any():
-            er2[typed] = empirical_r2(block.left_out[row][typed], calls[typed], self._haploid_flags)
+        if block.loo_dosage is not None and typed.any():
+            er2[typed] = empirical_r2(block.loo_dosage[row][typed], calls[typed], self._haploid_flags)
         return er2
 
     def _site_columns(

@@ -179,10 +179,10 @@ def _concatenated(first: ImputedBlock, second: ImputedBlock) -> ImputedBlock:
     """Both without genotype probabilities, which multiallelic records do not use."""
     hds = np.concatenate([first.haplotype_dosage, second.haplotype_dosage])
     calls = np.concatenate([first.calls, second.calls])
-    left_out = None
-    if first.left_out is not None and second.left_out is not None:
-        left_out = np.concatenate([first.left_out, second.left_out])
-    return ImputedBlock(first.start, second.stop, hds, calls, left_out=left_out)
+    loo_dosage = None
+    if first.loo_dosage is not None and second.loo_dosage is not None:
+        loo_dosage = np.concatenate([first.loo_dosage, second.loo_dosage])
+    return ImputedBlock(first.start, second.stop, hds, calls, loo_dosage=loo_dosage)
 
 
 def header_text(

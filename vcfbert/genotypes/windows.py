@@ -1,4 +1,4 @@
-"""Windows: core sites that tile the panel, flanks that overlap, and the key span whose typed sites retrieve.
+"""Windows: core sites that tile the panel, flanks that overlap, and the retrieval window whose typed sites retrieve.
 
 All windows of a panel hold the same number of sites (the panel's own number if that is smaller), so batches
 need no padding: near the ends a window is shifted inwards rather than shortened.
@@ -16,28 +16,28 @@ import numpy.typing as npt
 
 @dataclass(frozen=True)
 class Window:
-    """Half-open intervals of site indices: core within window within key span."""
+    """Half-open intervals of site indices: core within window within retrieval window."""
 
     index: int
     core: tuple[int, int]
     start: int
     stop: int
-    span: tuple[int, int]
+    retrieval: tuple[int, int]
 
     @property
     def sites(self) -> slice:
         return slice(self.start, self.stop)
 
     @property
-    def span_sites(self) -> slice:
-        return slice(*self.span)
+    def retrieval_sites(self) -> slice:
+        return slice(*self.retrieval)
 
 
 def tile(cm: npt.NDArray[np.float64], *, length: int, flank: int, span_cm: float) -> list[Window]:
     """Windows over sites at genetic positions ``cm`` [n_sites] (centimorgans, ascending).
 
     ``length`` sites a window, at least ``flank`` of them on each inner side beyond the core (``flank`` is at most
-    a quarter of ``length``); the key span reaches ``span_cm`` beyond the window on each side.
+    a quarter of ``length``); the retrieval window reaches ``span_cm`` beyond the window on each side.
     """
     n_sites = len(cm)
     size = min(length, n_sites)
@@ -47,9 +47,9 @@ def tile(cm: npt.NDArray[np.float64], *, length: int, flank: int, span_cm: float
     for index, (core_start, core_stop) in enumerate(pairwise(bounds.tolist())):
         start = int(np.clip((core_start + core_stop - size) // 2, 0, n_sites - size))
         stop = start + size
-        span_start = int(np.searchsorted(cm, cm[start] - span_cm, side="left"))
-        span_stop = int(np.searchsorted(cm, cm[stop - 1] + span_cm, side="right"))
-        windows.append(Window(index, (core_start, core_stop), start, stop, (span_start, span_stop)))
+        retrieval_start = int(np.searchsorted(cm, cm[start] - span_cm, side="left"))
+        retrieval_stop = int(np.searchsorted(cm, cm[stop - 1] + span_cm, side="right"))
+        windows.append(Window(index, (core_start, core_stop), start, stop, (retrieval_start, retrieval_stop)))
     return windows
 
 

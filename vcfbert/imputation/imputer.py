@@ -157,7 +157,7 @@ class Imputer:
 
         In a phased sample a half call without order, such as 0/., is missing: its haplotype is not known.
         """
-        part, target = self.bundle.part(target.panel_digest), target.doubled()
+        part, target = self.bundle.part(target.panel_digest), target.homozygous_coded()
         alleles = target.alleles.copy()
         alleles[~target.phased & (alleles == MISSING).any(axis=2)] = MISSING
         samples = np.flatnonzero(target.unphased.any(axis=0) | self.ignore_phase)

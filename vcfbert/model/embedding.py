@@ -97,7 +97,7 @@ class PositionEmbedding(nn.Module):
     def __init__(self, dims: int) -> None:
         super().__init__()
         self.project = nn.Linear(2 * POSITION_SCALES, dims)
-        # Wavelengths from 4 cM down to 0.03 cM: from a whole key span to a few neighbouring sites.
+        # Wavelengths from 4 cM down to 0.03 cM: from a whole retrieval window to a few neighbouring sites.
         self.register_buffer("frequency", 2.0 * math.pi / 4.0 * 2.0 ** torch.arange(POSITION_SCALES), persistent=False)
 
     def forward(self, offset_cm: Tensor) -> Tensor:

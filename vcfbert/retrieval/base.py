@@ -78,7 +78,7 @@ class Retriever(ABC):
     ) -> Tensor:
         """Rows int64 [n, k] of the memory, nearest first; none where ``k`` is 0.
 
-        ``sites`` int64 [t]: typed sites of the key span; ``distance_cm`` float32 [t]: how far each lies outside
+        ``sites`` int64 [t]: typed sites of the retrieval window; ``distance_cm`` float32 [t]: how far each lies outside
         the window; ``queries`` uint8 [n, t]: alleles there; ``known`` bool [n, t]: False where a query's call is
         missing; ``exclude`` int64 [n, e]: rows that a query must not get (itself, its sample's other haplotype),
         -1 for none. Raises InputError('retrieval_k') if fewer than k rows are left.

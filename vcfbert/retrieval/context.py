@@ -27,11 +27,11 @@ def memory_features(memory: ReferenceSubset, device: torch.device) -> Tensor:
 
 
 def key_sites(window: Window, typed: npt.NDArray[np.int64], cm: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
-    """The typed sites [t] that retrieve for a window: those of its key span, or the nearest ones if they are few.
+    """The typed sites [t] that retrieve for a window: those of its retrieval window, or the nearest ones if few.
 
     ``typed``: the target's typed sites, ascending panel site indices.
     """
-    low, high = np.searchsorted(typed, window.span)
+    low, high = np.searchsorted(typed, window.retrieval)
     if high - low >= MINIMUM_KEY_SITES or high - low == len(typed):
         return typed[low:high]
     distance = distance_from(window, typed, cm)

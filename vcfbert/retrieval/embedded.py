@@ -14,7 +14,7 @@ from vcfbert.artifacts import atomic_folder, read_manifest
 from vcfbert.config import ModelConfig
 from vcfbert.constants import EMBEDDING_FORMAT
 from vcfbert.errors import ArtifactError
-from vcfbert.genotypes.panel_writer import stretch_folder
+from vcfbert.genotypes.panel_writer import region_folder
 from vcfbert.genotypes.reference_subset import ReferenceSubset
 from vcfbert.model.variants import create
 from vcfbert.provenance import provenance
@@ -39,7 +39,7 @@ def embed_memories(memories: Sequence[ReferenceSubset], config: ModelConfig, out
     }
     with atomic_folder(out, kind="embedding", version=EMBEDDING_FORMAT, manifest=manifest) as folder:
         for number, memory in enumerate(memories):
-            place = folder / stretch_folder(number)
+            place = folder / region_folder(number)
             place.mkdir()
             features = memory_features(memory, torch.device("cpu"))
             with torch.no_grad():
@@ -57,7 +57,7 @@ def open_indexes(path: Path, memories: Sequence[ReferenceSubset]) -> list[FaissK
     if manifest["validation"] != _validation(memories):
         raise ArtifactError("embedding_split", "holds out other samples", where=str(path), hint="run `embed` again")
     return [
-        FaissKeyIndex.load(path / stretch_folder(number) / INDEX, n_rows=len(memory), n_sites=memory.panel.n_sites)
+        FaissKeyIndex.load(path / region_folder(number) / INDEX, n_rows=len(memory), n_sites=memory.panel.n_sites)
         for number, memory in enumerate(memories)
     ]
 

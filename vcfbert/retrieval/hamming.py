@@ -1,4 +1,4 @@
-"""Fixed retrieval in token space: Hamming distance over the typed sites of the key span (V17)."""
+"""Fixed retrieval in token space: Hamming distance over the typed sites of the retrieval window (V17)."""
 
 from __future__ import annotations
 

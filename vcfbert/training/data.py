@@ -111,8 +111,8 @@ class TrainingPanel:
         self.maf = np.minimum(memory.af, 1.0 - memory.af)
 
     def context(self, window: Window, typed: npt.NDArray[np.bool_]) -> WindowContext:
-        """``typed`` bool [sites of the key span]."""
-        key = np.flatnonzero(typed).astype(np.int64) + window.span[0]
+        """``typed`` bool [sites of the retrieval window]."""
+        key = np.flatnonzero(typed).astype(np.int64) + window.retrieval[0]
         rows = None if self.encoding is None else self.encoding.rows(window, self.memory.haplotypes)
         return WindowContext.build(self.memory, self.features, window, key, self.device, rows)
 
@@ -196,7 +196,7 @@ class TrainingData:
             place, window = self.places[step.window]
             panel = self.panels[place]
             typed = window_mask(
-                panel.maf[window.span_sites],
+                panel.maf[window.retrieval_sites],
                 seed=self.train.seed,
                 epoch=epoch,
                 epochs=self.train.epochs,

@@ -32,7 +32,7 @@ class HmmRecipe(Recipe):
         self._search: RateSearch | None = None
 
     def training_panel(self, reference: ReferenceSubset, encoding: Encoding, device: torch.device) -> TrainingPanel:
-        windows = windows_of(reference.panel, self.config.encode, copies=True)
+        windows = windows_of(reference.panel, self.config.encode, is_hmm=True)
         return TrainingPanel(reference, windows, None, self.masks, device)
 
     def attach(self, data: TrainingData, k: int) -> None:

@@ -16,8 +16,8 @@ from vcfbert.errors import ResourceError
 def trim_memory() -> None:
     """Gives freed memory back to the system, where the C library can (glibc).
 
-    Key spans differ from batch to batch, and so do the sizes of what is allocated: left alone, the heap grows by
-    holes, some 250 MB an epoch of the demo.
+    Retrieval windows differ from batch to batch, and so do the sizes of what is allocated: left alone, the heap grows
+    by holes, some 250 MB an epoch of the demo.
     """
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)

@@ -86,7 +86,7 @@ class Trainer:
         self.raw: Variant = create(variant, config.model)
         self.recipe = recipe_of(self.raw, config)
         split = [
-            self.recipe.training_panel(ReferenceSubset(p, p.memory_haplotypes), encoding, self.fabric.device)
+            self.recipe.training_panel(ReferenceSubset(p, p.training_haplotypes), encoding, self.fabric.device)
             for p, encoding in zip(panels, encodings, strict=True)
         ]
         # A query never retrieves the two haplotypes of its own sample.

@@ -100,7 +100,7 @@ class LearnedRetrievalRecipe(NetworkRecipe):
         queries_of = panel.some_validation_haplotypes(MAX_VALIDATED)
         probes = []
         for window in split.windows[:: max(len(split.windows) // PROBE_WINDOWS, 1)]:
-            key = typed(window).nonzero()[0] + window.span[0]
+            key = typed(window).nonzero()[0] + window.retrieval[0]
             distance = torch.from_numpy(distance_from(window, key, panel.cm)).float()
             queries = torch.from_numpy(panel.alleles(key, queries_of))
             probes.append(

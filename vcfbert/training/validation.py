@@ -51,7 +51,7 @@ def masked_typing(memory: ReferenceSubset, config: EvaluateConfig, seed: int) ->
 
     def typed(window: Window) -> npt.NDArray[np.bool_]:
         return fixed_rate_mask(
-            maf[window.span_sites],
+            maf[window.retrieval_sites],
             seed=seed,
             window=window.index,
             rate=config.mask_rate,
@@ -68,7 +68,7 @@ def array_typing(memory: ReferenceSubset, masks: MaskConfig, seed: int) -> Typed
     density = float(np.sqrt(masks.array_density[0] * masks.array_density[1]))
 
     def typed(window: Window) -> npt.NDArray[np.bool_]:
-        return array_mask(maf[window.span_sites], np.random.default_rng([seed, window.index]), density)
+        return array_mask(maf[window.retrieval_sites], np.random.default_rng([seed, window.index]), density)
 
     return typed
 
@@ -99,7 +99,7 @@ def score_windows(
     scores = Scores()
     model.eval()
     for window in windows:
-        key = np.flatnonzero(typed_sites(window)).astype(np.int64) + window.span[0]
+        key = np.flatnonzero(typed_sites(window)).astype(np.int64) + window.retrieval[0]
         context = WindowContext.build(memory, features, window, key, device)
         queries = torch.from_numpy(panel.alleles(key, haplotypes)).to(device)
         parts = [

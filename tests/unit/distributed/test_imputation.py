@@ -34,7 +34,7 @@ def bundles(demo_cut: Panel, tmp_path_factory: pytest.TempPathFactory) -> Path:
     config = tiny_config({"encode": {"window": 256, "flank": 16, "copy_window": 256, "copy_span_cm": 0.05}})
     for variant in ("v18", "v19"):
         model = perturbed(variant, config.model, size=0.1)
-        starts = [window.start for window in windows_of(demo_cut, config.encode, copies=model.is_hmm)]
+        starts = [window.start for window in windows_of(demo_cut, config.encode, is_hmm=model.is_hmm)]
         panel = with_records_of_several_alleles(demo_cut, [s + i for s in starts[1:] for i in (-1, 0, 1)])
         save_bundle(folder / variant, model, [panel], config, metrics={}, data={})
     return folder

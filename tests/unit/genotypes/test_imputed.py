@@ -27,17 +27,17 @@ def test_estimated_r2_by_hand() -> None:
 
 def test_empirical_r2_is_the_squared_correlation_over_typed_haplotypes() -> None:
     rng = np.random.default_rng(4)
-    left_out = rng.random((4, 3, 2)).astype(np.float32)
+    loo_dosage = rng.random((4, 3, 2)).astype(np.float32)
     calls = rng.integers(0, 2, size=(4, 3, 2)).astype(np.int8)
     calls[:2] = [[0, 1], [1, 1], [0, 0]]
     calls[1, 2] = -1  # a sample without a call
     calls[2] = 1  # does not vary
-    left_out[3] = np.nan  # not typed
-    found = empirical_r2(left_out, calls)
-    assert found[0] == pytest.approx(np.corrcoef(left_out[0].ravel(), calls[0].ravel())[0, 1] ** 2, rel=1e-5)
-    assert found[1] == pytest.approx(np.corrcoef(left_out[1, :2].ravel(), calls[1, :2].ravel())[0, 1] ** 2, rel=1e-5)
+    loo_dosage[3] = np.nan  # not typed
+    found = empirical_r2(loo_dosage, calls)
+    assert found[0] == pytest.approx(np.corrcoef(loo_dosage[0].ravel(), calls[0].ravel())[0, 1] ** 2, rel=1e-5)
+    assert found[1] == pytest.approx(np.corrcoef(loo_dosage[1, :2].ravel(), calls[1, :2].ravel())[0, 1] ** 2, rel=1e-5)
     assert np.isnan(found[2:]).all()
     haploid = np.array([True, False, False])
     index = [0, 2, 3, 4, 5]
-    expected = np.corrcoef(left_out[0].ravel()[index], calls[0].ravel()[index])[0, 1] ** 2
-    assert empirical_r2(left_out, calls, haploid)[0] == pytest.approx(expected, rel=1e-5)
+    expected = np.corrcoef(loo_dosage[0].ravel()[index], calls[0].ravel()[index])[0, 1] ** 2
+    assert empirical_r2(loo_dosage, calls, haploid)[0] == pytest.approx(expected, rel=1e-5)

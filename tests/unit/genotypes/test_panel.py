@@ -13,7 +13,7 @@ def test_a_panel_by_hand() -> None:
     assert (panel.n_sites, panel.n_haplotypes, len(panel.samples)) == (3, 6, 3)
     assert panel.af.tolist() == pytest.approx([1 / 6, 5 / 6, 0.5])
     assert panel.maf.tolist() == pytest.approx([1 / 6, 1 / 6, 0.5])
-    assert panel.memory_haplotypes.tolist() == [0, 1, 4, 5]
+    assert panel.training_haplotypes.tolist() == [0, 1, 4, 5]
     assert panel.validation_haplotypes.tolist() == [2, 3]
 
 
@@ -55,5 +55,5 @@ def test_a_haploid_sample_counts_with_the_haplotype_that_it_has() -> None:
     assert panel.n_haplotypes == 10
     assert panel.pairs.tolist() == [[0, 1], [2, 2], [3, 4], [5, 5], [6, 7], [8, 9]]
     assert panel.haplotypes_of([3, 2]).tolist() == [5, 5, 3, 4]
-    assert panel.memory_haplotypes.tolist() == [0, 1, 3, 4, 5, 8, 9]
+    assert panel.training_haplotypes.tolist() == [0, 1, 3, 4, 5, 8, 9]
     assert panel.af == pytest.approx(panel.alleles(slice(None)).mean(axis=0))

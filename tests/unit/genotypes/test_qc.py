@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tests.helpers.vcf_text import Record, genotypes_of, panel_of
-from vcfbert.genotypes.qc import QcReport, Stretch, short, typed_density
+from vcfbert.genotypes.qc import DensityBin, QcReport, short, typed_density
 from vcfbert.genotypes.sites import match_target
 
 RARE = "0|1 0|0 0|0 0|0 0|0"
@@ -31,7 +31,7 @@ def test_density_counts_every_typed_site_once_and_covers_the_panel() -> None:
 @pytest.mark.parametrize(("last", "stretches"), [(5, 1), (7, 3)])
 def test_density_of_a_span_shorter_than_a_hundred_positions(last: int, stretches: int) -> None:
     strip = typed_density("20", np.array([5], dtype=np.int32), np.array([5, last], dtype=np.int32))
-    assert strip == (Stretch("20", 5, 5, 1), *(Stretch("20", p, p, 0) for p in range(6, last + 1)))
+    assert strip == (DensityBin("20", 5, 5, 1), *(DensityBin("20", p, p, 0) for p in range(6, last + 1)))
     assert len(strip) == stretches
 
 

@@ -4,12 +4,12 @@ import pytest
 
 from vcfbert.errors import InputError
 from vcfbert.genotypes.regions import Region
-from vcfbert.genotypes.sex_chromosomes import BUILDS, between_pars, build_of, is_x, stretches_of_x
+from vcfbert.genotypes.sex_chromosomes import BUILDS, between_pars, build_of, is_x, regions_of_x
 
 
 @pytest.mark.parametrize(("name", "par1", "par2"), [("b37", 2_699_520, 154_931_044), ("b38", 2_781_479, 155_701_383)])
 def test_stretches_cover_x_once_and_meet_where_the_pars_end(name: str, par1: int, par2: int) -> None:
-    first, middle, last = stretches_of_x("chrX", BUILDS[name])
+    first, middle, last = regions_of_x("chrX", BUILDS[name])
     assert (first, last) == (Region("chrX", 1, par1), Region("chrX", par2, None))
     assert (middle.start, middle.stop) == (par1 + 1, par2 - 1)
     assert [between_pars(stretch) for stretch in (first, middle, last)] == [False, True, False]

@@ -59,10 +59,10 @@ def test_haploid_samples_stay_so_whatever_is_exchanged() -> None:
     assert (report.n_samples, report.n_haploid) == (2, 1)
     assert matched.alleles.tolist() == [[[0, 1], [1, -2]], [[1, 0], [0, -2]], [[-1, -1], [-1, -2]]]
     assert matched.haploid.tolist() == [False, True]
-    doubled = matched.doubled()
+    doubled = matched.homozygous_coded()
     assert doubled.alleles.tolist() == [[[0, 1], [1, 1]], [[1, 0], [0, 0]], [[-1, -1], [-1, -1]]]
     assert not doubled.haploid.any()
-    assert doubled.doubled() is doubled
+    assert doubled.homozygous_coded() is doubled
 
 
 def test_chromosome_names_are_harmonised() -> None:
@@ -113,7 +113,7 @@ def test_a_split_record_is_not_swapped(tmp_path: Path) -> None:
         # Text exchanged: a swap where the frequency is exchanged too, a flip where it is not.
         (("T", "A", HIGH), RARE, qc.AMBIGUOUS_RESOLVED, [1, 0], True),
         (("T", "A", LOW), RARE, qc.AMBIGUOUS_RESOLVED, [0, 1], False),
-        (("T", "A", LOW), HALF, qc.AMBIGUOUS_LEFT_OUT, None, None),
+        (("T", "A", LOW), HALF, qc.AMBIGUOUS_EXCLUDED, None, None),
     ],
 )
 def test_palindromic_snps(
@@ -134,20 +134,20 @@ def test_a_panel_frequency_near_half_decides_nothing() -> None:
     calls = " ".join(["0|0"] * 200)
     panel: list[Record] = [(5, "A", "G", near_half), (10, "A", "T", near_half)]
     _, status = match([(5, "A", "G", calls), (10, "T", "A", calls)], panel)
-    assert status == {10: qc.AMBIGUOUS_LEFT_OUT}
+    assert status == {10: qc.AMBIGUOUS_EXCLUDED}
     assert error_of([(10, "T", "A", calls)], panel).code == "no_usable_site"
 
 
 def test_too_few_calls_do_not_decide_a_palindromic_snp() -> None:
     panel: list[Record] = [(5, "A", "G", RARE), (10, "A", "T", RARE)]
     _, status = match([(5, "A", "G", "0|0"), (10, "T", "A", "0|0")], panel)
-    assert status == {10: qc.AMBIGUOUS_LEFT_OUT}
+    assert status == {10: qc.AMBIGUOUS_EXCLUDED}
 
 
 def test_an_undecided_palindromic_snp_is_left_out_where_others_are_flipped() -> None:
     panel: list[Record] = [(5, "A", "G", RARE), (10, "C", "G", HALF)]
     matched, status = match([(5, "T", "C", LOW), (10, "C", "G", LOW)], panel)
-    assert status == {5: qc.FLIPPED, 10: qc.AMBIGUOUS_LEFT_OUT}
+    assert status == {5: qc.FLIPPED, 10: qc.AMBIGUOUS_EXCLUDED}
     assert matched.panel_site.tolist() == [0]
 
 
@@ -220,7 +220,7 @@ def test_report(tmp_path: Path) -> None:
         "n_target_sites": 4,
         "n_panel_sites": 3,
         "n_used": 2,
-        "counts": {**dict.fromkeys((*qc.USED, *qc.LEFT_OUT), 0), qc.MATCHED: 1, qc.SWAPPED: 1, qc.NOT_IN_PANEL: 2},
+        "counts": {**dict.fromkeys((*qc.USED, *qc.EXCLUDED), 0), qc.MATCHED: 1, qc.SWAPPED: 1, qc.NOT_IN_PANEL: 2},
         "n_swapped": 1,
         "n_flipped": 0,
         "n_shared_positions": 2,

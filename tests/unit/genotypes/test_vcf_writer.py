@@ -474,9 +474,9 @@ def test_empirical_r2_stands_where_sites_are_typed(tmp_path: Path) -> None:
     calls[0] = [[0, 1], [0, 1]]
     calls[1] = 1
     calls[2] = [[0, 1], [0, 1]]
-    left_out = np.full(HDS.shape, np.nan, dtype=np.float32)
-    left_out[:3] = [[0.1, 0.9], [0.4, 0.6]]
-    blocks = [replace(block(calls=calls), left_out=left_out)]
+    loo_dosage = np.full(HDS.shape, np.nan, dtype=np.float32)
+    loo_dosage[:3] = [[0.1, 0.9], [0.4, 0.6]]
+    blocks = [replace(block(calls=calls), loo_dosage=loo_dosage)]
     r2 = np.corrcoef([0.1, 0.9, 0.4, 0.6], [0, 1, 0, 1])[0, 1] ** 2
     infos = [r[7] for r in write(tmp_path / "out.vcf", blocks)]
     assert f";ER2={r2:.4g};TYPED" in infos[0]

@@ -13,7 +13,7 @@ def test_three_windows_by_hand() -> None:
         Window(1, (7, 13), 5, 15, (4, 16)),
         Window(2, (13, 20), 10, 20, (9, 20)),
     ]
-    assert (windows[1].sites, windows[1].span_sites) == (slice(5, 15), slice(4, 16))
+    assert (windows[1].sites, windows[1].retrieval_sites) == (slice(5, 15), slice(4, 16))
 
 
 def test_fewer_sites_than_a_window() -> None:
@@ -24,7 +24,7 @@ def test_fewer_sites_than_a_window() -> None:
 def test_a_span_takes_in_all_sites_at_its_ends_position() -> None:
     cm = np.array([0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3, 3], dtype=float)
     for window in tile(cm, length=8, flank=2, span_cm=0.0):
-        low, high = window.span
+        low, high = window.retrieval
         assert cm[low] == cm[window.start]
         assert low == 0 or cm[low - 1] < cm[low]
         assert high == len(cm) or cm[high] > cm[high - 1]

@@ -228,7 +228,7 @@ def test_x_is_imputed_as_a_whole_with_the_ploidy_of_each_stretch(bundle: Bundle,
     assert all(ploidy == [2, 1 if between(pos) else 2, 2] for pos, ploidy in found.items())
     assert imputed.report.n_haploid == 1
     assert [part.n_haploid for part in imputed.report.parts] == [0, 1, 0]
-    assert imputed.report.n_doubled == 0
+    assert imputed.report.n_homozygous_coded == 0
 
 
 def test_nothing_is_copied_across_a_change_of_ploidy(bundle: Bundle, panels: tuple[Panel, ...], tmp_path: Path) -> None:
@@ -248,13 +248,13 @@ def test_males_whose_calls_were_doubled_are_noticed(bundle: Bundle, tmp_path: Pa
     target = write(tmp_path / "t.vcf", ["X"], N, males=MALES, doubled=(10,), samples=TARGETS)
     report, refusal = check_target(Imputer(bundle), target)
     assert refusal is None
-    assert (report.n_doubled, report.n_haploid) == (1, 0)
-    assert [part.n_doubled for part in report.parts] == [0, 1, 0]
+    assert (report.n_homozygous_coded, report.n_haploid) == (1, 0)
+    assert [part.n_homozygous_coded for part in report.parts] == [0, 1, 0]
 
 
 def test_validation_of_x_leaves_the_whole_sample_out(panels: tuple[Panel, ...]) -> None:
     panel = panels[3]
-    memory = ReferenceSubset(panel, panel.memory_haplotypes)
+    memory = ReferenceSubset(panel, panel.training_haplotypes)
     held = set(panel.haplotypes_of(panel.validation).tolist())
     assert held.isdisjoint(memory.haplotypes.tolist())
     everyone = ReferenceSubset(panel, np.arange(panel.n_haplotypes))

@@ -172,7 +172,7 @@ def test_typed_sites_are_known_without_their_own_calls(tmp_path: Path) -> None:
     assert isinstance(bundle.model, V19)
     bundle.model.log_strength.data.fill_(-60.0)  # where a switch leads does not depend on the calls then
     target = new_target(TARGETS, TYPED)
-    told = np.concatenate([block.left_out for block in Imputer(bundle).impute(target)])
+    told = np.concatenate([block.loo_dosage for block in Imputer(bundle).impute(target)])
     assert np.isnan(np.delete(told, TYPED, axis=0)).all()
     for site in (0, len(TYPED) // 2, len(TYPED) - 1):
         without = new_target(TARGETS, TYPED)

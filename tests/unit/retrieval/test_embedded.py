@@ -19,7 +19,7 @@ PANEL = random_panel(10, 30, seed=1, validation=(2, 5))
 
 
 def memory_of(panel: Panel) -> ReferenceSubset:
-    return ReferenceSubset(panel, panel.memory_haplotypes)
+    return ReferenceSubset(panel, panel.training_haplotypes)
 
 
 def test_the_table_and_the_index_are_the_untrained_models(tmp_path: Path) -> None:

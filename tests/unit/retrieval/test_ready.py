@@ -61,7 +61,7 @@ def built(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 def imputed(imputer: Imputer, target: MatchedTarget) -> bytes:
     parts = []
     for block in imputer.impute(target):
-        parts += [block.haplotype_dosage, block.genotype_probability, block.left_out]
+        parts += [block.haplotype_dosage, block.genotype_probability, block.loo_dosage]
     return b"".join(part.tobytes() for part in parts if part is not None)
 
 

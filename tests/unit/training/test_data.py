@@ -49,7 +49,7 @@ CONFIG = tiny_config()
 
 
 def split_of(panel: Panel, masks: MaskConfig = CONFIG.masks) -> TrainingPanel:
-    memory = ReferenceSubset(panel, panel.memory_haplotypes)
+    memory = ReferenceSubset(panel, panel.training_haplotypes)
     return TrainingPanel(memory, windows_of(panel, CONFIG.encode), encode(panel, CONFIG.encode), masks, CPU)
 
 
@@ -123,19 +123,19 @@ def test_an_example_by_hand() -> None:
     data = split_of(panel)
     retriever = retriever_of(data)
     window = data.windows[1]
-    typed = np.arange(window.span[1] - window.span[0]) % 4 == 0
+    typed = np.arange(window.retrieval[1] - window.retrieval[0]) % 4 == 0
     samples = np.array([7, 2])
     context = data.context(window, typed)
     example = data.example(context, samples, retriever, 5)
     rows = np.array([14, 15, 4, 5])
     alleles = data.memory.alleles(window.sites)
     assert torch.equal(example.alleles, torch.from_numpy(alleles[rows]).view(2, 2, -1))
-    in_window = typed[window.start - window.span[0] : window.stop - window.span[0]]
+    in_window = typed[window.start - window.retrieval[0] : window.stop - window.retrieval[0]]
     assert torch.equal(example.masked, torch.from_numpy(~in_window))
     shown = example.batch.tokens.view(4, -1)
     assert torch.equal(shown[:, in_window], torch.from_numpy(alleles[rows][:, in_window]).long() + 1)
     assert (shown[:, ~in_window] == 3).all()
-    key = np.flatnonzero(typed) + window.span[0]
+    key = np.flatnonzero(typed) + window.retrieval[0]
     queries = torch.from_numpy(data.memory.alleles(key)[rows])
     found = retriever.retrieve(
         torch.from_numpy(key),
@@ -278,7 +278,9 @@ def test_noise_is_a_function_of_seed_epoch_and_number() -> None:
         """Of one step in the place ``number`` of its epoch, whichever place it has in its rank."""
         whole = data_of(data, retriever_of(data, "v19"), dataclasses.replace(CONFIG.train, seed=seed))
         (step,) = plan_copying_epoch(whole.n_samples[:1], TrainConfig(batch_size=8, copy_steps=1), 0)
-        context = data.context(data.windows[0], np.ones(data.windows[0].span[1] - data.windows[0].span[0], dtype=bool))
+        context = data.context(
+            data.windows[0], np.ones(data.windows[0].retrieval[1] - data.windows[0].retrieval[0], dtype=bool)
+        )
         data.context = lambda window, typed: context  # type: ignore[method-assign]  # the mask has a seed of its own
         steps = [dataclasses.replace(step, number=number)]
         (example,) = whole.examples(steps, epoch, 6, ExampleNoise(0.0))
@@ -328,7 +330,7 @@ def test_a_haploid_sample_is_one_row_and_its_query_that_haplotype_twice() -> Non
     split = split_of(panel)
     assert split.memory.pairs.tolist() == [[0, 1], [2, 2], [3, 4], [5, 5], [6, 7], [8, 9]]
     spy = Spy(retriever_of(split, "v17"))
-    context = split.context(split.windows[0], np.ones(len(range(*split.windows[0].span)), dtype=bool))
+    context = split.context(split.windows[0], np.ones(len(range(*split.windows[0].retrieval)), dtype=bool))
     example = split.example(context, np.array([1, 0]), spy, 3)  # type: ignore[arg-type]
     assert torch.equal(example.alleles[0, 0], example.alleles[0, 1])
     (_, _, rows) = spy.calls[0]

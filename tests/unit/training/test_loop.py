@@ -147,7 +147,7 @@ def test_a_network_without_retrieval_learns_and_is_bundled(tiny_panel: Panel, tm
 
 def test_another_retriever_takes_the_place_of_the_variants(tiny_panel: Panel, tmp_path: Path) -> None:
     config = tiny_config({"train": {"epochs": 2, "samples_per_epoch": 4}})
-    memory = ReferenceSubset(tiny_panel, tiny_panel.memory_haplotypes)
+    memory = ReferenceSubset(tiny_panel, tiny_panel.training_haplotypes)
     index = TorchKeyIndex(memory, torch.ones(tiny_panel.n_sites))
     encoding = encode(tiny_panel, config.encode)
     retrievers = [RandomRetriever(index)]

@@ -22,7 +22,7 @@ CPU = torch.device("cpu")
 
 def score(panel: Panel, model: Variant, haplotypes: np.ndarray, *, k: int = 6, **options: float) -> tuple[Scores, Spy]:
     config = tiny_config()
-    memory = ReferenceSubset(panel, panel.memory_haplotypes)
+    memory = ReferenceSubset(panel, panel.training_haplotypes)
     features = memory_features(memory, CPU)
     spy = Spy(build_retriever(model, memory, features, device=CPU))
     batch_size = int(options.pop("batch_size", 4))
@@ -43,11 +43,11 @@ def score(panel: Panel, model: Variant, haplotypes: np.ndarray, *, k: int = 6, *
 
 def test_memory_haplotypes_never_get_their_own_rows() -> None:
     panel = twins()
-    haplotypes = np.concatenate([panel.memory_haplotypes[:6], panel.validation_haplotypes])  # both kinds at once
+    haplotypes = np.concatenate([panel.training_haplotypes[:6], panel.validation_haplotypes])  # both kinds at once
     for model in (create("v17", TINY_MODEL), create("v18", TINY_MODEL)):
         for given in (haplotypes, haplotypes[:6], panel.validation_haplotypes):
             _, spy = score(panel, model, given)
-            rows = ReferenceSubset(panel, panel.memory_haplotypes).rows(given)
+            rows = ReferenceSubset(panel, panel.training_haplotypes).rows(given)
             for _, _, found in spy.calls:
                 own = found.numpy() // 2 == (rows // 2)[:, None]
                 assert not own[rows >= 0].any()
@@ -58,12 +58,12 @@ def test_figures_by_hand() -> None:
     panel = random_panel(12, 130, seed=5, validation=(1, 4))
     haplotypes = panel.validation_haplotypes
     scores, spy = score(panel, create("v17", TINY_MODEL), haplotypes, k=1)
-    memory = ReferenceSubset(panel, panel.memory_haplotypes)
+    memory = ReferenceSubset(panel, panel.training_haplotypes)
     typed_sites = array_typing(memory, tiny_config().masks, 1)
     loss, count, hits = 0.0, 0, np.zeros(3, dtype=int)
     for window, (_, _, rows) in zip(windows_of(panel, tiny_config().encode), spy.calls, strict=True):
         core = np.arange(*window.core)
-        untyped = core[~typed_sites(window)[core - window.span[0]]]
+        untyped = core[~typed_sites(window)[core - window.retrieval[0]]]
         truth = panel.alleles(untyped, haplotypes) == 1
         voted = memory.alleles(untyped)[rows[:, 0].numpy()]
         p = 0.98 * voted + 0.02 * memory.af[untyped].clip(1e-4, 1 - 1e-4)
@@ -110,12 +110,12 @@ def test_parts_merge_into_the_whole() -> None:
 
 def test_typing_of_the_two_protocols() -> None:
     panel = random_panel(30, 400, seed=2, validation=(1, 4))
-    memory = ReferenceSubset(panel, panel.memory_haplotypes)
+    memory = ReferenceSubset(panel, panel.training_haplotypes)
     config = tiny_config()
     masked = masked_typing(memory, config.evaluate, 1)
     array = array_typing(memory, config.masks, 1)
     for window in windows_of(panel, config.encode):
-        maf = panel.maf[window.span_sites]
+        maf = panel.maf[window.retrieval_sites]
         assert np.array_equal(masked(window), masked(window))
         assert not masked(window)[maf < config.evaluate.min_maf].any()
         assert np.array_equal(array(window), array(window))
