@@ -23,7 +23,6 @@ from vcfbert.imputation.phasing import DEFAULT_MODE, MODES, Phasings, draw_phasi
 from vcfbert.imputation.progress import Progress, SitesDone
 from vcfbert.model.base import SiteContext, Variant, WindowOutput
 from vcfbert.model.heads import independent
-from vcfbert.model.v19 import V19
 from vcfbert.retrieval.base import Retriever
 from vcfbert.retrieval.context import WindowContext, key_sites
 from vcfbert.retrieval.ready import KeptWindows, ReadyWindow, ReadyWindows
@@ -163,11 +162,11 @@ class Imputer:
         samples = np.flatnonzero(target.unphased.any(axis=0) | self.ignore_phase)
         phasings = None
         if len(samples):
-            model = self.bundle.model
-            if not isinstance(model, V19):
+            hmm = self.bundle.model.phasing_hmm
+            if hmm is None:
                 raise unphased_error(target, part.panel)
             drawn = draw_phasings(
-                model,
+                hmm,
                 part.memory,
                 target.panel_site,
                 target.alleles[:, samples],

@@ -18,7 +18,7 @@ from vcfbert.constants import HALF_REF, MISSING
 from vcfbert.copying.diploid import heterozygous_calls, sample_phasings
 from vcfbert.copying.states import unphased_states
 from vcfbert.genotypes.reference_subset import ReferenceSubset
-from vcfbert.model.v19 import V19
+from vcfbert.model.li_stephens import LiStephens
 
 Calls = npt.NDArray[np.int8]
 
@@ -48,7 +48,7 @@ DEFAULT_MODE = "accurate"
 
 
 def draw_phasings(
-    model: V19,
+    hmm: LiStephens,
     memory: ReferenceSubset,
     sites: npt.NDArray[np.int64],
     alleles: Calls,
@@ -69,7 +69,7 @@ def draw_phasings(
         if check is not None:
             check()
         stop = min(start + STRETCH, t)
-        drawn = _stretch(model, memory, sites[start:stop], genotypes[start:stop], seeds, mode)
+        drawn = _stretch(hmm, memory, sites[start:stop], genotypes[start:stop], seeds, mode)
         joined = drawn if joined is None else _joined(joined, drawn, start)
         if progress is not None:
             progress(stop / t)
@@ -86,7 +86,7 @@ def _genotypes(alleles: Calls) -> Calls:
 
 
 def _stretch(
-    model: V19,
+    hmm: LiStephens,
     memory: ReferenceSubset,
     sites: npt.NDArray[np.int64],
     genotypes: Calls,
@@ -98,8 +98,8 @@ def _stretch(
     k, threads = min(mode.states, len(memory)), torch.get_num_threads()
     maf = np.minimum(memory.af[sites], 1.0 - memory.af[sites])
     with torch.no_grad():
-        stay = model.phasing.stay(torch.from_numpy(cm - cm[0]).float()).numpy()
-        mismatch = model.phasing.mismatch(torch.from_numpy(maf).float()).numpy()
+        stay = hmm.stay(torch.from_numpy(cm - cm[0]).float()).numpy()
+        mismatch = hmm.mismatch(torch.from_numpy(maf).float()).numpy()
 
     states = unphased_states(genotypes, alleles, cm, k, threads=threads)
     return sample_phasings(

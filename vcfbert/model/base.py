@@ -17,6 +17,7 @@ from vcfbert.model.embedding import AlleleEmbedding, PositionEmbedding
 from vcfbert.model.encoder import Encoder
 from vcfbert.model.fusion import RetrievalHeads
 from vcfbert.model.heads import GenotypeHead, HaplotypeHead, independent
+from vcfbert.model.li_stephens import LiStephens
 
 
 @dataclass
@@ -75,7 +76,6 @@ class Variant(nn.Module, ABC):
 
     name: ClassVar[str]
     is_hmm: ClassVar[bool] = False  # copies haplotypes by a recurrence, over windows of its own (``copy_window``)
-    takes_unphased: ClassVar[bool] = False  # targets with unphased heterozygous calls
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -84,6 +84,16 @@ class Variant(nn.Module, ABC):
 
     def init_weights(self) -> None:
         self.embedding.init_weights()
+
+    @property
+    def phasing_hmm(self) -> LiStephens | None:
+        """The HMM that phasings of a target are sampled from; None if the variant requires phased targets."""
+        return None
+
+    @property
+    def takes_unphased(self) -> bool:
+        """Whether targets may have unphased heterozygous calls."""
+        return self.phasing_hmm is not None
 
     @property
     def retrieval_heads(self) -> RetrievalHeads | None:

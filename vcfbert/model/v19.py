@@ -60,7 +60,6 @@ class V19(Variant):
 
     name = "v19"
     is_hmm = True
-    takes_unphased = True
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(config)
@@ -76,6 +75,10 @@ class V19(Variant):
         self.lost = nn.Parameter(torch.empty(len(KNOTS)))
         self.gained = nn.Parameter(torch.empty(len(KNOTS)))
         self.log_strength = nn.Parameter(torch.empty(()))
+
+    @property
+    def phasing_hmm(self) -> LiStephens:
+        return self.phasing
 
     def init_weights(self) -> None:
         super().init_weights()

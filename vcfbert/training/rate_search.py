@@ -204,7 +204,7 @@ class RateSearch:
         return _Typed(memory, retriever, window, context, np.ascontiguousarray(calls), truth, scored)
 
     def _drawn(self, typed: _Typed) -> Calls:
-        return draw_phasings(self.model, typed.memory, typed.context.key.cpu().numpy(), typed.calls, MODE)
+        return draw_phasings(self.model.phasing, typed.memory, typed.context.key.cpu().numpy(), typed.calls, MODE)
 
     def _queries(self, typed: _Typed, phasings: Calls, *, drawn: bool = False) -> _Queries:
         """Of ``phasings`` [s, t, n, 2]."""

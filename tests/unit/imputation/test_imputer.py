@@ -356,7 +356,7 @@ def test_one_phasing_is_imputed_as_if_it_were_the_files(copying: Bundle, monkeyp
     model.drawn_heads.load_state_dict(model.heads.state_dict())  # or they would be copied with other rates
     model.drawn_share.data.copy_(model.share)
     copying = dataclasses.replace(copying, model=model)
-    drawn = draw_phasings(model, copying.parts[0].memory, target.panel_site, target.alleles, MODES["one"])
+    drawn = draw_phasings(model.phasing, copying.parts[0].memory, target.panel_site, target.alleles, MODES["one"])
     phased = dataclasses.replace(phased_anew(target), alleles=drawn[0])
     found = whole(list(Imputer(copying, mode="one").impute(target)))
     for one, other in zip(found, imputed(copying, phased), strict=True):

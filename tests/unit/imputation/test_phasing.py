@@ -64,7 +64,7 @@ def unphased(samples: list[int], *, every: int = 1, missing: float = 0.0, panel:
 
 def drawn_for(target: MatchedTarget, mode: PhasingMode, panel: Panel = PANEL) -> Calls:
     memory = ReferenceSubset(panel, np.arange(panel.n_haplotypes))
-    return draw_phasings(model(), memory, target.panel_site, target.alleles, mode)
+    return draw_phasings(model().phasing, memory, target.panel_site, target.alleles, mode)
 
 
 def switches(phasing: Calls, truth: Calls) -> int:
