@@ -37,6 +37,7 @@ from retrieval_tables import retrieval_figure, retrieval_table
 from update_results import fill
 
 from vcfbert.artifacts import write_text
+from vcfbert.cli.console import ConsoleProgress
 from vcfbert.config import Config, ModelConfig, load
 from vcfbert.exits import clean_exit
 from vcfbert.genotypes.conversion import build_panels, chromosome_files
@@ -57,7 +58,6 @@ from vcfbert.retrieval.refresh import build_index
 from vcfbert.tracker import NullTracker
 from vcfbert.tracking.store import study_storage
 from vcfbert.training.loop import Trainer
-from vcfbert.training.progress import ConsoleProgress
 from vcfbert.training.validation import score_windows
 from vcfbert.tuning.grid import VALUE, Cell, GridWorker, measured_cells
 from vcfbert.tuning.study import Settings, run_study

@@ -10,6 +10,7 @@ import torch
 
 from pipelines.common import CHECKPOINTS, EMBEDDED, ENCODED, METRICS, MODELS, PANEL, run_stage
 from vcfbert.artifacts import write_json
+from vcfbert.cli.console import ConsoleProgress
 from vcfbert.config import Config
 from vcfbert.genotypes.encoding import open_encodings
 from vcfbert.genotypes.reference_subset import ReferenceSubset
@@ -18,7 +19,6 @@ from vcfbert.retrieval.embedded import open_indexes
 from vcfbert.tracking.dvc_lock import stage_digests
 from vcfbert.tracking.mlflow_tracker import open_tracker
 from vcfbert.training.loop import Trainer
-from vcfbert.training.progress import ConsoleProgress
 
 
 def main(variant: str, config: Config) -> None:

@@ -6,11 +6,11 @@ import sys
 from functools import partial
 
 from pipelines.common import CHECKPOINTS, ENCODED, PANEL, REPORTS, run_stage
+from vcfbert.cli.console import ConsoleProgress
 from vcfbert.config import Config
 from vcfbert.genotypes.encoding import open_encodings
 from vcfbert.genotypes.store import open_panels
 from vcfbert.tracking.store import study_storage
-from vcfbert.training.progress import ConsoleProgress
 from vcfbert.tuning.plots import write_report
 from vcfbert.tuning.study import Settings, Worker, run_study, summary
 

@@ -219,6 +219,12 @@ def test_arguments_are_parsed_in_the_command_line_alone() -> None:
     assert {user for user in users if not user.startswith("vcfbert.cli.")} == set()
 
 
+def test_progress_is_drawn_in_the_console_alone() -> None:
+    """The library reports progress through callbacks. A comparison's tables are rich's too, and stand still."""
+    users = {module for module in modules() if any(name.split(".")[0] == "rich" for name in imports(module))}
+    assert users == {"vcfbert.cli.console", "vcfbert.reports.comparison", "pipelines.compare"}
+
+
 def test_the_environment_is_read_in_two_places() -> None:
     readers = set()
     for module, tree in modules().items():
@@ -285,7 +291,18 @@ def test_study_digest_covers_the_rooms_that_trials_run() -> None:
 
 
 # What no figure depends on: how errors and progress are told, files written, runs recorded, and where things came from.
-PLUMBING = {"vcfbert", "artifacts", "config", "constants", "errors", "exits", "provenance", "tracker", "tracking"}
+PLUMBING = {
+    "vcfbert",
+    "artifacts",
+    "cli",
+    "config",
+    "constants",
+    "errors",
+    "exits",
+    "provenance",
+    "tracker",
+    "tracking",
+}
 
 
 @pytest.mark.parametrize("stage", sorted(path.stem for path in (ROOT / "pipelines").glob("[a-z]*.py")))

@@ -1,41 +1,41 @@
-"""``vcfbert compare``: evaluations side by side. Parses arguments and calls the library."""
+"""``vcfbert compare``: compares evaluated variants, runs and baselines."""
 
 from __future__ import annotations
 
-import json
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
+from vcfbert.cli.console import JsonFlag, print_json, results
 from vcfbert.errors import InputError
-
-console = Console()
 
 
 def compare(
     reports: Annotated[
-        list[Path] | None, typer.Argument(help="Reports that `evaluate` stages wrote, one a variant.")
+        list[Path] | None, typer.Argument(help="Reports written by the `evaluate` stages, one per variant.")
     ] = None,
     runs: Annotated[
         str | None,
-        typer.Option(help="Evaluated runs of MLflow, comma-separated: id, name, or models:/NAME@ALIAS."),
+        typer.Option(help="Evaluated MLflow runs, comma-separated: run id, run name or models:/NAME@ALIAS."),
     ] = None,
     baselines: Annotated[
-        Path | None, typer.Option("--baselines", "--peers", help="Report of the baselines (Beagle, Minimac4).")
+        Path | None, typer.Option("--baselines", "--peers", help="Report on the baselines (Beagle, Minimac4).")
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder for compare.json, .md, .html, .png and .svg.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for compare.json, compare.md, compare.html and the figures.")
+    ] = None,
     track: Annotated[
-        bool | None, typer.Option("--track/--no-track", help="Record in MLflow. Without: if --runs is given.")
+        bool | None,
+        typer.Option("--track/--no-track", help="Record the comparison in MLflow. Default: only with --runs."),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for scripts instead of text.")] = False,
+    as_json: JsonFlag = False,
 ) -> None:
-    """Put variants, runs and baselines side by side.
+    """Compare variants, runs and baselines.
 
-    The first that is named is the baseline: r2 of the others is compared with it in pairs, by MAF bin, with intervals,
-    where their moments are known (beside a report, as .npz) and they were scored at the same sites and samples.
+    The first one named is the reference. The r2 of each other one is compared with it pairwise in every MAF bin, with
+    confidence intervals. This requires that both were scored at the same sites and samples, and that their sufficient
+    statistics are stored (the .npz file beside a report).
 
     **Examples**
 
@@ -54,7 +54,7 @@ def compare(
     )
     if not evaluated:
         raise InputError(
-            "nothing_to_compare", "neither reports nor --runs are given", hint="see vcfbert compare --help"
+            "nothing_to_compare", "neither reports nor --runs were given", hint="see vcfbert compare --help"
         )
     read = [one.report for one in evaluated]
     if baselines is not None:
@@ -67,6 +67,6 @@ def compare(
         compared = ", ".join([*names, *map(str, reports or [])])
         comparison.record(open_tracker(system_metrics=False), compared)
     if as_json:
-        sys.stdout.write(json.dumps(comparison.as_dict(), indent=1) + "\n")
+        print_json(comparison.as_dict())
     else:
-        console.print(comparison.table())
+        results.print(comparison.table())

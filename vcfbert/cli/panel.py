@@ -1,52 +1,54 @@
-"""``vcfbert panel``: reference panels. Parses arguments and calls ``vcfbert.genotypes``."""
+"""``vcfbert panel``: builds and inspects panel stores."""
 
 from __future__ import annotations
 
-import json
-import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from vcfbert.cli.tasks import Ray, WorkDir, pool_at, task_progress
+from vcfbert.cli.console import JsonFlag, print_facts, print_json, progress_bars, say
+from vcfbert.cli.tasks import TASK_LINES, Ray, WorkDir, pool_at
 from vcfbert.errors import InputError
 
-panel_app = typer.Typer(help="Reference panels.", no_args_is_help=True)
-messages = Console(stderr=True)
+if TYPE_CHECKING:
+    from vcfbert.genotypes.panel import Panel
 
-JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON for scripts instead of text.")]
+panel_app = typer.Typer(help="Build and inspect panel stores.", no_args_is_help=True)
 
 
 @panel_app.command("build")
 def panel_build(
     panel: Annotated[
         list[str],
-        typer.Option(help="Phased VCF, VCF.gz, BCF or VCF Zarr; several times, or with {chrom} in its name."),
+        typer.Option(
+            help="Phased panel: VCF, VCF.gz, BCF or VCF Zarr. Repeat it for several files, or write {chrom} in its "
+            "name."
+        ),
     ],
     out: Annotated[Path, typer.Option(help="Folder to write.")],
     map: Annotated[
-        list[str] | None, typer.Option(help="Genetic map, likewise; without one, 1 cM/Mb is assumed.")
+        list[str] | None,
+        typer.Option(help="Genetic map; repeat it or write {chrom}, as for --panel. Default: 1 cM/Mb."),
     ] = None,
-    region: Annotated[str | None, typer.Option(help="CHROM or CHROM:FROM-TO to take.")] = None,
+    region: Annotated[str | None, typer.Option(help="CHROM or CHROM:FROM-TO to convert. Default: all.")] = None,
     build: Annotated[
-        str | None, typer.Option(help="b37 or b38: where X has its PARs. Without: by X's length in the header.")
+        str | None,
+        typer.Option(help="Genome build, for the PARs of X: b37 or b38. Default: found by X's length in the header."),
     ] = None,
-    holdout: Annotated[float, typer.Option(help="Share of samples held out for validation.")] = 0.1,
-    seed: Annotated[int, typer.Option(help="Of the samples held out.")] = 17,
+    holdout: Annotated[float, typer.Option(help="Fraction of samples held out for validation.")] = 0.1,
+    seed: Annotated[int, typer.Option(help="Seed that chooses the samples held out.")] = 17,
     ray: Ray = None,
     work_dir: WorkDir = None,
-    chunk_mb: Annotated[float, typer.Option(help="Length of the regions read by a task, in Mb.", min=0.001)] = 5.0,
+    chunk_mb: Annotated[float, typer.Option(help="Length of the region that one task reads, in Mb.", min=0.001)] = 5.0,
     as_json: JsonFlag = False,
 ) -> None:
-    """Convert a panel of your own, once, to what training and `vcfbert fit --panel` read fast.
+    """Convert a panel to a panel store, which `vcfbert fit --panel` and training read fast.
 
-    Files are read in one pass with memory that does not grow with them. A file may hold several chromosomes. Samples
-    may be haploid on a chromosome, or on X outside of its PAR: they count with the one haplotype that they have.
+    Files are read in one pass, with host memory that does not grow with their length. A file may hold several
+    chromosomes. A sample that is haploid, as males are on X outside the PARs, contributes its one haplotype.
 
-    With --ray or --work-dir, regions of one indexed file of one chromosome are read by tasks.
+    With --ray or --work-dir, tasks read the regions of one indexed file that holds one chromosome.
 
     **Examples**
 
@@ -74,22 +76,20 @@ def panel_build(
     if as_json:
         shown = ("chrom", "start", "stop", "n_sites", "n_haplotypes", "digest", "genetic_map")
         stored = [{key: facts[key] for key in shown} for facts in manifest["stretches"]]
-        _print_json({"out": str(out), "digest": manifest["digest"], "stretches": stored})
+        print_json({"out": str(out), "digest": manifest["digest"], "stretches": stored})
         return
     for facts in manifest["stretches"]:
         haploid = f" ({len(facts['haploid'])} haploid)" if facts["haploid"] else ""
         held_out = f"{len(facts['validation'])} held out"
-        _say(f"{_region(facts)}: {facts['n_sites']} sites, {len(facts['samples'])} samples{haploid}, {held_out}")
-    _say(f"panel: {out}")
+        say(f"{_region(facts)}: {facts['n_sites']} sites, {len(facts['samples'])} samples{haploid}, {held_out}")
+    say(f"panel: {out}")
 
 
 def _convert(files: list[Path], out: Path, **options: Any) -> dict[str, Any]:
     from vcfbert.genotypes.conversion import convert_panels
 
-    columns = (SpinnerColumn(), TextColumn("reading"), TextColumn("{task.completed} sites"), TimeElapsedColumn())
-    with Progress(*columns, console=messages, disable=not messages.is_terminal) as bar:
-        task = bar.add_task("reading", total=None)
-        return convert_panels(files, out, progress=lambda n_sites: bar.update(task, completed=n_sites), **options)
+    with progress_bars("sites") as add_bar:
+        return convert_panels(files, out, progress=add_bar("reading").show, **options)
 
 
 def _convert_in_tasks(
@@ -105,14 +105,18 @@ def _convert_in_tasks(
 
     if len(files) != 1:
         where = ", ".join(str(file) for file in files)
-        raise InputError("one_file", "tasks read one file", where=where, hint="call it once for each file")
+        raise InputError(
+            "one_file", "--ray and --work-dir convert one file", where=where, hint="run it once for each file"
+        )
     work = work_dir or out.with_name(f"{out.name}.tasks")
     job = plan_panel(files[0], region=options["region"], chunk_mb=chunk_mb, work=work, build=build)
     with (
         pool_at(ray, threads=1, memory=job.memory) as pool,
-        task_progress("converting", len(job.regions), messages) as finished,
+        progress_bars("tasks", lines=TASK_LINES) as add_bar,
     ):
-        return convert_from(job, pool, out, finished=finished, **options)
+        bar = add_bar("converting")
+        bar.begin(len(job.regions))
+        return convert_from(job, pool, out, finished=bar.advance, **options)
 
 
 def _region(facts: dict[str, Any]) -> str:
@@ -123,10 +127,10 @@ def _region(facts: dict[str, Any]) -> str:
 
 @panel_app.command("inspect")
 def panel_inspect(
-    path: Annotated[Path, typer.Argument(help="A panel store, or a VCF, VCF.gz, BCF or VCF Zarr.")],
+    path: Annotated[Path, typer.Argument(help="Panel store, VCF, VCF.gz, BCF or VCF Zarr.")],
     as_json: JsonFlag = False,
 ) -> None:
-    """Say what a panel holds. Example: vcfbert panel inspect data/work/panel"""
+    """Print what a panel holds. Example: vcfbert panel inspect data/work/panel"""
     from vcfbert.genotypes.conversion import panel_from_genotypes
     from vcfbert.genotypes.store import is_panel, open_panels
     from vcfbert.genotypes.vcf_reader import read_genotypes
@@ -134,15 +138,13 @@ def panel_inspect(
     panels = open_panels(path) if is_panel(path) else (panel_from_genotypes(read_genotypes(path)),)
     found = [_facts(panel) for panel in panels]
     if as_json:
-        _print_json(found)
+        print_json(found)
         return
     for facts in found:
-        width = max(map(len, facts))
-        for key, value in facts.items():
-            _say(f"{key:<{width}}  {value}")
+        print_facts(facts)
 
 
-def _facts(panel: Any) -> dict[str, Any]:
+def _facts(panel: Panel) -> dict[str, Any]:
     import numpy as np
 
     from vcfbert.constants import MAF_BIN_NAMES
@@ -161,12 +163,3 @@ def _facts(panel: Any) -> dict[str, Any]:
         "monomorphic sites": int(np.sum(bins < 0)),
         "digest": panel.digest,
     }
-
-
-def _print_json(value: Any) -> None:
-    _say(json.dumps(value, indent=1))
-
-
-def _say(text: str) -> None:
-    # Not through rich: it would wrap lines and read [brackets] in paths as markup.
-    sys.stdout.write(f"{text}\n")

@@ -1,31 +1,31 @@
-"""``vcfbert registry``: the versions of a model and its alias. Calls ``tracking.promotion``."""
+"""``vcfbert registry``: lists registered versions of the model and moves the champion's alias."""
 
 from __future__ import annotations
 
-import json
 import math
-import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from vcfbert.cli.console import JsonFlag, print_json, say
 from vcfbert.errors import InputError
 
 if TYPE_CHECKING:
     from vcfbert.config import PublishConfig
     from vcfbert.tracking.registry import RegisteredVersion
 
-registry_app = typer.Typer(help="Registered versions of the model, and the champion.", no_args_is_help=True)
+registry_app = typer.Typer(help="List, promote and roll back registered versions of the model.", no_args_is_help=True)
 
-Name = Annotated[str | None, typer.Option(help="Registered model. Without: publish.name of params.yaml.")]
-Alias = Annotated[str | None, typer.Option(help="Without: publish.alias of params.yaml.")]
-JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON for scripts instead of text.")]
+Name = Annotated[str | None, typer.Option(help="Registered model. Default: publish.name of params.yaml.")]
+Alias = Annotated[str | None, typer.Option(help="Alias of the champion. Default: publish.alias of params.yaml.")]
 
 
 @registry_app.command("list")
 def registry_list(name: Name = None, alias: Alias = None, as_json: JsonFlag = False) -> None:
-    """List versions, the newest first: aliases, variant, figure, when each got the alias and why.
+    """List the versions, newest first.
+
+    Each line shows the aliases, the variant, the promotion metric, and when and why the version got the alias.
 
     **Example**
 
@@ -38,32 +38,37 @@ def registry_list(name: Name = None, alias: Alias = None, as_json: JsonFlag = Fa
     versions = list_versions(name or settings.name)
     if as_json:
         rows = [_row(version, aliases, version.since.get(chosen, "")) for version, aliases in versions]
-        _say(json.dumps(rows, indent=1))
+        print_json(rows)
         return
     if not versions:
-        _say("no version is registered")
+        say("no version is registered")
     for version, with_aliases in versions:
         aliases = "".join(f" @{one}" for one in with_aliases)
-        figure = f"{version.metric} {version.value:.4f}" if version.metric else "no figure"
+        figure = f"{version.metric} {version.value:.4f}" if version.metric else "no metric"
         since = f", {version.since[chosen]}" if chosen in version.since else ""
-        _say(f"{version.number}{aliases}  {version.variant}, {figure}{since}")
-        _say(f"    {version.why or 'no reason is known'}")
+        say(f"{version.number}{aliases}  {version.variant}, {figure}{since}")
+        say(f"    {version.why or 'no reason recorded'}")
         if version.differences:
-            _say(f"    {version.differences}")
+            say(f"    {version.differences}")
 
 
 @registry_app.command("promote")
 def registry_promote(
-    version: Annotated[int, typer.Argument(help="Number of the version.", min=1)],
+    version: Annotated[int, typer.Argument(help="Version number.", min=1)],
     name: Name = None,
     alias: Alias = None,
-    force: Annotated[str, typer.Option(help="Why, though the gate refuses it; is kept with the version.")] = "",
+    force: Annotated[
+        str,
+        typer.Option(
+            help="Promote even if the promotion gate refuses. The text is the reason, stored with the version."
+        ),
+    ] = "",
     as_json: JsonFlag = False,
 ) -> None:
-    """Give a version the alias, through the gate that `publish` has.
+    """Give a version the alias if it passes the promotion gate of the `publish` stage.
 
-    It must have at least publish.minimum, not less than the present champion on the same data, and r2 at the targets
-    that is worse in no MAF bin beyond its interval.
+    The gate requires three things. The version's metric is at least publish.minimum. It is not below the champion's on
+    the same data. In no MAF bin is the r2 at the targets worse by more than its confidence interval.
 
     **Examples**
 
@@ -78,21 +83,22 @@ def registry_promote(
     done = promote(name, version, alias=chosen, minimum=settings.minimum, force=force)
     if as_json:
         rows = [difference.as_dict() for difference in done.differences]
-        told = {"version": version, "changed": done.changed, "why": done.version.why, "differences": rows}
-        _say(json.dumps(told, indent=1))
+        print_json({"version": version, "changed": done.changed, "why": done.version.why, "differences": rows})
     else:
         state = "now" if done.changed else "already"
-        _say(f"models:/{name}@{chosen} is {state} {done.version.label}: {done.version.why}")
+        say(f"models:/{name}@{chosen} is {state} {done.version.label}: {done.version.why}")
 
 
 @registry_app.command("rollback")
 def registry_rollback(
-    reason: Annotated[str, typer.Option(help="Why; is kept with the version that loses the alias.")],
+    reason: Annotated[str, typer.Option(help="Reason, stored with the version that loses the alias.")],
     name: Name = None,
     alias: Alias = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Put the alias back on the version that had it before, at once and without a gate. Repeated, it goes further back.
+    """Return the alias to the version that had it before, without the promotion gate.
+
+    Repeat the command to go back further.
 
     **Example**
 
@@ -101,18 +107,18 @@ def registry_rollback(
     from vcfbert.tracking.promotion import roll_back
 
     if not reason.strip():
-        raise InputError("reason_missing", "--reason is empty", hint="say why, in a few words")
+        raise InputError("reason_missing", "--reason is empty", hint="give the reason in a few words")
     settings = _settings()
     chosen, name = alias or settings.alias, name or settings.name
     left, back = roll_back(name, alias=chosen, reason=reason)
     if as_json:
-        _say(json.dumps({"left": left.number, "version": back.number, "why": back.why}, indent=1))
+        print_json({"left": left.number, "version": back.number, "why": back.why})
     else:
-        _say(f"models:/{name}@{chosen} is {back.label} again, no longer {left.label}")
+        say(f"models:/{name}@{chosen} is {back.label} again, no longer {left.label}")
 
 
 def _settings() -> PublishConfig:
-    """The section ``publish`` of the project's params.yaml, the defaults outside of a project."""
+    """Section ``publish`` of the project's params.yaml; the defaults outside a project."""
     from vcfbert.config import PublishConfig, load
     from vcfbert.tracking.store import project_root
 
@@ -132,7 +138,3 @@ def _row(version: RegisteredVersion, aliases: Sequence[str], since: str) -> dict
         "forced": version.forced,
         "differences": version.differences,
     }
-
-
-def _say(text: str) -> None:
-    sys.stdout.write(f"{text}\n")

@@ -1,34 +1,37 @@
-"""``vcfbert remote``: imputation by a service. Parses arguments and calls ``vcfbert.client``."""
+"""``vcfbert remote``: imputes on a service over HTTP."""
 
 from __future__ import annotations
 
-import json
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
-from vcfbert.artifacts import write_json
-from vcfbert.client import Client, RefusedError, format_of
+from vcfbert.cli.console import Bar, JsonFlag, print_facts, print_json, progress_bars, say, tell
 from vcfbert.errors import InputError
 
-remote_app = typer.Typer(help="Imputation by a service: vcfbert need not be able to impute here.", no_args_is_help=True)
-messages = Console(stderr=True)
+if TYPE_CHECKING:
+    from vcfbert.client import Client
+
+remote_app = typer.Typer(
+    help="Impute on a vcfbert service over HTTP. Requires the extra `client`.", no_args_is_help=True
+)
 
 Url = Annotated[str, typer.Option(envvar="VCFBERT_URL", help="Address of the service.")]
 Key = Annotated[
-    str | None, typer.Option(envvar="VCFBERT_KEY", show_envvar=True, help="Access key; others see it in `ps`.")
+    str | None,
+    typer.Option(
+        envvar="VCFBERT_KEY", show_envvar=True, help="Access key. Other users of this machine see it in `ps`."
+    ),
 ]
-KeyFile = Annotated[Path | None, typer.Option(help="A file that holds the access key.")]
+KeyFile = Annotated[Path | None, typer.Option(help="File that holds the access key.")]
 Target = Annotated[Path, typer.Option(help="Typed genotypes: VCF, VCF.gz or BCF.")]
-ModelName = Annotated[str | None, typer.Option(help="Alias or version, as `models` lists them. Without: the default.")]
-QcReport = Annotated[Path | None, typer.Option(help="JSON report of the input.")]
-JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON for scripts instead of text.")]
+ModelName = Annotated[
+    str | None, typer.Option(help="Alias or version from `vcfbert remote models`. Default: the service's.")
+]
+QcReport = Annotated[Path | None, typer.Option(help="JSON report on the target to write.")]
 LOCAL = "http://127.0.0.1:8000"
 
 
@@ -41,23 +44,30 @@ def impute(
     key_file: KeyFile = None,
     model: ModelName = None,
     region: Annotated[str | None, typer.Option(help="CHROM:FROM-TO to write.")] = None,
-    fields: Annotated[str | None, typer.Option(help="Of FORMAT, comma-separated: GT,DS,HDS,GP,GQ.")] = None,
-    min_dr2: Annotated[float | None, typer.Option(help="Leave out imputed sites of less DR2.")] = None,
+    fields: Annotated[
+        str | None, typer.Option(help="FORMAT fields to write, comma-separated, of GT,DS,HDS,GP,GQ.")
+    ] = None,
+    min_dr2: Annotated[
+        float | None, typer.Option(help="Exclude imputed sites whose estimated r2 (DR2) is below this value.")
+    ] = None,
     qc_report: QcReport = None,
-    keep: Annotated[bool, typer.Option("--keep", help="Leave the job's files at the service.")] = False,
+    keep: Annotated[bool, typer.Option("--keep", help="Keep the job's files on the service.")] = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Impute a file as a job of the service: sent, waited for, fetched with its index, and removed there.
+    """Impute a target file as a job of the service.
 
-    Interrupted while it waits, the job goes on: `vcfbert remote fetch` gets its result.
+    The command uploads the target, waits for the job, downloads the result with its index, and deletes the job. If it
+    is interrupted while it waits, the job continues, and `vcfbert remote fetch` downloads its result.
 
     **Example**
 
     vcfbert remote impute --url https://impute.example.org --key-file key --target array.vcf.gz --out imputed.vcf.gz
     """
+    from vcfbert.client import format_of
+
     extension = format_of(out)
     named = fields.split(",") if fields else None
-    with _client(url, key, key_file) as client, _bar() as bar:
+    with _client(url, key, key_file) as client, progress_bars("%") as add_bar:
         with _refusals(qc_report):
             job = client.submit(
                 target,
@@ -66,38 +76,40 @@ def impute(
                 format=extension,
                 fields=named,
                 min_dr2=min_dr2,
-                progress=bar("sending"),
+                progress=add_bar("sending").show,
             )
-            messages.print(f"job {job['id']}", highlight=False)
-            _wait(client, job["id"], bar("imputing"))
-        done = _fetch(client, job["id"], out, qc_report, bar("fetching"))
+            tell(f"job {job['id']}")
+            _wait(client, job["id"], add_bar("imputing"))
+        done = _fetch(client, job["id"], out, qc_report, add_bar("fetching"))
         if not keep:
             client.cancel(job["id"])
     if as_json:
-        _print_json({"out": str(out), "qc": done["qc"], "summary": done["summary"], "model": done["model"]})
+        print_json({"out": str(out), "qc": done["qc"], "summary": done["summary"], "model": done["model"]})
     else:
         qc = done["qc"]
-        _say(f"{qc['n_samples']} samples, {qc['n_used']} of {qc['n_target_sites']} target sites used: {out}")
+        say(f"{qc['n_samples']} samples, {qc['n_used']} of {qc['n_target_sites']} target sites used: {out}")
 
 
 @remote_app.command()
 def fetch(
-    job_id: Annotated[str, typer.Argument(help="As `jobs` lists it.")],
-    out: Annotated[Path, typer.Option(help="Where the result goes; .vcf.gz or .bcf as was asked for.")],
+    job_id: Annotated[str, typer.Argument(help="Job from `vcfbert remote jobs`.")],
+    out: Annotated[Path, typer.Option(help="Output: .vcf.gz or .bcf, in the format of the job.")],
     url: Url = LOCAL,
     key: Key = None,
     key_file: KeyFile = None,
     qc_report: QcReport = None,
 ) -> None:
-    """Wait for a job and fetch its result. Example: vcfbert remote fetch ID --out imputed.vcf.gz"""
-    with _client(url, key, key_file) as client, _bar() as bar:
+    """Wait for a job and download its result. Example: vcfbert remote fetch ID --out imputed.vcf.gz"""
+    from vcfbert.client import format_of
+
+    with _client(url, key, key_file) as client, progress_bars("%") as add_bar:
         with _refusals(qc_report):
-            job = _wait(client, job_id, bar("imputing"))
+            job = _wait(client, job_id, add_bar("imputing"))
         if job["options"]["format"] != format_of(out):
             what = f"the result is a {job['options']['format']}"
-            raise InputError("option_format", what, where=str(out), hint="name the output so")
-        _fetch(client, job_id, out, qc_report, bar("fetching"))
-    _say(str(out))
+            raise InputError("option_format", what, where=str(out), hint="give the output that extension")
+        _fetch(client, job_id, out, qc_report, add_bar("fetching"))
+    say(str(out))
 
 
 @remote_app.command()
@@ -108,22 +120,22 @@ def qc(
     key_file: KeyFile = None,
     model: ModelName = None,
     json_: Annotated[
-        Path | None, typer.Option("--json", help="JSON report, with the sites that did not match.")
+        Path | None, typer.Option("--json", help="JSON report to write, with the sites that did not match.")
     ] = None,
 ) -> None:
     """Check a target against a model's panel without imputing it.
 
-    Exit code 2, after the report, where imputation would be refused.
+    The exit code is 2 if `vcfbert remote impute` would refuse the target. The report is written in either case.
 
     **Example**
 
     vcfbert remote qc --target array.vcf.gz --json qc.json
     """
-    with _client(url, key, key_file) as client, _bar() as bar:
-        report = client.qc(target, model=model, progress=bar("sending"))
+    with _client(url, key, key_file) as client, progress_bars("%") as add_bar:
+        report = client.qc(target, model=model, progress=add_bar("sending").show)
     if json_ is not None:
-        write_json(json_, report)
-    _print_facts({name: value for name, value in report.items() if name not in ("density", "sites", "refused")})
+        _write_report(json_, report)
+    print_facts({name: value for name, value in report.items() if name not in ("density", "sites", "refused")})
     if "refused" in report:
         refused = report["refused"]
         raise InputError(refused["code"], refused["detail"], where=refused.get("where"), hint=refused.get("hint"))
@@ -131,7 +143,7 @@ def qc(
 
 @remote_app.command()
 def jobs(
-    cancel: Annotated[str | None, typer.Option(help="Cancel this job, or forget it if it has ended.")] = None,
+    cancel: Annotated[str | None, typer.Option(help="Cancel this job, or delete it if it has ended.")] = None,
     url: Url = LOCAL,
     key: Key = None,
     key_file: KeyFile = None,
@@ -144,90 +156,73 @@ def jobs(
             return
         listed = client.jobs()
     if as_json:
-        _print_json(listed)
+        print_json(listed)
         return
     for job in listed:
         error = f"  {job['error']['code']}" if job["error"] else ""
-        _say(f"{job['id']}  {job['created']}  {job['state']:<9} {job['progress']['share']:>4.0%}  {job['name']}{error}")
+        say(f"{job['id']}  {job['created']}  {job['state']:<9} {job['progress']['share']:>4.0%}  {job['name']}{error}")
 
 
 @remote_app.command()
 def models(url: Url = LOCAL, key: Key = None, key_file: KeyFile = None, as_json: JsonFlag = False) -> None:
-    """List the models that the service has. Example: vcfbert remote models --url https://impute.example.org"""
+    """List the models of the service. Example: vcfbert remote models --url https://impute.example.org"""
     with _client(url, key, key_file) as client:
         found = client.models()
     if as_json:
-        _print_json(found)
+        print_json(found)
         return
     for model in found["models"]:
         covered = " ".join(f"{one['chrom']}:{one['from']}-{one['to']}" for one in model.get("regions", ()))
-        _say(f"{model['alias']}  version {model['version']}  {model.get('variant', '')}  {covered}")
+        say(f"{model['alias']}  version {model['version']}  {model.get('variant', '')}  {covered}")
     for model in found["unavailable"]:
-        _say(f"{model['alias']}  not available: {model['reason']}")
+        say(f"{model['alias']}  not available: {model['reason']}")
 
 
 def _client(url: str, key: str | None, key_file: Path | None) -> Client:
+    from vcfbert.client import Client
+
     if key_file is not None:
         try:
             key = key_file.read_text().strip()
         except (OSError, ValueError) as error:
-            hint = "check the path"
-            raise InputError("file_not_found", "the key cannot be read", where=str(key_file), hint=hint) from error
+            raise InputError(
+                "file_not_found", "the key cannot be read", where=str(key_file), hint="check the path"
+            ) from error
     return Client(url, key)
 
 
-def _wait(client: Client, job_id: str, show: Any) -> dict[str, Any]:
-    def told(job: dict[str, Any]) -> None:
-        show(job["progress"]["done"], job["progress"]["total"] or None)
+def _wait(client: Client, job_id: str, bar: Bar) -> dict[str, Any]:
+    def show(job: dict[str, Any]) -> None:
+        bar.show(job["progress"]["done"], job["progress"]["total"] or None)
 
-    return client.wait(job_id, progress=told)
+    return client.wait(job_id, progress=show)
 
 
-def _fetch(client: Client, job_id: str, out: Path, qc_report: Path | None, show: Any) -> dict[str, Any]:
-    """Result, index and report under their names; the job."""
+def _fetch(client: Client, job_id: str, out: Path, qc_report: Path | None, bar: Bar) -> dict[str, Any]:
+    """Downloads the result and its index, and writes the report. Returns the job."""
     job = client.job(job_id)
-    client.download(job_id, out, progress=show)
+    client.download(job_id, out, progress=bar.show)
     index = ".tbi" if job["options"]["format"] == "vcf.gz" else ".csi"
     client.download(job_id, out.with_name(out.name + index), what="result/index")
     if qc_report is not None:
-        write_json(qc_report, job["qc"])
+        _write_report(qc_report, job["qc"])
     return job
+
+
+def _write_report(path: Path, report: dict[str, Any]) -> None:
+    from vcfbert.artifacts import write_json
+
+    write_json(path, report)
 
 
 @contextmanager
 def _refusals(qc_report: Path | None) -> Iterator[None]:
-    """Writes the QC report of a target that is refused."""
+    """Writes the QC report also of a target that the service refuses."""
+    from vcfbert.client import RefusedError
+
     try:
         yield
     except RefusedError as error:
         if qc_report is not None and error.qc is not None:
-            write_json(qc_report, error.qc)
+            _write_report(qc_report, error.qc)
         raise
-
-
-@contextmanager
-def _bar() -> Iterator[Any]:
-    """Progress on standard error, shown on terminals alone: a function from a title to one that sets done and total."""
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=messages, disable=not messages.is_terminal) as progress:
-
-        def add(title: str) -> Any:
-            task = progress.add_task(title, total=None)
-            return lambda done, total: progress.update(task, completed=done, total=total)
-
-        yield add
-
-
-def _print_facts(facts: dict[str, Any]) -> None:
-    width = max(map(len, facts), default=0)
-    for name, value in facts.items():
-        text = ", ".join(f"{key} {item}" for key, item in value.items()) if isinstance(value, dict) else value
-        _say(f"{name:<{width}}  {text}")
-
-
-def _print_json(value: Any) -> None:
-    _say(json.dumps(value, indent=1))
-
-
-def _say(text: str) -> None:
-    sys.stdout.write(f"{text}\n")

@@ -1,16 +1,14 @@
-"""Options and progress of commands that run as tasks, on a Ray cluster or here. Used by ``cli``."""
+"""Commands that run as tasks, on a Ray cluster or in this process: their options, their pool, and imputation."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from vcfbert.cli.console import progress_bars
 from vcfbert.errors import InputError
 
 if TYPE_CHECKING:
@@ -19,19 +17,19 @@ if TYPE_CHECKING:
 
 Ray = Annotated[
     str | None,
-    typer.Option("--ray", help="Run on this Ray cluster: auto, HOST:PORT, or local for one on this machine's cores."),
+    typer.Option("--ray", help="Run on a Ray cluster: auto, HOST:PORT, or local, which starts one on this machine."),
 ]
 WorkDir = Annotated[
     Path | None,
     typer.Option(
-        help="Folder for finished tasks, seen by all machines: interrupted, the command goes on from there. "
-        "With --ray and without this, it lies beside the output."
+        help="Folder for the results of finished tasks, visible to all machines. Repeat an interrupted command with "
+        "the same folder to resume it. Default with --ray: a folder beside the output."
     ),
 ]
-ChunkCm = Annotated[float, typer.Option(help="Genetic length of a chunk of sites, at least a window.", min=0.0)]
-ChunkSamples = Annotated[int, typer.Option(help="Most samples imputed by a task.", min=1)]
+ChunkCm = Annotated[float, typer.Option(help="Genetic length of a chunk of sites in cM, at least a window.", min=0.0)]
+ChunkSamples = Annotated[int, typer.Option(help="Maximum samples per task.", min=1)]
 
-_LINES: Final = 10  # of progress where there is no terminal
+TASK_LINES: Final = 10  # progress lines of a command where standard error is not a terminal
 
 
 def impute_in_tasks(
@@ -50,15 +48,14 @@ def impute_in_tasks(
     threads: int,
     device: str,
     qc_report: Path | None,
-    messages: Console,
 ) -> Imputed:
-    """``vcfbert impute`` with --ray or --work-dir."""
+    """``vcfbert impute`` with ``--ray`` or ``--work-dir``."""
     from vcfbert.distributed.imputation import plan_job, run_job
     from vcfbert.distributed.job import ChunkSpec, Settings
     from vcfbert.distributed.tasks import job_tasks
 
     if device == "cuda":
-        raise InputError("device_invalid", "tasks run on CPU cores", hint="leave out --device, or --ray and --work-dir")
+        raise InputError("device_invalid", "tasks run on CPU cores", hint="omit --device, or omit --ray and --work-dir")
     settings = Settings(model.resolve(), mode, ignore_phase, batch_size, threads)
     plan = plan_job(
         settings,
@@ -69,13 +66,14 @@ def impute_in_tasks(
         work=work_dir or out.with_name(f"{out.name}.tasks"),
         qc_report=qc_report,
     )
-    total = len(job_tasks(plan.job))
-    with pool_at(ray, threads, plan.memory) as pool, task_progress("imputing", total, messages) as finished:
-        return run_job(plan, pool, out, finished=finished)
+    with pool_at(ray, threads, plan.memory) as pool, progress_bars("tasks", lines=TASK_LINES) as add_bar:
+        bar = add_bar("imputing")
+        bar.begin(len(job_tasks(plan.job)))
+        return run_job(plan, pool, out, finished=bar.advance)
 
 
 def pool_at(ray: str | None, threads: int, memory: int) -> AbstractContextManager[Pool]:
-    """The cluster's workers, or this process where there is none."""
+    """The workers of the cluster at ``ray``, or this process without one. ``memory``: bytes per task."""
     from vcfbert.distributed.scheduler import InProcess
 
     if ray is None:
@@ -83,24 +81,3 @@ def pool_at(ray: str | None, threads: int, memory: int) -> AbstractContextManage
     from vcfbert.distributed.ray_pool import ray_pool
 
     return ray_pool(ray, threads=threads, memory=memory)
-
-
-@contextmanager
-def task_progress(title: str, total: int, messages: Console) -> Iterator[Callable[[int], None]]:
-    """A bar on a terminal, and elsewhere, as in the log of a batch job, a line each tenth of the way."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("tasks"))
-    bar = Progress(
-        *columns, TimeElapsedColumn(), TimeRemainingColumn(), console=messages, disable=not messages.is_terminal
-    )
-    done = 0
-
-    def finished(more: int) -> None:
-        nonlocal done
-        before, done = done, done + more
-        bar.update(task, completed=done)
-        if not messages.is_terminal and done * _LINES // total > before * _LINES // total:
-            messages.print(f"{title}  {done}/{total} tasks", highlight=False)
-
-    with bar:
-        task = bar.add_task(title, total=total)
-        yield finished

@@ -11,13 +11,12 @@ import hashlib
 import os
 import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import numpy as np
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
 from vcfbert.artifacts import atomic_file, output_error
 from vcfbert.datasets.http_download import Report, download, remove
@@ -58,7 +57,7 @@ def fetch_1kg(
     *,
     base_url: str = PANEL_URL,
     map_url: str = MAP_URL,
-    progress: bool = True,
+    progress: Callable[[str], Report] | None = None,
 ) -> Fetched:
     """Writes the panel (bgzipped, with .tbi) and the genetic map into folder ``out``.
 
@@ -73,13 +72,12 @@ def fetch_1kg(
     panel, genetic_map = out / f"1kg.chr{name}{stretch}.vcf.gz", out / f"chr{name}.b38.gmap.gz"
     try:
         out.mkdir(parents=True, exist_ok=True)
-        with _bars(progress) as bar:
-            fetched = _Folder(out, bar)
-            fetched.read_manifest(f"{base_url.rstrip('/')}/{MANIFEST}")
-            os.replace(fetched.get(f"{map_url.rstrip('/')}/{genetic_map.name}"), genetic_map)
-            head, body, skip = fetched.whole(vcf_url) if region is None else fetched.region(vcf_url, wanted)
-            records, symbolic = _cut(head, body, skip, wanted, panel)
-            fetched.clear()
+        fetched = _Folder(out, progress or _silent)
+        fetched.read_manifest(f"{base_url.rstrip('/')}/{MANIFEST}")
+        os.replace(fetched.get(f"{map_url.rstrip('/')}/{genetic_map.name}"), genetic_map)
+        head, body, skip = fetched.whole(vcf_url) if region is None else fetched.region(vcf_url, wanted)
+        records, symbolic = _cut(head, body, skip, wanted, panel)
+        fetched.clear()
     except OSError as error:
         raise output_error(error, out) from error
     return Fetched(panel, genetic_map, records, symbolic, fetched.checked)
@@ -97,25 +95,16 @@ def _wanted(chrom: str, region: str | None) -> Region:
     return wanted
 
 
-@contextmanager
-def _bars(shown: bool) -> Iterator[Callable[[str], Report]]:
-    """A function that makes the progress bar of a file."""
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
-    with Progress(*columns, TransferSpeedColumn(), TimeRemainingColumn(), disable=not shown) as bars:
-
-        def bar(label: str) -> Report:
-            task = bars.add_task(label, total=None)
-            return lambda done, total: bars.update(task, completed=done, total=total)
-
-        yield bar
+def _silent(name: str) -> Report:
+    return lambda done, total: None
 
 
 class _Folder:
-    """Fetches files into ``.part`` files of a folder and checks them against the manifest."""
+    """Downloads files into ``.part`` files of a folder and checks them against the manifest."""
 
-    def __init__(self, folder: Path, bar: Callable[[str], Report]) -> None:
+    def __init__(self, folder: Path, progress: Callable[[str], Report]) -> None:
         self._folder = folder
-        self._bar = bar
+        self._progress = progress
         self._manifest = ""
         self._parts: list[Path] = []
         self.checked = False
@@ -130,7 +119,7 @@ class _Folder:
         whole = first == 0 and last is None
         part = self._folder / (f".{name}.part" if whole else f".{name}.{first}-{last}.part")
         self._parts.append(part)
-        download(url, part, first=first, last=last, report=self._bar(name))
+        download(url, part, first=first, last=last, report=self._progress(name))
         md5 = self._md5(name) if whole else None
         if md5 is not None:
             self._check(part, md5, url)

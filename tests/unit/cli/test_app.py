@@ -285,7 +285,7 @@ def test_a_panel_is_built_of_several_files_and_fitted(tmp_path: Path) -> None:
     target = write(tmp_path / "t.vcf.gz", ["20", "21", "X"], 12, doubled=[1])
     imputed = vcfbert("impute", "--model", bundle, "--target", target, "--out", tmp_path / "out.vcf.gz")
     assert imputed.code == 0, imputed.err
-    assert "left out, the model has no such chromosome: 21 (80 records)" in imputed.err
+    assert "excluded, because the model has no such chromosome: 21 (80 records)" in imputed.err
     assert "1 samples are diploid and never heterozygous on X" in imputed.err
     checked = vcfbert("qc", "--model", bundle, "--target", target)
     assert "X:2699521-" in checked.out

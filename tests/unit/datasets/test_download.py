@@ -123,7 +123,7 @@ def site(files: dict[str, bytes], monkeypatch: pytest.MonkeyPatch) -> Iterator[S
 
 
 def fetch(site: Site, out: Path, region: str | None = None, chrom: str = "20") -> Fetched:
-    return fetch_1kg(chrom, region, out, base_url=site.url, map_url=site.url, progress=False)
+    return fetch_1kg(chrom, region, out, base_url=site.url, map_url=site.url)
 
 
 def positions(fetched: Fetched) -> list[int]:

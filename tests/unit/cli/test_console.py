@@ -1,0 +1,92 @@
+"""What the command line writes: tables, facts, and progress with and without a terminal."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from rich.console import Console
+
+from vcfbert.cli import console
+from vcfbert.cli.console import ConsoleProgress, print_facts, print_json, print_table, progress_bars, say
+
+
+def fit_output(*, terminal: bool, steps: int = 8) -> str:
+    out = io.StringIO()
+    with ConsoleProgress(Console(file=out, force_terminal=terminal, width=120)) as progress:
+        progress.epoch(1, 5, steps)
+        for number in range(steps):
+            progress.step(0.5 / (number + 1), 0.25, 12.0)
+        progress.message("epoch 2/5  done")
+    return out.getvalue()
+
+
+def test_fit_without_terminal_writes_a_line_each_quarter_of_an_epoch() -> None:
+    lines = fit_output(terminal=False).splitlines()
+    assert lines == [
+        "epoch 2/5  2/8  loss 0.2500  F1 0.250  12 ms/batch",
+        "epoch 2/5  4/8  loss 0.1250  F1 0.250  12 ms/batch",
+        "epoch 2/5  6/8  loss 0.0833  F1 0.250  12 ms/batch",
+        "epoch 2/5  8/8  loss 0.0625  F1 0.250  12 ms/batch",
+        "epoch 2/5  done",
+    ]
+
+
+def test_fit_without_terminal_and_one_batch_writes_the_end_of_the_epoch() -> None:
+    assert fit_output(terminal=False, steps=1).splitlines()[0].startswith("epoch 2/5  1/1")
+
+
+def test_fit_on_terminal_draws_one_bar_with_figures() -> None:
+    shown = fit_output(terminal=True)
+    for figure in ("epoch 2/5", "8/8", "loss 0.0625", "F1 0.250", "12 ms/batch"):
+        assert figure in shown
+
+
+def bar_output(monkeypatch: pytest.MonkeyPatch, unit: str, *, terminal: bool, lines: int = 0) -> str:
+    out = io.StringIO()
+    monkeypatch.setattr(console, "messages", Console(file=out, force_terminal=terminal, color_system=None, width=120))
+    with progress_bars(unit, lines=lines) as add_bar:
+        bar = add_bar("imputing")
+        bar.begin(40)
+        for _ in range(20):
+            bar.advance(2)
+    return out.getvalue()
+
+
+def test_bar_without_terminal_is_silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert bar_output(monkeypatch, "sites", terminal=False) == ""
+
+
+def test_bar_without_terminal_writes_as_many_lines_as_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = bar_output(monkeypatch, "tasks", terminal=False, lines=4).splitlines()
+    assert shown == [f"imputing  {done}/40 tasks" for done in (10, 20, 30, 40)]
+
+
+@pytest.mark.parametrize(("unit", "amount"), [("sites", "40/40 sites"), ("bytes", "40/40 bytes"), ("%", "100%")])
+def test_bar_on_terminal_shows_the_amount_in_its_unit(monkeypatch: pytest.MonkeyPatch, unit: str, amount: str) -> None:
+    shown = bar_output(monkeypatch, unit, terminal=True)
+    assert "imputing" in shown
+    assert amount in shown
+
+
+def test_bar_of_unknown_total_shows_what_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    out = io.StringIO()
+    monkeypatch.setattr(console, "messages", Console(file=out, force_terminal=True, color_system=None, width=120))
+    with progress_bars("sites") as add_bar:
+        add_bar("reading").show(1234)
+    assert "1234/? sites" in out.getvalue()
+
+
+def test_say_writes_brackets_and_long_lines_unchanged(capsys: pytest.CaptureFixture[str]) -> None:
+    text = "[red]" + "x" * 300
+    say(text)
+    assert capsys.readouterr().out == f"{text}\n"
+
+
+def test_json_and_facts_and_tables_go_to_standard_output(capsys: pytest.CaptureFixture[str]) -> None:
+    print_json({"a": 1})
+    print_facts({"k": 8, "metrics": {"r2": 0.123456, "name": "x"}})
+    print_table([{"trial": 0, "value": 0.5}, {"trial": 11, "state": None}])
+    assert capsys.readouterr().out == (
+        '{\n "a": 1\n}\nk        8\nmetrics  r2 0.1235, name x\ntrial  value  state\n0      0.5\n11\n'
+    )

@@ -1,0 +1,166 @@
+"""What the command line writes: results to standard output, messages and progress to standard error.
+
+The library reports progress through callbacks and draws nothing. This module draws it.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from types import TracebackType
+from typing import TYPE_CHECKING, Annotated, Any, Final, Self
+
+import typer
+from rich.console import Console
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, ProgressColumn, TaskID
+
+results = Console()  # tables; lines of text go through `say`
+messages = Console(stderr=True)
+
+JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON for scripts instead of text.")]
+
+_EPOCH_LINES: Final = 4  # progress lines of an epoch where standard error is not a terminal
+
+
+def say(text: str) -> None:
+    """Writes a line to standard output. rich would wrap it and read [brackets] in a path as markup."""
+    sys.stdout.write(f"{text}\n")
+
+
+def tell(text: str) -> None:
+    """Writes a message to standard error, above any progress bar."""
+    messages.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def print_json(value: Any) -> None:
+    say(json.dumps(value, indent=1))
+
+
+def print_facts(facts: Mapping[str, Any]) -> None:
+    """One line per key. A nested mapping is written on its key's line."""
+    width = max(map(len, facts), default=0)
+    for key, value in facts.items():
+        nested = isinstance(value, Mapping)
+        text = ", ".join(f"{name} {_short(item)}" for name, item in value.items()) if nested else str(value)
+        say(f"{key:<{width}}  {text}")
+
+
+def print_table(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Aligned columns with a header line: every key of any row, in order of appearance."""
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    cells = [columns, *(["" if row.get(name) is None else _short(row[name]) for name in columns] for row in rows)]
+    widths = [max(len(line[i]) for line in cells) for i in range(len(columns))]
+    for line in cells:
+        say("  ".join(f"{cell:<{width}}" for cell, width in zip(line, widths, strict=True)).rstrip())
+
+
+def _short(value: Any) -> str:
+    return format(value, ".4g") if isinstance(value, float) else str(value)
+
+
+class Bar:
+    """One line of a progress display. Without a terminal it writes nothing, or ``lines`` plain lines on its way."""
+
+    def __init__(self, progress: Progress, title: str, unit: str, *, lines: int) -> None:
+        self._progress = progress
+        self._task = progress.add_task(title, total=None)
+        self._title, self._unit, self._lines = title, unit, lines
+        self._done, self._total = 0, 0
+
+    def begin(self, total: int) -> None:
+        """Sets the total amount of work."""
+        self.show(self._done, total)
+
+    def advance(self, more: int) -> None:
+        """Adds ``more`` to the finished work."""
+        self.show(self._done + more, self._total)
+
+    def show(self, done: int, total: int | None = None) -> None:
+        """Sets the finished work and the total, where it is known."""
+        before, self._done, self._total = self._done, done, total or self._total
+        self._progress.update(self._task, completed=done, total=self._total or None)
+        passed = self._total and done * self._lines // self._total > before * self._lines // self._total
+        if passed and not messages.is_terminal:
+            tell(f"{self._title}  {done}/{self._total} {self._unit}")
+
+
+@contextmanager
+def progress_bars(unit: str, *, lines: int = 0) -> Iterator[Callable[[str], Bar]]:
+    """Yields a function that adds a bar under a title. Bars are drawn on terminals alone.
+
+    ``unit``: what is counted; 'bytes' adds the speed, and '%' writes a percentage in place of the count. ``lines``:
+    plain lines that a bar writes where standard error is not a terminal, as in the log of a batch job.
+    """
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), *_amount(unit))
+    with Progress(
+        *columns, TimeElapsedColumn(), TimeRemainingColumn(), console=messages, disable=not messages.is_terminal
+    ) as progress:
+        yield lambda title: Bar(progress, title, unit, lines=lines)
+
+
+def _amount(unit: str) -> Sequence[ProgressColumn]:
+    from rich.progress import DownloadColumn, MofNCompleteColumn, TaskProgressColumn, TextColumn, TransferSpeedColumn
+
+    if unit == "bytes":
+        return DownloadColumn(), TransferSpeedColumn()
+    return (TaskProgressColumn(),) if unit == "%" else (MofNCompleteColumn(), TextColumn(unit))
+
+
+class ConsoleProgress:
+    """Draws a fit: one bar per epoch with its figures on a terminal, elsewhere a line each quarter of an epoch.
+
+    Implements ``training.progress.FitProgress``.
+    """
+
+    def __init__(self, console: Console = messages) -> None:
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        self._console = console
+        self._title = ""
+        self._steps = 0
+        self._done = 0
+        self._task: TaskID | None = None
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[figures]}"),
+            TimeRemainingColumn(),
+            console=console,
+            disable=not console.is_terminal,
+        )
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+
+    def epoch(self, epoch: int, epochs: int, steps: int) -> None:
+        self._title = f"epoch {epoch + 1}/{epochs}"
+        self._steps = steps
+        self._done = 0
+        if self._task is not None:
+            self._bar.remove_task(self._task)
+        self._task = self._bar.add_task(self._title, total=steps, figures="")
+
+    def step(self, loss: float, f1: float, ms_per_batch: float) -> None:
+        self._done += 1
+        figures = f"loss {loss:.4f}  F1 {f1:.3f}  {ms_per_batch:.0f} ms/batch"
+        if self._console.is_terminal:
+            assert self._task is not None
+            self._bar.update(self._task, advance=1, figures=figures)
+        elif self._done * _EPOCH_LINES // self._steps > (self._done - 1) * _EPOCH_LINES // self._steps:
+            self._console.print(f"{self._title}  {self._done}/{self._steps}  {figures}", highlight=False)
+
+    def message(self, text: str) -> None:
+        self._console.print(text, highlight=False)

@@ -1,0 +1,63 @@
+"""``vcfbert qc``: checks a target against a model's panel."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from vcfbert.cli.console import print_facts, say
+from vcfbert.cli.options import Model, bundle_folder
+
+if TYPE_CHECKING:
+    from vcfbert.genotypes.qc import QcReport
+
+# Of the report's summary: tables, which would not fit on a line. `chromosomes` is printed as lines of its own.
+_NOT_PRINTED = ("density", "frequencies", "chromosomes")
+
+
+def qc(
+    model: Model,
+    target: Annotated[Path, typer.Option(help="Typed genotypes: VCF, BCF or VCF Zarr.")],
+    json_: Annotated[
+        Path | None, typer.Option("--json", help="JSON report to write, with a TSV of the target's sites beside it.")
+    ] = None,
+) -> None:
+    """Check a target against a model's panel without imputing it.
+
+    The exit code is 2 if `vcfbert impute` would refuse the target. The report is written in either case.
+
+    **Example**
+
+    vcfbert qc --model models/v19 --target array.vcf.gz --json qc.json
+    """
+    from vcfbert.bundle import load_bundle
+    from vcfbert.imputation.files import check_target
+    from vcfbert.imputation.imputer import Imputer
+
+    report, refusal = check_target(Imputer(load_bundle(bundle_folder(model))), target)
+    if json_ is not None:
+        report.write(json_)
+    summary = report.summary()
+    print_facts({key: value for key, value in summary.items() if key not in _NOT_PRINTED})
+    for part in summary["chromosomes"]:
+        used = f"{part['n_used']} of {part['n_target_sites']} target sites used ({part['typed_per_mb']:.0f}/Mb)"
+        say(f"{part['chrom']}:{part['from']}-{part['to']}  {used}, {part['n_haploid']} haploid samples")
+    for text in remarks(report):
+        say(text)
+    if refusal is not None:
+        raise refusal
+
+
+def remarks(report: QcReport) -> Iterator[str]:
+    """Sentences on what a user should know about the target."""
+    if report.absent:
+        excluded = ", ".join(f"{name} ({count} records)" for name, count in report.absent.items())
+        yield f"excluded, because the model has no such chromosome: {excluded}"
+    if report.n_homozygous_coded:
+        yield (
+            f"{report.n_homozygous_coded} samples are diploid and never heterozygous on X between its PARs. They are "
+            "imputed as females. If they are males, write their genotypes with one allele (bcftools +fixploidy)."
+        )
