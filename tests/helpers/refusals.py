@@ -18,15 +18,16 @@ def listing(folder: Path) -> set[str]:
 
 
 def assert_refused(ended: Outcome, code: str, *parts: str) -> None:
-    """Exit code 2 and one message on stderr: code, the given parts, and a hint; no traceback."""
+    """Exit code 2 and one message on stderr: code, the given parts and a hint. Further lines are indented."""
     assert ended.code == 2, ended
     assert ended.out == ""
     message = ended.err.splitlines()
     while message and not message[0].startswith("error"):  # a fit tells how far it came
         del message[0]
-    assert len(message) == 2, f"not one message with a hint: {ended.err}"
+    assert message, f"no message: {ended.err}"
     assert message[0].startswith(f"error [{code}] ")
-    assert message[1].startswith("  hint: ")
+    assert all(line.startswith("  ") for line in message[1:]), f"not one message: {ended.err}"
+    assert message[-1].startswith("  hint: ")
     for part in parts:
         assert part in ended.err
 

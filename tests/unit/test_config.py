@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from tests.helpers.tiny import tiny_config
-from vcfbert.config import Config, ModelConfig, TrainConfig, build, load, profile, profile_text
+from vcfbert.config import PROFILES, Config, ModelConfig, TrainConfig, build, load, profile, profile_text
 from vcfbert.errors import InputError
 
 PROJECT = Path(__file__).parents[2]
@@ -19,13 +19,13 @@ def values() -> dict[str, Any]:
     return parsed
 
 
-def test_the_projects_parameters_load() -> None:
+def test_params_file_of_the_project_loads() -> None:
     config = load(PROJECT / "params.yaml")
     assert isinstance(config, Config)
     assert build(Config, config.as_dict()) == config
 
 
-def test_the_original_profile_has_the_original_values() -> None:
+def test_original_profile_has_the_original_values() -> None:
     config = profile("original")
     model, train = config.model, config.train
     assert (model.dims, model.layers, model.heads) == (192, 10, 6)
@@ -35,19 +35,29 @@ def test_the_original_profile_has_the_original_values() -> None:
 
 
 @pytest.mark.parametrize(("dims", "layers", "heads"), [(128, 8, 4), (192, 10, 6), (256, 12, 8)])
-def test_the_original_sizes_are_valid(dims: int, layers: int, heads: int) -> None:
+def test_model_config_of_original_sizes_is_valid(dims: int, layers: int, heads: int) -> None:
     assert ModelConfig(dims=dims, layers=layers, heads=heads).dims == dims
 
 
-def test_every_profile_is_whole() -> None:
-    for name in ("cpu", "gpu", "original"):
-        assert set(yaml.safe_load(profile_text(name))) == {f.name for f in dataclasses.fields(Config)}
-        assert profile(name).train.epochs >= 1
+@pytest.mark.parametrize("name", PROFILES)
+def test_profile_has_every_section(name: str) -> None:
+    assert set(yaml.safe_load(profile_text(name))) == {f.name for f in dataclasses.fields(Config)}
+    assert profile(name).train.epochs >= 1
 
 
-def test_an_unknown_profile_is_refused() -> None:
+def test_unknown_profile_is_refused() -> None:
     with pytest.raises(InputError, match="cpu, gpu, original"):
         profile("tpu")
+
+
+def test_defaults_that_break_a_rule_with_a_given_value_are_refused() -> None:
+    with pytest.raises(InputError, match=r"model\.heads is 4: must divide model\.dims \(66\)"):
+        build(ModelConfig, {"dims": 66}, "model.")
+
+
+def test_section_built_in_python_is_checked() -> None:
+    with pytest.raises(ValueError, match="greater than or equal to 8"):
+        ModelConfig(dims=4)
 
 
 @pytest.mark.parametrize(
@@ -88,7 +98,7 @@ def test_an_unknown_profile_is_refused() -> None:
         ("evaluate", "batch_size", 0),
     ],
 )
-def test_a_value_out_of_range_is_refused_by_name(section: str, name: str, value: object) -> None:
+def test_value_out_of_range_is_refused_by_name(section: str, name: str, value: object) -> None:
     given = values()
     given[section][name] = value
     with pytest.raises(InputError) as caught:
@@ -102,44 +112,59 @@ def test_a_value_out_of_range_is_refused_by_name(section: str, name: str, value:
 @pytest.mark.parametrize(
     ("section", "name", "value", "what"),
     [
-        ("train", "epochs", "many", "must be int"),
-        ("train", "epochs", 2.5, "must be int"),
-        ("train", "epochs", True, "must be int"),
+        ("train", "epochs", "many", "must be a whole number"),
+        ("train", "epochs", 2.5, "must be a whole number"),
+        ("train", "epochs", True, "must be a whole number"),
         ("train", "lr", "fast", "must be a number"),
         ("train", "lr", None, "must be a number"),
-        ("train", "compile", "yes", "must be bool"),
-        ("prepare", "panel", 7, "must be str"),
+        ("train", "compile", "yes", "must be true or false"),
+        ("prepare", "panel", 7, "must be a path or a list of paths"),
         ("retrieval", "k", 3, "must be a mapping"),
     ],
 )
-def test_a_value_of_another_type_is_refused(section: str, name: str, value: object, what: str) -> None:
+def test_value_of_another_type_is_refused(section: str, name: str, value: object, what: str) -> None:
     given = values()
     given[section][name] = value
     with pytest.raises(InputError, match=rf"{section}\.{name} is .*{what}"):
         build(Config, given)
 
 
-def test_a_misspelt_name_is_told_the_known_ones() -> None:
+def test_unknown_parameter_is_told_the_known_ones() -> None:
     given = values()
     given["train"]["learning_rate"] = 1e-3
     with pytest.raises(InputError, match=r"train\.learning_rate .*no such parameter; known: epochs, batch_size"):
         build(Config, given)
 
 
-def test_a_section_that_lacks_is_named() -> None:
+def test_missing_section_is_named() -> None:
     given = values()
     del given["masks"]
-    with pytest.raises(InputError, match="masks is None: is required"):
+    with pytest.raises(InputError, match="masks is missing"):
         build(Config, given)
 
 
-def test_numbers_that_yaml_reads_as_text() -> None:
+def test_every_problem_is_listed() -> None:
+    given = values()
+    given["train"] |= {"epochs": 0, "learning_rate": 1e-3}
+    given["model"]["heads"] = 3
+    with pytest.raises(InputError) as caught:
+        build(Config, given)
+    problems = caught.value.what.splitlines()
+    assert problems[0] == "3 problems"
+    assert [line.split(":")[0].strip() for line in problems[1:]] == [
+        "model.heads is 3",
+        "train.epochs is 0",
+        "train.learning_rate is 0.001",
+    ]
+
+
+def test_numbers_that_yaml_reads_as_text_are_accepted() -> None:
     assert build(TrainConfig, yaml.safe_load("lr: 1e-3")).lr == 1e-3
     assert build(TrainConfig, {"lr": 1}).lr == 1.0
 
 
 @pytest.mark.parametrize("text", ["", "a: [", "- 1\n- 2", "5"])
-def test_a_file_that_is_no_configuration_is_refused(tmp_path: Path, text: str) -> None:
+def test_file_without_sections_is_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "params.yaml"
     path.write_text(text)
     with pytest.raises(InputError) as caught:
@@ -147,14 +172,14 @@ def test_a_file_that_is_no_configuration_is_refused(tmp_path: Path, text: str) -
     assert caught.value.code == "params_invalid"
 
 
-def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+def test_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot be read") as caught:
         load(tmp_path / "params.yaml")
     assert caught.value.code == "params_missing"
 
 
 @pytest.mark.parametrize("section", ["encode", "model", "retrieval", "masks", "train"])
-def test_the_digest_of_a_run_knows_what_shapes_it(section: str) -> None:
+def test_training_digest_changes_with_what_shapes_training(section: str) -> None:
     config = tiny_config()
     change = {
         "encode": {"span_cm": 0.1},
@@ -171,6 +196,6 @@ def test_the_digest_of_a_run_knows_what_shapes_it(section: str) -> None:
     assert tiny_config({"evaluate": {"mask_rate": 0.6}}).training_digest("v18", "data") != digest
 
 
-def test_a_configuration_cannot_be_changed() -> None:
+def test_configuration_is_frozen() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         tiny_config().train.lr = 1.0  # type: ignore[misc]

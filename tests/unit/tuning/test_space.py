@@ -1,13 +1,12 @@
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 import optuna
 import pytest
 
 from tests.helpers.studies import small_config
-from vcfbert.config import Config, TuneConfig
+from vcfbert.config import Config, TuneConfig, build
 from vcfbert.errors import InputError
 from vcfbert.tuning.space import searched, suggest, trial_config
 
@@ -57,4 +56,4 @@ def test_a_trial_may_have_fewer_epochs_than_a_training() -> None:
 )
 def test_bounds_of_the_section(name: str, value: Any) -> None:
     with pytest.raises(InputError, match=r"tune\."):
-        dataclasses.replace(TuneConfig(), **{name: value})
+        build(TuneConfig, {name: value}, "tune.")
