@@ -168,3 +168,18 @@ def test_site_has_contributing_and_changelog() -> None:
     navigation = text_of("mkdocs.yml")
     assert "dev/contributing.md" in navigation
     assert "dev/changelog.md" in navigation
+
+
+@pytest.mark.parametrize("name", ["cpu", "gpu", "original"])
+def test_gpu_page_gives_the_profile(name: str) -> None:
+    profile = yaml.safe_load(text_of(f"vcfbert/profiles/{name}.yaml"))
+    row = next(line for line in text_of("docs/how-to/gpu.md").splitlines() if line.startswith(f"| `{name}`"))
+    model, train = profile["model"], profile["train"]
+    assert [cell.strip() for cell in row.strip("|").split("|")][1:] == [
+        str(model["dims"]),
+        str(model["layers"]),
+        str(model["heads"]),
+        f"{profile['encode']['window']:,}",
+        f"{train['batch_size']} x {train['accumulate']}",
+        str(train["epochs"]),
+    ]
