@@ -137,7 +137,11 @@ class Cells:
             names = ("epoch_seconds", "refresh/seconds", "refresh/overlap", "refresh/drift", "val/loss", "val/r2/all")
             curve.append({name: metrics[name] for name in names if name in metrics})
             if epoch == config.train.epochs - 1:
-                figures.update(self.score(trainer.raw, trainer.data.retrievers[0], trainer.k, self.encoding.windows))
+                figures.update(
+                    self.score(
+                        trainer.parts.model, trainer.parts.data.retrievers[0], trainer.parts.k, self.encoding.windows
+                    )
+                )
                 record.log_metrics({f"held_out/{name}": value for name, value in figures.items()}, epoch)
             return True
 
@@ -151,7 +155,7 @@ class Cells:
             after_epoch=after_epoch,
         )
         if cell["retriever"] == "embedding" and cell["k"] == OWN_K and cell["part"] == "retriever":
-            self.learned[seed] = trainer.data.retrievers[0]
+            self.learned[seed] = trainer.parts.data.retrievers[0]
         return {VALUE: figures[ALL], "r2": figures, "curve": curve}
 
     def _copied(self, cell: Cell, record: TrialRecord, folder: Path) -> dict[str, Any]:

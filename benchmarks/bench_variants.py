@@ -223,13 +223,12 @@ def refresh_seconds(memory: ReferenceSubset, options: argparse.Namespace) -> flo
     assert isinstance(model, V18)
     features = memory_features(memory, device)
     index = TorchKeyIndex(memory, torch.ones(memory.panel.n_sites, device=device))
-    heads = model.retrieval
-    retriever = EmbeddingRetriever(index, heads.log_decay.exp().detach(), heads.log_temperature.exp().detach())
+    retriever = EmbeddingRetriever(index, model.retrieval)
     seconds = []
     for _ in range(options.rounds + 1):
         synchronize(device)
         started = time.perf_counter()
-        retriever.update(model, site_weights(model, features))
+        retriever.update(model.retrieval, site_weights(model, features))
         synchronize(device)
         seconds.append(time.perf_counter() - started)
     return statistics.median(seconds[1:])

@@ -65,7 +65,7 @@ def test_search_on_the_device_ranks_as_faiss_does() -> None:
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
 def test_training_logs_finite_figures_and_the_devices_memory(tmp_path: Path, variant: str, precision: str) -> None:
     _, tracker, trainer = fit(tmp_path, variant, precision=precision)
-    assert trainer.fabric.device.type == "cuda"
+    assert trainer.parts.fabric.device.type == "cuda"
     for epoch in tracker.epochs:
         assert epoch["peak_cuda_mb"] > 0
         assert all(math.isfinite(value) for value in epoch.values())
@@ -75,8 +75,8 @@ def test_training_logs_finite_figures_and_the_devices_memory(tmp_path: Path, var
 def test_automatic_precision_is_bf16(tmp_path: Path) -> None:
     config = tiny_config()
     trainer = Trainer([PANEL], [encode(PANEL, config.encode)], config, "v18")
-    assert trainer.fabric._precision.precision == "bf16-mixed"
-    assert isinstance(trainer.data.retrievers[0].index, TorchKeyIndex)
+    assert trainer.parts.fabric._precision.precision == "bf16-mixed"
+    assert isinstance(trainer.parts.data.retrievers[0].index, TorchKeyIndex)
 
 
 def test_compiled_training_runs(tmp_path: Path) -> None:
@@ -99,15 +99,15 @@ def test_a_gpu_run_resumes_from_its_checkpoint_and_refreshes(tmp_path: Path) -> 
     trainer, other = (
         Trainer([PANEL], [encode(PANEL, config.encode)], config, "v18", accelerator="cuda") for _ in range(2)
     )
-    trainer._train(0)
+    trainer.epoch_trainer.train(0, trainer.run)
     store = Checkpoints(tmp_path)
-    store.save_last(trainer._state())
+    store.save_last(trainer.state())
     state = store.last()
     assert state is not None
-    other._restore(state)
+    other.restore(state)
     assert other.run == trainer.run
-    for name, value in trainer.raw.state_dict().items():
-        torch.testing.assert_close(other.raw.state_dict()[name], value)
-    reports = [t._refresh_if_due(1) for t in (trainer, other)]
+    for name, value in trainer.parts.model.state_dict().items():
+        torch.testing.assert_close(other.parts.model.state_dict()[name], value)
+    reports = [t.refresh(1) for t in (trainer, other)]
     assert reports[0]["refresh/drift"] == pytest.approx(reports[1]["refresh/drift"])
-    assert math.isfinite(other._train(1)["train/loss"])
+    assert math.isfinite(other.epoch_trainer.train(1, other.run)["train/loss"])

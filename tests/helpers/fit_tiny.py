@@ -72,8 +72,8 @@ def main() -> None:
         tags={},
         data={},
     )
-    rank = trainer.fabric.global_rank
-    torch.save(trainer.raw.state_dict(), arguments.out / f"weights-{rank}.pt")
+    rank = trainer.parts.fabric.global_rank
+    torch.save(trainer.parts.model.state_dict(), arguments.out / f"weights-{rank}.pt")
     if rank == 0:
         (arguments.out / "result.json").write_text(json.dumps(dataclasses.asdict(result)))
 

@@ -108,7 +108,7 @@ def test_two_processes_have_the_loss_curve_of_one(
     config = tiny_config({**sections, "train": {**train, "accumulate": 2}})
     tracker = MemoryTracker()
     trainer = Trainer([tiny_panel], [encode(tiny_panel, config.encode)], config, variant, accelerator="cpu")
-    assert len(trainer.data.panels[0].windows) % 2 == 1  # one process has a window more than the other
+    assert len(trainer.parts.data.panels[0].windows) % 2 == 1  # one process has a window more than the other
     trainer.fit(
         None, tracker=tracker, checkpoints=tmp_path / "alone", metrics_csv=tmp_path / "alone.csv", tags={}, data={}
     )

@@ -28,6 +28,10 @@ class RetrievalHeads(nn.Module):
             self.log_decay.copy_(torch.tensor(INITIAL_DECAY).log())
             self.log_temperature.fill_(INITIAL_TEMPERATURE).log_()
 
+    def decay_and_temperature(self) -> tuple[Tensor, Tensor]:
+        """Copies of each head's decay per cM and temperature, [heads] each, without gradient."""
+        return self.log_decay.detach().exp(), self.log_temperature.detach().exp()
+
     def site_weights(self, allele_weights: Tensor, distance_cm: Tensor) -> Tensor:
         """[heads, t]: what a mismatch at each key site costs, temperature included."""
         decay = torch.exp(-self.log_decay.exp()[:, None] * distance_cm)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor, nn
@@ -103,7 +103,7 @@ class V19(Variant):
 
     def copying(self, drawn: bool = False) -> list[LiStephens]:
         """The heads for queries that are ``drawn`` or not."""
-        return [head for head in (self.drawn_heads if drawn else self.heads) if isinstance(head, LiStephens)]
+        return list(cast("Iterable[LiStephens]", self.drawn_heads if drawn else self.heads))
 
     def encode_patterns(self, patterns: Tensor, sites: SiteContext) -> CompiledWindow | None:
         """The rows cut at the typed sites, and the heads' parameters there; None where torch copies."""

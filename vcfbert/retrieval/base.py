@@ -10,12 +10,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor
 
 from vcfbert.errors import InputError
+from vcfbert.model.fusion import RetrievalHeads
 
 
 class KeyIndex(Protocol):
@@ -50,6 +51,8 @@ class Retriever(ABC):
     """Ranks the memory's rows for queries; the same contract for every metric and back end. A metric says how much
     each key site counts; the rest is one mechanism."""
 
+    is_learned: ClassVar[bool] = False  # the metric is the model's: ``update`` changes it, a checkpoint keeps it
+
     def __init__(self, index: KeyIndex) -> None:
         self.index = index
 
@@ -57,14 +60,18 @@ class Retriever(ABC):
     def profile(self, distance_cm: Tensor) -> Tensor:
         """[t] in [0, 1]: the factor g on the weights of sites that lie ``distance_cm`` [t] outside the window."""
 
+    def update(self, heads: RetrievalHeads, weights: Tensor) -> None:
+        """Replaces a learned metric by that of the model's ``heads`` and site ``weights`` float32 [n_sites]. Raises
+        TypeError if the metric is fixed."""
+        raise TypeError(f"the metric of {type(self).__name__} is fixed")
+
     def snapshot(self) -> dict[str, Any]:
-        """What training has changed, to resume from: plain values and tensors; empty if nothing is learned."""
-        return {}
+        """The learned metric, to resume training with: plain values and tensors. Raises TypeError as ``update``."""
+        raise TypeError(f"the metric of {type(self).__name__} is fixed")
 
     def restore(self, snapshot: dict[str, Any]) -> None:
-        """Puts a ``snapshot`` of such a retriever in force."""
-        if snapshot:
-            raise ValueError("a retriever that learns nothing has no snapshot")
+        """Replaces the learned metric by that of a ``snapshot``. Raises TypeError as ``update``."""
+        raise TypeError(f"the metric of {type(self).__name__} is fixed")
 
     def retrieve(
         self,

@@ -9,8 +9,7 @@ import torch.distributed
 from torch import Tensor
 
 from vcfbert.model.base import Variant
-from vcfbert.model.fusion import search_profile
-from vcfbert.model.v18 import V18
+from vcfbert.model.fusion import RetrievalHeads, search_profile
 from vcfbert.retrieval.base import KeyIndex, Retriever
 
 
@@ -35,17 +34,16 @@ class EmbeddingRetriever(Retriever):
     of the retrieved are computed with the model's current values.
     """
 
-    def __init__(self, index: KeyIndex, decay: Tensor, temperature: Tensor) -> None:
-        super().__init__(index)
-        self.decay = decay
-        self.temperature = temperature
+    is_learned = True
 
-    def update(self, model: V18, weights: Tensor) -> None:
-        """Takes fading from the model as it is now, and its ``weights`` [n_sites] (``site_weights``)."""
-        with torch.no_grad():
-            self.index.refresh(weights)
-            self.decay = model.retrieval.log_decay.exp().detach().clone()
-            self.temperature = model.retrieval.log_temperature.exp().detach().clone()
+    def __init__(self, index: KeyIndex, heads: RetrievalHeads) -> None:
+        """``index`` keeps its site weights until ``update``."""
+        super().__init__(index)
+        self.decay, self.temperature = heads.decay_and_temperature()
+
+    def update(self, heads: RetrievalHeads, weights: Tensor) -> None:
+        self.index.refresh(weights)
+        self.decay, self.temperature = heads.decay_and_temperature()
 
     def snapshot(self) -> dict[str, Any]:
         return {"weights": self.index.weights, "decay": self.decay, "temperature": self.temperature}

@@ -72,8 +72,7 @@ def attach_retriever(
     heads = model.retrieval_heads
     if heads is None:
         return HammingRetriever(index)
-    decay, temperature = (log.exp().detach().clone() for log in (heads.log_decay, heads.log_temperature))
-    retriever = EmbeddingRetriever(index, decay, temperature)
+    retriever = EmbeddingRetriever(index, heads)
     if update:
         index.refresh(site_weights(model, features))
     return retriever
@@ -81,7 +80,7 @@ def attach_retriever(
 
 def refresh(
     model: V18,
-    retriever: EmbeddingRetriever,
+    retriever: Retriever,
     features: Tensor,
     probes: list[Probe],
     *,
@@ -94,7 +93,7 @@ def refresh(
     before = [retriever.retrieve(p.sites, p.distance_cm, p.queries, k) for p in probes]
     old = retriever.index.weights.cpu().clone()  # a resumed run's lie on the CPU, new ones where the model is
     started = time.perf_counter()
-    retriever.update(model, site_weights(model, features, rank=rank, world=world))
+    retriever.update(model.retrieval, site_weights(model, features, rank=rank, world=world))
     seconds = time.perf_counter() - started
     new = retriever.index.weights.cpu()
     drift = float((new - old).abs().mean() / old.mean().clamp(min=1e-12))

@@ -14,7 +14,6 @@ from vcfbert.genotypes.windows import Window
 from vcfbert.model.v18 import V18
 from vcfbert.retrieval.base import usable_k
 from vcfbert.retrieval.context import distance_from
-from vcfbert.retrieval.embedding import EmbeddingRetriever
 from vcfbert.retrieval.refresh import Probe, RefreshReport, joint_report, refresh
 from vcfbert.training.data import Example, ExampleNoise, Step, TrainingData, TrainingPanel, plan_epoch
 from vcfbert.training.optimizer import learning_rate
@@ -79,19 +78,16 @@ class LearnedRetrievalRecipe(NetworkRecipe):
         every = self.config.retrieval.refresh_every
         if self.data is None or not (epoch and every and epoch % every == 0):
             return None
-        # A study may train with retrievers of its own, which learn nothing.
-        learned = [retriever for retriever in self.data.retrievers if isinstance(retriever, EmbeddingRetriever)]
-        if not learned:
-            return None
         panels = self.data.panels
         k = usable_k(PROBE_K, [len(panel.memory) for panel in panels], n_excluded=2)
         reports = [
             refresh(
                 self.model, retriever, panel.features, self._probes(panel), k=k, version=version, rank=rank, world=world
             )
-            for retriever, panel in zip(learned, panels, strict=True)
+            for retriever, panel in zip(self.data.retrievers, panels, strict=True)
+            if retriever.is_learned  # a study may train with retrievers that are not
         ]
-        return joint_report(reports)
+        return joint_report(reports) if reports else None
 
     def _probes(self, split: TrainingPanel) -> list[Probe]:
         """Validation haplotypes at array-like sites of a few windows, the same at every refresh."""

@@ -32,6 +32,12 @@ class SilentProgress:
         pass
 
 
+def start_message(found: Mapping[str, float]) -> str:
+    """One line on the starting point that a recipe found: ``found`` by names that begin with 'start/'."""
+    shown = ", ".join(f"{name.removeprefix('start/')} {value:.3g}" for name, value in found.items())
+    return f"start: {shown}"
+
+
 def epoch_message(epoch: int, epochs: int, metrics: Mapping[str, float], seconds: float) -> str:
     """One line on ``epoch`` (from 0) of ``epochs``."""
     shown = {"train": "train/loss", "val": "val/loss", "F1": "val/f1", "rare F1": "val/rare_f1", "r2": "val/r2/all"}

@@ -1,4 +1,4 @@
-"""What a resumed run must find as it was: progress, weights, optimiser and retrievers."""
+"""The state that a resumed run continues from: progress, weights, optimiser and retrievers."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from torch.optim import Optimizer
 
 from vcfbert.model.base import Variant
 from vcfbert.retrieval.base import Retriever
+from vcfbert.retrieval.refresh import RefreshReport
 from vcfbert.training.checkpoint import State
 
 
 @dataclass
 class RunState:
-    """Progress of a run; plain values alone, because a checkpoint stores them."""
+    """Progress of a run. Plain values only, because a checkpoint stores them without pickle."""
 
     epoch: int = 0  # epochs finished
     step: int = 0  # optimiser steps taken
@@ -28,32 +29,45 @@ class RunState:
     run_id: str = ""
 
     def take(self, metrics: dict[str, float]) -> bool:
-        """Notes an epoch's figures; True if it is the best so far."""
-        # The loss of genotypes in inferred phase decides where there is one: the panel's own phase has fewer errors.
+        """Notes an epoch's figures. Returns True if it is the best epoch so far."""
+        # The loss in inferred phase decides if there is one: targets have phase errors, the panel has fewer.
         loss = metrics.get("val/genotype_loss", metrics["val/loss"])
         if loss < self.best_loss:
             self.best_loss, self.best_metrics, self.waited = loss, metrics, 0
             return True
-        # Figures that the best epoch lacks, such as the time of a batch before training, are the latest epoch's.
+        # The starting point has no figures of training, such as the time of a batch; the latest epoch's fill in.
         self.best_metrics = metrics | self.best_metrics
         self.waited += 1
         return False
 
+    def index_metrics(self, epoch: int, report: RefreshReport | None) -> dict[str, float]:
+        """Notes the refresh before ``epoch``, if there was one, and returns the index's figures to log."""
+        metrics: dict[str, float] = {}
+        if report is not None:
+            self.version, self.refreshed = report.version, epoch
+            metrics = {
+                "refresh/seconds": report.seconds,
+                "refresh/drift": report.drift,
+                "refresh/overlap": report.overlap,
+            }
+        return {"index/version": self.version, "index/age": epoch - self.refreshed, **metrics}
+
 
 def snapshot(model: Variant, optimizer: Optimizer, retrievers: Sequence[Retriever], run: RunState) -> State:
+    """A checkpoint's content. Fixed retrievers have no state, so only learned ones are in it."""
     return {
         "model": model.state_dict(),
         "optimizer": optimizer.state_dict(),
-        "retrievers": [state for retriever in retrievers if (state := retriever.snapshot())],
+        "retrievers": [retriever.snapshot() for retriever in retrievers if retriever.is_learned],
         "run": dict(vars(run)),
     }
 
 
 def restore(state: State, model: Variant, optimizer: Optimizer, retrievers: Sequence[Retriever]) -> RunState:
-    """Puts ``state``, from ``snapshot``, back into the other arguments, and returns the progress."""
+    """Loads ``state``, made by ``snapshot``, into model, optimiser and retrievers, and returns the progress."""
     model.load_state_dict(state["model"])
     optimizer.load_state_dict(state["optimizer"])
-    learned = [retriever for retriever in retrievers if retriever.snapshot()]
+    learned = [retriever for retriever in retrievers if retriever.is_learned]
     for retriever, saved in zip(learned, state["retrievers"], strict=True):
         retriever.restore(saved)
     return RunState(**state["run"])

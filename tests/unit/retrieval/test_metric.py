@@ -129,7 +129,7 @@ def test_the_ranking_stays_until_the_next_update() -> None:
         for parameter in model.parameters():
             parameter.add_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(6)) * 0.5)
     assert torch.equal(retriever.retrieve(SITES, INSIDE, ALLELES, 10), before)
-    retriever.update(model, site_weights(model, FEATURES))
+    retriever.update(model.retrieval, site_weights(model, FEATURES))
     assert not torch.equal(retriever.retrieve(SITES, INSIDE, ALLELES, 10), before)
 
 

@@ -25,10 +25,10 @@ from vcfbert.model.v18 import V18
 from vcfbert.model.v19 import V19
 from vcfbert.retrieval.embedding import EmbeddingRetriever
 from vcfbert.retrieval.torch_index import TorchKeyIndex
-from vcfbert.training import loop
 from vcfbert.training.checkpoint import Checkpoints
 from vcfbert.training.loop import FitResult, Trainer
 from vcfbert.training.optimizer import learning_rate
+from vcfbert.training.run_state import RunState
 
 EACH_EPOCH = {
     "train/loss",
@@ -72,11 +72,11 @@ def fit(trainer: Trainer, folder: Path, *, tracker: MemoryTracker | None = None)
 def test_a_fit_learns_logs_and_writes_a_bundle(tiny_panel: Panel, tmp_path: Path, variant: str) -> None:
     config = tiny_config({"train": {"epochs": 3}, "masks": {"start": 0.5, "end": 0.5, "array_share": 0.0}})
     trainer = trainer_of(tiny_panel, config, variant)
-    if isinstance(trainer.raw, V19):  # it starts from what is known of copying; here from switches far too rare
+    if isinstance(trainer.parts.model, V19):  # it starts from what is known of copying; here from switches far too rare
         with torch.no_grad():
-            for head in trainer.raw.copying():
+            for head in trainer.parts.model.copying():
                 head.log_rate.sub_(2.0)
-    untrained = trainer._validate()["val/loss"]
+    untrained = trainer.validator.validate(0)["val/loss"]
     result, tracker = fit(trainer, tmp_path)
     losses = [epoch["val/loss"] for epoch in tracker.epochs]
     assert len(losses) == 3
@@ -110,11 +110,11 @@ def test_index_age_and_version(
 ) -> None:
     config = tiny_config({"train": {"epochs": 4, "samples_per_epoch": 4}, "retrieval": {"refresh_every": every}})
     trainer = trainer_of(tiny_panel, config)
-    initial = trainer.data.retrievers[0].index.weights.clone()
+    initial = trainer.parts.data.retrievers[0].index.weights.clone()
     _, tracker = fit(trainer, tmp_path)
     assert [epoch["index/age"] for epoch in tracker.epochs] == ages
     assert [epoch["index/version"] for epoch in tracker.epochs] == versions
-    assert torch.equal(trainer.data.retrievers[0].index.weights, initial) is (every == 0)
+    assert torch.equal(trainer.parts.data.retrievers[0].index.weights, initial) is (every == 0)
 
 
 def grouped_weights(panel: Panel, batch_size: int, accumulate: int, samples: int = 8) -> dict[str, torch.Tensor]:
@@ -126,10 +126,10 @@ def grouped_weights(panel: Panel, batch_size: int, accumulate: int, samples: int
         }
     )
     trainer = trainer_of(panel, config)
-    trainer._train(0)
-    trainer._train(1)
+    trainer.epoch_trainer.train(0, trainer.run)
+    trainer.epoch_trainer.train(1, trainer.run)
     assert trainer.run.step == 2
-    return trainer.raw.state_dict()
+    return trainer.parts.model.state_dict()
 
 
 @pytest.mark.parametrize("variant", ["v17", "v18"])
@@ -171,31 +171,31 @@ def test_an_epochs_last_smaller_group_counts_as_much(tiny_panel: Panel, monkeypa
     )
     trainer = trainer_of(tiny_panel, config)
     divisors: list[float] = []
-    monkeypatch.setattr(trainer.fabric, "backward", lambda loss: divisors.append(float(loss.detach())))
+    monkeypatch.setattr(trainer.parts.fabric, "backward", lambda loss: divisors.append(float(loss.detach())))
     losses: list[float] = []
-    inner = trainer._loss
+    inner = trainer.epoch_trainer.loss
 
     def recorded(example: Any) -> Any:
         loss, probability = inner(example)
         losses.append(float(loss.detach()))
         return loss, probability
 
-    monkeypatch.setattr(trainer, "_loss", recorded)
-    monkeypatch.setattr(trainer, "_step", lambda: None)
-    trainer._train(0)
+    monkeypatch.setattr(trainer.epoch_trainer, "loss", recorded)
+    monkeypatch.setattr(trainer.epoch_trainer, "step", lambda run: None)
+    trainer.epoch_trainer.train(0, trainer.run)
     assert divisors == pytest.approx([losses[0] / 2, losses[1] / 2, losses[2]])
 
 
 def scripted_validation(trainer: Trainer, monkeypatch: pytest.MonkeyPatch, losses: list[float]) -> list[dict[str, Any]]:
     """Replaces validation by given losses; returns a list that gets the weights at each."""
     seen: list[dict[str, Any]] = []
-    real = trainer._validate
+    real = trainer.validator.validate
 
-    def validate() -> dict[str, float]:
-        seen.append({name: value.clone() for name, value in trainer.raw.state_dict().items()})
-        return {**real(), "val/loss": losses[len(seen) - 1]}
+    def validate(epoch: int) -> dict[str, float]:
+        seen.append({name: value.clone() for name, value in trainer.parts.model.state_dict().items()})
+        return {**real(epoch), "val/loss": losses[len(seen) - 1]}
 
-    monkeypatch.setattr(trainer, "_validate", validate)
+    monkeypatch.setattr(trainer.validator, "validate", validate)
     return seen
 
 
@@ -219,9 +219,9 @@ def test_the_schedule_spans_the_whole_run(tiny_panel: Panel, tmp_path: Path) -> 
         {"train": {"epochs": 2, "samples_per_epoch": 10, "batch_size": 4, "accumulate": 2, "lr": 1e-3}}
     )
     trainer = trainer_of(tiny_panel, config)
-    windows = len(trainer.data.panels[0].windows)
+    windows = len(trainer.parts.data.panels[0].windows)
     steps = math.ceil(windows * 3 / 2) * 2  # three batches a window
-    assert trainer.total_steps == steps
+    assert trainer.epoch_trainer.total_steps == steps
     _, tracker = fit(trainer, tmp_path)
     assert trainer.run.step == steps
     assert tracker.epochs[-1]["lr"] == pytest.approx(learning_rate(steps - 1, steps, peak=1e-3, warmup_steps=2))
@@ -231,7 +231,7 @@ def test_the_schedule_spans_the_whole_run(tiny_panel: Panel, tmp_path: Path) -> 
 def test_a_loss_that_is_no_number_stops_the_run(
     tiny_panel: Panel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: float
 ) -> None:
-    monkeypatch.setattr(loop, "allele_loss", lambda logit, *_, **__: logit.sum() * 0 + value)
+    monkeypatch.setattr("vcfbert.training.epoch.allele_loss", lambda logit, *_, **__: logit.sum() * 0 + value)
     with pytest.raises(VcfbertError, match=r"in epoch 1, batch 1\n.*hint: lower train.lr") as caught:
         fit(trainer_of(tiny_panel, tiny_config()), tmp_path)
     assert caught.value.code == "diverged"
@@ -241,8 +241,8 @@ def test_a_loss_that_is_no_number_stops_the_run(
 def test_weights_that_are_no_numbers_stop_the_run(tiny_panel: Panel, tmp_path: Path) -> None:
     """The loss of the epoch's last batch was still finite: validation notices."""
     trainer = trainer_of(tiny_panel, tiny_config({"encode": {"window": 256}, "train": {"batch_size": 64}}))
-    assert trainer.plan_length == 1
-    trainer.raw.smoothing.register_hook(lambda gradient: gradient * math.nan)  # type: ignore[union-attr]
+    assert trainer.epoch_trainer.batches_per_epoch == 1
+    trainer.parts.model.smoothing.register_hook(lambda gradient: gradient * math.nan)  # type: ignore[union-attr]
     with pytest.raises(VcfbertError, match="validation after epoch 1") as caught:
         fit(trainer, tmp_path)
     assert caught.value.code == "diverged"
@@ -289,15 +289,15 @@ class Stop(Exception):
 def interrupted(panel: Panel, config: Config, folder: Path, *, epoch: int, variant: str = "v18") -> None:
     """A run that ends in the middle of ``epoch``."""
     trainer = trainer_of(panel, config, variant)
-    inner = trainer._train
+    inner = trainer.epoch_trainer.train
 
-    def train(number: int) -> dict[str, float]:
-        metrics = inner(number)
+    def train(number: int, run: RunState) -> dict[str, float]:
+        metrics = inner(number, run)
         if number == epoch:
             raise Stop
         return metrics
 
-    trainer._train = train  # type: ignore[method-assign]
+    trainer.epoch_trainer.train = train  # type: ignore[method-assign]
     with pytest.raises(Stop):
         fit(trainer, folder)
 
@@ -330,24 +330,27 @@ def test_a_resumed_run_searches_with_the_index_it_had(tiny_panel: Panel, tmp_pat
     """As of the last refresh, not of the weights that have trained on since."""
     config = tiny_config({"train": {"samples_per_epoch": 8}})
     trainer = trainer_of(tiny_panel, config)
-    trainer._train(0)
-    trainer._refresh_if_due(1)
-    trainer._train(1)
+    trainer.epoch_trainer.train(0, trainer.run)
+    trainer.refresh(1)
+    trainer.epoch_trainer.train(1, trainer.run)
     store = Checkpoints(tmp_path)
-    store.save_last(trainer._state())
+    store.save_last(trainer.state())
     state = store.last()
     assert state is not None
     resumed = trainer_of(tiny_panel, config)
-    resumed._restore(state)
-    assert isinstance(trainer.data.retrievers[0], EmbeddingRetriever)
-    assert isinstance(resumed.data.retrievers[0], EmbeddingRetriever)
-    for name in ("decay", "temperature"):
-        assert torch.equal(getattr(resumed.data.retrievers[0], name), getattr(trainer.data.retrievers[0], name)), name
-    weights = resumed.data.retrievers[0].index.weights
-    assert torch.equal(weights, trainer.data.retrievers[0].index.weights)
-    now = trainer.raw.embedding.allele_weights(trainer.data.panels[0].features).detach()
-    assert (weights - now).abs().max() > 1e-4
-    assert (resumed.data.retrievers[0].temperature - trainer.raw.retrieval.log_temperature.exp()).abs().max() > 1e-5
+    resumed.restore(state)
+    before, after = trainer.parts.data.retrievers[0], resumed.parts.data.retrievers[0]
+    assert isinstance(before, EmbeddingRetriever)
+    assert isinstance(after, EmbeddingRetriever)
+    assert torch.equal(after.decay, before.decay)
+    assert torch.equal(after.temperature, before.temperature)
+    assert torch.equal(after.index.weights, before.index.weights)
+    model = trainer.parts.model
+    now = model.embedding.allele_weights(trainer.parts.data.panels[0].features).detach()
+    assert (after.index.weights - now).abs().max() > 1e-4
+    assert model.retrieval_heads is not None
+    _, temperature = model.retrieval_heads.decay_and_temperature()
+    assert (after.temperature - temperature).abs().max() > 1e-5
 
 
 def other_split(panel: Panel, config: Config) -> tuple[Panel, Config]:
@@ -382,12 +385,12 @@ def test_validation_haplotypes_do_not_change_what_is_trained(tiny_panel: Panel) 
     )
     trainers = [trainer_of(panel, config) for panel in (tiny_panel, changed)]
     for trainer in trainers:
-        trainer._train(0)
-        trainer._refresh_if_due(1)
-    one, other = (trainer.raw.state_dict() for trainer in trainers)
+        trainer.epoch_trainer.train(0, trainer.run)
+        trainer.refresh(1)
+    one, other = (trainer.parts.model.state_dict() for trainer in trainers)
     for name, value in one.items():  # up to the order of sums: windows number their distinct rows otherwise
         torch.testing.assert_close(value, other[name], atol=1e-5, rtol=1e-4)
-    weights = [trainer.data.retrievers[0].index.weights for trainer in trainers]
+    weights = [trainer.parts.data.retrievers[0].index.weights for trainer in trainers]
     torch.testing.assert_close(*weights, atol=1e-5, rtol=1e-4)
 
 

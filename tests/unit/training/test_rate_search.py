@@ -75,8 +75,8 @@ def start_of(panel: Panel) -> RateSearch:
     masks = dataclasses.replace(config.masks, array_density=(0.1, 0.1))
     config = dataclasses.replace(config, masks=masks)
     trainer = Trainer([panel], [encode(panel, config.encode)], config, "v19", accelerator="cpu")
-    assert isinstance(trainer.recipe, HmmRecipe)
-    return trainer.recipe.search
+    assert isinstance(trainer.parts.recipe, HmmRecipe)
+    return trainer.parts.recipe.search
 
 
 def test_panels_of_longer_matches_get_lower_rates() -> None:

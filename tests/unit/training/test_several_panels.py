@@ -45,7 +45,7 @@ def fit(trainer: Trainer, folder: Path) -> FitResult:
 def test_a_bundle_of_all_panels_comes_out(tmp_path: Path, variant: str) -> None:
     config = tiny_config({"retrieval": {"k": {"v17": 2, "v18": 5, "v19": 5}}})
     trainer = trainer_of(config, variant)
-    assert trainer.k == min(config.retrieval.k[variant], 7 - 2)  # of the seven haplotypes that X's memory has
+    assert trainer.parts.k == min(config.retrieval.k[variant], 7 - 2)  # of the seven haplotypes that X's memory has
     result = fit(trainer, tmp_path)
     bundle = load_bundle(tmp_path / "model")
     assert result.data_digest == bundle.panel_digest == panels_digest(panels())
@@ -57,19 +57,19 @@ def test_a_bundle_of_all_panels_comes_out(tmp_path: Path, variant: str) -> None:
 
 def test_validation_is_of_all_panels() -> None:
     trainer = trainer_of(tiny_config(), "v17")
-    whole = trainer._validate()
-    trainer.data.panels = trainer.data.panels[:1]
-    trainer.data.retrievers = trainer.data.retrievers[:1]
-    assert trainer._validate()["val/loss"] != whole["val/loss"]
+    whole = trainer.validator.validate(0)
+    trainer.parts.data.panels = trainer.parts.data.panels[:1]
+    trainer.parts.data.retrievers = trainer.parts.data.retrievers[:1]
+    assert trainer.validator.validate(0)["val/loss"] != whole["val/loss"]
 
 
 def test_a_resumed_run_finds_the_index_of_every_panel(tmp_path: Path) -> None:
     config = tiny_config({"train": {"epochs": 2}})
     trainer, other = trainer_of(config, "v18"), trainer_of(config, "v18")
-    trainer._train(0)
-    trainer._refresh_if_due(1)
-    other._restore(trainer._state())
-    for before, after in zip(trainer.data.retrievers, other.data.retrievers, strict=True):
+    trainer.epoch_trainer.train(0, trainer.run)
+    trainer.refresh(1)
+    other.restore(trainer.state())
+    for before, after in zip(trainer.parts.data.retrievers, other.parts.data.retrievers, strict=True):
         assert torch.equal(before.index.weights, after.index.weights)
         assert not torch.equal(after.index.weights, torch.ones_like(after.index.weights))
 

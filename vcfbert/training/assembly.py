@@ -1,0 +1,77 @@
+"""Builds what a training run works on: device, model, recipe, training splits, retrievers and optimiser."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+
+from vcfbert.config import Config
+from vcfbert.genotypes.encoding import Encoding
+from vcfbert.genotypes.panel import Panel
+from vcfbert.genotypes.reference_subset import ReferenceSubset
+from vcfbert.model.base import Variant
+from vcfbert.model.variants import create
+from vcfbert.retrieval.base import KeyIndex, Retriever, usable_k
+from vcfbert.retrieval.refresh import attach_retriever, build_index
+from vcfbert.training.data import TrainingData, TrainingPanel
+from vcfbert.training.device import fabric_of
+from vcfbert.training.optimizer import optimizer_of
+from vcfbert.training.recipe import Recipe
+from vcfbert.training.recipes import recipe_of
+
+
+@dataclass(frozen=True)
+class Assembly:
+    """The parts of one run, on the device of this rank."""
+
+    fabric: Fabric
+    model: Variant  # its weights are validated, saved and bundled
+    wrapped: Any  # the same model as Fabric trains it: compiled where asked for, gradients averaged over ranks
+    optimizer: Any  # torch.optim.Optimizer, as Fabric steps it
+    recipe: Recipe
+    data: TrainingData
+    k: int  # haplotypes retrieved for each haplotype
+
+
+def assemble(
+    panels: Sequence[Panel],
+    encodings: Sequence[Encoding],
+    config: Config,
+    variant: str,
+    *,
+    accelerator: str,
+    devices: int,
+    indexes: Sequence[KeyIndex] | None,
+    retrievers: Sequence[Retriever] | None,
+) -> Assembly:
+    """The parts of a run that trains ``variant``; the arguments of ``Trainer``. Starts the other ranks, if any."""
+    fabric = fabric_of(config.train, accelerator, devices)
+    fabric.launch()
+    model = create(variant, config.model)
+    recipe = recipe_of(model, config)
+    splits = [
+        recipe.training_panel(ReferenceSubset(panel, panel.training_haplotypes), encoding, fabric.device)
+        for panel, encoding in zip(panels, encodings, strict=True)
+    ]
+    # A query never retrieves the two haplotypes of its own sample.
+    k = usable_k(config.retrieval.k[variant], [len(split.memory) for split in splits], n_excluded=2)
+    to_wrap: Any = torch.compile(model) if config.train.compile and fabric.device.type == "cuda" else model
+    wrapped, optimizer = fabric.setup(to_wrap, optimizer_of(model, config.train))
+    own = [
+        _retriever(model, split, indexes[number] if indexes else None, config) for number, split in enumerate(splits)
+    ]
+    data = TrainingData(splits, retrievers or own, splits[0].masks, config.train)
+    recipe.attach(data, k)
+    return Assembly(fabric, model, wrapped, optimizer, recipe, data, k)
+
+
+def _retriever(model: Variant, split: TrainingPanel, index: KeyIndex | None, config: Config) -> Retriever:
+    """The variant's own retriever over ``index``, or over a new one."""
+    if index is None:
+        weights = torch.ones_like(split.features[:, 0])
+        index = build_index(split.memory, weights, backend=config.retrieval.backend, device=split.device)
+    return attach_retriever(model, index, split.memory, split.features, update=True)
