@@ -24,7 +24,8 @@ from .http.metrics import Metrics
 from .http.middleware import REQUEST_ID, AuthMiddleware, RequestContextMiddleware
 from .jobs.intake import Jobs
 from .models.bundles import BundleSource
-from .models.manager import ModelsManager, ModelSource
+from .models.manager import ModelsManager
+from .models.model import ModelSource
 from .routes import ROUTERS
 from .settings import Settings, check_exposure, read_settings
 from .uploads.kept import KeptUploads

@@ -37,7 +37,7 @@ from .jobs.run import JobRunner, LoadedModels
 from .jobs.store import open_table
 from .jobs.supervisor import EMBEDDED
 from .models.bundles import BundleSource
-from .models.manager import ModelSource
+from .models.model import ModelSource
 from .settings import Settings, read_settings
 from .uploads.files import check_upload
 from .uploads.kept import KeptUploads

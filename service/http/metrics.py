@@ -9,7 +9,8 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, generate_la
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from ..models.manager import ModelsManager, Served
+from ..models.manager import ModelsManager
+from ..models.served import Served
 
 log = logging.getLogger(__name__)
 

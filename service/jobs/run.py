@@ -15,7 +15,7 @@ from vcfbert import __version__
 from vcfbert.artifacts import output_error, write_json
 from vcfbert.errors import ResourceError, VcfbertError
 
-from ..models.manager import Found, Model, ModelSource
+from ..models.model import Found, Model, ModelSource
 from .attempt import Attempt, ClaimLostError, StoppingError
 from .files import JobFiles
 from .job import Claim, Job, PinnedModel

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 from vcfbert.errors import ArtifactError
 
 from ..settings import Settings
-from .manager import Found, Model
-from .serialized_imputer import OnDevice, SerializedImputer
+from .model import Found, ImputeHooks, Model
 
 if TYPE_CHECKING:
     from vcfbert.imputation.files import Imputed, ImputeOptions
     from vcfbert.imputation.imputer import Imputer
-    from vcfbert.imputation.progress import Progress
     from vcfbert.tracking.registry import RegisteredVersion
 
 ObserveRetrieval = Callable[[str, float], None]  # told the variant and the seconds of each search
@@ -48,8 +47,8 @@ class BundleSource:
         version = look_up_cached(reference, cache=self._settings.cache)
         return None if version is None else _found(version)
 
-    def load(self, found: Found) -> Model:
-        return BundleModel(self._folder(found), self._settings, self._observe_retrieval)
+    def load(self, found: Found, device_guard: AbstractContextManager[object] | None = None) -> Model:
+        return BundleModel(self._folder(found), self._settings, self._observe_retrieval, device_guard)
 
     def _folder(self, found: Found) -> Path:
         from vcfbert.artifacts import bundle_digest
@@ -77,7 +76,13 @@ def _found(version: RegisteredVersion) -> Found:
 class BundleModel:
     """A bundle behind the ``Model`` interface."""
 
-    def __init__(self, folder: Path, settings: Settings, observe_retrieval: ObserveRetrieval | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        settings: Settings,
+        observe_retrieval: ObserveRetrieval | None = None,
+        device_guard: AbstractContextManager[object] | None = None,
+    ) -> None:
         from vcfbert.bundle import load_bundle
         from vcfbert.imputation.imputer import Imputer
 
@@ -89,7 +94,9 @@ class BundleModel:
             timed = (dataclasses.replace(p, retriever=TimedRetriever(p.retriever, observe)) for p in bundle.parts)
             bundle = dataclasses.replace(bundle, parts=tuple(timed))
         kept_bytes = settings.kept_windows_mb * 1_000_000
-        self.imputer: Imputer = Imputer(bundle, batch_size=settings.batch_size, kept_bytes=kept_bytes)
+        self.imputer: Imputer = Imputer(
+            bundle, batch_size=settings.batch_size, kept_bytes=kept_bytes, device_guard=device_guard
+        )
         self._threads = settings.threads
         panels = bundle.panels
         self.info: Mapping[str, Any] = {
@@ -104,7 +111,7 @@ class BundleModel:
         }
 
     def warm_up(self) -> None:
-        """Predicts one window for one of the panel's own samples."""
+        """Imputes the first window for one of the panel's own samples."""
         import numpy as np
 
         from vcfbert.genotypes.sites import MatchedTarget
@@ -116,30 +123,9 @@ class BundleModel:
         no = np.zeros(len(site), dtype=bool)
         ids = np.full(len(site), ".", dtype=object)
         target = MatchedTarget(panel.digest, (panel.samples[0],), site, alleles, ~no[:, None], no, ids)
-        self.imputer.predict_window(part, window, target)
+        list(self.imputer.impute(target, sites=(0, 1)))
 
-    def impute(
-        self,
-        target: Path,
-        output: Path,
-        options: ImputeOptions,
-        *,
-        qc_report: Path | None = None,
-        begin: Callable[[int], None] | None = None,
-        progress: Progress | None = None,
-        cancelled: Callable[[], None] | None = None,
-        on_device: OnDevice | None = None,
-    ) -> Imputed:
+    def impute(self, target: Path, output: Path, options: ImputeOptions, **hooks: Unpack[ImputeHooks]) -> Imputed:
         from vcfbert.imputation.files import impute_file
 
-        return impute_file(
-            self.imputer if on_device is None else SerializedImputer(self.imputer, on_device),
-            target,
-            output,
-            options=options,
-            threads=self._threads,
-            qc_report=qc_report,
-            begin=begin,
-            progress=progress,
-            cancelled=cancelled,
-        )
+        return impute_file(self.imputer, target, output, options, threads=self._threads, **hooks)

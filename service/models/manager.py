@@ -5,23 +5,17 @@ from __future__ import annotations
 import dataclasses
 import logging
 import threading
-import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any
 
 from vcfbert.errors import InputError, ResourceError, VcfbertError
 
 from ..settings import Settings
+from .device import Device
 from .fifo_semaphore import FifoSemaphore
-from .serialized_imputer import OnDevice
-
-if TYPE_CHECKING:  # torch takes seconds to import: the service answers while the loading thread does that
-    from vcfbert.imputation.files import Imputed, ImputeOptions
-    from vcfbert.imputation.imputer import Imputer
-    from vcfbert.imputation.progress import Progress
+from .model import Found, ModelSource
+from .served import Served
 
 log = logging.getLogger(__name__)
 
@@ -30,143 +24,8 @@ LOADING = "the model is being loaded"
 _MAX_AT_ONCE = 3
 
 
-@dataclass(frozen=True)
-class Found:
-    """A model version. ``pinned`` always names this version; ``digest`` is that of its bundle."""
-
-    pinned: str
-    version: str
-    digest: str
-
-
-class Model(Protocol):
-    """A loaded model. It keeps no imputed data. The caller of ``warm_up`` holds the device."""
-
-    info: Mapping[str, Any]
-    imputer: Imputer
-
-    def warm_up(self) -> None:
-        """Impute once, because the first call allocates and compiles. Raises the error of a bad model."""
-
-    def impute(
-        self,
-        target: Path,
-        output: Path,
-        options: ImputeOptions,
-        *,
-        qc_report: Path | None = None,
-        begin: Callable[[int], None] | None = None,
-        progress: Progress | None = None,
-        cancelled: Callable[[], None] | None = None,
-        on_device: OnDevice | None = None,
-    ) -> Imputed:
-        """As ``vcfbert.imputation.files.impute_file``; ``on_device`` is entered while it predicts."""
-        ...
-
-
-class ModelSource(Protocol):
-    """Finds and loads models. Called from several threads."""
-
-    def find(self, reference: str) -> Found:
-        """The version that ``reference`` names now; nothing is downloaded. Raises VcfbertError: 'registry_unavailable'
-        where the registry does not answer, within seconds."""
-        ...
-
-    def find_cached(self, reference: str) -> Found | None:
-        """The version that ``reference`` last named as far as this machine knows, without asking the registry."""
-        ...
-
-    def load(self, found: Found) -> Model:
-        """Downloads it if need be, verifies and loads it. Raises VcfbertError."""
-        ...
-
-
 class ReloadRefusedError(VcfbertError):
     """409: the new version cannot be served; the previous one stays in use."""
-
-
-@dataclass(frozen=True)
-class Served:
-    """A model in use. A request keeps its model even if a newer version replaces it meanwhile."""
-
-    alias: str
-    reference: str
-    found: Found
-    model: Model
-    device: FifoSemaphore
-    places: FifoSemaphore  # of files that are read, predicted or written at the same time
-    observe: Callable[[Served, int, float], None]  # told the number of targets and the seconds of each imputation
-    stopped: threading.Event  # set when the process ends: what still runs then ends between two blocks
-
-    @property
-    def version(self) -> str:
-        return self.found.version
-
-    @property
-    def digest(self) -> str:
-        return self.found.digest
-
-    @property
-    def info(self) -> Mapping[str, Any]:
-        """Model information for clients."""
-        names = {"alias": self.alias, "reference": self.reference, "version": self.version, "digest": self.digest}
-        return {**names, **self.model.info}
-
-    @property
-    def imputer(self) -> Imputer:
-        """For matching and dry runs. Enter ``on_device`` before predicting."""
-        return self.model.imputer
-
-    @contextmanager
-    def on_device(self, n_targets: int) -> Iterator[None]:
-        """Hold the device for one imputation of ``n_targets`` samples.
-
-        Two imputations at once would be slower and use more memory.
-        """
-        with self.device:
-            started = time.perf_counter()
-            yield
-            self.observe(self, n_targets, time.perf_counter() - started)
-
-    def impute(
-        self,
-        target: Path,
-        output: Path,
-        options: ImputeOptions,
-        *,
-        qc_report: Path | None = None,
-        begin: Callable[[int], None] | None = None,
-        progress: Progress | None = None,
-        cancelled: Callable[[], None] | None = None,
-    ) -> Imputed:
-        """Imputes a file, by turns with others. Raises what ``impute_file`` does, and ResourceError
-        'stopping'."""
-
-        def ended() -> None:
-            if self.stopped.is_set():
-                raise ResourceError("stopping", "the service was stopped", hint="send it again in a moment")
-            if cancelled is not None:
-                cancelled()
-
-        seconds = 0.0
-
-        @contextmanager
-        def turn(n_targets: int) -> Iterator[None]:
-            """One of a panel: of several chromosomes the file's targets have several turns, and are counted once."""
-            nonlocal seconds
-            with self.device:
-                started = time.perf_counter()
-                yield
-                seconds += time.perf_counter() - started
-
-        with self.places:
-            ended()
-            imputed = self.model.impute(
-                target, output, options, qc_report=qc_report, begin=begin, progress=progress, cancelled=ended,
-                on_device=turn,
-            )  # fmt: skip
-        self.observe(self, imputed.report.n_samples, seconds)
-        return imputed
 
 
 @dataclass(frozen=True)
@@ -197,7 +56,7 @@ class ModelsManager:
         self._poll_seconds = settings.poll_seconds
         self._source = source
         self._observe = observe
-        self._device, self._places = FifoSemaphore(), FifoSemaphore(_MAX_AT_ONCE)
+        self._device, self._places = Device(), FifoSemaphore(_MAX_AT_ONCE)
         self._states = {alias: _State() for alias in self._references}
         self._loading = {alias: threading.Lock() for alias in self._references}
         self._tried_all = threading.Event()
@@ -328,9 +187,8 @@ class ModelsManager:
 
     def _load(self, alias: str, found: Found) -> Served:
         try:
-            model = self._source.load(found)
-            with self._device:
-                model.warm_up()
+            model = self._source.load(found, self._device)
+            model.warm_up()
         except VcfbertError as error:
             self._failed(alias, error, found)
             raise

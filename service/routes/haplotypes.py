@@ -15,8 +15,7 @@ from vcfbert.errors import InputError
 from vcfbert.genotypes.qc import RefusedTargetError, short
 
 from ..http.examples import problems
-from ..models.manager import Served
-from ..models.serialized_imputer import SerializedImputer
+from ..models.served import Served
 from ..uploads.haplotypes import EXAMPLE, Haplotypes, ImputedHaplotypes, genotypes_of
 from .deps import Manager
 
@@ -133,7 +132,8 @@ def _imputed(
 
     sites: list[dict[str, Any]] = []
     dosages = []
-    with closing(SerializedImputer(served.imputer, served.on_device).impute(matched, sites=interval)) as blocks:
+    since = served.device.held_seconds
+    with closing(served.imputer.impute(matched, sites=interval)) as blocks:
         for block in blocks:
             dosage = np.where(block.calls >= 0, block.calls, block.haplotype_dosage)  # [l, n, 2], the second unused
             dr2 = estimated_r2(dosage, matched.haploid)
@@ -143,5 +143,6 @@ def _imputed(
             for place, known in zip((block.start + row).tolist(), typed[row].tolist(), strict=True):
                 pos, ref, alt = int(panel.sites.pos[place]), panel.sites.ref[place], panel.sites.alt[place]
                 sites.append({"pos": pos, "ref": ref, "alt": alt, "typed": known})
+    served.count(len(matched.samples), since)
     table = np.concatenate(dosages).round(3).T  # [n, sites]
     return {"sites": sites, "dosages": table.tolist()}

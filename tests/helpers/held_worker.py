@@ -11,20 +11,20 @@ from typing import Any
 
 from service import worker
 from service.settings import read_settings
-from vcfbert.imputation.imputer import Imputer
+from vcfbert.imputation.window_predictor import WindowPredictor
 
 HOLD = "hold"
 
 
 def hold_back(data: Path) -> None:
-    predict = Imputer.predict_window
+    predict = WindowPredictor.predict
 
-    def held(imputer: Imputer, part: Any, window: Any, *given: Any) -> Any:
+    def held(predictor: WindowPredictor, part: Any, window: Any, *given: Any) -> Any:
         while window.index >= _allowed(data / HOLD):
             time.sleep(0.02)
-        return predict(imputer, part, window, *given)
+        return predict(predictor, part, window, *given)
 
-    Imputer.predict_window = held  # type: ignore[method-assign]
+    WindowPredictor.predict = held  # type: ignore[method-assign]
 
 
 def _allowed(path: Path) -> float:

@@ -6,6 +6,7 @@ import asyncio
 import gzip
 import threading
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,7 +17,7 @@ from fastapi import FastAPI
 
 from service.app import create_app
 from service.http.auth import key_digest
-from service.models.manager import Found, Model, ModelSource
+from service.models.model import Found, Model, ModelSource
 from service.settings import Settings
 from vcfbert.errors import VcfbertError
 
@@ -43,19 +44,21 @@ class StubModel:
 
     imputer: Any = None
 
-    def __init__(self, found: Found, error: Exception | None = None) -> None:
+    def __init__(self, found: Found, device: AbstractContextManager[object], error: Exception | None = None) -> None:
         self.info: Mapping[str, Any] = {"variant": "v18", "n_sites": 3}
         self.found = found
+        self.device = device
         self.error = error  # of the warm-up
         self.begun = threading.Event()
         self.held: threading.Event | None = None
 
     def warm_up(self) -> None:
-        if self.error is not None:
-            raise self.error
+        with self.device:
+            if self.error is not None:
+                raise self.error
 
     def impute(self, target: Path, output: Path, options: Any = None, **hooks: Any) -> Any:
-        with hooks["on_device"](3):
+        with self.device:
             self.begun.set()
             if self.held is not None:
                 while not self.held.wait(0.01):
@@ -85,10 +88,10 @@ class StubSource:
     def find_cached(self, reference: str) -> Found | None:
         return self.cached
 
-    def load(self, found: Found) -> Model:
+    def load(self, found: Found, device_guard: AbstractContextManager[object] | None = None) -> Model:
         if "load" in self.errors:
             raise self.errors["load"]
-        self.loaded.append(StubModel(found, self.errors.get("warm_up")))
+        self.loaded.append(StubModel(found, device_guard or nullcontext(), self.errors.get("warm_up")))
         return cast(Model, self.loaded[-1])
 
 

@@ -23,7 +23,7 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 from service import worker
-from service.models.manager import Found
+from service.models.model import Found
 from service.settings import Settings, read_settings
 from vcfbert.errors import DiskFullError, InputError
 
@@ -110,7 +110,7 @@ class StubSource:
     def find_cached(self, reference: str) -> Found | None:
         return None
 
-    def load(self, found: Found) -> StubModel:
+    def load(self, found: Found, device_guard: object = None) -> StubModel:
         self.loaded.append(found.version)
         self.models.append(StubModel(found, self._journal))
         return self.models[-1]

@@ -35,7 +35,8 @@ from vcfbert.genotypes.summary import Summary
 from vcfbert.genotypes.vcf_lines import joined_sites
 from vcfbert.genotypes.vcf_writer import check_suffix, header_text, save_records
 from vcfbert.imputation.files import Imputed, ImputeOptions, file_header, panel_interval, per_panel_site, read_target
-from vcfbert.imputation.imputer import Imputer, unphased_error
+from vcfbert.imputation.imputer import Imputer
+from vcfbert.imputation.phasing import unphased_error
 from vcfbert.provenance import git_commit
 
 FloatArray = npt.NDArray[np.float32]

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +14,6 @@ import numpy.typing as npt
 from vcfbert import __version__
 from vcfbert.bundle import Bundle
 from vcfbert.errors import InputError
-from vcfbert.genotypes.imputed import ImputedBlock
 from vcfbert.genotypes.panel import Panel
 from vcfbert.genotypes.qc import QcReport, RefusedTargetError
 from vcfbert.genotypes.region_reader import read_regions
@@ -24,7 +23,8 @@ from vcfbert.genotypes.summary import Summary
 from vcfbert.genotypes.vcf_reader import Genotypes, open_source
 from vcfbert.genotypes.vcf_texts import DEFAULT_FIELDS, FIELDS, chosen_fields
 from vcfbert.genotypes.vcf_writer import ImputedPanel, write_imputed
-from vcfbert.imputation.imputer import Imputer, unphased_error
+from vcfbert.imputation.imputer import Imputer
+from vcfbert.imputation.phasing import unphased_error
 from vcfbert.imputation.progress import Progress
 
 FORMATS: Final = ("vcf.gz", "bcf")
@@ -140,26 +140,8 @@ class Imputed:
         return cls(report, {"n_samples": report.n_samples, **summary.as_dict(), "density": density})
 
 
-class ImputerProtocol(Protocol):
-    """An ``Imputer``, or what lets several callers share one."""
-
-    @property
-    def bundle(self) -> Bundle: ...
-
-    def impute(
-        self,
-        target: MatchedTarget,
-        *,
-        sites: tuple[int, int] | None = None,
-        progress: Progress | None = None,
-        cancelled: Callable[[], None] | None = None,
-    ) -> Generator[ImputedBlock]:
-        """As ``Imputer.impute``; closed where it is not read to its end."""
-        ...
-
-
 def impute_file(
-    imputer: ImputerProtocol,
+    imputer: Imputer,
     target: Path,
     out: Path,
     options: ImputeOptions = DEFAULT_OPTIONS,

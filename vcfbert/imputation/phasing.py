@@ -1,11 +1,12 @@
-"""Phasings of targets typed without phase: drawn from the diploid copying model, window by window, and joined.
+"""Phasing of unphased targets: phasings are sampled from a model of haplotype pairs, window by window, and joined.
 
-No one phase is chosen: imputation averages over several phasings, which comes close to the exact diploid dosage and
-lets each phasing copy from more haplotypes than pairs of them could be kept (``copying/diploid.py``).
+Imputation averages over several phasings instead of choosing one. The mean comes close to the exact diploid dosage, and
+each phasing can copy from more haplotypes than the model of pairs can hold (``copying/diploid.py``).
 """
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,29 +16,41 @@ import numpy.typing as npt
 import torch
 
 from vcfbert.constants import HALF_REF, MISSING
-from vcfbert.copying.diploid import heterozygous_calls, sample_phasings
+from vcfbert.copying.diploid import consensus, heterozygous_calls, sample_phasings
 from vcfbert.copying.states import unphased_states
+from vcfbert.errors import InputError
+from vcfbert.genotypes.panel import Panel
 from vcfbert.genotypes.reference_subset import ReferenceSubset
+from vcfbert.genotypes.sites import MatchedTarget
 from vcfbert.model.li_stephens import LiStephens
 
 Calls = npt.NDArray[np.int8]
 
-# Typed sites phased at a time, and how many of them two neighbouring stretches share.
-STRETCH = 384
-OVERLAP = 96
+WINDOW_SITES = 384  # typed sites phased at once
+OVERLAP_SITES = 96  # of them shared with the next window
 
 
 @dataclass(frozen=True)
 class Phasings:
-    """Of those ``samples`` [u] of a target, by number, that came without phase: ``calls`` int8 [phasings, t, u, 2]."""
+    """Sampled phasings of the unphased ``samples`` int64 [u] of a target, given by number: ``calls`` int8
+    [phasings, t, u, 2]."""
 
     samples: npt.NDArray[np.int64]
     calls: Calls
 
 
 @dataclass(frozen=True)
+class PhasedTarget:
+    """A target in which every sample's calls are in phase. ``phasings``: those of the samples that came unphased; None
+    if all came phased."""
+
+    target: MatchedTarget
+    phasings: Phasings | None
+
+
+@dataclass(frozen=True)
 class PhasingMode:
-    """``states``: haplotypes that a target's pair may copy; ``phasings`` drawn of each target."""
+    """``states``: maximum haplotypes that a target's pair can copy. ``phasings``: number sampled for each target."""
 
     states: int
     phasings: int
@@ -47,9 +60,57 @@ MODES = {"fast": PhasingMode(states=200, phasings=4), "accurate": PhasingMode(st
 DEFAULT_MODE = "accurate"
 
 
-def draw_phasings(
+def phase_target(
+    target: MatchedTarget,
+    reference: ReferenceSubset,
+    hmm: LiStephens | None,
+    mode: PhasingMode,
+    *,
+    ignore_phase: bool = False,
+    check: Callable[[], None] | None = None,
+    progress: Callable[[float], None] | None = None,
+) -> PhasedTarget:
+    """Returns the target with every sample's calls in phase, and phasings of the samples that came unphased.
+
+    ``reference``: haplotypes of the target's panel. ``hmm``: the variant's ``phasing_hmm``. ``ignore_phase``: treat
+    all samples as unphased. ``check`` and ``progress``: as in ``phase_alleles``.
+
+    Each sample is phased independently. Phasings are consistent along the chromosome, so the target must cover all of
+    it. Haploid samples are homozygous-coded. In a phased sample a half call without order, such as 0/., becomes
+    missing, because its haplotype is unknown. Raises InputError 'unphased' if a sample is unphased and ``hmm`` is None.
+    """
+    target = target.homozygous_coded()
+    alleles = target.alleles.copy()
+    alleles[~target.phased & (alleles == MISSING).any(axis=2)] = MISSING
+    samples = np.flatnonzero(target.unphased.any(axis=0) | ignore_phase)
+    phasings = None
+    if len(samples):
+        if hmm is None:
+            raise unphased_error(target, reference.panel)
+        sampled = phase_alleles(
+            hmm, reference, target.panel_site, target.alleles[:, samples], mode, check=check, progress=progress
+        )
+        phasings = Phasings(samples, sampled)
+        alleles[:, samples] = consensus(sampled)
+    return PhasedTarget(dataclasses.replace(target, alleles=alleles), phasings)
+
+
+def unphased_error(target: MatchedTarget, panel: Panel) -> InputError:
+    """The error of a target with unphased samples, for a variant that requires phased ones."""
+    unphased = target.unphased
+    n_samples = np.count_nonzero(unphased.any(axis=0))
+    first = target.panel_site[np.argmax(unphased.any(axis=1))]
+    return InputError(
+        "unphased",
+        f"{n_samples} of {len(target.samples)} samples have unphased heterozygous calls; this model needs phased ones",
+        where=f"target, first at {panel.sites.chrom}:{panel.sites.pos[first]}",
+        hint="phase it first, e.g. `beagle gt=TARGET ref=PANEL impute=false out=PHASED` or SHAPEIT5 / Eagle2",
+    )
+
+
+def phase_alleles(
     hmm: LiStephens,
-    memory: ReferenceSubset,
+    reference: ReferenceSubset,
     sites: npt.NDArray[np.int64],
     alleles: Calls,
     mode: PhasingMode,
@@ -57,20 +118,24 @@ def draw_phasings(
     check: Callable[[], None] | None = None,
     progress: Callable[[float], None] | None = None,
 ) -> Calls:
-    """Phasings int8 [phasings, t, n, 2] of ``alleles`` int8 [t, n, 2] at a panel's typed ``sites`` [t], -1 where a call
-    is missing; the known allele of a half call is drawn onto either haplotype. A sample's depend on its own genotypes
-    alone. They are whole along the chromosome: stretches are turned to agree where they overlap. ``check`` is called
-    before each, and may raise; ``progress`` is told after each which share of the sites is done."""
+    """Samples phasings int8 [phasings, t, n, 2] of unphased ``alleles`` int8 [t, n, 2] at a panel's typed ``sites``
+    [t].
+
+    A missing allele is -1; the known allele of a half call is put on either haplotype. A sample's phasings depend on
+    its own genotypes alone. Each phasing is consistent along all sites: neighbouring windows are aligned where they
+    overlap. ``check`` is called before each window and may raise. ``progress`` is told, after each window, the share
+    of the sites that is done.
+    """
     genotypes = _genotypes(alleles)
     seeds = np.array([_seed(genotypes[:, sample]) for sample in range(genotypes.shape[1])], dtype=np.uint64)
     t = len(genotypes)
     joined: Calls | None = None
-    for start in range(0, max(t - OVERLAP, 1), STRETCH - OVERLAP):
+    for start in range(0, max(t - OVERLAP_SITES, 1), WINDOW_SITES - OVERLAP_SITES):
         if check is not None:
             check()
-        stop = min(start + STRETCH, t)
-        drawn = _stretch(hmm, memory, sites[start:stop], genotypes[start:stop], seeds, mode)
-        joined = drawn if joined is None else _joined(joined, drawn, start)
+        stop = min(start + WINDOW_SITES, t)
+        sampled = _phase_window(hmm, reference, sites[start:stop], genotypes[start:stop], seeds, mode)
+        joined = sampled if joined is None else _join(joined, sampled, start)
         if progress is not None:
             progress(stop / t)
     assert joined is not None
@@ -78,25 +143,26 @@ def draw_phasings(
 
 
 def _genotypes(alleles: Calls) -> Calls:
-    """[t, n] of ``alleles`` [t, n, 2]: the sum of both, MISSING, or HALF_REF or HALF_ALT where one is missing."""
+    """Genotypes int8 [t, n] of ``alleles`` [t, n, 2]: the sum of both alleles, HALF_REF or HALF_ALT if one is missing,
+    MISSING if both are."""
     n_missing = (alleles < 0).sum(axis=2)
     half = HALF_REF + alleles.max(axis=2)
     genotypes: Calls = np.select([n_missing == 0, n_missing == 1], [alleles.sum(axis=2), half], MISSING).astype(np.int8)
     return genotypes
 
 
-def _stretch(
+def _phase_window(
     hmm: LiStephens,
-    memory: ReferenceSubset,
+    reference: ReferenceSubset,
     sites: npt.NDArray[np.int64],
     genotypes: Calls,
     seeds: npt.NDArray[np.uint64],
     mode: PhasingMode,
 ) -> Calls:
-    alleles, cm = np.ascontiguousarray(memory.alleles(sites).T), memory.panel.cm[sites]
+    alleles, cm = np.ascontiguousarray(reference.alleles(sites).T), reference.panel.cm[sites]
     genotypes = np.ascontiguousarray(genotypes)
-    k, threads = min(mode.states, len(memory)), torch.get_num_threads()
-    maf = np.minimum(memory.af[sites], 1.0 - memory.af[sites])
+    k, threads = min(mode.states, len(reference)), torch.get_num_threads()
+    maf = np.minimum(reference.af[sites], 1.0 - reference.af[sites])
     with torch.no_grad():
         stay = hmm.stay(torch.from_numpy(cm - cm[0]).float()).numpy()
         mismatch = hmm.mismatch(torch.from_numpy(maf).float()).numpy()
@@ -107,22 +173,27 @@ def _stretch(
     )
 
 
-def _joined(left: Calls, right: Calls, start: int) -> Calls:
-    """Two overlapping stretches of every phasing as one: ``right``, from typed site ``start`` on, is turned where most
-    of the shared heterozygous calls say so, and takes over in the middle of the overlap."""
+def _join(left: Calls, right: Calls, start: int) -> Calls:
+    """Joins each phasing of two overlapping windows; ``right`` begins at typed site ``start`` of ``left``.
+
+    ``right`` is phase-flipped if most of the shared heterozygous calls disagree with ``left``. It takes over in the
+    middle of the overlap.
+    """
     shared = left.shape[1] - start
     a, b = left[:, start:], right[:, :shared]
     heterozygous = heterozygous_calls(a) & heterozygous_calls(b)
-    # The nearer to the seam, the more a call says of the phase there.
+    # Calls near the seam say more about the phase there.
     weight = 1.0 / (1.0 + np.abs(np.arange(shared) - shared // 2))[None, :, None]
     agree = np.where(heterozygous, np.where(a[..., 0] == b[..., 0], weight, -weight), 0.0).sum(axis=1)  # [s, n]
-    turned = np.where((agree < 0)[:, None, :, None], right[..., ::-1], right)
-    return np.concatenate([left[:, : start + shared // 2], turned[:, shared // 2 :]], axis=1)
+    aligned = np.where((agree < 0)[:, None, :, None], right[..., ::-1], right)
+    return np.concatenate([left[:, : start + shared // 2], aligned[:, shared // 2 :]], axis=1)
 
 
 def orientation(phasings: Calls, reference: Calls, position: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
-    """bool [phasings, t, n]: where a phasing's first haplotype runs along the second of ``reference`` [t, n, 2], as the
-    nearest heterozygous call at ``position`` [t] says."""
+    """bool [phasings, t, n]: whether a phasing is phase-flipped against ``reference`` [t, n, 2] at each typed site.
+
+    The nearest heterozygous call decides; ``position`` [t] gives the distances.
+    """
     heterozygous = heterozygous_calls(reference)  # [t, n]
     t = len(position)
     place = np.arange(t)[:, None]
@@ -131,8 +202,8 @@ def orientation(phasings: Calls, reference: Calls, position: npt.NDArray[np.floa
     to_before = np.where(before >= 0, position[:, None] - position[before], np.inf)
     to_after = np.where(after < t, position[np.minimum(after, t - 1)] - position[:, None], np.inf)
     nearest = np.where(to_before <= to_after, np.maximum(before, 0), np.minimum(after, t - 1))
-    turned = phasings[..., 0] != reference[None, ..., 0]
-    return np.asarray(np.take_along_axis(turned, np.broadcast_to(nearest, turned.shape), axis=1))
+    flipped = phasings[..., 0] != reference[None, ..., 0]
+    return np.asarray(np.take_along_axis(flipped, np.broadcast_to(nearest, flipped.shape), axis=1))
 
 
 def _seed(genotypes: Calls) -> int:

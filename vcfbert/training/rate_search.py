@@ -26,7 +26,7 @@ from vcfbert.constants import MISSING
 from vcfbert.copying.diploid import consensus, heterozygous_calls
 from vcfbert.genotypes.reference_subset import ReferenceSubset
 from vcfbert.genotypes.windows import Window
-from vcfbert.imputation.phasing import PhasingMode, draw_phasings
+from vcfbert.imputation.phasing import PhasingMode, phase_alleles
 from vcfbert.model.heads import independent
 from vcfbert.model.v19 import INITIAL_RATES, INITIAL_SHARES, KNOTS, V19, CompiledWindow, knot_weights
 from vcfbert.retrieval.base import Retriever
@@ -204,7 +204,7 @@ class RateSearch:
         return _Typed(memory, retriever, window, context, np.ascontiguousarray(calls), truth, scored)
 
     def _drawn(self, typed: _Typed) -> Calls:
-        return draw_phasings(self.model.phasing, typed.memory, typed.context.key.cpu().numpy(), typed.calls, MODE)
+        return phase_alleles(self.model.phasing, typed.memory, typed.context.key.cpu().numpy(), typed.calls, MODE)
 
     def _queries(self, typed: _Typed, phasings: Calls, *, drawn: bool = False) -> _Queries:
         """Of ``phasings`` [s, t, n, 2]."""

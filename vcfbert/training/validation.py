@@ -13,7 +13,7 @@ from vcfbert.config import EvaluateConfig, MaskConfig
 from vcfbert.genotypes.masks import array_mask, fixed_rate_mask
 from vcfbert.genotypes.reference_subset import ReferenceSubset
 from vcfbert.genotypes.windows import Window
-from vcfbert.imputation.imputer import predict_batches
+from vcfbert.imputation.query_batches import predict_batches
 from vcfbert.metrics.accuracy import DosageR2, F1Counter
 from vcfbert.model.base import Variant
 from vcfbert.retrieval.base import Retriever

@@ -69,13 +69,30 @@ def test_imputations_are_counted_by_model(tmp_path: Path) -> None:
     metrics = Metrics()
     manager = ModelsManager(settings(tmp_path), StubSource(), observe=metrics.imputation)
     manager.start().join(10)
-    with manager.get().on_device(4):
-        pass
-    with pytest.raises(ZeroDivisionError), manager.get().on_device(5):
-        raise ZeroDivisionError
+    served = manager.get()
+    since = served.device.held_seconds
+    with served.device:
+        time.sleep(0.01)
+    served.count(4, since)
     samples = parsed(metrics.text().decode())
     assert value(samples, "vcfbert_targets_imputed_total", model="default", by="request") == 4
     assert value(samples, "vcfbert_imputation_seconds_count", model="default", by="request") == 1
+    assert value(samples, "vcfbert_imputation_seconds_sum", model="default", by="request") >= 0.01
+
+
+def test_imputation_that_fails_is_not_counted(tmp_path: Path) -> None:
+    metrics, source = Metrics(), StubSource()
+    manager = ModelsManager(settings(tmp_path), source, observe=metrics.imputation)
+    manager.start().join(10)
+
+    def fail(*given: Any, **hooks: Any) -> Any:
+        with manager.get().device:
+            raise ZeroDivisionError
+
+    source.loaded[0].impute = fail  # type: ignore[method-assign]
+    with pytest.raises(ZeroDivisionError):
+        manager.get().impute(tmp_path, tmp_path, cast(Any, None))
+    assert "vcfbert_targets_imputed_total{" not in metrics.text().decode()
 
 
 def test_targets_of_a_file_with_several_chromosomes_are_counted_once(tmp_path: Path) -> None:
@@ -86,7 +103,7 @@ def test_targets_of_a_file_with_several_chromosomes_are_counted_once(tmp_path: P
 
     def impute(target: Path, output: Path, options: Any, **hooks: Any) -> Any:
         for _ in range(2):
-            with hooks["on_device"](3):
+            with manager.get().device:
                 time.sleep(0.01)
         return SimpleNamespace(report=SimpleNamespace(n_samples=3))
 

@@ -20,7 +20,7 @@ from service.jobs.queue import JobQueue
 from service.jobs.run import JobRunner, LoadedModels
 from service.jobs.store import JobTable
 from service.jobs.table import connect
-from service.models.manager import Found
+from service.models.model import Found
 from service.settings import Settings
 from tests.helpers.stub_service import QC, SUMMARY, StubModel, StubSource, result_of
 from vcfbert.artifacts import write_text

@@ -13,7 +13,8 @@ import pytest
 from service.app import create_app
 from service.http.metrics import Metrics
 from service.models.bundles import BundleSource
-from service.models.manager import Found, ModelsManager, ReloadRefusedError
+from service.models.manager import ModelsManager, ReloadRefusedError
+from service.models.model import Found
 from service.settings import Settings
 from tests.helpers.command_line import TinyFiles
 from tests.helpers.service import FIRST, SECOND, StubSource, call, registry_down, settings, with_client

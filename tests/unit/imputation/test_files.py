@@ -19,6 +19,7 @@ from vcfbert.errors import InputError
 from vcfbert.genotypes.panel import Panel
 from vcfbert.imputation.files import ImputeOptions, check_target, impute_file, panel_interval, read_target
 from vcfbert.imputation.imputer import Imputer
+from vcfbert.imputation.window_predictor import WindowPredictor
 
 ARRAY = Path(__file__).parents[3] / "data/demo/target_array_phased.vcf.gz"
 
@@ -177,17 +178,16 @@ def test_the_target_is_never_overwritten(bundle: Bundle, tmp_path: Path, target:
 def test_a_failure_on_the_way_leaves_nothing_under_the_name(
     bundle: Bundle, target: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    imputer = Imputer(bundle)
-    real = imputer.predict_window
+    real = WindowPredictor.predict
 
-    def fail_later(part, window, *matched):  # type: ignore[no-untyped-def]
+    def fail_later(predictor, part, window, phased):  # type: ignore[no-untyped-def]
         if window.index == 2:
             raise RuntimeError("half way")
-        return real(part, window, *matched)
+        return real(predictor, part, window, phased)
 
-    monkeypatch.setattr(imputer, "predict_window", fail_later)
+    monkeypatch.setattr(WindowPredictor, "predict", fail_later)
     with pytest.raises(RuntimeError, match="half way"):
-        impute_file(imputer, target, tmp_path / "out.vcf.gz")
+        impute_file(Imputer(bundle), target, tmp_path / "out.vcf.gz")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -20,8 +20,9 @@ from vcfbert.genotypes.panel import Panel
 from vcfbert.genotypes.sites import MatchedTarget
 from vcfbert.genotypes.store import subset_panel
 from vcfbert.imputation import phasing
-from vcfbert.imputation.imputer import Imputer, nearest_key
-from vcfbert.imputation.phasing import MODES, PhasingMode, draw_phasings
+from vcfbert.imputation.imputer import Imputer
+from vcfbert.imputation.phasing import MODES, PhasingMode, phase_alleles
+from vcfbert.imputation.window_predictor import nearest_key
 from vcfbert.model.v19 import V19
 from vcfbert.model.variants import create
 
@@ -258,8 +259,8 @@ def test_unphased_targets_hold_the_same_laws(copying: Bundle, missing: float) ->
 
 
 def test_a_third_of_the_sites_is_told_while_they_are_phased(copying: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(phasing, "STRETCH", 16)
-    monkeypatch.setattr(phasing, "OVERLAP", 4)
+    monkeypatch.setattr(phasing, "WINDOW_SITES", 16)
+    monkeypatch.setattr(phasing, "OVERLAP_SITES", 4)
     told: list[int] = []
     blocks = Imputer(copying).impute(unphased_target(), sites=(20, 180), progress=told.append)
     next(blocks)
@@ -274,17 +275,17 @@ def test_a_third_of_the_sites_is_told_while_they_are_phased(copying: Bundle, mon
     assert told == [block.stop - block.start for block in found]  # nothing but imputing is left
 
 
-def test_cancelling_acts_before_every_stretch_that_is_phased_and_every_window(
+def test_cancelling_acts_before_every_phase_window_that_is_phased_and_every_window(
     copying: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Stopped(Exception):
         pass
 
-    monkeypatch.setattr(phasing, "STRETCH", 16)
-    monkeypatch.setattr(phasing, "OVERLAP", 4)
+    monkeypatch.setattr(phasing, "WINDOW_SITES", 16)
+    monkeypatch.setattr(phasing, "OVERLAP_SITES", 4)
     phased: list[int] = []
-    stretch = phasing._stretch
-    monkeypatch.setattr(phasing, "_stretch", lambda *given: (phased.append(1), stretch(*given))[1])
+    stretch = phasing._phase_window
+    monkeypatch.setattr(phasing, "_phase_window", lambda *given: (phased.append(1), stretch(*given))[1])
     asked: list[int] = []
     blocks = list(Imputer(copying).impute(unphased_target(), cancelled=lambda: asked.append(1)))
     assert len(phased) >= 3
@@ -356,7 +357,7 @@ def test_one_phasing_is_imputed_as_if_it_were_the_files(copying: Bundle, monkeyp
     model.drawn_heads.load_state_dict(model.heads.state_dict())  # or they would be copied with other rates
     model.drawn_share.data.copy_(model.share)
     copying = dataclasses.replace(copying, model=model)
-    drawn = draw_phasings(model.phasing, copying.parts[0].memory, target.panel_site, target.alleles, MODES["one"])
+    drawn = phase_alleles(model.phasing, copying.parts[0].memory, target.panel_site, target.alleles, MODES["one"])
     phased = dataclasses.replace(phased_anew(target), alleles=drawn[0])
     found = whole(list(Imputer(copying, mode="one").impute(target)))
     for one, other in zip(found, imputed(copying, phased), strict=True):

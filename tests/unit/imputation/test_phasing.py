@@ -17,7 +17,7 @@ from vcfbert.genotypes.panel import Panel
 from vcfbert.genotypes.reference_subset import ReferenceSubset
 from vcfbert.genotypes.sites import MatchedTarget
 from vcfbert.imputation import phasing
-from vcfbert.imputation.phasing import PhasingMode, _joined, draw_phasings, orientation
+from vcfbert.imputation.phasing import PhasingMode, _join, orientation, phase_alleles
 from vcfbert.model.v19 import V19
 from vcfbert.model.variants import create
 
@@ -64,7 +64,7 @@ def unphased(samples: list[int], *, every: int = 1, missing: float = 0.0, panel:
 
 def drawn_for(target: MatchedTarget, mode: PhasingMode, panel: Panel = PANEL) -> Calls:
     memory = ReferenceSubset(panel, np.arange(panel.n_haplotypes))
-    return draw_phasings(model().phasing, memory, target.panel_site, target.alleles, mode)
+    return phase_alleles(model().phasing, memory, target.panel_site, target.alleles, mode)
 
 
 def switches(phasing: Calls, truth: Calls) -> int:
@@ -142,21 +142,21 @@ def test_the_phase_of_the_panels_own_samples_is_found() -> None:
 def stretched(monkeypatch: pytest.MonkeyPatch, target: MatchedTarget, stretch: int, overlap: int) -> tuple[Calls, int]:
     """The phasings from small stretches, and how many these were."""
     starts: list[int] = []
-    inner = phasing._stretch
+    inner = phasing._phase_window
 
     def counted(*arguments: object) -> Calls:
         starts.append(1)
         return inner(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(phasing, "STRETCH", stretch)
-    monkeypatch.setattr(phasing, "OVERLAP", overlap)
-    monkeypatch.setattr(phasing, "_stretch", counted)
+    monkeypatch.setattr(phasing, "WINDOW_SITES", stretch)
+    monkeypatch.setattr(phasing, "OVERLAP_SITES", overlap)
+    monkeypatch.setattr(phasing, "_phase_window", counted)
     drawn = drawn_for(target, MODE)
     monkeypatch.undo()
     return drawn, len(starts)
 
 
-def test_stretches_keep_shape_genotypes_and_phase(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_phase_windowes_keep_shape_genotypes_and_phase(monkeypatch: pytest.MonkeyPatch) -> None:
     target = unphased([0, 3, 9], missing=0.02)
     truth = target_of(PANEL, [0, 3, 9], np.arange(N_SITES)).alleles
     called = heterozygous_calls(truth) & (target.alleles >= 0).all(axis=2)
@@ -171,7 +171,7 @@ def test_stretches_keep_shape_genotypes_and_phase(monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.parametrize(("t", "expected"), [(1, 1), (30, 1), (60, 1), (61, 2), (90, 2), (91, 3)])
-def test_stretches_reach_the_end(monkeypatch: pytest.MonkeyPatch, t: int, expected: int) -> None:
+def test_phase_windowes_reach_the_end(monkeypatch: pytest.MonkeyPatch, t: int, expected: int) -> None:
     whole = unphased([0, 3])
     target = dataclasses.replace(whole, panel_site=whole.panel_site[:t], alleles=whole.alleles[:t])
     drawn, number = stretched(monkeypatch, target, 60, 30)
@@ -179,13 +179,13 @@ def test_stretches_reach_the_end(monkeypatch: pytest.MonkeyPatch, t: int, expect
     np.testing.assert_array_equal(drawn.sum(axis=3), np.broadcast_to(target.alleles.sum(axis=2), (5, t, 2)))
 
 
-def test_a_flipped_stretch_is_turned_back() -> None:
+def test_a_flipped_phase_window_is_turned_back() -> None:
     rng = np.random.default_rng(1)
     whole = rng.integers(0, 2, (3, 50, 4, 2)).astype(np.int8)
     whole[:, rng.random((50, 4)) < 0.1] = MISSING
     flips = rng.random((3, 4)) < 0.5
     right = np.where(flips[:, None, :, None], whole[:, 20:, :, ::-1], whole[:, 20:])
-    np.testing.assert_array_equal(_joined(whole[:, :32], right, 20), whole)
+    np.testing.assert_array_equal(_join(whole[:, :32], right, 20), whole)
 
 
 def test_the_calls_nearest_to_the_seam_decide() -> None:
@@ -195,17 +195,17 @@ def test_the_calls_nearest_to_the_seam_decide() -> None:
     left[0, :, 0, 0] = 1
     right = left[:, 2:].copy()  # its first six sites are shared: weights 1/4 1/3 1/2 1 1/2 1/3
     right[0, [0, 1], 0] = [0, 1]
-    assert _joined(left, right, 2)[0, :, 0].tolist() == left[0, :, 0].tolist()
+    assert _join(left, right, 2)[0, :, 0].tolist() == left[0, :, 0].tolist()
     right = left[:, 2:, :, ::-1].copy()
     right[0, [0, 1], 0] = [1, 0]
-    joined = _joined(left, right, 2)[0, :, 0]
+    joined = _join(left, right, 2)[0, :, 0]
     assert joined.tolist() == left[0, :, 0].tolist()
 
 
 def test_without_a_shared_heterozygous_call_nothing_is_turned() -> None:
     left, right = np.zeros((1, 6, 1, 2), np.int8), np.zeros((1, 6, 1, 2), np.int8)
     left[0, 0, 0], right[0, 5, 0] = [1, 0], [0, 1]
-    joined = _joined(left, right, 3)
+    joined = _join(left, right, 3)
     assert joined.shape == (1, 9, 1, 2)
     assert joined[0, [0, 8], 0].tolist() == [[1, 0], [0, 1]]
 

@@ -11,7 +11,7 @@ import torch
 from tests.helpers.batches import batch_of, context_of
 from tests.helpers.tiny import perturbed, random_panel
 from vcfbert.genotypes.reference_subset import ReferenceSubset
-from vcfbert.imputation.imputer import distinct_queries, predict_batches
+from vcfbert.imputation.query_batches import distinct_queries, predict_batches
 from vcfbert.model.variants import create
 from vcfbert.retrieval.hamming import HammingRetriever
 from vcfbert.retrieval.ready import ReadyWindow

@@ -1,0 +1,62 @@
+"""Prediction of many queries in batches. Equal queries and equal retrieved haplotypes are computed once."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vcfbert.model.base import Variant, WindowOutput
+from vcfbert.retrieval.base import Retriever
+from vcfbert.retrieval.ready import ReadyWindow
+
+
+def predict_batches(
+    model: Variant,
+    retriever: Retriever,
+    ready: ReadyWindow,
+    queries: Tensor,
+    known: Tensor | None,
+    *,
+    k: int,
+    batch_size: int,
+    exclude: Tensor | None = None,
+) -> Iterator[WindowOutput]:
+    """Yields the model's output for the ``queries`` uint8 [2n, t], ``batch_size`` samples at a time.
+
+    ``known`` bool [2n, t]: the alleles that were called; None if all were. ``exclude``: as in ``Retriever.retrieve``.
+
+    The encoder runs once for each distinct retrieved haplotype of the window, and once for each distinct query of a
+    batch. At array density half of the haplotypes of 200 samples equal another one.
+    """
+    key, distance = ready.context.key, ready.context.sites.key_distance_cm
+    rows = retriever.retrieve(key, distance, queries, k, known=known, exclude=exclude)
+    context, rows, encoded = ready.narrowed(model, rows)
+    for start in range(0, len(queries), 2 * batch_size):
+        chunk = slice(start, start + 2 * batch_size)
+        first, place = distinct_queries(queries[chunk], rows[chunk], None if known is None else known[chunk])
+        first = first + start
+        batch = context.batch(queries[first], rows[first], None if known is None else known[first])
+        yield model(dataclasses.replace(batch, pairs=place.view(-1, 2)), encoded)
+
+
+def distinct_queries(queries: Tensor, rows: Tensor, known: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Returns the first place of each distinct query, int64 [u], and for each query the number of its distinct one,
+    int64 [n].
+
+    Two queries are equal if their alleles uint8 [n, t], the ``known`` alleles and the retrieved ``rows`` int64 [n, k]
+    are equal: the model then predicts the same. ``u`` is even, because batches hold pairs; the last place is repeated
+    if need be.
+    """
+    parts = [np.packbits(queries.cpu().numpy(), axis=1), rows.cpu().numpy().view(np.uint8)]
+    if known is not None:
+        parts.append(np.packbits(known.cpu().numpy(), axis=1))
+    seen: dict[bytes, int] = {}
+    place = np.array([seen.setdefault(row.tobytes(), len(seen)) for row in np.concatenate(parts, axis=1)])
+    first = np.unique(place, return_index=True)[1]
+    if len(first) % 2:
+        first = np.append(first, first[-1])
+    return torch.from_numpy(first).to(queries.device), torch.from_numpy(place).to(queries.device)
