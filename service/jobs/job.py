@@ -11,6 +11,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from ..models.version import ModelVersion, stored_version, version_name
+
 QUEUED = "queued"  # accepted: upload and row are on disk
 RUNNING = "running"  # claimed by a worker
 DONE = "done"  # its files may be downloaded
@@ -28,13 +30,25 @@ def new_id() -> str:
 
 @dataclass(frozen=True)
 class PinnedModel:
-    """The version that answered to ``alias`` when the job was accepted, and that its worker will load."""
+    """The model version that was live under ``alias`` at submission. A job uses this version."""
 
     alias: str
-    reference: str
-    version: str
     variant: str
-    digest: str  # of the bundle
+    version: ModelVersion
+
+    def as_json(self) -> dict[str, str]:
+        """As stored in the job's row and written in its report."""
+        return {
+            "alias": self.alias,
+            "reference": self.version.reference,
+            "version": version_name(self.version),
+            "variant": self.variant,
+            "digest": self.version.bundle_digest,
+        }
+
+    @classmethod
+    def from_json(cls, stored: Json) -> PinnedModel:
+        return cls(stored["alias"], stored["variant"], stored_version(stored["reference"], stored["digest"]))
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from vcfbert import __version__
 from vcfbert.artifacts import output_error, write_json
 from vcfbert.errors import ResourceError, VcfbertError
 
-from ..models.model import Found, Model, ModelSource
+from ..models.model import Model, ModelSource
 from .attempt import Attempt, ClaimLostError, StoppingError
 from .files import JobFiles
 from .job import Claim, Job, PinnedModel
@@ -37,12 +37,13 @@ class LoadedModels:
 
     def get(self, pinned: PinnedModel) -> Model:
         """Raises VcfbertError where that version cannot be had."""
-        model = self._models.pop(pinned.digest, None)
+        digest = pinned.version.bundle_digest
+        model = self._models.pop(digest, None)
         if model is None:
             while len(self._models) >= _KEPT_MODELS:
                 self._models.popitem(last=False)
-            model = self._source.load(Found(pinned.reference, pinned.version, pinned.digest))
-        self._models[pinned.digest] = model
+            model = self._source.load(pinned.version)
+        self._models[digest] = model
         return model
 
 
@@ -212,7 +213,7 @@ def _report(
         "name": job.name,
         "size": job.size,
         "vcfbert": __version__,
-        "model": vars(job.model),
+        "model": job.model.as_json(),
         "options": dict(job.options),
         "timings": dict(timings),
         "qc": dict(qc),

@@ -124,9 +124,7 @@ def job_out(job: Job, *, position: int | None, now: float) -> JobOut:
         expires=None if job.expires is None else _time(job.expires),
         name=job.name,
         size=job.size,
-        model=JobModel(
-            alias=job.model.alias, version=job.model.version, variant=job.model.variant, digest=job.model.digest
-        ),
+        model=JobModel.model_validate(job.model.as_json()),
         options=dict(job.options),
         progress=JobProgress(done=job.done, total=total, share=round(share, 4)),
         position=position,

@@ -81,7 +81,7 @@ class JobTable:
         """The row of a job whose upload is on disk. It is committed on return. Raises QueueFullError."""
         row = {
             "id": job_id, "caller": caller, "state": states.QUEUED, "name": name, "size": size,
-            "options": dict(options), "model": vars(model), "created": self._clock(),
+            "options": dict(options), "model": model.as_json(), "created": self._clock(),
         }  # fmt: skip
         with transaction(self._engine, writes=True) as connection:
             connection.execute(select(format_row.c.version).with_for_update())
@@ -286,4 +286,4 @@ def _held(claim: Claim) -> tuple[ColumnElement[bool], ...]:
 
 def _job(row: Row[Any]) -> Job:
     values = dict(row._mapping)
-    return Job(**{**values, "model": PinnedModel(**values["model"])})
+    return Job(**{**values, "model": PinnedModel.from_json(values["model"])})

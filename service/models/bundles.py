@@ -9,15 +9,16 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
+from vcfbert.artifacts import bundle_digest
 from vcfbert.errors import ArtifactError
 
 from ..settings import Settings
-from .model import Found, ImputeHooks, Model
+from .model import ImputeHooks, Model
+from .version import FolderVersion, ModelVersion, is_registered
 
 if TYPE_CHECKING:
     from vcfbert.imputation.files import Imputed, ImputeOptions
     from vcfbert.imputation.imputer import Imputer
-    from vcfbert.tracking.registry import RegisteredVersion
 
 ObserveRetrieval = Callable[[str, float], None]  # told the variant and the seconds of each search
 
@@ -29,48 +30,37 @@ class BundleSource:
         self._settings = settings
         self._observe_retrieval = observe_retrieval
 
-    def find(self, reference: str) -> Found:
-        if not reference.startswith("models:"):
-            from vcfbert.artifacts import bundle_digest
-
-            digest = bundle_digest(Path(reference))
-            return Found(reference, digest[:12], digest)
+    def find(self, reference: str) -> ModelVersion:
+        if not is_registered(reference):
+            folder = Path(reference)
+            return FolderVersion(folder, bundle_digest(folder))
         from vcfbert.tracking.model_cache import look_up
 
-        return _found(look_up(reference, cache=self._settings.cache))
+        return look_up(reference, cache=self._settings.cache)
 
-    def find_cached(self, reference: str) -> Found | None:
-        if not reference.startswith("models:"):
+    def find_cached(self, reference: str) -> ModelVersion | None:
+        if not is_registered(reference):
             return None
         from vcfbert.tracking.model_cache import look_up_cached
 
-        version = look_up_cached(reference, cache=self._settings.cache)
-        return None if version is None else _found(version)
+        return look_up_cached(reference, cache=self._settings.cache)
 
-    def load(self, found: Found, device_guard: AbstractContextManager[object] | None = None) -> Model:
-        return BundleModel(self._folder(found), self._settings, self._observe_retrieval, device_guard)
+    def load(self, version: ModelVersion, device_guard: AbstractContextManager[object] | None = None) -> Model:
+        return BundleModel(self._folder(version), self._settings, self._observe_retrieval, device_guard)
 
-    def _folder(self, found: Found) -> Path:
-        from vcfbert.artifacts import bundle_digest
-        from vcfbert.tracking.model_cache import fetch
-        from vcfbert.tracking.registry import ModelReference, RegisteredVersion
+    def _folder(self, version: ModelVersion) -> Path:
+        if not isinstance(version, FolderVersion):
+            from vcfbert.tracking.model_cache import fetch
 
-        if found.pinned.startswith("models:"):
-            name = ModelReference.parse(found.pinned).name
-            return fetch(RegisteredVersion(name, int(found.version), found.digest), cache=self._settings.cache)
-        folder = Path(found.pinned)
-        if bundle_digest(folder) != found.digest:
+            return fetch(version, cache=self._settings.cache)
+        if bundle_digest(version.folder) != version.bundle_digest:
             raise ArtifactError(
                 "bundle_changed",
-                "another bundle was put in this one's place",
-                where=str(folder),
-                hint="give versions folders of their own",
+                "the folder now holds another bundle",
+                where=str(version.folder),
+                hint="give each version a folder of its own",
             )
-        return folder
-
-
-def _found(version: RegisteredVersion) -> Found:
-    return Found(version.reference, str(version.number), version.bundle_digest)
+        return version.folder
 
 
 class BundleModel:

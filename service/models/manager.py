@@ -14,8 +14,9 @@ from vcfbert.errors import InputError, ResourceError, VcfbertError
 from ..settings import Settings
 from .device import Device
 from .fifo_semaphore import FifoSemaphore
-from .model import Found, ModelSource
+from .model import ModelSource
 from .served import Served
+from .version import ModelVersion, version_name
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +36,7 @@ class _State:
     served: Served | None = None
     reason: str | None = LOADING  # why nothing is served, or what is served may be old
     stale: bool = False
-    refused: Found | None = None  # a version that proved bad: the poll leaves it alone
+    refused: ModelVersion | None = None  # a version that proved bad: the poll leaves it alone
 
 
 def _ignore(served: Served, n_targets: int, seconds: float) -> None:
@@ -95,7 +96,7 @@ class ModelsManager:
         name = name or next(iter(states))
         if name not in states:
             for state in states.values():
-                if state.served is not None and state.served.version == name:
+                if state.served is not None and state.served.version_name == name:
                     return state.served
             known = ", ".join(states)
             raise InputError("model_unknown", f"no model {name!r} is served", hint=f"aliases: {known}; see /v1/models")
@@ -137,13 +138,13 @@ class ModelsManager:
             except VcfbertError as error:
                 refusals.append(f"{name}: {error.what} ({error.code})")
                 continue
-            changed = before is None or before.found != after.found
+            changed = before is None or before.version != after.version
             done.append(
                 {
                     "alias": name,
                     "changed": changed,
-                    "version": after.version,
-                    "before": None if before is None else before.version,
+                    "version": after.version_name,
+                    "before": None if before is None else before.version_name,
                 }
             )
         if refusals:
@@ -169,12 +170,12 @@ class ModelsManager:
             try:
                 found = self._source.find(reference)
             except VcfbertError as error:
-                cached = state.served.found if state.served else self._source.find_cached(reference)
+                cached = state.served.version if state.served else self._source.find_cached(reference)
                 if error.code not in ("registry_unavailable", "no_tracking_store") or cached is None or again:
                     self._failed(alias, error)
                     raise
                 found, stale = cached, f"the registry does not answer, so there may be a newer version: {error.what}"
-            if state.served is not None and state.served.found == found:
+            if state.served is not None and state.served.version == found:
                 served = state.served
             elif found == state.refused and not again and state.served is not None:
                 return state.served
@@ -182,10 +183,10 @@ class ModelsManager:
                 served = self._load(alias, found)
             self._states[alias] = _State(served, reason=stale, stale=stale is not None)
             if served is not state.served:
-                log.info("model %s: version %s is served", alias, found.version)
+                log.info("model %s: version %s is served", alias, version_name(found))
             return served
 
-    def _load(self, alias: str, found: Found) -> Served:
+    def _load(self, alias: str, found: ModelVersion) -> Served:
         try:
             model = self._source.load(found, self._device)
             model.warm_up()
@@ -201,7 +202,7 @@ class ModelsManager:
             alias, self._references[alias], found, model, self._device, self._places, self._observe, self._stopped
         )
 
-    def _failed(self, alias: str, error: VcfbertError, found: Found | None = None) -> None:
+    def _failed(self, alias: str, error: VcfbertError, found: ModelVersion | None = None) -> None:
         state = self._states[alias]
         # A version that could not be fetched may be had later; one that is damaged stays so.
         refused = found if isinstance(error, InputError) or error.code == "model_failed" else state.refused

@@ -4,23 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypedDict, Unpack
+
+from .version import ModelVersion
 
 if TYPE_CHECKING:  # torch takes seconds to import: the service answers while the loading thread does that
     from vcfbert.imputation.files import Imputed, ImputeOptions
     from vcfbert.imputation.imputer import Imputer
     from vcfbert.imputation.progress import Progress
-
-
-@dataclass(frozen=True)
-class Found:
-    """A model version. ``pinned`` always names this version; ``digest`` is that of its bundle."""
-
-    pinned: str
-    version: str
-    digest: str
 
 
 class ImputeHooks(TypedDict, total=False):
@@ -49,16 +41,16 @@ class Model(Protocol):
 class ModelSource(Protocol):
     """Finds and loads models. Called from several threads."""
 
-    def find(self, reference: str) -> Found:
+    def find(self, reference: str) -> ModelVersion:
         """The version that ``reference`` names now; nothing is downloaded. Raises VcfbertError: 'registry_unavailable'
         within seconds if the registry does not answer."""
         ...
 
-    def find_cached(self, reference: str) -> Found | None:
+    def find_cached(self, reference: str) -> ModelVersion | None:
         """The version that ``reference`` last named, as far as this machine knows, without asking the registry."""
         ...
 
-    def load(self, found: Found, device_guard: AbstractContextManager[object] | None = None) -> Model:
+    def load(self, version: ModelVersion, device_guard: AbstractContextManager[object] | None = None) -> Model:
         """Downloads the version if need be, verifies and loads it. ``device_guard``: that of its imputer; None if
         nothing else uses the device. Raises VcfbertError."""
         ...

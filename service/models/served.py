@@ -12,7 +12,8 @@ from vcfbert.errors import ResourceError
 
 from .device import Device
 from .fifo_semaphore import FifoSemaphore
-from .model import Found, ImputeHooks, Model
+from .model import ImputeHooks, Model
+from .version import ModelVersion, version_name
 
 if TYPE_CHECKING:
     from vcfbert.imputation.files import Imputed, ImputeOptions
@@ -24,8 +25,8 @@ class Served:
     """A model in use. A request keeps its model even if a newer version replaces it meanwhile."""
 
     alias: str
-    reference: str
-    found: Found
+    reference: str  # as the settings name it
+    version: ModelVersion
     model: Model
     device: Device
     places: FifoSemaphore  # bounds the files that are read, predicted or written at once
@@ -33,18 +34,23 @@ class Served:
     stopped: threading.Event  # set when the process ends; running imputations then end after their current block
 
     @property
-    def version(self) -> str:
-        return self.found.version
+    def version_name(self) -> str:
+        return version_name(self.version)
 
     @property
     def digest(self) -> str:
-        return self.found.digest
+        return self.version.bundle_digest
 
     @property
     def info(self) -> Mapping[str, Any]:
         """Model information for clients."""
-        names = {"alias": self.alias, "reference": self.reference, "version": self.version, "digest": self.digest}
-        return {**names, **self.model.info}
+        return {
+            "alias": self.alias,
+            "reference": self.reference,
+            "version": self.version_name,
+            "digest": self.digest,
+            **self.model.info,
+        }
 
     @property
     def imputer(self) -> Imputer:

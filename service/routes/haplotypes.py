@@ -94,7 +94,7 @@ def impute_haplotypes(
     body = {
         "model": {
             "alias": served.alias,
-            "version": served.version,
+            "version": served.version_name,
             "digest": served.digest,
             "variant": str(served.info["variant"]),
         },

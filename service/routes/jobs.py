@@ -77,8 +77,6 @@ def submit(
     status 202, means that the job is on disk: it will be finished also if the service is restarted meanwhile. It is
     done by the model that is served now."""
     served = manager.get(requested.model)
-    found = served.found
-    reference = found.pinned if found.pinned.startswith("models:") else str(Path(found.pinned).resolve())
     before = kept.named(caller.name, file, upload)
     with file_of(file, before) as (content, name):
         job = jobs.submit(
@@ -86,9 +84,7 @@ def submit(
             caller=caller.name,
             name=name,
             options=asdict(requested.options),
-            model=PinnedModel(
-                served.alias, reference, found.version, str(served.info.get("variant", "")), found.digest
-            ),
+            model=PinnedModel(served.alias, str(served.info.get("variant", "")), served.version),
         )
     if before is not None:
         kept.remove(caller.name, before.id)

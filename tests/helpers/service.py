@@ -17,16 +17,18 @@ from fastapi import FastAPI
 
 from service.app import create_app
 from service.http.auth import key_digest
-from service.models.model import Found, Model, ModelSource
+from service.models.model import Model, ModelSource
+from service.models.version import ModelVersion
 from service.settings import Settings
 from vcfbert.errors import VcfbertError
+from vcfbert.tracking.registry import RegisteredVersion
 
 KEYS = {"ann": "key-of-ann", "bob": "key-of-bob"}
 API_KEYS = ",".join(f"{name}:{key_digest(key)}" for name, key in KEYS.items())
 T = TypeVar("T")
 Request = tuple[str, str, dict[str, Any]]  # method, path, arguments of httpx
-FIRST = Found("models:/vcfbert/1", "1", "11" * 32)
-SECOND = Found("models:/vcfbert/2", "2", "22" * 32)
+FIRST = RegisteredVersion("vcfbert", 1, "11" * 32)
+SECOND = RegisteredVersion("vcfbert", 2, "22" * 32)
 
 
 def settings(folder: Path, **values: Any) -> Settings:
@@ -44,9 +46,11 @@ class StubModel:
 
     imputer: Any = None
 
-    def __init__(self, found: Found, device: AbstractContextManager[object], error: Exception | None = None) -> None:
+    def __init__(
+        self, version: ModelVersion, device: AbstractContextManager[object], error: Exception | None = None
+    ) -> None:
         self.info: Mapping[str, Any] = {"variant": "v18", "n_sites": 3}
-        self.found = found
+        self.version = version
         self.device = device
         self.error = error  # of the warm-up
         self.begun = threading.Event()
@@ -73,25 +77,25 @@ class StubModel:
 class StubSource:
     """A registry where ``found`` is what every reference names; ``errors`` are raised by what they are named after."""
 
-    found: Found = FIRST
-    cached: Found | None = None
+    found: ModelVersion = FIRST
+    cached: ModelVersion | None = None
     errors: dict[str, Exception] = field(default_factory=dict)  # find, load, warm_up
     loaded: list[StubModel] = field(default_factory=list)
     looked_up: list[str] = field(default_factory=list)
 
-    def find(self, reference: str) -> Found:
+    def find(self, reference: str) -> ModelVersion:
         self.looked_up.append(reference)
         if "find" in self.errors:
             raise self.errors["find"]
         return self.found
 
-    def find_cached(self, reference: str) -> Found | None:
+    def find_cached(self, reference: str) -> ModelVersion | None:
         return self.cached
 
-    def load(self, found: Found, device_guard: AbstractContextManager[object] | None = None) -> Model:
+    def load(self, version: ModelVersion, device_guard: AbstractContextManager[object] | None = None) -> Model:
         if "load" in self.errors:
             raise self.errors["load"]
-        self.loaded.append(StubModel(found, device_guard or nullcontext(), self.errors.get("warm_up")))
+        self.loaded.append(StubModel(version, device_guard or nullcontext(), self.errors.get("warm_up")))
         return cast(Model, self.loaded[-1])
 
 

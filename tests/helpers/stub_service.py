@@ -23,9 +23,9 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 from service import worker
-from service.models.model import Found
 from service.settings import Settings, read_settings
 from vcfbert.errors import DiskFullError, InputError
+from vcfbert.tracking.registry import RegisteredVersion
 
 QC = {"n_samples": 1, "n_used": 7}
 SUMMARY = {"n_samples": 1, "n_sites": 5, "dr2_by_maf": []}
@@ -35,8 +35,8 @@ class StubModel:
     info: Mapping[str, Any] = {"variant": "v19", "n_sites": 5}
     imputer: Any = None
 
-    def __init__(self, found: Found, journal: Path | None = None) -> None:
-        self.found = found
+    def __init__(self, version: RegisteredVersion, journal: Path | None = None) -> None:
+        self.version = version
         self.started = threading.Event()
         self._journal = journal
 
@@ -66,7 +66,7 @@ class StubModel:
             self._fail(words[0], target)
             time.sleep(seconds)
             progress(1)
-        output.write_bytes(result_of(target.read_bytes(), self.found.version, options.format))
+        output.write_bytes(result_of(target.read_bytes(), str(self.version.number), options.format))
         index = output.with_name(output.name + (".tbi" if options.format == "vcf.gz" else ".csi"))
         index.write_bytes(b"index")
         output.with_name(f".{output.name}.tmp").unlink()
@@ -104,15 +104,15 @@ class StubSource:
         self.models: list[StubModel] = []
         self._journal = settings.data / "finished.log"
 
-    def find(self, reference: str) -> Found:
-        return Found(f"models:/stub/{self.version}", self.version, self.version * 64)
+    def find(self, reference: str) -> RegisteredVersion:
+        return RegisteredVersion("stub", int(self.version), self.version * 64)
 
-    def find_cached(self, reference: str) -> Found | None:
+    def find_cached(self, reference: str) -> RegisteredVersion | None:
         return None
 
-    def load(self, found: Found, device_guard: object = None) -> StubModel:
-        self.loaded.append(found.version)
-        self.models.append(StubModel(found, self._journal))
+    def load(self, version: RegisteredVersion, device_guard: object = None) -> StubModel:
+        self.loaded.append(str(version.number))
+        self.models.append(StubModel(version, self._journal))
         return self.models[-1]
 
 

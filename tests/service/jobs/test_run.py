@@ -20,11 +20,11 @@ from service.jobs.queue import JobQueue
 from service.jobs.run import JobRunner, LoadedModels
 from service.jobs.store import JobTable
 from service.jobs.table import connect
-from service.models.model import Found
 from service.settings import Settings
 from tests.helpers.stub_service import QC, SUMMARY, StubModel, StubSource, result_of
 from vcfbert.artifacts import write_text
 from vcfbert.errors import InputError, ResourceError
+from vcfbert.tracking.registry import RegisteredVersion
 
 OPTIONS = {"region": None, "format": "vcf.gz", "fields": ["GT", "DS"], "min_dr2": 0.0}
 
@@ -71,7 +71,7 @@ class Bench:
     def accept(self, upload: str, *, version: str = "1", **options: object) -> Job:
         job_id = new_id()
         size = self.files.store_upload(job_id, io.BytesIO(upload.encode()))
-        model = PinnedModel("default", f"models:/stub/{version}", version, "v19", version * 64)
+        model = PinnedModel("default", "v19", RegisteredVersion("stub", int(version), version * 64))
         return self.table.accept(
             job_id, caller="ann", name="mine.vcf", size=size, options=OPTIONS | options, model=model
         )
@@ -280,7 +280,7 @@ def test_a_worker_that_stops_does_not_wait_for_a_long_block(bench: Bench) -> Non
 
 
 def test_a_job_waits_for_a_registry_that_is_down(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    def load(found: Found) -> StubModel:
+    def load(version: RegisteredVersion) -> StubModel:
         raise ResourceError("registry_unavailable", "it does not answer")
 
     job = bench.accept("steps 1 0")

@@ -29,8 +29,9 @@ from service.jobs.store import FORGET_SECONDS, MAX_ATTEMPTS, JobTable, QueueFull
 from service.jobs.table import FORMAT_VERSION, connect, format_row, metadata, transaction
 from tests.helpers.postgres import binaries, private_postgres
 from vcfbert.errors import ArtifactError, InputError, ResourceError
+from vcfbert.tracking.registry import RegisteredVersion
 
-MODEL = PinnedModel("default", "models:/vcfbert/3", "3", "v19", "ab" * 32)
+MODEL = PinnedModel("default", "v19", RegisteredVersion("vcfbert", 3, "ab" * 32))
 ERROR = {"code": "unphased", "detail": "not phased", "where": None, "hint": "phase it"}
 ELSEWHERE = "another-host/17/4711/beef"  # a worker that only its heartbeat tells of
 

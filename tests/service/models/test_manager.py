@@ -14,11 +14,12 @@ from service.app import create_app
 from service.http.metrics import Metrics
 from service.models.bundles import BundleSource
 from service.models.manager import ModelsManager, ReloadRefusedError
-from service.models.model import Found
+from service.models.version import FolderVersion, ModelVersion
 from service.settings import Settings
 from tests.helpers.command_line import TinyFiles
 from tests.helpers.service import FIRST, SECOND, StubSource, call, registry_down, settings, with_client
 from vcfbert.errors import ArtifactError, InputError, ResourceError, VcfbertError
+from vcfbert.tracking.registry import RegisteredVersion
 
 DAMAGED = ArtifactError("bundle_hash", "index.faiss differs", where="models/v18")
 
@@ -42,7 +43,7 @@ def test_ready_only_after_the_warm_up(tmp_path: Path) -> None:
     loading = threading.Event()
 
     class Slow(StubSource):
-        def find(self, reference: str) -> Found:
+        def find(self, reference: str) -> ModelVersion:
             loading.wait(10)
             return super().find(reference)
 
@@ -83,11 +84,11 @@ def test_a_model_that_cannot_be_served_is_said_to_be_so(tmp_path: Path, step: st
 
 def test_several_models_are_chosen_by_alias_or_version(tmp_path: Path) -> None:
     class Two(StubSource):
-        def find(self, reference: str) -> Found:
+        def find(self, reference: str) -> ModelVersion:
             return SECOND if reference == "other" else FIRST
 
     manager = manager_of(Two(), tmp_path, models="new=other")
-    assert (manager.get().alias, manager.get("new").version, manager.get("2").alias) == ("default", "2", "new")
+    assert (manager.get().alias, manager.get("new").version_name, manager.get("2").alias) == ("default", "2", "new")
     assert [info["alias"] for info in manager.infos()] == ["default", "new"]
     with pytest.raises(InputError) as caught:
         manager.get("nobody")
@@ -97,7 +98,7 @@ def test_several_models_are_chosen_by_alias_or_version(tmp_path: Path) -> None:
 
 def test_a_further_model_that_fails_does_not_keep_the_default_one_from_answering(tmp_path: Path) -> None:
     class OneBad(StubSource):
-        def find(self, reference: str) -> Found:
+        def find(self, reference: str) -> ModelVersion:
             if reference == "bad":
                 raise DAMAGED
             return FIRST
@@ -152,8 +153,8 @@ def test_a_reload_waits_for_no_request_and_ends_none(tmp_path: Path) -> None:
         assert manager.get() is before  # until the new one has imputed, for which it waits for the device
         assert finish() == 3
         reloading.join(10)
-    assert manager.get().version == "2"
-    assert before.version == "1"
+    assert manager.get().version_name == "2"
+    assert before.version_name == "1"
 
 
 def test_what_runs_when_the_process_ends_is_ended_between_two_blocks(tmp_path: Path) -> None:
@@ -209,10 +210,10 @@ def test_the_alias_is_polled_and_a_bad_version_is_tried_once(tmp_path: Path) -> 
         until(lambda: len(source.loaded) == 2)
         looked = len(source.looked_up)
         until(lambda: len(source.looked_up) > looked + 3)
-        assert (len(source.loaded), manager.get().version) == (2, "1")
+        assert (len(source.loaded), manager.get().version_name) == (2, "1")
         source.errors.clear()
-        source.found = Found("models:/vcfbert/3", "3", "33" * 32)
-        until(lambda: manager.get().version == "3")
+        source.found = RegisteredVersion("vcfbert", 3, "33" * 32)
+        until(lambda: manager.get().version_name == "3")
         assert "reason" not in manager.infos()[0]
     finally:
         manager.stop()
@@ -253,7 +254,7 @@ def test_a_registry_that_goes_down_later_is_told_and_forgotten(tmp_path: Path) -
         until(lambda: manager.infos()[0]["stale"])
         with pytest.raises(ReloadRefusedError, match="connection refused"):
             manager.reload()
-        assert manager.get().version == "1"
+        assert manager.get().version_name == "1"
         source.errors.clear()
         until(lambda: not manager.infos()[0]["stale"])
     finally:
@@ -302,11 +303,9 @@ def test_a_real_bundle_that_was_damaged_is_refused_while_the_one_before_goes_on(
     assert manager.get() is before
 
 
-def test_a_folder_in_which_another_bundle_was_put_is_not_taken_for_the_one_that_was_meant(
-    tmp_path: Path, tiny_files: TinyFiles
-) -> None:
+def test_folder_that_holds_another_bundle_is_refused(tmp_path: Path, tiny_files: TinyFiles) -> None:
     source = BundleSource(bundle_settings(tmp_path, tiny_files.bundle))
-    found = source.find(str(tiny_files.bundle))
+    source.load(source.find(str(tiny_files.bundle)))
     with pytest.raises(ArtifactError) as caught:
-        source.load(Found(found.pinned, found.version, "0" * 64))
+        source.load(FolderVersion(tiny_files.bundle, "0" * 64))
     assert caught.value.code == "bundle_changed"
