@@ -22,7 +22,6 @@ from tests.browser.servers import served
 from tests.helpers.command_line import Outcome, TinyFiles, finished, process, vcfbert
 from tests.helpers.refusals import edited, set_calls
 from tests.helpers.service import API_KEYS, KEYS, settings
-from vcfbert import client as client_module
 from vcfbert.client import Client, RefusedError
 from vcfbert.errors import InputError, MissingExtraError, ResourceError, VcfbertError
 
@@ -314,7 +313,9 @@ def slept(monkeypatch: pytest.MonkeyPatch) -> list[float]:
         pauses.append(seconds)
         clock[0] += seconds
 
-    monkeypatch.setattr(client_module, "time", SimpleNamespace(sleep=sleep, monotonic=lambda: clock[0]))
+    time = SimpleNamespace(sleep=sleep, monotonic=lambda: clock[0])
+    monkeypatch.setattr("vcfbert.client.client.time", time)
+    monkeypatch.setattr("vcfbert.client.connection.time", time)
     return pauses
 
 
@@ -369,7 +370,7 @@ def test_a_cut_connection_is_tried_again_but_no_target_is_sent_twice(slept: list
             client.submit(target)
         assert len(asked) == 1
     with raises(ResourceError, "service_unreachable"):
-        Client(str(client._http.base_url)).submit(target)  # nobody listens there any more
+        Client(client.url).submit(target)  # nobody listens there any more
     assert sum(slept) > 100
 
 

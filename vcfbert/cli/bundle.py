@@ -16,7 +16,12 @@ BundlePath = Annotated[Path, typer.Argument(help="Bundle folder.")]
 
 @bundle_app.command("inspect")
 def bundle_inspect(path: BundlePath, as_json: JsonFlag = False) -> None:
-    """Print a bundle's manifest. Example: vcfbert bundle inspect models/v18"""
+    """Print a bundle's manifest.
+
+    **Example**
+
+    vcfbert bundle inspect models/v18
+    """
     from vcfbert.artifacts import read_manifest
     from vcfbert.constants import BUNDLE_FORMAT, BUNDLE_KIND
 
@@ -30,7 +35,12 @@ def bundle_inspect(path: BundlePath, as_json: JsonFlag = False) -> None:
 
 @bundle_app.command("verify")
 def bundle_verify(path: BundlePath) -> None:
-    """Check a bundle's hashes, format, panel digest and indexes. Example: vcfbert bundle verify models/v18"""
+    """Check a bundle's hashes, format, panel digest and indexes.
+
+    **Example**
+
+    vcfbert bundle verify models/v18
+    """
     from vcfbert.bundle import load_bundle
 
     bundle = load_bundle(path)

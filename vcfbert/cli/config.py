@@ -16,7 +16,12 @@ _PROFILE = "Profile: cpu, gpu or original."
 
 @config_app.command("show")
 def config_show(profile: Annotated[str, typer.Argument(help=_PROFILE)] = "cpu", as_json: JsonFlag = False) -> None:
-    """Print a built-in profile. Example: vcfbert config show original"""
+    """Print a built-in profile.
+
+    **Example**
+
+    vcfbert config show original
+    """
     from vcfbert.config import profile as load_profile
     from vcfbert.config import profile_text
 
@@ -31,7 +36,12 @@ def config_apply(
     profile: Annotated[str, typer.Argument(help=_PROFILE)],
     path: Annotated[Path, typer.Option(help="File to write.")] = Path("params.yaml"),
 ) -> None:
-    """Write a built-in profile to params.yaml. Example: vcfbert config apply original && dvc repro"""
+    """Write a built-in profile to params.yaml.
+
+    **Example**
+
+    vcfbert config apply original && dvc repro
+    """
     from vcfbert.artifacts import write_text
     from vcfbert.config import profile_text
 
@@ -41,7 +51,12 @@ def config_apply(
 
 @config_app.command("check")
 def config_check(path: Annotated[Path, typer.Argument(help="File to check.")] = Path("params.yaml")) -> None:
-    """Check a params.yaml. Example: vcfbert config check params.yaml"""
+    """Check a params.yaml.
+
+    **Example**
+
+    vcfbert config check params.yaml
+    """
     from vcfbert.config import load
 
     load(path)

@@ -130,7 +130,12 @@ def panel_inspect(
     path: Annotated[Path, typer.Argument(help="Panel store, VCF, VCF.gz, BCF or VCF Zarr.")],
     as_json: JsonFlag = False,
 ) -> None:
-    """Print what a panel holds. Example: vcfbert panel inspect data/work/panel"""
+    """Print what a panel holds.
+
+    **Example**
+
+    vcfbert panel inspect data/work/panel
+    """
     from vcfbert.genotypes.conversion import panel_from_genotypes
     from vcfbert.genotypes.store import is_panel, open_panels
     from vcfbert.genotypes.vcf_reader import read_genotypes

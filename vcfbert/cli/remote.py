@@ -99,7 +99,12 @@ def fetch(
     key_file: KeyFile = None,
     qc_report: QcReport = None,
 ) -> None:
-    """Wait for a job and download its result. Example: vcfbert remote fetch ID --out imputed.vcf.gz"""
+    """Wait for a job and download its result.
+
+    **Example**
+
+    vcfbert remote fetch ID --out imputed.vcf.gz
+    """
     from vcfbert.client import format_of
 
     with _client(url, key, key_file) as client, progress_bars("%") as add_bar:
@@ -149,7 +154,12 @@ def jobs(
     key_file: KeyFile = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """List your jobs, newest first. Example: vcfbert remote jobs --cancel ID"""
+    """List your jobs, newest first.
+
+    **Example**
+
+    vcfbert remote jobs --cancel ID
+    """
     with _client(url, key, key_file) as client:
         if cancel is not None:
             client.cancel(cancel)
@@ -165,7 +175,12 @@ def jobs(
 
 @remote_app.command()
 def models(url: Url = LOCAL, key: Key = None, key_file: KeyFile = None, as_json: JsonFlag = False) -> None:
-    """List the models of the service. Example: vcfbert remote models --url https://impute.example.org"""
+    """List the models of the service.
+
+    **Example**
+
+    vcfbert remote models --url https://impute.example.org
+    """
     with _client(url, key, key_file) as client:
         found = client.models()
     if as_json:

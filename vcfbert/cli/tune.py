@@ -142,7 +142,12 @@ def tune_show(
     storage: StorageOption = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """List the studies, or the trials of one. Example: vcfbert tune show --storage sqlite:///studies.db"""
+    """List the studies, or the trials of one.
+
+    **Example**
+
+    vcfbert tune show --storage sqlite:///studies.db
+    """
     _require_optuna()
     from vcfbert.config import TuneConfig
     from vcfbert.tracking.store import study_storage
