@@ -18,8 +18,9 @@ from vcfbert.errors import VcfbertError
 
 from .allocator import share_freed
 from .http import logs, problems
+from .http.body_limit import BodyLimit
 from .http.draining import Drain
-from .http.limits import BodyLimit, CallerLimits
+from .http.limits import CallerLimits
 from .http.metrics import Metrics
 from .http.middleware import REQUEST_ID, AuthMiddleware, RequestContextMiddleware
 from .jobs.intake import Jobs
@@ -63,7 +64,7 @@ def create_app(settings: Settings, source: ModelSource | None = None) -> FastAPI
         app.include_router(router)
     # The last one added is the outermost.
     app.add_middleware(BodyLimit, max_bytes=settings.max_upload_bytes, stall_seconds=settings.stall_seconds)
-    limits = CallerLimits(settings.rate_per_minute, settings.concurrent_per_key)
+    limits = CallerLimits(settings.rate_per_minute, settings.concurrent_per_key, settings.redis_url)
     app.add_middleware(AuthMiddleware, settings=settings, limits=limits, drain=drain)
     if settings.origins:
         app.add_middleware(

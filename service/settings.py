@@ -40,7 +40,7 @@ class Settings(BaseSettings):
     # Storage
     data: Path = Path("data/service")  # uploads, results, and the SQLite files of jobs and queue
     database_url: str = Field(default="", repr=False)  # job table shared by hosts, e.g. postgresql+psycopg://...
-    redis_url: str = Field(default="", repr=False)  # queue shared by hosts, e.g. redis://host:6379/0
+    redis_url: str = Field(default="", repr=False)  # queue and rates shared by hosts: redis://host:6379/0
     embedded_worker: bool = True  # start a worker process beside the service; else `python -m service.worker`
     worker_metrics_port: int = Field(default=0, ge=0, le=65535)  # of `python -m service.worker`, on `host`; 0 = none
     result_hours: float = Field(default=48.0, gt=0)  # that a finished job's files are kept

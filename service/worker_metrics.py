@@ -40,6 +40,6 @@ def metrics_app(settings: Settings, metrics: Metrics) -> FastAPI:
     app = FastAPI(openapi_url=None)
     app.state.metrics = metrics
     app.include_router(route.router)
-    limits = CallerLimits(settings.rate_per_minute, settings.concurrent_per_key)
+    limits = CallerLimits(settings.rate_per_minute, settings.concurrent_per_key, settings.redis_url)
     app.add_middleware(AuthMiddleware, settings=settings, limits=limits, drain=Drain(0.0))
     return app

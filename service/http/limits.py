@@ -1,21 +1,25 @@
-"""Limits per key (requests per minute, concurrent requests) and per request body (size, stall time)."""
+"""Limits per caller: requests per minute and concurrent requests."""
 
 from __future__ import annotations
 
 import asyncio
-import threading
+import logging
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
-from starlette.responses import Response
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from limits import RateLimitItem, RateLimitItemPerMinute
+from limits.aio.storage import MemoryStorage, RedisStorage
+from limits.aio.strategies import SlidingWindowCounterRateLimiter
+from limits.errors import StorageError
 
 from vcfbert.errors import VcfbertError
 
-from .problems import problem
+log = logging.getLogger(__name__)
 
-_KEPT = 10_000  # maximum number of callers with a bucket
+_PREFIX = "vcfbert:limits"  # of the keys in Redis
+_REDIS_TIMEOUT = 0.5  # seconds that a request waits for Redis
+_REDIS_PAUSE = 10.0  # seconds without Redis after it failed
 
 
 class LimitedError(VcfbertError):
@@ -27,118 +31,81 @@ class LimitedError(VcfbertError):
 
 
 class CallerLimits:
-    """Limits per caller, held in this process. Thread-safe.
+    """Limits per caller. Use it within one event loop.
 
-    The rate limit is a token bucket of ``per_minute`` tokens: a caller may send a minute's requests at once.
+    ``RequestRate`` counts requests per minute, in Redis if the service has one. Concurrent requests are counted in
+    this process.
     """
 
-    def __init__(self, per_minute: int, concurrent: int, clock: Callable[[], float] = time.monotonic) -> None:
-        self._per_minute = per_minute
+    def __init__(self, per_minute: int, concurrent: int, redis_url: str = "") -> None:
+        self._rate = RequestRate(per_minute, redis_url)
         self._concurrent = concurrent
-        self._clock = clock
-        self._lock = threading.Lock()
-        self._buckets: dict[str, tuple[float, float]] = {}  # (tokens left, time of that count)
         self._running: dict[str, int] = {}
 
-    @contextmanager
-    def admit(self, name: str) -> Iterator[None]:
+    @asynccontextmanager
+    async def admit(self, name: str) -> AsyncIterator[None]:
         """Count a request as running within the block. Raises LimitedError 'rate_limited', 'too_many_requests'."""
-        with self._lock:
-            if self._running.get(name, 0) >= self._concurrent:
-                raise LimitedError(
-                    "too_many_requests",
-                    f"{self._concurrent} requests of this key are being answered, the most at the same time",
-                    retry_after=1,
-                    hint="wait for one of them, or send a job",
-                )
-            self._take(name)
-            self._running[name] = self._running.get(name, 0) + 1
+        running = self._running.get(name, 0)
+        if running >= self._concurrent:
+            raise LimitedError(
+                "too_many_requests",
+                f"this key already has {running} running requests, the maximum",
+                retry_after=1,
+                hint="wait until one of them ends, or submit a job",
+            )
+        self._running[name] = running + 1
         try:
+            await self._rate.count(name)
             yield
         finally:
-            with self._lock:
-                self._running[name] -= 1
-                if not self._running[name]:
-                    del self._running[name]
-
-    def _take(self, name: str) -> None:
-        now, a_second = self._clock(), self._per_minute / 60
-        tokens, since = self._buckets.get(name, (float(self._per_minute), now))
-        tokens = min(float(self._per_minute), tokens + (now - since) * a_second)
-        if tokens < 1:
-            raise LimitedError(
-                "rate_limited",
-                f"this key has sent {self._per_minute} requests within a minute, the most that are answered",
-                retry_after=(1 - tokens) / a_second,
-                hint="wait as long as Retry-After says",
-            )
-        if len(self._buckets) >= _KEPT:
-            self._buckets.clear()  # bounds the dictionary; more callers than keys cannot occur
-        self._buckets[name] = (tokens - 1, now)
+            self._running[name] -= 1
+            if not self._running[name]:
+                del self._running[name]
 
 
-class _RefusedError(Exception):
-    """Stops reading a refused body."""
+class RequestRate:
+    """At most ``per_minute`` requests of each caller in any minute, by a sliding window counter.
 
-
-class BodyLimit:
-    """ASGI middleware that limits request bodies.
-
-    It answers 413 if the body exceeds ``max_bytes``, announced or not, and 408 if no data arrives for
-    ``stall_seconds``. FastAPI spools the whole upload before the route runs, so a stalled client would hold one of
-    its key's concurrent requests.
+    With ``redis_url`` all processes that share the Redis server share the counts. While the server does not answer,
+    each process counts in its own memory.
     """
 
-    def __init__(self, app: ASGIApp, max_bytes: int, stall_seconds: float) -> None:
-        self._app = app
-        self._max_bytes = max_bytes
-        self._stall_seconds = stall_seconds
+    def __init__(self, per_minute: int, redis_url: str = "") -> None:
+        self._limit: RateLimitItem = RateLimitItemPerMinute(per_minute)
+        self._local = SlidingWindowCounterRateLimiter(MemoryStorage())
+        self._shared = SlidingWindowCounterRateLimiter(_redis(redis_url)) if redis_url else None
+        self._shared_from = 0.0  # on the monotonic clock: when Redis is asked again
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        announced = dict(scope["headers"]).get(b"content-length", b"0")
-        if announced.isdigit() and int(announced) > self._max_bytes:
-            await self._too_large()(scope, receive, send)
-            return
-        received, whole = 0, False
-        refusal: Response | None = None
+    async def count(self, name: str) -> None:
+        """Count one request of the caller. Raises LimitedError 'rate_limited' if it exceeds the limit."""
+        wait = await self._count(name)
+        if wait is not None:
+            raise LimitedError(
+                "rate_limited",
+                f"this key sent more than {self._limit.amount} requests within a minute",
+                retry_after=wait,
+                hint="wait for the number of seconds in the Retry-After header",
+            )
 
-        async def counted() -> Message:
-            nonlocal received, whole, refusal
+    async def _count(self, name: str) -> float | None:
+        """Return None, or the seconds until the caller may try again."""
+        if self._shared is not None and time.monotonic() >= self._shared_from:
             try:
-                # After the whole body, receive() waits only for the client to disconnect.
-                async with asyncio.timeout(None if whole else self._stall_seconds):
-                    message = await receive()
-            except TimeoutError:
-                refusal = self._stalled()
-                raise _RefusedError from None
-            received += len(message.get("body", b""))
-            whole = not message.get("more_body", False)
-            if received > self._max_bytes:
-                refusal = self._too_large()
-                raise _RefusedError
-            return message
+                async with asyncio.timeout(_REDIS_TIMEOUT):
+                    return await self._hit(self._shared, name)
+            except (StorageError, TimeoutError) as error:
+                self._shared_from = time.monotonic() + _REDIS_PAUSE
+                kind = type(error.__cause__ or error).__name__
+                log.warning("Redis does not answer (%s): this process counts requests in its own memory", kind)
+        return await self._hit(self._local, name)
 
-        async def unless_refused(message: Message) -> None:
-            # The form parser turns any exception into a 400, which is discarded here.
-            if refusal is None:
-                await send(message)
+    async def _hit(self, limiter: SlidingWindowCounterRateLimiter, name: str) -> float | None:
+        if await limiter.hit(self._limit, name):
+            return None
+        return (await limiter.get_window_stats(self._limit, name)).reset_time - time.time()
 
-        with suppress(_RefusedError):
-            await self._app(scope, counted, unless_refused)
-        if refusal is not None:
-            await refusal(scope, receive, send)
 
-    # Both refusals close the connection, because the rest of the body is not read.
-
-    def _too_large(self) -> Response:
-        text = f"the request is larger than {self._max_bytes} bytes"
-        hint = "send fewer samples or sites at once, or raise VCFBERT_MAX_UPLOAD_MB"
-        return problem(413, "too_large", text, hint=hint, headers={"connection": "close"})
-
-    def _stalled(self) -> Response:
-        text = f"nothing more of the request has come for {self._stall_seconds:g} seconds"
-        hint = "send it again, over a better connection"
-        return problem(408, "upload_stalled", text, hint=hint, headers={"connection": "close"})
+def _redis(url: str) -> RedisStorage:
+    # `limits` writes a UNIX socket's address as redis+unix://, Huey and redis-py as unix://.
+    address = f"redis+{url}" if url.startswith("unix:") else url
+    return RedisStorage(address, wrap_exceptions=True, implementation="redispy", key_prefix=_PREFIX)

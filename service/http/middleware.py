@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import secrets
 import time
-from contextlib import ExitStack
+from contextlib import AsyncExitStack
 from urllib.parse import urlsplit
 
 import structlog
@@ -140,10 +140,10 @@ class AuthMiddleware:
             answer = problem(503, "draining", text, headers={"Retry-After": "10", "connection": "close"})
             await answer(scope, receive, send)
             return
-        with ExitStack() as admitted:
+        async with AsyncExitStack() as admitted:
             try:
                 caller = identify(self._settings, headers)
-                admitted.enter_context(self._limits.admit(caller.name))
+                await admitted.enter_async_context(self._limits.admit(caller.name))
             except VcfbertError as error:
                 await problem_of(error)(scope, receive, send)
                 return

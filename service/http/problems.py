@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping
 from contextvars import ContextVar
 from http import HTTPStatus
@@ -105,7 +106,7 @@ def problem_of(error: VcfbertError, *, more: Mapping[str, Any] | None = None) ->
         headers["WWW-Authenticate"] = "Bearer"
     retry_after = getattr(error, "retry_after", 10 if status == 503 else None)
     if retry_after is not None:
-        headers["Retry-After"] = str(max(1, round(retry_after)))
+        headers["Retry-After"] = str(max(1, math.ceil(retry_after)))
     if status >= 500:
         log.error("refused for a fault of this machine", extra={"code": error.code})
     return problem(

@@ -1,0 +1,85 @@
+"""ASGI middleware that limits the size and the stall time of request bodies."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from .problems import problem
+
+
+class _RefusedError(Exception):
+    """Stops reading a refused body."""
+
+
+class BodyLimit:
+    """Answers 413 if a body exceeds ``max_bytes``, announced or not, and 408 if no data arrives for ``stall_seconds``.
+
+    FastAPI spools the whole upload before the route runs, so a stalled client would hold one of its key's concurrent
+    requests.
+    """
+
+    def __init__(self, app: ASGIApp, max_bytes: int, stall_seconds: float) -> None:
+        self._app = app
+        self._max_bytes = max_bytes
+        self._stall_seconds = stall_seconds
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        announced = dict(scope["headers"]).get(b"content-length", b"0")
+        if announced.isdigit() and int(announced) > self._max_bytes:
+            await self._too_large()(scope, receive, send)
+            return
+        received, whole = 0, False
+        refusal: Response | None = None
+
+        async def counted() -> Message:
+            nonlocal received, whole, refusal
+            try:
+                # After the whole body, receive() waits only for the client to disconnect.
+                async with asyncio.timeout(None if whole else self._stall_seconds):
+                    message = await receive()
+            except TimeoutError:
+                refusal = self._stalled()
+                raise _RefusedError from None
+            received += len(message.get("body", b""))
+            whole = not message.get("more_body", False)
+            if received > self._max_bytes:
+                refusal = self._too_large()
+                raise _RefusedError
+            return message
+
+        async def unless_refused(message: Message) -> None:
+            # The form parser turns any exception into a 400, which is discarded here.
+            if refusal is None:
+                await send(message)
+
+        with suppress(_RefusedError):
+            await self._app(scope, counted, unless_refused)
+        if refusal is not None:
+            await refusal(scope, receive, send)
+
+    # Both refusals close the connection, because the rest of the body is not read.
+
+    def _too_large(self) -> Response:
+        return problem(
+            413,
+            "too_large",
+            f"the request body is larger than {self._max_bytes} bytes",
+            hint="send fewer samples or sites, or ask the operator to raise VCFBERT_MAX_UPLOAD_MB",
+            headers={"connection": "close"},
+        )
+
+    def _stalled(self) -> Response:
+        return problem(
+            408,
+            "upload_stalled",
+            f"no data of the request body arrived for {self._stall_seconds:g} seconds",
+            hint="send the request again over a faster connection",
+            headers={"connection": "close"},
+        )
