@@ -5,7 +5,7 @@
     python benchmarks/bench_retrieval.py --quick
     python benchmarks/bench_retrieval.py --docs docs                                  # puts table and figure there
 
-An Optuna grid (``vcfbert/tuning/grid.py``): interrupted, it goes on where it was; each cell is a child run of one run
+An Optuna grid (``_grid.py``): interrupted, it goes on where it was; each cell is a child run of one run
 in MLflow. Three parts:
 
 refresh    V18 trained with a refresh of its index every 0 (never), 1, 2, 3 or 5 epochs.
@@ -31,6 +31,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from _grid import VALUE, Cell, GridWorker, measured_cells
 from _machine import describe_machine, write_report
 from _random_retriever import RandomRetriever
 from retrieval_tables import retrieval_figure, retrieval_table
@@ -49,7 +50,7 @@ from vcfbert.genotypes.windows import Window
 from vcfbert.metrics.accuracy import ALL
 from vcfbert.model.base import Variant, WindowBatch, WindowOutput
 from vcfbert.model.variants import create
-from vcfbert.reports.plots import save_figure
+from vcfbert.reports.drawing import save_figure
 from vcfbert.retrieval.base import Retriever
 from vcfbert.retrieval.context import memory_features
 from vcfbert.retrieval.hamming import HammingRetriever
@@ -59,7 +60,6 @@ from vcfbert.tracker import NullTracker
 from vcfbert.tracking.store import study_storage
 from vcfbert.training.loop import Trainer
 from vcfbert.training.validation import score_windows
-from vcfbert.tuning.grid import VALUE, Cell, GridWorker, measured_cells
 from vcfbert.tuning.study import Settings, run_study
 from vcfbert.tuning.trial import TrialRecord
 

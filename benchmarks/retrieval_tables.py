@@ -6,10 +6,9 @@ import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from _line_panels import LinePanel, line_panels
 from matplotlib.figure import Figure
 from update_results import machine_line, markdown_table
-
-from vcfbert.reports.plots import Lines, line_panels
 
 Report = Mapping[str, Any]
 Row = Mapping[str, Any]
@@ -94,7 +93,9 @@ def retrieval_figure(report: Report) -> Figure:
             f"every {every}" if every else "never": mean_curve([cell["curve"] for cell in own], each)
             for every, own in _grouped(refresh, "refresh_every")
         }
-        panels.append(Lines("V18, refreshed every n epochs", "Seconds of training", "Validation r², all sites", lines))
+        panels.append(
+            LinePanel("V18, refreshed every n epochs", "Seconds of training", "Validation r², all sites", lines)
+        )
     for network in ("copying", "v18"):
         own = [cell for cell in cells if cell["part"] == "retriever" and cell["network"] == network]
         lines = {
@@ -111,7 +112,7 @@ def retrieval_figure(report: Report) -> Figure:
         if any(lines.values()):
             drawn = {label: points for label, points in lines.items() if points}
             y = f"r², MAF {SHOWN}%"
-            panels.append(Lines(NETWORKS[network], "K haplotypes retrieved", y, drawn, known, log_x=True))
+            panels.append(LinePanel(NETWORKS[network], "K haplotypes retrieved", y, drawn, known, log_x=True))
     return line_panels(panels)
 
 

@@ -11,7 +11,8 @@ from vcfbert.config import Config
 from vcfbert.constants import VARIANTS
 from vcfbert.metrics.r2_sums import read_moments
 from vcfbert.reports.comparison import compare
-from vcfbert.reports.plots import calibration, save_figure, training_curves
+from vcfbert.reports.drawing import save_figure
+from vcfbert.reports.plots import calibration, training_curves
 from vcfbert.tracking.mlflow_tracker import open_tracker
 
 

@@ -32,6 +32,7 @@ from vcfbert.metrics.accuracy import ALL
 from vcfbert.metrics.paired_bootstrap import Difference, paired_differences
 from vcfbert.metrics.r2_sums import R2Sums
 from vcfbert.reports.comparison_tables import Kind, Row, comparison_tables, markdown_line, ratio_label
+from vcfbert.reports.drawing import method_label, save_figure
 from vcfbert.reports.html_report import comparison_page
 from vcfbert.reports.measures import (
     BARS,
@@ -47,8 +48,8 @@ from vcfbert.reports.measures import (
     value_at,
 )
 from vcfbert.reports.plots import comparison as comparison_figure
-from vcfbert.reports.plots import method_label, quality_against_cost, save_figure
 from vcfbert.reports.plots import paired_differences as difference_figure
+from vcfbert.reports.plots import quality_against_cost
 from vcfbert.tracker import Tracker
 
 _NOTES = (

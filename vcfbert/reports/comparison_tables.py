@@ -9,8 +9,8 @@ from typing import Literal
 from vcfbert.constants import MAF_BIN_NAMES
 from vcfbert.metrics.accuracy import ALL
 from vcfbert.metrics.paired_bootstrap import Difference
+from vcfbert.reports.drawing import method_label
 from vcfbert.reports.measures import CORRELATION, ESTIMATED, RATIO, TABLES, TRUE, UNPHASED, Measure
-from vcfbert.reports.plots import method_label
 
 Kind = Literal["variant", "peer", "reference"]
 

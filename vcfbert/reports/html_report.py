@@ -8,7 +8,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from vcfbert.reports.plots import svg_text
+from vcfbert.reports.drawing import svg_text
 
 
 def comparison_page(

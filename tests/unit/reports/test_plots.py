@@ -7,7 +7,7 @@ import matplotlib
 import pytest
 
 from vcfbert.errors import InputError
-from vcfbert.reports import plots
+from vcfbert.reports import drawing, plots
 
 R2 = {
     "v18": {"0-0.5%": 0.1, "0.5-1%": 0.3, "1-5%": 0.5, "5-50%": 0.9, "all": 0.9},
@@ -15,7 +15,7 @@ R2 = {
 }
 
 
-def test_r2_by_bin_draws_a_line_a_method_at_its_bins() -> None:
+def test_r2_by_bin_draws_one_line_per_method() -> None:
     (axes,) = plots.comparison(R2, {}).axes
     lines = [(list(line.get_xdata()), list(line.get_ydata())) for line in axes.lines]
     assert lines == [([0, 1, 2, 3], [0.1, 0.3, 0.5, 0.9]), ([2, 3], [0.56, 0.9])]
@@ -39,10 +39,10 @@ def test_labels_of_equal_ends_do_not_overlap() -> None:
     ],
 )
 def test_spread_moves_labels_as_little_as_needed(places: list[float], expected: list[float]) -> None:
-    assert plots._spread(places, 0.1) == pytest.approx(expected)
+    assert drawing.spread(places, 0.1) == pytest.approx(expected)
 
 
-def test_comparison_has_a_panel_for_each_title_with_values() -> None:
+def test_comparison_omits_panels_without_values() -> None:
     figure = plots.comparison(R2, {"F1": {"v18": 0.9}, "Refresh, s": {}, "Imputation, s": {"v18": 2.0, "beagle": 9.0}})
     titles = [axes.get_title(loc="left") for axes in figure.axes]
     assert titles == ["Aggregate dosage r² by allele frequency", "F1", "Imputation, s"]
@@ -50,7 +50,7 @@ def test_comparison_has_a_panel_for_each_title_with_values() -> None:
     assert len(plots.comparison(R2, {}).axes) == 1
 
 
-def test_unphased_targets_have_a_panel_of_their_own() -> None:
+def test_comparison_with_unphased_targets_has_a_second_panel() -> None:
     unphased = {"v19": {"1-5%": 0.6, "5-50%": 0.92}}
     figure = plots.comparison(R2, {"F1": {"v18": 0.9}}, r2_unphased=unphased)
     titles = [axes.get_title(loc="left") for axes in figure.axes]
@@ -64,7 +64,7 @@ def test_unphased_targets_have_a_panel_of_their_own() -> None:
     assert len(plots.comparison(R2, {}, r2_unphased={}).axes) == 1
 
 
-def test_bars_and_calibration_draw_what_they_get() -> None:
+def test_bars_and_calibration_show_given_values() -> None:
     axes = plots.comparison(R2, {"ms per batch": {"v17": 1520.0, "v18": 312.0}}).axes[1]
     assert [text.get_text() for text in axes.texts] == ["1,520", "312"]
     points = [{"predicted": 0.05, "observed": 0.04, "pairs": 9}, {"predicted": 0.95, "observed": 0.9, "pairs": 3}]
@@ -72,7 +72,7 @@ def test_bars_and_calibration_draw_what_they_get() -> None:
     assert list(axes.lines[1].get_ydata()) == [0.04, 0.9]
 
 
-def test_training_curves_read_the_metrics_csv(tmp_path: Path) -> None:
+def test_training_curves_show_values_of_the_csv(tmp_path: Path) -> None:
     csv = tmp_path / "latest.csv"
     csv.write_text("epoch,train/loss,val/loss,val/f1,refresh/seconds\n0,0.5,0.6,,1\n1,0.4,0.5,0.9,1\n")
     loss, f1 = plots.training_curves({"v18": csv}).axes
@@ -81,7 +81,7 @@ def test_training_curves_read_the_metrics_csv(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "epoch\n0\n", "step,val/loss\n0,1\n", "epoch,val/loss\n0,high\n"])
-def test_training_curves_refuse_other_files(tmp_path: Path, text: str) -> None:
+def test_training_curves_of_another_file_are_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "latest.csv"
     path.write_text(text)
     with pytest.raises(InputError) as caught:
@@ -89,29 +89,18 @@ def test_training_curves_refuse_other_files(tmp_path: Path, text: str) -> None:
     assert (caught.value.code, caught.value.where) == ("metrics_invalid", str(path))
 
 
-def test_figures_are_saved_by_suffix_and_leave_global_settings_alone(tmp_path: Path) -> None:
+def test_save_figure_writes_by_suffix_without_changing_global_settings(tmp_path: Path) -> None:
     before = dict(matplotlib.rcParams)
     for suffix in ("png", "svg"):
-        plots.save_figure(plots.comparison(R2, {}), tmp_path / f"r2.{suffix}")
+        drawing.save_figure(plots.comparison(R2, {}), tmp_path / f"r2.{suffix}")
     assert dict(matplotlib.rcParams) == before
     assert (tmp_path / "r2.png").stat().st_size > 10_000
     assert "</svg>" in (tmp_path / "r2.svg").read_text()
     with pytest.raises(InputError, match="cannot write a figure"):
-        plots.save_figure(plots.comparison(R2, {}), tmp_path / "r2.bmp")
+        drawing.save_figure(plots.comparison(R2, {}), tmp_path / "r2.bmp")
 
 
-def test_panels_of_lines_share_their_colours_and_draw_levels() -> None:
-    near, far = {"near": [(16.0, 0.5), (64.0, 0.7)]}, {"far": [(16.0, 0.2)], "near": [(16.0, 0.3)]}
-    left, right = plots.line_panels(
-        [plots.Lines("A", "K", "r²", near, {"none": 0.1}, log_x=True), plots.Lines("B", "K", "r²", far)]
-    ).axes
-    assert [list(line.get_ydata()) for line in left.lines] == [[0.5, 0.7], [0.1, 0.1]]
-    assert left.lines[0].get_color() == right.lines[1].get_color() != right.lines[0].get_color()
-    assert [label.get_text() for label in left.get_xticklabels()] == ["16", "64"]
-    assert {text.get_text() for text in left.texts} == {"near", "none"}
-
-
-def test_differences_are_drawn_with_the_intervals_that_are_known() -> None:
+def test_paired_differences_without_interval_have_no_bar() -> None:
     drawn = {
         "v18": {"0-0.5%": (0.1, 0.05, 0.15), "all": (0.0, float("nan"), float("nan"))},
         "v19": {"all": (0.2, 0.1, 0.3)},
@@ -123,7 +112,7 @@ def test_differences_are_drawn_with_the_intervals_that_are_known() -> None:
     assert "V17" in axes.get_title(loc="left")
 
 
-def test_quality_is_drawn_against_every_cost_that_a_method_has() -> None:
+def test_quality_against_cost_shows_methods_with_both_values() -> None:
     figure = plots.quality_against_cost(
         {"r² all": {"v17": 0.8, "v18": 0.9}}, {"training, s": {"v17": 5.0, "v18": 7.0}, "refreshes": {"v18": 2.0}}
     )

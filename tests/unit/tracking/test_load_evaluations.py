@@ -30,14 +30,6 @@ def write(folder: Path, variant: str, r2: float, noise: float) -> Path:
     return path
 
 
-@pytest.fixture
-def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, empty_store: Path) -> Path:
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "mlflow.db").write_bytes(empty_store.read_bytes())
-    return tmp_path
-
-
 def run(root: Path, variant: str, *, r2: float | None, noise: float = 0.4) -> str:
     """A training run, evaluated where ``r2`` is given; its id."""
     with MlflowTracker(root, system_metrics=False).start(variant, {}, {"variant": variant}) as run_id:

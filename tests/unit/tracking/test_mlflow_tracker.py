@@ -18,14 +18,6 @@ from vcfbert.tracking.store import project_root, tracking_uri
 
 
 @pytest.fixture
-def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, empty_store: Path) -> Path:
-    """A project's folder with an empty store of its own."""
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    (tmp_path / "mlflow.db").write_bytes(empty_store.read_bytes())
-    return tmp_path
-
-
-@pytest.fixture
 def tracker(root: Path) -> MlflowTracker:
     return MlflowTracker(root, system_metrics=False)
 

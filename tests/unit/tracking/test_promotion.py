@@ -21,14 +21,6 @@ MODEL = {"name": "vcfbert", "alias": "champion"}
 GATE = {**MODEL, "metric": "r2", "minimum": 0.5}
 
 
-@pytest.fixture
-def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, empty_store: Path) -> Path:
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "mlflow.db").write_bytes(empty_store.read_bytes())
-    return tmp_path
-
-
 def add(root: Path, r2: float, moments: R2Sums | None = None, **options: Any) -> int:
     """Publishes another bundle; its version."""
     folder = root / f"bundle-{r2}"

@@ -19,13 +19,6 @@ from vcfbert.tracking.registry import champion, register
 from vcfbert.tracking.store import check_reachable
 
 
-@pytest.fixture
-def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, empty_store: Path) -> Path:
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    (tmp_path / "mlflow.db").write_bytes(empty_store.read_bytes())
-    return tmp_path
-
-
 def bundle(root: Path, variant: str, content: str = "weights") -> Path:
     folder = root / "models" / variant
     folder.mkdir(parents=True, exist_ok=True)

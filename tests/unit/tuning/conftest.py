@@ -13,14 +13,6 @@ from vcfbert.tuning.study import Settings, Worker
 
 
 @pytest.fixture
-def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, empty_store: Path) -> Path:
-    """A project's folder with an empty MLflow store of its own."""
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    (tmp_path / "mlflow.db").write_bytes(empty_store.read_bytes())
-    return tmp_path
-
-
-@pytest.fixture
 def make(tiny_panel: Panel, tmp_path: Path) -> Callable[..., Worker]:
     def worker(variant: str = "v17", *, track: bool = False, progress: Any = None, **tune: Any) -> Worker:
         config = small_config(**tune)

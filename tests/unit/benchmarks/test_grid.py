@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
+from benchmarks._grid import Cell, GridWorker, measured_cells
 from tests.helpers.studies import children, small_config
 from vcfbert.errors import VcfbertError
 from vcfbert.exits import Interrupted
 from vcfbert.genotypes.encoding import encode
 from vcfbert.genotypes.panel import Panel
-from vcfbert.tuning.grid import Cell, GridWorker, measured_cells
 from vcfbert.tuning.listing import trial_rows
 from vcfbert.tuning.storage import RUN_ID
 from vcfbert.tuning.study import Settings, run_study
@@ -21,7 +21,7 @@ CELLS = [{"way": way, "k": k} for way in ("near", "random") for k in (2, 4)]
 
 
 class Measured:
-    """Says what it was asked; ``fails`` by the number of the call."""
+    """Records its cells; ``fails``: number of the call -> error to raise."""
 
     def __init__(self, fails: dict[int, BaseException] | None = None) -> None:
         self.asked: list[dict[str, Any]] = []
@@ -65,7 +65,7 @@ def test_every_cell_is_measured_once(grid: Callable[..., GridWorker]) -> None:
     assert again.asked == []
 
 
-def test_an_interrupted_grid_goes_on_with_what_is_left(grid: Callable[..., GridWorker]) -> None:
+def test_grid_after_interrupt_measures_the_cells_left(grid: Callable[..., GridWorker]) -> None:
     with pytest.raises(Interrupted):
         run(grid(Measured({3: Interrupted(2)})))
     rest = Measured()
@@ -74,7 +74,7 @@ def test_an_interrupted_grid_goes_on_with_what_is_left(grid: Callable[..., GridW
     assert [(cell["way"], cell["k"]) for cell in measured_cells(study)] == [(c["way"], c["k"]) for c in CELLS]
 
 
-def test_cells_may_join_a_grid_and_a_cell_that_fails_is_left_out(grid: Callable[..., GridWorker]) -> None:
+def test_grid_accepts_new_cells_and_omits_failed_ones(grid: Callable[..., GridWorker]) -> None:
     three = [CELLS[0], CELLS[1], CELLS[2]]
     study = run(grid(Measured({2: VcfbertError("diverged", "the loss became nan")}), three))
     assert [cell["k"] for cell in measured_cells(study)] == [2, 2]
@@ -84,7 +84,7 @@ def test_cells_may_join_a_grid_and_a_cell_that_fails_is_left_out(grid: Callable[
     assert [row["state"] for row in trial_rows(study)] == ["COMPLETE", "FAIL", "COMPLETE", "COMPLETE"]
 
 
-def test_other_values_or_conditions_make_another_grid(grid: Callable[..., GridWorker]) -> None:
+def test_grid_of_other_values_or_conditions_is_another_study(grid: Callable[..., GridWorker]) -> None:
     names = {
         grid(Measured()).identity.name,
         grid(Measured(), CELLS[:3]).identity.name,  # of the same values: the same grid
@@ -95,7 +95,7 @@ def test_other_values_or_conditions_make_another_grid(grid: Callable[..., GridWo
     assert all(name.startswith("grid-") for name in names)
 
 
-def test_cells_are_children_of_the_grids_run(grid: Callable[..., GridWorker]) -> None:
+def test_cells_are_child_runs_of_the_grid(grid: Callable[..., GridWorker]) -> None:
     study = run(grid(Measured(), track=True))
     found = children(study.user_attrs[RUN_ID])
     assert [(run.data.params["way"], run.data.params["k"]) for run in found] == [(c["way"], str(c["k"])) for c in CELLS]

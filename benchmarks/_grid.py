@@ -1,7 +1,7 @@
-"""A grid: a study whose trials are the cells of a table, all of which are wanted.
+"""A grid: a study whose trials are the cells of a table, each of which is measured.
 
-Nothing is drawn and nothing pruned; all else is as in a search. Cells are child runs of one run in MLflow, a grid that
-was interrupted goes on with the cells that are left, workers may share it, and cells may be added to it later.
+No value is sampled and no trial is pruned. Cells are child runs of one MLflow run. An interrupted grid resumes with the
+cells that are left. Several workers may share a grid, and cells may be added to it later.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from vcfbert.tuning.study import Settings, Worker, settled_or_waiting
 from vcfbert.tuning.trial import UNLUCKY, TrialFailed, TrialRecord
 
 Cell = Mapping[str, Any]  # numbers and texts by name
-# Measures a cell within a run that it starts by the record, which is a trainer's tracker; the folder is its own.
-# Returns plain values, among them the float ``VALUE``.
+# Measures a cell. It starts the cell's run through the record, which is a trainer's tracker, and may write to the
+# folder. Returns plain values, among them the float ``VALUE``.
 Measure = Callable[[Cell, TrialRecord, Path], dict[str, Any]]
 
 VALUE = "value"
-_FIGURES = "figures"  # user attribute: what was measured
+_FIGURES = "figures"  # user attribute: what the cell measured
 
 
 class GridWorker(Worker):
@@ -52,8 +52,8 @@ class GridWorker(Worker):
         given: Mapping[str, Any],
         progress: FitProgress | None = None,
     ) -> None:
-        """``cells``: all of the same names; ``given``: whatever else figures depend on, beside the configuration, the
-        data and this package. Grids whose cells take other values are other studies."""
+        """``cells``: mappings with the same names. ``given``: what else the figures depend on, beside the
+        configuration, the data and the code. Grids whose cells take other values are other studies."""
         self.cells, self._measure, self._given = cells, measure, given
         self._choices = {key: sorted({cell[key] for cell in cells}, key=str) for key in cells[0]}
         super().__init__(panels, encodings, config, name, settings, progress=progress)
@@ -65,7 +65,7 @@ class GridWorker(Worker):
         return Identity(self.variant, data_digest(self._panels), code_digest(), settings)
 
     def queue(self, study: optuna.Study, trials: int, parent: str) -> None:
-        """Queues the cells that are not there yet."""
+        """Queues the cells that the study does not have yet."""
         with store_lock(self.root, "studies"):
             study.set_user_attr(RUN_ID, parent)
             for cell in self.cells:
@@ -78,7 +78,7 @@ class GridWorker(Worker):
             cell = {key: trial.suggest_categorical(key, choices) for key, choices in self._choices.items()}
             number = patiently(lambda: first_number(study.get_trials(deepcopy=False)[trial.number]))
             own = folder / str(number)
-            shutil.rmtree(own, ignore_errors=True)  # of an attempt that died: a cell is measured at one go
+            shutil.rmtree(own, ignore_errors=True)  # left by an attempt that died; a cell is measured from its start
             shown = "  ".join(f"{key} {value}" for key, value in cell.items())
             self.progress.message(f"cell {number + 1} of {len(self.cells)}  {shown}")
             record = TrialRecord(trial, self.tracker(), VALUE, self.variant, parent)
@@ -97,6 +97,6 @@ class GridWorker(Worker):
 
 
 def measured_cells(study: optuna.Study) -> list[dict[str, Any]]:
-    """What is known of the cells that are done: their values and what was measured, in the order of the grid."""
+    """The finished cells with their figures, in the order of the grid."""
     done = [trial for trial in settled_or_waiting(study) if trial.state == TrialState.COMPLETE]
     return [{**trial.params, **trial.user_attrs[_FIGURES]} for trial in sorted(done, key=first_number)]
