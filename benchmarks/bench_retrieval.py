@@ -3,7 +3,7 @@
     python benchmarks/bench_retrieval.py --out reports/retrieval                      # the demo's second Mb
     python benchmarks/bench_retrieval.py --panel PANEL --map MAP --region 20:1-5000000
     python benchmarks/bench_retrieval.py --quick
-    python benchmarks/bench_retrieval.py --docs docs                                  # puts table and figure there
+    python benchmarks/bench_retrieval.py --docs docs/results                         # puts tables and figure there
 
 An Optuna grid (``_grid.py``): interrupted, it goes on where it was; each cell is a child run of one run
 in MLflow. Three parts:

@@ -13,8 +13,8 @@ from update_results import machine_line, markdown_table
 Report = Mapping[str, Any]
 Row = Mapping[str, Any]
 
-NETWORKS = {"copying": "Copying model, untrained", "v18": "V18's network", "v17": "V17's network"}
-RETRIEVERS = {"random": "random", "hamming": "Hamming", "embedding": "embeddings", "runs": "runs"}
+NETWORKS = {"copying": "Li-Stephens HMMs, unfitted", "v18": "V18's network", "v17": "V17's network"}
+RETRIEVERS = {"random": "random", "hamming": "Hamming", "embedding": "embeddings", "runs": "IBS segments"}
 SHOWN = "1-5"  # the bin of the figure: rare, and yet of many variants in few samples
 
 
@@ -63,8 +63,8 @@ def refresh_table(cells: Sequence[Row]) -> str:
                 _signed(differences),
             )
         )
-    costs = ("refreshes", "they took, s", "training, s", "share", "neighbours kept")
-    return markdown_table(("refresh", *costs, *(f"r² {name}" for name in bins), "less every epoch"), rows)
+    costs = ("refreshes", "refreshing, s", "training, s", "share", "neighbours kept")
+    return markdown_table(("refresh", *costs, *(f"r² {name}" for name in bins), "minus every epoch"), rows)
 
 
 def retriever_table(cells: Sequence[Row], name: str) -> str:

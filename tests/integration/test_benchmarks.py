@@ -97,7 +97,7 @@ def test_a_quick_study_of_retrieval_measures_every_cell_and_fills_the_page(tmp_p
     assert (docs / "retrieval.png").stat().st_size > 10_000
     page = (docs / "retrieval.md").read_text()
     assert page.startswith("Before")
-    assert "| Copying model, untrained, K = 16 |" in page
+    assert "| Li-Stephens HMMs, unfitted, K = 16 |" in page
     assert "| never | 0 | 0.000 |" in page
 
 

@@ -64,8 +64,8 @@ def test_refreshes_are_compared_at_equal_seconds(tables: Any) -> None:
 
 def test_retrievers_stand_side_by_side_at_equal_k(tables: Any) -> None:
     lines = tables.retriever_table(RETRIEVED, "all").splitlines()
-    assert lines[0] == "| r² all | none | random | Hamming | embeddings | runs | whole panel |"
-    assert lines[2] == "| Copying model, untrained, K = 16 | 0.3000 | 0.4500 ± 0.0500 | 0.6000 |  |  | 0.9000 |"
+    assert lines[0] == "| r² all | none | random | Hamming | embeddings | IBS segments | whole panel |"
+    assert lines[2] == "| Li-Stephens HMMs, unfitted, K = 16 | 0.3000 | 0.4500 ± 0.0500 | 0.6000 |  |  | 0.9000 |"
     assert lines[3] == "| V18's network, K = 16 |  |  |  |  | 0.7000 |  |"
 
 
@@ -73,5 +73,5 @@ def test_the_figure_has_a_panel_for_what_is_there(tables: Any) -> None:
     one, two, three = tables.retrieval_figure({"cells": [*REFRESH, *RETRIEVED]}).axes
     assert {text.get_text() for text in one.texts} == {"never", "every 1"}
     assert {text.get_text() for text in two.texts} == {"random", "Hamming", "none", "whole panel"}
-    assert {text.get_text() for text in three.texts} == {"runs"}
+    assert {text.get_text() for text in three.texts} == {"IBS segments"}
     assert len(tables.retrieval_figure({"cells": REFRESH}).axes) == 1

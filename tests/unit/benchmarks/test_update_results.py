@@ -162,7 +162,7 @@ def test_ablation_marks_what_was_not_run_here(ablation: dict[str, Any]) -> None:
 
 def test_variants_show_cost_ratios_machine_and_targets(variants: dict[str, Any]) -> None:
     lines = variants_table(variants).splitlines()
-    assert lines[0] == "64 dims, 4 layers, 4 heads, 1,030 sites, 4 samples a batch, cpu:"
+    assert lines[0] == "64 dims, 4 layers, 4 heads, 1,030 sites, 4 samples per batch, cpu:"
     assert "| V17 as designed | 8 | 9,000.0 | 4,000 |  | 1,234.5 | 1.00x | 0% | 0% |" in lines
     assert "| V18 | 8 | 1,500.0 | 1,200 | 0.0021 | 1,234.5 | 6.00x | 70% | 91% |" in lines
     assert lines[-4:] == [
@@ -178,7 +178,7 @@ def test_the_absolute_targets_are_judged_at_the_original_size_alone(variants: di
     variants["settings"] |= {"dims": 192, "layers": 10, "heads": 6}
     variants["rows"][1] |= {"ms_per_batch": 7999.0, "peak_mib": 3815}  # 3,815 MiB are just over 4 GB
     text = variants_table(variants)
-    assert "- reached: V18, k=8, original size on 2 cores: under 8 s a batch" in text
+    assert "- reached: V18, k=8, original size on 2 cores: under 8 s per batch" in text
     assert "- **missed**: V18, k=8, original size on 2 cores: under 4 GB" in text
     variants["machine"] = {**MACHINE, "cores": 16}
     assert "original size" not in variants_table(variants)
@@ -282,8 +282,8 @@ def service() -> dict[str, Any]:
 def test_service_shows_latency_and_judges_speed_overload_and_memory(service: dict[str, Any]) -> None:
     text = service_table(service)
     assert "| 32 | 100 | 5,000 | 9,000 | 3.5 |" in text
-    assert "90.0 samples/s, 90% of the 100.0 within a process" in text
-    assert "300 answered (p50 9,000 ms, p99 11,000 ms), 4,000 told to wait by 429" in text
+    assert "90.0 samples/s, 90% of the 100.0 in process" in text
+    assert "300 answered (p50 9,000 ms, p99 11,000 ms), 4,000 refused with 429" in text
     assert text.count("- reached") == 4
     service["overload"] |= {"others": {"500": 1}, "memory_second_half_mib": 2311}
     service["identical"]["one sample"] = False
