@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from tests.helpers.command_line import TinyFiles, fit_tiny
+from tests.helpers.panels import subset_panel
 from vcfbert.genotypes.conversion import build_panels
 from vcfbert.genotypes.panel import Panel
-from vcfbert.genotypes.store import subset_panel
 
 TESTS = Path(__file__).parent
 DEMO = TESTS.parent / "data" / "demo"

@@ -8,7 +8,6 @@ PANEL/manifest.json    of each panel region, samples, haploid ones, validation s
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -108,38 +107,6 @@ def panels_digest(panels: Sequence[Panel]) -> str:
 
 def _joint_digest(digests: Sequence[str]) -> str:
     return sha256_json(list(digests))
-
-
-def subset_panel(
-    panel: Panel,
-    *,
-    samples: Sequence[int] | None = None,
-    sites: npt.NDArray[np.int64] | slice | None = None,
-) -> Panel:
-    """A panel of some samples and sites (indices), in memory, with a digest of its own.
-
-    Of the validation samples those that are kept stay so. A ``continues`` flag falls where the site before is gone.
-    """
-    kept_samples = np.arange(len(panel.samples)) if samples is None else np.asarray(samples, dtype=np.int64)
-    kept_sites = np.arange(panel.n_sites)[slice(None) if sites is None else sites]
-    haploid, held_out = np.isin(kept_samples, panel.haploid), np.isin(kept_samples, panel.validation)
-    pairs = panel.pairs[kept_samples]
-    haplotypes = pairs[np.stack([np.ones_like(haploid), ~haploid], axis=1)]
-    bits = np.unpackbits(np.asarray(panel.packed[kept_sites]), axis=1, count=panel.n_haplotypes)[:, haplotypes]
-    table = panel.sites.take(kept_sites)
-    follows = np.append(False, np.diff(kept_sites) == 1)
-    subset = Panel(
-        region=panel.region,
-        samples=tuple(panel.samples[i] for i in kept_samples),
-        sites=Sites(table.chrom, table.pos, table.ref, table.alt, table.id, table.continues & follows),
-        packed=np.packbits(bits, axis=1),
-        cm=panel.cm[kept_sites],
-        allele_count=bits.sum(axis=1, dtype=np.int64),
-        validation=tuple(np.flatnonzero(held_out).tolist()),
-        digest="",
-        haploid=tuple(np.flatnonzero(haploid).tolist()),
-    )
-    return dataclasses.replace(subset, digest=panel_digest(subset))
 
 
 def region_manifest(

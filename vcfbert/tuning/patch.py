@@ -35,7 +35,7 @@ def apply_patch(patch: Path, params: Path) -> dict[str, tuple[Any, Any]]:
     try:
         from ruamel.yaml import YAML
     except ModuleNotFoundError as error:
-        hint = "pip install 'vcfbert[mlops]'"
+        hint = "pip install 'vcfbert[tune]'"
         raise MissingExtraError(
             "ruamel_missing", "ruamel.yaml, which keeps comments, is not installed", hint=hint
         ) from error

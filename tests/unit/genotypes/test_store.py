@@ -7,12 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.helpers.panels import subset_panel
 from tests.helpers.vcf_text import Record, panel_of, vcf_text, write_vcf
 from vcfbert.errors import ArtifactError, InputError
 from vcfbert.genotypes.conversion import build_panels, choose_validation
 from vcfbert.genotypes.panel import Panel
 from vcfbert.genotypes.panel_writer import PanelWriter
-from vcfbert.genotypes.store import open_panels, subset_panel, write_panels
+from vcfbert.genotypes.store import open_panels, write_panels
 
 RECORDS: list[Record] = [
     (100, "A", "G", "0|1 1|1 0|0"),

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pytest
 import torch
 
+from tests.helpers.panels import subset_panel
 from tests.helpers.tiny import perturbed, random_panel, target_of, tiny_config
 from vcfbert.bundle import Bundle, load_bundle, save_bundle
 from vcfbert.constants import ABSENT, MISSING
@@ -18,7 +19,6 @@ from vcfbert.errors import InputError
 from vcfbert.genotypes.imputed import ImputedBlock
 from vcfbert.genotypes.panel import Panel
 from vcfbert.genotypes.sites import MatchedTarget
-from vcfbert.genotypes.store import subset_panel
 from vcfbert.imputation import phasing
 from vcfbert.imputation.imputer import Imputer
 from vcfbert.imputation.phasing import MODES, PhasingMode, phase_alleles

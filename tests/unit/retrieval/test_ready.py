@@ -10,10 +10,10 @@ import numpy.typing as npt
 import pytest
 import torch
 
+from tests.helpers.panels import subset_panel
 from tests.helpers.tiny import perturbed, random_panel, target_of, tiny_config
 from vcfbert.bundle import Bundle, load_bundle, save_bundle
 from vcfbert.genotypes.sites import MatchedTarget
-from vcfbert.genotypes.store import subset_panel
 from vcfbert.imputation.imputer import Imputer
 from vcfbert.retrieval.context import WindowContext, key_sites
 from vcfbert.retrieval.ready import KeptWindows, ReadyWindows

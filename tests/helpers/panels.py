@@ -1,0 +1,45 @@
+"""Panels cut out of other panels."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from vcfbert.genotypes.panel import Panel, Sites
+from vcfbert.genotypes.store import panel_digest
+
+
+def subset_panel(
+    panel: Panel,
+    *,
+    samples: Sequence[int] | None = None,
+    sites: npt.NDArray[np.int64] | slice | None = None,
+) -> Panel:
+    """A panel of some samples and sites (indices), in memory and with its own digest.
+
+    Validation samples that are kept stay validation samples. A site's ``continues`` becomes False where the site
+    before it was removed.
+    """
+    kept_samples = np.arange(len(panel.samples)) if samples is None else np.asarray(samples, dtype=np.int64)
+    kept_sites = np.arange(panel.n_sites)[slice(None) if sites is None else sites]
+    haploid, held_out = np.isin(kept_samples, panel.haploid), np.isin(kept_samples, panel.validation)
+    pairs = panel.pairs[kept_samples]
+    haplotypes = pairs[np.stack([np.ones_like(haploid), ~haploid], axis=1)]
+    bits = np.unpackbits(np.asarray(panel.packed[kept_sites]), axis=1, count=panel.n_haplotypes)[:, haplotypes]
+    table = panel.sites.take(kept_sites)
+    follows = np.append(False, np.diff(kept_sites) == 1)
+    subset = Panel(
+        region=panel.region,
+        samples=tuple(panel.samples[i] for i in kept_samples),
+        sites=Sites(table.chrom, table.pos, table.ref, table.alt, table.id, table.continues & follows),
+        packed=np.packbits(bits, axis=1),
+        cm=panel.cm[kept_sites],
+        allele_count=bits.sum(axis=1, dtype=np.int64),
+        validation=tuple(np.flatnonzero(held_out).tolist()),
+        digest="",
+        haploid=tuple(np.flatnonzero(haploid).tolist()),
+    )
+    return dataclasses.replace(subset, digest=panel_digest(subset))
