@@ -125,7 +125,7 @@ def copying(
         if not prior:
             model.log_strength.fill_(FLAT)
     if heads is not None:
-        model.heads = nn.ModuleList(model.copying()[:heads])
+        model.heads = nn.ModuleList(model.hmms()[:heads])
         model.share = nn.Parameter(torch.zeros(len(KNOTS), heads))
     k = _fewest(bundle) if all_haplotypes else bundle.k
     return Imputer(dataclasses.replace(bundle, manifest={**bundle.manifest, "k": k}, model=model.eval()))

@@ -34,7 +34,7 @@ from vcfbert.model.losses import allele_loss, genotype_loss, site_loss_weights
 from vcfbert.model.v18 import V18
 from vcfbert.model.variants import create
 from vcfbert.retrieval.base import KeyIndex, usable_k
-from vcfbert.retrieval.context import memory_features
+from vcfbert.retrieval.context import reference_features
 from vcfbert.retrieval.faiss_index import FaissKeyIndex, import_faiss
 from vcfbert.retrieval.refresh import attach_retriever
 from vcfbert.retrieval.torch_index import TorchKeyIndex
@@ -99,7 +99,7 @@ def flattened_search(keys: Tensor, queries: Tensor, k: int) -> tuple[Tensor, Ten
 @torch.inference_mode()
 def bench_search(memory: ReferenceSubset, config: ModelConfig, window: int, k: int, runs: int) -> dict[str, Any]:
     model = model_with_metric(config)
-    features = memory_features(memory, torch.device("cpu"))
+    features = reference_features(memory, torch.device("cpu"))
     start = (memory.panel.n_sites - window) // 2
     sites = torch.arange(start, start + window)
     alleles = torch.from_numpy(memory.alleles(slice(start, start + window)))  # [m, L]

@@ -52,7 +52,7 @@ from vcfbert.model.base import Variant, WindowBatch, WindowOutput
 from vcfbert.model.variants import create
 from vcfbert.reports.drawing import save_figure
 from vcfbert.retrieval.base import Retriever
-from vcfbert.retrieval.context import memory_features
+from vcfbert.retrieval.context import reference_features
 from vcfbert.retrieval.hamming import HammingRetriever
 from vcfbert.retrieval.ibs_segments import IbsSegmentRetriever
 from vcfbert.retrieval.refresh import build_index
@@ -93,7 +93,7 @@ class Cells:
     def __init__(self, panel: Panel, encoding: Encoding, config: Config, progress: ConsoleProgress) -> None:
         self.panel, self.encoding, self.config, self.progress = panel, encoding, config, progress
         self.memory = ReferenceSubset(panel, panel.training_haplotypes)
-        self.features = memory_features(self.memory, torch.device("cpu"))
+        self.features = reference_features(self.memory, torch.device("cpu"))
         self.typed = array_mask(panel.maf, np.random.default_rng(TYPING_SEED), DENSITY)
         self.learned: dict[int, Retriever] = {}  # by seed, of V18 as it is
 

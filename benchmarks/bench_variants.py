@@ -45,7 +45,7 @@ from vcfbert.model.base import SiteContext, Variant, WindowBatch
 from vcfbert.model.losses import allele_loss, genotype_loss
 from vcfbert.model.v18 import V18
 from vcfbert.model.variants import create
-from vcfbert.retrieval.context import WindowContext, memory_features
+from vcfbert.retrieval.context import WindowContext, reference_features
 from vcfbert.retrieval.embedding import EmbeddingRetriever, site_weights
 from vcfbert.retrieval.hamming import HammingRetriever
 from vcfbert.retrieval.torch_index import TorchKeyIndex
@@ -102,7 +102,7 @@ def make_work(memory: ReferenceSubset, window: Window, k: int, size: int, seed: 
     typed[n_key // 2] = True
     key = np.flatnonzero(typed) + window.retrieval[0]
     cpu = torch.device("cpu")
-    context = WindowContext.build(memory, memory_features(memory, cpu), window, key, cpu)
+    context = WindowContext.build(memory, reference_features(memory, cpu), window, key, cpu)
     pairs = torch.from_numpy(memory.pairs[rng.choice(len(memory.pairs), size, replace=False)])
     own = pairs.view(-1)
     queries = context.key_alleles[own]
@@ -221,7 +221,7 @@ def refresh_seconds(memory: ReferenceSubset, options: argparse.Namespace) -> flo
     device = torch.device(options.device)
     model = create("v18", model_config(options)).to(device)
     assert isinstance(model, V18)
-    features = memory_features(memory, device)
+    features = reference_features(memory, device)
     index = TorchKeyIndex(memory, torch.ones(memory.panel.n_sites, device=device))
     retriever = EmbeddingRetriever(index, model.retrieval)
     seconds = []

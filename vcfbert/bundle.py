@@ -37,7 +37,7 @@ from vcfbert.model.base import Variant
 from vcfbert.model.variants import VARIANT_CLASSES, create
 from vcfbert.provenance import provenance
 from vcfbert.retrieval.base import KeyIndex, Retriever, usable_k
-from vcfbert.retrieval.context import memory_features
+from vcfbert.retrieval.context import reference_features
 from vcfbert.retrieval.faiss_index import FaissKeyIndex
 from vcfbert.retrieval.refresh import attach_retriever, build_retriever
 from vcfbert.retrieval.torch_index import TorchKeyIndex
@@ -124,7 +124,9 @@ def save_bundle(
         (folder / INDEX).mkdir()
         for number, panel in enumerate(panels):
             memory = whole_panel(panel)
-            retriever = build_retriever(model, memory, memory_features(memory, device), backend="faiss", device=device)
+            retriever = build_retriever(
+                model, memory, reference_features(memory, device), backend="faiss", device=device
+            )
             retriever.index.save(folder / INDEX / f"{region_folder(number)}.faiss")
         write_panels(panels, folder / PANEL)
 
@@ -172,7 +174,7 @@ def load_bundle(path: Path, *, device: str = "cpu", verify: bool = True) -> Bund
 
 def _part(index_path: Path, model: Variant, panel: Panel, encode: EncodeConfig, device: torch.device) -> Part:
     memory = whole_panel(panel)
-    features = memory_features(memory, device)
+    features = reference_features(memory, device)
     index: KeyIndex = FaissKeyIndex.load(index_path, n_rows=len(memory), n_sites=panel.n_sites)
     if device.type == "cuda":
         index = TorchKeyIndex(memory, index.weights)

@@ -24,7 +24,11 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
 def compiled(function: _Function) -> _Function:
-    """Releases the interpreter's lock, so that threads run side by side."""
+    """Compiles ``function`` to run without the interpreter's lock, so that threads run side by side.
+
+    numba's cache notices changes of the function's own file only. After a change of a compiled function that another
+    file calls, delete the ``__pycache__`` folders.
+    """
     return cast(_Function, numba.njit(cache=True, nogil=True, fastmath=_FAST_MATH)(function))
 
 

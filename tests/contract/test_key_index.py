@@ -95,7 +95,7 @@ def test_without_a_typed_site_every_row_is_as_near(build: Build) -> None:
 @pytest.mark.parametrize("k", [0, 7])
 def test_k_beyond_the_rows_is_refused(build: Build, k: int) -> None:
     index = build(ReferenceSubset(random_panel(3, 5), np.arange(6)), torch.ones(5))
-    with pytest.raises(InputError, match=f"{k} neighbours were asked of an index of 6") as caught:
+    with pytest.raises(InputError, match=f"cannot find {k} neighbours in an index of 6") as caught:
         index.search(torch.tensor([0]), torch.zeros(1, 1), k)
     assert caught.value.code == "retrieval_k"
 

@@ -15,13 +15,13 @@ from vcfbert.errors import InputError
 from vcfbert.genotypes.reference_subset import ReferenceSubset
 from vcfbert.model.v18 import V18
 from vcfbert.retrieval.base import Retriever
-from vcfbert.retrieval.context import memory_features
+from vcfbert.retrieval.context import reference_features
 from vcfbert.retrieval.refresh import build_retriever
 from vcfbert.retrieval.torch_index import TorchKeyIndex
 
 PANEL = random_panel(20, 50, seed=2)
 MEMORY = ReferenceSubset(PANEL, np.arange(2, 36))
-FEATURES = memory_features(MEMORY, torch.device("cpu"))
+FEATURES = reference_features(MEMORY, torch.device("cpu"))
 SITES = torch.arange(0, 50, 2)
 DISTANCE = torch.linspace(0.0, 0.3, 25).flip(0)
 ALLELES = torch.from_numpy(MEMORY.alleles(SITES.numpy()))  # [34, 25]
@@ -121,7 +121,7 @@ def test_too_many_are_refused(retriever: Retriever) -> None:
     with pytest.raises(InputError) as caught:
         retriever.retrieve(SITES, DISTANCE, QUERIES, 35)
     assert caught.value.code == "retrieval_k"
-    with pytest.raises(InputError, match="33 haplotypes are to be retrieved from 34, leaving out 2"):
+    with pytest.raises(InputError, match="33 haplotypes are to be retrieved from 34, excluding 2"):
         retriever.retrieve(SITES, DISTANCE, QUERIES, 33, exclude=torch.zeros(30, 2, dtype=torch.int64))
 
 

@@ -11,7 +11,7 @@ from vcfbert.genotypes.panel import Panel
 from vcfbert.genotypes.reference_subset import ReferenceSubset
 from vcfbert.genotypes.windows import Window
 from vcfbert.model.base import WindowBatch
-from vcfbert.retrieval.context import WindowContext, memory_features
+from vcfbert.retrieval.context import WindowContext, reference_features
 
 
 def window_over(panel: Panel, *, margin: int) -> Window:
@@ -24,7 +24,7 @@ def context_of(panel: Panel, *, margin: int = 4, every: int = 3) -> WindowContex
     """The window with every third site typed, in the window and beside it."""
     memory = ReferenceSubset(panel, np.arange(panel.n_haplotypes))
     key = np.arange(0, panel.n_sites, every)
-    features = memory_features(memory, torch.device("cpu"))
+    features = reference_features(memory, torch.device("cpu"))
     return WindowContext.build(memory, features, window_over(panel, margin=margin), key, torch.device("cpu"))
 
 

@@ -21,7 +21,7 @@ from vcfbert.genotypes.panel import Panel
 from vcfbert.genotypes.store import write_panels
 from vcfbert.imputation.imputer import Imputer
 from vcfbert.model.base import Variant
-from vcfbert.retrieval.context import memory_features
+from vcfbert.retrieval.context import reference_features
 from vcfbert.retrieval.faiss_index import FaissKeyIndex
 from vcfbert.retrieval.refresh import build_retriever
 
@@ -76,7 +76,7 @@ def test_a_bundle_predicts_as_what_was_saved(tmp_path: Path, variant: str) -> No
     assert loaded.manifest["metrics"] == {"val/r2/all": 0.5}
     assert loaded.panels[0].validation == PANEL.validation
     memory = whole_panel(PANEL)
-    features = memory_features(memory, torch.device("cpu"))
+    features = reference_features(memory, torch.device("cpu"))
     retriever = build_retriever(model, memory, features, device=torch.device("cpu"))
     part = dataclasses.replace(loaded.parts[0], memory=memory, features=features, retriever=retriever)
     fresh = dataclasses.replace(loaded, model=model.eval(), parts=(part,))

@@ -1,4 +1,8 @@
-"""Typed sites cut into blocks within which many haplotypes are alike: what the compiled passes over pairs stand on."""
+"""Cuts typed sites into blocks within which many reference haplotypes carry the same alleles.
+
+The compiled passes over pairs of haplotypes (``pair_forward.py``, ``pair_sampling.py``) work block by block. Haplotypes
+with the same alleles in a block form a class and share their state there.
+"""
 
 from __future__ import annotations
 
@@ -10,29 +14,54 @@ import numpy.typing as npt
 from vcfbert.kernels import Alleles, Calls, Doubles, Floats, Indices, Numbers, compiled
 
 Float = np.float32
-Classes = npt.NDArray[np.uint32]  # unsigned: an index that cannot be negative is looked up a third faster
+Classes = npt.NDArray[np.uint32]  # unsigned: numba skips the check for negative indices, a third of a look-up's time
 Seeds = npt.NDArray[np.uint64]
 
 
 class Target(NamedTuple):
-    """One target over t sites, cut into blocks, with room for what the blocks of a segment leave."""
+    """One target over t sites, cut into blocks, and buffers for what the forward pass keeps of a span of blocks."""
 
     alleles: Alleles  # [t, k]: of the haplotypes it may copy
-    calls: Calls  # [t]
-    stay: Doubles  # [t + 1]: 0 at both ends
-    mismatch: Doubles  # [t]
-    prior: Floats  # [k]
+    calls: Calls  # [t]: genotypes
+    stay: Doubles  # [t + 1]: probability of no switch before each site, 0 at both ends
+    mismatch: Doubles  # [t]: probability of seeing the other allele than the copied one
+    prior: Floats  # [k]: where a switch leads
     first: Indices  # [n_blocks + 1]: each block's first site
-    classes: Classes  # [n_blocks, k]
-    counts: Numbers  # [n_blocks]
-    unswitched: Floats  # [sites and blocks of the longest segment, k]
-    switched: Floats  # [the same, most classes]
+    classes: Classes  # [n_blocks, k]: each haplotype's class
+    counts: Numbers  # [n_blocks]: classes of each block
+    unswitched: Floats  # [sites and blocks of the longest span, k]
+    switched: Floats  # [the same, most classes of a block]
     mass: Doubles  # [the same]
+
+
+class Block(NamedTuple):
+    """A block of b sites whose k haplotypes form u classes, and what the forward pass keeps of it.
+
+    ``stay`` has one entry more, for the site after the block. ``unswitched`` R [b + 1, k], ``switched`` M [b + 1, u]
+    and ``mass`` T [b + 1] are those of ``pair_forward.py``, from the block's start on. The mass of a site is the
+    probability of its genotype given those before.
+    """
+
+    alleles: Alleles  # [b, k]
+    calls: Calls  # [b]
+    stay: Doubles  # [b + 1]
+    mismatch: Doubles  # [b]
+    classes: Classes  # [k]
+    member: Numbers  # [u]: one haplotype of each class
+    prior: Floats  # [k]
+    class_prior: Floats  # [u]
+    unswitched: Floats  # [b + 1, k]
+    switched: Floats  # [b + 1, u]
+    mass: Doubles  # [b + 1]
 
 
 @compiled
 def blocks(alleles: Alleles, max_classes: int, max_sites: int) -> tuple[Indices, Classes, Numbers]:
-    """Cuts ``alleles`` [t, k] into blocks: first sites [n_blocks + 1], classes [n_blocks, k] and their counts."""
+    """Cuts ``alleles`` [t, k] into blocks of at most ``max_classes`` classes and ``max_sites`` sites.
+
+    Returns the blocks' first sites and t, [n_blocks + 1], each haplotype's class [n_blocks, k] and the number of
+    classes [n_blocks].
+    """
     t, k = alleles.shape
     first = np.empty(t + 1, np.int64)
     classes = np.empty((t, k), np.uint32)
@@ -63,3 +92,30 @@ def blocks(alleles: Alleles, max_classes: int, max_sites: int) -> tuple[Indices,
         n_blocks += 1
     first[n_blocks] = t
     return first[: n_blocks + 1], classes[:n_blocks], counts[:n_blocks]
+
+
+@compiled
+def block_of(target: Target, number: int, span_start: int) -> Block:
+    """Block ``number`` of a target, with views of the buffers, which hold the span of blocks from ``span_start`` on."""
+    start, stop = target.first[number], target.first[number + 1]
+    classes, n_classes = target.classes[number], target.counts[number]
+    member = np.empty(n_classes, np.int32)
+    class_prior = np.zeros(n_classes, np.float32)
+    for j in range(len(classes)):
+        member[classes[j]] = j
+        class_prior[classes[j]] += target.prior[j]
+    low = start - target.first[span_start] + number - span_start
+    rows = slice(low, low + stop - start + 1)
+    return Block(
+        target.alleles[start:stop],
+        target.calls[start:stop],
+        target.stay[start : stop + 1],
+        target.mismatch[start:stop],
+        classes,
+        member,
+        target.prior,
+        class_prior,
+        target.unswitched[rows],
+        target.switched[rows, :n_classes],
+        target.mass[rows],
+    )

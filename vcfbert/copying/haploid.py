@@ -1,8 +1,8 @@
-"""The haploid copying models on CPU: the recurrences of ``model/li_stephens.py`` compiled, targets shared by threads.
+"""The haploid Li-Stephens HMMs on CPU: ``model/li_stephens.py`` compiled, with targets divided among threads.
 
-Between two typed sites reference haplotypes that carry the same alleles are alike: the copying probabilities of a
-*segment* are added up by its distinct rows (Howie et al. 2012, Nat. Genet. 44:955), and a site's dosage is the sum over
-the rows that carry ALT, which are few.
+Between two typed sites, reference haplotypes that carry the same alleles are interchangeable. So copying probabilities
+are summed over the distinct rows of each *interval* between typed sites (Howie et al. 2012, Nat. Genet. 44:955). The
+dosage of a site is the sum over the few rows that carry ALT.
 """
 
 from __future__ import annotations
@@ -18,18 +18,19 @@ from vcfbert.kernels import Alleles, Calls, Floats, Indices, Numbers, compiled, 
 
 Rows = npt.NDArray[np.uint32]
 
-# Sums that states are added to in turn.
-LANES = 4
+LANES = 4  # partial sums that consecutive states are added to, so that no addition waits for the one before
 
 
 @dataclass(frozen=True)
-class Segments:
-    """A stretch of l sites cut at t typed ones: segment s holds those after typed site s - 1 up to typed site s, itself
-    included; segment 0 begins where the stretch does, segment t ends there. Typed sites may lie outside it.
+class Intervals:
+    """The l sites of a window, cut after each of t typed sites, and the distinct rows of each interval.
 
-    ``bounds`` int64 [t + 2]: a segment's first site; ``number`` int32 [t + 1, r]: which of the segment's distinct rows,
-    ``counts`` int64 [t + 1] of them, each reference haplotype has there. The rows of site i that carry ALT are those of
-    ``carriers`` uint32 from ``start[i]`` to ``start[i + 1]``, int64 [l + 1].
+    Interval s holds the sites after typed site s - 1, up to and including typed site s. Interval 0 begins at the
+    window's first site and interval t ends at its last. Typed sites may lie outside the window.
+
+    ``bounds`` int64 [t + 2]: each interval's first site. ``number`` int32 [t + 1, r]: the distinct row that each of r
+    reference haplotypes has in an interval, of ``counts`` int64 [t + 1]. The rows that carry ALT at site i are
+    ``carriers[start[i]:start[i + 1]]``, with ``carriers`` uint32 and ``start`` int64 [l + 1].
     """
 
     bounds: Indices
@@ -38,13 +39,13 @@ class Segments:
     start: Indices
     carriers: Rows
 
-    def of_haplotypes(self, row: Indices) -> Segments:
-        """The same segments for haplotypes, each a ``row`` of those that were cut."""
+    def of_haplotypes(self, row: Indices) -> Intervals:
+        """The same intervals for haplotypes that each equal a ``row`` int64 [n] of those that were cut."""
         return replace(self, number=self.number[:, row])
 
 
-def cut(alleles: Alleles, place: Indices) -> Segments:
-    """Segments of ``alleles`` uint8 [r, l] at typed sites ``place`` int64 [t], ascending, from the first of the l."""
+def cut(alleles: Alleles, place: Indices) -> Intervals:
+    """Cuts ``alleles`` uint8 [r, l] at typed sites ``place`` int64 [t], ascending, counted from the first of the l."""
     n_rows, n_sites = alleles.shape
     bounds = np.concatenate([[0], place + 1, [n_sites]]).clip(0, n_sites)
     number = np.zeros((len(place) + 1, n_rows), dtype=np.int32)
@@ -61,33 +62,36 @@ def cut(alleles: Alleles, place: Indices) -> Segments:
         sites.append(start + site)
         carriers.append(row.astype(np.uint32))
     start_of = np.searchsorted(np.concatenate(sites), np.arange(n_sites + 1))
-    return Segments(bounds, number, counts, start_of, np.concatenate(carriers))
+    return Intervals(bounds, number, counts, start_of, np.concatenate(carriers))
 
 
 @dataclass(frozen=True)
 class Heads:
-    """Parameters of h copying models that are mixed: ``stay`` and ``mismatch`` float32 [h, t] at the typed sites,
-    ``share`` float32 [h, l] at all of the stretch and ``key_share`` [h, t] at the typed ones, columns of sum 1."""
+    """Parameters of h Li-Stephens models (heads) and of their mixture.
+
+    ``stay`` and ``mismatch`` float32 [h, t]: probabilities at the typed sites. ``mixture`` float32 [h, l] and
+    ``key_mixture`` float32 [h, t]: mixture weights at all sites of the window and at the typed sites; columns sum to 1.
+    """
 
     stay: Floats
     mismatch: Floats
-    share: Floats
-    key_share: Floats
+    mixture: Floats
+    key_mixture: Floats
 
     def alone(self, number: int) -> Heads:
-        """That head as the only one."""
+        """Head ``number`` as the only one."""
         one = slice(number, number + 1)
-        whole = (np.ones_like(self.share[one]), np.ones_like(self.key_share[one]))
+        whole = (np.ones_like(self.mixture[one]), np.ones_like(self.key_mixture[one]))
         return Heads(self.stay[one], self.mismatch[one], *whole)
 
 
 @dataclass(frozen=True)
 class Copied:
-    """``dosage`` float32 [n, l]: ALT probability at the segments' sites. ``left_out`` float32 [n, t]: at each typed
-    site, had it not been typed; NaN where the call is missing."""
+    """``dosage`` float32 [n, l]: ALT probability at the window's sites. ``loo`` float32 [n, t]: leave-one-out ALT
+    probability at each typed site, as if it had not been typed; NaN where the call is missing."""
 
     dosage: Floats
-    left_out: Floats
+    loo: Floats
 
 
 def copy(
@@ -96,39 +100,44 @@ def copy(
     states: Numbers,
     prior: Floats,
     heads: Heads,
-    segments: Segments,
+    intervals: Intervals,
     fraction: Floats,
     *,
     threads: int = 1,
 ) -> Copied:
-    """What each target haplotype carries, by the heads' mixture.
+    """ALT probabilities of n target haplotypes by the mixture of ``heads``.
 
-    ``observed`` int8 [t, n], -1 where missing; ``alleles`` uint8 [t, r] of the reference; ``states`` int32 [n, k]:
-    which of the r each target copies; ``prior`` [n, k], rows of sum 1; ``fraction`` [l]: how far, in cM, a site lies on
-    the way between its typed neighbours, 1 before the first and 0 after the last.
+    ``observed`` int8 [t, n]: alleles at typed sites, -1 where missing. ``alleles`` uint8 [t, r] of the reference
+    haplotypes. ``states`` int32 [n, k]: which of the r each target may copy. ``prior`` float32 [n, k]: where a switch
+    leads, rows of sum 1. ``fraction`` float32 [l]: how far, in cM, a site lies on the way from the typed site before it
+    to the one after; 1 before the first typed site and 0 after the last.
     """
     t, n = observed.shape
     dosage = np.empty((n, len(fraction)), dtype=np.float32)
     mismatched = np.empty((len(heads.stay), n, t), dtype=np.float32)
-    mixing = heads.share[:, None] * np.stack([1.0 - fraction, fraction])  # [h, 2, l], of a segment's left and right end
+    mixing = heads.mixture[:, None] * np.stack([1.0 - fraction, fraction])  # [h, 2, l], of an interval's two ends
 
     def work(targets: Indices) -> None:
         _copy(
             targets, observed, alleles, states.view(np.uint32), prior, heads.stay, heads.mismatch, mixing,
-            segments.number, segments.bounds, segments.counts, segments.start, segments.carriers, dosage, mismatched,
+            intervals.number, intervals.bounds, intervals.counts, intervals.start, intervals.carriers,
+            dosage, mismatched,
         )  # fmt: skip
 
     divide_among_threads(work, n, threads)
-    return Copied(dosage, _left_out(observed, mismatched, heads))
+    return Copied(dosage, _loo(observed, mismatched, heads))
 
 
-def _left_out(observed: Calls, mismatched: Floats, heads: Heads) -> Floats:
-    """A site's own call counts in its posterior by one factor, which is divided out: ``mismatched`` [h, n, t] is the
-    posterior of the states that do not carry it."""
+def _loo(observed: Calls, mismatched: Floats, heads: Heads) -> Floats:
+    """Leave-one-out ALT probability float32 [n, t] at the typed sites.
+
+    A site's own call enters its posterior as one emission factor, which is divided out. ``mismatched`` float32
+    [h, n, t]: posterior of the states that do not carry the call.
+    """
     miss = heads.mismatch[:, None]
     other = mismatched / miss
     other /= other + (1.0 - mismatched) / (1.0 - miss)
-    mean = np.einsum("hnt,ht->nt", other, heads.key_share)
+    mean = np.einsum("hnt,ht->nt", other, heads.key_mixture)
     seen = observed.T
     return np.where(seen < 0, np.nan, np.where(seen == 1, 1.0 - mean, mean)).astype(np.float32)
 
@@ -138,20 +147,20 @@ def _copy(
     targets: Any, observed: Any, alleles: Any, states: Any, prior: Any, stay: Any, mismatch: Any, mixing: Any,
     number: Any, bounds: Any, counts: Any, start: Any, carriers: Any, dosage: Any, mismatched: Any,
 ) -> None:  # fmt: skip
-    """Fills ``dosage`` [n, l] and ``mismatched`` [h, n, t] of ``targets``.
+    """Fills the rows of ``targets`` in ``dosage`` [n, l] and ``mismatched`` [h, n, t].
 
-    Loops over states change one array in place and read others: only so do they vectorise.
+    Each loop over states changes one array in place and only reads the others; the compiler vectorises no other form.
     """
     heads, t = stay.shape
     k = states.shape[1]
     one, none = np.float32(1.0), np.float32(0.0)
-    padded = -(-k // LANES) * LANES  # of states, the last ones with a prior of 0
-    carried = np.full((t, padded), np.uint8(2))  # of padding an allele that no target has, or its messages would grow
+    padded = -(-k // LANES) * LANES  # number of states, of which the last have a prior of 0
+    carried = np.full((t, padded), np.uint8(2))  # padding: an allele no target has, or messages would grow
     row_of = np.zeros((t + 1, padded), dtype=np.uint32)
     forward = np.empty((heads, t, padded), dtype=np.float32)
     pi, message = np.zeros(padded, np.float32), np.empty((heads, padded), np.float32)
     kept, jump = np.empty(heads, np.float32), np.empty(heads, np.float32)
-    posterior = np.zeros((2, heads, padded), np.float32)  # at the two ends of a segment, in turn
+    posterior = np.zeros((2, heads, padded), np.float32)  # at the two ends of an interval, used in turn
     sums = np.empty((LANES, 2 * np.max(counts)), np.float32)
     for target in targets:
         own_states = states[target]
@@ -163,12 +172,12 @@ def _copy(
                 row_of[s, j] = number[s, own_states[j]]
         pi[:k] = prior[target]
         for head in range(heads):
-            # Rows stay unscaled: what they sum to goes into the next step, which saves a pass.
+            # Rows stay unscaled. Their sum divides the next step's stay probability, which saves a pass.
             moving, total = message[head], one
             moving[:] = pi
             for l in range(t):
                 known = observed[l, target] >= 0
-                seen = np.uint8(observed[l, target])  # as the type of ``carried``, or the loop does not vectorise
+                seen = np.uint8(observed[l, target])  # the type of ``carried``, or the loop is not vectorised
                 hit = one - mismatch[head, l] if known else one
                 miss = mismatch[head, l] if known else one
                 stays, jumps = stay[head, l] / total, one - stay[head, l]
@@ -208,7 +217,7 @@ def _copy(
                 scale = one / total
                 for j in range(padded):
                     into[j] *= scale
-                for j in range(padded):  # in the loop above, this sum would keep it from being vectorised
+                for j in range(padded):  # this sum would keep the loop above from being vectorised
                     other += none if own[j] == seen else into[j]
                 mismatched[head, target, l] = other
                 kept[head], jump[head] = stay[head, l] / expected, one - stay[head, l]
@@ -218,8 +227,7 @@ def _copy(
             out[bounds[s] : bounds[s + 1]] = none
             n_rows, beside, place = counts[s], np.uint32(counts[s]), row_of[s]
             for head in range(heads):
-                # Most states share few rows: sums of their own for each of LANES states in turn, or every addition
-                # would wait for the one before it.
+                # Most states share few rows. LANES partial sums a row keep an addition from waiting for the last one.
                 of_left, of_right = left[head], right[head]
                 sums[:, : 2 * n_rows] = none
                 for first in range(0, padded, LANES):

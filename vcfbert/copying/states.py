@@ -1,12 +1,13 @@
-"""Which K reference haplotypes a target may copy: those of the longest runs of identity around each typed site.
+"""Selects the K reference haplotypes that a target may copy: those of the longest IBS segments around each typed site.
 
-At every typed site the haplotypes with the longest runs around it, in cM, earn 1/rank; the K with the highest sums
-are the target's states. A haplotype that the target copies over any stretch earns there, however it differs
-elsewhere, which a distance over the whole key cannot see. Genotypes whose phase is unknown have runs too: they break
-where target and haplotype are opposite homozygotes.
+An IBS (identity by state) segment is a run of typed sites without a conflict between target and haplotype. At every
+typed site the haplotypes with the longest segments around it, in cM, score 1/rank. The K haplotypes with the highest
+sums are the target's states. A haplotype that matches the target over one long segment scores there, however it differs
+elsewhere; a distance over the whole retrieval window would not see it. Unphased genotypes have segments too: those
+break where target and haplotype are opposite homozygotes.
 
-Indices are compared 64 sites at a time: what a target shows as homozygous REF and as homozygous ALT are two bit
-masks, and a haplotype of bits A conflicts with it at ``A & ref | ~A & alt``. A phased allele is a homozygous call.
+Alleles are compared 64 sites at a time. The sites where a target is homozygous REF and homozygous ALT are two bit
+masks, and a haplotype of bits A conflicts with it at ``A & ref | ~A & alt``. A phased allele is coded as homozygous.
 """
 
 from __future__ import annotations
@@ -23,8 +24,7 @@ from vcfbert.kernels import Alleles, Calls, Doubles, Indices, Numbers, compiled_
 
 Bits = npt.NDArray[np.uint64]
 
-# Runs that count at a site.
-LONGEST: Final = 10
+SEGMENTS_PER_SITE: Final = 10  # longest IBS segments that score at a site
 
 
 def _set_bits_code(_: Any, word: Any) -> Any:
@@ -36,14 +36,14 @@ def _lowest_bit_code(_: Any, word: Any) -> Any:
     return types.int64(types.uint64), lambda _, builder, __, words: builder.cttz(words[0], not_zero)
 
 
-# How many bits of a uint64 are set, and the place of the lowest in one that is not 0: an instruction each.
+# The number of bits set in a uint64, and the place of the lowest bit in one that is not 0: one instruction each.
 _set_bits: Any = intrinsic(_set_bits_code)
 _lowest_bit: Any = intrinsic(_lowest_bit_code)
 
 
 @compiled_exactly
 def _conflicts(panel: Bits, zero: Bits, two: Bits, haplotype: int, word: int) -> np.uint64:
-    """Sites of a word where a haplotype cannot be one of the target's."""
+    """Bits of the sites of a word where a haplotype conflicts with the target."""
     carried = panel[haplotype, word]
     conflicts: np.uint64 = (carried & zero[word]) | (~carried & two[word])
     return conflicts
@@ -51,7 +51,7 @@ def _conflicts(panel: Bits, zero: Bits, two: Bits, haplotype: int, word: int) ->
 
 @compiled_exactly
 def _by_conflicts(panel: Bits, zero: Bits, two: Bits, excluded: npt.NDArray[np.bool_]) -> Numbers:
-    """The haplotypes not excluded, those with the fewest conflicts first, then in the panel's order."""
+    """The haplotypes that are not ``excluded`` bool [h], by number of conflicts, ties in the panel's order."""
     h, words = panel.shape
     counts = np.empty(h, np.int64)
     first = np.zeros(64 * words + 2, np.int64)
@@ -72,7 +72,11 @@ def _by_conflicts(panel: Bits, zero: Bits, two: Bits, excluded: npt.NDArray[np.b
 
 @compiled_exactly
 def _enter(start: int, stop: int, length: float, place: int, longest: Doubles, holder: Numbers) -> None:
-    """A run over sites start..stop - 1 enters the lists of those where it is among the longest; equals stay ahead."""
+    """Enters a segment over sites start to stop - 1 in the lists of the sites where it is among the longest.
+
+    ``longest`` [t, n] holds lengths in cM, longest first, and ``holder`` [t, n] the haplotypes. Of equal lengths the
+    one entered first stays ahead.
+    """
     n_longest = longest.shape[1]
     for l in range(start, stop):
         if length > longest[l, n_longest - 1]:
@@ -87,13 +91,13 @@ def _enter(start: int, stop: int, length: float, place: int, longest: Doubles, h
 
 @compiled_exactly
 def _scores(panel: Bits, zero: Bits, two: Bits, cm: Doubles, order: Numbers, n_longest: int) -> Doubles:
-    """What each haplotype of ``order`` earns."""
+    """The score of each haplotype of ``order``: the sum of 1/rank over sites."""
     t, words = len(cm), panel.shape[1]
     if t == 0:
         return np.zeros(len(order))
     longest = np.zeros((t, n_longest))
     holder = np.full((t, n_longest), -1, np.int32)
-    least = 0.0  # nothing shorter is among the longest at any site
+    least = 0.0  # cM: no shorter segment is among the longest at any site
     for place in range(len(order)):
         if place % 16 == 0:
             least = longest[:, n_longest - 1].min()
@@ -118,9 +122,9 @@ def _scores(panel: Bits, zero: Bits, two: Bits, cm: Doubles, order: Numbers, n_l
 
 @compiled_exactly
 def _ranked(scores: Doubles, order: Numbers, k: int) -> Numbers:
-    """The k haplotypes of the highest scores, best first; equals as in ``order``."""
-    earned = np.flatnonzero(scores > 0.0)
-    best = earned[np.argsort(-scores[earned], kind="mergesort")][:k]
+    """The k haplotypes of the highest scores, best first; ties as in ``order``."""
+    scored = np.flatnonzero(scores > 0.0)
+    best = scored[np.argsort(-scores[scored], kind="mergesort")][:k]
     out = np.empty(k, np.int32)
     for i in range(len(best)):
         out[i] = order[best[i]]
@@ -156,23 +160,6 @@ def _targets(
         out[target] = _ranked(scores, order, out.shape[1])
 
 
-@compiled_exactly
-def _in_turn(ranked: Numbers, n_panel: int) -> Numbers:
-    """[n, k]: the first k distinct of two rankings [n, 2, k] read in turn."""
-    n, _, k = ranked.shape
-    out = np.empty((n, k), np.int32)
-    taken = np.full(n_panel, -1, np.int64)  # the target that took it
-    for target in range(n):
-        count = 0
-        for rank in range(k):
-            for haplotype in ranked[target, :, rank]:
-                if count < k and taken[haplotype] != target:
-                    taken[haplotype] = target
-                    out[target, count] = haplotype
-                    count += 1
-    return out
-
-
 def _packed(rows: npt.NDArray[np.bool_] | Alleles) -> Bits:
     """Bits uint64 [n, ceil(t / 64)] of ``rows`` [t, n], lowest first, padded with 0."""
     packed = np.packbits(rows, axis=0, bitorder="little")  # [ceil(t / 8), n]
@@ -181,31 +168,33 @@ def _packed(rows: npt.NDArray[np.bool_] | Alleles) -> Bits:
     return padded.view("<u8").astype(np.uint64, copy=False)
 
 
-def _ranking(
+def ranked_states(
     zero: npt.NDArray[np.bool_],
     two: npt.NDArray[np.bool_],
     alleles: Alleles,
     cm: Doubles,
     k: int,
-    exclude: Indices | None,
-    threads: int,
-    longest: int,
+    exclude: Indices | None = None,
+    *,
+    threads: int = 1,
+    segments_per_site: int = SEGMENTS_PER_SITE,
 ) -> Numbers:
-    """[n, k], best first, of targets that are homozygous REF at ``zero`` and homozygous ALT at ``two`` [t, n]."""
+    """States int32 [n, k], best first, of targets that are homozygous REF where ``zero`` and homozygous ALT where
+    ``two``, bool [t, n] each; all else as in ``phased_states``."""
     (t, n), h = zero.shape, alleles.shape[1]
-    left_out = np.empty((n, 0), np.int64) if exclude is None else np.ascontiguousarray(exclude, dtype=np.int64)
-    if len(alleles) != t or len(cm) != t or len(left_out) != n:
-        raise ValueError(f"{n} targets at {t} sites, but panel {alleles.shape}, {len(cm)} cM, exclude {left_out.shape}")
-    if left_out.size and (left_out.min() < -1 or left_out.max() >= h):
+    excluded = np.empty((n, 0), np.int64) if exclude is None else np.ascontiguousarray(exclude, dtype=np.int64)
+    if len(alleles) != t or len(cm) != t or len(excluded) != n:
+        raise ValueError(f"{n} targets at {t} sites, but panel {alleles.shape}, {len(cm)} cM, exclude {excluded.shape}")
+    if excluded.size and (excluded.min() < -1 or excluded.max() >= h):
         raise ValueError(f"excluded haplotypes must lie in -1..{h - 1}")
-    if not 1 <= k <= h - left_out.shape[1]:
-        raise ValueError(f"k must lie in 1..{h - left_out.shape[1]}, is {k}")
+    if not 1 <= k <= h - excluded.shape[1]:
+        raise ValueError(f"k must lie in 1..{h - excluded.shape[1]}, is {k}")
     panel, zeros, twos = _packed(alleles), _packed(zero), _packed(two)
     positions = np.ascontiguousarray(cm, dtype=np.float64)
     out = np.empty((n, k), np.int32)
 
     def work(targets: Indices) -> None:
-        _targets(panel, zeros, twos, positions, left_out, longest, targets, out)
+        _targets(panel, zeros, twos, positions, excluded, segments_per_site, targets, out)
 
     divide_among_threads(work, n, threads)
     return out
@@ -219,17 +208,20 @@ def phased_states(
     exclude: Indices | None = None,
     *,
     threads: int = 1,
-    longest: int = LONGEST,
+    segments_per_site: int = SEGMENTS_PER_SITE,
 ) -> Numbers:
-    """States int32 [n, k] of n target haplotypes, ascending.
+    """States int32 [n, k] of n target haplotypes: reference haplotypes in ascending order.
 
-    ``observed`` int8 [t, n]: alleles at typed sites, -1 where missing, which breaks no run; ``alleles`` uint8 [t, h]
-    of the panel; ``cm`` [t], ascending; ``exclude`` int64 [n, e]: haplotypes that a target may not have, such as its
-    own, -1 for none. ``longest``: runs that count at a site. A row depends on its target alone. Equal runs go to the
-    haplotype with fewer mismatches, then to the first of the panel. Raises ValueError where shapes disagree or fewer
-    than k haplotypes are left.
+    ``observed`` int8 [t, n]: alleles at typed sites; -1 where missing, which conflicts with no allele. ``alleles``
+    uint8 [t, h] of the panel. ``cm`` [t], ascending. ``exclude`` int64 [n, e]: haplotypes that a target may not have,
+    such as its own; -1 for none. ``segments_per_site``: longest IBS segments that score at a site.
+
+    A row depends on its own target alone. Of equal segments the haplotype with fewer mismatches ranks first, then the
+    first of the panel. Raises ValueError if shapes disagree or fewer than k haplotypes remain.
     """
-    return np.sort(_ranking(observed == 0, observed == 1, alleles, cm, k, exclude, threads, longest), axis=1)
+    zero, two = observed == 0, observed == 1
+    ranked = ranked_states(zero, two, alleles, cm, k, exclude, threads=threads, segments_per_site=segments_per_site)
+    return np.sort(ranked, axis=1)
 
 
 def unphased_states(
@@ -240,27 +232,12 @@ def unphased_states(
     exclude: Indices | None = None,
     *,
     threads: int = 1,
-    longest: int = LONGEST,
+    segments_per_site: int = SEGMENTS_PER_SITE,
 ) -> Numbers:
-    """States int32 [n, k] of n samples without phase, ascending; ``genotypes`` int8 [t, n]: ALT alleles 0, 1 or 2,
-    -1 where missing. Runs break at opposite homozygotes alone; all else as in ``phased_states``."""
-    return np.sort(_ranking(genotypes == 0, genotypes == 2, alleles, cm, k, exclude, threads, longest), axis=1)
+    """States int32 [n, k] of n unphased samples, in ascending order; all else as in ``phased_states``.
 
-
-def pair_states(
-    phased: Calls,
-    alleles: Alleles,
-    cm: Doubles,
-    k: int,
-    exclude: Indices | None = None,
-    *,
-    threads: int = 1,
-    longest: int = LONGEST,
-) -> Numbers:
-    """States int32 [n, k] of n samples, ascending, from ``phased`` int8 [t, n, 2]: the best of both haplotypes in
-    turn, until there are k. ``exclude`` [n, e] holds for both; all else as in ``phased_states``."""
-    t, n, _ = phased.shape
-    both = phased.reshape(t, 2 * n)
-    left_out = None if exclude is None else np.repeat(exclude, 2, axis=0)
-    ranked = _ranking(both == 0, both == 1, alleles, cm, k, left_out, threads, longest)
-    return np.sort(_in_turn(ranked.reshape(n, 2, k), alleles.shape[1]), axis=1)
+    ``genotypes`` int8 [t, n]: 0, 1 or 2 ALT alleles, -1 where missing. Only opposite homozygotes conflict.
+    """
+    zero, two = genotypes == 0, genotypes == 2
+    ranked = ranked_states(zero, two, alleles, cm, k, exclude, threads=threads, segments_per_site=segments_per_site)
+    return np.sort(ranked, axis=1)

@@ -15,7 +15,7 @@ from vcfbert.imputation.files import impute_file
 from vcfbert.imputation.imputer import Imputer
 from vcfbert.imputation.progress import Progress
 from vcfbert.retrieval.base import usable_k
-from vcfbert.retrieval.context import memory_features
+from vcfbert.retrieval.context import reference_features
 from vcfbert.retrieval.refresh import build_retriever
 from vcfbert.training.validation import Scores, masked_typing, score_windows
 
@@ -27,7 +27,7 @@ def masked_protocol(bundle: Bundle, config: EvaluateConfig, seed: int) -> dict[s
     for part in bundle.parts:
         panel = part.panel
         memory = ReferenceSubset(panel, panel.training_haplotypes)
-        features = memory_features(memory, bundle.device)
+        features = reference_features(memory, bundle.device)
         retriever = build_retriever(bundle.model, memory, features, device=bundle.device)
         trained = [i for i in range(len(panel.samples)) if i not in set(panel.validation)]
         for split, samples in (("train", trained[: len(panel.validation)]), ("validation", list(panel.validation))):

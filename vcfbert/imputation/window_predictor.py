@@ -18,7 +18,7 @@ from vcfbert.imputation.query_batches import predict_batches
 from vcfbert.model.base import SiteContext, WindowOutput
 from vcfbert.model.heads import independent
 from vcfbert.retrieval.context import WindowContext, key_sites
-from vcfbert.retrieval.ready import KeptWindows, ReadyWindow, ReadyWindows
+from vcfbert.retrieval.ready import ReadyWindow, ReadyWindows, WindowCache
 
 FloatArray = npt.NDArray[np.float32]
 Calls = npt.NDArray[np.int8]
@@ -68,9 +68,9 @@ class WindowPredictor:
         """``kept_bytes``: maximum host memory for windows kept for the next target with the same typed sites."""
         self._bundle = bundle
         self._batch_size = batch_size
-        kept = KeptWindows(kept_bytes)
+        cache = WindowCache(kept_bytes)
         self._windows = {
-            part.panel.digest: ReadyWindows(bundle.model, part.memory, part.features, bundle.k, kept)
+            part.panel.digest: ReadyWindows(bundle.model, part.memory, part.features, bundle.k, cache)
             for part in bundle.parts
         }
 
@@ -92,7 +92,7 @@ class WindowPredictor:
             ready = windows.get(window, key)
             parts.append((with_phase, self._along_phase(part, alleles[:, with_phase], ready)))
         if phasings is not None:
-            ready = windows.get(window, key, drawn=True)
+            ready = windows.get(window, key, sampled=True)
             for start in range(0, len(with_phasings), self._batch_size):  # all at once would need much host memory
                 some = slice(start, start + self._batch_size)
                 sampled = phasings.calls[:, place, some]
@@ -167,7 +167,7 @@ def _joined(outputs: list[WindowOutput]) -> tuple[Tensor, Tensor | None, Tensor 
 
     probability = joined("probability")
     assert probability is not None
-    return probability, joined("coupled"), joined("left_out")
+    return probability, joined("coupled"), joined("loo")
 
 
 def _at_sites(loo: Tensor | None, context: WindowContext) -> FloatArray | None:

@@ -1,6 +1,6 @@
-"""The one interface of all variants: a batch of one window in, ALT logits out. Tensors only.
+"""The interface of all variants: a batch of queries in one window in, ALT probabilities out. Tensors only.
 
-The dataclasses are not frozen because Lightning Fabric rebuilds them field by field when it casts precision.
+The dataclasses are not frozen, because Lightning Fabric rebuilds them field by field when it casts precision.
 """
 
 from __future__ import annotations
@@ -22,46 +22,50 @@ from vcfbert.model.li_stephens import LiStephens
 
 @dataclass
 class SiteContext:
-    """What a batch's sites are; the same for all its queries. Dims: l sites of the window, t typed key sites."""
+    """The sites of a batch, the same for all its queries: l sites of the window and t key sites.
+
+    Key sites are the typed sites of the retrieval window, which is wider than the window.
+    """
 
     features: Tensor  # float32 [l, F], embedding.site_features
     offset_cm: Tensor  # float32 [l], genetic position from the middle of the window
-    af: Tensor  # float32 [l], ALT frequency in the memory
+    af: Tensor  # float32 [l], ALT frequency in the reference subset
     key_features: Tensor  # float32 [t, F]
-    key_distance_cm: Tensor  # float32 [t], from the nearer edge of the window, 0 inside
+    key_distance_cm: Tensor  # float32 [t], to the nearer edge of the window, 0 inside
     key_offset_cm: Tensor  # float32 [t], as offset_cm
     key_af: Tensor  # float32 [t]
-    key_place: Tensor  # int64 [t], from the window's first site; below 0 or from l on where outside it
-    drawn: bool = False  # the queries are phasings drawn for samples, over which predictions are averaged
+    key_place: Tensor  # int64 [t], counted from the window's first site; below 0 or at least l outside the window
+    sampled: bool = False  # the queries are sampled phasings, over which predictions are averaged
 
 
 @dataclass
 class WindowBatch:
-    """b diploid queries of one window and the k haplotypes retrieved for each of their two haplotypes."""
+    """b diploid queries in one window, and the k haplotypes retrieved for each of their two haplotypes."""
 
     sites: SiteContext
     tokens: Tensor  # int64 [b, 2, l], MASK where untyped
-    patterns: Tensor  # uint8 [u, l], distinct rows of the memory in this window, unmasked
+    patterns: Tensor  # uint8 [u, l], distinct rows of the reference subset in this window, unmasked
     retrieved: Tensor  # int64 [b, 2, k], the pattern of each retrieved haplotype
     key_sign: Tensor  # int8 [b, 2, t], the query's typed alleles: 1 REF, -1 ALT, 0 unknown
-    key_rows: Tensor  # uint8 [r, t], alleles of memory rows at the key sites
-    key_retrieved: Tensor  # int64 [b, 2, k], which of them were retrieved
-    # int64 [n, 2], where the queries are distinct haplotypes: those of each sample, numbered through [b, 2].
+    key_rows: Tensor  # uint8 [r, t], alleles of the reference subset's rows at the key sites
+    key_retrieved: Tensor  # int64 [b, 2, k], the row of each retrieved haplotype
+    # int64 [n, 2]: the two haplotypes of each of n samples, as indices into the flattened [b, 2]; None if the queries
+    # are the samples. Inference sets it, because samples share haplotypes and each distinct one is predicted once.
     pairs: Tensor | None = None
 
 
 @dataclass
 class WindowOutput:
-    """Of the b samples, or of the n that ``pairs`` names."""
+    """Predictions for the b queries, or for the n samples of ``WindowBatch.pairs``."""
 
     probability: Tensor  # float32 [b, 2, l], of ALT
-    coupled: Tensor | None = None  # float32 [b, l, 3], of 0, 1, 2 ALT alleles; None if the haplotypes are independent
-    network_logit: Tensor | None = None  # float32 [b, 2, l], where a network gave the probability
-    left_out: Tensor | None = None  # float32 [b, 2, t], ``probability`` at each key site had it not been typed
+    coupled: Tensor | None = None  # float32 [b, l, 3], of 0, 1, 2 ALT alleles; None if haplotypes are independent
+    network_logit: Tensor | None = None  # float32 [b, 2, l], of ALT; None if no network gave the probability
+    loo: Tensor | None = None  # float32 [b, 2, t], leave-one-out ALT probability at each key site
 
     @property
     def logit(self) -> Tensor:
-        """[b, 2, l], of ALT: what losses take."""
+        """[b, 2, l], logit of ALT, for the losses."""
         return torch.logit(self.probability, eps=1e-6) if self.network_logit is None else self.network_logit
 
     @property
@@ -72,10 +76,10 @@ class WindowOutput:
 
 
 class Variant(nn.Module, ABC):
-    """A model variant. Subclasses say how the retrieved meet the query."""
+    """A model variant: how retrieved haplotypes and the query become ALT probabilities."""
 
     name: ClassVar[str]
-    is_hmm: ClassVar[bool] = False  # copies haplotypes by a recurrence, over windows of its own (``copy_window``)
+    is_hmm: ClassVar[bool] = False  # a Li-Stephens HMM, over the wide windows of ``encode.copy_window``
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -101,17 +105,20 @@ class Variant(nn.Module, ABC):
         return None
 
     def encode_patterns(self, patterns: Tensor, sites: SiteContext) -> Any:
-        """What a variant makes of the window's unmasked rows uint8 [u, l] whoever asks: V17 their features from the
-        encoder, V19 the rows cut at the typed sites; None for the others. Inference asks once a window."""
+        """What the forward pass needs of the window's unmasked rows uint8 [u, l] and does not depend on the query.
+
+        V17 returns their features from the encoder, V19 the rows cut at the typed sites, other variants None. Inference
+        calls it once a window.
+        """
         return None
 
     @abstractmethod
     def forward(self, batch: WindowBatch, encoded: Any = None) -> WindowOutput:
-        """``encoded``: what ``encode_patterns`` gave for the batch's patterns, where it was asked."""
+        """``encoded``: the result of ``encode_patterns`` for the batch's patterns, if it was called before."""
 
 
 class Network(Variant):
-    """A variant that predicts masked alleles: embedding, one encoder, two heads."""
+    """A variant that predicts masked alleles by an embedding, one encoder and two heads."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(config)
@@ -127,7 +134,7 @@ class Network(Variant):
         self.genotype_head.init_weights()
 
     def output(self, hidden: Tensor, base_logit: Tensor, batch: WindowBatch) -> WindowOutput:
-        """``hidden`` [b, 2, l, dims], ``base_logit`` float32 [b, 2, l]: what retrieval alone says."""
+        """Applies the heads to ``hidden`` [b, 2, l, dims]. ``base_logit`` [b, 2, l] is that of retrieval alone."""
         logit = base_logit + self.haplotype_head(hidden).float()
         if batch.pairs is not None:
             hidden, logit = hidden.flatten(0, 1)[batch.pairs], logit.flatten(0, 1)[batch.pairs]

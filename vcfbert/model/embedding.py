@@ -1,4 +1,4 @@
-"""Alleles and sites as vectors: what retrieval measures distances with and what the encoder reads."""
+"""Embeddings of alleles and sites, which retrieval measures distances by and the encoder reads."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ POSITION_SCALES = 8  # Fourier scales of the genetic position within a window
 
 
 def site_features(af: Tensor, cm: Tensor) -> Tensor:
-    """Features of sites that any panel has, float32 [n_sites, N_SITE_FEATURES].
+    """Features of sites that exist for any panel, float32 [n_sites, N_SITE_FEATURES].
 
-    ``af`` [n_sites] ALT frequencies in the memory, ``cm`` float64 [n_sites] genetic positions. Fourier features of
-    the square root of AF (rare alleles spread out), log10 MAF, and the log marker spacing to both sides.
+    ``af`` [n_sites]: ALT frequencies in the reference subset. ``cm`` float64 [n_sites]: genetic positions. The features
+    are Fourier features of the square root of AF, which spreads rare alleles out, log10 MAF, and the log10 distance in
+    cM to the next site on either side.
     """
     root = af.clamp(0.0, 1.0).sqrt()
     angles = math.pi * root[:, None] * 2.0 ** torch.arange(AF_FREQUENCIES, device=af.device)
@@ -39,11 +40,11 @@ def site_features(af: Tensor, cm: Tensor) -> Tensor:
 
 
 class AlleleEmbedding(nn.Module):
-    """E(l, token) = token vector x (1 + scale(site)) + shift(site), [n_sites, dims].
+    """E(l, token) = token vector x (1 + scale(site)) + shift(site), a vector of ``dims``.
 
-    The product of token and site is what lets a metric learn: with a sum alone, two haplotypes at one site would
-    always lie the same distance apart, and L2 between embeddings would rank as Hamming does. ``scale`` starts at
-    zero and |ALT - REF| at one, so an untrained embedding *is* Hamming.
+    The product of token and site lets the metric learn. With a sum alone, REF and ALT would be equally far apart at
+    every site, and L2 between embeddings would rank as Hamming distance does. ``scale`` starts at zero and |ALT - REF|
+    at one, so an untrained embedding ranks by Hamming distance.
     """
 
     def __init__(self, dims: int) -> None:
@@ -67,32 +68,32 @@ class AlleleEmbedding(nn.Module):
         return look_up(tokens, self.table(features))
 
     def allele_delta(self, features: Tensor) -> Tensor:
-        """E(l, ALT) - E(l, REF), [l, dims]."""
+        """E(l, ALT) - E(l, REF), [l, dims], for ``features`` [l, F]."""
         difference = self.token.weight[ALT_TOKEN] - self.token.weight[REF_TOKEN]
         delta: Tensor = difference * (1.0 + self.scale(features))
         return delta
 
     def allele_weights(self, features: Tensor) -> Tensor:
-        """w_l = |E(l, ALT) - E(l, REF)|^2, [l]: what a mismatch at site l adds to the L2 distance."""
+        """w_l = |E(l, ALT) - E(l, REF)|^2, [l]: the squared L2 distance that a mismatch at site l adds."""
         return self.allele_delta(features).square().sum(dim=-1)
 
     def table(self, features: Tensor) -> Tensor:
-        """E [l, N_TOKENS, dims]: every token at every site."""
+        """E [l, N_TOKENS, dims]: every token at every site, for ``features`` [l, F]."""
         table: Tensor = self.token.weight * (1.0 + self.scale(features))[:, None] + self.shift(features)[:, None]
         return table
 
 
 def look_up(tokens: Tensor, table: Tensor) -> Tensor:
-    """The rows of ``table`` [l, N_TOKENS, dims] that ``tokens`` [..., l] name, [..., l, dims].
+    """Looks ``tokens`` [..., l] up in ``table`` [l, N_TOKENS, dims], giving [..., l, dims].
 
-    Whatever is the same for all haplotypes of a batch belongs in the table: there it costs N_TOKENS rows a site.
+    Terms that are the same for all haplotypes of a batch belong in the table, where they cost N_TOKENS rows a site.
     """
     place = tokens + N_TOKENS * torch.arange(len(table), device=tokens.device)
     return F.embedding(place, table.flatten(0, 1))
 
 
 class PositionEmbedding(nn.Module):
-    """Genetic position within the window (cM from its middle) as Fourier features, projected to [l, dims]."""
+    """Fourier features of the genetic position within the window, in cM from its middle, projected to [l, dims]."""
 
     def __init__(self, dims: int) -> None:
         super().__init__()

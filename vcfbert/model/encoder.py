@@ -24,7 +24,7 @@ class Block(nn.Module):
         """[n, l, dims] -> [n, l, dims]."""
         n, l, dims = x.shape
         qkv = self.query_key_value(self.attention_norm(x)).view(n, l, 3, self.heads, dims // self.heads)
-        # Each [n, heads, l, dims / heads]; unbound before they are transposed, so that backward copies them once.
+        # Each [n, heads, l, dims / heads]. Unbinding before transposing saves a copy in the backward pass.
         q, k, v = (part.transpose(1, 2) for part in qkv.unbind(dim=2))
         p = self.dropout if self.training else 0.0
         attended = F.scaled_dot_product_attention(q, k, v, dropout_p=p).transpose(1, 2).reshape(n, l, dims)
@@ -34,6 +34,8 @@ class Block(nn.Module):
 
 
 class Encoder(nn.Module):
+    """A stack of blocks and a final LayerNorm."""
+
     def __init__(self, dims: int, layers: int, heads: int, mlp_ratio: int, dropout: float) -> None:
         super().__init__()
         self.blocks = nn.ModuleList(Block(dims, heads, mlp_ratio, dropout) for _ in range(layers))
@@ -45,7 +47,7 @@ class Encoder(nn.Module):
                 nn.init.normal_(module.weight, std=module.in_features**-0.5)
                 nn.init.zeros_(module.bias)
         for block in self.blocks:
-            # Each block starts as a small step away from the identity (GPT-2's scaling of residual projections).
+            # GPT-2's scaling of residual projections: each block starts close to the identity.
             assert isinstance(block, Block)
             for last in (block.attention_out, block.mlp_out):
                 last.weight.data.mul_((2 * len(self.blocks)) ** -0.5)

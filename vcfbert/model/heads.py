@@ -1,4 +1,4 @@
-"""What the network says: the ALT probability of each haplotype, and the genotype of the pair."""
+"""Output heads of the networks: the ALT logit of each haplotype, and genotype probabilities of the pair."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 
 class HaplotypeHead(nn.Module):
-    """A correction to the ALT logit, [..., l]. Its last layer starts at zero: training can only add."""
+    """A correction to the ALT logit, [..., l]. It starts at zero, where the prediction is that of retrieval alone."""
 
     def __init__(self, dims: int) -> None:
         super().__init__()
@@ -26,16 +26,16 @@ class HaplotypeHead(nn.Module):
 class GenotypeHead(nn.Module):
     """Probabilities of 0, 1, 2 ALT alleles that agree with both haplotypes' ALT probabilities.
 
-    With ALT probabilities p, q the pair's joint law has one free number, the coupling c:
-    P(2) = pq + c, P(0) = (1-p)(1-q) + c, P(1) = the rest. So the dosage is p + q whatever c, and c = 0 is
-    independence: Hardy-Weinberg proportions given the haplotypes. The head learns c as a share in (-1, 1) of the
-    range that keeps every probability non-negative, from the pair's features and the site's HWE frequencies.
+    With ALT probabilities p and q, the joint distribution of the pair has one free parameter, the coupling c:
+    P(2) = pq + c, P(0) = (1-p)(1-q) + c, P(1) = 1 - P(0) - P(2). The dosage is p + q for every c, and c = 0 means
+    independent haplotypes. The head learns c as a fraction in (-1, 1) of the range that keeps every probability
+    non-negative, from the pair's features and the site's Hardy-Weinberg (HWE) frequencies.
     """
 
     def __init__(self, dims: int) -> None:
         super().__init__()
         self.hidden = nn.Linear(2 * dims + 3, 32)
-        self.share = nn.Linear(32, 1)
+        self.share = nn.Linear(32, 1)  # gives the coupling; its name is a key of stored weights
 
     def init_weights(self) -> None:
         nn.init.zeros_(self.share.weight)
@@ -46,13 +46,13 @@ class GenotypeHead(nn.Module):
         first, second = hidden[:, 0], hidden[:, 1]
         af = af.to(hidden.dtype)
         hwe = torch.stack([(1 - af) ** 2, 2 * af * (1 - af), af**2], dim=-1)  # [l, 3]
-        # One layer over [sum, difference, HWE], its input in parts: joined, it would be the largest tensor here.
+        # One layer over [sum, difference, HWE], applied to each part: joined, they would be the largest tensor here.
         dims = hidden.shape[-1]
         of_sum, of_difference, of_hwe = torch.split(self.hidden.weight, [dims, dims, 3], dim=1)
         symmetric = F.linear(hidden, of_sum).sum(dim=1) + F.linear((first - second).abs(), of_difference)
         inner = F.gelu(symmetric + F.linear(hwe, of_hwe, self.hidden.bias))  # [b, l, 32]
-        share = torch.tanh(self.share(inner)).squeeze(-1).float()
-        return couple(probability[:, 0], probability[:, 1], share)
+        coupling = torch.tanh(self.share(inner)).squeeze(-1).float()
+        return couple(probability[:, 0], probability[:, 1], coupling)
 
 
 def independent(p: Tensor, q: Tensor) -> Tensor:
@@ -62,11 +62,14 @@ def independent(p: Tensor, q: Tensor) -> Tensor:
     return torch.stack([1.0 - either, either - both, both], dim=-1)
 
 
-def couple(p: Tensor, q: Tensor, share: Tensor) -> Tensor:
-    """Genotype probabilities [..., 3] of haplotypes with ALT probabilities p, q and coupling ``share`` in (-1, 1)."""
+def couple(p: Tensor, q: Tensor, coupling: Tensor) -> Tensor:
+    """Genotype probabilities [..., 3] of haplotypes with ALT probabilities p and q.
+
+    ``coupling`` in (-1, 1): c as a fraction of its greatest value if positive, of its least value if negative.
+    """
     first_alone, second_alone = p * (1 - q), (1 - p) * q
     both, none = p * q, (1 - p) * (1 - q)
-    # How far c may rise, and how far it may fall.
-    c = torch.where(share >= 0, share * torch.minimum(first_alone, second_alone), share * torch.minimum(both, none))
-    # P(1) by its own sum, not as what is left of 1: rounding could leave less than nothing.
+    rise, fall = torch.minimum(first_alone, second_alone), torch.minimum(both, none)
+    c = torch.where(coupling >= 0, coupling * rise, coupling * fall)
+    # P(1) by its own sum: 1 - P(0) - P(2) could be negative by rounding.
     return torch.stack([none + c, first_alone + second_alone - 2 * c, both + c], dim=-1)

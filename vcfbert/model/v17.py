@@ -1,4 +1,4 @@
-"""V17: retrieval in token space; query and retrieved each pass the whole encoder."""
+"""V17: retrieval by Hamming distance; the query and the retrieved haplotypes each pass the whole encoder."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ from vcfbert.model.fusion import fraction_or_frequency, smoothed_logit
 
 
 class V17(Network):
-    """Per site, the query's features attend to those of its k retrieved haplotypes; their plain vote is the base.
+    """At each site the query's features attend to those of its k retrieved haplotypes.
 
-    Retrieved haplotypes are encoded unmasked, so those that are alike in the window have the same features: each
-    distinct row passes the encoder once, however many queries of the batch retrieve it.
+    The base logit is the logit of the ALT fraction among the retrieved. Retrieved haplotypes are encoded unmasked, so
+    haplotypes with the same alleles in the window have the same features. Each distinct row passes the encoder once,
+    however many queries of the batch retrieve it.
     """
 
     name = "v17"
@@ -36,7 +37,7 @@ class V17(Network):
         nn.init.constant_(self.smoothing, math.log(0.02 / 0.98))
 
     def encode(self, tokens: Tensor, sites: SiteContext) -> Tensor:
-        """Tokens [n, l] through the whole encoder, [n, l, dims]."""
+        """Features [n, l, dims] of ``tokens`` [n, l] from the whole encoder."""
         table = self.embedding.table(sites.features) + self.position(sites.offset_cm)[:, None]
         encoded: Tensor = self.encoder(look_up(tokens, table))
         return encoded
@@ -51,7 +52,7 @@ class V17(Network):
         retrieved = encoded[batch.retrieved]  # [b, 2, k, l, dims]
         query = self.encode(batch.tokens.view(2 * b, l), batch.sites).view(b, 2, l, -1)
         scale = query.shape[-1] ** -0.5
-        # Products and sums rather than einsum: there is one tiny product a site, and batched matmul is slow at those.
+        # Products and sums, not einsum: each site has a product of its own, and batched matmul is slow for tiny ones.
         scores = (self.query(query)[:, :, None] * retrieved).sum(dim=-1) * scale  # [b, 2, k, l]
         attended = (torch.softmax(scores, dim=2)[..., None] * retrieved).sum(dim=2)  # [b, 2, l, dims]
         fraction = batch.patterns[batch.retrieved].float().mean(dim=2)  # [b, 2, l]

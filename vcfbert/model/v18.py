@@ -1,4 +1,4 @@
-"""V18: retrieval in the learned embedding space, fused before one pass of the encoder."""
+"""V18: retrieval by a learned distance; the retrieved haplotypes join the query before one pass of the encoder."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from vcfbert.model.fusion import INITIAL_DECAY, RetrievalHeads, fraction_or_freq
 
 
 class V18(Network):
-    """The weighted retrieved embeddings join the query's embedding, and the encoder runs once.
+    """The weighted mean of the retrieved embeddings is added to the query's embedding, and the encoder runs once.
 
-    Pooling is linear in the allele: sum_k a_k E(l, allele_k) = E(l, REF) + p_l (E(l, ALT) - E(l, REF)), with p_l
-    the weighted ALT fraction, so no [b, k, l, dims] tensor exists and K costs next to nothing.
+    Pooling is linear in the allele: sum_k a_k E(l, allele_k) = E(l, REF) + p_l (E(l, ALT) - E(l, REF)), where p_l is
+    the weighted ALT fraction. So no [b, k, l, dims] tensor is needed, and the cost hardly depends on K.
     """
 
     name = "v18"
@@ -45,13 +45,13 @@ class V18(Network):
 
     def forward(self, batch: WindowBatch, encoded: Tensor | None = None) -> WindowOutput:
         sites = batch.sites
-        # Distances are differences of large sums and fractions lie near 0 and 1: bf16 holds neither.
+        # In float32: distances are differences of large sums, and fractions lie near 0 and 1.
         with torch.autocast(batch.tokens.device.type, enabled=False):
             weights = self.copying_weights(batch)  # [b, 2, heads, k]
             fractions = fraction_or_frequency(self._pool(weights, batch), batch.retrieved, sites.af)  # [b, 2, heads, l]
             fraction = torch.einsum("bhrl,r->bhl", fractions, torch.softmax(self.mixture, dim=0))
 
-        # The projection of the pooled embedding is linear in the fraction too: project the sites, not the haplotypes.
+        # The projection of the pooled embedding is linear in the fraction too, so it is applied once a site.
         table = self.embedding.table(sites.features)  # [l, N_TOKENS, dims]
         pooled = F.linear(table[:, ALT_TOKEN] - table[:, REF_TOKEN], self.pooled.weight)  # [l, dims]
         table = table + (self.position(sites.offset_cm) + self.pooled.bias)[:, None]
@@ -65,7 +65,10 @@ class V18(Network):
 
     @staticmethod
     def _pool(weights: Tensor, batch: WindowBatch) -> Tensor:
-        """Weighted ALT fraction: the weights of retrieved haplotypes that are alike are added, then one product."""
+        """Weighted ALT fraction [b, 2, heads, l], from ``weights`` [b, 2, heads, k].
+
+        The weights of retrieved haplotypes with the same pattern are summed before one product with the patterns.
+        """
         onto = batch.retrieved[:, :, None].expand_as(weights)
         by_pattern = weights.new_zeros(*weights.shape[:-1], len(batch.patterns)).scatter_add(-1, onto, weights)
         pooled: Tensor = by_pattern @ batch.patterns.to(weights.dtype)
@@ -80,8 +83,9 @@ class V18(Network):
 
     @staticmethod
     def _evidence(weights: Tensor, fractions: Tensor) -> Tensor:
-        """How each head votes and how sure it is, [b, 2, l, 3 * heads]: fraction, its spread, effective count."""
+        """Features [b, 2, l, 3 * heads] of each head's vote: ALT fraction, its standard deviation, and the logarithm of
+        the effective number of haplotypes, 1 / sum of squared weights."""
         n_effective = 1.0 / weights.square().sum(dim=-1).clamp(min=1e-6)  # [b, 2, heads]; 0 where none was retrieved
-        sure = n_effective.log().div(4.0)[..., None].expand_as(fractions)
+        log_count = n_effective.log().div(4.0)[..., None].expand_as(fractions)
         spread = (fractions * (1.0 - fractions)).clamp(min=1e-6).sqrt()
-        return torch.cat([fractions, spread, sure], dim=2).transpose(-1, -2)
+        return torch.cat([fractions, spread, log_count], dim=2).transpose(-1, -2)

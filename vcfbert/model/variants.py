@@ -14,8 +14,7 @@ VARIANT_CLASSES: dict[str, type[Variant]] = {cls.name: cls for cls in (V17, V18,
 
 
 def create(variant: str, config: ModelConfig) -> Variant:
-    """A freshly initialised model; the same seed gives the same weights, whatever ran before, and leaves torch's
-    generator as it was."""
+    """A freshly initialised model. ``config.seed`` alone decides its weights; torch's global generator is unchanged."""
     with torch.random.fork_rng(devices=[]):
         model = VARIANT_CLASSES[variant](config)
         torch.manual_seed(config.seed)

@@ -1,8 +1,8 @@
-"""Retrieval: which of the memory's haplotypes are nearest to a query, by its typed sites alone.
+"""Retrieval: the haplotypes of a reference subset that are nearest to a query, by its typed sites alone.
 
-A query's distance to a memory row is a sum over typed sites of ``w_l g_l`` where their alleles differ: ``w_l`` is
-the metric's weight of the site, ``g_l`` in [0, 1] how much the site counts for this window. Both retrievers, the
-fixed one of V17 and the learned one of V18, are this sum with weights of their own.
+The distance of a query to a row of the reference subset is the sum of ``w_l g_l`` over the typed sites l where their
+alleles differ. ``w_l`` is the metric's weight of the site and ``g_l`` in [0, 1] a factor for the window. The fixed
+metric of V17 and the learned metric of V18 are this sum with different weights.
 """
 
 from __future__ import annotations
@@ -20,26 +20,26 @@ from vcfbert.model.fusion import RetrievalHeads
 
 
 class KeyIndex(Protocol):
-    """Exact nearest-neighbour search over the collapsed keys ``sqrt(w_l) * allele`` of the memory.
+    """Exact nearest-neighbour search over the collapsed keys ``sqrt(w_l) * allele`` of a reference subset.
 
-    The distance between flattened embeddings [l, dims] is sum_l |E(l, a) - E(l, b)|^2, which for two alleles is
-    w_l or 0; so these keys give the very ranking of the flattened space at 1/dims of its memory and time.
+    The squared distance between flattened embeddings [l, dims] is sum_l |E(l, a) - E(l, b)|^2, and for two alleles each
+    term is w_l or 0. So these keys rank exactly as the flattened embeddings do, at 1/dims of their memory and time.
     """
 
-    weights: Tensor  # float32 [n_sites], the w of the index's current version
+    weights: Tensor  # float32 [n_sites], the current w
 
     def __len__(self) -> int:
         """Rows searched."""
 
     def refresh(self, weights: Tensor) -> None:
-        """Puts new site weights in force. The alleles, and so the codes of every reference, stay as they are."""
+        """Replaces the site weights [n_sites]. The stored alleles do not change."""
 
     def search(self, sites: Tensor, coordinates: Tensor, k: int) -> tuple[Tensor, Tensor]:
-        """The k rows nearest to each query over the key dimensions ``sites`` int64 [t].
+        """The k rows nearest to each of n queries over the key dimensions ``sites`` int64 [t].
 
-        ``coordinates`` float32 [n, t] in units of sqrt(w): 0 = REF, 1 = ALT, 1/2 = unknown (as far from one allele
-        as from the other, so it ranks nothing). Returns squared L2 distances float32 [n, k], ascending, and rows
-        int64 [n, k]; which of equally near rows are taken depends on the query alone, not on the batch it comes in.
+        ``coordinates`` float32 [n, t] in units of sqrt(w): 0 is REF, 1 is ALT, and 1/2 is unknown, which is equally far
+        from both alleles and so does not affect the ranking. Returns squared L2 distances float32 [n, k], ascending,
+        and rows int64 [n, k]. Which of equally near rows are taken depends on the query alone, not on its batch.
         Raises InputError('retrieval_k') if k exceeds the number of rows.
         """
 
@@ -48,10 +48,9 @@ class KeyIndex(Protocol):
 
 
 class Retriever(ABC):
-    """Ranks the memory's rows for queries; the same contract for every metric and back end. A metric says how much
-    each key site counts; the rest is one mechanism."""
+    """Ranks the rows of a reference subset for queries. A metric defines the site weights and ``profile``."""
 
-    is_learned: ClassVar[bool] = False  # the metric is the model's: ``update`` changes it, a checkpoint keeps it
+    is_learned: ClassVar[bool] = False  # the metric is the model's: ``update`` replaces it and checkpoints keep it
 
     def __init__(self, index: KeyIndex) -> None:
         self.index = index
@@ -83,33 +82,37 @@ class Retriever(ABC):
         known: Tensor | None = None,
         exclude: Tensor | None = None,
     ) -> Tensor:
-        """Rows int64 [n, k] of the memory, nearest first; none where ``k`` is 0.
+        """Rows int64 [n, k] of the reference subset, nearest first; [n, 0] if ``k`` is 0.
 
-        ``sites`` int64 [t]: typed sites of the retrieval window; ``distance_cm`` float32 [t]: how far each lies outside
-        the window; ``queries`` uint8 [n, t]: alleles there; ``known`` bool [n, t]: False where a query's call is
-        missing; ``exclude`` int64 [n, e]: rows that a query must not get (itself, its sample's other haplotype),
-        -1 for none. Raises InputError('retrieval_k') if fewer than k rows are left.
+        ``sites`` int64 [t]: typed sites of the retrieval window. ``distance_cm`` float32 [t]: how far each lies outside
+        the window. ``queries`` uint8 [n, t]: alleles there. ``known`` bool [n, t]: False where a query's call is
+        missing. ``exclude`` int64 [n, e]: rows that a query must not get, such as its own; -1 for none. Raises
+        InputError('retrieval_k') if fewer than k rows remain.
         """
         return nearest(self.index, sites, queries, self.profile(distance_cm), k, known, exclude)
 
 
 def usable_k(k: int, n_rows: Iterable[int], *, n_excluded: int = 0) -> int:
-    """``k``, or less where one of the reference subsets, of ``n_rows`` haplotypes each, has fewer to retrieve.
-    ``n_excluded``: haplotypes that a query must not get, such as its sample's own two."""
+    """``k``, or the most that can be retrieved from each of several reference subsets of ``n_rows`` haplotypes.
+
+    ``n_excluded``: haplotypes that a query must not get, such as the two of its own sample.
+    """
     return min(k, *(n - n_excluded for n in n_rows))
 
 
-def check_enough(k: int, n_rows: int, left_out: int) -> None:
-    if k + left_out > n_rows:
+def check_enough(k: int, n_rows: int, n_excluded: int) -> None:
+    """Raises InputError('retrieval_k') if ``k`` rows cannot be retrieved from ``n_rows`` less those excluded."""
+    if k + n_excluded > n_rows:
+        excluding = f", excluding {n_excluded}" if n_excluded else ""
         raise InputError(
             "retrieval_k",
-            f"{k} haplotypes are to be retrieved from {n_rows}" + (f", leaving out {left_out}" if left_out else ""),
+            f"{k} haplotypes are to be retrieved from {n_rows}{excluding}",
             hint="lower retrieval.k, or use a larger panel",
         )
 
 
 def no_rows(queries: Tensor) -> Tensor:
-    """[n, 0]"""
+    """What retrieving no haplotype returns: int64 [n, 0]."""
     return torch.empty((len(queries), 0), dtype=torch.int64, device=queries.device)
 
 
@@ -122,10 +125,10 @@ def nearest(
     known: Tensor | None,
     exclude: Tensor | None,
 ) -> Tensor:
-    """Rows [n, k] ranked by sum_l w_l profile_l [differ], without the excluded ones. Shapes as in ``Retriever``.
+    """Rows [n, k] ranked by sum_l w_l profile_l [q_l != r_l], without the excluded ones; shapes as in ``Retriever``.
 
-    A factor g on a site's weight for the query alone is a coordinate drawn towards the midpoint of the two alleles:
-    (r - 1/2 - g (q - 1/2))^2 = (1 - g)^2 / 4 + g [q != r]. So one index serves every mask and every window.
+    Moving a query's coordinate towards the midpoint of the two alleles puts a factor g on the site's weight, up to a
+    constant: (r - 1/2 - g (q - 1/2))^2 = (1 - g)^2 / 4 + g [q != r]. So one index serves every mask and every window.
     """
     factor = profile.expand(len(queries), -1)
     if known is not None:

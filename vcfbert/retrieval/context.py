@@ -1,4 +1,4 @@
-"""One window as tensors, and batches of queries with what was retrieved for them. Training and inference share it."""
+"""One window as tensors, and batches of queries with the haplotypes retrieved for them, in training and inference."""
 
 from __future__ import annotations
 
@@ -17,59 +17,65 @@ from vcfbert.genotypes.windows import Window
 from vcfbert.model.base import SiteContext, WindowBatch
 from vcfbert.model.embedding import site_features
 
-# A key of fewer typed sites than this reaches beyond its span to the nearest ones there are.
-MINIMUM_KEY_SITES = 16
+MIN_KEY_SITES = 16  # where the retrieval window has fewer typed sites, the nearest ones outside it are used as well
 
 
-def memory_features(memory: ReferenceSubset, device: torch.device) -> Tensor:
-    """Site features [n_sites, F] of the whole panel, with the memory's own allele frequencies."""
-    return site_features(torch.from_numpy(memory.af).float(), torch.from_numpy(memory.panel.cm)).to(device)
+def reference_features(reference: ReferenceSubset, device: torch.device) -> Tensor:
+    """Features float32 [n_sites, F] of the panel's sites, with the reference subset's own allele frequencies."""
+    return site_features(torch.from_numpy(reference.af).float(), torch.from_numpy(reference.panel.cm)).to(device)
 
 
 def key_sites(window: Window, typed: npt.NDArray[np.int64], cm: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
-    """The typed sites [t] that retrieve for a window: those of its retrieval window, or the nearest ones if few.
+    """The key sites int64 [t] of a window: the typed sites of its retrieval window, or the nearest ones if these are
+    fewer than ``MIN_KEY_SITES``.
 
-    ``typed``: the target's typed sites, ascending panel site indices.
+    ``typed``: the target's typed sites, ascending panel site indices. ``cm`` [n_sites]: genetic positions.
     """
     low, high = np.searchsorted(typed, window.retrieval)
-    if high - low >= MINIMUM_KEY_SITES or high - low == len(typed):
+    if high - low >= MIN_KEY_SITES or high - low == len(typed):
         return typed[low:high]
     distance = distance_from(window, typed, cm)
-    nearest = np.argsort(distance, kind="stable")[:MINIMUM_KEY_SITES]
+    nearest = np.argsort(distance, kind="stable")[:MIN_KEY_SITES]
     return typed[np.sort(nearest)]
 
 
 def distance_from(window: Window, sites: npt.NDArray[np.int64], cm: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """cM from each site to the nearer edge of the window, 0 inside it."""
+    """Distance in cM from each of ``sites`` to the nearer edge of the window, 0 inside it."""
     position = cm[sites]
     return np.asarray(np.maximum(np.maximum(cm[window.start] - position, position - cm[window.stop - 1]), 0.0))
 
 
 @dataclass(frozen=True)
 class WindowContext:
-    """A window, its typed key sites, and the memory's alleles at both, on one device."""
+    """A window, its key sites, and the reference subset's alleles at both, on one device.
+
+    m rows of the reference subset, l sites of the window, t key sites, u distinct rows in the window.
+    """
 
     sites: SiteContext
-    key: Tensor  # int64 [t], panel sites of the key
-    patterns: Tensor  # uint8 [u, l], the distinct rows of the memory in this window
-    pattern_of: Tensor  # int64 [m], the pattern of each row of the memory
-    key_alleles: Tensor  # uint8 [m, t], of the memory
+    key: Tensor  # int64 [t], panel site indices of the key sites
+    patterns: Tensor  # uint8 [u, l], the distinct rows of the reference subset in this window
+    pattern_of: Tensor  # int64 [m], the pattern of each row of the reference subset
+    key_alleles: Tensor  # uint8 [m, t], of the reference subset
     typed: Tensor  # bool [l], window sites that are typed
-    typed_in_key: Tensor  # int64 [number typed in the window], their places in the key
+    typed_in_key: Tensor  # int64 [typed sites of the window], their indices among the key sites
 
     @classmethod
     def build(
         cls,
-        memory: ReferenceSubset,
+        reference: ReferenceSubset,
         features: Tensor,
         window: Window,
         key: npt.NDArray[np.int64],
         device: torch.device,
         rows: WindowRows | None = None,
     ) -> WindowContext:
-        """``rows``: the memory's distinct rows in the window, where an ``Encoding`` has them ready."""
-        rows = rows or distinct_rows(memory.alleles(window.sites))
-        cm = memory.panel.cm
+        """``features`` [n_sites, F]: ``reference_features``. ``key`` int64 [t]: panel site indices of the key sites.
+
+        ``rows``: the reference subset's distinct rows in the window, if an ``Encoding`` has them; else they are found.
+        """
+        rows = rows or distinct_rows(reference.alleles(window.sites))
+        cm = reference.panel.cm
         middle = (cm[window.start] + cm[window.stop - 1]) / 2.0
         inside = (key >= window.start) & (key < window.stop)
         typed = np.zeros(window.stop - window.start, dtype=bool)
@@ -79,11 +85,11 @@ class WindowContext:
         sites = SiteContext(
             features=features[window.sites],
             offset_cm=tensor(cm[window.sites] - middle).float().to(device),
-            af=tensor(memory.af[window.sites]).float().to(device),
+            af=tensor(reference.af[window.sites]).float().to(device),
             key_features=features[key_tensor],
             key_distance_cm=tensor(distance_from(window, key, cm)).float().to(device),
             key_offset_cm=tensor(cm[key] - middle).float().to(device),
-            key_af=tensor(memory.af[key]).float().to(device),
+            key_af=tensor(reference.af[key]).float().to(device),
             key_place=key_tensor - window.start,
         )
         return cls(
@@ -91,18 +97,20 @@ class WindowContext:
             key=key_tensor,
             patterns=tensor(rows.patterns).to(device),
             pattern_of=tensor(rows.number).to(device),
-            key_alleles=tensor(memory.alleles(key)).to(device),
+            key_alleles=tensor(reference.alleles(key)).to(device),
             typed=tensor(typed).to(device),
             typed_in_key=tensor(np.flatnonzero(inside)).to(device),
         )
 
     def alleles(self, rows: Tensor) -> Tensor:
-        """The window's alleles uint8 [n, l] of memory rows int64 [n]."""
+        """Alleles uint8 [n, l] of ``rows`` int64 [n] of the reference subset at the window's sites."""
         return self.patterns[self.pattern_of[rows]]
 
     def keeping(self, rows: Tensor) -> tuple[WindowContext, Tensor]:
-        """The same window with those rows of the memory alone that ``rows`` names, and ``rows`` renumbered: what was
-        not retrieved need not be encoded or compared."""
+        """The same window with only the reference rows that occur in ``rows``, and ``rows`` renumbered accordingly.
+
+        Rows that were not retrieved then need not be encoded or compared.
+        """
         used, renumbered = torch.unique(rows, return_inverse=True)
         patterns, pattern_of = torch.unique(self.pattern_of[used], return_inverse=True)
         kept = dataclasses.replace(
@@ -111,8 +119,8 @@ class WindowContext:
         return kept, renumbered
 
     def batch(self, queries: Tensor, rows: Tensor, known: Tensor | None = None) -> WindowBatch:
-        """``queries`` uint8 [2b, t] alleles at the key, two haplotypes a sample; ``rows`` int64 [2b, k] retrieved;
-        ``known`` bool [2b, t], None where every call is there."""
+        """A batch of b queries. ``queries`` uint8 [2b, t]: alleles at the key sites, two haplotypes a query. ``rows``
+        int64 [2b, k]: retrieved rows. ``known`` bool [2b, t]: False where a call is missing; None if none is."""
         n, k = rows.shape
         tokens = torch.full((n, len(self.typed)), MASK_TOKEN, device=queries.device)
         shown = queries[:, self.typed_in_key].long() + REF_TOKEN

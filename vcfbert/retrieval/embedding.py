@@ -1,4 +1,4 @@
-"""Learned retrieval: L2 distance between flattened embeddings of the typed sites (V18), as of the last refresh."""
+"""Learned retrieval (V18): L2 distance between flattened embeddings of the typed sites, as of the last refresh."""
 
 from __future__ import annotations
 
@@ -15,23 +15,26 @@ from vcfbert.retrieval.base import KeyIndex, Retriever
 
 @torch.no_grad()
 def site_weights(model: Variant, features: Tensor, *, rank: int = 0, world: int = 1) -> Tensor:
-    """[n_sites]: what a mismatch at each site adds to the distance, by the model as it is now. ``features``
-    [n_sites, F]. Of several ranks each computes those of its own stretch of sites, and all are asked at once."""
+    """[n_sites]: what a mismatch at each site adds to the squared distance, by the model's current weights.
+
+    ``features`` [n_sites, F]. Each of several ranks computes the weights of its own part of the sites, so all must call
+    it together.
+    """
     own = model.embedding.allele_weights(features.tensor_split(world)[rank]).float()
     if world == 1:
         return own
     longest = -(-len(features) // world)
-    stretches = [own.new_empty(longest) for _ in range(world)]
-    torch.distributed.all_gather(stretches, torch.nn.functional.pad(own, (0, longest - len(own))))
+    parts = [own.new_empty(longest) for _ in range(world)]
+    torch.distributed.all_gather(parts, torch.nn.functional.pad(own, (0, longest - len(own))))
     lengths = [len(part) for part in features.tensor_split(world)]
-    return torch.cat([stretch[:length] for stretch, length in zip(stretches, lengths, strict=True)])
+    return torch.cat([part[:length] for part, length in zip(parts, lengths, strict=True)])
 
 
 class EmbeddingRetriever(Retriever):
-    """Ranks by the embedding's weights, faded with distance as the model's retrieval heads have learned.
+    """Ranks by the embedding's site weights, which decay with distance from the window as the retrieval heads learned.
 
-    Weights and fading are snapshots: between refreshes the model trains on and the ranking stays, while the weights
-    of the retrieved are computed with the model's current values.
+    Weights and decay are copies. Between refreshes the model keeps training and the ranking stays the same, but the
+    copying weights of the retrieved haplotypes are computed from the model's current values.
     """
 
     is_learned = True

@@ -1,4 +1,4 @@
-"""Fixed retrieval in token space: Hamming distance over the typed sites of the retrieval window (V17)."""
+"""Fixed retrieval (V17): Hamming distance over the typed sites of the retrieval window."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from vcfbert.retrieval.base import Retriever
 
 
 class HammingRetriever(Retriever):
-    """Every typed site counts one, near or far; its index has unit weights."""
+    """Every typed site counts the same at any distance. Its index must have unit weights."""
 
     def profile(self, distance_cm: Tensor) -> Tensor:
         return torch.ones_like(distance_cm)

@@ -1,4 +1,4 @@
-"""Retrieval by identity by state (IBS): the haplotypes that share the longest IBS segments with the query (V19)."""
+"""Fixed retrieval (V19): the haplotypes that share the longest segments identical by state (IBS) with the query."""
 
 from __future__ import annotations
 
@@ -11,8 +11,11 @@ from vcfbert.retrieval.base import KeyIndex, Retriever, check_enough, no_rows
 
 
 class IbsSegmentRetriever(Retriever):
-    """Ranks by the longest IBS segments (``copying/states.py``), not by mismatches over the whole retrieval window: a
-    haplotype that matches over a long segment is worth copying there, however much it differs elsewhere."""
+    """Ranks by the longest IBS segments (``copying/states.py``), not by mismatches over the whole retrieval window.
+
+    A haplotype that matches over a long segment is worth copying there, however much it differs elsewhere. Rows come in
+    ascending order, not nearest first.
+    """
 
     def __init__(self, index: KeyIndex, reference: ReferenceSubset) -> None:
         super().__init__(index)
@@ -31,7 +34,7 @@ class IbsSegmentRetriever(Retriever):
         known: Tensor | None = None,
         exclude: Tensor | None = None,
     ) -> Tensor:
-        from vcfbert.copying.states import phased_states  # as in model/v19.py
+        from vcfbert.copying.states import phased_states  # not at the top: models must import without numba
 
         check_enough(k, len(self.reference), 0 if exclude is None else exclude.shape[1])
         if k == 0:

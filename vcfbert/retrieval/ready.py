@@ -1,7 +1,7 @@
-"""Windows made ready for the typed sites of an array, and kept for the next target that has the same ones.
+"""Prepares windows for a target's typed sites, and caches them for later targets typed at the same sites.
 
-Of a single sample's imputation most is work that says nothing of the sample: cutting the window's haplotypes at the
-typed sites. A service is sent files of one array again and again.
+When a single sample is imputed, most of the time goes into cutting the window's haplotypes at the typed sites, which
+does not depend on the sample. A service receives many files typed by the same array.
 """
 
 from __future__ import annotations
@@ -23,51 +23,53 @@ from vcfbert.model.base import Variant
 from vcfbert.model.v19 import CompiledWindow
 from vcfbert.retrieval.context import WindowContext
 
-# The whole memory is encoded, to be kept, where that is no more than this many times what one haplotype retrieves.
+# The whole reference subset is encoded, and cached, if it has at most this many times k haplotypes. Else each batch
+# encodes what it retrieved.
 _MAX_TIMES_RETRIEVED: Final = 4
 
 
 @dataclass(frozen=True)
 class WholeWindow:
-    """What V19 makes of all the window's patterns. ``segment`` int64, of each of its segments' carriers."""
+    """A window compiled by V19 for all of its patterns. ``interval`` int64: the interval of each entry of
+    ``Intervals.carriers``."""
 
     compiled: CompiledWindow
-    segment: npt.NDArray[np.int64]
+    interval: npt.NDArray[np.int64]
 
     @classmethod
     def of(cls, compiled: CompiledWindow) -> WholeWindow:
-        segments = compiled.segments
-        site = np.repeat(np.arange(len(segments.start) - 1), np.diff(segments.start))
-        return cls(compiled, np.searchsorted(segments.bounds[1:], site, side="right"))
+        intervals = compiled.intervals
+        site = np.repeat(np.arange(len(intervals.start) - 1), np.diff(intervals.start))
+        return cls(compiled, np.searchsorted(intervals.bounds[1:], site, side="right"))
 
     def narrowed(self, patterns: npt.NDArray[np.int64]) -> CompiledWindow:
-        """The same as V19 makes of those ``patterns`` alone, ascending numbers."""
-        whole = self.compiled.segments
+        """What V19 compiles for only ``patterns``, ascending pattern numbers."""
+        whole = self.compiled.intervals
         number = whole.number[:, patterns]
         used = np.zeros((len(number), int(whole.counts.max())), dtype=bool)
         np.put_along_axis(used, number, True, axis=1)
         renumbered = np.cumsum(used, axis=1, dtype=np.int32) - 1
-        kept = used[self.segment, whole.carriers]
-        segments = replace(
+        kept = used[self.interval, whole.carriers]
+        intervals = replace(
             whole,
             number=np.take_along_axis(renumbered, number, axis=1),
             counts=used.sum(axis=1),
             start=np.concatenate([[0], np.cumsum(kept)])[whole.start],
-            carriers=renumbered[self.segment[kept], whole.carriers[kept]].astype(np.uint32),
+            carriers=renumbered[self.interval[kept], whole.carriers[kept]].astype(np.uint32),
         )
-        return replace(self.compiled, segments=segments)
+        return replace(self.compiled, intervals=intervals)
 
 
 @dataclass(frozen=True)
 class ReadyWindow:
-    """``whole`` is None where what is retrieved is encoded when it is known."""
+    """A window for one set of typed sites. ``whole`` is None if retrieved rows are encoded batch by batch."""
 
     context: WindowContext
     whole: WholeWindow | None = None
 
     def narrowed(self, model: Variant, rows: Tensor) -> tuple[WindowContext, Tensor, Any]:
-        """The window with those rows of the memory alone that ``rows`` [n, k] names, ``rows`` renumbered, and what the
-        model makes of the patterns that are left."""
+        """The window with only the reference rows that occur in ``rows`` [n, k], ``rows`` renumbered, and the model's
+        encoding of the remaining patterns."""
         context, renumbered = self.context.keeping(rows)
         if self.whole is None:
             return context, renumbered, model.encode_patterns(context.patterns, context.sites)
@@ -75,60 +77,65 @@ class ReadyWindow:
         return context, renumbered, self.whole.narrowed(patterns.numpy())
 
 
-class KeptWindows:
-    """The last used windows of a bundle's panels, ``most_bytes`` in all; with 0 none is kept. Thread-safe."""
+class WindowCache:
+    """The most recently used windows of a bundle's panels, up to ``max_bytes``; 0 caches none. Thread-safe."""
 
-    def __init__(self, most_bytes: int = 0) -> None:
-        self.most_bytes = most_bytes
+    def __init__(self, max_bytes: int = 0) -> None:
+        self.max_bytes = max_bytes
         self.n_bytes = 0
-        self._kept: OrderedDict[Hashable, tuple[ReadyWindow, int]] = OrderedDict()
+        self._cached: OrderedDict[Hashable, tuple[ReadyWindow, int]] = OrderedDict()
         self._lock = threading.Lock()
 
     def get(self, name: Hashable) -> ReadyWindow | None:
+        """The window cached under ``name``, None if there is none."""
         with self._lock:
-            found = self._kept.get(name)
+            found = self._cached.get(name)
             if found is None:
                 return None
-            self._kept.move_to_end(name)
+            self._cached.move_to_end(name)
             return found[0]
 
     def add(self, name: Hashable, ready: ReadyWindow) -> None:
+        """Caches a window, and drops those unused for longest to stay within the limit."""
         size = _n_bytes(ready)
         with self._lock:
-            if name not in self._kept and size <= self.most_bytes:
-                self._kept[name] = ready, size
+            if name not in self._cached and size <= self.max_bytes:
+                self._cached[name] = ready, size
                 self.n_bytes += size
-            while self.n_bytes > self.most_bytes:
-                self.n_bytes -= self._kept.popitem(last=False)[1][1]
+            while self.n_bytes > self.max_bytes:
+                self.n_bytes -= self._cached.popitem(last=False)[1][1]
 
 
 class ReadyWindows:
-    """Of one model and memory, from those ``kept`` where they are among them. Thread-safe.
+    """Prepares the windows of one model and reference subset, or takes them from a cache. Thread-safe.
 
-    What is predicted is the same, bit for bit, whether a window was kept or not. ``k``: haplotypes that are retrieved;
-    ``features``: ``memory_features``, on the device of the windows.
+    Predictions are the same, bit for bit, whether or not a window was cached.
     """
 
-    def __init__(self, model: Variant, memory: ReferenceSubset, features: Tensor, k: int, kept: KeptWindows) -> None:
+    def __init__(
+        self, model: Variant, reference: ReferenceSubset, features: Tensor, k: int, cache: WindowCache
+    ) -> None:
+        """``features``: ``reference_features`` on the device of the windows. ``k``: haplotypes retrieved for each
+        haplotype."""
         self._model = model
-        self._memory = memory
+        self._reference = reference
         self._features = features
-        self._encodes_whole = kept.most_bytes > 0 and len(memory) <= _MAX_TIMES_RETRIEVED * k
-        self._kept = kept
+        self._encodes_whole = cache.max_bytes > 0 and len(reference) <= _MAX_TIMES_RETRIEVED * k
+        self._cache = cache
 
-    def get(self, window: Window, key: npt.NDArray[np.int64], *, drawn: bool = False) -> ReadyWindow:
-        """The window for typed key sites [t], where queries are ``drawn`` (``SiteContext``) or not."""
-        name = (self._memory.panel.digest, window.start, window.stop, key.tobytes(), drawn)
-        ready = self._kept.get(name)
+    def get(self, window: Window, key: npt.NDArray[np.int64], *, sampled: bool = False) -> ReadyWindow:
+        """The window for key sites int64 [t]. ``sampled``: queries are sampled phasings (``SiteContext``)."""
+        name = (self._reference.panel.digest, window.start, window.stop, key.tobytes(), sampled)
+        ready = self._cache.get(name)
         if ready is None:
-            ready = self._make(window, key, drawn)
-            self._kept.add(name, ready)
+            ready = self._make(window, key, sampled)
+            self._cache.add(name, ready)
         return ready
 
-    def _make(self, window: Window, key: npt.NDArray[np.int64], drawn: bool) -> ReadyWindow:
-        context = WindowContext.build(self._memory, self._features, window, key, self._features.device)
-        context = replace(context, sites=replace(context.sites, drawn=drawn))
-        # What others make of the patterns cannot be narrowed.
+    def _make(self, window: Window, key: npt.NDArray[np.int64], sampled: bool) -> ReadyWindow:
+        context = WindowContext.build(self._reference, self._features, window, key, self._features.device)
+        context = replace(context, sites=replace(context.sites, sampled=sampled))
+        # Only the HMM's encoding can be narrowed to the rows that a batch retrieves.
         if not self._encodes_whole or not self._model.is_hmm:
             return ReadyWindow(context)
         compiled = self._model.encode_patterns(context.patterns, context.sites)
@@ -136,7 +143,7 @@ class ReadyWindows:
 
 
 def _n_bytes(value: Any) -> int:
-    """Of the arrays and tensors in a dataclass, and in those that it holds."""
+    """Size of the arrays and tensors in a dataclass and in the dataclasses that it holds."""
     if isinstance(value, np.ndarray | Tensor):
         return int(value.nbytes)
     return sum(_n_bytes(getattr(value, part.name)) for part in fields(value)) if is_dataclass(value) else 0

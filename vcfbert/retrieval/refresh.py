@@ -1,7 +1,7 @@
-"""Refresh: the memory's embeddings and index, computed again from the current weights.
+"""Builds retrievers, and refreshes learned ones from the model's current weights.
 
-Thanks to the collapsed keys nothing is re-encoded: one pass of a small MLP over the sites gives the new table and
-weights, and the index takes them as its scale (docs: design, fact 2).
+A refresh re-encodes no haplotype: one pass of a small network over the sites gives the new site weights, which the
+index takes as the scale of its keys (``KeyIndex``).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from vcfbert.retrieval.torch_index import TorchKeyIndex
 
 @dataclass(frozen=True)
 class Probe:
-    """Queries of one window on which refreshes are compared; the arguments of ``Retriever.retrieve``."""
+    """Queries in one window by which refreshes are compared: arguments of ``Retriever.retrieve``."""
 
     sites: Tensor
     distance_cm: Tensor
@@ -37,38 +37,44 @@ class Probe:
 @dataclass(frozen=True)
 class RefreshReport:
     version: int  # of the index; 0 is the initial one
-    seconds: float
-    drift: float  # mean |new - old| of the site weights, in units of their old mean
-    overlap: float  # share of the probe's nearest rows that were among its nearest before
+    seconds: float  # spent on the new weights, without the probes
+    drift: float  # mean |new - old| of the site weights, divided by their old mean
+    overlap: float  # fraction of the rows retrieved for the probes that were retrieved before the refresh too
 
 
 def joint_report(reports: Sequence[RefreshReport]) -> RefreshReport:
-    """Of one refresh of several panels' retrievers: all seconds, mean drift and overlap."""
+    """One report on the refresh of several panels' retrievers: the sum of seconds, the means of drift and overlap."""
     mean = {name: fmean(getattr(report, name) for report in reports) for name in ("drift", "overlap")}
     return RefreshReport(reports[0].version, sum(report.seconds for report in reports), **mean)
 
 
-def build_index(memory: ReferenceSubset, weights: Tensor, *, backend: str, device: torch.device) -> KeyIndex:
-    """``backend``: faiss, torch, or auto: torch on a GPU, where moving keys costs more than searching them."""
+def build_index(reference: ReferenceSubset, weights: Tensor, *, backend: str, device: torch.device) -> KeyIndex:
+    """An index over all sites of the panel, with ``weights`` float32 [n_sites].
+
+    ``backend``: 'faiss', 'torch', or 'auto', which is torch on a GPU, where moving keys costs more than searching them.
+    """
     if backend == "torch" or (backend == "auto" and device.type == "cuda"):
-        return TorchKeyIndex(memory, weights)
-    return FaissKeyIndex.build(memory, weights)
+        return TorchKeyIndex(reference, weights)
+    return FaissKeyIndex.build(reference, weights)
 
 
 def build_retriever(
-    model: Variant, memory: ReferenceSubset, features: Tensor, *, backend: str = "auto", device: torch.device
+    model: Variant, reference: ReferenceSubset, features: Tensor, *, backend: str = "auto", device: torch.device
 ) -> Retriever:
-    """The retriever that a variant uses, with the model's current metric. ``features`` [n_sites, F]."""
-    index = build_index(memory, torch.ones(memory.panel.n_sites), backend=backend, device=device)
-    return attach_retriever(model, index, memory, features, update=True)
+    """The variant's retriever over a new index, with the model's current metric. ``features`` [n_sites, F]."""
+    index = build_index(reference, torch.ones(reference.panel.n_sites), backend=backend, device=device)
+    return attach_retriever(model, index, reference, features, update=True)
 
 
 def attach_retriever(
-    model: Variant, index: KeyIndex, memory: ReferenceSubset, features: Tensor, *, update: bool
+    model: Variant, index: KeyIndex, reference: ReferenceSubset, features: Tensor, *, update: bool
 ) -> Retriever:
-    """The variant's retriever over an index of ``memory``; without ``update`` the index's weights stay in force."""
+    """The variant's retriever over ``index``, an index of ``reference``.
+
+    If the metric is learned, ``update`` replaces the index's site weights by the model's current ones.
+    """
     if model.is_hmm:
-        return IbsSegmentRetriever(index, memory)
+        return IbsSegmentRetriever(index, reference)
     heads = model.retrieval_heads
     if heads is None:
         return HammingRetriever(index)
@@ -89,9 +95,12 @@ def refresh(
     rank: int = 0,
     world: int = 1,
 ) -> RefreshReport:
-    """Brings the retriever up to the model's weights and says what changed. Of several ranks all call it."""
+    """Replaces the retriever's metric by the model's current one and reports the change. All ranks must call it.
+
+    ``features`` [n_sites, F]; ``probes`` with ``k`` rows each measure the overlap.
+    """
     before = [retriever.retrieve(p.sites, p.distance_cm, p.queries, k) for p in probes]
-    old = retriever.index.weights.cpu().clone()  # a resumed run's lie on the CPU, new ones where the model is
+    old = retriever.index.weights.cpu().clone()  # on the CPU in a resumed run, else where the model is
     started = time.perf_counter()
     retriever.update(model.retrieval, site_weights(model, features, rank=rank, world=world))
     seconds = time.perf_counter() - started

@@ -1,4 +1,4 @@
-"""Key search in plain torch: on a GPU, and wherever FAISS is not installed."""
+"""Key search in plain torch, for GPUs and for systems without FAISS."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from vcfbert.retrieval.faiss_index import check_k
 
 
 class TorchKeyIndex:
-    """Reads the keys from the bit-packed memory and ranks by one matrix product. Implements ``KeyIndex``."""
+    """Reads the keys from the bit-packed reference subset and ranks by one matrix product. Implements ``KeyIndex``."""
 
-    def __init__(self, memory: ReferenceSubset, weights: Tensor) -> None:
-        self.memory = memory
+    def __init__(self, reference: ReferenceSubset, weights: Tensor) -> None:
+        self.reference = reference
         self.weights = weights
 
     def __len__(self) -> int:
-        return len(self.memory)
+        return len(self.reference)
 
     def refresh(self, weights: Tensor) -> None:
         self.weights = weights
@@ -28,7 +28,7 @@ class TorchKeyIndex:
     def search(self, sites: Tensor, coordinates: Tensor, k: int) -> tuple[Tensor, Tensor]:
         check_k(k, len(self))
         device = coordinates.device
-        alleles = torch.from_numpy(self.memory.alleles(sites.cpu().numpy())).to(device, torch.float64)
+        alleles = torch.from_numpy(self.reference.alleles(sites.cpu().numpy())).to(device, torch.float64)
         w, y = self.weights.to(device)[sites.to(device)].double(), coordinates.double()
         # |sqrt(w) (r - y)|^2 with r in {0, 1}: w y^2 + r w (1 - 2y)
         distances = (w * y.square()).sum(dim=1, keepdim=True) + (w * (1.0 - 2.0 * y)) @ alleles.T
@@ -43,9 +43,9 @@ class TorchKeyIndex:
 
 
 def _nearest_rows(distances: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """The k smallest of float32 [n, m], not negative, and their columns; of equal ones the first.
+    """The k smallest of non-negative float32 ``distances`` [n, m], ascending, and their columns; ties by column.
 
-    The bits of such floats order as integers do, so distance and column make one number to rank by.
+    The bits of non-negative floats order as integers do. So distance and column form one int64 to rank by.
     """
     column = torch.arange(distances.shape[1], device=distances.device)
     ranked = distances.view(torch.int32).long() << 32 | column

@@ -58,7 +58,7 @@ def assemble(
         for panel, encoding in zip(panels, encodings, strict=True)
     ]
     # A query never retrieves the two haplotypes of its own sample.
-    k = usable_k(config.retrieval.k[variant], [len(split.memory) for split in splits], n_excluded=2)
+    k = usable_k(config.retrieval.k[variant], [len(split.reference) for split in splits], n_excluded=2)
     to_wrap: Any = torch.compile(model) if config.train.compile and fabric.device.type == "cuda" else model
     wrapped, optimizer = fabric.setup(to_wrap, optimizer_of(model, config.train))
     own = [
@@ -73,5 +73,5 @@ def _retriever(model: Variant, split: TrainingPanel, index: KeyIndex | None, con
     """The variant's own retriever over ``index``, or over a new one."""
     if index is None:
         weights = torch.ones_like(split.features[:, 0])
-        index = build_index(split.memory, weights, backend=config.retrieval.backend, device=split.device)
-    return attach_retriever(model, index, split.memory, split.features, update=True)
+        index = build_index(split.reference, weights, backend=config.retrieval.backend, device=split.device)
+    return attach_retriever(model, index, split.reference, split.features, update=True)

@@ -1,7 +1,7 @@
-"""Checkpoints: the last epoch's whole state to resume from, the best epoch's weights to bundle.
+"""Checkpoints: the state after the last epoch, to resume from, and the weights of the best epoch, to bundle.
 
-They lie outside DVC's outputs, in a folder named by the digest of configuration and data, so that a run never
-resumes from another configuration's state.
+They are kept outside DVC's outputs, in a folder named by the digest of configuration and data. So a run never resumes
+from the state of another configuration.
 """
 
 from __future__ import annotations
@@ -15,10 +15,12 @@ import torch
 
 from vcfbert.artifacts import atomic_file
 
-State = dict[str, Any]  # tensors, numbers, strings and containers of them: loads with weights_only
+State = dict[str, Any]  # tensors, numbers, strings and containers of them, which torch loads with weights_only
 
 
 class Checkpoints:
+    """The two checkpoints of one run, as files in ``folder``. Each is written under a temporary name and renamed."""
+
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
@@ -29,17 +31,19 @@ class Checkpoints:
         self._save("best.pt", weights)
 
     def last(self) -> State | None:
+        """The state after the last epoch, on the CPU; None if there is none."""
         return self._load("last.pt")
 
     def best(self) -> State | None:
+        """The weights of the best epoch, on the CPU; None if there are none."""
         return self._load("best.pt")
 
     def clear(self) -> None:
-        """After the bundle is written: a finished run is not to be resumed."""
+        """Removes both, because a finished run must not be resumed."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _save(self, name: str, state: State) -> None:
-        buffer = io.BytesIO()  # torch's own writer answers a full disk with an error that does not say so
+        buffer = io.BytesIO()  # torch's own file writer does not say that the disk is full
         torch.save(state, buffer)
         with atomic_file(self.folder / name) as temporary:
             temporary.write_bytes(buffer.getbuffer())

@@ -1,4 +1,4 @@
-"""What an epoch trains on: pure functions of (seed, epoch), the same in every worker and after a resume."""
+"""The batches of an epoch: pure functions of seed and epoch, the same on every rank and after a resume."""
 
 from __future__ import annotations
 
@@ -20,101 +20,99 @@ from vcfbert.genotypes.reference_subset import ReferenceSubset
 from vcfbert.genotypes.windows import Window
 from vcfbert.model.base import WindowBatch
 from vcfbert.retrieval.base import Retriever
-from vcfbert.retrieval.context import WindowContext, memory_features
+from vcfbert.retrieval.context import WindowContext, reference_features
 
-# Streams of the seed sequence (see genotypes/masks.py).
+# Streams of the seed sequence (genotypes/masks.py).
 PLAN_STREAM = 2
 NOISE_STREAM = 3
 
 
 def data_digest(panels: Sequence[Panel]) -> str:
-    """Identity of what is trained on: the panels' own digests know neither the split nor the genetic map."""
+    """Digest of the training data. It covers the validation split and the genetic map, which ``Panel.digest`` omits."""
     maps = [hashlib.sha256(np.ascontiguousarray(panel.cm).tobytes()).hexdigest() for panel in panels]
     return sha256_json([[panel.digest, panel.validation, cm] for panel, cm in zip(panels, maps, strict=True)])
 
 
 @dataclass(frozen=True)
 class Step:
-    """One batch: some of the memory's samples (numbered within the memory) in one window, numbered over all panels.
-    ``number``: its place in the epoch, of whichever rank it is."""
+    """One batch: some of the training samples in one window."""
 
-    window: int
-    samples: npt.NDArray[np.int64]
-    number: int
+    window: int  # numbered over all panels
+    samples: npt.NDArray[np.int64]  # numbered within the window's reference subset
+    number: int  # place in the epoch, counted over all ranks
 
 
 @dataclass(frozen=True)
 class Example:
-    """A batch and its answers: ``alleles`` uint8 [b, 2, l], to be predicted where ``masked`` bool [l]; drawn from
-    ``n_haplotypes`` of the memory."""
+    """A batch and the alleles to predict."""
 
     batch: WindowBatch
-    alleles: Tensor
-    masked: Tensor
-    n_haplotypes: int
+    alleles: Tensor  # uint8 [b, 2, l]
+    masked: Tensor  # bool [l], sites whose alleles are to be predicted
+    n_haplotypes: int  # of the reference subset
 
 
 @dataclass(frozen=True)
 class ExampleNoise:
-    """Shown alleles are wrong or missing as often as ``masks`` says, and each sample's two haplotypes change places
-    ``switches_per_cm`` times per cM, as those of an inferred phase do."""
+    """Errors of the examples' typed alleles. Wrong and missing calls are as frequent as ``MaskConfig`` says."""
 
-    switches_per_cm: float
+    switches_per_cm: float  # phase errors: a sample's two haplotypes change places this often, as in an inferred phase
 
 
 def plan_epoch(n_samples: Sequence[int], config: TrainConfig, epoch: int) -> list[Step]:
-    """All batches of an epoch in their order, shuffled: ``samples_per_epoch`` of the ``n_samples`` of each window."""
+    """All batches of an epoch, shuffled: ``samples_per_epoch`` (0: all) of the ``n_samples`` of each window."""
     rng = np.random.default_rng([config.seed, PLAN_STREAM, epoch])
     batches = []
-    for window, there in enumerate(n_samples):
-        size = min(config.samples_per_epoch or there, there)
-        drawn = rng.choice(there, size=size, replace=False)
-        batches += [(window, drawn[i : i + config.batch_size]) for i in range(0, size, config.batch_size)]
+    for window, available in enumerate(n_samples):
+        size = min(config.samples_per_epoch or available, available)
+        chosen = rng.choice(available, size=size, replace=False)
+        batches += [(window, chosen[i : i + config.batch_size]) for i in range(0, size, config.batch_size)]
     shuffled = [batches[i] for i in rng.permutation(len(batches))]
     return [Step(window, samples, number) for number, (window, samples) in enumerate(shuffled)]
 
 
-def plan_copying_epoch(n_samples: Sequence[int], config: TrainConfig, epoch: int) -> list[Step]:
-    """``copy_steps`` batches, each of a window and of its ``n_samples`` drawn at random: few parameters need few."""
+def plan_hmm_epoch(n_samples: Sequence[int], config: TrainConfig, epoch: int) -> list[Step]:
+    """``copy_steps`` batches, each of random samples in a random window. The HMM has few parameters and needs few."""
     rng = np.random.default_rng([config.seed, PLAN_STREAM, epoch])
     steps = []
     for number in range(config.copy_steps):
         window = int(rng.integers(len(n_samples)))
-        there = n_samples[window]
-        steps.append(Step(window, rng.choice(there, size=min(config.batch_size, there), replace=False), number))
+        available = n_samples[window]
+        samples = rng.choice(available, size=min(config.batch_size, available), replace=False)
+        steps.append(Step(window, samples, number))
     return steps
 
 
 def shard(steps: list[Step], rank: int, world: int) -> list[Step]:
-    """One rank's part. All parts have one length, or ranks would wait for each other for ever."""
+    """The steps of one rank. All ranks get the same number, because they wait for each other at every step."""
     return steps[rank : len(steps) - len(steps) % world : world]
 
 
 class TrainingPanel:
-    """The training split of one panel on a device: serves examples whose queries are the memory's own haplotypes."""
+    """The training split of one panel on a device. Its haplotypes are both the queries and the reference subset."""
 
     def __init__(
         self,
-        memory: ReferenceSubset,
+        reference: ReferenceSubset,
         windows: list[Window],
         encoding: Encoding | None,
         masks: MaskConfig,
         device: torch.device,
     ) -> None:
-        """``encoding``: the windows' distinct rows, where they were prepared; else found when a window is used."""
-        self.memory = memory
+        """``encoding``: the windows' distinct rows, if prepared; else a window's are found when it is used."""
+        self.reference = reference
         self.windows = windows
         self.encoding = encoding
         self.masks = masks
         self.device = device
-        self.features = memory_features(memory, device)
-        self.maf = np.minimum(memory.af, 1.0 - memory.af)
+        self.features = reference_features(reference, device)
+        self.maf = np.minimum(reference.af, 1.0 - reference.af)
 
     def context(self, window: Window, typed: npt.NDArray[np.bool_]) -> WindowContext:
-        """``typed`` bool [sites of the retrieval window]."""
+        """``window`` as tensors; ``typed`` bool [sites of the retrieval window]."""
         key = np.flatnonzero(typed).astype(np.int64) + window.retrieval[0]
-        rows = None if self.encoding is None else self.encoding.rows(window, self.memory.haplotypes)
-        return WindowContext.build(self.memory, self.features, window, key, self.device, rows)
+        rows = None if self.encoding is None else self.encoding.rows(window, self.reference.haplotypes)
+        return WindowContext.build(self.reference, self.features, window, key, self.device, rows)
 
     def example(
         self,
@@ -125,13 +123,17 @@ class TrainingPanel:
         noise: np.random.Generator | None = None,
         switches_per_cm: float = 0.0,
     ) -> Example:
-        rows_of = torch.from_numpy(self.memory.pairs[samples]).to(self.device)  # [b, 2]
+        """The example of ``samples`` int64 [b] in a window, with ``k`` rows retrieved for each haplotype.
+
+        ``noise``: generator of errors in the typed alleles, None for no errors. ``switches_per_cm``: phase errors.
+        """
+        rows_of = torch.from_numpy(self.reference.pairs[samples]).to(self.device)  # [b, 2]
         own = rows_of.view(-1)
-        queries, known = context.key_alleles[own], None
+        queries, known = context.key_alleles[own], None  # [2b, t]
         alleles = context.alleles(own).view(len(samples), 2, -1)
         if noise is not None:
             sites = context.sites
-            at_key, at_sites = switched(sites.key_offset_cm, sites.offset_cm, len(samples), switches_per_cm, noise)
+            at_key, at_sites = phase_flipped(sites.key_offset_cm, sites.offset_cm, len(samples), switches_per_cm, noise)
             pairs = queries.view(len(samples), 2, -1)
             queries = torch.where(at_key[:, None], pairs.flip(1), pairs).flatten(0, 1)
             alleles = torch.where(at_sites[:, None], alleles.flip(1), alleles)
@@ -147,14 +149,14 @@ class TrainingPanel:
             exclude=rows_of.repeat_interleave(2, dim=0),
         )
         kept, renumbered = context.keeping(rows)
-        return Example(kept.batch(queries, renumbered, known), alleles, ~context.typed, len(self.memory))
+        return Example(kept.batch(queries, renumbered, known), alleles, ~context.typed, len(self.reference))
 
 
-def switched(
+def phase_flipped(
     key_cm: Tensor, sites_cm: Tensor, n: int, per_cm: float, rng: np.random.Generator
 ) -> tuple[Tensor, Tensor]:
-    """bool [n, t] and [n, l]: where each of n samples shows its haplotypes in the other order, at ``key_cm`` [t] and
-    ``sites_cm`` [l], when the order changes ``per_cm`` times at random places."""
+    """Where each of n samples has its two haplotypes in the other order: bool [n, t] at ``key_cm`` [t] and bool [n, l]
+    at ``sites_cm`` [l], both in cM. The order flips at random positions, ``per_cm`` times a cM on average."""
     low, high = float(key_cm[0]), float(key_cm[-1])
     count = rng.poisson(per_cm * (high - low), size=n)
     points = rng.uniform(low, high, size=(n, count.max()))
@@ -168,7 +170,7 @@ def switched(
 
 
 class TrainingData:
-    """All panels' training splits: their windows are numbered through, and each is searched by its own retriever."""
+    """The training splits of all panels. Windows are numbered over all panels; each panel has its own retriever."""
 
     def __init__(
         self, panels: Sequence[TrainingPanel], retrievers: Sequence[Retriever], masks: MaskConfig, train: TrainConfig
@@ -177,21 +179,21 @@ class TrainingData:
         self.retrievers = retrievers
         self.masks = masks
         self.train = train
-        # Of each window: the number of its panel, and what it is there.
+        # For each window, the number of its panel and the window.
         self.places = [(number, window) for number, panel in enumerate(panels) for window in panel.windows]
 
     @property
     def n_samples(self) -> list[int]:
-        """[n_windows]: samples that may be drawn for each window."""
-        return [len(self.panels[number].memory.pairs) for number, _ in self.places]
+        """[n_windows]: samples available in each window."""
+        return [len(self.panels[number].reference.pairs) for number, _ in self.places]
 
     def maf(self, step: Step) -> npt.NDArray[np.float64]:
-        """Of the sites of a step's window."""
+        """MAF [l] of the sites of a step's window."""
         number, window = self.places[step.window]
         return self.panels[number].maf[window.sites]
 
     def examples(self, steps: list[Step], epoch: int, k: int, noise: ExampleNoise | None = None) -> Iterator[Example]:
-        """The batches of ``steps``, each with ``k`` haplotypes retrieved for each of its haplotypes."""
+        """Yields the examples of ``steps``, with ``k`` rows retrieved for each haplotype."""
         for step in steps:
             place, window = self.places[step.window]
             panel = self.panels[place]

@@ -1,4 +1,4 @@
-"""The devices and ranks of a run, through Lightning Fabric."""
+"""Devices and ranks of a run, by Lightning Fabric."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from vcfbert.config import TrainConfig
 
 
 def fabric_of(config: TrainConfig, accelerator: str, devices: int) -> Fabric:
+    """Fabric for ``devices`` ranks on CUDA if ``accelerator`` allows it and there is one, else on the CPU. Automatic
+    precision is bfloat16 on CUDA and float32 on the CPU."""
     cuda = accelerator in ("auto", "cuda", "gpu") and torch.cuda.is_available()
     precision = config.precision
     if precision == "auto":
@@ -20,12 +22,13 @@ def fabric_of(config: TrainConfig, accelerator: str, devices: int) -> Fabric:
 
 
 def mean_over_ranks(fabric: Fabric, value: float) -> float:
+    """The mean of ``value`` over ranks, on every rank."""
     reduced = fabric.all_reduce(torch.tensor(value, device=fabric.device), reduce_op="mean")
     return float(reduced)  # type: ignore[arg-type]
 
 
 def memory_use(fabric: Fabric) -> dict[str, float]:
-    """Peak memory of this process, MB: of the host, and of a CUDA device where one is used."""
+    """Peak memory of this process in MB: host memory, and memory of the CUDA device if one is used."""
     use = {"peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
     if fabric.device.type == "cuda":
         use["peak_cuda_mb"] = torch.cuda.max_memory_allocated(fabric.device) / 2**20

@@ -1,4 +1,4 @@
-"""Running figures of one epoch's training, on one rank."""
+"""Running loss, F1 and batch times of one epoch's training on one rank."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from vcfbert.training.data import Example
 
 
 class EpochMeter:
-    """Adds up loss, F1 and the time of each batch. The clock starts when the meter is made."""
+    """Accumulates loss, F1 and the time of each batch. The clock starts when the meter is created."""
 
     def __init__(self) -> None:
         self.f1 = F1Counter()
@@ -20,12 +20,12 @@ class EpochMeter:
         self._started = self._before = time.perf_counter()
 
     def update(self, loss: float, probability: Any, example: Example, maf: Any) -> None:
-        """``probability`` [b, 2, l] of ALT and ``maf`` [l]: those of the example."""
+        """Adds a batch: its ``loss``, ALT ``probability`` [b, 2, l] and the ``maf`` [l] of its window's sites."""
         self.total += loss
         self.f1.update(example.alleles.cpu().numpy(), probability, maf, example.masked.cpu().numpy())
 
     def tick(self) -> None:
-        """Ends a batch."""
+        """Marks the end of a batch."""
         self.durations.append(time.perf_counter() - self._before)
         self._before += self.durations[-1]
 

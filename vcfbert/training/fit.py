@@ -1,4 +1,4 @@
-"""From a panel file to a bundle in one call, without DVC: what ``vcfbert fit`` does. The stages do it in steps."""
+"""Fits a panel file to a bundle in one call, without DVC; ``vcfbert fit`` calls it."""
 
 from __future__ import annotations
 
@@ -26,15 +26,18 @@ def fit_panel(
     devices: int = 1,
     progress: FitProgress | None = None,
 ) -> FitResult:
-    """Reads ``config.prepare.panel``, trains ``variant`` and writes the bundle ``out``, with its metrics as
-    ``<out>.metrics.csv``. An interrupted fit goes on from its last epoch when called again. Raises InputError."""
-    check_replaceable(out, BUNDLE_KIND)  # before hours of training, not after
+    """Reads ``config.prepare.panel``, trains ``variant`` and writes the bundle ``out`` and ``<out>.metrics.csv``.
+
+    Called again after an interruption, it resumes after the last finished epoch. Raises InputError for a panel that
+    cannot be used, and what ``Trainer.fit`` raises.
+    """
+    check_replaceable(out, BUNDLE_KIND)  # before training, which may take hours
     checkpoints = out.parent / ".checkpoints"
     with tempfile.TemporaryDirectory(prefix="vcfbert-") as folder:
         panels = panels_of(config.prepare, Path(folder) / "panel")
-        told = progress or SilentProgress()
+        shown = progress or SilentProgress()
         for panel in panels:
-            told.message(f"panel: {len(panel.samples)} samples, {panel.n_sites} sites of {panel.region}")
+            shown.message(f"panel: {len(panel.samples)} samples, {panel.n_sites} sites of {panel.region}")
         trainer = Trainer(
             panels,
             [encode(panel, config.encode) for panel in panels],

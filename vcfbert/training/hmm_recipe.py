@@ -1,4 +1,4 @@
-"""How V19 is trained: rates searched first, then a few steps on examples as targets come."""
+"""How V19 is trained: a search for its rates, then a few gradient steps on examples typed as by an array."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from vcfbert.genotypes.reference_subset import ReferenceSubset
 from vcfbert.genotypes.windows import Window
 from vcfbert.model.v19 import V19
 from vcfbert.retrieval.refresh import RefreshReport
-from vcfbert.training.data import Example, ExampleNoise, Step, TrainingData, TrainingPanel, plan_copying_epoch
+from vcfbert.training.data import Example, ExampleNoise, Step, TrainingData, TrainingPanel, plan_hmm_epoch
 from vcfbert.training.optimizer import learning_rate
 from vcfbert.training.rate_search import RateSearch
 from vcfbert.training.recipe import Recipe
 
-MAX_DENSITY = 0.05  # typed density of an array beyond which no example is trained
+MAX_DENSITY = 0.05  # greatest fraction of sites typed in an example
 
 
 class HmmRecipe(Recipe):
-    """V19: its own wide windows, sparse arrays alone, examples with errors, no warm-up."""
+    """V19: wide windows of its own, masks of sparse arrays only, examples with errors, no warm-up."""
 
     def __init__(self, model: V19, config: Config) -> None:
         self.model = model
@@ -45,22 +45,23 @@ class HmmRecipe(Recipe):
         return None
 
     def plan(self, n_samples: Sequence[int], epoch: int) -> list[Step]:
-        return plan_copying_epoch(n_samples, self.config.train, epoch)
+        return plan_hmm_epoch(n_samples, self.config.train, epoch)
 
     def noise(self) -> ExampleNoise | None:
         return ExampleNoise(self.search.switches_per_cm)
 
     def loss_weight(self, weight: Tensor, example: Example) -> Tensor:
-        """An allele that no other sample carries would not be in the panel, and cannot be copied: it weighs nothing."""
+        """Weight 0 for alleles that no other sample carries: they cannot be copied, and a target with such an allele
+        would not find it in the panel."""
         carriers = (example.batch.sites.af * example.n_haplotypes).round()
         return weight * (example.alleles.sum(dim=1, keepdim=True) < carriers)  # [b, 1, l]
 
     def learning_rate(self, step: int, total: int) -> float:
-        """The search leaves a model that works, so there is no warm-up."""
+        """A cosine without warm-up, because the search leaves a model that already imputes well."""
         return learning_rate(step, total, peak=self.config.train.copy_lr, warmup_steps=0)
 
     def validation_windows(self, windows: list[Window]) -> tuple[list[Window], list[Window]]:
-        """All are scored as an array's: wide windows are few, and there may be only one."""
+        """Every other window by the masked protocol, all windows as typed by an array: there may be only one."""
         return [w for w in windows if w.index % 2 == 0], windows
 
     def validation_metrics(self) -> dict[str, float]:
@@ -68,14 +69,14 @@ class HmmRecipe(Recipe):
 
     @property
     def search(self) -> RateSearch:
-        """The search for the rates to start from, on the attached data."""
+        """The search on the attached data. Raises RuntimeError before ``attach``."""
         if self._search is None:
             raise RuntimeError("attach() comes first")
         return self._search
 
 
 def sparse_array(masks: MaskConfig) -> MaskConfig:
-    """Masks of a sparse array alone: a denser one costs more and leaves less to learn."""
+    """``masks`` restricted to sparse arrays: denser ones take more time and leave fewer alleles to learn from."""
     low, high = masks.array_density
     density = (low, max(low, min(high, MAX_DENSITY)))
     return dataclasses.replace(masks, array_share=1.0, array_density=density)

@@ -1,4 +1,4 @@
-"""The metrics CSV beside MLflow: a row an epoch, readable at any moment, also after a crash."""
+"""The metrics CSV: one row an epoch, readable at any time, also after a crash."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ STEP = "epoch"
 
 
 class MetricsCsv:
-    """Rows of ``path`` by epoch. The file is rewritten whole each time and renamed, so readers never see half a row.
+    """The rows of ``path`` by epoch. Each write replaces the whole file by a rename, so readers never see half a row.
 
-    A metric that first appears in a later epoch becomes a column, empty in the rows before. Writing an epoch again
-    (a run that was killed and resumed) replaces its row and drops those after it, which the resumed run will redo.
+    A metric that first appears in a later epoch becomes a new column, empty in earlier rows. Writing an epoch again, as
+    a resumed run does, replaces its row and drops all later ones.
     """
 
     def __init__(self, path: Path, *, resume: bool = False) -> None:
@@ -24,7 +24,7 @@ class MetricsCsv:
         self._rows = _read(path) if resume and path.is_file() else {}
 
     def append(self, epoch: int, metrics: Mapping[str, float]) -> None:
-        """``metrics`` by name, for ``epoch`` (from 0). Raises InputError where the file cannot be written."""
+        """Writes the ``metrics`` of ``epoch`` (from 0). Raises InputError if the file cannot be written."""
         earlier = {known: row for known, row in self._rows.items() if known < epoch}
         self._rows = {**earlier, epoch: {name: format(value, ".6g") for name, value in metrics.items()}}
         columns = list(dict.fromkeys(name for row in self._rows.values() for name in row))

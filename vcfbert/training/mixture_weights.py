@@ -16,17 +16,19 @@ STEPS = 3000
 
 
 @dataclass(frozen=True)
-class Products:
-    """Sums over samples and sites, float64: of x x' [m, m], of x y [m] and of y y, where y is a genotype and x a head's
-    dosage times a knot's weight at the site, m = knots * heads."""
+class SufficientStatistics:
+    """What the squared error depends on: sums over samples and sites, float64, of x x' [m, m], x y [m] and y y.
+
+    y is a genotype, and x a head's dosage times a knot's weight at the site; m = knots * heads.
+    """
 
     squares: Tensor
     cross: Tensor
     truth: Tensor
 
     @classmethod
-    def of(cls, dosage: Tensor, truth: Tensor, knots: Tensor) -> Products:
-        """``dosage`` [heads, n, l] of ALT by each head, ``truth`` [n, l], ``knots`` [l, knots]."""
+    def of(cls, dosage: Tensor, truth: Tensor, knots: Tensor) -> SufficientStatistics:
+        """``dosage`` [heads, n, l] of ALT by each head; ``truth`` [n, l] genotypes; ``knots`` [l, knots] weights."""
         dosage, truth, knots = dosage.double(), truth.double(), knots.double()
         between = torch.einsum("inl,jnl->ijl", dosage, dosage)
         m = knots.shape[1] * len(dosage)
@@ -36,8 +38,8 @@ class Products:
             truth.square().sum(),
         )
 
-    def __add__(self, other: Products) -> Products:
-        return Products(self.squares + other.squares, self.cross + other.cross, self.truth + other.truth)
+    def __add__(self, other: SufficientStatistics) -> SufficientStatistics:
+        return SufficientStatistics(self.squares + other.squares, self.cross + other.cross, self.truth + other.truth)
 
     def error(self, weights: Tensor) -> float:
         """Sum of squared errors with mixture weights ``weights`` [knots, heads]."""
@@ -45,25 +47,27 @@ class Products:
         return float(x @ self.squares @ x - 2.0 * (self.cross @ x) + self.truth)
 
 
-def least_error(products: Products, start: Tensor) -> Tensor:
-    """The mixture weights [knots, heads] of the least error; each row sums to 1.
+def least_error(statistics: SufficientStatistics, start: Tensor) -> Tensor:
+    """The mixture weights [knots, heads] of least squared error; each row sums to 1.
 
-    Exponentiated gradients from ``start`` keep them positive (Kivinen and Warmuth 1997, Inf. Comput. 132:1). A knot
-    without sites keeps its row of ``start``."""
+    Exponentiated gradient descent from ``start`` keeps them positive (Kivinen and Warmuth 1997, Inf. Comput. 132:1). A
+    knot without sites keeps its row of ``start``.
+    """
     weights = start.double().clone()
-    steepest = products.squares.abs().view(*start.shape, -1).amax(dim=(1, 2), keepdim=True).squeeze(-1)  # [knots, 1]
+    steepest = statistics.squares.abs().view(*start.shape, -1).amax(dim=(1, 2), keepdim=True).squeeze(-1)  # [knots, 1]
     for _ in range(STEPS):
-        slope = (products.squares @ weights.reshape(-1) - products.cross).view_as(weights)
+        slope = (statistics.squares @ weights.reshape(-1) - statistics.cross).view_as(weights)
         weights = weights * torch.exp(-slope / steepest.clamp(min=1e-9))
         weights = weights / weights.sum(dim=1, keepdim=True)
     return weights.to(start.dtype)
 
 
-def better_weights(halves: tuple[Products, Products], start: Tensor) -> tuple[Tensor, float]:
-    """Mixture weights fitted to both halves of the samples, and the fraction of squared error that they save.
+def better_weights(halves: tuple[SufficientStatistics, SufficientStatistics], start: Tensor) -> tuple[Tensor, float]:
+    """Mixture weights [knots, heads] fitted to both halves of the samples, and the fraction of squared error they save.
 
-    The fraction is cross-validated: each half's weights are used on the other half. If they save nothing there, the
-    result is ``start`` and 0."""
+    The fraction is cross-validated: weights fitted to each half are applied to the other half. If they save nothing
+    there, the result is ``start`` and 0.
+    """
     before = sum(half.error(start) for half in halves)
     crossed = sum(half.error(least_error(other, start)) for half, other in zip(halves, reversed(halves), strict=True))
     if not crossed < before:

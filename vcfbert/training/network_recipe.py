@@ -1,4 +1,4 @@
-"""How the networks are trained: V17, whose retrieval is fixed, and V18, whose index is refreshed."""
+"""How the networks are trained: V17 with fixed retrieval, V18 with retrieval that is refreshed."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from vcfbert.training.optimizer import learning_rate
 from vcfbert.training.recipe import Recipe
 from vcfbert.training.validation import MAX_VALIDATED, array_typing
 
-PROBE_WINDOWS = 4  # windows on which refreshes are compared
-PROBE_K = 8
+PROBE_WINDOWS = 4  # windows a panel by which refreshes are compared
+PROBE_K = 8  # rows retrieved for each probe
 
 
 class NetworkRecipe(Recipe):
-    """V17: every window of the encoding, masks as configured, examples without errors, a warm-up."""
+    """V17: the windows of the encoding, masks as configured, examples without errors, a warm-up."""
 
     def __init__(self, config: Config) -> None:
         self.config = config
@@ -34,7 +34,7 @@ class NetworkRecipe(Recipe):
         return TrainingPanel(reference, encoding.windows, encoding, self.config.masks, device)
 
     def attach(self, data: TrainingData, k: int) -> None:
-        """A network needs nothing of the data beforehand."""
+        """Does nothing: a network needs no data before its epochs."""
 
     def start(self) -> Mapping[str, float] | None:
         return None
@@ -64,7 +64,7 @@ class NetworkRecipe(Recipe):
 
 
 class LearnedRetrievalRecipe(NetworkRecipe):
-    """V18: as V17, and every ``retrieval.refresh_every`` epochs the index takes the model's current embedding."""
+    """V18: as V17, with a refresh of the retrievers every ``retrieval.refresh_every`` epochs (0: never)."""
 
     def __init__(self, model: V18, config: Config) -> None:
         super().__init__(config)
@@ -79,7 +79,7 @@ class LearnedRetrievalRecipe(NetworkRecipe):
         if self.data is None or not (epoch and every and epoch % every == 0):
             return None
         panels = self.data.panels
-        k = usable_k(PROBE_K, [len(panel.memory) for panel in panels], n_excluded=2)
+        k = usable_k(PROBE_K, [len(panel.reference) for panel in panels], n_excluded=2)
         reports = [
             refresh(
                 self.model, retriever, panel.features, self._probes(panel), k=k, version=version, rank=rank, world=world
@@ -90,9 +90,9 @@ class LearnedRetrievalRecipe(NetworkRecipe):
         return joint_report(reports) if reports else None
 
     def _probes(self, split: TrainingPanel) -> list[Probe]:
-        """Validation haplotypes at array-like sites of a few windows, the same at every refresh."""
-        panel = split.memory.panel
-        typed = array_typing(split.memory, self.config.masks, self.config.train.seed)
+        """Validation haplotypes typed as by an array in a few windows, the same at every refresh."""
+        panel = split.reference.panel
+        typed = array_typing(split.reference, self.config.masks, self.config.train.seed)
         queries_of = panel.some_validation_haplotypes(MAX_VALIDATED)
         probes = []
         for window in split.windows[:: max(len(split.windows) // PROBE_WINDOWS, 1)]:

@@ -1,4 +1,4 @@
-"""The optimiser and its learning rate."""
+"""The optimiser and the schedule of its learning rate."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from vcfbert.model.base import Variant
 
 
 def optimizer_of(model: Variant, config: TrainConfig) -> torch.optim.Optimizer:
-    """AdamW; weight decay on matrices alone (biases, norms and temperatures have a scale that means something)."""
+    """AdamW with weight decay on matrices only: biases, norms, rates and temperatures are not meant to be near 0."""
     matrices = [p for p in model.parameters() if p.ndim >= 2]
     others = [p for p in model.parameters() if p.ndim < 2]
     groups = [{"params": matrices, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}]
@@ -19,7 +19,8 @@ def optimizer_of(model: Variant, config: TrainConfig) -> torch.optim.Optimizer:
 
 
 def learning_rate(step: int, total: int, *, peak: float, warmup_steps: int) -> float:
-    """A linear warm-up over ``warmup_steps``, then a cosine from ``peak`` down to a tenth of it."""
+    """The learning rate of ``step`` (from 0) of ``total``: a linear warm-up over ``warmup_steps``, then a cosine from
+    ``peak`` down to a tenth of it."""
     if step < warmup_steps:
         return peak * (step + 1) / warmup_steps
     progress = (step - warmup_steps) / max(total - warmup_steps, 1)

@@ -1,4 +1,4 @@
-"""The protocol by which a variant tells the trainer how it is trained."""
+"""The protocol by which a variant defines its training."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The recipe of each variant, by the variant's name."""
+"""Finds the recipe of a variant by the variant's name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Scores on masked haplotypes of the panel itself: validation while training, and the *masked* protocol."""
+"""Scores predictions of masked alleles of the panel itself, for validation and for the *masked* protocol."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from vcfbert.retrieval.base import Retriever
 from vcfbert.retrieval.context import WindowContext
 from vcfbert.retrieval.ready import ReadyWindow
 
-MAX_VALIDATED = 200  # samples: validating more of a large panel would take longer than its training
+MAX_VALIDATED = 200  # samples; on large panels, validating more would take longer than training
 
-TypedSites = Callable[[Window], npt.NDArray[np.bool_]]
+TypedSites = Callable[[Window], npt.NDArray[np.bool_]]  # which sites [of the retrieval window] are typed
 
 
 @dataclass
 class Scores:
-    """Running figures over masked sites."""
+    """Accumulated scores over masked sites."""
 
     f1: F1Counter = field(default_factory=F1Counter)
     r2: DosageR2 = field(default_factory=DosageR2)
     loss: float = 0.0  # sum of cross-entropies, nats
-    count: int = 0
+    count: int = 0  # alleles scored
 
     def merge(self, other: Scores) -> None:
         self.f1.merge(other.f1)
@@ -45,9 +45,10 @@ class Scores:
         return self.loss / max(self.count, 1)
 
 
-def masked_typing(memory: ReferenceSubset, config: EvaluateConfig, seed: int) -> TypedSites:
-    """The masked protocol: half of the sites hidden, 70% of the rare ones, all below the least MAF."""
-    maf = memory.panel.maf
+def masked_typing(reference: ReferenceSubset, config: EvaluateConfig, seed: int) -> TypedSites:
+    """Typed sites of the masked protocol: ``config`` gives the fractions of common and of rare sites that are masked,
+    and the MAF below which all are masked."""
+    maf = reference.panel.maf
 
     def typed(window: Window) -> npt.NDArray[np.bool_]:
         return fixed_rate_mask(
@@ -62,9 +63,9 @@ def masked_typing(memory: ReferenceSubset, config: EvaluateConfig, seed: int) ->
     return typed
 
 
-def array_typing(memory: ReferenceSubset, masks: MaskConfig, seed: int) -> TypedSites:
-    """An array: one density, the geometric middle of the range trained on, for every window and epoch."""
-    maf = np.minimum(memory.af, 1.0 - memory.af)
+def array_typing(reference: ReferenceSubset, masks: MaskConfig, seed: int) -> TypedSites:
+    """Typed sites as of an array. Its density is the geometric mean of the range trained on, in every window."""
+    maf = np.minimum(reference.af, 1.0 - reference.af)
     density = float(np.sqrt(masks.array_density[0] * masks.array_density[1]))
 
     def typed(window: Window) -> npt.NDArray[np.bool_]:
@@ -77,7 +78,7 @@ def array_typing(memory: ReferenceSubset, masks: MaskConfig, seed: int) -> Typed
 def score_windows(
     model: Variant,
     retriever: Retriever,
-    memory: ReferenceSubset,
+    reference: ReferenceSubset,
     features: torch.Tensor,
     windows: list[Window],
     haplotypes: npt.NDArray[np.int64],
@@ -87,20 +88,21 @@ def score_windows(
     batch_size: int,
     min_maf: float = 0.0,
 ) -> Scores:
-    """Predicts masked alleles of panel ``haplotypes`` int64 [2n] (pairs of a sample) in the windows' cores.
+    """Scores predictions of the masked alleles of panel ``haplotypes`` int64 [2n], two a sample, in the windows' cores.
 
-    A haplotype of the memory never retrieves itself nor its sample's other one. Sites of panel MAF below
+    ``features`` [n_sites, F]: ``reference_features``. ``k``: rows retrieved for each haplotype. A haplotype of the
+    reference subset retrieves neither itself nor the other one of its sample. Sites whose MAF in the panel is below
     ``min_maf`` are not scored.
     """
     device = features.device
-    panel = memory.panel
-    own = torch.from_numpy(memory.rows_of_sample(haplotypes)).to(device)
-    exclude = own if bool((own >= 0).any()) else None  # -1, not in the memory, excludes nothing
+    panel = reference.panel
+    own = torch.from_numpy(reference.rows_of_sample(haplotypes)).to(device)
+    exclude = own if bool((own >= 0).any()) else None  # -1, not in the subset, excludes nothing
     scores = Scores()
     model.eval()
     for window in windows:
         key = np.flatnonzero(typed_sites(window)).astype(np.int64) + window.retrieval[0]
-        context = WindowContext.build(memory, features, window, key, device)
+        context = WindowContext.build(reference, features, window, key, device)
         queries = torch.from_numpy(panel.alleles(key, haplotypes)).to(device)
         parts = [
             output.probability

@@ -41,8 +41,8 @@ class Validator:
         for panel, retriever in zip(data.panels, data.retrievers, strict=True):
             own = panel.windows[fabric.global_rank :: fabric.world_size]
             for_masked, for_array = self.parts.recipe.validation_windows(own)
-            masked_sites = masked_typing(panel.memory, self.config.evaluate, seed)
-            array_sites = array_typing(panel.memory, self.config.masks, seed)
+            masked_sites = masked_typing(panel.reference, self.config.evaluate, seed)
+            array_sites = array_typing(panel.reference, self.config.masks, seed)
             masked.merge(self._of_windows(panel, retriever, for_masked, masked_sites))
             array.merge(self._of_windows(panel, retriever, for_array, array_sites))
         for part in self._gathered(masked):
@@ -59,10 +59,10 @@ class Validator:
         return score_windows(
             self.parts.model,
             retriever,
-            panel.memory,
+            panel.reference,
             panel.features,
             windows,
-            panel.memory.panel.some_validation_haplotypes(MAX_VALIDATED),
+            panel.reference.panel.some_validation_haplotypes(MAX_VALIDATED),
             typed,
             k=self.parts.k,
             batch_size=self.config.evaluate.batch_size,

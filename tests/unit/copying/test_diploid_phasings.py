@@ -12,10 +12,10 @@ import torch
 from tests.helpers import pair_hmm as reference
 from vcfbert.constants import HALF_ALT, HALF_REF, MISSING
 from vcfbert.copying import diploid
-from vcfbert.copying.diploid import consensus, log_likelihood, sample_phasings
+from vcfbert.copying.diploid import MAX_BYTES, consensus, fill_phasings, sample_phasings
 from vcfbert.model.li_stephens import CopyingProblem
 
-# Most classes and most sites of a block: one site a block, a few of each, all that there are.
+# Most classes and most sites of a block: one site a block, a few of each, all of them.
 BLOCKS = [(2, 1), (4, 3), (3, 100), (48, 32)]
 GENOTYPES = np.array([MISSING, 0, 1, 2, HALF_REF, HALF_ALT], np.int8)
 # The two alleles of each, the smaller first.
@@ -90,6 +90,13 @@ def seeds(n: int) -> npt.NDArray[np.uint64]:
     return np.arange(n, dtype=np.uint64)
 
 
+def log_likelihood(genotypes: npt.NDArray[np.int8], *arguments: Any, threads: int = 1) -> npt.NDArray[np.float64]:
+    """[n]: log probability of each target's genotypes, by the forward pass alone; the arguments of ``Given``."""
+    t, n = genotypes.shape
+    out = np.empty((n, 0, t, 2), np.int8)
+    return fill_phasings(genotypes, *arguments, seeds(n), threads, MAX_BYTES, out)
+
+
 @pytest.fixture(params=BLOCKS, ids=str)
 def block_size(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> tuple[int, int]:
     size: tuple[int, int] = request.param
@@ -101,7 +108,7 @@ def block_size(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.mark.parametrize("t", [1, 2, 70])
 @pytest.mark.usefixtures("block_size")
-def test_the_forward_pass_is_that_of_the_torch_layer(t: int) -> None:
+def test_forward_pass_equals_plain_algorithm(t: int) -> None:
     given = random_given(t=t, n=3, k=8, h=20)
     expected = reference.log_likelihood(*given.problem).numpy()
     np.testing.assert_allclose(log_likelihood(*given.arguments), expected, rtol=1e-6, atol=1e-6)
@@ -133,16 +140,16 @@ def phasing_probabilities(given: Given, target: int) -> dict[tuple[int, ...], fl
     return {first: weight / total for first, weight in weights.items()}
 
 
-@pytest.mark.parametrize("max_bytes", [diploid.MAX_BYTES, 1], ids=["one segment", "segments"])
+@pytest.mark.parametrize("max_bytes", [diploid.MAX_BYTES, 1], ids=["one span", "spans"])
 @pytest.mark.usefixtures("block_size")
-def test_phasings_come_as_often_as_they_are_probable(max_bytes: int) -> None:
+def test_phasing_frequencies_equal_posterior(max_bytes: int) -> None:
     given = random_given(t=9, n=2, k=5, h=7, seed=3)
     n_phasings = 40_000
-    drawn = sample_phasings(*given.arguments, n_phasings=n_phasings, seeds=seeds(2), max_bytes=max_bytes)
+    sampled = sample_phasings(*given.arguments, n_phasings=n_phasings, seeds=seeds(2), max_bytes=max_bytes)
     for target in range(2):
         exact = phasing_probabilities(given, target)
         assert len(exact) >= 16
-        rows, counts = np.unique(drawn[:, :, target, 0], axis=0, return_counts=True)
+        rows, counts = np.unique(sampled[:, :, target, 0], axis=0, return_counts=True)
         seen = {tuple(map(int, row)): int(count) for row, count in zip(rows, counts, strict=True)}
         assert set(seen) <= set(exact)
         cells = [(seen.get(first, 0), n_phasings * p) for first, p in exact.items()]
@@ -176,17 +183,17 @@ def haploid_posteriors(given: Given, haplotype: npt.NDArray[np.int8]) -> npt.NDA
     return np.asarray(joint / joint.sum(axis=1, keepdims=True))
 
 
-@pytest.mark.parametrize("max_bytes", [diploid.MAX_BYTES, 1], ids=["one segment", "segments"])
+@pytest.mark.parametrize("max_bytes", [diploid.MAX_BYTES, 1], ids=["one span", "spans"])
 @pytest.mark.usefixtures("block_size")
-def test_haploid_posteriors_average_to_the_diploid_one(max_bytes: int) -> None:
-    """What the phasings are for, over more blocks than can be enumerated."""
+def test_mean_haploid_posterior_equals_diploid_posterior(max_bytes: int) -> None:
+    """Over more blocks than could be enumerated."""
     given = random_given(t=40, n=1, k=8, h=12, seed=5)
     n_phasings = 600
-    drawn = sample_phasings(*given.arguments, n_phasings=n_phasings, seeds=seeds(1), max_bytes=max_bytes)
+    sampled = sample_phasings(*given.arguments, n_phasings=n_phasings, seeds=seeds(1), max_bytes=max_bytes)
     copies = np.stack(
         [
             (haploid_posteriors(given, phasing[:, 0, 0]) + haploid_posteriors(given, phasing[:, 0, 1])) / 2
-            for phasing in drawn
+            for phasing in sampled
         ]
     )
     exact = reference.copying_posteriors(*given.problem)[:, 0].numpy()
@@ -195,17 +202,17 @@ def test_haploid_posteriors_average_to_the_diploid_one(max_bytes: int) -> None:
     assert (error < allowed).all()
 
 
-def test_alleles_are_those_of_the_genotype_and_missing_stays_missing() -> None:
+def test_phasings_keep_genotypes_and_missing_calls() -> None:
     given = random_given(t=50, n=4)
-    drawn = sample_phasings(*given.arguments, n_phasings=7, seeds=seeds(4))
-    assert drawn.shape == (7, 50, 4, 2)
+    sampled = sample_phasings(*given.arguments, n_phasings=7, seeds=seeds(4))
+    assert sampled.shape == (7, 50, 4, 2)
     assert set(np.unique(given.genotypes)) == set(GENOTYPES)
-    wanted = np.broadcast_to(sorted_alleles(given.genotypes), drawn.shape)
-    np.testing.assert_array_equal(np.sort(drawn, axis=3), wanted)
+    wanted = np.broadcast_to(sorted_alleles(given.genotypes), sampled.shape)
+    np.testing.assert_array_equal(np.sort(sampled, axis=3), wanted)
 
 
-def test_a_target_depends_on_nothing_but_itself() -> None:
-    """Not on who else is there, how many threads share the work, how many phasings are drawn, or memory kept."""
+def test_phasings_depend_on_own_target_alone() -> None:
+    """Not on other targets, the number of threads or phasings, or the limit of memory."""
     given = random_given(t=80, n=5, k=7)
     whole = sample_phasings(*given.arguments, n_phasings=6, seeds=seeds(5))
     assert not (whole[0] == whole[1]).all()
@@ -221,15 +228,15 @@ def test_a_target_depends_on_nothing_but_itself() -> None:
     )
 
 
-def test_seeds_make_the_difference() -> None:
+def test_phasings_differ_between_seeds() -> None:
     given = random_given(t=80, n=2)
     same = given.of_targets([0, 0, 0])
-    drawn = sample_phasings(*same.arguments, n_phasings=3, seeds=np.array([4, 4, 5], np.uint64))
-    np.testing.assert_array_equal(drawn[:, :, 0], drawn[:, :, 1])
-    assert not (drawn[:, :, 0] == drawn[:, :, 2]).all()
+    sampled = sample_phasings(*same.arguments, n_phasings=3, seeds=np.array([4, 4, 5], np.uint64))
+    np.testing.assert_array_equal(sampled[:, :, 0], sampled[:, :, 1])
+    assert not (sampled[:, :, 0] == sampled[:, :, 2]).all()
 
 
-def test_no_prior_is_a_uniform_one() -> None:
+def test_prior_none_equals_uniform() -> None:
     given = random_given(t=30, n=2, k=4)
     flat = Given(*given.arguments[:3], np.full((2, 4), 0.25, np.float32), given.stay, given.mismatch)
     none = (*given.arguments[:3], None, given.stay, given.mismatch)
@@ -241,17 +248,17 @@ def test_no_prior_is_a_uniform_one() -> None:
 
 
 @pytest.mark.parametrize(("t", "k"), [(1, 1), (1, 5), (40, 1)])
-def test_the_smallest(t: int, k: int) -> None:
+def test_one_site_or_one_state_gives_valid_phasings(t: int, k: int) -> None:
     given = random_given(t=t, n=2, k=k)
     expected = reference.log_likelihood(*given.problem).numpy()
     np.testing.assert_allclose(log_likelihood(*given.arguments), expected, rtol=1e-6, atol=1e-6)
-    drawn = sample_phasings(*given.arguments, n_phasings=4, seeds=seeds(2))
-    wanted = np.broadcast_to(sorted_alleles(given.genotypes), drawn.shape)
-    np.testing.assert_array_equal(np.sort(drawn, axis=3), wanted)
+    sampled = sample_phasings(*given.arguments, n_phasings=4, seeds=seeds(2))
+    wanted = np.broadcast_to(sorted_alleles(given.genotypes), sampled.shape)
+    np.testing.assert_array_equal(np.sort(sampled, axis=3), wanted)
 
 
-def test_haplotypes_all_alike() -> None:
-    """One class throughout: every order of every heterozygous call is as good as the other."""
+def test_identical_haplotypes_phase_at_random() -> None:
+    """With one class throughout, both orders of every heterozygous call are equally probable."""
     given = random_given(t=60, n=1, k=6)
     alike = Given(
         np.ones((60, 1), np.int8),
@@ -261,13 +268,13 @@ def test_haplotypes_all_alike() -> None:
         given.stay,
         given.mismatch,
     )
-    drawn = sample_phasings(*alike.arguments, n_phasings=400, seeds=seeds(1))
-    assert np.abs(drawn[:, :, 0, 0].mean() - 0.5) < 0.02
-    both = (drawn[:, 1:, 0, 0] == drawn[:, :-1, 0, 0]).mean()
+    sampled = sample_phasings(*alike.arguments, n_phasings=400, seeds=seeds(1))
+    assert np.abs(sampled[:, :, 0, 0].mean() - 0.5) < 0.02
+    both = (sampled[:, 1:, 0, 0] == sampled[:, :-1, 0, 0]).mean()
     assert abs(both - 0.5) < 0.02
 
 
-def test_states_of_no_prior_are_copied_at_no_site() -> None:
+def test_state_of_prior_zero_is_ignored() -> None:
     given = random_given(t=30, n=1, k=3, h=3)
     prior = np.array([[0.0, 0.4, 0.6]], np.float32)
     expected = log_likelihood(*given.arguments[:2], given.states[:, 1:], prior[:, 1:], given.stay, given.mismatch)
@@ -276,18 +283,18 @@ def test_states_of_no_prior_are_copied_at_no_site() -> None:
     )
 
 
-def test_twenty_thousand_sites() -> None:
-    """Calls that nothing explains and stretches without recombination would underflow without rescaling."""
+def test_twenty_thousand_sites_do_not_underflow() -> None:
+    """Calls that no haplotype explains, and regions without recombination, would underflow without rescaling."""
     given = random_given(t=20_000, n=1, k=6)
     stay = np.where(np.arange(20_000) % 10 < 3, 1.0, 0.999)
     hard = Given(given.genotypes, given.panel_alleles, given.states, given.prior, stay, np.full(20_000, 1e-3))
     expected = reference.log_likelihood(*hard.problem).numpy()
     np.testing.assert_allclose(log_likelihood(*hard.arguments), expected, rtol=1e-5)
-    drawn = sample_phasings(*hard.arguments, n_phasings=2, seeds=seeds(1), max_bytes=20_000)
-    np.testing.assert_array_equal(np.sort(drawn[0], axis=2), sorted_alleles(given.genotypes))
+    sampled = sample_phasings(*hard.arguments, n_phasings=2, seeds=seeds(1), max_bytes=20_000)
+    np.testing.assert_array_equal(np.sort(sampled[0], axis=2), sorted_alleles(given.genotypes))
 
 
-def test_nothing_to_do() -> None:
+def test_no_targets_or_no_phasings_give_empty_arrays() -> None:
     given = random_given(t=4, n=2)
     none = given.of_targets([])
     assert sample_phasings(*none.arguments, n_phasings=2, seeds=seeds(0)).shape == (2, 4, 0, 2)
@@ -295,7 +302,7 @@ def test_nothing_to_do() -> None:
 
 
 @pytest.mark.parametrize("field", range(6))
-def test_shapes_that_do_not_agree(field: int) -> None:
+def test_inconsistent_shapes_raise_value_error(field: int) -> None:
     arguments = list(random_given(t=8, n=3).arguments)
     arguments[field] = arguments[field][:-1]
     with pytest.raises(ValueError, match="expected"):
@@ -303,13 +310,13 @@ def test_shapes_that_do_not_agree(field: int) -> None:
 
 
 @pytest.mark.parametrize("mismatch", [0.0, 0.6, float("nan")])
-def test_a_mismatch_that_is_none(mismatch: float) -> None:
+def test_mismatch_out_of_range_raises_value_error(mismatch: float) -> None:
     given = random_given(t=8)
     with pytest.raises(ValueError, match="mismatch"):
         log_likelihood(*given.arguments[:5], np.full(8, mismatch))
 
 
-def test_consensus_by_hand() -> None:
+def test_consensus_of_heterozygous_calls_by_hand() -> None:
     """Sites: het, hom ALT, het, missing, het, het. Orders of the hets by phasing, 1 where ALT comes first."""
     orders = np.array([[1, 1, 0, 1], [0, 0, 0, 0], [1, 0, 0, 1], [0, 1, 0, 0]])
     phasings = np.zeros((4, 6, 1, 2), np.int8)
@@ -317,18 +324,18 @@ def test_consensus_by_hand() -> None:
     phasings[:, [0, 2, 4, 5], 0, 1] = 1 - orders
     phasings[:, 1] = 1
     phasings[:, 3] = -1
-    # To the one before: the second het stays in 2 of 4 (a tie: as in the first phasing, stays), the third turns in 2
-    # of 4 (a tie: as in the first, turns), the fourth stays in 2 of 4 (a tie: turns).
+    # Relative to the het before: the second keeps its order in 2 of 4 (tie: keeps, as in the first phasing), the third
+    # flips in 2 of 4 (tie: flips), the fourth keeps in 2 of 4 (tie: flips).
     expected = [[1, 0], [1, 1], [1, 0], [-1, -1], [0, 1], [1, 0]]
     np.testing.assert_array_equal(consensus(phasings)[:, 0], expected)
-    # Without the last phasing: stays in 2 of 3, turns in 1, turns in 2.
+    # Without the last phasing: keeps in 2 of 3, flips in 1, flips in 2.
     expected = [[1, 0], [1, 1], [1, 0], [-1, -1], [1, 0], [0, 1]]
     np.testing.assert_array_equal(consensus(phasings[:3])[:, 0], expected)
 
 
 def test_consensus_of_half_calls_by_hand() -> None:
-    """Sites: half, het, half, het, half. A half call lies to the het before it as in most phasings, whichever way that
-    is turned, and says nothing of the hets."""
+    """Sites: half, het, half, het, half. A half call is placed relative to the het before it as in most phasings, and
+    does not affect the hets."""
     phasings = np.array(
         [
             [[0, -1], [1, 0], [0, -1], [1, 0], [-1, 1]],
@@ -341,15 +348,15 @@ def test_consensus_of_half_calls_by_hand() -> None:
     # along the het's REF in all.
     expected = [[0, -1], [1, 0], [0, -1], [1, 0], [-1, 1]]
     np.testing.assert_array_equal(consensus(phasings)[:, 0], expected)
-    turned = phasings[[1, 0, 2]]
-    np.testing.assert_array_equal(consensus(turned)[:, 0], np.array(expected)[:, ::-1])
-    np.testing.assert_array_equal(consensus(phasings[[1, 2]])[2, 0], [-1, 0])  # a tie: as in the first
+    flipped = phasings[[1, 0, 2]]
+    np.testing.assert_array_equal(consensus(flipped)[:, 0], np.array(expected)[:, ::-1])
+    np.testing.assert_array_equal(consensus(phasings[[1, 2]])[2, 0], [-1, 0])  # a tie: as in the first phasing
     without = phasings[:, [1, 3]]
     np.testing.assert_array_equal(consensus(phasings)[[1, 3]], consensus(without))
 
 
 def test_consensus_of_one_phasing_is_itself() -> None:
     given = random_given(t=60, n=3)
-    drawn = sample_phasings(*given.arguments, n_phasings=1, seeds=seeds(3))
-    np.testing.assert_array_equal(consensus(drawn), drawn[0])
+    sampled = sample_phasings(*given.arguments, n_phasings=1, seeds=seeds(3))
+    np.testing.assert_array_equal(consensus(sampled), sampled[0])
     assert consensus(np.zeros((2, 0, 3, 2), np.int8)).shape == (0, 3, 2)

@@ -1,4 +1,4 @@
-"""The compiled haploid model against the torch one, and its segments by hand."""
+"""The compiled haploid HMM against the torch one, and its intervals by hand."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from vcfbert.copying.haploid import Heads, Segments, copy, cut
+from vcfbert.copying.haploid import Heads, Intervals, copy, cut
 from vcfbert.model.li_stephens import CopyingProblem, LiStephens, interpolated_dosage
 
 
 @dataclass(frozen=True)
 class Given:
-    """A stretch of l sites with some typed ones inside it and some beyond either end."""
+    """A window of l sites, with typed sites inside it and beyond either end."""
 
     alleles: npt.NDArray[np.uint8]  # [r, l]
     place: npt.NDArray[np.int64]  # [t]
@@ -31,8 +31,8 @@ class Given:
             heads = Heads(
                 np.stack([model.stay(self.problem.cm).numpy() for model in models]),
                 np.stack([model.mismatch(self.problem.maf).numpy() for model in models]),
-                shares(len(models), len(self.fraction)),
-                shares(len(models), len(self.place)),
+                mixture_weights(len(models), len(self.fraction)),
+                mixture_weights(len(models), len(self.place)),
             )
             return (
                 np.ascontiguousarray(self.problem.observed.numpy()[:, chosen]),
@@ -45,8 +45,8 @@ class Given:
             )
 
 
-def shares(heads: int, l: int) -> npt.NDArray[np.float32]:
-    """[heads, l], of sum 1 at each site, none like the next."""
+def mixture_weights(heads: int, l: int) -> npt.NDArray[np.float32]:
+    """Mixture weights [heads, l] of sum 1 at each site, different at every site."""
     raw = 1.0 + np.arange(heads)[:, None] * np.linspace(0.5, 2.0, l)
     return (raw / raw.sum(axis=0)).astype(np.float32)
 
@@ -65,7 +65,7 @@ def heads_of_one(stay: list[float], mismatch: list[float], l: int) -> Heads:
 
 
 def random_given(*, l: int = 40, beyond: int = 3, n: int = 5, k: int = 6, r: int = 9, seed: int = 0) -> Given:
-    """A quarter of the calls missing, a prior far from flat, states of each target's own, rare and common sites."""
+    """A quarter of the calls missing, an uneven prior, states that differ between targets, rare and common sites."""
     rng = np.random.default_rng(seed)
     place = np.flatnonzero(rng.random(l + 2 * beyond) < 0.3) - beyond
     t = len(place)
@@ -84,7 +84,7 @@ def random_given(*, l: int = 40, beyond: int = 3, n: int = 5, k: int = 6, r: int
 
 
 def expected(given: Given, model: LiStephens) -> npt.NDArray[np.float32]:
-    """[n, l], a site and a target at a time, from the torch layer's posteriors."""
+    """[n, l], by site and target, from the torch layer's posteriors."""
     n, l, t = len(given.states), len(given.fraction), len(given.place)
     with torch.no_grad():
         posterior = torch.cat([part for _, part in model.posteriors(given.problem)])  # [t, n, k]
@@ -105,7 +105,7 @@ def expected(given: Given, model: LiStephens) -> npt.NDArray[np.float32]:
 
 
 def with_ends(given: Given) -> Given:
-    """The same, with the fractions that ``copy`` wants beyond the outermost typed sites."""
+    """The same, with the fractions that ``copy`` requires beyond the outermost typed sites."""
     site = np.arange(len(given.fraction))
     fraction = np.where(site <= given.place[0], 1, np.where(site > given.place[-1], 0, given.fraction))
     return Given(
@@ -115,21 +115,21 @@ def with_ends(given: Given) -> Given:
 
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("beyond", [0, 3])
-def test_dosages_are_those_of_the_torch_layer(seed: int, beyond: int) -> None:
+def test_dosages_equal_torch_layer(seed: int, beyond: int) -> None:
     given, models = with_ends(random_given(seed=seed, beyond=beyond)), two_models()
     found = copy(*given.arguments(models)).dosage
-    share = shares(2, len(given.fraction))
-    mixture = sum(share[head] * expected(given, model) for head, model in enumerate(models))
+    weights = mixture_weights(2, len(given.fraction))
+    mixture = sum(weights[head] * expected(given, model) for head, model in enumerate(models))
     np.testing.assert_allclose(found, mixture, atol=1e-4)
     assert found.std() > 0.1
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_left_out_is_what_the_torch_layer_says_without_the_call(seed: int) -> None:
+def test_loo_equals_torch_layer_without_the_call(seed: int) -> None:
     given, models = with_ends(random_given(seed=seed)), two_models()
-    found = copy(*given.arguments(models)).left_out
+    found = copy(*given.arguments(models)).loo
     calls = given.problem.observed
-    share = shares(2, len(calls))
+    weights = mixture_weights(2, len(calls))
     for site in range(len(calls)):
         without = calls.clone()
         without[site] = -1
@@ -138,35 +138,35 @@ def test_left_out_is_what_the_torch_layer_says_without_the_call(seed: int) -> No
         for head, model in enumerate(models):
             with torch.no_grad():
                 posterior = torch.cat([part for _, part in model.posteriors(problem)])[site]  # [n, k]
-            mixture += share[head, site] * (posterior * given.problem.states[site]).sum(dim=1)
+            mixture += weights[head, site] * (posterior * given.problem.states[site]).sum(dim=1)
         missing = calls[site].numpy() < 0
         assert np.isnan(found[missing, site]).all()
         np.testing.assert_allclose(found[~missing, site], mixture.numpy()[~missing], atol=1e-4)
 
 
-def test_one_typed_site_decides_for_all() -> None:
+def test_one_typed_site_by_hand() -> None:
     """Two haplotypes, prior 1/4 and 3/4; the call is the first's allele, wrong one time in ten."""
-    segments = cut(np.array([[0, 1, 1], [1, 0, 1]], np.uint8), np.array([1]))
+    intervals = cut(np.array([[0, 1, 1], [1, 0, 1]], np.uint8), np.array([1]))
     found = copy(
         np.array([[1]], np.int8), np.array([[1, 0]], np.uint8), np.array([[0, 1]], np.int32),
-        np.array([[0.25, 0.75]], np.float32), heads_of_one([0.0], [0.1], 3), segments, np.array([1, 1, 0], np.float32),
+        np.array([[0.25, 0.75]], np.float32), heads_of_one([0.0], [0.1], 3), intervals, np.array([1, 1, 0], np.float32),
     )  # fmt: skip
     first = 0.25 * 0.9 / (0.25 * 0.9 + 0.75 * 0.1)
     np.testing.assert_allclose(found.dosage, [[1 - first, first, 1.0]], rtol=1e-6)
-    np.testing.assert_allclose(found.left_out, [[0.25]], rtol=1e-6)  # the prior of the one that carries ALT
+    np.testing.assert_allclose(found.loo, [[0.25]], rtol=1e-6)  # the prior of the one that carries ALT
 
 
-def test_threads_do_not_matter() -> None:
+def test_results_do_not_depend_on_threads() -> None:
     given = with_ends(random_given(n=7))
     arguments = given.arguments(two_models())
     alone = copy(*arguments)
     for threads in (2, 7, 12):
         shared = copy(*arguments, threads=threads)
         np.testing.assert_array_equal(shared.dosage, alone.dosage)
-        np.testing.assert_array_equal(shared.left_out, alone.left_out)
+        np.testing.assert_array_equal(shared.loo, alone.loo)
 
 
-def test_a_target_does_not_depend_on_the_others() -> None:
+def test_results_do_not_depend_on_other_targets() -> None:
     given = with_ends(random_given(n=5))
     together = copy(*given.arguments(two_models())).dosage
     for chosen in ([0], [3, 1], [4, 3, 2, 1, 0]):
@@ -174,7 +174,7 @@ def test_a_target_does_not_depend_on_the_others() -> None:
         np.testing.assert_allclose(found, together[chosen], atol=1e-6)
 
 
-def test_ten_thousand_sites_with_calls_that_nothing_explains() -> None:
+def test_ten_thousand_unexplained_calls_do_not_underflow() -> None:
     """Without rescaling, forward probabilities would be 1e-4 to the power of ten thousand."""
     rng = np.random.default_rng(1)
     t = 10_000
@@ -188,34 +188,35 @@ def test_ten_thousand_sites_with_calls_that_nothing_explains() -> None:
         np.ones(1, np.float32),
     )  # fmt: skip
     np.testing.assert_allclose(found.dosage, 1 / 3, rtol=1e-3)
-    assert np.isfinite(found.left_out).all()
+    assert np.isfinite(found.loo).all()
 
 
-def rows_of(segments: Segments, s: int) -> list[list[int]]:
-    """The alleles that each reference haplotype has in segment ``s``."""
-    first, stop = segments.bounds[s], segments.bounds[s + 1]
-    rows = np.zeros((segments.counts[s], stop - first), int)
+def rows_of(intervals: Intervals, s: int) -> list[list[int]]:
+    """The alleles that each reference haplotype has in interval ``s``."""
+    first, stop = intervals.bounds[s], intervals.bounds[s + 1]
+    rows = np.zeros((intervals.counts[s], stop - first), int)
     for site in range(first, stop):
-        rows[segments.carriers[segments.start[site] : segments.start[site + 1]], site - first] = 1
-    return [rows[number].tolist() for number in segments.number[s]]
+        rows[intervals.carriers[intervals.start[site] : intervals.start[site + 1]], site - first] = 1
+    return [rows[number].tolist() for number in intervals.number[s]]
 
 
 def test_cut_by_hand() -> None:
     alleles = np.array([[0, 0, 1, 1, 0, 1], [0, 0, 1, 0, 0, 1], [0, 1, 1, 0, 0, 1]], np.uint8)
-    segments = cut(alleles, np.array([-2, 1, 1 + 3, 9]))
+    intervals = cut(alleles, np.array([-2, 1, 1 + 3, 9]))
     # up to -2: empty | up to 1: two | up to 4: three | up to 9: the last one | beyond: empty
-    assert segments.bounds.tolist() == [0, 0, 2, 5, 6, 6]
-    assert segments.counts.tolist() == [1, 2, 2, 1, 1]
-    assert rows_of(segments, 0) == [[], [], []]
-    assert rows_of(segments, 1) == [[0, 0], [0, 0], [0, 1]]
-    assert rows_of(segments, 2) == [[1, 1, 0], [1, 0, 0], [1, 0, 0]]
-    assert rows_of(segments, 3) == [[1], [1], [1]]
+    assert intervals.bounds.tolist() == [0, 0, 2, 5, 6, 6]
+    assert intervals.counts.tolist() == [1, 2, 2, 1, 1]
+    assert rows_of(intervals, 0) == [[], [], []]
+    assert rows_of(intervals, 1) == [[0, 0], [0, 0], [0, 1]]
+    assert rows_of(intervals, 2) == [[1, 1, 0], [1, 0, 0], [1, 0, 0]]
+    assert rows_of(intervals, 3) == [[1], [1], [1]]
 
 
 def test_cut_keeps_every_allele() -> None:
     rng = np.random.default_rng(2)
     alleles = rng.integers(0, 2, (12, 70)).astype(np.uint8)
-    segments = cut(alleles, np.array([0, 4, 30, 69]))
-    whole = np.concatenate([np.array(rows_of(segments, s)) for s in range(4)], axis=1)
+    intervals = cut(alleles, np.array([0, 4, 30, 69]))
+    whole = np.concatenate([np.array(rows_of(intervals, s)) for s in range(4)], axis=1)
     np.testing.assert_array_equal(whole, alleles)
-    assert segments.counts.tolist() == [len(np.unique(part, axis=0)) for part in np.split(alleles, [1, 5, 31], 1)] + [1]
+    distinct = [len(np.unique(part, axis=0)) for part in np.split(alleles, [1, 5, 31], axis=1)]
+    assert intervals.counts.tolist() == [*distinct, 1]

@@ -1,4 +1,4 @@
-"""States by runs: hand-made panels, a slow search site by site, and what a target's states may not depend on."""
+"""States by IBS segments, on panels made by hand and against a slow search site by site."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vcfbert.copying.states import pair_states, phased_states, unphased_states
+from vcfbert.copying.states import phased_states, unphased_states
 
 Ints = npt.NDArray[np.int64]
 
@@ -19,7 +19,7 @@ def sites(text: str) -> npt.NDArray[np.uint8]:
 
 
 def searched(conflict: npt.NDArray[np.bool_], cm: npt.NDArray[np.float64], longest: int) -> list[int]:
-    """All haplotypes in the order of what they earn, from ``conflict`` [t, h], by looking along each run."""
+    """All haplotypes by score, best first, from ``conflict`` [t, h], by walking along each segment."""
     t, h = conflict.shape
     scores = np.zeros(h)
     number = conflict.sum(axis=0)
@@ -57,8 +57,8 @@ def conflicts(observed: Ints, alleles: npt.NDArray[np.uint8], target: int) -> np
     return np.asarray((seen >= 0) & (seen != alleles))
 
 
-def test_the_longest_run_counts_not_the_fewest_mismatches() -> None:
-    #                 the target is 0 throughout: the first haplotype has one run over six sites, the second runs of two
+def test_long_segment_ranks_above_fewer_mismatches() -> None:
+    # The target is 0 throughout. The first haplotype has one segment over six sites, the second segments of two sites.
     alleles = sites("0000001111 0010010010 1111111111")
     observed = np.zeros((10, 1), np.int8)
     cm = np.arange(10) / 10
@@ -66,7 +66,7 @@ def test_the_longest_run_counts_not_the_fewest_mismatches() -> None:
     assert phased_states(observed, alleles, cm, 2).tolist() == [[0, 1]]
 
 
-def test_runs_are_measured_in_centimorgans() -> None:
+def test_segments_are_measured_in_centimorgans() -> None:
     alleles = sites("0000001111 1111000000")  # six sites each; two lie in both
     observed = np.zeros((10, 1), np.int8)
     widening = np.arange(10.0) ** 2
@@ -74,7 +74,7 @@ def test_runs_are_measured_in_centimorgans() -> None:
     assert phased_states(observed, alleles, (81.0 - widening)[::-1], 1).tolist() == [[0]]
 
 
-def test_a_missing_allele_breaks_no_run() -> None:
+def test_missing_allele_does_not_end_segment() -> None:
     alleles = sites("0001000 0100010")
     observed = np.zeros((7, 1), np.int8)
     cm = np.arange(7.0)
@@ -84,27 +84,27 @@ def test_a_missing_allele_breaks_no_run() -> None:
     assert phased_states(observed, alleles, cm, 1).tolist() == [[1]]
 
 
-def test_genotypes_break_runs_at_opposite_homozygotes_alone() -> None:
+def test_unphased_segments_end_at_opposite_homozygotes() -> None:
     alleles = sites("0101 1010 0000 1111")
     cm = np.arange(4.0)
     heterozygous = np.ones((4, 1), np.int8)
-    assert unphased_states(heterozygous, alleles, cm, 2).tolist() == [[0, 1]]  # all the same: the panel's order
+    assert unphased_states(heterozygous, alleles, cm, 2).tolist() == [[0, 1]]  # all equal: the panel's order
     genotypes = np.array([[1], [2], [1], [-1]], np.int8)
     assert unphased_states(genotypes, alleles, cm, 2).tolist() == [[0, 3]]
 
 
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("longest", [1, 4, 10])
-def test_states_are_those_of_a_search_site_by_site(seed: int, longest: int) -> None:
+def test_phased_states_equal_slow_search(seed: int, longest: int) -> None:
     observed, alleles, cm = random_case(seed)
     for k in (1, 7, 40):
-        found = phased_states(observed, alleles, cm, k, longest=longest)
+        found = phased_states(observed, alleles, cm, k, segments_per_site=longest)
         for target, states in enumerate(found):
             assert states.tolist() == sorted(searched(conflicts(observed, alleles, target), cm, longest)[:k])
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_unphased_states_are_those_of_a_search_site_by_site(seed: int) -> None:
+def test_unphased_states_equal_slow_search(seed: int) -> None:
     observed, alleles, cm = random_case(seed, n=6)
     genotypes = np.where((observed[:, ::2] < 0) | (observed[:, 1::2] < 0), -1, observed[:, ::2] + observed[:, 1::2])
     found = unphased_states(genotypes.astype(np.int8), alleles, cm, 8)
@@ -114,16 +114,7 @@ def test_unphased_states_are_those_of_a_search_site_by_site(seed: int) -> None:
         assert states.tolist() == sorted(searched(conflict, cm, 10)[:8])
 
 
-def test_pairs_take_the_best_of_both_haplotypes_in_turn() -> None:
-    observed, alleles, cm = random_case(7, n=4)
-    order = [searched(conflicts(observed, alleles, target), cm, 10) for target in range(4)]
-    found = pair_states(observed.reshape(-1, 2, 2), alleles, cm, 9)
-    for sample, states in enumerate(found):
-        in_turn = [j for pair in zip(order[2 * sample], order[2 * sample + 1], strict=True) for j in pair]
-        assert states.tolist() == sorted(list(dict.fromkeys(in_turn))[:9])
-
-
-def test_excluded_haplotypes_count_nowhere() -> None:
+def test_excluded_haplotypes_equal_smaller_panel() -> None:
     observed, alleles, cm = random_case(3)
     exclude = np.array([[0, 5], [1, -1], [2, 3], [-1, -1], [39, 38]])
     found = phased_states(observed, alleles, cm, 12, exclude)
@@ -135,7 +126,7 @@ def test_excluded_haplotypes_count_nowhere() -> None:
 
 @settings(max_examples=25, deadline=None)
 @given(seed=st.integers(0, 10_000), k=st.integers(1, 40), t=st.integers(1, 200), threads=st.integers(1, 3))
-def test_states_depend_on_the_target_alone(seed: int, k: int, t: int, threads: int) -> None:
+def test_states_do_not_depend_on_other_targets(seed: int, k: int, t: int, threads: int) -> None:
     observed, alleles, cm = random_case(seed, t=t)
     together = phased_states(observed, alleles, cm, k, threads=threads)
     assert all((np.diff(row) > 0).all() for row in together)
@@ -146,9 +137,9 @@ def test_states_depend_on_the_target_alone(seed: int, k: int, t: int, threads: i
 
 @settings(max_examples=50, deadline=None)
 @given(seed=st.integers(0, 10_000), start=st.integers(0, 90), length=st.integers(40, 60), h=st.integers(2, 60))
-def test_the_haplotype_of_the_longest_run_is_always_there(seed: int, start: int, length: int, h: int) -> None:
-    """It has one run, conflicts everywhere else, and comes first at each site of it: a point a site, where all sites
-    of the others bring them at most 1 + 1/2 + ... + 1/10 a site among all of them."""
+def test_haplotype_of_longest_segment_is_selected(seed: int, start: int, length: int, h: int) -> None:
+    """It conflicts outside its one segment, and ranks first at each site of it, which scores 1 a site. All others
+    together score at most 1 + 1/2 + ... + 1/10 a site."""
     rng = np.random.default_rng(seed)
     target = rng.integers(0, 2, size=(150, 1)).astype(np.int8)
     alleles = rng.integers(0, 2, size=(150, h)).astype(np.uint8)
@@ -158,13 +149,13 @@ def test_the_haplotype_of_the_longest_run_is_always_there(seed: int, start: int,
     assert h - 1 in phased_states(target, alleles, np.arange(150) / 128.0, k)[0]
 
 
-def test_no_sites_and_no_targets() -> None:
+def test_no_sites_or_no_targets_give_empty_or_first_states() -> None:
     alleles = sites("01 10 11")
     assert phased_states(np.empty((0, 2), np.int8), alleles[:0], np.empty(0), 2).tolist() == [[0, 1], [0, 1]]
     assert phased_states(np.empty((2, 0), np.int8), alleles, np.arange(2.0), 2).shape == (0, 2)
 
 
-def test_arguments_that_do_not_fit_are_refused() -> None:
+def test_inconsistent_arguments_raise_value_error() -> None:
     observed, alleles, cm = random_case(1)
     with pytest.raises(ValueError, match=r"k must lie in 1\.\.40"):
         phased_states(observed, alleles, cm, 41)

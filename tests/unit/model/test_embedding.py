@@ -12,7 +12,7 @@ from vcfbert.genotypes.reference_subset import ReferenceSubset
 from vcfbert.model.embedding import AF_FREQUENCIES, N_SITE_FEATURES, AlleleEmbedding, PositionEmbedding, site_features
 from vcfbert.model.v18 import V18
 from vcfbert.model.variants import create
-from vcfbert.retrieval.context import memory_features
+from vcfbert.retrieval.context import reference_features
 
 
 def test_features_by_hand() -> None:
@@ -73,7 +73,7 @@ def test_positions_half_a_window_apart_differ() -> None:
 
 def test_features_are_of_the_memory_and_cover_the_panel() -> None:
     panel = random_panel(4, 12, validation=(1,))
-    features = memory_features(ReferenceSubset(panel, panel.training_haplotypes), torch.device("cpu"))
+    features = reference_features(ReferenceSubset(panel, panel.training_haplotypes), torch.device("cpu"))
     memory_af = np.delete(panel.alleles(slice(None)), [2, 3], axis=0).mean(axis=0)
     torch.testing.assert_close(features, site_features(torch.from_numpy(memory_af).float(), torch.from_numpy(panel.cm)))
 

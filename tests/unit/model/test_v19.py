@@ -14,7 +14,7 @@ from tests.helpers.tiny import TINY_MODEL, perturbed, random_panel
 from vcfbert.model.base import SiteContext, WindowBatch
 from vcfbert.model.li_stephens import CopyingProblem, LiStephens, interpolated_dosage
 from vcfbert.model.losses import allele_loss
-from vcfbert.model.v19 import HEADS, INITIAL_RATES, INITIAL_SHARES, KNOTS, V19, knot_weights, observed, segments_of
+from vcfbert.model.v19 import HEADS, INITIAL_MIXTURE, INITIAL_RATES, KNOTS, V19, intervals_of, knot_weights, observed
 from vcfbert.model.variants import create
 
 PANEL = random_panel(12, 40, seed=1)
@@ -160,7 +160,7 @@ def test_heads_one_by_one_add_up_to_the_mixture() -> None:
         compiled = torch.stack(list(model.by_head(batch)))
         window = model.encode_patterns(batch.patterns, batch.sites)
         mixed = model._copied_compiled(batch, window)[0]
-        shares = model._shares(batch.sites.af, drawn=False)
+        shares = model._mixture(batch.sites.af, sampled=False)
     assert shares.shape == (len(HEADS), 32)
     torch.testing.assert_close((compiled * shares[:, None]).sum(dim=0), mixed, atol=1e-5, rtol=0)
     torch.testing.assert_close(torch.stack(list(model.by_head(batch))).detach(), compiled, atol=1e-4, rtol=0)
@@ -169,22 +169,22 @@ def test_heads_one_by_one_add_up_to_the_mixture() -> None:
 def test_shares_between_knots_are_interpolated_and_drawn_ones_their_own() -> None:
     model = untrained()
     shares = torch.tensor([[1.0, 0, 0], [0, 1.0, 0], [0, 0, 1.0], [0, 0.5, 0.5], [0.4, 0.3, 0.3]])
-    model.set_shares(shares)
+    model.set_mixture(shares)
     halfway = 10 ** ((KNOTS[0] + KNOTS[1]) / 2)
-    found = model._shares(torch.tensor([halfway, 1 - 10 ** KNOTS[3], 1e-9]), drawn=False).T
+    found = model._mixture(torch.tensor([halfway, 1 - 10 ** KNOTS[3], 1e-9]), sampled=False).T
     expected = torch.tensor([[0.5, 0.5, 0], [0, 0.5, 0.5], [1.0, 0, 0]])
     torch.testing.assert_close(found, expected, atol=5e-3, rtol=0)
-    drawn = model._shares(torch.tensor([halfway]), drawn=True)
-    torch.testing.assert_close(drawn[:, 0], torch.tensor(INITIAL_SHARES), atol=1e-4, rtol=0)
+    drawn = model._mixture(torch.tensor([halfway]), sampled=True)
+    torch.testing.assert_close(drawn[:, 0], torch.tensor(INITIAL_MIXTURE), atol=1e-4, rtol=0)
 
 
 def test_drawn_phasings_are_copied_with_rates_of_their_own() -> None:
     model, batch = untrained(), batch_of(PANEL, b=2, k=6)
     with torch.no_grad():
         phased = probability(model, batch)
-        drawn = dataclasses.replace(batch, sites=dataclasses.replace(batch.sites, drawn=True))
+        drawn = dataclasses.replace(batch, sites=dataclasses.replace(batch.sites, sampled=True))
         torch.testing.assert_close(probability(model, drawn), phased)  # as long as the rates are the same
-        model.set_heads(50.0, 1e-2, drawn=True)
+        model.set_heads(50.0, 1e-2, sampled=True)
         assert (probability(model, drawn) - phased).abs().max() > 0.05
         torch.testing.assert_close(probability(model, batch), phased)
         model.set_heads(50.0, 1e-2)
@@ -218,7 +218,7 @@ def test_what_is_not_inherited() -> None:
         model.lost[2], model.gained[2] = math.log(0.2), math.log(0.05)
         model.share[2] = torch.tensor([1.0, 2.0, 3.0]).log()
         af = torch.tensor([1 - 10 ** KNOTS[2]])
-        share = model._shares(af, drawn=False)
+        share = model._mixture(af, sampled=False)
         found = model._inherited((torch.tensor([[1.0], [0.5], [0.0]]) * share).sum(dim=0, keepdim=True), af)
     p = (1 + 2 * 0.5) / 6
     assert float(found) == pytest.approx(p * 0.8 + (1 - p) * 0.05, rel=1e-4)
@@ -274,13 +274,13 @@ def sites_of(cm: list[float], key_cm: list[float], key_place: list[int]) -> Site
 
 def test_segments_by_hand() -> None:
     """Sites 0..5; typed are one before the window, sites 1 and 4, and none behind."""
-    segment, fraction = segments_of(sites_of([0.0, 0.2, 0.3, 0.3, 0.7, 0.9], [-0.3, 0.2, 0.7], [-2, 1, 4]))
+    segment, fraction = intervals_of(sites_of([0.0, 0.2, 0.3, 0.3, 0.7, 0.9], [-0.3, 0.2, 0.7], [-2, 1, 4]))
     assert segment.tolist() == [1, 1, 2, 2, 2, 3]
     torch.testing.assert_close(fraction, torch.tensor([0.6, 1.0, 0.2, 0.2, 1.0, 0.0]))
 
 
 def test_segments_before_the_first_and_at_one_place() -> None:
-    segment, fraction = segments_of(sites_of([0.0, 0.1, 0.1, 0.1], [0.1, 0.1], [1, 3]))
+    segment, fraction = intervals_of(sites_of([0.0, 0.1, 0.1, 0.1], [0.1, 0.1], [1, 3]))
     assert segment.tolist() == [0, 0, 1, 1]
     assert fraction[:2].tolist() == [1.0, 1.0]
     assert ((fraction >= 0) & (fraction <= 1)).all()

@@ -8,7 +8,7 @@ from tests.helpers.batches import context_of, mismatches, window_over
 from tests.helpers.tiny import random_panel
 from vcfbert.constants import MASK_TOKEN, REF_TOKEN
 from vcfbert.genotypes.windows import Window
-from vcfbert.retrieval.context import MINIMUM_KEY_SITES, distance_from, key_sites
+from vcfbert.retrieval.context import MIN_KEY_SITES, distance_from, key_sites
 
 PANEL = random_panel(6, 30, seed=1)
 CM = np.arange(100) * 0.1
@@ -28,7 +28,7 @@ def test_key_sites_are_those_of_the_span() -> None:
 def test_too_few_key_sites_reach_out_to_the_nearest() -> None:
     typed = np.array([2, 5, *range(36, 44), *range(70, 100)])
     found = key_sites(WINDOW, typed, CM)
-    assert len(found) == MINIMUM_KEY_SITES
+    assert len(found) == MIN_KEY_SITES
     assert found.tolist() == [*range(36, 44), *range(70, 78)]
     assert key_sites(WINDOW, np.array([3, 99]), CM).tolist() == [3, 99]
     assert key_sites(WINDOW, np.array([45]), CM).tolist() == [45]

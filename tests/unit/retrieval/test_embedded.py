@@ -12,8 +12,8 @@ from vcfbert.errors import ArtifactError
 from vcfbert.genotypes.panel import Panel
 from vcfbert.genotypes.reference_subset import ReferenceSubset
 from vcfbert.model.variants import create
-from vcfbert.retrieval.context import memory_features
-from vcfbert.retrieval.embedded import embed_memories, open_indexes
+from vcfbert.retrieval.context import reference_features
+from vcfbert.retrieval.embedded import embed_references, open_indexes
 
 PANEL = random_panel(10, 30, seed=1, validation=(2, 5))
 
@@ -24,9 +24,9 @@ def memory_of(panel: Panel) -> ReferenceSubset:
 
 def test_the_table_and_the_index_are_the_untrained_models(tmp_path: Path) -> None:
     memory = memory_of(PANEL)
-    assert embed_memories([memory], TINY_MODEL, tmp_path / "embedded") > 0
+    assert embed_references([memory], TINY_MODEL, tmp_path / "embedded") > 0
     embedding = create("v18", TINY_MODEL).embedding
-    features = memory_features(memory, torch.device("cpu"))
+    features = reference_features(memory, torch.device("cpu"))
     stored = load_file(tmp_path / "embedded/00/table.safetensors")
     assert torch.equal(stored["table"], embedding.table(features).half())
     torch.testing.assert_close(stored["weights"], embedding.allele_weights(features))
@@ -38,7 +38,7 @@ def test_the_table_and_the_index_are_the_untrained_models(tmp_path: Path) -> Non
 
 
 def test_another_panel_or_split_is_refused(tmp_path: Path) -> None:
-    embed_memories([memory_of(PANEL)], TINY_MODEL, tmp_path / "embedded")
+    embed_references([memory_of(PANEL)], TINY_MODEL, tmp_path / "embedded")
     other_panel = random_panel(10, 30, seed=2, validation=(2, 5))
     other_split = dataclasses.replace(PANEL, validation=(2, 6))
     for panel, code in ((other_panel, "embedding_panel"), (other_split, "embedding_split")):

@@ -10,7 +10,7 @@ from tests.helpers.tiny import panel_from_alleles, perturbed, random_panel
 from vcfbert.copying.states import phased_states
 from vcfbert.errors import InputError
 from vcfbert.genotypes.reference_subset import ReferenceSubset
-from vcfbert.retrieval.context import memory_features
+from vcfbert.retrieval.context import reference_features
 from vcfbert.retrieval.ibs_segments import IbsSegmentRetriever
 from vcfbert.retrieval.refresh import build_retriever
 
@@ -24,7 +24,7 @@ QUERIES = torch.from_numpy(PANEL.alleles(SITES.numpy())[:30])
 
 
 def retriever_of(memory: ReferenceSubset) -> IbsSegmentRetriever:
-    made = build_retriever(perturbed("v19"), memory, memory_features(memory, CPU), device=CPU)
+    made = build_retriever(perturbed("v19"), memory, reference_features(memory, CPU), device=CPU)
     assert isinstance(made, IbsSegmentRetriever)
     return made
 
@@ -79,5 +79,5 @@ def test_too_many_are_refused() -> None:
     with pytest.raises(InputError) as caught:
         retriever.retrieve(SITES, DISTANCE, QUERIES, 35)
     assert caught.value.code == "retrieval_k"
-    with pytest.raises(InputError, match="33 haplotypes are to be retrieved from 34, leaving out 2"):
+    with pytest.raises(InputError, match="33 haplotypes are to be retrieved from 34, excluding 2"):
         retriever.retrieve(SITES, DISTANCE, QUERIES, 33, exclude=torch.zeros(30, 2, dtype=torch.int64))

@@ -11,14 +11,14 @@ from vcfbert.genotypes.reference_subset import ReferenceSubset
 from vcfbert.model.v18 import V18
 from vcfbert.model.variants import create
 from vcfbert.retrieval.base import nearest
-from vcfbert.retrieval.context import memory_features
+from vcfbert.retrieval.context import reference_features
 from vcfbert.retrieval.embedding import EmbeddingRetriever, site_weights
 from vcfbert.retrieval.refresh import build_index, build_retriever
 
 CPU = torch.device("cpu")
 PANEL = random_panel(15, 30, seed=3)
 MEMORY = ReferenceSubset(PANEL, np.arange(30))
-FEATURES = memory_features(MEMORY, CPU)
+FEATURES = reference_features(MEMORY, CPU)
 SITES = torch.arange(30)
 INSIDE = torch.zeros(30)  # every key site within the window
 ALLELES = torch.from_numpy(PANEL.alleles(slice(None)))

@@ -16,7 +16,7 @@ from vcfbert.bundle import Bundle, load_bundle, save_bundle
 from vcfbert.genotypes.sites import MatchedTarget
 from vcfbert.imputation.imputer import Imputer
 from vcfbert.retrieval.context import WindowContext, key_sites
-from vcfbert.retrieval.ready import KeptWindows, ReadyWindows
+from vcfbert.retrieval.ready import ReadyWindows, WindowCache
 
 PANEL = random_panel(40, 200, seed=1)
 TYPED = np.arange(1, 200, 5)
@@ -39,7 +39,7 @@ def target_for(
     return replace(target, panel_digest=bundle.panels[0].digest)
 
 
-def ready_windows(bundle: Bundle, kept: KeptWindows) -> ReadyWindows:
+def ready_windows(bundle: Bundle, kept: WindowCache) -> ReadyWindows:
     part = bundle.parts[0]
     return ReadyWindows(bundle.model, part.memory, part.features, bundle.k, kept)
 
@@ -50,9 +50,11 @@ def built(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     told: list[int] = []
     build = WindowContext.build
 
-    def telling(memory: object, features: object, window: object, key: npt.NDArray[np.int64], *more: object) -> object:
+    def telling(
+        reference: object, features: object, window: object, key: npt.NDArray[np.int64], *more: object
+    ) -> object:
         told.append(len(key))
-        return build(memory, features, window, key, *more)  # type: ignore[arg-type]
+        return build(reference, features, window, key, *more)  # type: ignore[arg-type]
 
     monkeypatch.setattr(WindowContext, "build", telling)
     return told
@@ -89,11 +91,11 @@ def test_the_last_used_are_kept_within_the_bytes(tmp_path: Path, built: list[int
     bundle = bundle_of(tmp_path, "v19", 20)
     keys = [key_sites(window, TYPED, PANEL.cm) for window in bundle.parts[0].windows[:3]]
     (one, two, three), (a, b, c) = bundle.parts[0].windows[:3], keys
-    kept = KeptWindows(PLENTY)
+    kept = WindowCache(PLENTY)
     both = ready_windows(bundle, kept)
     both.get(one, a)
     both.get(two, b)
-    room = KeptWindows(kept.n_bytes)
+    room = WindowCache(kept.n_bytes)
     few = ready_windows(bundle, room)
     del built[:]
     for window, key in ((one, a), (two, b), (one, a), (three, c), (one, a), (two, b)):
@@ -101,7 +103,7 @@ def test_the_last_used_are_kept_within_the_bytes(tmp_path: Path, built: list[int
         assert room.n_bytes <= kept.n_bytes
     assert built == [len(key) for key in (a, b, c, b)]
     del built[:]
-    none = ready_windows(bundle, KeptWindows())
+    none = ready_windows(bundle, WindowCache())
     for _ in range(2):
         none.get(one, a)
     assert len(built) == 2
@@ -110,7 +112,7 @@ def test_the_last_used_are_kept_within_the_bytes(tmp_path: Path, built: list[int
 def test_narrowed_windows_are_those_that_are_cut(tmp_path: Path) -> None:
     bundle = bundle_of(tmp_path, "v19", 20)
     window = bundle.parts[0].windows[1]
-    ready = ready_windows(bundle, KeptWindows(PLENTY)).get(window, key_sites(window, TYPED, PANEL.cm))
+    ready = ready_windows(bundle, WindowCache(PLENTY)).get(window, key_sites(window, TYPED, PANEL.cm))
     rng = np.random.default_rng(3)
     with torch.inference_mode():
         for n in (1, 5, 40):
@@ -118,7 +120,7 @@ def test_narrowed_windows_are_those_that_are_cut(tmp_path: Path) -> None:
             context, renumbered, narrowed = ready.narrowed(bundle.model, rows)
             expected = bundle.model.encode_patterns(context.patterns, context.sites)
             assert torch.equal(context.alleles(renumbered), ready.context.alleles(rows))
-            for part in fields(expected.segments):
-                one, other = getattr(narrowed.segments, part.name), getattr(expected.segments, part.name)
+            for part in fields(expected.intervals):
+                one, other = getattr(narrowed.intervals, part.name), getattr(expected.intervals, part.name)
                 np.testing.assert_array_equal(one, other, err_msg=part.name)
                 assert one.dtype == other.dtype

@@ -8,7 +8,7 @@ from tests.helpers.tiny import TINY_MODEL, random_panel
 from vcfbert.genotypes.reference_subset import ReferenceSubset
 from vcfbert.model.v18 import V18
 from vcfbert.model.variants import create
-from vcfbert.retrieval.context import memory_features
+from vcfbert.retrieval.context import reference_features
 from vcfbert.retrieval.embedding import EmbeddingRetriever
 from vcfbert.retrieval.faiss_index import FaissKeyIndex
 from vcfbert.retrieval.hamming import HammingRetriever
@@ -18,7 +18,7 @@ from vcfbert.retrieval.torch_index import TorchKeyIndex
 CPU = torch.device("cpu")
 PANEL = random_panel(15, 30, seed=3)
 MEMORY = ReferenceSubset(PANEL, np.arange(30))
-FEATURES = memory_features(MEMORY, CPU)
+FEATURES = reference_features(MEMORY, CPU)
 
 
 def untrained() -> tuple[V18, EmbeddingRetriever, list[Probe]]:

@@ -22,10 +22,10 @@ from vcfbert.training.data import (
     ExampleNoise,
     TrainingData,
     TrainingPanel,
-    plan_copying_epoch,
+    phase_flipped,
     plan_epoch,
+    plan_hmm_epoch,
     shard,
-    switched,
 )
 
 CPU = torch.device("cpu")
@@ -60,7 +60,7 @@ def data_of(
 
 
 def retriever_of(data: TrainingPanel, variant: str = "v18") -> Retriever:
-    return build_retriever(perturbed(variant), data.memory, data.features, device=CPU)
+    return build_retriever(perturbed(variant), data.reference, data.features, device=CPU)
 
 
 def twins(seed: int = 0) -> Panel:
@@ -111,7 +111,7 @@ def test_no_query_of_an_epoch_retrieves_its_own_sample() -> None:
         for (sites, queries, rows), step in zip(spy.calls, steps, strict=True):
             own = np.repeat(step.samples, 2)[:, None]
             assert (rows.numpy() // 2 != own).all()
-            truth = data.memory.alleles(sites.numpy())[[2 * s + h for s in step.samples for h in (0, 1)]]
+            truth = data.reference.alleles(sites.numpy())[[2 * s + h for s in step.samples for h in (0, 1)]]
             assert torch.equal(queries, torch.from_numpy(truth))
         unguarded = retriever_of(data, variant).retrieve(sites, torch.zeros(len(sites)), queries, 8)
         assert (unguarded.numpy() // 2 == own).any(axis=1).all(), "nothing to be guarded from"
@@ -128,7 +128,7 @@ def test_an_example_by_hand() -> None:
     context = data.context(window, typed)
     example = data.example(context, samples, retriever, 5)
     rows = np.array([14, 15, 4, 5])
-    alleles = data.memory.alleles(window.sites)
+    alleles = data.reference.alleles(window.sites)
     assert torch.equal(example.alleles, torch.from_numpy(alleles[rows]).view(2, 2, -1))
     in_window = typed[window.start - window.retrieval[0] : window.stop - window.retrieval[0]]
     assert torch.equal(example.masked, torch.from_numpy(~in_window))
@@ -136,7 +136,7 @@ def test_an_example_by_hand() -> None:
     assert torch.equal(shown[:, in_window], torch.from_numpy(alleles[rows][:, in_window]).long() + 1)
     assert (shown[:, ~in_window] == 3).all()
     key = np.flatnonzero(typed) + window.retrieval[0]
-    queries = torch.from_numpy(data.memory.alleles(key)[rows])
+    queries = torch.from_numpy(data.reference.alleles(key)[rows])
     found = retriever.retrieve(
         torch.from_numpy(key),
         context.sites.key_distance_cm,
@@ -146,7 +146,7 @@ def test_an_example_by_hand() -> None:
     )
     batch = example.batch
     assert torch.equal(batch.patterns[batch.retrieved].view(4, 5, -1), torch.from_numpy(alleles)[found])
-    expected = torch.from_numpy(data.memory.alleles(key))[found] != queries[:, None]
+    expected = torch.from_numpy(data.reference.alleles(key))[found] != queries[:, None]
     assert torch.equal(mismatches(batch).view(4, 5, -1), expected)
 
 
@@ -160,7 +160,7 @@ def with_other_validation(panel: Panel) -> Panel:
 def test_training_does_not_see_the_validation_samples() -> None:
     panel = random_panel(12, 130, validation=(1, 4))
     one, other = split_of(panel), split_of(with_other_validation(panel))
-    assert np.array_equal(one.memory.af, other.memory.af)
+    assert np.array_equal(one.reference.af, other.reference.af)
     assert np.array_equal(one.maf, other.maf)
     assert torch.equal(one.features, other.features)
     steps = plan_epoch([10] * len(one.windows), CONFIG.train, epoch=1)
@@ -178,7 +178,7 @@ def test_the_index_does_not_see_the_validation_samples() -> None:
         found: list[npt.NDArray[np.int64]] = []
         for version in (panel, with_other_validation(panel)):
             data = split_of(version)
-            retriever = build_retriever(perturbed("v18"), data.memory, data.features, backend=backend, device=CPU)
+            retriever = build_retriever(perturbed("v18"), data.reference, data.features, backend=backend, device=CPU)
             queries = torch.from_numpy(panel.alleles(slice(None)))
             found.append(retriever.retrieve(torch.arange(130), torch.zeros(130), queries, 20).numpy())
         assert np.array_equal(*found)
@@ -186,19 +186,19 @@ def test_the_index_does_not_see_the_validation_samples() -> None:
 
 def test_a_copying_plan_has_its_steps_of_different_samples() -> None:
     config = TrainConfig(batch_size=4, copy_steps=50, seed=1)
-    steps = plan_copying_epoch([10] * 3, config, epoch=0)
+    steps = plan_hmm_epoch([10] * 3, config, epoch=0)
     assert len(steps) == 50
     assert {s.window for s in steps} == {0, 1, 2}
     assert set(np.concatenate([s.samples for s in steps]).tolist()) == set(range(10))
     assert all(len(set(s.samples.tolist())) == 4 for s in steps)
-    few = plan_copying_epoch([2] * 3, config, epoch=0)
+    few = plan_hmm_epoch([2] * 3, config, epoch=0)
     assert all(sorted(s.samples.tolist()) == [0, 1] for s in few)
 
 
 def test_a_copying_plan_is_a_function_of_seed_and_epoch() -> None:
     def drawn(seed: int, epoch: int) -> list[tuple[int, list[int]]]:
         config = TrainConfig(batch_size=4, copy_steps=6, seed=seed)
-        return [(s.window, s.samples.tolist()) for s in plan_copying_epoch([10] * 3, config, epoch)]
+        return [(s.window, s.samples.tolist()) for s in plan_hmm_epoch([10] * 3, config, epoch)]
 
     assert drawn(1, 2) == drawn(1, 2)
     assert drawn(1, 2) != drawn(1, 3)
@@ -214,7 +214,7 @@ def noisy_examples(
     split: TrainingPanel, *, epoch: int = 1, noisy: bool = True, switches_per_cm: float = 0.0
 ) -> list[Example]:
     data = data_of(split, retriever_of(split, "v19"), dataclasses.replace(CONFIG.train, copy_steps=10))
-    steps = plan_copying_epoch(data.n_samples, data.train, epoch)
+    steps = plan_hmm_epoch(data.n_samples, data.train, epoch)
     return list(data.examples(steps, epoch, 6, ExampleNoise(switches_per_cm) if noisy else None))
 
 
@@ -222,7 +222,7 @@ def test_switched_haplotypes_and_their_answers_stay_together() -> None:
     """As often as asked, the same places for what is shown and for what is to be predicted."""
     rng = np.random.default_rng(1)
     key, sites = torch.arange(0.0, 10.0, 0.5), torch.arange(-2.0, 12.0, 0.25)
-    at_key, at_sites = switched(key, sites, 2000, 0.3, rng)
+    at_key, at_sites = phase_flipped(key, sites, 2000, 0.3, rng)
     assert (at_key.shape, at_sites.shape) == ((2000, len(key)), (2000, len(sites)))
     inside = ((sites[:, None] - key).abs() < 1e-6).nonzero()
     np.testing.assert_array_equal(at_key[:, inside[:, 1]].numpy(), at_sites[:, inside[:, 0]].numpy())
@@ -277,7 +277,7 @@ def test_noise_is_a_function_of_seed_epoch_and_number() -> None:
     def shown(number: int, seed: int = 17, epoch: int = 1) -> torch.Tensor:
         """Of one step in the place ``number`` of its epoch, whichever place it has in its rank."""
         whole = data_of(data, retriever_of(data, "v19"), dataclasses.replace(CONFIG.train, seed=seed))
-        (step,) = plan_copying_epoch(whole.n_samples[:1], TrainConfig(batch_size=8, copy_steps=1), 0)
+        (step,) = plan_hmm_epoch(whole.n_samples[:1], TrainConfig(batch_size=8, copy_steps=1), 0)
         context = data.context(
             data.windows[0], np.ones(data.windows[0].retrieval[1] - data.windows[0].retrieval[0], dtype=bool)
         )
@@ -308,7 +308,7 @@ def test_windows_of_all_panels_are_drawn_each_with_its_own_samples_and_sites() -
     steps = plan_epoch(data.n_samples, CONFIG.train, epoch=0)
     for step, example in zip(steps, data.examples(steps, 0, 5), strict=True):
         number, window = (0, step.window) if step.window < n_windows[0] else (1, step.window - n_windows[0])
-        memory, sites = splits[number].memory, splits[number].windows[window].sites
+        memory, sites = splits[number].reference, splits[number].windows[window].sites
         rows = np.stack([2 * step.samples, 2 * step.samples + 1], axis=1).reshape(-1)
         assert torch.equal(example.alleles.flatten(0, 1), torch.from_numpy(memory.alleles(sites)[rows]))
         assert example.n_haplotypes == len(memory)
@@ -328,7 +328,7 @@ def test_one_panel_trains_the_same_whether_others_follow_or_not() -> None:
 def test_a_haploid_sample_is_one_row_and_its_query_that_haplotype_twice() -> None:
     panel = haploid_panel()
     split = split_of(panel)
-    assert split.memory.pairs.tolist() == [[0, 1], [2, 2], [3, 4], [5, 5], [6, 7], [8, 9]]
+    assert split.reference.pairs.tolist() == [[0, 1], [2, 2], [3, 4], [5, 5], [6, 7], [8, 9]]
     spy = Spy(retriever_of(split, "v17"))
     context = split.context(split.windows[0], np.ones(len(range(*split.windows[0].retrieval)), dtype=bool))
     example = split.example(context, np.array([1, 0]), spy, 3)  # type: ignore[arg-type]

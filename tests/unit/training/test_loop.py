@@ -74,7 +74,7 @@ def test_a_fit_learns_logs_and_writes_a_bundle(tiny_panel: Panel, tmp_path: Path
     trainer = trainer_of(tiny_panel, config, variant)
     if isinstance(trainer.parts.model, V19):  # it starts from what is known of copying; here from switches far too rare
         with torch.no_grad():
-            for head in trainer.parts.model.copying():
+            for head in trainer.parts.model.hmms():
                 head.log_rate.sub_(2.0)
     untrained = trainer.validator.validate(0)["val/loss"]
     result, tracker = fit(trainer, tmp_path)

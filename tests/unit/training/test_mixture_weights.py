@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import torch
 
-from vcfbert.training.mixture_weights import Products, better_weights, least_error
+from vcfbert.training.mixture_weights import SufficientStatistics, better_weights, least_error
 
 
-def sampled(weights: torch.Tensor, *, n: int, sites: int, noise: float, seed: int) -> Products:
+def sampled(weights: torch.Tensor, *, n: int, sites: int, noise: float, seed: int) -> SufficientStatistics:
     """Of dosages by three heads and what their mixture by ``weights`` [2, 3] says, but for noise."""
     generator = torch.Generator().manual_seed(seed)
     dosage = torch.rand(3, n, sites, generator=generator)
     low = torch.rand(sites, generator=generator)
     knots = torch.stack([low, 1.0 - low], dim=1)
     truth = torch.einsum("lk,ki,inl->nl", knots, weights, dosage)
-    return Products.of(dosage, truth + noise * torch.randn(n, sites, generator=generator), knots)
+    return SufficientStatistics.of(dosage, truth + noise * torch.randn(n, sites, generator=generator), knots)
 
 
 EVEN = torch.full((2, 3), 1 / 3)
@@ -26,10 +26,12 @@ def test_the_error_is_that_of_the_mixture() -> None:
     dosage, truth = torch.rand(3, 4, 5, generator=generator), torch.rand(4, 5, generator=generator)
     knots = torch.rand(5, 2, generator=generator)
     mixture = torch.einsum("lk,ki,inl->nl", knots, KNOWN, dosage)
-    found = Products.of(dosage, truth, knots)
+    found = SufficientStatistics.of(dosage, truth, knots)
     expected = float((mixture - truth).square().sum())
     assert abs(found.error(KNOWN) - expected) < 1e-4
-    halves = Products.of(dosage[:, :1], truth[:1], knots) + Products.of(dosage[:, 1:], truth[1:], knots)
+    halves = SufficientStatistics.of(dosage[:, :1], truth[:1], knots) + SufficientStatistics.of(
+        dosage[:, 1:], truth[1:], knots
+    )
     assert abs(halves.error(KNOWN) - expected) < 1e-4
 
 
@@ -40,7 +42,7 @@ def test_a_known_mixture_is_found() -> None:
 
 def test_a_knot_without_sites_stays_as_it_is() -> None:
     dosage, truth = torch.rand(3, 4, 9, generator=torch.Generator().manual_seed(3)), torch.zeros(4, 9)
-    found = least_error(Products.of(dosage, truth, torch.tensor([[1.0, 0.0]]).expand(9, 2)), KNOWN)
+    found = least_error(SufficientStatistics.of(dosage, truth, torch.tensor([[1.0, 0.0]]).expand(9, 2)), KNOWN)
     torch.testing.assert_close(found[1], KNOWN[1])
     assert not torch.allclose(found[0], KNOWN[0], atol=0.01)
 

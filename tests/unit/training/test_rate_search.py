@@ -92,7 +92,7 @@ def test_the_model_has_the_rates_that_were_found_and_they_are_better() -> None:
     model = start.model
     found = start.search()
     after = start.loss()
-    heads = (model.phasing, model.copying()[0], model.copying(drawn=True)[0])
+    heads = (model.phasing, model.hmms()[0], model.hmms(sampled=True)[0])
     for head, name in zip(heads, ("phasing", "phased", "drawn"), strict=True):
         assert float(head.log_rate.detach().exp()) == pytest.approx(found[f"start/{name}_rate"], rel=1e-4)
         assert float(head.mismatch_logit.detach().sigmoid()) == pytest.approx(found[f"start/{name}_mismatch"], rel=1e-4)
@@ -104,7 +104,7 @@ def test_the_model_has_the_rates_that_were_found_and_they_are_better() -> None:
 def test_what_is_shown_is_typed_and_has_errors_and_missing_calls() -> None:
     start = start_of(mosaics(2.0))
     start.data.masks = dataclasses.replace(start.data.masks, typing_error=0.05, missing=0.1)
-    memory = start.data.panels[0].memory
+    memory = start.data.panels[0].reference
     panel = memory.panel
     for typed in start.typed:
         key = typed.context.key.numpy()

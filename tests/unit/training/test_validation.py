@@ -13,7 +13,7 @@ from vcfbert.genotypes.panel import Panel
 from vcfbert.genotypes.reference_subset import ReferenceSubset
 from vcfbert.model.base import Variant
 from vcfbert.model.variants import create
-from vcfbert.retrieval.context import memory_features
+from vcfbert.retrieval.context import reference_features
 from vcfbert.retrieval.refresh import build_retriever
 from vcfbert.training.validation import Scores, array_typing, masked_typing, score_windows
 
@@ -23,7 +23,7 @@ CPU = torch.device("cpu")
 def score(panel: Panel, model: Variant, haplotypes: np.ndarray, *, k: int = 6, **options: float) -> tuple[Scores, Spy]:
     config = tiny_config()
     memory = ReferenceSubset(panel, panel.training_haplotypes)
-    features = memory_features(memory, CPU)
+    features = reference_features(memory, CPU)
     spy = Spy(build_retriever(model, memory, features, device=CPU))
     batch_size = int(options.pop("batch_size", 4))
     scores = score_windows(
