@@ -1,7 +1,7 @@
-"""Artifacts are folders: written under a temporary name, fsynced and renamed, ``manifest.json`` last.
+"""Artifacts: folders that are written under a temporary name, fsynced and renamed, with ``manifest.json`` last.
 
-A manifest holds the kind and format version of the artifact, whatever its writer records, and a sha256 of
-every other file. Reading checks version and hashes before anything is parsed.
+A manifest holds the artifact's kind and format version, the values of its writer, and the sha256 of every other file.
+Readers check the version and the hashes before they parse anything.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from vcfbert.errors import ArtifactError, DiskFullError, InputError, VcfbertErro
 
 MANIFEST = "manifest.json"
 
-# No space on the device, or a quota.
+# errno where the device is full or a quota is used up.
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -32,7 +32,7 @@ def sha256_file(path: Path) -> str:
 
 
 def sha256_json(value: Any) -> str:
-    """Digest of a JSON-serialisable value, independent of the order of its keys."""
+    """sha256 of a JSON-serialisable value, independent of the order of its keys."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
@@ -45,13 +45,14 @@ def _fsync(path: Path) -> None:
 
 
 def disk_full(error: OSError, path: Path | str | None) -> DiskFullError:
-    what = f"the output does not fit there ({error.strerror})"
+    """The error that a user sees where a disk is full."""
+    what = f"the output does not fit on the disk ({error.strerror})"
     where = None if path is None else str(path)
     return DiskFullError("disk_full", what, where=where, hint="free some space, or write elsewhere")
 
 
 def output_error(error: OSError, path: Path) -> VcfbertError:
-    """The error a user should see when writing to ``path`` failed."""
+    """The error that a user sees where writing to ``path`` failed."""
     if error.errno in DISK_FULL:
         return disk_full(error, path)
     return InputError(
@@ -64,8 +65,8 @@ def output_error(error: OSError, path: Path) -> VcfbertError:
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
-    """Yields a temporary path beside ``path``; renamed on success, removed on failure."""
-    # By chance and not by process: two machines of a cluster may write the same file on a shared disk.
+    """Yields a temporary path beside ``path``. It is renamed to ``path`` on success and removed on failure."""
+    # A random name, not the process id: two machines of a cluster may write the same file on a shared disk.
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -77,7 +78,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
     except OSError as error:
         raise output_error(error, path) from error
     finally:
-        with suppress(OSError):  # also where the folder itself could not be made
+        with suppress(OSError):  # the folder itself may be missing
             temporary.unlink(missing_ok=True)
 
 
@@ -91,12 +92,15 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def check_replaceable(path: Path, kind: str) -> None:
-    """Raises InputError where a folder ``kind`` may not take the place of ``path``: it cannot be written, or holds
-    something else, which writing would remove. To be asked before the work that fills it."""
+    """Raises InputError if an artifact of ``kind`` must not or cannot be written to ``path``.
+
+    Writing replaces the folder at ``path``, so a folder that holds anything else is refused. Call this before the work
+    that produces the artifact.
+    """
     if path.is_dir() and any(path.iterdir()) and _kind(path) != kind:
         raise InputError(
             "output_not_replaceable",
-            f"this folder holds something else than a {kind}, and would be removed",
+            f"this folder is not a {kind}, and its files would be deleted",
             where=str(path),
             hint="name a new folder, or empty this one",
         )
@@ -118,8 +122,10 @@ def _kind(path: Path) -> str | None:
 
 @contextmanager
 def atomic_folder(path: Path, *, kind: str, version: int, manifest: dict[str, Any]) -> Iterator[Path]:
-    """Yields a temporary folder to fill. On success its files are hashed, the manifest is written last and the
-    folder takes the place of ``path``. ``manifest`` may be filled while the folder is being written."""
+    """Yields a temporary folder to fill. On success it replaces ``path``; on failure it is removed.
+
+    The files are hashed and the manifest is written last. The caller may fill ``manifest`` while it writes the folder.
+    """
     check_replaceable(path, kind)
     temporary: Path | None = None
     try:
@@ -145,7 +151,10 @@ def atomic_folder(path: Path, *, kind: str, version: int, manifest: dict[str, An
 
 
 def read_manifest(path: Path, *, kind: str, version: int, verify: bool = True) -> Mapping[str, Any]:
-    """The manifest of the artifact at ``path``, after checking kind, format version and (``verify``) hashes."""
+    """The manifest of the artifact at ``path``. Checks its kind, its format version and, with ``verify``, all hashes.
+
+    Raises ArtifactError KIND_missing, KIND_unfinished, KIND_damaged, KIND_format or KIND_hash.
+    """
     where = str(path)
     if not path.is_dir():
         raise ArtifactError(f"{kind}_missing", f"no {kind} here", where=where, hint="check the path")
@@ -154,7 +163,7 @@ def read_manifest(path: Path, *, kind: str, version: int, verify: bool = True) -
             f"{kind}_unfinished",
             f"not a finished {kind}: {MANIFEST} is missing",
             where=where,
-            hint="name the folder that holds it, or write it again: its writer was interrupted",
+            hint="check the path, or write it again: its writer may have been interrupted",
         )
     try:
         manifest = json.loads((path / MANIFEST).read_text())
@@ -165,12 +174,12 @@ def read_manifest(path: Path, *, kind: str, version: int, verify: bool = True) -
             f"{kind}_damaged",
             f"{MANIFEST} cannot be read ({error})",
             where=where,
-            hint="copy or build it again",
+            hint="copy it or write it again",
         ) from error
     if found != (kind, version):
         raise ArtifactError(
             f"{kind}_format",
-            f"this is a {found[0]} of format {found[1]}, and {kind} format {version} is needed",
+            f"this is a {found[0]} of format {found[1]}; {kind} format {version} is required",
             where=where,
             hint="write it again with this version of vcfbert: `vcfbert fit`, `vcfbert panel build` or `dvc repro`",
         )
@@ -181,13 +190,13 @@ def read_manifest(path: Path, *, kind: str, version: int, verify: bool = True) -
                     f"{kind}_hash",
                     f"{name} is missing or differs from its recorded sha256",
                     where=where,
-                    hint="copy or build it again: it was changed or damaged since it was written",
+                    hint="copy it or write it again: it was changed or damaged after it was written",
                 )
     return manifest  # type: ignore[no-any-return]
 
 
 def bundle_digest(bundle: Path) -> str:
-    """Identity of a bundle: sha256 of its manifest, which holds that of every file. Raises ArtifactError."""
+    """Identity of a bundle: the sha256 of its manifest, which holds the sha256 of every file. Raises ArtifactError."""
     manifest = bundle / MANIFEST
     if not manifest.is_file():
         raise ArtifactError("bundle_missing", f"no bundle here: {MANIFEST} is missing", where=str(bundle))

@@ -1,12 +1,12 @@
-"""The served unit: a folder with weights, index, the whole panel as memory, and a manifest.
+"""Bundles: a model with everything that imputation needs, in one folder.
 
     BUNDLE/manifest.json         variant, configuration, k, metrics, panel digest, provenance, sha256 of every file
            weights.safetensors   the model, one for all chromosomes
            panel/                the panel store: packed alleles and site tables
-           index/00.faiss        collapsed keys of a panel's memory, with the metric's weights; one for each panel
+           index/00.faiss        one per panel: its collapsed keys, with the weights of the distance
 
-While training the memory is the training split alone; a bundle's memory is the whole panel, because the embedding
-is a function of sites, not of haplotypes, and takes the held-out ones without further training.
+Training retrieves from the haplotypes of the training split alone. A bundle retrieves from the whole panel. An
+embedding is a function of sites, not of haplotypes, so it applies to held-out haplotypes without further training.
 """
 
 from __future__ import annotations
@@ -47,8 +47,11 @@ WEIGHTS, INDEX, PANEL = "weights.safetensors", "index", "panel"
 
 @dataclass(frozen=True)
 class Part:
-    """One panel of a bundle, ready to be searched: a chromosome, or one of X's stretches. ``features`` float32
-    [n_sites, F]: site features with the memory's AF."""
+    """One panel of a bundle, ready for retrieval: a chromosome, or one of the three ploidy regions of X.
+
+    ``memory``: the reference subset that retrieval searches, here the whole panel. ``features`` float32 [n_sites, F]:
+    site features, with the allele frequencies of that subset.
+    """
 
     memory: ReferenceSubset
     windows: list[Window]
@@ -62,7 +65,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Bundle:
-    """A loaded bundle, on one device: one model, and the panels that it searches, in order."""
+    """A loaded bundle on one device: one model, and its panels in the order of the panel store."""
 
     manifest: Mapping[str, Any]
     model: Variant
@@ -86,11 +89,12 @@ class Bundle:
         return str(self.manifest["panel_digest"])
 
     def part(self, panel_digest: str) -> Part:
-        """The part of this panel. Raises KeyError."""
+        """The part with this panel digest. Raises KeyError."""
         return {part.panel.digest: part for part in self.parts}[panel_digest]
 
 
 def whole_panel(panel: Panel) -> ReferenceSubset:
+    """The reference subset that holds every haplotype of the panel."""
     return ReferenceSubset(panel, np.arange(panel.n_haplotypes))
 
 
@@ -103,7 +107,10 @@ def save_bundle(
     metrics: Mapping[str, float],
     data: Mapping[str, str],
 ) -> None:
-    """Writes a bundle. ``metrics``: validation figures; ``data``: digests of what it was trained on."""
+    """Writes the bundle ``out``. ``metrics``: validation figures. ``data``: digests of the training data.
+
+    Raises InputError where ``out`` cannot be written or is another kind of folder.
+    """
     device = next(model.parameters()).device
     manifest = {
         "variant": model.name,
@@ -119,7 +126,7 @@ def save_bundle(
         "provenance": provenance(),
     }
     with atomic_folder(out, kind=BUNDLE_KIND, version=BUNDLE_FORMAT, manifest=manifest) as folder:
-        # As bytes: its own writer answers a full disk with an error that does not say so.
+        # Serialised to bytes first: the writer of safetensors does not report a full disk as such.
         (folder / WEIGHTS).write_bytes(save({k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}))
         (folder / INDEX).mkdir()
         for number, panel in enumerate(panels):
@@ -132,23 +139,26 @@ def save_bundle(
 
 
 def load_bundle(path: Path, *, device: str = "cpu", verify: bool = True) -> Bundle:
-    """Reads and checks a bundle. Raises ArtifactError: missing, unfinished, wrong format, hash, or panel digest."""
+    """Reads a bundle and checks its format version, panel digest and, with ``verify``, the sha256 of every file.
+
+    Raises ArtifactError where a check fails or the bundle is missing, unfinished or damaged.
+    """
     manifest = read_manifest(path, kind=BUNDLE_KIND, version=BUNDLE_FORMAT, verify=verify)
     lacking = [name for name in ("variant", "k", "encode", "model", "panel_digest") if name not in manifest]
     if lacking:
         raise ArtifactError("bundle_damaged", f"the manifest lacks {', '.join(lacking)}", where=str(path))
-    panels = open_panels(path / PANEL, verify=False)  # its files' hashes are the bundle's own
+    panels = open_panels(path / PANEL, verify=False)  # the bundle's manifest has their hashes
     if panels_digest(panels) != manifest["panel_digest"]:
         raise ArtifactError(
             "bundle_panel",
-            f"holds panel {panels_digest(panels)[:12]}, and was trained on {manifest['panel_digest'][:12]}",
+            f"holds panel {panels_digest(panels)[:12]} but was trained on panel {manifest['panel_digest'][:12]}",
             where=str(path),
-            hint="copy the bundle again, whole",
+            hint="copy the whole bundle again",
         )
     if manifest["variant"] not in VARIANT_CLASSES:
         raise ArtifactError(
             "bundle_variant",
-            f"no such variant: {manifest['variant']}",
+            f"unknown variant {manifest['variant']}",
             where=str(path),
             hint="use the version of vcfbert that wrote it, or a newer one",
         )
@@ -161,7 +171,7 @@ def load_bundle(path: Path, *, device: str = "cpu", verify: bool = True) -> Bund
             "bundle_damaged",
             f"{WEIGHTS} does not fit the model that the manifest describes",
             where=str(path),
-            hint="copy the bundle again, whole",
+            hint="copy the whole bundle again",
         ) from error
     model.to(target).eval()
     encode = build(EncodeConfig, manifest["encode"], "encode.")

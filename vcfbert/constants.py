@@ -1,36 +1,36 @@
-"""Every sentinel, code and format version, named once."""
+"""Sentinel values, codes and format versions."""
 
 from __future__ import annotations
 
 from typing import Final
 
-# Alleles, as stored in panels and targets.
+# Alleles in panels and targets.
 REF: Final = 0
 ALT: Final = 1
 MISSING: Final = -1
-ABSENT: Final = -2  # in place of the second allele of a haploid sample, at every site
+ABSENT: Final = -2  # the second allele of a haploid sample, at every site
 
-# A sample's genotype without phase: its number of ALT alleles 0, 1 or 2, MISSING, or a half call such as 0/., whose
-# other allele is missing.
+# An unphased genotype: its number of ALT alleles (0, 1 or 2), MISSING, or one of these codes of a half call, such as
+# 0/., of which one allele is missing.
 HALF_REF: Final = 3
 HALF_ALT: Final = 4
 
-# Tokens, as the models see alleles.
+# Alleles as input tokens of the models.
 PAD_TOKEN: Final = 0
 REF_TOKEN: Final = 1
 ALT_TOKEN: Final = 2
 MASK_TOKEN: Final = 3
 N_TOKENS: Final = 4
 
-# Minor-allele frequency (MAF) below which a site is called rare in F1 figures and in the loss.
+# Sites of smaller minor-allele frequency (MAF) are rare in F1 scores and in the loss.
 RARE_MAF: Final = 0.05
-# MAF bins of every dosage r2 that is reported: half-open, in the panel.
+# MAF bins of every reported dosage r2: half-open intervals of the MAF in the panel.
 MAF_BINS: Final = ((0.0, 0.005), (0.005, 0.01), (0.01, 0.05), (0.05, 0.5000001))
 MAF_BIN_NAMES: Final = ("0-0.5%", "0.5-1%", "1-5%", "5-50%")
 
 VARIANTS: Final = ("v17", "v18", "v19")
-# Each variant's colour, in figures and in MLflow's charts: three of the palette of Okabe and Ito (2008), distinct under
-# every common colour blindness.
+# Colour of each variant in figures and in MLflow's charts. The palette (Okabe and Ito 2008) stays distinct under the
+# common forms of colour blindness.
 VARIANT_COLOURS: Final = {"v17": "#D55E00", "v18": "#0072B2", "v19": "#009E73"}
 
 # Format versions, written into manifests and checked on reading.
@@ -39,7 +39,7 @@ ENCODING_FORMAT: Final = 2
 EMBEDDING_FORMAT: Final = 2
 BUNDLE_FORMAT: Final = 3
 MOMENTS_FORMAT: Final = 1
-# What a bundle's manifest calls it.
+# Kind of artifact in a bundle's manifest.
 BUNDLE_KIND: Final = "bundle"
 
 # Recombination rate assumed where no genetic map is given.

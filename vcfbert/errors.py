@@ -1,13 +1,13 @@
 """Errors that a user can act on: what is wrong, where, and what to do.
 
-Every error carries a stable ``code`` (scripts and the HTTP service rely on it) and the process exit code.
+Every error has a stable ``code``, on which scripts and the HTTP service rely, and an exit code.
 """
 
 from __future__ import annotations
 
 
 class VcfbertError(Exception):
-    """Base of all errors raised on purpose. ``exit_code`` is what the command line returns."""
+    """Base of all errors that are raised on purpose. ``exit_code``: exit code of the command line."""
 
     exit_code = 1
 
@@ -24,26 +24,26 @@ class VcfbertError(Exception):
 
 
 class InputError(VcfbertError):
-    """The user's input (file, option or parameter) cannot be used as it is."""
+    """The user's input (a file, option or parameter) cannot be used."""
 
     exit_code = 2
 
 
 class ArtifactError(InputError):
-    """A stored artifact (panel store, bundle, ...) is damaged, unfinished, or of another format version."""
+    """A stored artifact, such as a bundle or a panel store, is damaged, unfinished or of another format version."""
 
 
 class ResourceError(VcfbertError):
-    """The machine ran out of something: memory or disk."""
+    """A resource is exhausted or unavailable: host memory, disk space, a worker or a service."""
 
     exit_code = 3
 
 
 class DiskFullError(ResourceError):
-    """There is no room for the output. As with other bad outputs, the user chooses another place."""
+    """The disk has no room for the output. The exit code is that of other outputs that cannot be written."""
 
     exit_code = 2
 
 
 class MissingExtraError(VcfbertError):
-    """An optional package is needed and not installed; the hint names the extra to install."""
+    """An optional package is required and not installed. The hint names the extra to install."""

@@ -1,4 +1,4 @@
-"""How a program ends: errors in their own words, interruptions quietly, neither with a traceback."""
+"""How a program ends: an error with its text and exit code, an interruption with its signal's code, no traceback."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interrupted(BaseException):
-    """Raised by a signal wherever the program is, so that temporary files are removed on the way out.
+    """Raised by SIGINT and SIGTERM, so that ``finally`` blocks remove temporary files.
 
-    Not an Exception, and not KeyboardInterrupt either, which argument parsers answer with words of their own.
+    It is not an Exception, so that no handler of those stops it. It is not a KeyboardInterrupt, because argument
+    parsers replace that one with their own message.
     """
 
     def __init__(self, number: int) -> None:
@@ -27,9 +28,9 @@ class Interrupted(BaseException):
 
 @contextmanager
 def clean_exit(tell: Callable[[str], None]) -> Iterator[None]:
-    """Ends the process with an error's exit code after telling its text; with 130 or 143 after SIGINT or SIGTERM.
+    """Passes the text of an error to ``tell`` and exits with its exit code; with 130 or 143 after SIGINT or SIGTERM.
 
-    Anything else that is raised is a bug and keeps its traceback.
+    Any other exception is a bug and keeps its traceback.
     """
     before = {number: signal.signal(number, _interrupt) for number in SIGNALS}
     try:
@@ -52,6 +53,6 @@ def clean_exit(tell: Callable[[str], None]) -> Iterator[None]:
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
-    for each in SIGNALS:  # whoever asks twice does not want to wait
+    for each in SIGNALS:  # a second signal ends the process at once
         signal.signal(each, signal.SIG_DFL)
     raise Interrupted(number)

@@ -1,4 +1,4 @@
-"""Where an artifact came from: code, packages, data."""
+"""The code that wrote an artifact: its git commit and the versions of packages."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _PACKAGES = ("torch", "numpy", "faiss-cpu", "lightning-fabric", "cyvcf2", "pysam
 
 
 def git_commit(folder: Path | None = None) -> str:
-    """Commit of the checkout that holds this code, '-dirty' appended if it has changes; 'unknown' outside git."""
+    """Commit of the checkout that holds this code, with '-dirty' if it has changes; 'unknown' outside git."""
     where = folder or Path(__file__).resolve().parent
     try:
         out = subprocess.run(
@@ -30,6 +30,7 @@ def git_commit(folder: Path | None = None) -> str:
 
 
 def package_versions() -> dict[str, str]:
+    """Versions of Python, vcfbert and those packages that affect results, as far as they are installed."""
     found = {"python": platform.python_version(), "vcfbert": __version__}
     for name in _PACKAGES:
         try:
@@ -41,5 +42,5 @@ def package_versions() -> dict[str, str]:
 
 @cache
 def provenance() -> dict[str, object]:
-    """What every manifest records of the code that wrote it."""
+    """The section ``provenance`` of every manifest."""
     return {"git_commit": git_commit(), "packages": package_versions()}

@@ -1,4 +1,4 @@
-"""Where a run's figures go. The library writes to this protocol; ``tracking.mlflow_tracker`` records in MLflow."""
+"""The protocol through which the library records runs. ``tracking.mlflow_tracker`` implements it with MLflow."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _METRIC_NAME = re.compile(r"[A-Za-z0-9_\-.:/ ]{1,250}")
 
 
 class Tracker(Protocol):
-    """Where a run's figures go. Used by one thread; everything but ``start`` needs a started run."""
+    """Records a run. One thread uses it. All methods but ``start`` require a started run."""
 
     def start(
         self,
@@ -25,17 +25,20 @@ class Tracker(Protocol):
         run_id: str | None = None,
         parent: str | None = None,
     ) -> AbstractContextManager[str]:
-        """A run for the length of the ``with`` block, which gets its id ('' where nothing is recorded).
+        """A run that lasts as long as the ``with`` block. The block gets its id, or '' where nothing is recorded.
 
-        ``params`` may be nested: ``{"train": {"lr": 1}}`` becomes ``train.lr``. ``run_id`` continues that run,
-        after its process was killed; a new run becomes a child of ``parent``, such as a study's. An exception in the
-        block marks the run FAILED and goes on.
+        ``params`` may be nested: ``{"train": {"lr": 1}}`` becomes ``train.lr``. ``run_id``: continues that run, whose
+        process was killed. ``parent``: makes a new run its child, such as a trial of a study. An exception in the block
+        marks the run FAILED and is raised again.
         """
         ...
 
     def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:
-        """One epoch's (or refresh's) figures. A NaN or infinite one is left out and named in the run's tag
-        ``warning.non_finite``: MLflow would plot it as a number. Raises InputError on a name it cannot take."""
+        """Records the metrics of one epoch or refresh.
+
+        A NaN or infinite value is excluded and named in the run's tag ``warning.non_finite``, because MLflow would plot
+        it as a number. Raises InputError 'metric_name'.
+        """
         ...
 
     def log_artifact(self, path: Path, folder: str | None = None) -> None: ...
@@ -48,7 +51,7 @@ class Tracker(Protocol):
 
 
 class NullTracker:
-    """Records nothing: where tracking is off."""
+    """Records nothing. Used where tracking is off."""
 
     def start(
         self,
@@ -75,8 +78,9 @@ class NullTracker:
 
 
 def check_metric_names(names: Mapping[str, float]) -> None:
+    """Raises InputError 'metric_name' for a name that MLflow refuses."""
     for name in names:
         if not _METRIC_NAME.fullmatch(name):
             raise InputError(
-                "metric_name", f"{name!r} cannot be a metric's name", hint="letters, digits, _ - . : / and space only"
+                "metric_name", f"{name!r} is not a valid metric name", hint="use letters, digits, _ - . : / and spaces"
             )

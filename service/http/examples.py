@@ -132,7 +132,8 @@ _PROBLEMS: Final[dict[str, tuple[int, str, str | None, str | None]]] = {
         "try again; the operator should look at VCFBERT_REDIS_URL or VCFBERT_DATA",
     ),
     "disk_full": (
-        507, "the output does not fit there (No space left on device)", None, "free some space, or write elsewhere",
+        507, "the output does not fit on the disk (No space left on device)", None,
+        "free some space, or write elsewhere",
     ),
 }  # fmt: skip
 # Refusals after the file was matched to the panel: they tell what was found out.

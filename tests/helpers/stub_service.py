@@ -84,7 +84,7 @@ class StubModel:
         if word == "crash":
             raise ZeroDivisionError("NA12878")
         if word == "full":
-            raise DiskFullError("disk_full", "the output does not fit there", where=str(target.parent))
+            raise DiskFullError("disk_full", "the output does not fit on the disk", where=str(target.parent))
         if word == "memory":
             raise MemoryError
         if word == "die":

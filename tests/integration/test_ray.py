@@ -69,7 +69,7 @@ def test_a_straggler_is_overtaken_by_its_copy(pool: RayPool, tmp_path: Path) -> 
     paths = [tmp_path / str(number) for number in range(3)]
     slow = task(tmp_path / "slow", cluster_tasks.hang_once, tmp_path / "mark")
     started = time.monotonic()
-    run_tasks([slow, *(task(path, cluster_tasks.write, "x") for path in paths)], pool, least_seconds=1.0)
+    run_tasks([slow, *(task(path, cluster_tasks.write, "x") for path in paths)], pool, straggler_seconds=1.0)
     assert slow.done.read_text() == "second"
     assert time.monotonic() - started < 60
 

@@ -1,8 +1,8 @@
-"""Brings a chromosome of the 1000 Genomes high-coverage panel, or a region of it, and its genetic map over HTTPS.
+"""Downloads a chromosome of the 1000 Genomes high-coverage panel, or a region of it, and a genetic map over HTTPS.
 
-The panel: 3,202 samples sequenced at 30x, phased, GRCh38 (Byrska-Bishop et al. 2022, Cell 185:3426). The map: the one
-that comes with GLIMPSE. A region is fetched by byte ranges found in the file's tabix index. What was fetched before
-an interruption is kept in a ``.part`` file and not fetched again.
+Panel: 3,202 samples sequenced at 30x, phased, GRCh38 (Byrska-Bishop et al. 2022, Cell 185:3426). Map: the one that
+GLIMPSE distributes. A region is downloaded as the byte ranges that the file's tabix index names. Interrupted downloads
+stay in ``.part`` files and resume.
 """
 
 from __future__ import annotations
@@ -32,15 +32,16 @@ MANIFEST: Final = "20220804_manifest.txt"  # md5 of each file, in the panel's fo
 MAP_URL: Final = "https://raw.githubusercontent.com/odelaneau/GLIMPSE/master/maps/genetic_maps.b38"
 AUTOSOMES: Final = tuple(str(number) for number in range(1, 23))
 
-_BLOCK_MOST: Final = 1 << 16  # compressed bytes of a BGZF block
-_SEQUENCE: Final = re.compile(rb"[ACGTNacgtn,]+")  # alleles spelt out
+_MAX_BLOCK_BYTES: Final = 1 << 16  # compressed size of a BGZF block
+_SEQUENCE: Final = re.compile(rb"[ACGTNacgtn,]+")  # ALT alleles given as bases
 
 
 @dataclass(frozen=True)
 class Fetched:
-    """What ``fetch_1kg`` wrote. ``symbolic``: structural variants without sequence, left out of ``panel``.
+    """What ``fetch_1kg`` wrote.
 
-    ``checked``: the site's md5 was compared, of the whole file or, for a region, of its index.
+    ``records``: number of records in ``panel``. ``symbolic``: number of structural variants without a sequence, which
+    are excluded from it. ``checked``: whether an md5 of the server was compared; for a region it is that of the index.
     """
 
     panel: Path
@@ -59,17 +60,20 @@ def fetch_1kg(
     map_url: str = MAP_URL,
     progress: Callable[[str], Report] | None = None,
 ) -> Fetched:
-    """Writes the panel (bgzipped, with .tbi) and the genetic map into folder ``out``.
+    """Downloads the panel (bgzipped, with .tbi) and the genetic map into the folder ``out``.
 
-    ``chrom``: an autosome, '20' or 'chr20'. ``region``: 'FROM-TO' or 'CHROM:FROM-TO', 1-based and inclusive;
-    None for all of the chromosome. Raises InputError for one that does not exist or a file that the server does
-    not have, VcfbertError where the connection fails for good or a checksum differs, ResourceError on a full disk.
+    ``chrom``: an autosome, '20' or 'chr20'. ``region``: 'FROM-TO' or 'CHROM:FROM-TO', 1-based and inclusive; None for
+    the whole chromosome. ``progress``: called with the name of each file, it returns the callback that receives the
+    file's bytes so far and in total.
+
+    Raises InputError for an unknown chromosome, an empty region or a file that the server does not have; VcfbertError
+    where the connection keeps failing or a checksum differs; ResourceError where the disk is full.
     """
     wanted = _wanted(chrom, region)
     name = canonical_chrom(wanted.chrom)
     vcf_url = f"{base_url.rstrip('/')}/1kGP_high_coverage_Illumina.chr{name}.filtered.SNV_INDEL_SV_phased_panel.vcf.gz"
-    stretch = "" if region is None else f".{wanted.start}-{wanted.stop or 'end'}"
-    panel, genetic_map = out / f"1kg.chr{name}{stretch}.vcf.gz", out / f"chr{name}.b38.gmap.gz"
+    suffix = "" if region is None else f".{wanted.start}-{wanted.stop or 'end'}"
+    panel, genetic_map = out / f"1kg.chr{name}{suffix}.vcf.gz", out / f"chr{name}.b38.gmap.gz"
     try:
         out.mkdir(parents=True, exist_ok=True)
         fetched = _Folder(out, progress or _silent)
@@ -85,13 +89,13 @@ def fetch_1kg(
 
 def _wanted(chrom: str, region: str | None) -> Region:
     if canonical_chrom(chrom) not in AUTOSOMES:
-        raise InputError("chromosome_unknown", f"no autosome is called {chrom!r}", hint="use 1 .. 22")
+        raise InputError("chromosome_unknown", f"{chrom!r} is not an autosome", hint="use 1 to 22")
     text = f"chr{canonical_chrom(chrom)}"
     if region is not None:
         text = region if ":" in region else f"{text}:{region}"
     wanted = Region.parse(text)
     if not same_chrom(wanted.chrom, chrom):
-        raise InputError("region_invalid", f"{region!r} does not lie on chromosome {chrom}")
+        raise InputError("region_invalid", f"{region!r} is not on chromosome {chrom}")
     return wanted
 
 
@@ -110,11 +114,11 @@ class _Folder:
         self.checked = False
 
     def read_manifest(self, url: str) -> None:
-        with suppress(InputError):  # a mirror may have none
+        with suppress(InputError):  # a mirror may lack the manifest
             self._manifest = self.get(url).read_text(errors="replace")
 
     def get(self, url: str, first: int = 0, last: int | None = None) -> Path:
-        """Bytes ``first`` .. ``last`` (inclusive) of the file; a whole file is compared with its md5."""
+        """Downloads bytes ``first`` to ``last`` (inclusive) of a file. Compares a whole file with its md5."""
         name = url.rsplit("/", 1)[1]
         whole = first == 0 and last is None
         part = self._folder / (f".{name}.part" if whole else f".{name}.{first}-{last}.part")
@@ -137,23 +141,27 @@ class _Folder:
             found = hashlib.file_digest(handle, "md5").hexdigest()
         if found != expected:
             self.clear()
-            raise VcfbertError("checksum_differs", f"md5 {found}, not {expected}", where=url, hint="fetch it again")
+            raise VcfbertError(
+                "checksum_differs", f"the md5 is {found}, expected {expected}", where=url, hint="repeat the command"
+            )
         self.checked = True
 
     def whole(self, url: str) -> tuple[Path, Path, int]:
-        """Parts with the header and with the records, and where in the latter's text records begin."""
+        """Downloads the whole file. Returns what ``region`` returns."""
         part = self.get(url)
         return part, part, 0
 
     def region(self, url: str, wanted: Region) -> tuple[Path, Path, int]:
+        """Downloads the BGZF blocks of a region. Returns the file that holds the header, the file that holds the
+        region's records, and the offset of the first such record in the latter's decompressed text."""
         index = self.get(f"{url}.tbi").read_bytes()
         stop = bgzf.MAX_TABIX_POSITION if wanted.stop is None else wanted.stop
         chrom = f"chr{canonical_chrom(wanted.chrom)}"
         found = bgzf.locate(index, chrom, wanted.start - 1, stop)
         if found is None:
-            raise InputError("region_empty", f"no record lies in {wanted}", where=url)
-        head = self.get(url, 0, (found.first_record >> 16) + _BLOCK_MOST - 1)
-        return head, self.get(url, found.begin >> 16, (found.end >> 16) + _BLOCK_MOST - 1), found.begin & 0xFFFF
+            raise InputError("region_empty", f"no record lies in {wanted}", where=url, hint="check the region")
+        head = self.get(url, 0, (found.first_record >> 16) + _MAX_BLOCK_BYTES - 1)
+        return head, self.get(url, found.begin >> 16, (found.end >> 16) + _MAX_BLOCK_BYTES - 1), found.begin & 0xFFFF
 
     def clear(self) -> None:
         for part in self._parts:
@@ -161,10 +169,10 @@ class _Folder:
 
 
 def _cut(head: Path, body: Path, skip: int, wanted: Region, path: Path) -> tuple[int, int]:
-    """Writes the header in ``head`` and the wanted records in ``body``, whose text begins ``skip`` bytes in.
+    """Writes the header of ``head`` and those records of ``body`` that are ``wanted`` to ``path``.
 
-    Structural variants without sequence are left out: they have no alleles to impute. Returns the numbers of
-    records written and of those left out.
+    Records of ``body`` begin after ``skip`` bytes of its decompressed text. Structural variants without a sequence are
+    excluded, because they have no alleles to impute. Returns the number of written and of excluded records.
     """
     intervals: list[tuple[int, int, int]] = []  # start and stop of each record, length of its line
     symbolic = 0
@@ -203,7 +211,7 @@ def _header_lines(path: Path) -> Iterator[bytes]:
 
 
 def _lines(path: Path, skip: int) -> Iterator[bytes]:
-    """The whole lines of the text of a BGZF file, from byte ``skip`` of its text on, each with its end."""
+    """The complete lines of a BGZF file, with their ends, from byte ``skip`` of its decompressed text on."""
     rest = b""
     with path.open("rb") as handle:
         for text in bgzf.read_blocks(handle):

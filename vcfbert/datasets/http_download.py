@@ -1,4 +1,4 @@
-"""One file, or a range of its bytes, over HTTP: resumed after interruptions, tried again after failures."""
+"""Downloads a file, or a range of its bytes, over HTTP. Resumes after interruptions and retries after failures."""
 
 from __future__ import annotations
 
@@ -14,19 +14,21 @@ from typing import BinaryIO, Final
 from vcfbert.errors import InputError, VcfbertError
 
 TIMEOUT_SECONDS: Final = 60
-# Failures in a row, without a byte in between, before giving up; the wait doubles from one second each time.
+# Consecutive failures without a received byte before the download fails. The wait starts at 1 s and doubles.
 MAX_FAILURES: Final = 6
 _CHUNK_BYTES: Final = 1 << 20
 
-Report = Callable[[int, int], None]  # bytes so far, bytes in all
+Report = Callable[[int, int], None]  # bytes so far, total bytes
 
 
 def download(url: str, part: Path, *, first: int = 0, last: int | None = None, report: Report) -> None:
-    """Bytes ``first`` .. ``last`` (inclusive; None: to the end; fewer where the file ends before) into ``part``.
+    """Downloads bytes ``first`` to ``last`` (inclusive) of a file to ``part``; None for ``last`` means the end.
 
-    What ``part`` holds already is kept if it came from the same version of the file, by ETag or modification time.
-    Raises InputError('download_refused') where the server does not have the file, VcfbertError('download_failed')
-    after ``MAX_FAILURES`` failures in a row, OSError where ``part`` cannot be written.
+    A file that ends before ``last`` gives fewer bytes. Bytes that ``part`` holds already are kept if they belong to the
+    same version of the file, by its ETag or modification time.
+
+    Raises InputError 'download_refused' where the server does not have the file, VcfbertError 'download_failed' after
+    ``MAX_FAILURES`` consecutive failures, and OSError where ``part`` cannot be written.
     """
     failures = 0
     while True:
@@ -43,13 +45,13 @@ def download(url: str, part: Path, *, first: int = 0, last: int | None = None, r
             reason = str(error)
         failures = 1 if _size(part) > before else failures + 1
         if failures >= MAX_FAILURES:
-            hint = "check the connection and run the command again: it goes on where it stopped"
+            hint = "check the connection and repeat the command, which resumes the download"
             raise VcfbertError("download_failed", reason, where=url, hint=hint)
         time.sleep(2 ** (failures - 1))
 
 
 def remove(part: Path) -> None:
-    """Removes what ``download`` wrote."""
+    """Deletes the files that ``download`` wrote for ``part``."""
     part.unlink(missing_ok=True)
     _version_file(part).unlink(missing_ok=True)
 
@@ -59,12 +61,12 @@ def _size(part: Path) -> int:
 
 
 def _version_file(part: Path) -> Path:
-    """Holds the version of the remote file that ``part`` came from, so that two versions are never mixed."""
+    """Records the version of the remote file in ``part``, so that two versions are never mixed."""
     return part.with_name(f"{part.name}.version")
 
 
 def _attempt(url: str, part: Path, first: int, last: int | None, report: Report) -> bool:
-    """One request; True once ``part`` is complete."""
+    """Sends one request. Returns whether ``part`` is complete."""
     version = _version_file(part)
     have = _size(part) if version.exists() else 0
     if last is not None and first + have > last:
@@ -78,7 +80,7 @@ def _attempt(url: str, part: Path, first: int, last: int | None, report: Report)
         if error.code != 416 or not have:
             raise
         if error.headers.get("Content-Range") == f"bytes */{first + have}":
-            return True  # it ends where the part ends
+            return True  # the remote file ends where the part ends
         remove(part)
         return False
     with answer:
@@ -87,7 +89,7 @@ def _attempt(url: str, part: Path, first: int, last: int | None, report: Report)
             if place != first + have:
                 raise http.client.HTTPException(f"asked for byte {first + have}, got {place}")
             skip = 0
-        else:  # the whole file: the server knows no ranges, or the file has changed since the part was begun
+        else:  # the whole file: the server does not support ranges, or the file changed since the part was begun
             have, skip = 0, first
             stop = int(answer.headers["Content-Length"])
             stop = stop if last is None else min(last + 1, stop)
@@ -97,7 +99,7 @@ def _attempt(url: str, part: Path, first: int, last: int | None, report: Report)
 
 
 def _content_range(answer: http.client.HTTPResponse) -> tuple[int, int]:
-    """The half-open range of bytes that an answer holds."""
+    """The half-open byte range of an answer."""
     match = re.match(r"bytes (\d+)-(\d+)/", answer.headers.get("Content-Range", ""))
     if match is None:
         raise http.client.HTTPException("partial content without a Content-Range")
@@ -106,7 +108,7 @@ def _content_range(answer: http.client.HTTPResponse) -> tuple[int, int]:
 
 def _note_version(answer: http.client.HTTPResponse, version: Path) -> None:
     etag = answer.headers.get("ETag", "")
-    # A weak ETag does not promise the same bytes. Without any validator nothing is resumed.
+    # A weak ETag does not guarantee the same bytes. Without a validator a download does not resume.
     validator = answer.headers.get("Last-Modified", "") if not etag or etag.startswith("W/") else etag
     if validator:
         version.write_text(validator)
@@ -117,7 +119,7 @@ def _note_version(answer: http.client.HTTPResponse, version: Path) -> None:
 def _copy(
     answer: http.client.HTTPResponse, handle: BinaryIO, *, skip: int, have: int, total: int, report: Report
 ) -> bool:
-    """Appends the answer, less its first ``skip`` bytes, up to ``total`` bytes; False where it ended before."""
+    """Appends the answer without its first ``skip`` bytes, up to ``total`` bytes. False if it ended before."""
     while skip and (chunk := answer.read(min(skip, _CHUNK_BYTES))):
         skip -= len(chunk)
     while have < total and (chunk := answer.read(min(total - have, _CHUNK_BYTES))):

@@ -1,9 +1,9 @@
-"""Simulated panels and targets of any size, for benchmarks: coalescent haplotypes of several populations.
+"""Simulates panels and targets of any size for benchmarks: coalescent haplotypes of several populations.
 
 Demography: the out-of-Africa model of Gravel et al. (2011, PNAS 108:11983) with the admixed Americans of Browning et
-al. (2018, PLoS Genetics 14:e1007385). Recombination falls mostly into hot spots, as Myers et al. (2005, Science
-310:321) found: a genetic map worth using. Mutation is binary at discrete positions, so every site is biallelic and no
-position appears twice. Nothing here is real: figures on such panels say how cost grows, not how good a method is.
+al. (2018, PLoS Genetics 14:e1007385). Most recombination falls into hot spots (Myers et al. 2005, Science 310:321).
+Mutation is binary at discrete positions, so every site is biallelic and no position appears twice. Results on simulated
+panels show how cost grows, not how accurate a method is.
 """
 
 from __future__ import annotations
@@ -43,12 +43,12 @@ GROUPS: Final = "groups.tsv"
 MUTATION_RATE: Final = 1.25e-8
 # In Morgans per base and generation: 1.2 cM/Mb, most of it in hot spots.
 MEAN_RECOMBINATION: Final = 1.2e-8
-HOT_SHARE: Final = 0.7  # of recombination
+HOT_FRACTION: Final = 0.7  # of recombination
 HOT_BASES: Final = 2_000
 BASES_PER_HOT_SPOT: Final = 75_000
 
 TYPED_MAF: Final = 0.05
-_TRANSITION: Final = 0.68  # share of SNPs, as in sequenced genomes
+_TRANSITION: Final = 0.68  # fraction of SNPs, as in sequenced genomes
 _BASES: Final = np.array(["A", "G", "C", "T"], dtype=object)  # a base's transition is index ^ 1
 _BLOCK_CELLS: Final = 1 << 24  # alleles decoded and written at once: some 100 MB of temporaries
 
@@ -59,25 +59,28 @@ Progress = Callable[[int], None]
 
 @dataclass(frozen=True)
 class Simulation:
-    """What to simulate. ``haplotypes`` of the panel, even; ``targets`` diploid samples beside it; both are split
-    evenly among the first ``populations`` of POPULATIONS. Raises InputError('simulation_invalid')."""
+    """The parameters of a simulation.
+
+    ``haplotypes``: of the panel, an even number. ``targets``: diploid samples that the panel does not contain. Both are
+    split evenly among the first ``populations`` of POPULATIONS. Raises InputError 'simulation_invalid'.
+    """
 
     haplotypes: int = 2000
     targets: int = 100
     length_mb: float = 3.0
     populations: int = 3
-    typed_per_mb: float = 165.0  # typed sites, as arrays have
+    typed_per_mb: float = 165.0  # density of typed sites
     seed: int = 17
 
     def __post_init__(self) -> None:
-        most_mb = (MAX_TABIX_POSITION - 1) / 1e6
+        max_mb = (MAX_TABIX_POSITION - 1) / 1e6
         _require(1 <= self.populations <= len(POPULATIONS), f"populations must be 1 to {len(POPULATIONS)}")
         _require(
             self.haplotypes % 2 == 0 and self.haplotypes >= 2 * self.populations,
-            "haplotypes must be an even number, two at least for each population",
+            "haplotypes must be an even number, at least two for each population",
         )
-        _require(self.targets >= 1, "targets must be 1 at least")
-        _require(HOT_BASES / 1e6 < self.length_mb <= most_mb, f"length must be {HOT_BASES / 1e6:g} to {most_mb:.0f} Mb")
+        _require(self.targets >= 1, "targets must be at least 1")
+        _require(HOT_BASES / 1e6 < self.length_mb <= max_mb, f"length must be {HOT_BASES / 1e6:g} to {max_mb:.0f} Mb")
         _require(self.typed_per_mb > 0, "typed sites per Mb must be positive")
         _require(self.seed >= 0, "seed must not be negative")
 
@@ -106,15 +109,17 @@ def simulate(
     begin: Begin | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Simulates a panel and targets into the folder ``out``, whole or not at all; returns its manifest's figures.
+    """Simulates a panel and targets, writes them to the folder ``out`` and returns the figures of its manifest.
 
-    Panel and truth are phased; the array files hold one common site (panel MAF of TYPED_MAF or more, alleles that
-    tell the strand) of each of ``typed_per_mb`` stretches a Mb, unphased and in the true phase. Sites that do not
-    vary in the panel are left out. The same parameters and msprime give the same files. ``begin`` is told how many
-    sites there will be at most, ``progress`` how many more are done. Memory grows with the tree sequence and with
-    targets x sites / 4 bytes, not with haplotypes x sites.
+    The panel and the truth are phased. There is one array file with phased and one with unphased targets. They hold one
+    typed site per bin of 1 / ``typed_per_mb`` Mb: a site with panel MAF of at least TYPED_MAF whose alleles are not
+    complementary (A/T or C/G). Sites that do not vary in the panel are excluded. The same parameters and version of
+    msprime give the same files.
 
-    Raises MissingExtraError without msprime, InputError where ``out`` cannot be written or no common site exists.
+    ``begin`` receives the maximum number of sites, ``progress`` the number of newly written ones. Host memory grows
+    with the tree sequence and with targets x sites / 4 bytes, not with haplotypes x sites.
+
+    Raises MissingExtraError without msprime, and InputError where ``out`` cannot be written or no site can be typed.
     """
     started = time.perf_counter()
     rng = np.random.default_rng(simulation.seed)
@@ -149,24 +154,24 @@ def sample_names(letter: str, count: int) -> list[str]:
     return [f"{letter}{i:05d}" for i in range(1, count + 1)]
 
 
-def shares(count: int, populations: int) -> list[int]:
-    """``count`` samples split evenly, the first populations getting one more where they must."""
+def split_evenly(count: int, populations: int) -> list[int]:
+    """Samples per population. The first populations get one more where ``count`` is not divisible."""
     return [count // populations + (i < count % populations) for i in range(populations)]
 
 
 def recombination_rates(bases: int, rng: np.random.Generator) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
-    """Edges [m + 1] of stretches in 0-based positions, and their rates [m] in Morgans per base.
+    """Edges [m + 1] of intervals as 0-based positions, and their rates [m] in Morgans per base.
 
-    A hot spot of 2 kb every 75 kb on average, of exponentially distributed strength, over an even background; both
-    are scaled to MEAN_RECOMBINATION and HOT_SHARE.
+    Hot spots of HOT_BASES, one per BASES_PER_HOT_SPOT on average, have exponentially distributed strengths and lie on
+    an even background. Both are scaled to MEAN_RECOMBINATION and HOT_FRACTION.
     """
     edges = np.append(np.arange(0, bases - HOT_BASES // 2, HOT_BASES), bases)
     widths = np.diff(edges)
     n_hot = min(max(round(bases / BASES_PER_HOT_SPOT), 1), len(widths))
     strength = np.zeros(len(widths))
     strength[rng.choice(len(widths), size=n_hot, replace=False)] = rng.exponential(size=n_hot)
-    rates = np.full(len(widths), (1 - HOT_SHARE) * MEAN_RECOMBINATION)
-    rates += HOT_SHARE * MEAN_RECOMBINATION * bases * strength / (strength * widths).sum()
+    rates = np.full(len(widths), (1 - HOT_FRACTION) * MEAN_RECOMBINATION)
+    rates += HOT_FRACTION * MEAN_RECOMBINATION * bases * strength / (strength * widths).sum()
     change = np.append(0, np.flatnonzero(np.diff(rates)) + 1)
     return np.append(edges[change], bases), rates[change]
 
@@ -174,10 +179,10 @@ def recombination_rates(bases: int, rng: np.random.Generator) -> tuple[npt.NDArr
 def _trees(
     simulation: Simulation, edges: npt.NDArray[np.int64], rates: npt.NDArray[np.float64], rng: np.random.Generator
 ) -> Any:
-    """A tree sequence whose first nodes are the targets' haplotypes, by population, and then the panel's."""
+    """A tree sequence. Its first samples are the targets' haplotypes by population, then the panel's."""
     msprime = _msprime()
     names = POPULATIONS[: simulation.populations]
-    split = (shares(n, len(names)) for n in (simulation.targets, simulation.haplotypes // 2))
+    split = (split_evenly(n, len(names)) for n in (simulation.targets, simulation.haplotypes // 2))
     samples = [
         msprime.SampleSet(count, population=name)
         for counts in split
@@ -195,7 +200,7 @@ def _trees(
 
 
 def _demography(msprime: Any) -> Any:
-    """Sizes in diploids, times in generations before now, growth and migration per generation."""
+    """Population sizes in diploids, times in generations before the present, growth and migration per generation."""
     split_of_eurasia, out_of_africa, african_growth, admixture = 920, 2040, 5920, 12
     demography = msprime.Demography()
 
@@ -220,7 +225,7 @@ def _demography(msprime: Any) -> Any:
 
 
 class _Targets:
-    """The targets' haplotypes and the sites, kept, eight alleles a byte, while the panel is written."""
+    """Holds the targets' haplotypes, eight alleles per byte, and the sites while the panel is written."""
 
     def __init__(self, samples: int) -> None:
         self._haplotypes = 2 * samples
@@ -245,7 +250,7 @@ class _Targets:
 def _panel_lines(
     trees: Any, simulation: Simulation, rng: np.random.Generator, targets: _Targets, progress: Progress | None
 ) -> Iterator[Line]:
-    """The panel's records; fills ``targets`` on the way, so that trees are gone through once."""
+    """The panel's records. Fills ``targets`` meanwhile, so that the trees are traversed once."""
     n_targets = 2 * simulation.targets
     pos = trees.sites_position.astype(np.int64) + 1
     ref, alt = _bases(len(pos), rng)
@@ -263,7 +268,7 @@ def _panel_lines(
 
 
 def _decoded(trees: Any) -> Iterator[Alleles]:
-    """Alleles [l, n_haplotypes], 1 the derived one, of one block of sites after another; valid until the next."""
+    """Alleles [l, n_haplotypes], 1 for derived, in blocks of sites. A block is valid until the next one."""
     n_sites, n_haplotypes = int(trees.num_sites), int(trees.num_samples)
     block = np.empty((min(max(_BLOCK_CELLS // n_haplotypes, 1), n_sites), n_haplotypes), dtype=np.uint8)
     filled = 0
@@ -276,7 +281,7 @@ def _decoded(trees: Any) -> Iterator[Alleles]:
 
 
 def _bases(count: int, rng: np.random.Generator) -> tuple[npt.NDArray[np.object_], npt.NDArray[np.object_]]:
-    """REF and ALT [count], transitions in their usual share."""
+    """REF and ALT alleles [count], with the fraction of transitions of sequenced genomes."""
     ref = rng.integers(4, size=count)
     transversion = (ref ^ 2) ^ rng.integers(2, size=count)
     alt = np.where(rng.random(count) < _TRANSITION, ref ^ 1, transversion)
@@ -284,7 +289,7 @@ def _bases(count: int, rng: np.random.Generator) -> tuple[npt.NDArray[np.object_
 
 
 def genotype_lines(sites: SiteTable, alleles: Alleles, *, phased: bool) -> Iterator[Line]:
-    """VCF records of ``alleles`` [l, 2 n], a sample's two in a row; unphased genotypes have the smaller first."""
+    """VCF records of ``alleles`` [l, 2 n_samples], a sample's two adjacent. Unphased genotypes are sorted."""
     pairs = alleles.reshape(len(alleles), -1, 2)
     cells = np.empty((*pairs.shape[:2], 4), dtype=np.uint8)  # "\t0|1" [l, n, 4]
     cells[:, :, 0] = ord("\t")
@@ -296,26 +301,26 @@ def genotype_lines(sites: SiteTable, alleles: Alleles, *, phased: bool) -> Itera
 
 
 def choose_typed(sites: SiteTable, simulation: Simulation, rng: np.random.Generator) -> npt.NDArray[np.intp]:
-    """Ascending indices into ``sites``: a random common site of each equal stretch that has one."""
+    """Ascending indices into ``sites``: a random common site of each bin that has one. Bins are of equal length."""
     common = np.minimum(sites.af, 1.0 - sites.af) >= TYPED_MAF
     pair = np.char.add(sites.ref.astype(str), sites.alt.astype(str))
     candidates = np.flatnonzero(common & ~np.isin(pair, ["AT", "TA", "CG", "GC"]))
     if len(candidates) == 0:
         raise InputError(
             "simulation_no_typed",
-            f"no site has a MAF of {TYPED_MAF:g} or more: there is nothing to type",
+            f"no site has a MAF of at least {TYPED_MAF:g}, so none can be typed",
             hint="simulate a longer region, or more haplotypes",
         )
     candidates = rng.permutation(candidates)
-    stretches = max(round(simulation.length_mb * simulation.typed_per_mb), 1)
-    stretch = (sites.pos[candidates] - 1) * stretches // simulation.bases
-    return np.sort(candidates[np.unique(stretch, return_index=True)[1]])
+    n_bins = max(round(simulation.length_mb * simulation.typed_per_mb), 1)
+    site_bin = (sites.pos[candidates] - 1) * n_bins // simulation.bases
+    return np.sort(candidates[np.unique(site_bin, return_index=True)[1]])
 
 
 def _write_targets(
     folder: Path, simulation: Simulation, targets: _Targets, rng: np.random.Generator, threads: int
 ) -> npt.NDArray[np.intp]:
-    """Truth, array files and the table of typed sites; the typed sites' indices."""
+    """Writes the truth, the array files and the table of typed sites. Returns the indices of the typed sites."""
     samples = sample_names("T", simulation.targets)
     truth = (line for sites, alleles in targets.blocks() for line in genotype_lines(sites, alleles, phased=True))
     _write_vcf(folder / TRUTH, samples, truth, threads)
@@ -345,17 +350,17 @@ def _write_vcf(path: Path, samples: Sequence[str], lines: Iterator[Line], thread
 
 
 def _write_map(path: Path, edges: npt.NDArray[np.int64], rates: npt.NDArray[np.float64]) -> None:
-    """SHAPEIT's columns; between the rows the rate is constant, so that interpolation gives the true map."""
+    """Writes the genetic map in SHAPEIT's columns. The rate is constant between rows, so interpolation is exact."""
     centimorgans = np.append(0.0, np.cumsum(rates * np.diff(edges))) * 100
     rows = (f"{pos}\t{CHROM}\t{cm:.8f}\n" for pos, cm in zip((edges + 1).tolist(), centimorgans.tolist(), strict=True))
     path.write_bytes(gzip.compress(("pos\tchr\tcM\n" + "".join(rows)).encode(), mtime=0))
 
 
 def _groups_text(simulation: Simulation) -> str:
-    """Sample and population of the targets, then of the panel."""
+    """Lines of sample and population: first the targets, then the panel."""
     lines = []
     for letter, count in (("T", simulation.targets), ("P", simulation.haplotypes // 2)):
-        of_sample = np.repeat(POPULATIONS[: simulation.populations], shares(count, simulation.populations))
+        of_sample = np.repeat(POPULATIONS[: simulation.populations], split_evenly(count, simulation.populations))
         lines += [f"{name}\t{group}\n" for name, group in zip(sample_names(letter, count), of_sample, strict=True)]
     return "".join(lines)
 

@@ -41,7 +41,7 @@ from vcfbert.provenance import git_commit
 
 FloatArray = npt.NDArray[np.float32]
 
-FORMAT = 2  # version of the files between the stages
+FORMAT = 3  # version of the files between the stages
 
 # Host memory of a task, as measured (docs/explanation/scale.md).
 _PROCESS_BYTES = 500 << 20

@@ -1,4 +1,4 @@
-"""Conversion of a panel cut into tasks, one a region of an indexed file: the store that ``convert_panels`` writes."""
+"""Converts a panel in tasks, one per region of an indexed file. The panel store equals that of ``convert_panels``."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ from vcfbert.genotypes.vcf_file import inspect
 from vcfbert.genotypes.vcf_reader import join_sites
 from vcfbert.provenance import git_commit
 
-FORMAT = 2  # of the files between the stages
+FORMAT = 2  # version of the files that tasks write
 
-# Beyond a worker without any task: what a block of records takes while it is decoded, and the bits of a region while
-# they are joined and written. A region's number of sites is not known before: that of a dense panel is taken.
+# Host memory of a task: the worker process with one decoded block of records, and a region's bits while they are joined
+# and written. A region's number of sites is unknown beforehand, so that of a dense panel is assumed.
 _PROCESS_BYTES = 600 << 20
 _SITES_PER_MB = 40_000
 
@@ -40,7 +40,8 @@ _LAST_POSITION = 1 << 29
 
 @dataclass(frozen=True)
 class PanelJob:
-    """``regions`` tile what is wanted of the panel's chromosome; ``build``: as of ``convert_panels``."""
+    """The conversion of ``vcf``. ``regions`` tile the requested part of its chromosome; ``build``: as in
+    ``convert_panels``."""
 
     folder: Path
     vcf: Path
@@ -58,17 +59,23 @@ class PanelJob:
 
     @property
     def memory(self) -> int:
-        """Bytes of the largest task, by estimate."""
-        most = max((region.stop or _LAST_POSITION) - region.start + 1 for region in self.regions)
-        return _PROCESS_BYTES + int(3 * most * _SITES_PER_MB / 1e6 * len(inspect(self.vcf).samples) / 4)
+        """Estimated bytes of host memory of the largest task."""
+        bases = max((region.stop or _LAST_POSITION) - region.start + 1 for region in self.regions)
+        return _PROCESS_BYTES + int(3 * bases * _SITES_PER_MB / 1e6 * len(inspect(self.vcf).samples) / 4)
 
 
 def plan_panel(vcf: Path, *, region: str | None, chunk_mb: float, work: Path, build: str | None = None) -> PanelJob:
-    """Cuts the records of ``vcf`` by position. Raises InputError: index_missing, several_chromosomes,
-    chromosome_missing, region_empty, and those of ``inspect`` and ``Region.parse``."""
+    """Divides the records of ``vcf`` by position, into regions of ``chunk_mb``.
+
+    Raises InputError 'index_missing', 'several_chromosomes', 'chromosome_missing' or 'region_empty', and those of
+    ``inspect`` and ``Region.parse``.
+    """
     if not inspect(vcf).has_index:
         raise InputError(
-            "index_missing", "a file is read in parts through its index", where=str(vcf), hint="bcftools index FILE"
+            "index_missing",
+            "the file has no index, which reading by region requires",
+            where=str(vcf),
+            hint="bcftools index FILE",
         )
     wanted = _whole_chromosome(vcf) if region is None else Region.parse(region)
     first, last = _extent(vcf, wanted)
@@ -89,21 +96,21 @@ def _whole_chromosome(vcf: Path) -> Region:
             "several_chromosomes" if present else "empty",
             f"the file holds {len(present)} chromosomes ({', '.join(present[:30])})",
             where=str(vcf),
-            hint="name the one to read as region",
+            hint="choose one with --region",
         )
     return Region(present[0])
 
 
 def _extent(vcf: Path, wanted: Region) -> tuple[int, int]:
-    """Positions, 1-based, of the first and the last record of a region, by the index alone."""
+    """The 1-based positions of the first and the last record of a region, found through the index."""
     name = next((name for name in cyvcf2.VCF(str(vcf)).seqnames if same_chrom(name, wanted.chrom)), None)
     with pysam.VariantFile(str(vcf)) as file:
         first = None if name is None else _first(file, name, wanted.start - 1)
         stop = min(wanted.stop or _LAST_POSITION, _LAST_POSITION)
         if name is None or first is None or first + 1 > stop:
             code = "chromosome_missing" if name is None else "region_empty"
-            raise InputError(code, f"no record lies in region {wanted}", where=str(vcf), hint="check its bounds")
-        low, high = first, stop  # a record begins at low or behind it, and none that is wanted at high
+            raise InputError(code, f"no record lies in region {wanted}", where=str(vcf), hint="check the region")
+        low, high = first, stop  # a record of the region begins at low; none begins at high or after it
         while high - low > 1:
             middle = (low + high) // 2
             found = _first(file, name, middle)
@@ -115,20 +122,20 @@ def _extent(vcf: Path, wanted: Region) -> tuple[int, int]:
 
 
 def _first(file: pysam.VariantFile, name: str, start: int) -> int | None:
-    """The 0-based position of the first record that begins at ``start`` or behind."""
+    """The 0-based position of the first record that begins at ``start`` or after it."""
     try:
         return next((record.pos - 1 for record in file.fetch(name, start) if record.pos - 1 >= start), None)
-    except ValueError:  # the header names a chromosome that the index has nothing of
+    except ValueError:  # the header names a chromosome that the index does not have
         return None
 
 
 def convert_region(job: PanelJob, number: int) -> None:
-    """Reads one region of the panel into a file of packed sites, of none if there are none."""
+    """Reads one region of the panel and writes its sites, packed, to the task's file."""
     region = job.regions[number]
     read = [] if _is_empty(job.vcf, region) else packed_blocks(job.vcf, region=region, build=job.build)
     arrays: dict[str, Array] = {}
     parts: list[dict[str, Any]] = []
-    for part, group in groupby(read, key=lambda block: block.region):  # X has several, of different haplotypes
+    for part, group in groupby(read, key=lambda block: block.region):  # X has several, with different haplotypes
         blocks = list(group)
         sites = join_sites([block.sites for block in blocks])
         of_part = {
@@ -162,13 +169,15 @@ def convert_from(
     seed: int,
     finished: Callable[[int], None] | None = None,
 ) -> dict[str, Any]:
-    """Runs what is left of a job's tasks on the pool and joins the parts at ``out``; the job's folder is removed then.
-    Arguments and result as of ``convert_panels``; ``finished`` is told how many more tasks are done."""
+    """Runs the job's remaining tasks on the pool, writes the panel store ``out`` and removes the job's folder.
+
+    Arguments and result are those of ``convert_panels``. ``finished`` receives the number of newly finished tasks.
+    """
     run_tasks(job.tasks(), pool, finished=finished)
     options: dict[str, Any] = {"region": region, "build": job.build, "holdout": holdout, "seed": seed}
     manifest = convert_panels([job.vcf], out, maps=maps, blocks=_blocks(job), **options)
     shutil.rmtree(job.folder)
-    with suppress(OSError):  # other jobs may lie there, or what the user has
+    with suppress(OSError):  # the folder may hold other jobs or the user's files
         job.folder.parent.rmdir()
     return manifest
 

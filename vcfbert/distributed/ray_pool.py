@@ -1,4 +1,4 @@
-"""A pool of workers on a Ray cluster, for ``scheduler.run_tasks``. The only file that imports ray."""
+"""A pool of workers on a Ray cluster, for ``scheduler.run_tasks``. No other module imports ray."""
 
 from __future__ import annotations
 
@@ -10,22 +10,25 @@ from typing import Any, Final
 from vcfbert.distributed.scheduler import Task, WorkerLost, perform
 from vcfbert.errors import InputError, MissingExtraError, VcfbertError
 
-# Ray starts a task anew on another worker where one died, out of memory among other causes.
+# Ray restarts a task on another worker if its worker dies, for example of too little memory.
 RETRIES: Final = 3
-_STORE_BYTES: Final = 100 << 20  # of a local cluster: tasks hand on files, and only their seconds go through Ray
+_STORE_BYTES: Final = 100 << 20  # of a local cluster: tasks exchange files, so only their run times pass through Ray
 
 
 @contextmanager
 def ray_pool(address: str, *, threads: int, memory: int, workers: int | None = None) -> Iterator[RayPool]:
-    """A pool on the cluster at ``address``: 'auto' for the one that this machine belongs to, HOST:PORT or ray://, or
-    'local' for one of this machine's cores that ends with the context (of ``workers`` cores, if given).
+    """A pool on the Ray cluster at ``address``.
 
-    A task takes ``threads`` cores and ``memory`` bytes. Raises MissingExtraError, InputError('ray_address').
+    ``address``: 'auto' for the cluster that this machine belongs to; HOST:PORT or ray://HOST:PORT; or 'local' for a
+    new cluster on this machine, which ends with the context. ``workers``: maximum number of tasks that the local
+    cluster runs at once. Each task gets ``threads`` cores and ``memory`` bytes of host memory.
+
+    Raises MissingExtraError, and InputError 'ray_address' or 'ray_resources'.
     """
     try:
         import ray
     except ModuleNotFoundError as error:
-        raise MissingExtraError("ray_missing", "this needs Ray", hint="pip install 'vcfbert[ray]'") from error
+        raise MissingExtraError("ray_missing", "Ray is not installed", hint="pip install 'vcfbert[ray]'") from error
     options: dict[str, Any] = {"address": address}
     if address == "local":
         cores = None if workers is None else workers * threads
@@ -35,7 +38,9 @@ def ray_pool(address: str, *, threads: int, memory: int, workers: int | None = N
         ray.init(log_to_driver=False, configure_logging=False, **options)
     except (OSError, ValueError, RuntimeError) as error:
         raise InputError(
-            "ray_address", f"no Ray cluster answers at {address} ({error})", hint="start one with `ray start`, or local"
+            "ray_address",
+            f"no Ray cluster answers at {address} ({error})",
+            hint="start one with `ray start`, or use --ray local",
         ) from error
     try:
         yield RayPool(ray, threads=threads, memory=memory)
@@ -44,15 +49,18 @@ def ray_pool(address: str, *, threads: int, memory: int, workers: int | None = N
 
 
 def _check_answers(address: str) -> None:
-    """Ray itself would try for minutes. Raises OSError, ValueError."""
+    """Connects once, because Ray itself retries for minutes. Raises OSError and ValueError."""
     host, colon, port = address.removeprefix("ray://").rpartition(":")
     if colon:
         socket.create_connection((host, int(port)), timeout=10).close()
 
 
 class RayPool:
-    """One slot more than tasks fit on the cluster: the next is there when a worker gets free, and an autoscaler sees
-    that more could be done."""
+    """Runs tasks on a cluster.
+
+    It has one slot more than the tasks that fit on the cluster. The extra task is ready when a worker becomes free,
+    and it shows an autoscaler that more work is waiting.
+    """
 
     def __init__(self, ray: Any, *, threads: int, memory: int) -> None:
         self._ray = ray
@@ -61,8 +69,8 @@ class RayPool:
         if self._fit() == 0:
             raise InputError(
                 "ray_resources",
-                f"no task of {threads} threads and {memory / 2**20:.0f} MB fits on the cluster's workers",
-                hint="give fewer --threads, --chunk-samples or --chunk-cm",
+                f"a task needs {threads} threads and {memory / 2**20:.0f} MB; no worker of the cluster has them",
+                hint="lower --threads, --chunk-samples or --chunk-cm",
             )
 
     @property
@@ -96,7 +104,7 @@ class RayPool:
             raise WorkerLost(
                 "worker_lost",
                 f"a task's worker died {RETRIES + 1} times: {str(error).splitlines()[0]}",
-                hint="call it again, and it goes on where it was; with fewer --chunk-samples if memory ran out",
+                hint="repeat the command to resume; if memory ran out, lower --chunk-samples",
             ) from error
         return seconds
 

@@ -1,8 +1,8 @@
-"""Runs a job's tasks on a pool of workers: in order of need, few at a time, none twice that is done.
+"""Runs a job's tasks on a pool of workers, in order of their dependencies.
 
-A task is a function of nothing but its arguments that leaves a file under a name of its own, renamed when complete. So
-a task may run twice without harm, on a worker that was given up for lost or beside a slow one, and a job that was
-interrupted goes on with the tasks whose files are not there.
+A task depends on its arguments alone and writes one file, which gets its final name when it is complete. A task may
+therefore run twice without harm: on a worker that was given up, or beside a slow copy. An interrupted job resumes with
+the tasks whose files are missing.
 """
 
 from __future__ import annotations
@@ -17,16 +17,19 @@ from typing import Protocol
 
 from vcfbert.errors import VcfbertError
 
-# A task that has taken this many times the median of its stage, and this many seconds, gets a second copy.
-STRAGGLES = 3.0
-MIN_SECONDS = 20.0
+# A task gets a second copy once it has run this many times the median of its stage and at least this many seconds.
+STRAGGLER_FACTOR = 3.0
+STRAGGLER_SECONDS = 20.0
 _POLL_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
 class Task:
-    """``run`` writes ``done``; it is a module's function with its arguments, so that it can be sent to other machines.
-    ``after``: names of tasks whose files it reads. ``frees``: files that nobody needs once it is done."""
+    """A unit of work.
+
+    ``run`` writes the file ``done``. It must be picklable, a module's function with its arguments, because it is sent
+    to other machines. ``after``: names of the tasks whose files it reads. ``frees``: files to delete once it is done.
+    """
 
     name: str
     stage: str
@@ -37,7 +40,7 @@ class Task:
 
 
 class WorkerLost(VcfbertError):
-    """A task's worker died, and so did those of its retries."""
+    """The workers of a task and of all its retries died."""
 
     exit_code = 3
 
@@ -47,23 +50,23 @@ class Pool(Protocol):
 
     @property
     def slots(self) -> int:
-        """Tasks to hand over at once, at least 1; it may change while machines come and go."""
+        """Maximum number of submitted tasks, at least 1. It changes as machines join and leave."""
 
     def submit(self, task: Task) -> Hashable:
-        """Hands a task over, to run some time after; the handle is this call's own."""
+        """Submits a task, to run later. Each call returns a new handle."""
 
     def wait(self, handles: Collection[Hashable], timeout: float) -> Collection[Hashable]:
-        """Those of the handles that have ended, within ``timeout`` seconds."""
+        """Waits up to ``timeout`` seconds for any of the handles to end. Returns the ended ones."""
 
     def result(self, handle: Hashable) -> float:
-        """The seconds that an ended task ran. Raises what the task raised, or WorkerLost."""
+        """The run time of an ended task in seconds. Raises what the task raised, or WorkerLost."""
 
     def cancel(self, handle: Hashable) -> None:
-        """Stops a task, if it can; its result will not be asked for."""
+        """Stops a task if possible. ``result`` is not called for it afterwards."""
 
 
 def perform(task: Task) -> float:
-    """Runs a task where it stands, unless another copy was faster; the seconds it took. What pools call."""
+    """Runs a task in this process, unless another copy has finished it. Returns the seconds it took."""
     started = time.perf_counter()
     if not task.done.exists():
         task.run()
@@ -71,7 +74,7 @@ def perform(task: Task) -> float:
 
 
 class InProcess:
-    """The pool of one that is this process."""
+    """A pool with one slot: this process."""
 
     slots = 1
 
@@ -96,7 +99,7 @@ class _Copy:
 
 
 class _Job:
-    """What is left of a job: ``ready`` is a heap of the places in ``tasks`` of those that wait for no other."""
+    """The state of a job. ``ready``: a heap of the indices of tasks that wait for no other task."""
 
     def __init__(self, tasks: Sequence[Task]) -> None:
         self.tasks = tasks
@@ -121,7 +124,7 @@ class _Job:
 
 
 def unfinished(tasks: Sequence[Task]) -> list[Task]:
-    """Those that must still run, in order: a finished task needs none of those before it."""
+    """The tasks that must still run, in order. A finished task does not need its predecessors."""
     by_name = {task.name: task for task in tasks}
     read = {name for task in tasks for name in task.after}
     open_ = [task for task in tasks if task.name not in read]
@@ -139,13 +142,13 @@ def run_tasks(
     pool: Pool,
     *,
     finished: Callable[[int], None] | None = None,
-    least_seconds: float = MIN_SECONDS,
+    straggler_seconds: float = STRAGGLER_SECONDS,
 ) -> None:
-    """Runs what is unfinished of ``tasks``, each after those it names; ``finished`` is told how many more are.
+    """Runs the unfinished ``tasks``, each after its predecessors. ``finished`` receives the number of newly done ones.
 
-    No more than ``pool.slots`` are handed over at a time, so that neither a queue nor the files between the stages
-    pile up. Where a slot is free and nothing ready, a copy runs beside a task that straggles; the first to end counts.
-    Raises what a task raised first, once all others are cancelled.
+    At most ``pool.slots`` tasks are submitted at a time, which bounds the queue and the intermediate files. If a slot
+    is free and no task is ready, a straggling task gets a second copy, and the first copy to end counts. The first
+    exception of a task is raised after all other tasks are cancelled.
     """
     left = unfinished(tasks)
     job = _Job(left)
@@ -153,7 +156,7 @@ def run_tasks(
         finished(len(tasks) - len(left))
     try:
         while job.ready or job.running:
-            _hand_over(job, pool, least_seconds)
+            _submit(job, pool, straggler_seconds)
             for handle in pool.wait(list(job.running), _POLL_SECONDS):
                 if handle in job.running and _end(job, pool, handle) and finished is not None:
                     finished(1)
@@ -162,36 +165,36 @@ def run_tasks(
             pool.cancel(handle)
 
 
-def _hand_over(job: _Job, pool: Pool, least_seconds: float) -> None:
+def _submit(job: _Job, pool: Pool, straggler_seconds: float) -> None:
     room = max(pool.slots - len(job.running), 0)
     chosen = [job.tasks[heapq.heappop(job.ready)] for _ in range(min(room, len(job.ready)))]
     if not chosen and not job.ready:
-        chosen = _stragglers(job, least_seconds)[:room]
+        chosen = _stragglers(job, straggler_seconds)[:room]
     for task in chosen:
         job.running[pool.submit(task)] = _Copy(task, time.monotonic())
 
 
-def _stragglers(job: _Job, least_seconds: float) -> list[Task]:
-    """Tasks of one copy that have run far longer than others of their stage, the longest first."""
+def _stragglers(job: _Job, straggler_seconds: float) -> list[Task]:
+    """Tasks that have one copy and have run far longer than others of their stage, the longest first."""
     now = time.monotonic()
     late = []
     for copy in job.running.values():
         known = job.seconds.get(copy.task.stage)
         if known and len(job.copies(copy.task)) == 1:
-            patience = max(STRAGGLES * statistics.median(known), least_seconds)
+            patience = max(STRAGGLER_FACTOR * statistics.median(known), straggler_seconds)
             if now - copy.started > patience:
                 late.append(copy)
     return [copy.task for copy in sorted(late, key=lambda copy: copy.started)]
 
 
 def _end(job: _Job, pool: Pool, handle: Hashable) -> bool:
-    """Takes note of an ended copy; whether its task is done by it."""
+    """Handles an ended copy. Returns whether it completed its task."""
     task = job.running.pop(handle).task
     others = job.copies(task)
     try:
         seconds = pool.result(handle)
     except Exception:
-        if others:  # they may still succeed
+        if others:  # another copy may still succeed
             return False
         raise
     for other in others:

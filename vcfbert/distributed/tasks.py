@@ -77,24 +77,24 @@ def impute_chunk(job: Job, chunk: int, group: int) -> None:
     given = PhasedTarget(target, phasings) if job.phases else target
     hds = np.empty((last - first, len(target.samples), 2), dtype=np.float32)
     coupled: FloatArray | None = None
-    rows, calls, left_out = [], [], []
+    rows, calls, loo_dosage = [], [], []
     for block in imputer.impute(given, sites=(first, last)):
         inside = slice(block.start - first, block.stop - first)
         hds[inside] = block.haplotype_dosage
         if block.genotype_probability is not None:
             coupled = np.empty((*hds.shape[:2], 3), dtype=np.float32) if coupled is None else coupled
             coupled[inside] = block.genotype_probability
-        told = (block.calls >= 0).any(axis=(1, 2))
+        has_values = (block.calls >= 0).any(axis=(1, 2))  # only the rows of such sites are stored
         if block.loo_dosage is not None:
-            told |= np.isfinite(block.loo_dosage).any(axis=(1, 2))
-            left_out.append(block.loo_dosage[told])
-        rows.append(np.flatnonzero(told) + block.start)
-        calls.append(block.calls[told])
+            has_values |= np.isfinite(block.loo_dosage).any(axis=(1, 2))
+            loo_dosage.append(block.loo_dosage[has_values])
+        rows.append(np.flatnonzero(has_values) + block.start)
+        calls.append(block.calls[has_values])
     arrays: dict[str, Array] = {"hds": hds, "typed": np.concatenate(rows), "calls": np.concatenate(calls)}
     if coupled is not None:
         arrays["coupled"] = coupled
-    if left_out:
-        arrays["left_out"] = np.concatenate(left_out)
+    if loo_dosage:
+        arrays["loo_dosage"] = np.concatenate(loo_dosage)
     write_tensors(job.imputed(chunk, group), arrays)
 
 
@@ -158,8 +158,8 @@ class _ImputedGroup:
         rows = self._typed[low:high] - start
         calls = np.full(hds.shape, MISSING, dtype=np.int8)
         calls[rows] = stored.part("calls", slice(low, high))
-        left_out = None
-        if "left_out" in stored:
-            left_out = np.full(hds.shape, np.nan, dtype=np.float32)
-            left_out[rows] = stored.part("left_out", slice(low, high))
-        return ImputedBlock(start, stop, hds, calls, coupled, left_out)
+        loo_dosage = None
+        if "loo_dosage" in stored:
+            loo_dosage = np.full(hds.shape, np.nan, dtype=np.float32)
+            loo_dosage[rows] = stored.part("loo_dosage", slice(low, high))
+        return ImputedBlock(start, stop, hds, calls, coupled, loo_dosage)

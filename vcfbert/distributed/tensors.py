@@ -1,4 +1,4 @@
-"""Named arrays in one file, as safetensors: written atomically, read by slices. What tasks of one job hand on."""
+"""Files of named arrays through which tasks exchange data: safetensors, written atomically, read by slices."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ Array = npt.NDArray[Any]
 
 
 def write_tensors(path: Path, arrays: Mapping[str, Array], meta: Mapping[str, Any] | None = None) -> None:
-    """``meta``: JSON values. As bytes first: safetensors' own writer does not say that a disk is full."""
+    """Writes the arrays and ``meta`` (JSON values) to ``path``."""
+    # Serialised to bytes first: the writer of safetensors does not report a full disk as such.
     data = save(
         {name: np.ascontiguousarray(array) for name, array in arrays.items()}, {_META: json.dumps(dict(meta or {}))}
     )
@@ -30,14 +31,17 @@ def write_tensors(path: Path, arrays: Mapping[str, Array], meta: Mapping[str, An
 
 
 class Tensors:
-    """An open file of ``write_tensors``, memory-mapped. Raises ArtifactError where it is none."""
+    """A file of ``write_tensors``, memory-mapped. Raises ArtifactError 'tensors_damaged' for any other file."""
 
     def __init__(self, path: Path) -> None:
         try:
             file: Any = safe_open(path, framework="np")
         except (OSError, SafetensorError) as error:
             raise ArtifactError(
-                "tensors_damaged", f"cannot be read ({error})", where=str(path), hint="remove it: it is written again"
+                "tensors_damaged",
+                f"cannot be read ({error})",
+                where=str(path),
+                hint="delete the file and repeat the command, which writes it again",
             ) from error
         self._file = file
         self.names = frozenset(file.keys())
@@ -51,8 +55,9 @@ class Tensors:
         return array
 
     def part(self, name: str, *slices: slice) -> Array:
-        """Some of an array, the rest of it not read."""
+        """A part of an array; the rest is not read."""
         stored = self._file.get_slice(name)
+        # safetensors refuses empty slices.
         empty = any(len(range(*s.indices(n))) == 0 for s, n in zip(slices, stored.get_shape(), strict=False))
-        array: Array = self[name][slices] if empty else stored[slices]  # which safetensors refuses
+        array: Array = self[name][slices] if empty else stored[slices]
         return array

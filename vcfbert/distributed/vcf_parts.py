@@ -1,4 +1,4 @@
-"""An imputed file written in parts, by different processes, and stitched: BGZF blocks follow each other as they are."""
+"""Parts of an imputed file, written by different processes and joined without recompressing their BGZF blocks."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from vcfbert.genotypes import bgzf
 from vcfbert.genotypes.vcf_lines import Line
 from vcfbert.genotypes.vcf_writer import write_lines
 
-_PLACES: Final = ("start", "stop", "offsets")  # of a part's records, as ``bgzf.Placed`` has them
+_PLACES: Final = ("start", "stop", "offsets")  # fields of ``bgzf.RecordOffsets``
 
 
 @dataclass(frozen=True)
 class Part:
-    """Consecutive records without a header: their text in ``path``, where they are in it in ``places``."""
+    """Consecutive records without a header. ``path`` holds their text and ``places`` their offsets in it."""
 
     path: Path
 
     @property
     def places(self) -> Path:
-        """Written last: where it stands, the part is whole."""
+        """Written last: if this file exists, the part is complete."""
         return self.path.with_name(f"{self.path.name}.places")
 
 
 def write_part(part: Part, chrom: str, lines: Iterator[Line], *, meta: dict[str, Any], threads: int) -> None:
-    """Writes a part, of one chromosome; ``meta`` is filled while its lines are taken, and kept with it."""
+    """Writes a part of one chromosome. ``meta`` is stored with it and may be filled while ``lines`` is consumed."""
     with atomic_file(part.path) as temporary, temporary.open("wb") as handle:
         (placed,) = write_lines(handle, b"", [(chrom, lines)], threads)
     write_tensors(part.places, {name: getattr(placed, name) for name in _PLACES}, meta)
@@ -40,7 +40,7 @@ def write_part(part: Part, chrom: str, lines: Iterator[Line], *, meta: dict[str,
 
 @dataclass(frozen=True)
 class Stitched:
-    """The ``Records`` of parts that follow each other: those of each chromosome, in the file's order."""
+    """The records of consecutive parts, by chromosome in the order of the file. Implements ``vcf_writer.Records``."""
 
     head: bytes
     chromosomes: Sequence[tuple[str, Sequence[Part]]]
@@ -71,7 +71,7 @@ class Stitched:
 
 
 def _append(handle: BinaryIO, path: Path) -> int:
-    """Copies a BGZF file but for the block that ends it; the bytes copied."""
+    """Appends a BGZF file without its end-of-file block. Returns the number of bytes."""
     begin = handle.tell()
     with path.open("rb") as source:
         shutil.copyfileobj(source, handle, 1 << 20)

@@ -14,15 +14,15 @@ import pytest
 from tests.helpers.command_line import vcfbert
 from vcfbert.datasets import simulate as module
 from vcfbert.datasets.simulate import (
-    HOT_SHARE,
+    HOT_FRACTION,
     MEAN_RECOMBINATION,
     Simulation,
     SiteTable,
     choose_typed,
     genotype_lines,
     recombination_rates,
-    shares,
     simulate,
+    split_evenly,
 )
 from vcfbert.errors import InputError, MissingExtraError
 from vcfbert.evaluation.scoring import typed_positions
@@ -90,8 +90,8 @@ def test_nothing_to_type_is_refused() -> None:
 
 
 def test_shares_are_even() -> None:
-    assert shares(8, 3) == [3, 3, 2]
-    assert shares(1, 3) == [1, 0, 0]
+    assert split_evenly(8, 3) == [3, 3, 2]
+    assert split_evenly(1, 3) == [1, 0, 0]
 
 
 @pytest.mark.parametrize("bases", [3_000, 75_001, 1_000_000])
@@ -101,9 +101,9 @@ def test_most_recombination_is_in_hot_spots(bases: int) -> None:
     widths = np.diff(edges)
     assert (widths > 0).all()
     assert (rates * widths).sum() == pytest.approx(MEAN_RECOMBINATION * bases)
-    background = (1 - HOT_SHARE) * MEAN_RECOMBINATION
+    background = (1 - HOT_FRACTION) * MEAN_RECOMBINATION
     assert rates.min() >= background * (1 - 1e-9)
-    assert ((rates - background) * widths).sum() == pytest.approx(HOT_SHARE * MEAN_RECOMBINATION * bases)
+    assert ((rates - background) * widths).sum() == pytest.approx(HOT_FRACTION * MEAN_RECOMBINATION * bases)
     if bases > 500_000:
         assert rates.min() == pytest.approx(background)
         assert widths[rates > 2 * background].sum() < 0.05 * bases

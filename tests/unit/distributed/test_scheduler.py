@@ -128,7 +128,7 @@ def test_a_straggler_gets_one_copy_and_the_first_to_end_counts(tmp_path: Path) -
     tasks = [Task("slow", "s", partial(hang, slow, tmp_path / "mark", release), slow)]
     tasks += [Task(str(i), "s", partial(touch, tmp_path / str(i), log), tmp_path / str(i)) for i in range(4)]
     pool = Threads(2)
-    run_tasks(tasks, pool, least_seconds=0.2)
+    run_tasks(tasks, pool, straggler_seconds=0.2)
     release.set()
     assert slow.read_text() == "second"
     assert pool.submitted.count("slow") == 2
