@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -33,14 +34,9 @@ def cli_page() -> str:
     """Every command of the Typer app with its help, arguments and options."""
     from vcfbert.cli.app import app
 
-    parts = [
-        "# Command line",
-        "This page is generated from the commands themselves. `vcfbert COMMAND --help` says the same.",
-    ]
+    parts = ["# Command line", "This page is generated from the commands. `vcfbert COMMAND --help` prints the same."]
     for path, command in commands(typer.main.get_command(app), ("vcfbert",)):
-        parts.append(f"## `{' '.join(path)}`")
-        if command.help:
-            parts.append(command.help.strip())
+        parts += [f"## `{' '.join(path)}`", *help_parts(command.help or "")]
         rows = [row for row in map(option_row, command.params) if row]
         if rows:
             parts.append("\n".join(["| option | default | meaning |", "| --- | --- | --- |", *rows]))
@@ -54,6 +50,19 @@ def commands(command: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, .
         yield from commands(child, (*path, name))
 
 
+def help_parts(text: str) -> Iterator[str]:
+    """The paragraphs of a command's help, with examples as blocks of code."""
+    for part in text.strip().split("\n\n"):
+        prose, separator, example = part.rpartition("Example: ")
+        if separator:
+            yield prose.strip()
+            yield f"```sh\n{example}\n```"
+        elif re.match(r"(?:\w+=\S+ )?vcfbert ", part):
+            yield f"```sh\n{part}\n```"
+        elif part not in ("**Example**", "**Examples**"):
+            yield part
+
+
 def option_row(option: Any) -> str:
     """One table row of an option or argument; empty for --help."""
     if option.name == "help":
@@ -61,8 +70,8 @@ def option_row(option: Any) -> str:
     is_option = option.param_type_name == "option"
     names = ", ".join([*option.opts, *option.secondary_opts]) if is_option else option.name.upper()
     default = "required" if option.required else option.default
-    shown = "" if default in (None, (), []) or callable(default) or "Sentinel" in repr(default) else str(default)
-    return f"| `{names}` | {cell(shown)} | {cell(getattr(option, 'help', None) or '')} |"
+    hidden = default in (None, False, "", (), []) or callable(default) or "Sentinel" in repr(default)
+    return f"| `{names}` | {'' if hidden else cell(str(default))} | {cell(getattr(option, 'help', None) or '')} |"
 
 
 def cell(text: str) -> str:
@@ -71,14 +80,22 @@ def cell(text: str) -> str:
 
 
 def params_page() -> str:
-    """The default profile, whose comments describe every parameter."""
-    text = (ROOT / "vcfbert" / "profiles" / "cpu.yaml").read_text(encoding="utf-8")
-    intro = (
-        "`params.yaml` holds one section a stage. These are the defaults (profile `cpu`). "
-        "`vcfbert config apply gpu` or `original` writes another profile. "
-        "`-S section.name=value` sets one parameter of `vcfbert fit`."
-    )
-    return f"# params.yaml\n\n{intro}\n\n```yaml\n{text.strip()}\n```\n"
+    """The parameters of the default profile, a table for each section, from its comments."""
+    parts = [
+        "# params.yaml",
+        "`params.yaml` holds one section per stage. The defaults are those of the profile `cpu`. "
+        "`vcfbert config apply gpu` or `vcfbert config apply original` writes another profile. "
+        "`vcfbert fit -S train.epochs=10` sets one parameter of a fit.",
+    ]
+    for line in (ROOT / "vcfbert" / "profiles" / "cpu.yaml").read_text(encoding="utf-8").splitlines():
+        if section := re.fullmatch(r"(\w+):", line):
+            parts += [f"## {section[1]}", "| parameter | default | meaning |\n| --- | --- | --- |"]
+        elif parameter := re.fullmatch(r"  (\w+): (.+?)\s+# (.+)", line):
+            name, value, meaning = parameter.groups()
+            parts[-1] += f"\n| `{name}` | `{value}` | {cell(meaning)} |"
+        elif line.strip() and not line.startswith("#"):
+            raise ValueError(f"cpu.yaml: {line!r} is neither a section nor a parameter with a comment")
+    return "\n\n".join(parts) + "\n"
 
 
 def errors_page() -> str:
