@@ -1,4 +1,4 @@
-"""``vcfbert serve`` and ``python -m service``: the service on ``VCFBERT_HOST`` and ``VCFBERT_PORT``."""
+"""Starts the service: ``vcfbert serve`` and ``python -m service``, on ``VCFBERT_HOST`` and ``VCFBERT_PORT``."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from .app import create_app
 from .http import logs
 from .settings import check_exposure, override_environment, read_settings
 
-_KEEP_ALIVE = 30  # seconds that an idle connection is kept: longer than most proxies' own limit, so that they end it
+_KEEP_ALIVE = 30  # seconds that an idle connection stays open; longer than most proxies' limit, so the proxy closes it
 
 
 def main(*, host: str | None = None, port: int | None = None, model: str | None = None) -> int:
-    """Serves until it is told to stop; the exit code. Arguments take precedence over the environment."""
+    """Serve until a signal stops the process; return the exit code. Arguments override ``VCFBERT_*`` variables."""
     try:
         override_environment(host=host, port=port, model=model)
         settings = read_settings()

@@ -15,8 +15,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from vcfbert.errors import InputError
 
-DEFAULT_ALIAS = "default"  # under which ``Settings.model`` is served
-LOCAL = "local"  # the caller's name where no keys are configured
+DEFAULT_ALIAS = "default"  # alias of ``Settings.model``
+LOCAL = "local"  # name of every caller if no keys are configured
 
 _ALIAS = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}")
 _KEY = re.compile(r"(?P<name>[A-Za-z0-9_.-]{1,64}):(?P<digest>[0-9a-f]{64})")
@@ -29,65 +29,67 @@ class Settings(BaseSettings):
 
     # Models
     model: str = "models:/vcfbert@champion"  # a registered model or a bundle's folder; its alias is `default`
-    models: str = ""  # further ones served beside it: alias=reference, comma-separated
+    models: str = ""  # additional models: alias=reference, comma-separated
     device: str = Field(default="cpu", pattern=r"^(cpu|cuda(:\d+)?)$")  # cpu, cuda or cuda:N
-    batch_size: int = Field(default=64, ge=1)  # diploid samples a forward pass
-    threads: int = Field(default=2, ge=1)  # that compress the output
-    kept_windows_mb: int = Field(default=500, ge=0)  # of 10^6 bytes a model, of windows kept for files of one array
-    cache: Path = Field(default_factory=lambda: Path.home() / ".cache" / "vcfbert" / "models")  # of downloaded bundles
-    poll_seconds: float = Field(default=60.0, ge=0)  # between two looks at the models' aliases; 0 = never
+    batch_size: int = Field(default=64, ge=1)  # diploid samples per forward pass
+    threads: int = Field(default=2, ge=1)  # threads that compress the output
+    kept_windows_mb: int = Field(
+        default=500, ge=0
+    )  # host memory per model for prepared windows, in units of 10^6 bytes
+    cache: Path = Field(default_factory=lambda: Path.home() / ".cache" / "vcfbert" / "models")  # downloaded bundles
+    poll_seconds: float = Field(default=60.0, ge=0)  # interval of the check for newer model versions; 0 = never
 
     # Storage
     data: Path = Path("data/service")  # uploads, results, and the SQLite files of jobs and queue
-    database_url: str = Field(default="", repr=False)  # job table shared by hosts, e.g. postgresql+psycopg://...
+    database_url: str = Field(default="", repr=False)  # job table shared by hosts: postgresql+psycopg://...
     redis_url: str = Field(default="", repr=False)  # queue and rates shared by hosts: redis://host:6379/0
-    embedded_worker: bool = True  # start a worker process beside the service; else `python -m service.worker`
+    embedded_worker: bool = True  # start a worker process with the service; else run `python -m service.worker`
     worker_metrics_port: int = Field(default=0, ge=0, le=65535)  # of `python -m service.worker`, on `host`; 0 = none
-    result_hours: float = Field(default=48.0, gt=0)  # that a finished job's files are kept
-    kept_uploads: int = Field(default=10, ge=1)  # of one key, checked and waiting for their jobs; the oldest gives way
-    kept_minutes: float = Field(default=60.0, gt=0)  # that such an upload is kept
-    stale_seconds: float = Field(default=30.0, gt=0)  # without a heartbeat, after which a worker is taken for dead
+    result_hours: float = Field(default=48.0, gt=0)  # retention of a finished job's files
+    kept_uploads: int = Field(default=10, ge=1)  # maximum checked uploads kept per key; another replaces the oldest
+    kept_minutes: float = Field(default=60.0, gt=0)  # retention of a kept upload
+    stale_seconds: float = Field(default=30.0, gt=0)  # time without a heartbeat after which a worker counts as dead
 
-    # Sizes
-    max_upload_mb: int = Field(default=200, ge=1)  # of 10^6 bytes; a larger request is refused as it arrives
-    max_unpacked_mb: int = Field(default=4000, ge=1)  # of 10^6 bytes, of a compressed upload once unpacked
+    # Sizes; MB are units of 10^6 bytes
+    max_upload_mb: int = Field(default=200, ge=1)  # of a request body, checked while it arrives
+    max_unpacked_mb: int = Field(default=4000, ge=1)  # of a decompressed upload
     max_samples: int = Field(default=5000, ge=1)  # in one upload
     max_sites: int = Field(default=2_000_000, ge=1)  # in one upload
-    max_small_samples: int = Field(default=500, ge=1)  # in one request that waits for its answer; else a job
-    max_seconds: float = Field(default=3600.0, gt=0)  # that a job may run
-    stall_seconds: float = Field(default=60.0, gt=0)  # without a byte of a request's body, after which it is refused
+    max_small_samples: int = Field(default=500, ge=1)  # in one synchronous request; larger files need a job
+    max_seconds: float = Field(default=3600.0, gt=0)  # of a job or a synchronous request
+    stall_seconds: float = Field(default=60.0, gt=0)  # time without data of a body after which the request is refused
     queue_limit: int = Field(default=100, ge=1)  # maximum queued jobs
     queued_per_key: int = Field(default=25, ge=1)  # maximum queued jobs per key
 
     # Access
     api_keys: str = Field(default="", repr=False)  # name:sha256, comma-separated: see `python -m service.keys`
-    admin_keys: str = ""  # names of keys that may reload models, comma-separated
-    open: bool = False  # serve everyone who can reach the service, without keys
-    rate_per_minute: int = Field(default=600, ge=1)  # requests of one key
-    concurrent_per_key: int = Field(default=8, ge=1)  # requests of one key at the same time
+    admin_keys: str = ""  # names of the keys that may reload models, comma-separated
+    open: bool = False  # admit everyone who can reach the service, without keys
+    rate_per_minute: int = Field(default=600, ge=1)  # maximum requests per key within a minute
+    concurrent_per_key: int = Field(default=8, ge=1)  # maximum concurrent requests per key
     cors_origins: str = ""  # other origins whose pages may call the service, comma-separated
 
     # Process
     host: str = "127.0.0.1"  # of `python -m service`
     port: int = Field(default=8000, ge=0, le=65535)  # of `python -m service`
-    drain_seconds: float = Field(default=30.0, ge=0)  # that requests in flight are given when the service is stopped
+    drain_seconds: float = Field(default=30.0, ge=0)  # time for requests and jobs in flight to finish on shutdown
     log_json: bool = True  # logs as JSON, else as text
-    otel: bool = False  # traces by OpenTelemetry, to OTEL_EXPORTER_OTLP_ENDPOINT
+    otel: bool = False  # OpenTelemetry traces, sent to OTEL_EXPORTER_OTLP_ENDPOINT
 
     @field_validator("cors_origins")
     @classmethod
     def _origins(cls, text: str) -> str:
         for origin in _parts(text):
             if not re.fullmatch(r"https?://[^/*\s]+", origin):
-                raise ValueError(f"{origin!r} is no origin: write https://host or https://host:port")
+                raise ValueError(f"{origin!r} is not an origin: write https://host or https://host:port")
         return text
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        self.references  # noqa: B018 - raises what is wrong with the texts
+        self.references  # noqa: B018 - validates `models`
         unknown = sorted(set(_parts(self.admin_keys)) - set(self.keys))
         if unknown:
-            raise ValueError(f"admin_keys names {', '.join(unknown)}, which api_keys does not have")
+            raise ValueError(f"admin_keys names {', '.join(unknown)}, but api_keys has no such key")
         return self
 
     @property
@@ -100,21 +102,23 @@ class Settings(BaseSettings):
 
     @cached_property
     def references(self) -> Mapping[str, str]:
-        """Alias -> reference of every model to serve, the default one first."""
+        """Alias -> reference of every model to serve, the default model first."""
         references = {DEFAULT_ALIAS: self.model}
         for part in _parts(self.models):
             alias, separator, reference = part.partition("=")
             alias = alias.strip()
             if not separator or not _ALIAS.fullmatch(alias) or not reference.strip():
-                raise ValueError(f"models: {part!r} is not alias=reference, the alias of letters, digits, _ . -")
+                raise ValueError(
+                    f"models: {part!r} is not alias=reference; an alias has letters, digits, `_`, `.` and `-`"
+                )
             if alias in references:
-                raise ValueError(f"models: the alias {alias!r} is there twice")
+                raise ValueError(f"models: the alias {alias!r} appears twice")
             references[alias] = reference.strip()
         return references
 
     @cached_property
     def keys(self) -> Mapping[str, str]:
-        """Name -> sha256 of each key, in hex."""
+        """Name -> hex sha256 of each key."""
         return parse_keys(self.api_keys)
 
     @cached_property
@@ -127,25 +131,27 @@ class Settings(BaseSettings):
 
 
 def parse_keys(text: str) -> dict[str, str]:
-    """``name:sha256,...`` as a mapping. Raises ValueError."""
+    """Return name -> hex sha256 of ``name:sha256,...``. Raises ValueError."""
     keys: dict[str, str] = {}
     for number, part in enumerate(_parts(text), start=1):
         match = _KEY.fullmatch(part)
-        if match is None:  # not quoted: someone may have put the key itself there
-            raise ValueError(f"api_keys: entry {number} is not name:sha256 (64 hex digits, in lower case)")
-        if match["name"] in keys or match["name"] == LOCAL:
-            raise ValueError(f"api_keys: the name {match['name']!r} is taken")
+        if match is None:  # the entry is not quoted, because it may be the key itself
+            raise ValueError(f"api_keys: entry {number} is not name:sha256 (64 hex digits in lower case)")
+        if match["name"] == LOCAL:
+            raise ValueError(f"api_keys: the name {LOCAL!r} is reserved")
+        if match["name"] in keys:
+            raise ValueError(f"api_keys: the name {match['name']!r} appears twice")
         keys[match["name"]] = match["digest"]
     return keys
 
 
 def override_environment(**settings: object) -> None:
-    """Sets ``VCFBERT_*`` variables of this process, which its worker process inherits; None leaves one as it is."""
+    """Set ``VCFBERT_*`` variables of this process; its worker inherits them. None leaves a variable unchanged."""
     os.environ.update({f"VCFBERT_{name.upper()}": str(value) for name, value in settings.items() if value is not None})
 
 
 def read_settings() -> Settings:
-    """The settings of this process's environment. Raises InputError 'settings'."""
+    """Return the settings of this process's environment. Raises InputError 'settings'."""
     try:
         return Settings()
     except ValidationError as error:
@@ -153,7 +159,7 @@ def read_settings() -> Settings:
             "settings",
             "; ".join(_describe(tuple(item["loc"]), item["msg"]) for item in error.errors(include_input=False)),
             hint="docs/reference/settings.md lists the settings",
-        ) from None  # the cause would show the values
+        ) from None  # the cause would show secret values
 
 
 def _describe(location: tuple[int | str, ...], message: str) -> str:
@@ -166,7 +172,7 @@ def _parts(text: str) -> tuple[str, ...]:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether ``host``, a name or an address, is reached from this machine alone."""
+    """Return whether ``host``, a name or an address, can be reached only from this machine."""
     if host == "localhost":
         return True
     try:
@@ -178,11 +184,11 @@ def is_loopback(host: str) -> bool:
 
 
 def check_exposure(settings: Settings, host: str) -> None:
-    """Raises InputError 'open_service' if ``host`` is not loopback, and everyone who reaches it would be served."""
+    """Raises InputError 'open_service' if ``host`` is not loopback and the service would admit everyone."""
     if not settings.keys and not settings.open and not is_loopback(host):
         raise InputError(
             "open_service",
-            f"the service would listen on {host} without any key",
+            f"the service would listen on {host} without access keys",
             hint="set VCFBERT_API_KEYS (`python -m service.keys NAME` makes a key), listen on 127.0.0.1, "
-            "or set VCFBERT_OPEN=true if everyone who can reach it may use it",
+            "or set VCFBERT_OPEN=true to admit everyone who can reach the service",
         )

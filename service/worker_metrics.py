@@ -1,4 +1,4 @@
-"""A metrics endpoint for a worker that runs without the service."""
+"""The metrics endpoint of a worker that runs without the service."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .settings import Settings, check_exposure
 
 
 def served_metrics(settings: Settings) -> Metrics:
-    """Serve metrics at ``host``:``worker_metrics_port`` in a thread, or nowhere if the port is 0.
+    """Return the worker's metrics, served at ``host``:``worker_metrics_port`` by a thread unless the port is 0.
 
     Raises InputError 'open_service'. The process ends if the port is taken.
     """

@@ -1,4 +1,4 @@
-"""API keys: authenticates callers and checks administrator rights."""
+"""Access keys: authenticates callers and checks administrator rights."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class ForbiddenError(VcfbertError):
 
 @dataclass(frozen=True)
 class KnownCaller:
-    """``name`` of the key owns the jobs and limits; ``admin`` callers may reload models."""
+    """``name`` is that of the key: jobs and limits belong to it. ``admin`` callers may reload models."""
 
     name: str
     admin: bool
@@ -44,13 +44,14 @@ def identify(settings: Settings, headers: Headers) -> KnownCaller:
     if not names:
         raise UnauthorizedError(
             "unauthorized",
-            "this service needs an access key, and the request has no valid one",
-            hint="send it as `Authorization: Bearer KEY` or `X-API-Key: KEY`; the operator hands them out",
+            "the request has no valid access key",
+            hint="send a key as `Authorization: Bearer KEY` or `X-API-Key: KEY`; the operator issues keys",
         )
     return KnownCaller(names[0], names[0] in settings.admins)
 
 
 def key_digest(key: str) -> str:
+    """Return the hex sha256 of a key, as ``VCFBERT_API_KEYS`` lists it."""
     return hashlib.sha256(key.encode()).hexdigest()
 
 
@@ -70,8 +71,8 @@ def _admin(request: Request) -> KnownCaller:
     if not caller.admin:
         raise ForbiddenError(
             "forbidden",
-            f"the key {caller.name!r} may not do this",
-            hint="ask the operator: VCFBERT_ADMIN_KEYS names the keys that may",
+            f"the key {caller.name!r} has no administrator rights",
+            hint="ask the operator to add it to VCFBERT_ADMIN_KEYS",
         )
     return caller
 

@@ -1,4 +1,4 @@
-"""What the API's documentation shows: requests, answers and errors as they really come, each under its code."""
+"""Examples of the API documentation: requests, responses and errors. Tests compare them with real responses."""
 
 from __future__ import annotations
 
@@ -43,45 +43,46 @@ UPLOAD: Final = {"id": UPLOAD_ID, "name": "array.vcf.gz", "size": 183442, "expir
 # Code -> status, detail, where, hint.
 _PROBLEMS: Final[dict[str, tuple[int, str, str | None, str | None]]] = {
     "unauthorized": (
-        401, "this service needs an access key, and the request has no valid one", None,
-        "send it as `Authorization: Bearer KEY` or `X-API-Key: KEY`; the operator hands them out",
+        401, "the request has no valid access key", None,
+        "send a key as `Authorization: Bearer KEY` or `X-API-Key: KEY`; the operator issues keys",
     ),
     "forbidden": (
-        403, "the key 'ann' may not do this", None, "ask the operator: VCFBERT_ADMIN_KEYS names the keys that may",
+        403, "the key 'ann' has no administrator rights", None, "ask the operator to add it to VCFBERT_ADMIN_KEYS",
     ),
     "model_unknown": (404, "no model 'v99' is served", None, "aliases: default; see /v1/models"),
     "job_unknown": (404, "there is no such job", None, "GET /v1/jobs lists yours"),
     "upload_unknown": (
-        404, "there is no such upload", None,
-        "they are kept for a short time after they were checked: send the file again",
+        404, "no kept upload has this id", None,
+        "an upload is kept for a limited time after its check: send the file again",
     ),
     "upload_stalled": (
-        408, "nothing more of the request has come for 60 seconds", None, "send it again, over a better connection",
+        408, "no data of the request body arrived for 60 seconds", None,
+        "send the request again over a faster connection",
     ),
-    "not_done": (409, "the job is running", None, "GET /v1/jobs/ID says how far it is, or why it failed"),
+    "not_done": (409, "the job is running", None, "GET /v1/jobs/ID shows its progress or its error"),
     "reload_refused": (
         409, "default: index.faiss differs from its hash (bundle_damaged)", None,
         "what was served before still is; see /v1/models",
     ),
-    "expired": (410, "the files of this job were deleted, as their time was over", None, "send it again"),
+    "expired": (410, "the files of this job were deleted at the end of their retention time", None, "submit it again"),
     "too_large": (
-        413, "the request is larger than 200000000 bytes", None,
-        "send fewer samples or sites at once, or raise VCFBERT_MAX_UPLOAD_MB",
+        413, "the request body is larger than 200000000 bytes", None,
+        "send fewer samples or sites, or ask the operator to raise VCFBERT_MAX_UPLOAD_MB",
     ),
     "too_large_unpacked": (
-        413, "the file is larger than 4000 MB once unpacked", "array.vcf.gz",
-        "send fewer samples or sites at once: bcftools view -S SAMPLES, or -r REGION",
+        413, "the decompressed file is larger than 4000 MB", "array.vcf.gz",
+        "send fewer samples (`bcftools view -S SAMPLES`) or fewer sites (`bcftools view -r REGION`)",
     ),
     "too_many_samples": (
-        413, "the file has 6000 samples, and 5000 are taken at most", "array.vcf.gz",
-        "send fewer samples or sites at once: bcftools view -S SAMPLES, or -r REGION",
+        413, "the file has 6000 samples; the maximum is 5000", "array.vcf.gz",
+        "send fewer samples (`bcftools view -S SAMPLES`) or fewer sites (`bcftools view -r REGION`)",
     ),
     "too_many_sites": (
-        413, "the file has more than 2000000 records", "array.vcf.gz",
-        "send fewer samples or sites at once: bcftools view -S SAMPLES, or -r REGION",
+        413, "the file has more than 2000000 records, the maximum", "array.vcf.gz",
+        "send fewer samples (`bcftools view -S SAMPLES`) or fewer sites (`bcftools view -r REGION`)",
     ),
     "use_jobs": (
-        413, "800 samples are more than the 500 that can be waited for", "array.vcf.gz",
+        413, "the file has 800 samples; the maximum of a synchronous request is 500", "array.vcf.gz",
         "send the same request to POST /v1/jobs",
     ),
     "range_invalid": (416, "the range cannot be satisfied", None, None),
@@ -105,23 +106,23 @@ _PROBLEMS: Final[dict[str, tuple[int, str, str | None, str | None]]] = {
         "target, first at 20:1000156",
         "phase it first, e.g. `beagle gt=TARGET ref=PANEL impute=false out=PHASED` or SHAPEIT5 / Eagle2",
     ),
-    "option_min_dr2": (422, "'much' is not a DR2", None, "give a number from 0 to 1"),
+    "option_min_dr2": (422, "'much' is not a number", None, "give a number from 0 to 1"),
     "haplotype_length": (
-        422, "it has 16 alleles, and there are 17 sites", "haplotypes, number 3",
-        "give one of 0, 1 and null for each site",
+        422, "the haplotype has 16 alleles for 17 sites", "haplotypes[3]",
+        "give 0, 1 or null for each site",
     ),
     "rate_limited": (
-        429, "this key has sent 600 requests within a minute, the most that are answered", None,
-        "wait as long as Retry-After says",
+        429, "this key sent more than 600 requests within a minute", None,
+        "wait for the number of seconds in the Retry-After header",
     ),
     "too_many_requests": (
-        429, "8 requests of this key are being answered, the most at the same time", None,
-        "wait for one of them, or send a job",
+        429, "this key already has 8 running requests, the maximum", None,
+        "wait until one of them ends, or submit a job",
     ),
     "queue_full": (429, "100 jobs are waiting, which is the limit", None, "send it again later"),
     "not_ready": (503, "the model is being loaded", None, "ask /readyz and try again"),
     "too_slow": (
-        503, "the request did not finish within 3600 seconds", None, "send fewer samples or a smaller region at once",
+        503, "the request did not finish within 3600 seconds", None, "send fewer samples or a smaller region",
     ),
     "jobs_unreachable": (
         503, "the job table cannot be reached (OperationalError)", None,
@@ -136,7 +137,7 @@ _PROBLEMS: Final[dict[str, tuple[int, str, str | None, str | None]]] = {
         "free some space, or write elsewhere",
     ),
 }  # fmt: skip
-# Refusals after the file was matched to the panel: they tell what was found out.
+# Errors raised after the file was matched to the panel. Their body has the QC summary.
 _WITH_QC: Final = ("wrong_build", "unphased")
 
 _EVERYWHERE: Final = ("unauthorized", "rate_limited", "too_many_requests")
@@ -153,7 +154,7 @@ _PROBLEM_SCHEMA: Final = {
 
 
 def problem_example(code: str) -> dict[str, Any]:
-    """The body of such an error."""
+    """Return the example body of the error with this code."""
     status, detail, where, hint = _PROBLEMS[code]
     body = {
         "type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "code": code, "detail": detail,
@@ -163,7 +164,7 @@ def problem_example(code: str) -> dict[str, Any]:
 
 
 def problems(*codes: str) -> Responses:
-    """Of a route that needs a key: the errors that it may answer, by status, with an example of each code."""
+    """Return the ``responses`` of a route that needs a key: its errors by status, with an example of each code."""
     by_status: dict[int, list[str]] = {}
     for code in (*_EVERYWHERE, *codes):
         by_status.setdefault(_PROBLEMS[code][0], []).append(code)
@@ -184,12 +185,12 @@ def problems(*codes: str) -> Responses:
 
 
 def answers(**named: tuple[str, Any]) -> dict[str, Any]:
-    """JSON of status 200 or 202: name = (summary, value)."""
+    """Return the JSON examples of a successful response; each argument is name=(summary, value)."""
     examples = {name: {"summary": summary, "value": value} for name, (summary, value) in named.items()}
     return {"content": {"application/json": {"examples": examples}}}
 
 
 def form(**named: tuple[str, dict[str, str]]) -> dict[str, Any]:
-    """``openapi_extra`` of a route that takes a form: name = (summary, fields)."""
+    """Return ``openapi_extra`` of a route that accepts a form; each argument is name=(summary, fields)."""
     examples = {name: {"summary": summary, "value": fields} for name, (summary, fields) in named.items()}
     return {"requestBody": {"content": {"multipart/form-data": {"examples": examples}}}}

@@ -18,14 +18,16 @@ from .problems import request_id
 
 
 def configure(as_json: bool, stream: TextIO | None = None) -> None:
-    """Sends the logs of this process, those of libraries too, through structlog. For a program's start, not on
-    import: it replaces the root logger's handlers."""
+    """Send all logs of this process, those of libraries included, through structlog.
+
+    Call it once when a program starts: it replaces the root logger's handlers.
+    """
     shared: list[Processor] = [
         _with_request_id,
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
-        _without_texts_of_exceptions,
+        _without_exception_texts,
     ]
     last = structlog.processors.JSONRenderer() if as_json else structlog.dev.ConsoleRenderer(colors=False)
     handler = logging.StreamHandler(stream or sys.stderr)
@@ -47,9 +49,9 @@ def configure(as_json: bool, stream: TextIO | None = None) -> None:
     for name in ("uvicorn", "uvicorn.error", "huey"):
         logging.getLogger(name).handlers = []
         logging.getLogger(name).propagate = True
-    for name in ("httpx", "alembic", "mlflow", "huey", "faiss"):  # they tell of every step that they take
+    for name in ("httpx", "alembic", "mlflow", "huey", "faiss"):  # at INFO they log every step
         logging.getLogger(name).setLevel(logging.WARNING)
-    # Its lines have query strings; ours have the request's id as well.
+    # Its lines contain query strings. RequestContextMiddleware logs each request instead.
     logging.getLogger("uvicorn.access").disabled = True
 
 
@@ -60,7 +62,7 @@ def _with_request_id(logger: WrappedLogger, method: str, event: EventDict) -> Ev
     return event
 
 
-def _without_texts_of_exceptions(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
+def _without_exception_texts(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
     raised = event.pop("exc_info", None)
     if raised is True:
         raised = sys.exc_info()
@@ -69,8 +71,8 @@ def _without_texts_of_exceptions(logger: WrappedLogger, method: str, event: Even
         event["exception"] = type(error).__name__
         frames = traceback.extract_tb(error.__traceback__)
         event["stack"] = [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames]
-    event.pop("color_message", None)  # uvicorn's text again, for terminals
+    event.pop("color_message", None)  # uvicorn's copy of the text for terminals
     record = event.get("_record")
-    if record is not None:  # else the formatter would add the text again
+    if record is not None:  # otherwise the formatter would append the exception's text
         record.exc_info = record.exc_text = None
     return event

@@ -18,7 +18,7 @@ _REQUEST_SECONDS = (0.005, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 300)
 _IMPUTATION_SECONDS = (0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 300, 1800)
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
-JobStates = Callable[[], Mapping[str, int]]  # number of jobs by state, as the job table has them now
+JobStates = Callable[[], Mapping[str, int]]  # returns the current number of jobs by state
 
 
 class Metrics:
@@ -31,7 +31,7 @@ class Metrics:
         )
         self._request_seconds = Histogram(
             "vcfbert_request_seconds",
-            "From a request's head to the end of its answer",
+            "Seconds from the head of a request to the end of its response",
             ["method", "route"],
             buckets=_REQUEST_SECONDS,
             registry=self.registry,
@@ -39,30 +39,31 @@ class Metrics:
         self._targets = Counter("vcfbert_targets_imputed", "Samples imputed", ["model", "by"], registry=self.registry)
         self._imputation_seconds = Histogram(
             "vcfbert_imputation_seconds",
-            "Of one imputation: of a request while it had the device, of a job with reading and writing",
+            "Seconds of one imputation: a request's time on the device, or a job's time with reading and writing",
             ["model", "by"],
             buckets=_IMPUTATION_SECONDS,
             registry=self.registry,
         )
         self._retrieval_seconds = Histogram(
             "vcfbert_retrieval_seconds",
-            "Duration of one search of a window's reference subset",
+            "Seconds of one search of a window's reference subset",
             ["variant"],
             buckets=_REQUEST_SECONDS,
             registry=self.registry,
         )
 
     def request(self, method: str, route: str, status: int, seconds: float) -> None:
-        """``route`` is the template, not the path: a path would be a series of its own for every job."""
+        """Count a request. ``route`` is the path template: full paths would make one time series per job."""
         method = method if method in _METHODS else "other"
         self._requests.labels(method, route, str(status)).inc()
         self._request_seconds.labels(method, route).observe(seconds)
 
     def imputation(self, served: Served, n_targets: int, seconds: float) -> None:
+        """Count the imputation of a synchronous request."""
         self._imputed(served.alias, "request", n_targets, seconds)
 
     def job(self, model: str, n_targets: int, seconds: float) -> None:
-        """A job that is done."""
+        """Count a finished job."""
         self._imputed(model, "job", n_targets, seconds)
 
     def _imputed(self, model: str, by: str, n_targets: int, seconds: float) -> None:
@@ -70,16 +71,19 @@ class Metrics:
         self._imputation_seconds.labels(model, by).observe(seconds)
 
     def retrieval(self, variant: str, seconds: float) -> None:
+        """Count one search of a reference subset."""
         self._retrieval_seconds.labels(variant).observe(seconds)
 
     def watch_models(self, manager: ModelsManager) -> None:
+        """Report the served models of ``manager`` at every scrape."""
         self.registry.register(_Models(manager))
 
     def watch_jobs(self, states: JobStates) -> None:
-        """``states`` is asked at every scrape, so the figures hold for all processes that share the job table."""
+        """Call ``states`` at every scrape: its counts cover all processes that share the job table."""
         self.registry.register(_Jobs(states))
 
     def text(self) -> bytes:
+        """Return all metrics in Prometheus's text format."""
         return generate_latest(self.registry)
 
 
@@ -90,11 +94,11 @@ class _Models(Collector):
     def collect(self) -> Iterable[Metric]:
         info = GaugeMetricFamily(
             "vcfbert_model_info",
-            "1 for each model that is served",
+            "1 for each served model",
             labels=["model", "version", "variant", "digest"],
         )
         stale = GaugeMetricFamily(
-            "vcfbert_model_stale", "1 where the registry could not be asked for a newer version", labels=["model"]
+            "vcfbert_model_stale", "1 if the registry did not answer when asked for a newer version", labels=["model"]
         )
         for model in self._manager.infos():
             labels = [str(model.get(name, "")) for name in ("alias", "version", "variant", "digest")]
@@ -114,10 +118,10 @@ class _Jobs(Collector):
         try:
             states = self._states()
         except Exception:  # an unavailable job table must not hide the other metrics
-            log.exception("the job table does not answer")
+            log.exception("job table unavailable: metrics without jobs")
             return
         jobs = GaugeMetricFamily("vcfbert_jobs", "Jobs by state", labels=["state"])
         for state, number in states.items():
             jobs.add_metric([state], number)
         yield jobs
-        yield GaugeMetricFamily("vcfbert_queue_length", "Jobs that wait", value=states.get("queued", 0))
+        yield GaugeMetricFamily("vcfbert_queue_length", "Queued jobs", value=states.get("queued", 0))

@@ -129,15 +129,16 @@ class AuthMiddleware:
         headers = Headers(scope=scope)
         closed = self._closed(scope, headers)
         if closed is not None:
-            hint = "the operator sets VCFBERT_API_KEYS, or VCFBERT_OPEN=true"
+            hint = "ask the operator to set VCFBERT_API_KEYS, or VCFBERT_OPEN=true to admit everyone"
             await problem(403, "closed", closed, hint=hint)(scope, receive, send)
             return
         if not self._needs_key(scope):
             await self._app(scope, receive, send)
             return
         if self._drain.draining:
-            text = "the service is being stopped and takes no new requests"
-            answer = problem(503, "draining", text, headers={"Retry-After": "10", "connection": "close"})
+            text = "the service is shutting down and accepts no new requests"
+            hint = "send the request again after the restart"
+            answer = problem(503, "draining", text, hint=hint, headers={"Retry-After": "10", "connection": "close"})
             await answer(scope, receive, send)
             return
         async with AsyncExitStack() as admitted:
@@ -161,13 +162,13 @@ class AuthMiddleware:
         address = (scope.get("server") or ("",))[0]
         # A UNIX socket has a path or nothing for an address.
         if address and not address.startswith("/") and not is_loopback(address):
-            return "this service has no keys and answers its own machine alone"
+            return "this service has no access keys and accepts requests from its own machine only"
         if not is_loopback(urlsplit(f"//{headers.get('host', 'localhost')}").hostname or ""):
-            return "this service has no keys and answers under a name of its own machine alone, such as localhost"
+            return "this service has no access keys and accepts only `localhost` and loopback addresses as host names"
         origin = headers.get("origin")
         if origin is None or origin in self._settings.origins or urlsplit(origin).netloc == headers.get("host"):
             return None
-        return "this service has no keys and does not answer other sites' pages"
+        return "this service has no access keys and refuses requests from pages of other sites"
 
     def _needs_key(self, scope: Scope) -> bool:
         path = scope["path"]

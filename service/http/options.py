@@ -9,50 +9,53 @@ from fastapi import Depends, Form, Query
 
 from vcfbert.errors import InputError
 
-if TYPE_CHECKING:  # torch comes with it, which takes seconds to import
+if TYPE_CHECKING:  # the module imports torch, which takes seconds
     from vcfbert.imputation.files import ImputeOptions
 
-_MODEL = "alias or version of a served model; the default one if not given"
-_REGION = "CHROM:FROM-TO, the sites to write; 1-based, both ends included"
-_FORMAT = "vcf.gz or bcf"
-_FIELDS = "FORMAT fields to write, comma-separated"
-_MIN_DR2 = "imputed sites of a lower DR2 are left out; 0 to 1"
+MODEL = "alias or version of a served model; the default model if omitted"
+_REGION = "region to write, as CHROM:FROM-TO; 1-based, both ends included; the whole panel if omitted"
+_FORMAT = "`vcf.gz` (default) or `bcf`"
+_FIELDS = "FORMAT fields to write, comma-separated, of GT, DS, HDS, GP and GQ; GT,DS,HDS,GP if omitted"
+_MIN_DR2 = "minimum DR2 from 0 to 1: imputed sites below it are excluded; 0 if omitted"
 
 
 @dataclass(frozen=True)
 class RequestedImputation:
-    """``model`` is None where the request names none."""
+    """``model`` is None if the request names none."""
 
     model: str | None
     options: ImputeOptions
 
 
 def _request(
-    model: Annotated[str | None, Query(description=_MODEL)] = None,
+    model: Annotated[str | None, Query(description=MODEL)] = None,
     region: Annotated[str | None, Query(description=_REGION)] = None,
     format: Annotated[str | None, Query(description=_FORMAT)] = None,
     fields: Annotated[str | None, Query(description=_FIELDS)] = None,
     min_dr2: Annotated[str | None, Query(description=_MIN_DR2)] = None,
-    form_model: Annotated[str | None, Form(alias="model", description=_MODEL)] = None,
+    form_model: Annotated[str | None, Form(alias="model", description=MODEL)] = None,
     form_region: Annotated[str | None, Form(alias="region", description=_REGION)] = None,
     form_format: Annotated[str | None, Form(alias="format", description=_FORMAT)] = None,
     form_fields: Annotated[str | None, Form(alias="fields", description=_FIELDS)] = None,
     form_min_dr2: Annotated[str | None, Form(alias="min_dr2", description=_MIN_DR2)] = None,
 ) -> RequestedImputation:
-    """Raises InputError 'option_*'. What is empty is taken for not given: forms send all their fields."""
+    """Return the options; form fields take precedence over the query. Raises InputError 'option_*'.
+
+    An empty value counts as omitted, because forms send all their fields.
+    """
     from vcfbert.imputation.files import ImputeOptions
 
     text = form_min_dr2 or min_dr2
     try:
-        least = float(text) if text else None
+        min_value = float(text) if text else None
     except ValueError:
         hint = "give a number from 0 to 1"
-        raise InputError("option_min_dr2", f"{text!r} is not a DR2", hint=hint) from None
+        raise InputError("option_min_dr2", f"{text!r} is not a number", hint=hint) from None
     options = ImputeOptions.parse(
-        region=form_region or region, format=form_format or format, fields=form_fields or fields, min_dr2=least
+        region=form_region or region, format=form_format or format, fields=form_fields or fields, min_dr2=min_value
     )
     return RequestedImputation(form_model or model or None, options)
 
 
-# FastAPI would read the annotation, and with it import torch.
+# Typed as Any: FastAPI would resolve a precise annotation and import torch.
 Requested = Annotated[Any, Depends(_request)]

@@ -75,7 +75,7 @@ def problem(
     more: Mapping[str, Any] | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> JSONResponse:
-    """``more``: further members of the body, such as ``qc``; not JSON's NaN."""
+    """Return a problem+json response. ``more`` adds members to its body, such as ``qc``; NaN is not allowed."""
     body = {
         "type": "about:blank",
         "title": HTTPStatus(status).phrase,
@@ -99,7 +99,7 @@ def status_of(error: VcfbertError) -> int:
 
 
 def problem_of(error: VcfbertError, *, more: Mapping[str, Any] | None = None) -> JSONResponse:
-    """The answer to an error raised on purpose. An error may carry ``retry_after``, in seconds, and ``more``."""
+    """Return the response to a known error. The error may carry ``retry_after``, in seconds, and ``more``."""
     status = status_of(error)
     headers = {}
     if status == 401:
@@ -108,12 +108,12 @@ def problem_of(error: VcfbertError, *, more: Mapping[str, Any] | None = None) ->
     if retry_after is not None:
         headers["Retry-After"] = str(max(1, math.ceil(retry_after)))
     if status >= 500:
-        log.error("refused for a fault of this machine", extra={"code": error.code})
+        log.error("request failed on the server side", extra={"code": error.code})
     return problem(
         status,
         error.code,
         error.what,
-        where=error.where if status < 500 else None,  # of a fault of this machine it is a path of it
+        where=error.where if status < 500 else None,  # from 500 on it is a path on this machine
         hint=error.hint,
         more=more if more is not None else getattr(error, "more", None),
         headers=headers,
@@ -125,7 +125,8 @@ def unexpected(error: Exception) -> JSONResponse:
     if isinstance(error, OSError) and error.errno in DISK_FULL:
         return problem_of(disk_full(error, None))
     log.exception("unexpected", exc_info=error)
-    return problem(500, "internal", "the service failed on this request", hint="its log has the details")
+    hint = "tell the operator the request id: the service's log has the details"
+    return problem(500, "internal", "the service failed on this request", hint=hint)
 
 
 def install(app: FastAPI) -> None:
@@ -138,7 +139,7 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     async def http(request: Request, error: HTTPException) -> JSONResponse:
         cause = error.__cause__
-        if isinstance(cause, OSError) and cause.errno in DISK_FULL:  # the form's parser spools what is large
+        if isinstance(cause, OSError) and cause.errno in DISK_FULL:  # the form parser spools large uploads
             return problem_of(disk_full(cause, None))
         code = _CODES.get(error.status_code, "http_error")
         hint = "see /docs" if error.status_code in (400, 404, 405) else None

@@ -1,4 +1,4 @@
-"""The OpenTelemetry switch: spans of requests, sent where ``OTEL_EXPORTER_OTLP_ENDPOINT`` says."""
+"""OpenTelemetry traces of requests, sent to ``OTEL_EXPORTER_OTLP_ENDPOINT``."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.trace.export import SpanExporter
     from opentelemetry.trace import Span
 
-# Where conventions old and new put the query, which the traces have as little of as the logs.
+# Span attributes that may contain the query string, by old and new conventions. Traces must not hold it.
 _WITH_QUERY = ("http.url", "http.target", "url.full", "url.query")
 
 
 def instrument(app: FastAPI, exporter: SpanExporter | None = None) -> None:
-    """Traces every request but those of probes. Raises MissingExtraError without the packages."""
+    """Trace every request except probes and scrapes. Raises MissingExtraError without the packages."""
     try:
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
         from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor
@@ -26,7 +26,9 @@ def instrument(app: FastAPI, exporter: SpanExporter | None = None) -> None:
         from opentelemetry.sdk.trace.export import BatchSpanProcessor
     except ModuleNotFoundError as error:
         raise MissingExtraError(
-            "otel_missing", "VCFBERT_OTEL is set and OpenTelemetry is not installed", hint="pip install 'vcfbert[otel]'"
+            "otel_missing",
+            "VCFBERT_OTEL is set, but OpenTelemetry is not installed",
+            hint="pip install 'vcfbert[otel]'",
         ) from error
     provider = TracerProvider(resource=Resource.create({"service.name": "vcfbert"}))
     provider.add_span_processor(BatchSpanProcessor(exporter or OTLPSpanExporter()))

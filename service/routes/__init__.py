@@ -1,4 +1,4 @@
-"""One router a file; each only translates between HTTP and what the service does."""
+"""HTTP routes, one router per file. A route only translates between HTTP and the service's other rooms."""
 
 from . import docs, haplotypes, health, impute, jobs, metrics, models, page, qc
 

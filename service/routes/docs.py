@@ -1,4 +1,4 @@
-"""The API's documentation at ``/docs``, drawn from its OpenAPI: plain HTML that fetches nothing from elsewhere."""
+"""The API documentation at ``/docs``: plain HTML, rendered from the OpenAPI schema. It loads nothing from elsewhere."""
 
 from __future__ import annotations
 
@@ -25,10 +25,11 @@ _HEAD = """<!doctype html>
 </head>
 <body>
 <main>
-<h1>vcfbert {version}: API</h1>
-<p>For programs: <a href="openapi.json">openapi.json</a>. For people: <a href="./">the page</a>.
-Errors are <code>application/problem+json</code> with a stable <code>code</code>. Where the service has keys, send
-<code>Authorization: Bearer KEY</code>.</p>
+<h1>vcfbert API, version {version}</h1>
+<p>The same description for programs: <a href="openapi.json">openapi.json</a>. To impute in the browser, use
+<a href="./">the web page</a>.</p>
+<p>If the service has access keys, send <code>Authorization: Bearer KEY</code> with each request. Errors are
+<code>application/problem+json</code> with a stable <code>code</code>.</p>
 """
 
 
@@ -43,7 +44,7 @@ async def docs(request: Request) -> HTMLResponse:
 
 
 def _operation(method: str, path: str, operation: dict[str, Any], schema: dict[str, Any]) -> Iterator[str]:
-    yield f"<section>\n<h2><code>{method} {escape(path)}</code></h2>\n"
+    yield f"<section>\n<h2>{escape(operation['summary'])}</h2>\n<p><code>{method} {escape(path)}</code></p>\n"
     if operation.get("description"):
         yield f"<p>{_marked(operation['description'])}</p>\n"
     rows = [
@@ -55,7 +56,7 @@ def _operation(method: str, path: str, operation: dict[str, Any], schema: dict[s
         required = body.get("required", [])
         rows += [(name, media_type, name in required, part, part) for name, part in body.get("properties", {}).items()]
     if rows:
-        yield "<table>\n<thead><tr><th>Name</th><th>In</th><th>Type</th><th>Meaning</th></tr></thead>\n<tbody>\n"
+        yield "<table>\n<thead><tr><th>Name</th><th>In</th><th>Type</th><th>Description</th></tr></thead>\n<tbody>\n"
         for name, place, required, kind, about in rows:
             needed = " (required)" if required else ""
             cells = (name + needed, place, _kind(_resolved(kind, schema)), about.get("description", ""))
@@ -68,7 +69,7 @@ def _operation(method: str, path: str, operation: dict[str, Any], schema: dict[s
         yield _folded(title, _pre(text))
     refusals = []
     for status, about in answers.items():
-        for title, text in _examples(f"Answer {status}", about):
+        for title, text in _examples(f"Response {status}", about):
             if int(status) < 400:
                 yield _folded(title, _pre(text))
             else:
@@ -87,7 +88,7 @@ def _resolved(part: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
 
 
 def _kind(part: dict[str, Any]) -> str:
-    """What a value may be, in a few words."""
+    """Return a short name of a parameter's type."""
     if "anyOf" in part:
         return " or ".join(_kind(each) for each in part["anyOf"] if each.get("type") != "null")
     if "enum" in part:
@@ -98,7 +99,7 @@ def _kind(part: dict[str, Any]) -> str:
 
 
 def _examples(title: str, about: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """Titles and texts of a request's or an answer's examples."""
+    """Yield title and text of each example of a request or response."""
     for content in about.get("content", {}).values():
         for name, example in content.get("examples", {}).items():
             value = example.get("value")
@@ -115,5 +116,5 @@ def _folded(title: str, content: str) -> str:
 
 
 def _marked(text: str) -> str:
-    """What stands between backticks as code."""
+    """Return escaped text with backticked parts as code."""
     return re.sub(r"(`+)(.+?)\1", r"<code>\2</code>", escape(text))

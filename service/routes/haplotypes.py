@@ -28,7 +28,7 @@ _MAX_CELLS = 2_000_000  # sites x haplotypes of an answer
 
 
 class _SmallBodies(APIRoute):
-    """Refuses longer bodies than ``_MAX_BYTES`` as they arrive."""
+    """Refuses bodies longer than ``_MAX_BYTES`` while they arrive."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         answer = super().get_route_handler()
@@ -41,7 +41,7 @@ class _SmallBodies(APIRoute):
                 message = await request.receive()
                 received += len(message.get("body", b""))
                 if received > _MAX_BYTES:
-                    raise HTTPException(413, f"the request is larger than {_MAX_BYTES} bytes")
+                    raise HTTPException(413, f"the request body is larger than {_MAX_BYTES} bytes")
                 return message
 
             return await answer(Request(request.scope, receive))
@@ -54,6 +54,7 @@ router = APIRouter(prefix="/v1", tags=["impute"], route_class=_SmallBodies)
 
 @router.post(
     "/impute/haplotypes",
+    summary="Impute haplotypes sent as JSON",
     response_model=ImputedHaplotypes,
     responses=problems(
         "model_unknown",
@@ -68,13 +69,14 @@ router = APIRouter(prefix="/v1", tags=["impute"], route_class=_SmallBodies)
 )
 def impute_haplotypes(
     sent: Annotated[
-        Haplotypes, Body(openapi_examples={"two haplotypes": {"summary": "at two sites", "value": EXAMPLE}})
+        Haplotypes,
+        Body(openapi_examples={"two haplotypes": {"summary": "two haplotypes at two sites", "value": EXAMPLE}}),
     ],
     manager: Manager,
 ) -> Response:
-    """Probability of the ALT allele at the model's sites, those of its panel, for phased haplotypes that are known at
-    some of them. REF and ALT in the answer are the panel's; sites sent with both exchanged, or of the other strand,
-    are recognised. In order of position; typed alleles are answered as they were sent."""
+    """Returns the probability of the ALT allele at every panel site for phased haplotypes that are typed at some of
+    them. REF and ALT of the response are those of the panel; swapped or strand-flipped sites of the request are
+    matched. Sites are in order of position. Typed alleles are returned as sent."""
     from vcfbert.genotypes.sites import match_target
     from vcfbert.imputation.files import ImputeOptions, panel_interval
 
@@ -84,8 +86,8 @@ def impute_haplotypes(
     interval = panel_interval(panel, options.region)
     cells = (interval[1] - interval[0]) * len(sent.haplotypes)
     if cells > _MAX_CELLS:
-        what = f"the answer would have {cells} dosages, and {_MAX_CELLS} are given at most"
-        raise InputError("use_jobs", what, hint="give a region or fewer haplotypes, or send a VCF to POST /v1/jobs")
+        what = f"the response would have {cells} dosages; the maximum is {_MAX_CELLS}"
+        raise InputError("use_jobs", what, hint="set `region`, send fewer haplotypes, or send a VCF to POST /v1/jobs")
     try:
         matched, report = match_target(genotypes_of(sent, sent.chrom or panel.sites.chrom), panel)
     except RefusedTargetError as error:
@@ -102,30 +104,30 @@ def impute_haplotypes(
         **_imputed(served, panel, matched, interval, options.min_dr2),
         "qc": short(report.summary()),
     }
-    return Response(json.dumps(body), media_type="application/json")  # validating it once more would take seconds
+    return Response(json.dumps(body), media_type="application/json")  # validation by FastAPI would take seconds
 
 
 def _panel(panels: Sequence[Panel], sent: Haplotypes) -> Panel:
-    """Return the model's panel of the requested chromosome; on X, that of the region that holds the first site."""
+    """Return the model's panel of the requested chromosome; on X, the panel whose region contains the first site."""
     from vcfbert.genotypes.regions import same_chrom
 
     chrom = sent.chrom
     if chrom is None:
         if len({panel.region.chrom for panel in panels}) > 1:
             raise InputError(
-                "chrom_missing", "the model has several chromosomes", hint="name the one that is sent: chrom"
+                "chrom_missing", "the model covers several chromosomes", hint="set `chrom` to that of the haplotypes"
             )
         chrom = panels[0].region.chrom
-    there = [panel for panel in panels if same_chrom(panel.region.chrom, chrom)]
+    candidates = [panel for panel in panels if same_chrom(panel.region.chrom, chrom)]
     first = min(site.pos for site in sent.sites)
     # If the model lacks the chromosome, matching raises the error.
-    return next((panel for panel in there if panel.region.holds(first)), panels[0])
+    return next((panel for panel in candidates if panel.region.holds(first)), panels[0])
 
 
 def _imputed(
     served: Served, panel: Panel, matched: MatchedTarget, interval: tuple[int, int], min_dr2: float
 ) -> dict[str, Any]:
-    """Sites that are typed or have at least ``min_dr2``, and each haplotype's dosages there, in thousandths."""
+    """Return ``sites``, those typed or of at least ``min_dr2``, and ``dosages`` [n_haplotypes, sites] of 3 decimals."""
     import numpy as np
 
     from vcfbert.genotypes.imputed import estimated_r2
@@ -140,8 +142,8 @@ def _imputed(
             typed = block.typed
             row = np.flatnonzero(typed | (dr2 >= min_dr2))
             dosages.append(dosage[row, :, 0].astype(np.float64))
-            for place, known in zip((block.start + row).tolist(), typed[row].tolist(), strict=True):
-                pos, ref, alt = int(panel.sites.pos[place]), panel.sites.ref[place], panel.sites.alt[place]
+            for site, known in zip((block.start + row).tolist(), typed[row].tolist(), strict=True):
+                pos, ref, alt = int(panel.sites.pos[site]), panel.sites.ref[site], panel.sites.alt[site]
                 sites.append({"pos": pos, "ref": ref, "alt": alt, "typed": known})
     served.count(len(matched.samples), since)
     table = np.concatenate(dosages).round(3).T  # [n, sites]

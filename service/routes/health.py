@@ -12,21 +12,27 @@ from .deps import Manager
 router = APIRouter(tags=["health"])
 
 
-@router.get("/healthz")
+@router.get("/healthz", summary="Check that the process runs")
 async def healthz() -> dict[str, str]:
-    """Whether the process runs."""
+    """Answers 200 as long as the process runs, with or without a model."""
     return {"status": "ok"}
 
 
-@router.get("/readyz", response_model=None)
+@router.get(
+    "/readyz",
+    summary="Check that the service is ready",
+    response_model=None,
+    responses={503: {"description": "the default model is not loaded, or the service is shutting down"}},
+)
 async def readyz(request: Request, manager: Manager) -> Response | dict[str, Any]:
-    """Whether the default model answers. ``stale``: the registry could not be asked whether there is a newer one."""
+    """Answers 200 once the default model is loaded, and 503 with the reason until then. `stale` is true if the registry
+    did not answer when asked for a newer version."""
     if request.app.state.drain.draining:
-        return problem(503, "draining", "the service is being stopped", headers={"Retry-After": "10"})
+        return problem(503, "draining", "the service is shutting down", headers={"Retry-After": "10"})
     reason = manager.not_ready
     if reason is not None:
         return problem(503, "not_ready", reason, headers={"Retry-After": "5"})
-    old = [model for model in manager.infos() if model["stale"]]
-    if not old:
+    stale = [model for model in manager.infos() if model["stale"]]
+    if not stale:
         return {"status": "ready", "stale": False}
-    return {"status": "ready", "stale": True, "reason": old[0].get("reason")}
+    return {"status": "ready", "stale": True, "reason": stale[0].get("reason")}

@@ -29,15 +29,16 @@ _MEDIA_TYPES = {"vcf.gz": "application/gzip", "bcf": "application/octet-stream"}
 
 @router.post(
     "/impute",
+    summary="Impute a file and wait for the result",
     response_class=StreamingResponse,
     dependencies=[Depends(one_file)],
     responses={
         200: {
-            "description": "the imputed file",
+            "description": "the imputed VCF.gz or BCF",
             "content": {name: {"schema": {"type": "string", "format": "binary"}} for name in _MEDIA_TYPES.values()},
             "headers": {
                 "X-Vcfbert-Qc": {
-                    "description": "how the sites matched the panel, as JSON",
+                    "description": "QC summary as JSON: how the sites of the file match the panel",
                     "schema": {"type": "string"},
                     "example": json.dumps(SHORT_QC),
                 }
@@ -50,20 +51,24 @@ _MEDIA_TYPES = {"vcf.gz": "application/gzip", "bcf": "application/octet-stream"}
         ),
     },
     openapi_extra=form(
-        file=("a file alone", {"file": VCF}),
-        options=("a file and what is wanted of it", {"file": VCF, **OPTIONS}),
+        file=("a file with default options", {"file": VCF}),
+        options=("a file with options", {"file": VCF, **OPTIONS}),
     ),
 )  # fmt: skip
 def impute(
     request: Request, file: UploadFile, manager: Manager, settings: AppSettings, requested: Requested
 ) -> StreamingResponse:
-    """Imputes `file` (VCF, VCF.gz or BCF) while the caller waits. For many samples there are jobs."""
-    # Not async: it runs in a worker thread, and other requests are answered meanwhile.
+    """Imputes `file`, a VCF, VCF.gz or BCF, and returns the imputed file. Use `POST /v1/jobs` for many samples. Options
+    can be form fields or query parameters."""
+    # Not async: it runs in a worker thread, so the event loop stays free for other requests.
     served = manager.get(requested.model)
     with received(file, settings) as upload:
         counted = check_upload(upload.target, settings)
         if counted.n_samples > settings.max_small_samples:
-            what = f"{counted.n_samples} samples are more than the {settings.max_small_samples} that can be waited for"
+            what = (
+                f"the file has {counted.n_samples} samples; "
+                f"the maximum of a synchronous request is {settings.max_small_samples}"
+            )
             raise InputError("use_jobs", what, where=upload.name, hint="send the same request to POST /v1/jobs")
         output, qc_report = upload.folder / f"imputed.{requested.options.format}", upload.folder / "qc.json"
         try:
@@ -95,20 +100,20 @@ def _check(request: Request, settings: Settings) -> Callable[[], None]:
     def check() -> None:
         if time.monotonic() - started > settings.max_seconds:
             what = f"the request did not finish within {settings.max_seconds:g} seconds"
-            raise ResourceError("too_slow", what, hint="send fewer samples or a smaller region at once")
+            raise ResourceError("too_slow", what, hint="send fewer samples or a smaller region")
         if anyio.from_thread.run(request.is_disconnected):
-            raise InputError("disconnected", "the caller has left")  # nobody reads it
+            raise InputError("disconnected", "the client disconnected")  # ends the imputation; nobody receives it
 
     return check
 
 
 def _qc(path: Path) -> dict[str, Any] | None:
-    """The QC summary of a file that was refused, as a member of the answer; None where it came not so far."""
+    """Return the QC summary of a refused file as a member of the response body; None if there is no summary yet."""
     try:
         summary: dict[str, Any] = json.loads(path.read_text())
     except FileNotFoundError:
         return None
-    del summary["sites"]  # the name of the table beside it
+    del summary["sites"]  # a file name on this machine
     return {"qc": summary}
 
 

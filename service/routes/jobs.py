@@ -1,4 +1,4 @@
-"""Asynchronous imputation jobs: submit, watch, download, cancel. Callers see only their own jobs."""
+"""Imputation jobs: submit, follow, download, cancel. Callers see only their own jobs."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ AppJobs = Annotated[Jobs, Depends(_jobs)]
 
 
 class NotDoneError(VcfbertError):
-    """409: the job has no result yet, or will have none."""
+    """409: the job has no result yet, or it failed."""
 
 
 class ExpiredError(VcfbertError):
@@ -48,19 +48,20 @@ class ExpiredError(VcfbertError):
 
 @router.post(
     "",
+    summary="Submit a job",
     status_code=202,
     dependencies=[Depends(one_file)],
     responses={
-        202: answers(queued=("it waits", QUEUED_EXAMPLE)),
+        202: answers(queued=("a queued job", QUEUED_EXAMPLE)),
         **problems(
             "model_unknown", "upload_unknown", "upload_stalled", "too_large", "request_invalid", "option_min_dr2",
             "queue_full", "not_ready", "jobs_unreachable", "queue_unreachable", "disk_full",
         ),
     },
     openapi_extra=form(
-        file=("a file alone", {"file": VCF}),
-        options=("a file and what is wanted of it", {"file": VCF, **OPTIONS}),
-        upload=("an upload that was kept when it was checked", {"upload": UPLOAD_ID, **OPTIONS}),
+        file=("a file with default options", {"file": VCF}),
+        options=("a file with options", {"file": VCF, **OPTIONS}),
+        upload=("an upload that `POST /v1/qc` kept", {"upload": UPLOAD_ID, **OPTIONS}),
     ),
 )  # fmt: skip
 def submit(
@@ -73,9 +74,9 @@ def submit(
     file: UploadFile | None = None,
     upload: Annotated[str | None, Form(description=UPLOAD_FIELD)] = None,
 ) -> JobOut:
-    """Sends `file` (VCF, VCF.gz or BCF) to be imputed, or names an upload that `POST /v1/qc` has kept. The answer, with
-    status 202, means that the job is on disk: it will be finished also if the service is restarted meanwhile. It is
-    done by the model that is served now."""
+    """Queues the imputation of `file`, a VCF, VCF.gz or BCF, or of an `upload` that `POST /v1/qc` kept. Status 202
+    means that the job is stored: it survives a restart of the service. A job uses the model version that was live at
+    submission."""
     served = manager.get(requested.model)
     before = kept.named(caller.name, file, upload)
     with file_of(file, before) as (content, name):
@@ -92,54 +93,66 @@ def submit(
     return _out(jobs, job)
 
 
-@router.get("", responses=problems("jobs_unreachable"))
+@router.get("", summary="List your jobs", responses=problems("jobs_unreachable"))
 def list_jobs(caller: Caller, jobs: AppJobs) -> JobList:
-    """The caller's jobs, newest first."""
+    """Returns the jobs of the caller's key, newest first."""
     return JobList(jobs=[_out(jobs, job) for job in jobs.table.of_caller(caller.name)])
 
 
-@router.get("/{job_id}", responses=_OF_A_JOB)
+@router.get("/{job_id}", summary="Get a job", responses=_OF_A_JOB)
 def job(job_id: str, caller: Caller, jobs: AppJobs) -> JobOut:
-    """How far the job is; what was found out about the upload; why it failed."""
+    """Returns the job's state, progress, QC summary and error."""
     return _out(jobs, jobs.table.get(caller.name, job_id))
 
 
-@router.delete("/{job_id}", status_code=204, responses=_OF_A_JOB)
+@router.delete("/{job_id}", summary="Cancel or delete a job", status_code=204, responses=_OF_A_JOB)
 def remove(job_id: str, caller: Caller, jobs: AppJobs) -> None:
-    """Cancels a job that waits or runs, and forgets one that has ended. Its files are deleted."""
+    """Cancels a queued or running job, or deletes a finished one. Its files are deleted."""
     jobs.remove(caller.name, job_id)
 
 
-@router.get("/{job_id}/result", response_class=FileResponse, responses=_OF_A_RESULT)
+@router.get("/{job_id}/result", summary="Download the result", response_class=FileResponse, responses=_OF_A_RESULT)
 def result(job_id: str, caller: Caller, jobs: AppJobs) -> FileResponse:
-    """The imputed VCF.gz or BCF. Answers range requests."""
+    """Returns the imputed VCF.gz or BCF. Range requests are supported."""
     done = _done(jobs, caller.name, job_id)
     extension = str(done.options["format"])
     media_type = "application/gzip" if extension == "vcf.gz" else "application/octet-stream"
     return _file(jobs.files.result(job_id, extension), media_type, f"{stem(done.name)}.imputed.{extension}")
 
 
-@router.get("/{job_id}/result/index", response_class=FileResponse, responses=_OF_A_FILE)
+@router.get(
+    "/{job_id}/result/index",
+    summary="Download the index of the result",
+    response_class=FileResponse,
+    responses=_OF_A_FILE,
+)
 def index(job_id: str, caller: Caller, jobs: AppJobs) -> FileResponse:
-    """The result's index: .tbi of a VCF.gz, .csi of a BCF."""
+    """Returns a .tbi file for VCF.gz or a .csi file for BCF."""
     done = _done(jobs, caller.name, job_id)
     extension = str(done.options["format"])
     path = jobs.files.index(job_id, extension)
     return _file(path, "application/octet-stream", f"{stem(done.name)}.imputed.{extension}{path.suffix}")
 
 
-@router.get("/{job_id}/qc", responses={200: answers(qc=("the summary", QC)), **_OF_A_FILE})
+@router.get(
+    "/{job_id}/qc",
+    summary="Get the QC summary of a job",
+    responses={200: answers(qc=("the QC summary", QC)), **_OF_A_FILE},
+)
 def qc(job_id: str, caller: Caller, jobs: AppJobs) -> dict[str, Any]:
-    """How the upload's sites matched the panel: there as soon as it has been read, also where it was refused then."""
+    """Returns how the sites of the upload match the panel. It is available once the upload was read, even if the job
+    failed after that."""
     checked = _present(jobs.table.get(caller.name, job_id))
     if checked.qc is None or checked.state not in (RUNNING, DONE, FAILED):
         raise _not_done(checked)
     return dict(checked.qc)
 
 
-@router.get("/{job_id}/qc/sites", response_class=FileResponse, responses=_OF_A_FILE)
+@router.get(
+    "/{job_id}/qc/sites", summary="Download the QC table of sites", response_class=FileResponse, responses=_OF_A_FILE
+)
 def qc_sites(job_id: str, caller: Caller, jobs: AppJobs) -> FileResponse:
-    """The upload's sites that were repaired or left out, one a line, as TSV."""
+    """Returns the repaired and excluded sites of the upload as TSV, one site per line."""
     checked = _present(jobs.table.get(caller.name, job_id))
     path = jobs.files.qc_sites(job_id)
     if checked.state not in (DONE, FAILED) or not path.is_file():
@@ -147,9 +160,9 @@ def qc_sites(job_id: str, caller: Caller, jobs: AppJobs) -> FileResponse:
     return _file(path, "text/tab-separated-values", f"{stem(checked.name)}.qc.tsv")
 
 
-@router.get("/{job_id}/report", response_class=FileResponse, responses=_OF_A_FILE)
+@router.get("/{job_id}/report", summary="Download the report", response_class=FileResponse, responses=_OF_A_FILE)
 def report(job_id: str, caller: Caller, jobs: AppJobs) -> FileResponse:
-    """Model, options, QC summary and figures of the result, as JSON."""
+    """Returns the model, the options, the QC summary and the statistics of the result as JSON."""
     done = _done(jobs, caller.name, job_id)
     return _file(jobs.files.report(job_id), "application/json", f"{stem(done.name)}.report.json")
 
@@ -165,13 +178,13 @@ def _present(job: Job) -> Job:
 
 
 def _expired() -> ExpiredError:
-    return ExpiredError("expired", "the files of this job were deleted, as their time was over", hint="send it again")
+    return ExpiredError(
+        "expired", "the files of this job were deleted at the end of their retention time", hint="submit it again"
+    )
 
 
 def _not_done(job: Job) -> NotDoneError:
-    return NotDoneError(
-        "not_done", f"the job is {job.state}", hint="GET /v1/jobs/ID says how far it is, or why it failed"
-    )
+    return NotDoneError("not_done", f"the job is {job.state}", hint="GET /v1/jobs/ID shows its progress or its error")
 
 
 def _done(jobs: Jobs, caller: str, job_id: str) -> Job:
@@ -183,5 +196,5 @@ def _done(jobs: Jobs, caller: str, job_id: str) -> Job:
 
 def _file(path: Path, media_type: str, name: str) -> FileResponse:
     if not path.is_file():
-        raise _expired()  # housekeeping deleted it after the state was read
+        raise _expired()  # housekeeping deleted the file after the state was read
     return FileResponse(path, media_type=media_type, filename=name, headers={"Cache-Control": "private, no-cache"})

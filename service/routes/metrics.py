@@ -1,4 +1,4 @@
-"""Metrics for Prometheus."""
+"""Prometheus metrics."""
 
 from __future__ import annotations
 
@@ -10,7 +10,12 @@ from .deps import AppMetrics
 router = APIRouter(tags=["health"])
 
 
-@router.get("/metrics", response_class=Response)
+@router.get(
+    "/metrics",
+    summary="Get the metrics for Prometheus",
+    response_class=Response,
+    responses={200: {"description": "metrics in Prometheus's text format", "content": {"text/plain": {}}}},
+)
 def metrics(metrics: AppMetrics) -> Response:
-    """In Prometheus's text format. Needs a key, unless asked by the service's own machine."""
+    """Requests from the service's own machine need no key."""
     return Response(metrics.text(), media_type=CONTENT_TYPE_LATEST)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Query
 
 from ..http.auth import Admin
 from ..http.examples import answers, problems
@@ -25,20 +25,30 @@ _MODELS = {
 _RELOADED = {"alias": "default", "changed": True, "version": "3", "before": "2"}
 
 
-@router.get("/models", responses={200: answers(served=("one model, of the registry", _MODELS)), **problems()})
+@router.get(
+    "/models",
+    summary="List the models",
+    responses={200: answers(served=("a model of the registry, and one that is loading", _MODELS)), **problems()},
+)
 async def models(manager: Manager) -> dict[str, Any]:
-    """The models that are served, the default one first, and those that should be and are not, with the reason."""
+    """`models` are the served models, the default model first. `unavailable` are the configured models that are not
+    served, each with the reason."""
     return {"models": manager.infos(), "unavailable": manager.unavailable()}
 
 
 @router.post(
     "/models/reload",
+    summary="Load the newest version of a model",
     responses={
-        200: answers(newer=("a newer version is served", {"models": [_RELOADED]})),
+        200: answers(newer=("a newer version was loaded", {"models": [_RELOADED]})),
         **problems("forbidden", "model_unknown", "reload_refused"),
     },
 )
-def reload(manager: Manager, caller: Admin, alias: str | None = None) -> dict[str, Any]:
-    """Serves the newest version of ``alias``, or of every model. Answers once it has imputed; a version that is bad
-    is refused with 409, and what was served before goes on. For keys that ``VCFBERT_ADMIN_KEYS`` names."""
+def reload(
+    manager: Manager,
+    caller: Admin,
+    alias: Annotated[str | None, Query(description="alias of the model to reload; all models if omitted")] = None,
+) -> dict[str, Any]:
+    """Loads the newest version and tests it by one imputation before the response. If it fails, the response is 409
+    and the previous version stays in use. Requires a key that `VCFBERT_ADMIN_KEYS` names."""
     return manager.reload(alias)

@@ -43,7 +43,7 @@ def _answer(request: Request, name: str) -> Response:
     """Return the file, or 304 if the browser has it. Browsers revalidate each time, so new versions show at once."""
     asset = _assets().get(name)
     if asset is None:
-        raise HTTPException(404, "the page has no such file")
+        raise HTTPException(404, f"the page has no file {name!r}")
     headers = {"ETag": asset.etag, "Cache-Control": "no-cache"}
     if asset.etag in request.headers.get("if-none-match", ""):
         return Response(status_code=304, headers=headers)

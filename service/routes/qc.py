@@ -1,4 +1,4 @@
-"""Quality control of an upload without imputation. Checked uploads can be kept for a later job."""
+"""Quality control of an upload without imputation. A checked upload can be kept for a later job."""
 
 from __future__ import annotations
 
@@ -12,27 +12,28 @@ from vcfbert.errors import InputError
 
 from ..http.auth import Caller
 from ..http.examples import NOTE, QC, UPLOAD, UPLOAD_ID, VCF, answers, form, problem_example, problems
+from ..http.options import MODEL
 from ..uploads.files import Upload, check_upload, one_file, received
 from ..uploads.kept import UPLOAD_FIELD, KeptUpload
 from .deps import AppSettings, Kept, Manager
 
 router = APIRouter(prefix="/v1/qc", tags=["impute"])
 
-_MODEL = "alias or version of a served model; the default one if not given"
-_KEEP = "keep a file that can be imputed for a while: `upload` in the answer names it for `POST /v1/jobs`"
+_KEEP = "keep a usable file for a later job: `upload.id` of the response names it for `POST /v1/jobs`"
 _MAX_NOTES = 1000
 _PROBLEM = problem_example("wrong_build")
 _REFUSED = {name: _PROBLEM[name] for name in ("code", "detail", "where", "hint")}
 _REPORT = {**QC, "sites": [NOTE]}
 _EXAMPLES = answers(
-    usable=("a file that can be imputed", _REPORT),
-    kept=("one that is kept for its job", {**_REPORT, "upload": UPLOAD}),
-    refused=("one that cannot be imputed", {**_REPORT, "refused": _REFUSED}),
+    usable=("a usable file", _REPORT),
+    kept=("a file that was kept for a job", {**_REPORT, "upload": UPLOAD}),
+    refused=("a file that cannot be imputed", {**_REPORT, "refused": _REFUSED}),
 )
 
 
 @router.post(
     "",
+    summary="Check a file",
     dependencies=[Depends(one_file)],
     responses={
         200: _EXAMPLES,
@@ -42,9 +43,9 @@ _EXAMPLES = answers(
         ),
     },
     openapi_extra=form(
-        file=("a file alone", {"file": VCF}),
-        keep=("a file to be kept for its job", {"file": VCF, "keep": "true"}),
-        upload=("an upload that was kept, for another model", {"upload": UPLOAD_ID, "model": "par2"}),
+        file=("a file", {"file": VCF}),
+        keep=("a file to keep for a job", {"file": VCF, "keep": "true"}),
+        upload=("a kept upload, checked for another model", {"upload": UPLOAD_ID, "model": "par2"}),
     ),
 )  # fmt: skip
 def qc(
@@ -55,13 +56,13 @@ def qc(
     file: UploadFile | None = None,
     upload: Annotated[str | None, Form(description=UPLOAD_FIELD)] = None,
     keep: Annotated[bool, Form(description=_KEEP)] = False,
-    model: Annotated[str | None, Query(description=_MODEL)] = None,
-    form_model: Annotated[str | None, Form(alias="model", description=_MODEL)] = None,
+    model: Annotated[str | None, Query(description=MODEL)] = None,
+    form_model: Annotated[str | None, Form(alias="model", description=MODEL)] = None,
 ) -> dict[str, Any]:
-    """Overlap with the panel, repaired and left-out sites, genome build, phase, missing calls, typed density and allele
-    frequencies beside the panel's of `file` (VCF, VCF.gz or BCF), with the first thousand of the sites that did not
-    match as they are. `refused` says why it could not be imputed, if so; where it cannot even be read, there is nothing
-    else."""
+    """Compares `file`, a VCF, VCF.gz or BCF, with the panel and imputes nothing. The report has the overlap with the
+    panel, the genome build, phase, missing calls, typed density and allele frequencies. `sites` lists the first 1,000
+    repaired or excluded sites. `refused` is present if the file cannot be imputed; it is the only member if the file
+    cannot be read."""
     served = manager.get(form_model or model or None)
     before = kept.named(caller.name, file, upload)
     if before is not None:
@@ -75,9 +76,9 @@ def qc(
         return answer
 
 
-@router.delete("/{upload_id}", status_code=204, responses=problems("upload_unknown"))
+@router.delete("/{upload_id}", summary="Delete a kept upload", status_code=204, responses=problems("upload_unknown"))
 def remove(upload_id: str, caller: Caller, kept: Kept) -> None:
-    """Deletes an upload that was kept."""
+    """Deletes an upload that `POST /v1/qc` kept."""
     kept.remove(caller.name, upload_id)
 
 
@@ -98,6 +99,6 @@ def _told(kept: KeptUpload) -> dict[str, Any]:
 
 
 def _refused(error: InputError, upload: Upload) -> dict[str, str]:
-    """As a problem's members, under the caller's name of the file."""
+    """Return the members of a problem. They name the file as the caller does."""
     members = {"code": error.code, "detail": error.what, "where": error.where, "hint": error.hint}
     return {key: text.replace(str(upload.target), upload.name) for key, text in members.items() if text is not None}

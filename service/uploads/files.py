@@ -1,5 +1,5 @@
-"""Uploads on disk: each in a folder of its own and never under the caller's name; what they unpack to is counted
-before anything parses them."""
+"""Uploads on disk: each in its own folder, never under the caller's file name. Their decompressed size is checked
+before any parser reads them."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from ..settings import Settings
 
 _CHUNK: Final = 1 << 20
 _MAX_NAME: Final = 200
-# A header, or one record, is held in memory whole by whoever parses it.
+# Maximum bytes of a header or of one record: parsers hold either in memory as a whole.
 _MAX_PIECE: Final = 64_000_000
-# A folder that a process which was killed left behind.
+# Age in seconds at which a folder counts as left behind by a killed process.
 _STALE_SECONDS: Final = 86_400.0
 _GZIP: Final = b"\x1f\x8b"
 _BCF: Final = b"BCF\x02"
@@ -34,7 +34,7 @@ _DAMAGED: Final = cast(type[Exception], igzip_lib.IsalError)
 
 @dataclass(frozen=True)
 class Upload:
-    """``target`` is the file in ``folder``, ``name`` what the caller calls it, fit to be shown."""
+    """``target`` is the file in ``folder``. ``name`` is the caller's file name, as `shown_name` cleans it."""
 
     folder: Path
     target: Path
@@ -43,7 +43,7 @@ class Upload:
 
 @dataclass(frozen=True)
 class Counted:
-    """Of a file; zeros where it is none that could be parsed, of which the parser says more."""
+    """Counts of a file. Both are 0 if the file is no VCF or BCF; the parser then raises the error."""
 
     n_samples: int
     n_sites: int
@@ -51,8 +51,10 @@ class Counted:
 
 @contextmanager
 def received(file: UploadFile, settings: Settings) -> Iterator[Upload]:
-    """The upload in a folder of its own, which is removed in the end. Errors raised meanwhile name the upload as the
-    caller does, and no path of this machine."""
+    """Store the upload in its own folder, which is removed at the end of the block.
+
+    Errors raised within the block are changed to show the caller's file name and no path of this machine.
+    """
     parent = settings.data / "uploads"
     parent.mkdir(parents=True, exist_ok=True)
     _remove_stale(parent)
@@ -70,20 +72,20 @@ def received(file: UploadFile, settings: Settings) -> Iterator[Upload]:
 
 
 async def one_file(request: Request) -> None:
-    """Raises InputError 'request_invalid' where a form has several files: only one would be read."""
+    """Raises InputError 'request_invalid' if the form has several files: FastAPI would read only one of them."""
     if len((await request.form()).getlist("file")) > 1:
-        hint = "send one file at a time; bcftools merge makes one of several"
-        raise InputError("request_invalid", "body.file: there are several files", hint=hint)
+        hint = "send one file per request; `bcftools merge` joins the samples of several files"
+        raise InputError("request_invalid", "body.file: the form has several files", hint=hint)
 
 
 def shown_name(name: str | None) -> str:
-    """The upload's name as it may be shown: one line, no folders, not too long. It is never a path."""
+    """Return the caller's file name in one line, without folders and of limited length. It is never used as a path."""
     last = (name or "").replace("\\", "/").rpartition("/")[2]
     return "".join(letter for letter in last if letter.isprintable()).strip()[:_MAX_NAME] or "upload"
 
 
 def stem(name: str) -> str:
-    """The upload's name without what says its format."""
+    """Return the upload's name without the extensions of its format."""
     for ending in (".gz", ".bgz", ".vcf", ".bcf"):
         if name.lower().endswith(ending):
             name = name[: -len(ending)]
@@ -107,17 +109,18 @@ def _remove_stale(parent: Path) -> None:
 
 
 def check_upload(path: Path, settings: Settings) -> Counted:
-    """Unpacks a VCF, VCF.gz or BCF as a stream, and counts. Raises InputError: 'too_large_unpacked',
-    'too_many_samples', 'too_many_sites', and 'not_vcf' of a zip: what a VCF Zarr unpacks to is not counted.
+    """Decompress a VCF, VCF.gz or BCF as a stream and count its samples and sites.
 
-    What is no such file, or cut short, is not refused here: reading it says why, and reads no more than was counted.
+    Raises InputError 'too_large_unpacked', 'too_many_samples' or 'too_many_sites', and 'not_vcf' for a zip file: the
+    decompressed size of a VCF Zarr cannot be checked. Other formats and truncated files pass: the parser raises their
+    error, and it reads no more bytes than were counted here.
     """
     count = _Count(path, settings)
     with path.open("rb") as raw:
         magic = raw.read(2)
         if magic == _ZIP:
-            hint = "send a VCF, VCF.gz or BCF; `vcfbert impute` takes VCF Zarr"
-            raise InputError("not_vcf", "a zip is not taken here", where=str(path), hint=hint)
+            hint = "send a VCF, VCF.gz or BCF; `vcfbert impute` reads VCF Zarr"
+            raise InputError("not_vcf", "the service does not accept zip files", where=str(path), hint=hint)
         packed = magic == _GZIP
         raw.seek(0)
         stream = cast(Any, igzip).open(raw) if packed else raw
@@ -133,7 +136,7 @@ def check_upload(path: Path, settings: Settings) -> Counted:
 
 
 class _Count:
-    """Counts bytes as they are read, samples and sites as they are seen."""
+    """Counts bytes, samples and sites while a file is read, and raises the error of an exceeded limit."""
 
     def __init__(self, path: Path, settings: Settings) -> None:
         self._path = path
@@ -146,22 +149,22 @@ class _Count:
         data = stream.read(size)
         self._n_bytes += len(data)
         if self._n_bytes > self._settings.max_unpacked_bytes:
-            what = f"the file is larger than {self._settings.max_unpacked_mb} MB once unpacked"
+            what = f"the decompressed file is larger than {self._settings.max_unpacked_mb} MB"
             raise self._error("too_large_unpacked", what)
         return data
 
     def vcf(self, stream: BinaryIO, text: bytes) -> None:
-        """Counts text that begins with ``text``, line by line without splitting it."""
+        """Count a VCF whose first bytes are ``text``, without splitting it into lines."""
         header = text
         while (start := _columns_line(header)) < 0 or b"\n" not in header[start:]:
             data = self.read(stream, _CHUNK)
             if not data:
                 return
             header += data
-            self._check_piece(len(header), "its header")
+            self._check_piece(len(header), "the header")
         end = header.index(b"\n", start)
         self._samples(header[start:end])
-        rest, held = header[end + 1 :], 0  # bytes of the line that is being read
+        rest, held = header[end + 1 :], 0  # held: bytes of the unfinished line
         while rest or (rest := self.read(stream, _CHUNK)):
             self._sites(rest.count(b"\n"))
             first, last = rest.find(b"\n"), rest.rfind(b"\n")
@@ -170,8 +173,9 @@ class _Count:
             rest = b""
 
     def bcf(self, stream: BinaryIO) -> None:
+        """Count a BCF, from behind its magic number."""
         (length,) = struct.unpack("<I", self.read(stream, 4))
-        self._check_piece(length, "its header")
+        self._check_piece(length, "the header")
         header = self.read(stream, length)
         start = _columns_line(header)
         if start < 0:
@@ -187,13 +191,13 @@ class _Count:
     def _samples(self, columns: bytes) -> None:
         self.n_samples = max(columns.count(b"\t") - 8, 0)
         if self.n_samples > self._settings.max_samples:
-            what = f"the file has {self.n_samples} samples, and {self._settings.max_samples} are taken at most"
+            what = f"the file has {self.n_samples} samples; the maximum is {self._settings.max_samples}"
             raise self._error("too_many_samples", what)
 
     def _sites(self, more: int) -> None:
         self.n_sites += more
         if self.n_sites > self._settings.max_sites:
-            what = f"the file has more than {self._settings.max_sites} records"
+            what = f"the file has more than {self._settings.max_sites} records, the maximum"
             raise self._error("too_many_sites", what)
 
     def _check_piece(self, size: int, name: str) -> None:
@@ -201,12 +205,12 @@ class _Count:
             raise self._error("too_large_unpacked", f"{name} is longer than {_MAX_PIECE // 1_000_000} MB")
 
     def _error(self, code: str, what: str) -> InputError:
-        hint = "send fewer samples or sites at once: bcftools view -S SAMPLES, or -r REGION"
+        hint = "send fewer samples (`bcftools view -S SAMPLES`) or fewer sites (`bcftools view -r REGION`)"
         return InputError(code, what, where=str(self._path), hint=hint)
 
 
 def _columns_line(header: bytes) -> int:
-    """Where the line of the columns begins; -1 if it is not there."""
+    """Return the offset of the #CHROM line, or -1 if there is none."""
     if header.startswith(b"#CHROM"):
         return 0
     return header.find(b"\n#CHROM") + 1 or -1

@@ -1,4 +1,4 @@
-"""Haplotypes as programs send them, as JSON, and what they are answered."""
+"""Request and response of `POST /v1/impute/haplotypes`."""
 
 from __future__ import annotations
 
@@ -41,11 +41,11 @@ class TypedSite(BaseModel):
 
 
 class Haplotypes(BaseModel):
-    """Phased haplotypes at typed sites."""
+    """Phased haplotypes and the typed sites that they cover."""
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [EXAMPLE]})
 
-    chrom: Text | None = Field(None, description="the model's chromosome if not given")
+    chrom: Text | None = Field(None, description="chromosome of the sites; the model's chromosome if omitted")
     sites: Annotated[list[TypedSite], FailFast()] = Field(min_length=1, max_length=MAX_SITES)
     haplotypes: Annotated[
         list[Annotated[list[Allele], FailFast(), Field(max_length=MAX_SITES)]],
@@ -53,24 +53,24 @@ class Haplotypes(BaseModel):
     ] = Field(
         min_length=1,
         max_length=MAX_HAPLOTYPES,
-        description="of each haplotype its alleles at `sites`: 0 = REF, 1 = ALT, null = missing",
+        description="[haplotypes][sites]: alleles at `sites`, 0 = REF, 1 = ALT, null = missing",
     )
-    model: Text | None = Field(None, description="alias or version of a served model; the default one if not given")
-    region: Text | None = Field(None, description="CHROM:FROM-TO, the sites to answer; 1-based, both ends included")
-    min_dr2: float = Field(0.0, ge=0, le=1, description="imputed sites of a lower DR2 are left out")
+    model: Text | None = Field(None, description="alias or version of a served model; the default model if omitted")
+    region: Text | None = Field(None, description="region to return, as CHROM:FROM-TO; 1-based, both ends included")
+    min_dr2: float = Field(0.0, ge=0, le=1, description="minimum DR2: imputed sites below it are excluded")
 
 
 class ImputedSite(BaseModel):
     pos: int
     ref: str
     alt: str
-    typed: bool = Field(description="at least one haplotype was typed here")
+    typed: bool = Field(description="at least one haplotype has an allele here")
 
 
 class AnsweringModel(BaseModel):
     alias: str
     version: str
-    digest: str = Field(description="of the bundle")
+    digest: str = Field(description="sha256 of the bundle's manifest")
     variant: str
 
 
@@ -80,13 +80,15 @@ class ImputedHaplotypes(BaseModel):
     model: AnsweringModel
     chrom: str
     sites: list[ImputedSite]
-    dosages: list[list[float]] = Field(description="of each haplotype the probability of ALT at `sites`")
-    qc: dict[str, Any] = Field(description="how the sites matched the model's panel")
+    dosages: list[list[float]] = Field(description="[haplotypes][sites]: probability of the ALT allele at `sites`")
+    qc: dict[str, Any] = Field(description="QC summary: how the sites match the model's panel")
 
 
 def genotypes_of(sent: Haplotypes, chrom: str) -> Genotypes:
-    """Every haplotype as a haploid sample, the sites in order of position. Raises InputError: 'haplotype_length',
-    'duplicate_records'."""
+    """Return each haplotype as a haploid sample, with the sites in order of position.
+
+    Raises InputError 'haplotype_length' or 'duplicate_records'.
+    """
     import numpy as np
 
     from vcfbert.constants import ABSENT, MISSING
@@ -117,9 +119,9 @@ def genotypes_of(sent: Haplotypes, chrom: str) -> Genotypes:
 def _check_lengths(haplotypes: Sequence[Sequence[Allele]], n_sites: int) -> None:
     for number, haplotype in enumerate(haplotypes):
         if len(haplotype) != n_sites:
-            what = f"it has {len(haplotype)} alleles, and there are {n_sites} sites"
-            hint = "give one of 0, 1 and null for each site"
-            raise InputError("haplotype_length", what, where=f"haplotypes, number {number}", hint=hint)
+            what = f"the haplotype has {len(haplotype)} alleles for {n_sites} sites"
+            hint = "give 0, 1 or null for each site"
+            raise InputError("haplotype_length", what, where=f"haplotypes[{number}]", hint=hint)
 
 
 def _check_distinct(sites: Sequence[tuple[int, str, str]]) -> None:
@@ -127,6 +129,6 @@ def _check_distinct(sites: Sequence[tuple[int, str, str]]) -> None:
     for site in sites:
         if site in seen:
             pos, ref, alt = site
-            what = f"the alleles {ref}>{alt} appear twice at position {pos}"
+            what = f"the site {pos} {ref}>{alt} appears twice"
             raise InputError("duplicate_records", what, where="sites", hint="give each site once")
         seen.add(site)

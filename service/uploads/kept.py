@@ -1,4 +1,4 @@
-"""Uploads that were checked and wait for their job: each belongs to a caller, and is kept for a short time."""
+"""Checked uploads that are kept for a later job. Each belongs to one caller and expires after a limited time."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from .files import Upload, shown_name
 _ID = re.compile(r"[0-9a-f]{32}")
 _ABOUT, _TARGET = "about.json", "target"
 
-UPLOAD_FIELD = "id of an upload that `POST /v1/qc` kept, in the place of `file`"
+UPLOAD_FIELD = "id of an upload that `POST /v1/qc` kept; replaces `file`"
 
 
 @dataclass(frozen=True)
@@ -44,60 +44,66 @@ class KeptUpload:
 
 
 class KeptUploads:
-    """DATA/kept/ID/ with the upload and whose it is. Processes that share the folder may use it at once.
+    """The folders DATA/kept/ID/, each with an upload and its caller. Several processes may share them.
 
-    No caller has more than so many: the oldest gives way, so that nobody is kept from checking another file.
+    A caller has at most ``settings.kept_uploads``. Another one replaces the oldest, so a caller can always check files.
     """
 
     def __init__(self, settings: Settings, clock: Callable[[], float] = time.time) -> None:
         self._folder = settings.data / "kept"
-        self._most = settings.kept_uploads
+        self._max_kept = settings.kept_uploads
         self._seconds = settings.kept_minutes * 60
         self._clock = clock
 
     def keep(self, caller: str, upload: Upload) -> KeptUpload:
-        """Takes a received upload out of its folder."""
+        """Move a received upload out of its folder and keep it. Replaces the caller's oldest if there are too many."""
         own = sorted((kept for owner, kept in self._all() if owner == caller), key=lambda kept: kept.expires)
-        for oldest in own[: max(len(own) - self._most + 1, 0)]:
+        for oldest in own[: max(len(own) - self._max_kept + 1, 0)]:
             shutil.rmtree(oldest.folder, ignore_errors=True)
         size, expires = upload.target.stat().st_size, self._clock() + self._seconds
         about = {"caller": caller, "name": upload.name, "size": size, "expires": expires}
         write_json(upload.folder / _ABOUT, about)
         upload_id = uuid.uuid4().hex
         self._folder.mkdir(parents=True, exist_ok=True)
-        os.rename(upload.folder, self._folder / upload_id)  # whole, or not there
+        os.rename(upload.folder, self._folder / upload_id)  # atomic: readers see the whole folder or none
         return self.get(caller, upload_id)
 
     def get(self, caller: str, upload_id: str) -> KeptUpload:
-        """Raises InputError 'upload_unknown', for another caller's too."""
+        """Return a kept upload. Raises InputError 'upload_unknown', also for the upload of another caller."""
         found = self._read(upload_id) if _ID.fullmatch(upload_id) else None
         if found is None or found[0] != caller or found[1].expires <= self._clock():
-            hint = "they are kept for a short time after they were checked: send the file again"
-            raise InputError("upload_unknown", "there is no such upload", hint=hint)
+            hint = "an upload is kept for a limited time after its check: send the file again"
+            raise InputError("upload_unknown", "no kept upload has this id", hint=hint)
         return found[1]
 
     def named(self, caller: str, file: UploadFile | None, upload_id: str | None) -> KeptUpload | None:
-        """The upload that a request names; None where it has a ``file``. Raises InputError 'request_invalid' where it
-        has neither or both, and 'upload_unknown'."""
+        """Return the kept upload that a request names, or None if it has a ``file``.
+
+        Raises InputError 'request_invalid' if it has neither or both, and 'upload_unknown'.
+        """
         if (file is None) == (not upload_id):
-            what = "there is no file" if file is None else "there is a file as well as an upload"
+            what = (
+                "the form has neither `file` nor `upload`" if file is None else "the form has both `file` and `upload`"
+            )
             raise InputError(
-                "request_invalid", f"body.file: {what}", hint="send `file`, or `upload`, an id of POST /v1/qc"
+                "request_invalid",
+                f"body.file: {what}",
+                hint="send either `file`, or `upload` with an id that POST /v1/qc returned",
             )
         return self.get(caller, upload_id) if upload_id else None
 
     def remove(self, caller: str, upload_id: str) -> None:
-        """Raises InputError 'upload_unknown'."""
+        """Delete a kept upload. Raises InputError 'upload_unknown'."""
         shutil.rmtree(self.get(caller, upload_id).folder, ignore_errors=True)
 
     def expire(self) -> None:
-        """Deletes those whose time is over. To be called from time to time, by any process."""
+        """Delete expired uploads. Any process may call it, at any time."""
         for _, kept in self._all():
             if kept.expires <= self._clock():
                 shutil.rmtree(kept.folder, ignore_errors=True)
 
     def _read(self, upload_id: str) -> tuple[str, KeptUpload] | None:
-        """Its caller, and the upload; None where there is none."""
+        """Return the caller and the upload, or None if there is no such upload."""
         folder = self._folder / upload_id
         try:
             about = json.loads((folder / _ABOUT).read_text())
@@ -115,7 +121,7 @@ class KeptUploads:
 
 @contextmanager
 def file_of(file: UploadFile | None, kept: KeptUpload | None) -> Iterator[tuple[BinaryIO, str]]:
-    """Content and shown name of the one that is there."""
+    """Yield content and file name of ``file`` or ``kept``, whichever is given."""
     if kept is not None:
         with kept.upload.target.open("rb") as content:
             yield content, kept.name

@@ -1,8 +1,8 @@
-/** Requests to the service. Paths are relative, so the page works under a proxy's prefix too. */
+/** Requests to the service. Paths are relative, so the page also works behind a proxy that adds a prefix. */
 
 const KEY = 'vcfbert-key';
 
-/** What went wrong, in the words of the service's problem+json; `status` is 0 where nothing answered. */
+/** An error with the members of the service's problem+json. `status` is 0 if the service did not answer. */
 export class Problem extends Error {
   constructor({ status, code, detail, where = null, hint = null, qc = null, retryAfter = null, request_id = null }) {
     super(detail);
@@ -15,7 +15,7 @@ export class Problem extends Error {
   }
 }
 
-/** The access key lives as long as the tab; null where none was given. */
+/** The access key, stored until the tab is closed; null if the user gave none. */
 export const key = {
   get: () => sessionStorage.getItem(KEY),
   set: (value) => sessionStorage.setItem(KEY, value),
@@ -28,15 +28,15 @@ function unreachable(detail, hint) {
   return new Problem({ status: 0, code: 'unreachable', detail, hint });
 }
 
-/** A 401 opens the form for the key, wherever it came from. */
+/** Returns the Problem of an error response. A 401 from any request opens the form for the key. */
 function problemOf(status, text, retryAfter) {
   let body = {};
   try {
     body = JSON.parse(text);
   } catch {
-    // a proxy's page, not an answer of the service
+    // not JSON: an error page of a proxy
   }
-  const detail = body.detail ?? `the answer was ${status}`;
+  const detail = body.detail ?? `the server answered with status ${status}`;
   const problem = new Problem({ code: 'http_error', ...body, detail, status, retryAfter: Number(retryAfter) || null });
   if (status === 401) window.dispatchEvent(new CustomEvent('key-needed', { detail: key.get() !== null }));
   return problem;
@@ -48,7 +48,7 @@ async function request(path, options = {}) {
     answer = await fetch(path, { cache: 'no-store', ...options, headers: authorisation() });
   } catch (error) {
     if (error.name === 'AbortError') throw error;
-    throw unreachable('the service does not answer', 'check the connection');
+    throw unreachable('the service does not answer', 'check your network connection');
   }
   if (!answer.ok) throw problemOf(answer.status, await answer.text(), answer.headers.get('retry-after'));
   return answer;
@@ -64,12 +64,12 @@ function form(fields) {
   return body;
 }
 
-/** Sends form fields without a file; fields of '' are left out. */
+/** Sends form fields without a file and returns the JSON response. Empty fields are omitted. */
 export const post = async (path, fields, signal = null) => (await request(path, { method: 'POST', body: form(fields), signal })).json();
 
 /**
- * Sends a file with form fields. `sent(share)` is told of the upload's progress, `signal` ends it. XMLHttpRequest,
- * since fetch has no progress of uploads.
+ * Sends a file with form fields and returns the JSON response. `sent(fraction)` receives the upload's progress; `signal`
+ * aborts it. It uses XMLHttpRequest, because fetch does not report the progress of uploads.
  */
 export function upload(path, file, fields, { sent, signal }) {
   return new Promise((resolve, reject) => {
@@ -84,7 +84,7 @@ export function upload(path, file, fields, { sent, signal }) {
       else reject(problemOf(sender.status, sender.responseText, sender.getResponseHeader('retry-after')));
     });
     sender.addEventListener('error', () => {
-      const hint = 'check the connection; if the file was changed since it was chosen, choose it again';
+      const hint = 'check your network connection; if the file changed after you chose it, choose it again';
       reject(unreachable('the upload did not reach the service', hint));
     });
     sender.addEventListener('abort', () => reject(new DOMException('the upload was stopped', 'AbortError')));
@@ -93,7 +93,7 @@ export function upload(path, file, fields, { sent, signal }) {
   });
 }
 
-/** A file that needs the key cannot be a plain link: it is fetched, then handed to the browser. */
+/** Downloads a file with the access key, which a plain link cannot send. */
 export async function download(path, name) {
   const content = await (await request(path)).blob();
   const link = document.createElement('a');

@@ -1,6 +1,6 @@
 /**
- * What the page shows follows its address: `#job/ID` is that job, anything else the form for a new one; `#check/ID` is
- * that with a file that was checked.
+ * Routes of the page by its address: `#job/ID` shows a job, `#check/ID` the form with a checked file, and anything else
+ * the empty form.
  */
 
 import { key } from './api.js';
@@ -12,11 +12,11 @@ import { goOn, offerModels, startNewJobs } from './new_job.js';
 
 const TITLE = document.title;
 
-let following = null; // AbortController of the job that is shown
+let following = null; // AbortController of the requests for the shown job
 
 const jobInAddress = () => /^#job\/([\w-]+)$/.exec(location.hash)?.[1] ?? null;
 
-/** Shows what the address says. `moved`: by the user, so the focus goes there too. */
+/** Shows the view of the address. If the user changed the address (`moved`), the focus moves to the view. */
 function route({ moved }) {
   following?.abort();
   const id = jobInAddress();
@@ -35,7 +35,7 @@ function route({ moved }) {
 
 const reloadJobs = () => loadJobs(jobGone);
 
-/** A removed job leaves the list, and the page where that shows it. */
+/** Updates the list after a job was deleted, and leaves the job's view if it is open. */
 function jobGone(id) {
   announce('Deleted.');
   reloadJobs();
@@ -43,7 +43,7 @@ function jobGone(id) {
   else focusOn(byId('jobs-title'));
 }
 
-/** Everything that asks the service; again after a key was given. */
+/** Loads models, jobs and the current view; called at the start and after the user gave a key. */
 function load() {
   loadModels((models) => {
     offerModels(models);
@@ -56,7 +56,7 @@ function load() {
 function askForKey(wasRefused) {
   if (!byId('key-form').hidden) return;
   byId('key-form').hidden = false;
-  byId('key-error').textContent = wasRefused ? 'The service does not know this key.' : '';
+  byId('key-error').textContent = wasRefused ? 'This key is not valid.' : '';
   following?.abort();
   byId('key').focus();
 }
@@ -81,7 +81,7 @@ function startKeyForm() {
   });
 }
 
-// The skip link must not change the address, which names the job.
+// The skip link must not change the address, because the address names the view.
 byId('skip').addEventListener('click', (event) => {
   event.preventDefault();
   focusOn(byId('content'));

@@ -1,14 +1,14 @@
-/** Elements and the ways in which numbers, sizes and times are written on the page. */
+/** DOM elements, and the formats of numbers, sizes and times. */
 
 /**
- * An element: `el('p', {class: 'hint'}, 'text', child)`. Strings become text nodes, never markup, so a file's name or
- * an error's text cannot inject any. Attributes of `null` or `false` are left out; `on…` are listeners.
+ * Creates an element: `el('p', {class: 'hint'}, 'text', child)`. Strings become text nodes, so a file name or an error
+ * text cannot inject markup. Attributes with the value `null` or `false` are omitted; `on…` attributes are listeners.
  */
 export function el(tag, attributes = {}, ...children) {
   return filled(document.createElement(tag), attributes, children);
 }
 
-/** The same for SVG. */
+/** Creates an SVG element, with the arguments of `el`. */
 export function shape(tag, attributes = {}, ...children) {
   return filled(document.createElementNS('http://www.w3.org/2000/svg', tag), attributes, children);
 }
@@ -25,7 +25,7 @@ function filled(element, attributes, children) {
 
 export const byId = (id) => document.getElementById(id);
 
-/** Moves the focus to an element that is no control, a heading as a rule. */
+/** Moves the focus to an element that is not a control, usually a heading. */
 export function focusOn(element) {
   element.setAttribute('tabindex', '-1');
   element.focus({ preventScroll: true });
@@ -33,7 +33,7 @@ export function focusOn(element) {
   element.scrollIntoView({ block: 'nearest', behavior: calm ? 'auto' : 'smooth' });
 }
 
-/** Tells a screen reader, politely: the one live region of the page. */
+/** Announces a text to screen readers through the page's live region. */
 export function announce(text) {
   const region = byId('announcements');
   if (region.textContent !== text) region.textContent = text;
@@ -46,9 +46,9 @@ export const count = (value) => whole.format(value);
 /** '1 sample', '2 samples'. */
 export const counted = (value, noun) => `${count(value)} ${noun}${value === 1 ? '' : 's'}`;
 
-/** A share of 1 in per cent, with decimals only where they say something: never '100 %' for less than all. */
-export function percent(share) {
-  const value = share * 100;
+/** Formats a fraction of 1 as a percentage. It never rounds a fraction below 1 to '100 %'. */
+export function percent(fraction) {
+  const value = fraction * 100;
   if (value > 0 && value < 0.1) return '< 0.1 %';
   if (value < 100 && value > 99.9) return '> 99.9 %';
   return `${Number.isInteger(value) ? value : value.toFixed(1)} %`;
@@ -77,7 +77,7 @@ const dateAndTime = new Intl.DateTimeFormat('en-GB', { dateStyle: 'medium', time
 const dayOnly = new Intl.DateTimeFormat('en-GB', { day: 'numeric', month: 'short' });
 const timeOnly = new Intl.DateTimeFormat('en-GB', { timeStyle: 'short' });
 
-/** A moment in the reader's time zone; `short`: the time of today, else the day. */
+/** Formats a moment in the reader's time zone. `short` gives the time for today and the date for other days. */
 export function when(moment, { short = false } = {}) {
   const date = new Date(moment);
   const today = date.toDateString() === new Date().toDateString();
@@ -85,14 +85,16 @@ export function when(moment, { short = false } = {}) {
   return el('time', { datetime: date.toISOString() }, format.format(date));
 }
 
-/** Term and description pairs; pairs without a description are left out. */
+/** A list of [term, description] pairs. Pairs without a description are omitted. */
 export function facts(pairs) {
   const present = pairs.filter(([, value]) => value !== null && value !== undefined && value !== '');
   return el('dl', { class: 'facts' }, present.map(([term, value]) => el('div', {}, el('dt', {}, term), el('dd', {}, value))));
 }
 
-/** A table in a box that scrolls by itself, with the keyboard too. `numeric`: indices of columns of numbers; `tall`:
- * shown in its whole height. */
+/**
+ * A table in a box that scrolls, also by keyboard. `numeric` has the indices of columns with numbers; `tall` shows the
+ * table at full height.
+ */
 export function table(caption, columns, rows, { numeric = [], tall = false } = {}) {
   const kind = (i) => (numeric.includes(i) ? 'number' : null);
   const head = el('tr', {}, columns.map((name, i) => el('th', { scope: 'col', class: kind(i) }, name)));

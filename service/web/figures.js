@@ -1,12 +1,12 @@
-/** Figures as SVG, drawn for the width they have, each with its numbers as a table. */
+/** Figures as SVG, drawn for their width on the page, each with a table of its numbers. */
 
 import { count, counted, el, percent, shape, table } from './dom.js';
 
-const HEIGHT = 200; // CSS pixels between the top and the bottom axis' labels
-const SCATTER = 300; // the most that a scatter is wide and high
+const HEIGHT = 200; // CSS pixels, axis labels included
+const MAX_SCATTER = 300; // CSS pixels, width and height of a scatter plot
 const MARGIN = { top: 22, right: 16, bottom: 40, left: 46 };
 
-/** Round counts from 0 to at least `largest`, some four steps. */
+/** Returns round counts from 0 to at least `largest` in about four steps. */
 function ticks(largest) {
   if (!(largest > 0)) return [0, 1];
   const rough = largest / 4;
@@ -16,7 +16,7 @@ function ticks(largest) {
   return Array.from({ length: steps + 1 }, (_, i) => i * step);
 }
 
-/** The plot's frame: the scale of y, its grid and labels, the base line, and the axes' names. */
+/** Draws the frame of a plot: the y axis with its grid and labels, the base line, and the names of both axes. */
 function frame(width, yTicks, yText, { xName, yName, height = HEIGHT }) {
   const plot = { left: MARGIN.left, right: width - MARGIN.right, top: MARGIN.top, bottom: height - MARGIN.bottom };
   const top = yTicks.at(-1);
@@ -38,7 +38,7 @@ function frame(width, yTicks, yText, { xName, yName, height = HEIGHT }) {
 const label = (x, y, text, anchor = 'middle', kind = 'tick') =>
   shape('text', { class: kind, x, y, 'text-anchor': anchor }, text);
 
-/** Ticks and labels of the x axis at `values`, which `x` places. */
+/** Draws ticks and labels of the x axis at `values`; `x` maps a value to pixels. */
 function markAxis(svg, plot, values, x) {
   const decimals = Math.max(...values.map((value) => (String(Number(value.toFixed(3))).split('.')[1] ?? '').length));
   for (const value of values) {
@@ -53,7 +53,7 @@ const mean = (value) => value.toFixed(2);
 
 const total = (bins) => bins.reduce((sum, bin) => sum + bin.n, 0);
 
-/** One bar a category, {name, value, text}; `value` is null where there is nothing to show. */
+/** Draws one bar per category, {name, value, text}. A `value` of null shows the text without a bar. */
 function drawCategories(width, bars, { yTicks, yText, xName, yName }) {
   const { svg, plot, y } = frame(width, yTicks, yText, { xName, yName });
   const step = (plot.right - plot.left) / bars.length;
@@ -74,7 +74,7 @@ function drawCategories(width, bars, { yTicks, yText, xName, yName }) {
   return svg;
 }
 
-/** Counts over equal steps from `low` to `high`; the y axis starts at 0. */
+/** Draws counts of equal bins from `low` to `high`. The y axis starts at 0. */
 function drawHistogram(width, counts, { low, high, xTicks, xName, yName }) {
   const { svg, plot, y } = frame(width, ticks(Math.max(...counts)), compact, { xName, yName });
   const step = (plot.right - plot.left) / counts.length;
@@ -87,16 +87,16 @@ function drawHistogram(width, counts, { low, high, xTicks, xName, yName }) {
   return svg;
 }
 
-/** A square of two shares from 0 to 1: points {x, y, n} beside the diagonal, and `marked` ones that are far from it. */
+/** Draws fractions from 0 to 1 against each other: points {x, y, n}, the diagonal, and rings at the `marked` points. */
 function drawScatter(width, points, marked, { xName, yName }) {
-  const side = Math.min(width, SCATTER);
-  const shares = [0, 0.25, 0.5, 0.75, 1];
-  const { svg, plot, y } = frame(side, shares, mean, { xName, yName, height: side });
+  const side = Math.min(width, MAX_SCATTER);
+  const fractions = [0, 0.25, 0.5, 0.75, 1];
+  const { svg, plot, y } = frame(side, fractions, mean, { xName, yName, height: side });
   const x = (value) => plot.left + value * (plot.right - plot.left);
   svg.append(shape('line', { class: 'axis', x1: x(0), y1: y(0), x2: x(1), y2: y(1), 'stroke-dasharray': '4 4' }));
   for (const point of points) svg.append(shape('circle', { class: 'point', cx: x(point.x), cy: y(point.y), r: Math.min(1.5 + Math.sqrt(point.n), 7) }));
   for (const point of marked) svg.append(shape('circle', { class: 'marked', cx: x(point.x), cy: y(point.y), r: 4 }));
-  markAxis(svg, plot, shares, x);
+  markAxis(svg, plot, fractions, x);
   return svg;
 }
 
@@ -107,7 +107,7 @@ const binName = (bin) =>
 
 const megabases = (position) => (position / 1e6).toFixed(3);
 
-/** Round positions in Mb between two, as many as fit. */
+/** Returns round positions in Mb from `first` to `last`, as many as fit into a width. */
 function positionTicks(first, last) {
   return (width) => {
     const rough = (last - first) / Math.max(2, width / 60);
@@ -119,9 +119,8 @@ function positionTicks(first, last) {
 }
 
 /**
- * A figure: title, a sentence that says what it shows, the drawing, and its numbers as a table; `values` are told to a
- * screen reader where the drawing tells them to others; without `numbers` there is no table. It is drawn again when its width changes, so that its text
- * keeps the page's size on a phone.
+ * A figure: title, a sentence that describes it, the drawing, and the table `numbers`, if given. Screen readers read
+ * `values` instead of the drawing. The figure is drawn again when its width changes, so its text keeps the page's size.
  */
 function figure(title, sentence, draw, numbers, values = '') {
   const plot = el('div', { class: 'plot', role: 'img', 'aria-label': `${title}. ${sentence}${values}` });
@@ -136,11 +135,11 @@ function figure(title, sentence, draw, numbers, values = '') {
   return el('figure', {}, el('figcaption', {}, el('h3', {}, title), el('p', {}, sentence)), plot, details);
 }
 
-/** Estimated quality by how common a variant is. `bins`: {low, high, n, mean_dr2}, MAF as shares of 1. */
+/** Mean DR2 by minor-allele frequency. `bins`: {low, high, n, mean_dr2}, with MAF as a fraction of 1. */
 export function qualityByMaf(bins, samples) {
   const present = bins.filter((bin) => bin.n > 0);
   const parts = present.map((bin) => `${mean(bin.mean_dr2)} at MAF ${binName(bin)}`);
-  const few = samples < 10 ? ` From ${counted(samples, 'sample')} it is a rough one.` : '';
+  const few = samples < 10 ? ` With ${counted(samples, 'sample')} the estimate is rough.` : '';
   const rows = bins.map((bin) => [binName(bin), count(bin.n), bin.n > 0 ? bin.mean_dr2.toFixed(3) : 'none']);
   const bars = bins.map((bin) =>
     bin.n > 0
@@ -150,14 +149,14 @@ export function qualityByMaf(bins, samples) {
   const axes = { yTicks: [0, 0.25, 0.5, 0.75, 1], yText: mean, xName: 'MAF in the panel', yName: 'mean DR2' };
   return figure(
     'Quality by allele frequency',
-    `Mean DR2, the model’s own estimate of its accuracy.${few}`,
+    `Mean DR2, the model’s estimate of its accuracy.${few}`,
     (width) => drawCategories(width, bars, axes),
     table('Mean DR2 by MAF', ['MAF', 'imputed sites', 'mean DR2'], rows, { numeric: [1, 2] }),
     ` ${parts.join(', ') || 'No site'}.`,
   );
 }
 
-/** How many imputed sites have which DR2; `bins`: {low, high, n} of equal width from 0 to 1. */
+/** Number of imputed sites by DR2. `bins`: {low, high, n} of equal width from 0 to 1. */
 export function qualityDistribution(bins) {
   const n = total(bins);
   const good = total(bins.filter((bin) => bin.low >= 0.8));
@@ -165,60 +164,60 @@ export function qualityDistribution(bins) {
   const rows = bins.map((bin) => [`${mean(bin.low)}–${mean(bin.high)}`, count(bin.n)]);
   return figure(
     'Distribution of quality',
-    n === 0 ? 'No imputed site.' : `${count(good)} of ${counted(n, 'imputed site')} that vary in the panel have a DR2 of 0.8 or more.`,
+    n === 0 ? 'No imputed site.' : `Of ${counted(n, 'imputed site')} that vary in the panel, ${count(good)} have a DR2 of at least 0.8.`,
     (width) => drawHistogram(width, bins.map((bin) => bin.n), axes),
     table('Imputed sites by DR2', ['DR2', 'imputed sites'], rows, { numeric: [1] }),
   );
 }
 
-/** How sure the imputed genotypes are; `bins`: {low, high, n} of GQ, the last one open upwards. */
+/** Distribution of genotype quality. `bins`: {low, high, n} of GQ; the last bin has no upper limit. */
 export function genotypeCertainty(bins) {
   const n = total(bins);
   const name = (bin, i) => (i === bins.length - 1 ? `${bin.low}+` : `${bin.low}–${bin.high}`);
-  const share = (bin) => (n > 0 ? bin.n / n : 0);
-  const bars = bins.map((bin, i) => ({ name: name(bin, i), value: share(bin), text: percent(share(bin)) }));
-  // Where there is little room a bin is named by where it begins.
+  const fraction = (bin) => (n > 0 ? bin.n / n : 0);
+  const bars = bins.map((bin, i) => ({ name: name(bin, i), value: fraction(bin), text: percent(fraction(bin)) }));
+  // In a narrow figure a bin is named by its lower limit.
   const narrow = bars.map((bar, i) => ({ ...bar, text: '', name: i === bins.length - 1 ? bar.name : String(bins[i].low) }));
-  const sure = total(bins.filter((bin) => bin.low >= 20));
+  const certain = total(bins.filter((bin) => bin.low >= 20));
   const inPercent = (value) => `${Math.round(value * 100)} %`;
-  const axes = { yTicks: [0, 0.25, 0.5, 0.75, 1], yText: inPercent, xName: 'GQ', yName: 'share of imputed genotypes' };
+  const axes = { yTicks: [0, 0.25, 0.5, 0.75, 1], yText: inPercent, xName: 'GQ', yName: 'fraction of imputed genotypes' };
   return figure(
     'Certainty of genotypes',
-    n === 0 ? 'No imputed genotype.' : `${percent(sure / n)} of imputed genotypes have a GQ of 20 or more, 99 % sure by the model’s estimate.`,
+    n === 0 ? 'No imputed genotype.' : `${percent(certain / n)} of imputed genotypes have a GQ of at least 20: the model gives them a probability of 99 % or more.`,
     (width) => drawCategories(width, width < 400 ? narrow : bars, axes),
-    table('Imputed genotypes by GQ', ['GQ', 'genotypes', 'share'], bins.map((bin, i) => [name(bin, i), count(bin.n), bars[i].text]), { numeric: [1, 2] }),
+    table('Imputed genotypes by GQ', ['GQ', 'genotypes', 'fraction'], bins.map((bin, i) => [name(bin, i), count(bin.n), bars[i].text]), { numeric: [1, 2] }),
   );
 }
 
-/** Typed sites along each chromosome; `stretches`: {chrom, start, stop, typed}, 1-based and inclusive, in order. */
-export function typedDensities(stretches) {
-  const chroms = [...new Set(stretches.map((stretch) => stretch.chrom))];
-  return chroms.map((chrom) => typedDensity(stretches.filter((stretch) => stretch.chrom === chrom), chrom));
+/** Typed sites along each chromosome. `bins`: {chrom, start, stop, typed} in order, 1-based and inclusive. */
+export function typedDensities(bins) {
+  const chroms = [...new Set(bins.map((bin) => bin.chrom))];
+  return chroms.map((chrom) => typedDensity(bins.filter((bin) => bin.chrom === chrom), chrom));
 }
 
-function typedDensity(stretches, chrom) {
-  const counts = stretches.map((stretch) => stretch.typed);
-  const [first, last] = [stretches[0].start, stretches.at(-1).stop];
+function typedDensity(bins, chrom) {
+  const counts = bins.map((bin) => bin.typed);
+  const [first, last] = [bins[0].start, bins.at(-1).stop];
   const empty = counts.filter((n) => n === 0).length;
-  const size = (stretches[0].stop - stretches[0].start + 1) / 1000;
+  const size = (bins[0].stop - bins[0].start + 1) / 1000;
   const xName = `position on chromosome ${chrom} (Mb)`;
   const axis = { low: first / 1e6, high: last / 1e6, xTicks: positionTicks(first / 1e6, last / 1e6), xName, yName: 'typed sites' };
-  const rows = stretches.map((stretch) => [`${megabases(stretch.start)}–${megabases(stretch.stop)}`, count(stretch.typed)]);
+  const rows = bins.map((bin) => [`${megabases(bin.start)}–${megabases(bin.stop)}`, count(bin.typed)]);
   return figure(
     'Typed sites along the chromosome',
-    `In ${counts.length} stretches of ${size.toPrecision(2)} kb; ${empty === 0 ? 'none is' : `${empty} ${empty === 1 ? 'is' : 'are'}`} without a typed site.`,
+    `Typed sites in ${counts.length} bins of ${size.toPrecision(2)} kb; ${empty === 0 ? 'every bin has at least one' : `${counted(empty, 'bin')} ${empty === 1 ? 'has' : 'have'} none`}.`,
     (width) => drawHistogram(width, counts, axis),
     table('Typed sites by position', ['Mb', 'typed sites'], rows, { numeric: [1] }),
   );
 }
 
-/** Allele frequencies of the file beside the panel's; `check`: the report's `frequencies`. */
+/** Allele frequencies of the file against those of the panel. `check`: the report's `frequencies`. */
 export function alleleFrequencies(check, samples) {
   const { n_sites: n, n_different: different, n_mirrored: mirrored } = check;
-  const told = [
-    different === 0 ? `None of ${counted(n, 'site')} differs clearly.` : `${count(different)} of ${counted(n, 'site')} differ clearly; they are ringed.`,
-    mirrored > 0 && `${count(mirrored)} of them look as if REF and ALT were exchanged.`,
-    samples < 20 && `${counted(samples, 'sample')} say little of a frequency.`,
+  const sentences = [
+    different === 0 ? `At none of ${counted(n, 'site')} the frequencies differ clearly.` : `At ${count(different)} of ${counted(n, 'site')} the frequencies differ clearly; rings mark them.`,
+    mirrored > 0 && `At ${count(mirrored)} of them REF and ALT may be swapped.`,
+    samples < 20 && `Frequencies from ${counted(samples, 'sample')} are uncertain.`,
   ];
   const points = check.cells.map(([panel, target, sites]) => ({ x: panel, y: target, n: sites }));
   const marked = check.different.map((site) => ({ x: site.panel, y: site.target }));
@@ -231,8 +230,8 @@ export function alleleFrequencies(check, samples) {
   const numbers = table('Sites whose frequency differs most', ['Site', 'Alleles', 'Panel', 'File'], rows, { numeric: [2, 3] });
   return figure(
     'Allele frequencies',
-    told.filter(Boolean).join(' '),
-    (width) => drawScatter(width, points, marked, { xName: 'ALT frequency in the panel', yName: 'in the file' }),
+    sentences.filter(Boolean).join(' '),
+    (width) => drawScatter(width, points, marked, { xName: 'ALT frequency in the panel', yName: 'ALT frequency in the file' }),
     rows.length > 0 && numbers,
     check.correlation === null ? '' : ` The correlation is ${check.correlation.toFixed(3)}.`,
   );

@@ -1,16 +1,16 @@
-/** The list of one's jobs, kept by the service: it is the same after a reload and in another tab. */
+/** The list of the user's jobs. The service stores it, so a reload or another tab shows the same list. */
 
 import { getJson } from './api.js';
 import { byId, el, when } from './dom.js';
 import { badge, isActive, removalButton } from './jobs.js';
 
-const ACTIVE_WAIT = 5; // s between two looks while a job waits or runs
+const ACTIVE_WAIT = 5; // seconds between two requests while a job is queued or running
 const IDLE_WAIT = 60;
 
 let timer = null;
-let open = null; // the id of the job that the page shows
+let open = null; // id of the shown job
 
-/** Marks the job that the page shows. */
+/** Marks the shown job in the list. */
 export function markOpen(id) {
   open = id;
   for (const item of byId('job-list').children) mark(item);
@@ -22,7 +22,7 @@ function mark(item) {
   else link.removeAttribute('aria-current');
 }
 
-/** Asks for the list, and again after a while. `gone(id)` is called when the user removed a job here. */
+/** Loads the list now and at intervals. `gone(id)` is called when the user deleted a job in the list. */
 export async function loadJobs(gone) {
   clearTimeout(timer);
   let wait = IDLE_WAIT;
@@ -31,16 +31,16 @@ export async function loadJobs(gone) {
     render(jobs, gone);
     if (jobs.some(isActive)) wait = ACTIVE_WAIT;
   } catch (problem) {
-    if (problem.status === 401) return; // the key's form begins anew
-    byId('job-list-note').textContent = 'The list could not be loaded.';
+    if (problem.status === 401) return; // the form for the key loads the list again
+    byId('job-list-note').textContent = 'The list of jobs could not be loaded.';
   }
   const again = () => loadJobs(gone);
   timer = setTimeout(() => (document.hidden ? document.addEventListener('visibilitychange', again, { once: true }) : again()), wait * 1000);
 }
 
-/** The list anew where it changed; the focus stays on the same control. */
+/** Renders the list if it changed. The focus stays on the same control. */
 function render(jobs, gone) {
-  byId('job-list-note').textContent = jobs.length === 0 ? 'None yet.' : '';
+  byId('job-list-note').textContent = jobs.length === 0 ? 'No jobs yet.' : '';
   const list = byId('job-list');
   const seen = JSON.stringify(jobs.map((job) => [job.id, job.state]));
   if (list.dataset.seen === seen) return;

@@ -1,4 +1,4 @@
-/** One job: its progress while it waits and runs, its figures and files when it is done. */
+/** The view of one job: its progress while it is queued or running, its figures and files when it is done. */
 
 import { Problem, download, getJson, key } from './api.js';
 import { announce, byId, count, counted, duration, el, facts, fileSize, focusOn, percent, when } from './dom.js';
@@ -7,19 +7,19 @@ import { STATES, badge, isActive, pathOf, removalButton } from './jobs.js';
 import { notice } from './notice.js';
 import { qcReport } from './qc_report.js';
 
-const FIRST_WAIT = 0.4; // s between two looks
-const LONGEST_WAIT = 5;
-const HIDDEN_WAIT = 15; // while the tab is not seen
-const UNREACHABLE_WAIT = 20;
-const ANNOUNCED_STEP = 0.25; // of the progress, told to a screen reader
+const FIRST_WAIT = 0.4; // seconds between two requests
+const MAX_WAIT = 5;
+const HIDDEN_WAIT = 15; // while the tab is hidden
+const MAX_UNREACHABLE_WAIT = 20;
+const ANNOUNCED_STEP = 0.25; // fraction of progress between two announcements to screen readers
 
 /**
- * Follows a job until `signal` ends that; `changed(job)` is told of every new state, `gone(id)` of its removal.
- * `focus`: the focus moves to it.
+ * Follows a job until `signal` aborts. `changed(job)` is called at every new state, `gone(id)` after the job was deleted.
+ * With `focus` the focus moves to the job.
  */
 export async function followJob(id, { signal, focus, changed, gone }) {
   const place = byId('job');
-  place.replaceChildren(el('p', { class: 'hint' }, 'Asking for the job…'));
+  place.replaceChildren(el('p', { class: 'hint' }, 'Loading the job…'));
   const view = { place, focus, state: null, attempt: null, announced: -1, since: null, gone };
   let wait = FIRST_WAIT;
   while (!signal.aborted) {
@@ -33,7 +33,7 @@ export async function followJob(id, { signal, focus, changed, gone }) {
       }
       if (!isActive(job)) return;
       showProgress(view, job);
-      wait = Math.min(wait * 1.3, LONGEST_WAIT);
+      wait = Math.min(wait * 1.3, MAX_WAIT);
     } catch (problem) {
       if (signal.aborted || problem.status === 401) return;
       if (!(problem instanceof Problem)) throw problem;
@@ -42,14 +42,14 @@ export async function followJob(id, { signal, focus, changed, gone }) {
         focusOn(place.querySelector('h2'));
         return;
       }
-      wait = Math.min(Math.max(wait * 2, problem.retryAfter ?? 0), UNREACHABLE_WAIT);
+      wait = Math.min(Math.max(wait * 2, problem.retryAfter ?? 0), MAX_UNREACHABLE_WAIT);
       showTrouble(problem, wait);
     }
     await pause(document.hidden ? HIDDEN_WAIT : wait, signal);
   }
 }
 
-/** Ends after some seconds, when the tab is seen again, when the user asks, or when `signal` does. */
+/** Resolves after `seconds`, or earlier if the tab becomes visible, the user asks, or `signal` aborts. */
 function pause(seconds, signal) {
   return new Promise((resolve) => {
     const inner = new AbortController();
@@ -66,17 +66,17 @@ function pause(seconds, signal) {
   });
 }
 
-/** Beside the job, which stays as it was last seen; the job itself goes on. */
+/** Shows a connection problem above the job. The job view stays unchanged; the job itself continues. */
 function showTrouble(problem, wait) {
   const box = byId('trouble');
   if (box.childElementCount === 0) {
     const now = () => window.dispatchEvent(new Event('look-now'));
     box.replaceChildren(notice(problem, { retry: now }), el('p', { class: 'hint' }));
   }
-  box.lastElementChild.textContent = `Asking again in ${duration(wait)}. An accepted job is not lost meanwhile.`;
+  box.lastElementChild.textContent = `Trying again in ${duration(wait)}. The job continues on the service.`;
 }
 
-/** Builds the view for a job's state. The focus stays on a heading where the control that had it disappears. */
+/** Renders the view of a job's state. If the focused control disappears, the focus moves to the heading. */
 function show(view, job) {
   const focus = view.place.contains(document.activeElement) || (view.state === null && view.focus);
   view.state = job.state;
@@ -97,8 +97,8 @@ function show(view, job) {
 function waiting(job) {
   return [
     el('div', { class: 'progress' }, el('progress', { max: 1, 'aria-labelledby': 'job-progress' }), el('span', { id: 'job-progress' })),
-    job.attempt > 1 && el('p', { class: 'hint' }, `Attempt ${job.attempt}: the one before was interrupted.`),
-    el('p', { class: 'hint' }, 'You can close this page; the address brings you back to the job.'),
+    job.attempt > 1 && el('p', { class: 'hint' }, `Attempt ${job.attempt}: the previous attempt was interrupted.`),
+    el('p', { class: 'hint' }, 'You can close this page. Its address leads back to the job.'),
   ];
 }
 
@@ -118,7 +118,7 @@ function showProgress(view, job) {
   }
 }
 
-/** From the pace since the page saw the job run; '' until that says something. */
+/** Estimates the remaining time from the progress since the page was opened; '' while it is too early. */
 function timeLeft(view, share) {
   const now = performance.now();
   view.since ??= { now, share };
@@ -142,15 +142,15 @@ const inputQuality = (job) =>
   el('section', { 'aria-labelledby': 'qc-title' }, el('h2', { id: 'qc-title' }, 'Quality of the input'), qcReport({ ...job.qc, density: null }));
 
 function ending(job) {
-  const texts = { expired: 'The result was kept for its time and is deleted now.', cancelled: 'The job was cancelled; its files are deleted.' };
+  const texts = { expired: 'The retention time is over: the files of this job are deleted.', cancelled: 'The job was cancelled and its files are deleted.' };
   return el('p', {}, texts[job.state]);
 }
 
 function results(job) {
   const { summary, qc } = job;
-  const leftOut = summary?.n_left_out > 0 ? ` ${counted(summary.n_left_out, 'site')} of a lower DR2 left out.` : '';
+  const excluded = summary?.n_left_out > 0 ? ` ${counted(summary.n_left_out, 'site')} below the minimum DR2 excluded.` : '';
   return [
-    summary && el('p', {}, `${counted(summary.n_samples, 'sample')} imputed at ${counted(summary.n_sites, 'site')} in ${duration(job.timings.running_s)}.${leftOut}`),
+    summary && el('p', {}, `${counted(summary.n_samples, 'sample')} imputed at ${counted(summary.n_sites, 'site')} in ${duration(job.timings.running_s)}.${excluded}`),
     downloads(job),
     summary &&
       el(
@@ -170,7 +170,7 @@ function results(job) {
   ];
 }
 
-/** The files of a finished job. With a key they are fetched by the page, since a link cannot carry it. */
+/** The files of a finished job. With an access key the page fetches them, because a link cannot send the key. */
 function downloads(job) {
   const base = pathOf(job.id);
   const bcf = job.options.format === 'bcf';
@@ -179,7 +179,7 @@ function downloads(job) {
   const files = [
     ['result', result, bcf ? 'Imputed BCF' : 'Imputed VCF.gz', 'main'],
     ['result/index', `${result}.${bcf ? 'csi' : 'tbi'}`, 'Index'],
-    ['qc', `${stem}.qc.json`, 'QC (JSON)'],
+    ['qc', `${stem}.qc.json`, 'QC summary (JSON)'],
     ['qc/sites', `${stem}.qc.tsv`, 'QC sites (TSV)'],
     ['report', `${stem}.report.json`, 'Report (JSON)'],
   ];
@@ -188,7 +188,7 @@ function downloads(job) {
     const fetched = async (event) => {
       if (key.get() === null) return;
       event.preventDefault();
-      announce(`Fetching ${name}`);
+      announce(`Downloading ${name}`);
       try {
         await download(`${base}/${part}`, name);
         trouble.replaceChildren();
@@ -217,13 +217,13 @@ function details(job) {
     el('summary', {}, 'About this job'),
     facts([
       ['Job', el('span', { class: 'code' }, job.id)],
-      ['Sent', when(job.created)],
-      ['Size', fileSize(job.size)],
+      ['Submitted', when(job.created)],
+      ['File size', fileSize(job.size)],
       ['Model', model.variant ? `${name} (${model.variant.toUpperCase()})` : name],
-      ['Region', options.region ?? 'all of the panel'],
+      ['Region', options.region ?? 'whole panel'],
       ['Format', `${options.format}; ${options.fields.join(', ')}`],
-      ['Least DR2', options.min_dr2 > 0 ? options.min_dr2 : 'none'],
-      ['Waited', timings?.queued_s === null || timings?.queued_s === undefined ? null : duration(timings.queued_s)],
+      ['Minimum DR2', options.min_dr2 > 0 ? options.min_dr2 : 'none'],
+      ['Time in queue', timings?.queued_s === null || timings?.queued_s === undefined ? null : duration(timings.queued_s)],
     ]),
   );
 }

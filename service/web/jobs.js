@@ -1,11 +1,11 @@
-/** What the view of a job and the list of jobs share: states, and removal after a question. */
+/** Parts shared by the view of a job and the list of jobs: states, and deletion after confirmation. */
 
 import { remove } from './api.js';
 import { byId, el } from './dom.js';
 import { notice } from './notice.js';
 
 export const STATES = {
-  queued: 'Waiting',
+  queued: 'Queued',
   running: 'Running',
   done: 'Done',
   failed: 'Failed',
@@ -19,10 +19,10 @@ export const badge = (state) => el('span', { class: `badge ${state}` }, STATES[s
 
 export const pathOf = (id) => `v1/jobs/${encodeURIComponent(id)}`;
 
-/** A button that cancels or deletes a job, after a question; `gone()` follows. Trouble is told beside the job. */
+/** A button that cancels or deletes a job after confirmation, then calls `gone(id)`. Errors appear above the job. */
 export function removalButton(job, gone, { short = false } = {}) {
   const action = isActive(job) ? 'Cancel' : 'Delete';
-  const text = isActive(job) ? 'It stops, and its files are deleted.' : 'Its result is deleted for good.';
+  const text = isActive(job) ? 'The job stops and its files are deleted.' : 'The job and its files are deleted permanently.';
   const act = async () => {
     if (!(await confirmed(action, `${action} “${job.name}”?`, text))) return;
     try {
@@ -40,21 +40,21 @@ export function removalButton(job, gone, { short = false } = {}) {
   return el('button', { type: 'button', class: short ? 'quiet' : 'danger', onclick: act }, ...label);
 }
 
-let asked = 0; // questions so far
+let asked = 0; // number of questions asked so far
 
-/** Asks in the page's dialog; true where the user agreed. */
+/** Asks in the page's dialog; resolves to true if the user agreed. */
 function confirmed(action, title, text) {
   const dialog = byId('question');
   byId('question-title').textContent = title;
   byId('question-text').textContent = text;
   byId('question-yes').textContent = action;
-  byId('question-no').textContent = action === 'Cancel' ? 'Let it run' : 'Keep it';
+  byId('question-no').textContent = action === 'Cancel' ? 'Keep running' : 'Keep it';
   dialog.returnValue = '';
   dialog.showModal();
   return new Promise((resolve) => {
     const mine = ++asked;
     const answered = () => {
-      // A closing is told later: by then the next question may be open, which this one's event says nothing of.
+      // The close event comes late. If the next question is already open, this event is not its answer.
       if (mine === asked && dialog.open) return;
       dialog.removeEventListener('close', answered);
       resolve(mine === asked && dialog.returnValue === 'yes');

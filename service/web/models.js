@@ -1,33 +1,33 @@
-/** Which models answer: asked until there is one, since a service that starts loads it first. */
+/** The served models. The page asks until there is one, because a service loads its model after it starts. */
 
 import { getJson } from './api.js';
 import { byId, count, el, facts } from './dom.js';
 import { notice } from './notice.js';
 
-const FIRST_WAIT = 1; // s
-const LONGEST_WAIT = 15;
+const FIRST_WAIT = 1; // seconds
+const MAX_WAIT = 15;
 
 let known = [];
-let missing = []; // what should be served and is not: {alias, reason}
+let missing = []; // configured models that are not served: {alias, reason}
 let timer = null;
 
-/** The name by which a request asks for a model. */
+/** The name of a model in requests. */
 export const nameOf = (model) => model.alias;
 
-/** The model of that name, the first one if none is named; null before any is loaded. */
+/** Returns the model of that name, else the first model; null before a model is loaded. */
 export const modelNamed = (name) => known.find((model) => nameOf(model) === name) ?? known[0] ?? null;
 
-/** Shows the models and calls `ready(models)` once there are any. */
+/** Shows the models and calls `ready(models)` once there is at least one. */
 export async function loadModels(ready, wait = FIRST_WAIT) {
   clearTimeout(timer);
-  const again = () => loadModels(ready, Math.min(wait * 1.5, LONGEST_WAIT));
+  const again = () => loadModels(ready, Math.min(wait * 1.5, MAX_WAIT));
   try {
     const { models, unavailable } = await getJson('v1/models');
     known = models;
     missing = unavailable;
     if (known.length === 0) await getJson('readyz'); // answers 503 with the reason
   } catch (problem) {
-    if (problem.status === 401) return; // the key's form begins anew
+    if (problem.status === 401) return; // the form for the key loads the models again
     byId('models').replaceChildren(notice(problem, { retry: again, tone: 'warn' }));
     if (problem.passing) timer = setTimeout(again, wait * 1000);
     return;
@@ -36,16 +36,16 @@ export async function loadModels(ready, wait = FIRST_WAIT) {
     timer = setTimeout(again, wait * 1000);
     return;
   }
-  const notes = missing.map((model) => el('p', { class: 'hint' }, `${model.alias} is not served: ${model.reason}`));
+  const notes = missing.map((model) => el('p', { class: 'hint' }, `Model ${model.alias} is not available: ${model.reason}`));
   byId('models').replaceChildren(...known.map(card), ...notes);
   ready(known);
 }
 
 function card(model) {
-  // A bundle served from a folder is named by its alias: the folder is nobody's business.
+  // A bundle of a folder is shown by its alias: the page does not reveal paths of the server.
   const name = model.reference.startsWith('models:/') ? model.reference.slice('models:/'.length) : nameOf(model);
   const r2 = model.metrics?.['val/r2/all'];
-  const stale = model.stale && el('p', { class: 'hint' }, `The registry did not answer; this is the newest version at hand. ${model.reason ?? ''}`);
+  const stale = model.stale && el('p', { class: 'hint' }, `The model registry does not answer. This is the newest version that the service has. ${model.reason ?? ''}`);
   return el(
     'div',
     { class: 'model' },
@@ -63,7 +63,7 @@ function card(model) {
 
 const SHOWN_REGIONS = 3;
 
-/** What the model covers, as regions can be written: CHROM:FROM-TO. */
+/** Formats the regions that the model covers, as CHROM:FROM-TO. */
 export function regionsOf(model) {
   const shown = model.regions.slice(0, SHOWN_REGIONS).map((one) => `${one.chrom}:${one.from}-${one.to}`);
   const more = model.regions.length - shown.length;

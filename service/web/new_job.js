@@ -1,4 +1,4 @@
-/** A new imputation: a file is chosen, checked, and started with options. */
+/** The form for a new job: the user chooses a file, the service checks it, and the user starts the imputation. */
 
 import { post, remove, upload } from './api.js';
 import { announce, byId, el, fileSize, focusOn, percent } from './dom.js';
@@ -8,17 +8,17 @@ import { qcReport } from './qc_report.js';
 
 const REGION = /^[^\s:]+(:\d+(-\d+)?)?$/;
 
-// What is to be imputed: {file, name, size, upload}. `upload` is the service's id of it once it was checked; `file` is
-// null after a reload of the page, which keeps the id in its address.
+// The chosen file: {file, name, size, upload}. `upload` is the service's id of the checked file. After a reload of the
+// page `file` is null; the id is in the page's address.
 let chosen = null;
-let sending = null; // AbortController of the request under way
+let sending = null; // AbortController of the current request
 
-/** `started(job)` is called with the accepted job. */
+/** Connects the form. `started(job)` is called with the accepted job. */
 export function startNewJobs(started) {
   const zone = byId('drop');
   const input = byId('file');
   input.addEventListener('change', () => input.files.length > 0 && choose([...input.files]));
-  // Anywhere on the page: a file that misses the zone would otherwise replace the page.
+  // On the whole page: the browser would open a file that is dropped outside the zone.
   window.addEventListener('dragover', (event) => {
     event.preventDefault();
     zone.classList.add('over');
@@ -40,7 +40,7 @@ export function startNewJobs(started) {
   for (const field of [byId('region'), byId('min-dr2')]) field.addEventListener('input', () => showError(field, ''));
 }
 
-/** Fills the choice of model, which is there only where there is one to make. */
+/** Fills the choice of model, which is hidden if there is only one model. */
 export function offerModels(models) {
   const chosen = byId('model').value;
   byId('model').replaceChildren(...models.map((model) => el('option', { value: nameOf(model) }, `${nameOf(model)} (${regionsOf(model)})`)));
@@ -51,19 +51,19 @@ export function offerModels(models) {
 }
 
 /**
- * What was begun before: a file whose check waited for a key, or the upload that the address names, which the service
- * has kept. Nothing where there is neither.
+ * Continues an interrupted check: of a file that was chosen before the key was given, or of the kept upload that the
+ * address names. Does nothing if there is neither.
  */
 export function goOn() {
   const upload = uploadInAddress();
-  if (chosen === null && upload !== null) chosen = { file: null, name: 'The checked file', size: null, upload };
+  if (chosen === null && upload !== null) chosen = { file: null, name: 'Checked file', size: null, upload };
   if (chosen !== null && byId('qc').childElementCount === 0) check();
 }
 
-/** Back to an empty form, its options kept. What the service has kept is deleted there, but for `keep`. */
+/** Empties the form except for its options, and deletes the kept upload on the service unless `keep` is true. */
 export function clear({ keep = false } = {}) {
   sending?.abort();
-  if (chosen?.upload && !keep) remove(`v1/qc/${chosen.upload}`).catch(() => {}); // it expires by itself too
+  if (chosen?.upload && !keep) remove(`v1/qc/${chosen.upload}`).catch(() => {}); // if this fails, the upload expires by itself
   chosen = null;
   showInAddress(null);
   byId('file').value = '';
@@ -75,7 +75,7 @@ export function clear({ keep = false } = {}) {
 
 const uploadInAddress = () => /^#check\/(\w+)$/.exec(location.hash)?.[1] ?? null;
 
-/** So that a reload of the page finds it again. */
+/** Writes the id of the kept upload into the address, so a reload of the page finds it. */
 function showInAddress(upload) {
   if (upload === uploadInAddress()) return;
   history.replaceState(null, '', upload === null ? '#new' : `#check/${upload}`);
@@ -83,7 +83,7 @@ function showInAddress(upload) {
 
 function describeRegion() {
   const model = modelNamed(byId('model').value);
-  byId('region-hint').textContent = `CHROM:FROM-TO within ${regionsOf(model)}; empty for all of it.`;
+  byId('region-hint').textContent = `CHROM:FROM-TO within ${regionsOf(model)}. Leave it empty for the whole panel.`;
 }
 
 const modelField = () => (byId('model-choice').hidden ? '' : byId('model').value);
@@ -91,7 +91,7 @@ const modelField = () => (byId('model-choice').hidden ? '' : byId('model').value
 function choose(files) {
   clear();
   if (files.length > 1) {
-    showRefusal({ code: 'several_files', detail: 'one file at a time', hint: 'bcftools merge makes one file of several' });
+    showRefusal({ code: 'several_files', detail: 'only one file can be checked at a time', hint: 'join several files with bcftools merge' });
     return;
   }
   const [file] = files;
@@ -105,7 +105,7 @@ function showRefusal(problem) {
   focusOn(box.querySelector('h2'));
 }
 
-/** Sends the file for its QC report, shows that, and then the options. */
+/** Has the file checked, and shows the QC report and the options. */
 async function check() {
   byId('qc').replaceChildren();
   byId('options').hidden = true;
@@ -147,8 +147,8 @@ const nameLine = () =>
   el('p', { class: 'chosen' }, el('span', { class: 'filename' }, chosen.name), chosen.size === null ? '' : ` · ${fileSize(chosen.size)}`);
 
 /**
- * The service's answer to what was chosen; null where there was none, with the reason shown in `refusals`. Progress,
- * and a button that stops it, are shown in `place`.
+ * Sends the chosen file and returns the service's response. Returns null if there is none, and shows the reason in
+ * `refusals`. `place` shows the progress and a button that stops the request.
  */
 async function send(path, fields, place, verb, again, refusals) {
   sending?.abort();
@@ -160,21 +160,21 @@ async function send(path, fields, place, verb, again, refusals) {
   const name = nameLine();
   place.replaceChildren(name, el('div', { class: 'progress' }, bar, state, stop));
   announce(`${verb} ${chosen.name}`);
-  const sent = (share) => {
-    if (share < 1) bar.value = share;
-    else bar.removeAttribute('value'); // sent: what is left takes an unknown time
-    state.textContent = share < 1 ? `Uploading, ${percent(share)}` : `${verb}…`;
+  const sent = (fraction) => {
+    if (fraction < 1) bar.value = fraction;
+    else bar.removeAttribute('value'); // uploaded; the rest takes an unknown time
+    state.textContent = fraction < 1 ? `Uploading, ${percent(fraction)}` : `${verb}…`;
   };
   try {
     const answer = await sendOnce(path, fields, sent, mine.signal);
     place.replaceChildren(name);
     return answer;
   } catch (problem) {
-    if (sending !== mine) return null; // another file was chosen meanwhile
+    if (sending !== mine) return null; // the user has chosen another file
     place.replaceChildren(name);
     if (problem.name === 'AbortError') {
       announce('Stopped.');
-      refusals.append(el('p', {}, el('button', { type: 'button', onclick: again }, 'Go on')));
+      refusals.append(el('p', {}, el('button', { type: 'button', onclick: again }, 'Continue')));
     } else if (problem.code === 'upload_unknown') {
       forget();
     } else if (problem.status !== 401) {
@@ -184,7 +184,7 @@ async function send(path, fields, place, verb, again, refusals) {
   }
 }
 
-/** By the id that the service gave the upload; the file itself where it has none (any more). */
+/** Sends the id of the kept upload, or the file itself if the service does not have the upload. */
 async function sendOnce(path, fields, sent, signal) {
   if (chosen.upload !== null) {
     try {
@@ -197,11 +197,11 @@ async function sendOnce(path, fields, sent, signal) {
   return upload(path, chosen.file, fields, { sent, signal });
 }
 
-/** The page was loaded again, and the service has deleted the upload meanwhile. */
+/** Handles a reload of the page after the kept upload has expired. */
 function forget() {
   clear({ keep: true });
-  const title = 'The checked file is not kept any more';
-  const problem = { status: 404, code: 'upload_unknown', detail: 'a checked file waits for its job for a short time', hint: 'choose it again' };
+  const title = 'The checked file has expired';
+  const problem = { status: 404, code: 'upload_unknown', detail: 'the service keeps a checked file for a limited time', hint: 'choose the file again' };
   const box = notice(problem, { title, tone: 'warn' });
   byId('qc').replaceChildren(box);
   focusOn(box.querySelector('h2'));
@@ -217,15 +217,15 @@ function refuse(problem, again, place) {
 function optionsAreValid() {
   const [region, dr2] = [byId('region'), byId('min-dr2')];
   const regionIsWrong = region.value.trim() !== '' && !REGION.test(region.value.trim());
-  showError(region, regionIsWrong ? 'Write a region as CHROM:FROM-TO, for example 20:1000000-1500000.' : '');
+  showError(region, regionIsWrong ? 'Enter a region as CHROM:FROM-TO, for example 20:1000000-1500000.' : '');
   const dr2IsWrong = dr2.validity.badInput || dr2.validity.rangeUnderflow || dr2.validity.rangeOverflow;
-  showError(dr2, dr2IsWrong ? 'Write a number from 0 to 1.' : '');
+  showError(dr2, dr2IsWrong ? 'Enter a number from 0 to 1.' : '');
   const wrong = regionIsWrong ? region : dr2IsWrong ? dr2 : null;
   wrong?.focus();
   return wrong === null;
 }
 
-/** Under the field; '' takes the error away. */
+/** Shows an error below the field; '' removes it. */
 function showError(field, text) {
   byId(`${field.id}-error`).textContent = text;
   if (text !== '') field.setAttribute('aria-invalid', 'true');

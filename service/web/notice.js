@@ -1,24 +1,24 @@
-/** What went wrong, in plain words: what, where, what to do, and the code to look up or to quote. */
+/** Boxes that show an error: what is wrong, where, what to do, and its code. */
 
 import { el } from './dom.js';
 
 const TITLES = {
   0: 'The service does not answer',
-  401: 'An access key is needed',
-  403: 'This is not allowed',
-  404: 'This does not exist',
+  401: 'An access key is required',
+  403: 'This is not permitted',
+  404: 'Not found',
   408: 'The upload stalled',
   413: 'The file is too large for this service',
-  415: 'This kind of file is not read',
-  422: 'This input is refused',
+  415: 'This file type is not supported',
+  422: 'The input cannot be used',
   429: 'The service is busy',
   503: 'The service is not ready',
   507: 'The service’s disk is full',
 };
 
 /**
- * A box for a Problem (or anything with code, detail, where and hint). `retry`, where given, is what its button does;
- * `title` replaces the one that the status has.
+ * A box for a Problem, or for any object with code, detail, where and hint. `retry` is the action of its button; without
+ * it there is no button. `title` replaces the title of the status.
  */
 export function notice(problem, { retry = null, title = null, tone = problem.passing ? 'warn' : 'bad' } = {}) {
   const wait = problem.retryAfter ? ` Try again in about ${problem.retryAfter} s.` : '';
@@ -36,7 +36,7 @@ export function notice(problem, { retry = null, title = null, tone = problem.pas
   );
 }
 
-/** With a capital and a full stop: the service's messages have neither. */
+/** Adds a capital letter and a full stop, which the service's messages do not have. */
 function sentence(text) {
   const start = text.charAt(0).toUpperCase() + text.slice(1);
   return /[.!?]$/.test(start) ? start : `${start}.`;

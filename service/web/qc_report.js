@@ -1,33 +1,33 @@
-/** The QC report: how much of a file the model can use, what was repaired, what is left out and why. */
+/** The QC report: which sites of a file the model can use, which were repaired, and which are excluded and why. */
 
 import { count, counted, el, facts, percent, table } from './dom.js';
 import { alleleFrequencies, typedDensities } from './figures.js';
 
 const SHOWN_NOTES = 200;
 
-const USED = { matched: 'Alleles as in the panel' };
+const USED = { matched: 'Same alleles as the panel' };
 const REPAIRED = {
   swapped: 'REF and ALT swapped',
   flipped: 'On the other strand',
   flipped_swapped: 'On the other strand, REF and ALT swapped',
-  ambiguous_resolved: 'A/T or C/G, strand told by frequency',
+  ambiguous_resolved: 'A/T or C/G, strand determined by frequency',
 };
-const LEFT_OUT = {
+const EXCLUDED = {
   ambiguous_left_out: 'A/T or C/G, strand unknown',
-  allele_mismatch: 'Other alleles than the panel',
+  allele_mismatch: 'Different alleles than the panel',
   not_in_panel: 'Not in the panel',
-  duplicate: 'A second record of a site',
+  duplicate: 'Second record of the same site',
 };
-const MEANING = { ...USED, ...REPAIRED, ...LEFT_OUT };
+const MEANING = { ...USED, ...REPAIRED, ...EXCLUDED };
 
 const total = (counts, statuses) => Object.keys(statuses).reduce((sum, status) => sum + (counts[status] ?? 0), 0);
 
-/** `qc`: the summary, with `sites` (the first notes), `density` and `frequencies` where they are to be shown. */
+/** The report of a QC summary. `sites`, `density` and `frequencies` are shown if `qc` has them. */
 export function qcReport(qc) {
   const parts = [
-    ['used', 'as they are', total(qc.counts, USED)],
+    ['used', 'used unchanged', total(qc.counts, USED)],
     ['repaired', 'repaired', total(qc.counts, REPAIRED)],
-    ['left', 'left out', total(qc.counts, LEFT_OUT)],
+    ['left', 'excluded', total(qc.counts, EXCLUDED)],
   ];
   const figures = [
     ...(qc.n_used > 0 ? typedDensities(qc.density ?? []) : []),
@@ -37,7 +37,7 @@ export function qcReport(qc) {
     'div',
     { class: 'report' },
     figuresOf(qc),
-    shareBar(parts),
+    partsBar(parts),
     remarks(qc),
     statusTable(qc.counts),
     figures.length > 0 && el('div', { class: 'figures loose' }, figures),
@@ -46,7 +46,7 @@ export function qcReport(qc) {
 }
 
 function figuresOf(qc) {
-  const used = qc.n_used > 0; // of no site there is no share
+  const used = qc.n_used > 0; // without used sites there are no rates
   return facts([
     ['Samples', count(qc.n_samples) + (qc.n_haploid > 0 ? ` (${count(qc.n_haploid)} haploid)` : '')],
     ['Sites in the file', count(qc.n_target_sites)],
@@ -59,15 +59,15 @@ function figuresOf(qc) {
   ]);
 }
 
-/** The file's sites as one bar of three parts, with a legend that carries the numbers. */
-function shareBar(parts) {
+/** A bar of the file's sites in three parts, with a legend that has the numbers. */
+function partsBar(parts) {
   const all = parts.reduce((sum, [, , n]) => sum + n, 0);
   if (all === 0) return null;
-  const bar = el('div', { class: 'share-bar', 'aria-hidden': 'true' });
+  const bar = el('div', { class: 'parts-bar', 'aria-hidden': 'true' });
   for (const [kind, , n] of parts) {
     if (n === 0) continue;
     const part = el('span', { class: kind });
-    part.style.flexGrow = n; // set as a property: the policy for styles refuses the attribute
+    part.style.flexGrow = n; // set as a property, because the page's policy forbids style attributes
     bar.append(part);
   }
   const legend = parts.map(([kind, words, n]) =>
@@ -76,28 +76,28 @@ function shareBar(parts) {
   return el('div', {}, bar, el('ul', { class: 'legend' }, legend));
 }
 
-/** What a user should know before starting, if anything. */
+/** Remarks that a user should read before starting, if any. */
 function remarks(qc) {
   const found = [];
   const mirrored = qc.frequencies?.n_mirrored ?? 0;
-  if (qc.overlap_share < 0.5) found.push('Fewer than half of the file’s sites are in the panel: is it of this genome build?');
-  if (mirrored > 0) found.push(`${counted(mirrored, 'site')} ${mirrored === 1 ? 'has' : 'have'} the frequency of the other allele: REF and ALT, or the strand, may be wrong there.`);
-  if (qc.phased_share < 1 && !qc.refused) found.push('Some calls are unphased. They are imputed as they are; no phasing is needed before.');
-  if (qc.n_doubled > 0) found.push(`${counted(qc.n_doubled, 'sample')} diploid and never heterozygous on X between its PARs: males written so are imputed as females.`);
+  if (qc.overlap_share < 0.5) found.push('Fewer than half of the file’s sites are in the panel. Check that the file and the panel have the same genome build.');
+  if (mirrored > 0) found.push(`${counted(mirrored, 'site')} ${mirrored === 1 ? 'has' : 'have'} the frequency of the other allele: REF and ALT may be swapped, or the strand may be wrong.`);
+  if (qc.phased_share < 1 && !qc.refused) found.push('Some calls are unphased. The model imputes them without prior phasing.');
+  if (qc.n_doubled > 0) found.push(`${counted(qc.n_doubled, 'sample')} ${qc.n_doubled === 1 ? 'is' : 'are'} coded as diploid and never heterozygous on X outside the PARs. Males coded this way are imputed as females.`);
   const absent = Object.keys(qc.absent ?? {});
-  if (absent.length > 0) found.push(`Left out, the model has no chromosome ${absent.join(', ')}.`);
-  if (qc.n_much_missing > 0) found.push(`${counted(qc.n_much_missing, 'sample')} with more than 5 % missing calls: imputed with less certainty.`);
+  if (absent.length > 0) found.push(`Excluded chromosomes, which the model does not cover: ${absent.join(', ')}.`);
+  if (qc.n_much_missing > 0) found.push(`${counted(qc.n_much_missing, 'sample')} ${qc.n_much_missing === 1 ? 'has' : 'have'} more than 5 % missing calls and will be imputed less accurately.`);
   return found.length > 0 && el('ul', { class: 'remarks' }, found.map((text) => el('li', {}, text)));
 }
 
 function statusTable(counts) {
-  const fates = [['used', USED], ['repaired', REPAIRED], ['left out', LEFT_OUT]];
-  const rows = fates.flatMap(([fate, statuses]) =>
+  const results = [['used', USED], ['repaired', REPAIRED], ['excluded', EXCLUDED]];
+  const rows = results.flatMap(([result, statuses]) =>
     Object.entries(statuses)
       .filter(([status]) => counts[status] > 0)
-      .map(([status, words]) => [words, fate, count(counts[status])]),
+      .map(([status, words]) => [words, result, count(counts[status])]),
   );
-  return rows.length > 0 && table('What became of the file’s sites', ['Sites', 'Fate', 'Number'], rows, { numeric: [2], tall: true });
+  return rows.length > 0 && table('Sites of the file by result of the check', ['Sites', 'Result', 'Number'], rows, { numeric: [2], tall: true });
 }
 
 function notesTable(qc) {
@@ -109,8 +109,8 @@ function notesTable(qc) {
     MEANING[note.status] ?? note.status,
     note.reason,
   ]);
-  const listed = total(qc.counts, { ...REPAIRED, ...LEFT_OUT });
-  const more = listed > shown.length && el('p', { class: 'hint' }, `The first ${count(shown.length)} of ${count(listed)}; a finished job has the whole table.`);
-  const columns = ['Site', 'In the file', 'In the panel', 'What', 'Why'];
-  return el('details', {}, el('summary', {}, `Repaired and left-out sites (${count(listed)})`), table('Repaired and left-out sites', columns, rows), more);
+  const listed = total(qc.counts, { ...REPAIRED, ...EXCLUDED });
+  const more = listed > shown.length && el('p', { class: 'hint' }, `The first ${count(shown.length)} of ${count(listed)} sites. A finished job has the complete table.`);
+  const columns = ['Site', 'In the file', 'In the panel', 'Result', 'Reason'];
+  return el('details', {}, el('summary', {}, `Repaired and excluded sites (${count(listed)})`), table('Repaired and excluded sites', columns, rows), more);
 }

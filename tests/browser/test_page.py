@@ -90,7 +90,7 @@ def lines_of(path: Path) -> list[str]:
 
 def test_a_file_becomes_its_imputed_file(home: Page, tiny_files: TinyFiles, tmp_path: Path) -> None:
     check(home, tiny_files.target)
-    expect(home.locator("#qc")).to_contain_text("Alleles as in the panel")
+    expect(home.locator("#qc")).to_contain_text("Same alleles as the panel")
     home.get_by_role("button", name="Start imputation").click()
     state_is(home, "Done")
     expect(home.locator("#job")).to_contain_text("6 samples imputed at 300 sites")
@@ -105,7 +105,7 @@ def test_a_file_becomes_its_imputed_file(home: Page, tiny_files: TinyFiles, tmp_
         assert set(records[0].format.keys()) == {"GT", "DS", "HDS", "GP"}
         dosages = [dosage for record in records for call in record.samples.values() for dosage in call["DS"]]
         assert 0 <= min(dosages) < 1 < max(dosages) <= 2
-    assert json.loads(download(home, "QC (JSON)", tmp_path).read_text())["n_samples"] == 6
+    assert json.loads(download(home, "QC summary (JSON)", tmp_path).read_text())["n_samples"] == 6
     assert download(home, "QC sites (TSV)", tmp_path).read_text().startswith("chrom\tpos\t")
     assert json.loads(download(home, "Report (JSON)", tmp_path).read_text())
 
@@ -189,15 +189,15 @@ def test_a_reload_while_a_job_waits_loses_nothing(home: Page, site: Site, tiny_f
     try:
         check(home, tiny_files.target)
         home.get_by_role("button", name="Start imputation").click()
-        state_is(home, "Waiting")
+        state_is(home, "Queued")
         address = home.url
         home.reload()
-        state_is(home, "Waiting")
+        state_is(home, "Queued")
         assert home.url == address
         # Without the address the job is found in the list.
         home.goto(site.url)
-        home.locator("#job-list").get_by_role("link", name="Waiting").click()
-        state_is(home, "Waiting")
+        home.locator("#job-list").get_by_role("link", name="Queued").click()
+        state_is(home, "Queued")
         assert home.url == address
     finally:
         site.worker.send_signal(signal.SIGCONT)
@@ -210,7 +210,7 @@ def test_a_waiting_job_is_cancelled(home: Page, site: Site, tiny_files: TinyFile
     try:
         check(home, tiny_files.target)
         home.get_by_role("button", name="Start imputation").click()
-        state_is(home, "Waiting")
+        state_is(home, "Queued")
         identity = home.url.rpartition("/")[2]
         home.get_by_role("button", name="Cancel this job").click()
         home.get_by_role("dialog").get_by_role("button", name="Cancel", exact=True).click()
@@ -244,7 +244,7 @@ def test_a_wrong_build_is_refused_with_its_report(home: Page, tiny_files: TinyFi
     box = home.locator("#qc").get_by_role("alert")
     expect(box).to_contain_text("wrong_build")
     expect(box).to_contain_text("liftover", ignore_case=True)
-    expect(home.locator("#qc")).to_contain_text("Other alleles than the panel")
+    expect(home.locator("#qc")).to_contain_text("Different alleles than the panel")
     expect(home.locator("#options")).to_be_hidden()
     expect(home.locator("#file")).to_be_enabled()
 

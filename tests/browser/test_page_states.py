@@ -66,7 +66,7 @@ def test_a_key_is_asked_for_kept_in_the_tab_and_sent_with_downloads(opened: Open
     expect(page.get_by_label("Key", exact=True)).to_be_focused()
     page.get_by_label("Key", exact=True).fill("wrong")
     page.keyboard.press("Enter")
-    expect(page.locator("#key-error")).to_have_text("The service does not know this key.")
+    expect(page.locator("#key-error")).to_have_text("This key is not valid.")
     page.get_by_label("Key", exact=True).fill("right")
     page.keyboard.press("Enter")
     expect(page.locator("#key-form")).to_be_hidden()
@@ -113,7 +113,7 @@ def test_a_lost_connection_is_told_and_the_job_found_again(opened: Opened) -> No
     expect(state(page)).to_have_text("Running")
     page.context.set_offline(True)
     expect(page.locator("#trouble")).to_contain_text("The service does not answer")
-    expect(page.locator("#trouble")).to_contain_text("An accepted job is not lost")
+    expect(page.locator("#trouble")).to_contain_text("The job continues on the service")
     page.context.set_offline(False)
     expect(state(page)).to_have_text("Done")
     expect(page.locator("#trouble")).to_be_empty()
@@ -164,13 +164,13 @@ def test_options_are_checked_and_sent(opened: Opened) -> None:
     page = opened.page
     opened.check()
     page.get_by_label("Region").fill("twenty 1000")
-    page.get_by_label("Least DR2").fill("3")
+    page.get_by_label("Minimum DR2").fill("3")
     page.get_by_role("button", name="Start imputation").click()
     expect(page.locator("#region-error")).to_contain_text("CHROM:FROM-TO")
-    expect(page.locator("#min-dr2-error")).to_have_text("Write a number from 0 to 1.")
+    expect(page.locator("#min-dr2-error")).to_have_text("Enter a number from 0 to 1.")
     expect(page.get_by_label("Region")).to_be_focused()
     page.get_by_label("Region").fill("20:1000000-1500000")
-    page.get_by_label("Least DR2").fill("0.3")
+    page.get_by_label("Minimum DR2").fill("0.3")
     page.get_by_label("BCF", exact=True).check()
     page.get_by_label("HDS, dosage of each haplotype").uncheck()
     page.get_by_role("button", name="Start imputation").click()
@@ -223,7 +223,7 @@ def test_after_a_reload_that_came_too_late_the_file_is_asked_for(opened: Opened)
     opened.fake.kept.clear()
     page.reload()
     alert = page.locator("#qc").get_by_role("alert")
-    expect(alert).to_contain_text("The checked file is not kept any more")
+    expect(alert).to_contain_text("The checked file has expired")
     expect(alert.get_by_role("heading")).to_be_focused()
     assert page.url.endswith("#new")
     opened.check()
@@ -241,7 +241,7 @@ def test_frequencies_are_drawn_and_what_differs_is_named(opened: Opened) -> None
     page = opened.page
     opened.check()
     figure = page.locator("#qc figure", has_text="Allele frequencies")
-    expect(figure).to_contain_text("3 of 495 sites differ clearly")
+    expect(figure).to_contain_text("At 3 of 495 sites the frequencies differ clearly")
     expect(figure.locator("circle.point")).to_have_count(101)
     expect(figure.locator("circle.marked")).to_have_count(3)
     expect(page.get_by_role("img", name=re.compile("Allele frequencies.*correlation is 0.983"))).to_be_visible()
@@ -269,7 +269,7 @@ def test_several_files_at_once_are_not_taken(opened: Opened) -> None:
     zone = "const t = new DataTransfer(); for (const n of ['a', 'b']) t.items.add(new File(['x'], n + '.vcf'));"
     expect(opened.page.locator("#file")).to_be_enabled()
     opened.page.evaluate(zone + "window.dispatchEvent(new DragEvent('drop', {dataTransfer: t, cancelable: true}))")
-    expect(opened.page.locator("#qc")).to_contain_text("One file at a time.")
+    expect(opened.page.locator("#qc")).to_contain_text("Only one file can be checked at a time.")
 
 
 def test_a_dropped_file_is_checked(opened: Opened) -> None:
@@ -293,7 +293,7 @@ def test_a_job_is_deleted_after_a_question_with_the_keyboard_alone(opened: Opene
     page.keyboard.press("Enter")
     page.keyboard.press("Tab")
     page.keyboard.press("Enter")
-    expect(page.locator("#job-list-note")).to_have_text("None yet.")
+    expect(page.locator("#job-list-note")).to_have_text("No jobs yet.")
     expect(page.get_by_role("heading", name="Genotype imputation")).to_be_focused()
     assert opened.fake.jobs == {}
 
@@ -342,7 +342,7 @@ def test_nothing_is_wider_than_a_phone(opened: Opened, scheme: Any) -> None:
     page.set_viewport_size({"width": 360, "height": 740})
     assert overflow(page) == 0
     opened.check({**FILE, "name": f"{'a_very_long_name_without_any_break' * 4}.vcf.gz"})
-    page.locator("summary", has_text="Repaired and left-out").click()
+    page.locator("summary", has_text="Repaired and excluded").click()
     assert overflow(page) == 0
     page.get_by_role("button", name="Start imputation").click()
     expect(state(page)).to_have_text("Done")
@@ -421,7 +421,7 @@ def test_answers_of_a_job_are_asked_for_less_and_less_often(opened: Opened) -> N
         "request", lambda request: asked.append(time.monotonic()) if re.search(r"/jobs/\w+$", request.url) else None
     )
     opened.start()
-    expect(state(page)).to_have_text("Waiting")
+    expect(state(page)).to_have_text("Queued")
     page.wait_for_timeout(5000)
     gaps = [later - earlier for earlier, later in itertools.pairwise(asked)]
     assert len(asked) < 9

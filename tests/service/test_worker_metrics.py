@@ -67,7 +67,7 @@ def test_a_workers_metrics_are_for_its_own_machine_and_for_keys(tmp_path: Path) 
 
 
 def test_a_worker_does_not_serve_its_metrics_to_everyone(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="without any key") as caught:
+    with pytest.raises(InputError, match="without access keys") as caught:
         served_metrics(settings(tmp_path, host="0.0.0.0", worker_metrics_port=free_port()))
     assert caught.value.code == "open_service"
 

@@ -160,7 +160,7 @@ def test_the_oldest_of_a_caller_gives_way(tmp_path: Path) -> None:
     kept = Kept(tmp_path, kept_uploads=2)
     first, other, second, third = kept.keep(), kept.keep("bob"), kept.keep(), kept.keep()
     assert kept.present() == {other, second, third}
-    with pytest.raises(InputError, match="no such upload"):
+    with pytest.raises(InputError, match="no kept upload"):
         kept.uploads.get("ann", first)
     assert kept.uploads.get("ann", third).upload.target.read_text() == "genotypes"
 
@@ -182,6 +182,6 @@ def test_a_folder_that_is_not_whole_is_none(tmp_path: Path) -> None:
     kept = Kept(tmp_path)
     upload = kept.keep()
     os.remove(tmp_path / "data" / "kept" / upload / "about.json")
-    with pytest.raises(InputError, match="no such upload"):
+    with pytest.raises(InputError, match="no kept upload"):
         kept.uploads.get("ann", upload)
     kept.uploads.expire()
