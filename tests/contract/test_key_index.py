@@ -25,19 +25,19 @@ def build(request: pytest.FixtureRequest) -> Build:
 
 
 def brute_force(
-    memory: ReferenceSubset, weights: torch.Tensor, sites: torch.Tensor, coordinates: torch.Tensor
+    reference: ReferenceSubset, weights: torch.Tensor, sites: torch.Tensor, coordinates: torch.Tensor
 ) -> torch.Tensor:
     """Squared distances [n, rows] in float64."""
     root = weights[sites].double().sqrt()
-    keys = torch.from_numpy(memory.alleles(sites.numpy())).double() * root
+    keys = torch.from_numpy(reference.alleles(sites.numpy())).double() * root
     return (coordinates.double() * root)[:, None].sub(keys[None]).square().sum(dim=-1)
 
 
 def test_three_rows_by_hand(build: Build) -> None:
-    memory = ReferenceSubset(
+    reference = ReferenceSubset(
         panel_from_alleles(np.array([[0, 0, 0], [1, 0, 1], [1, 1, 1], [0, 1, 0]], np.uint8)), np.arange(4)
     )
-    index = build(memory, torch.tensor([1.0, 4.0, 9.0]))
+    index = build(reference, torch.tensor([1.0, 4.0, 9.0]))
     distances, rows = index.search(torch.tensor([0, 2]), torch.tensor([[1.0, 1.0], [0.5, 0.0]]), 4)
     assert distances.tolist() == [pytest.approx([0, 0, 10, 10], abs=1e-5), pytest.approx([0.25, 0.25, 9.25, 9.25])]
     assert [sorted(r[:2]) for r in rows.tolist()] == [[1, 2], [0, 3]]
@@ -47,13 +47,13 @@ def test_three_rows_by_hand(build: Build) -> None:
 @pytest.mark.parametrize("n_sites", [1, 2, 7, 40])  # odd and even: two codes share a byte
 def test_distances_and_rows_are_those_of_brute_force(build: Build, n_sites: int) -> None:
     panel = random_panel(15, n_sites, seed=n_sites)
-    memory = ReferenceSubset(panel, np.array([0, 1, 4, 5, 6, 7, 12, 13, 28, 29]))
+    reference = ReferenceSubset(panel, np.array([0, 1, 4, 5, 6, 7, 12, 13, 28, 29]))
     weights = torch.rand(n_sites, generator=torch.Generator().manual_seed(1)) * 3
-    index = build(memory, weights)
+    index = build(reference, weights)
     sites = torch.arange(0, n_sites, 2)
     coordinates = torch.rand(25, len(sites), generator=torch.Generator().manual_seed(2))
     distances, rows = index.search(sites, coordinates, 6)
-    expected = brute_force(memory, weights, sites, coordinates)
+    expected = brute_force(reference, weights, sites, coordinates)
     assert (distances.diff(dim=1) >= 0).all()
     torch.testing.assert_close(distances.double(), expected.sort(dim=1).values[:, :6], atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(expected.gather(1, rows), distances.double(), atol=1e-5, rtol=1e-5)
@@ -67,8 +67,8 @@ def test_weights_kept_are_those_given(build: Build) -> None:
 
 
 def test_a_refresh_changes_the_ranking_and_not_the_alleles(build: Build) -> None:
-    memory = ReferenceSubset(panel_from_alleles(np.array([[1, 0], [0, 1]], np.uint8)), np.arange(2))
-    index = build(memory, torch.tensor([4.0, 1.0]))
+    reference = ReferenceSubset(panel_from_alleles(np.array([[1, 0], [0, 1]], np.uint8)), np.arange(2))
+    index = build(reference, torch.tensor([4.0, 1.0]))
     query, sites = torch.tensor([[0.0, 0.0]]), torch.tensor([0, 1])
     assert index.search(sites, query, 2)[1].tolist() == [[1, 0]]
     index.refresh(torch.tensor([1.0, 4.0]))
@@ -78,8 +78,8 @@ def test_a_refresh_changes_the_ranking_and_not_the_alleles(build: Build) -> None
 
 
 def test_half_ranks_nothing(build: Build) -> None:
-    memory = ReferenceSubset(panel_from_alleles(np.array([[1, 0], [0, 1]], np.uint8)), np.arange(2))
-    index = build(memory, torch.tensor([9.0, 1.0]))
+    reference = ReferenceSubset(panel_from_alleles(np.array([[1, 0], [0, 1]], np.uint8)), np.arange(2))
+    index = build(reference, torch.tensor([9.0, 1.0]))
     distances, rows = index.search(torch.tensor([0, 1]), torch.tensor([[0.5, 1.0]]), 2)
     assert rows.tolist() == [[1, 0]]
     assert (distances[0, 1] - distances[0, 0]).item() == pytest.approx(1.0)
@@ -119,19 +119,19 @@ def test_a_query_gets_the_same_rows_alone_and_among_others(build: Build, n_rows:
 
 def test_both_back_ends_rank_alike() -> None:
     panel = random_panel(50, 60, seed=6)
-    memory = ReferenceSubset(panel, np.arange(100))
+    reference = ReferenceSubset(panel, np.arange(100))
     weights = torch.rand(60, generator=torch.Generator().manual_seed(5)) + 0.1
     sites = torch.arange(60)
     queries = torch.from_numpy(panel.alleles(slice(None))).float()
-    found = [b(memory, weights).search(sites, queries, 10) for b in (FaissKeyIndex.build, TorchKeyIndex)]
+    found = [b(reference, weights).search(sites, queries, 10) for b in (FaissKeyIndex.build, TorchKeyIndex)]
     torch.testing.assert_close(found[0][0], found[1][0], atol=1e-4, rtol=1e-4)
     assert torch.equal(found[0][1], found[1][1])
 
 
 def test_a_saved_faiss_index_searches_alike(tmp_path: Path) -> None:
     panel = random_panel(10, 13, seed=7)
-    memory = ReferenceSubset(panel, np.arange(20))
-    index = FaissKeyIndex.build(memory, torch.rand(13, generator=torch.Generator().manual_seed(6)))
+    reference = ReferenceSubset(panel, np.arange(20))
+    index = FaissKeyIndex.build(reference, torch.rand(13, generator=torch.Generator().manual_seed(6)))
     index.save(tmp_path / "index")
     loaded = FaissKeyIndex.load(tmp_path / "index", n_rows=20, n_sites=13)
     sites, query = torch.arange(13), torch.rand(3, 13, generator=torch.Generator().manual_seed(7))

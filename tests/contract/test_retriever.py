@@ -20,11 +20,11 @@ from vcfbert.retrieval.refresh import build_retriever
 from vcfbert.retrieval.torch_index import TorchKeyIndex
 
 PANEL = random_panel(20, 50, seed=2)
-MEMORY = ReferenceSubset(PANEL, np.arange(2, 36))
-FEATURES = reference_features(MEMORY, torch.device("cpu"))
+REFERENCE = ReferenceSubset(PANEL, np.arange(2, 36))
+FEATURES = reference_features(REFERENCE, torch.device("cpu"))
 SITES = torch.arange(0, 50, 2)
 DISTANCE = torch.linspace(0.0, 0.3, 25).flip(0)
-ALLELES = torch.from_numpy(MEMORY.alleles(SITES.numpy()))  # [34, 25]
+ALLELES = torch.from_numpy(REFERENCE.alleles(SITES.numpy()))  # [34, 25]
 QUERIES = torch.from_numpy(PANEL.alleles(SITES.numpy())[:30])
 
 Costs = Callable[[], torch.Tensor]
@@ -48,7 +48,7 @@ METRICS = ("v17-faiss", "v17-torch", "v18-faiss", "v18-torch")
 
 def of_variant(name: str) -> Retriever:
     variant, backend = name.split("-")
-    return build_retriever(perturbed(variant), MEMORY, FEATURES, backend=backend, device=torch.device("cpu"))
+    return build_retriever(perturbed(variant), REFERENCE, FEATURES, backend=backend, device=torch.device("cpu"))
 
 
 @pytest.fixture(params=METRICS)
@@ -59,7 +59,7 @@ def case(request: pytest.FixtureRequest) -> tuple[Retriever, torch.Tensor]:
 @pytest.fixture(params=[*METRICS, "v19-torch", "random"])
 def retriever(request: pytest.FixtureRequest) -> Retriever:
     if request.param == "random":
-        return RandomRetriever(TorchKeyIndex(MEMORY, torch.ones(PANEL.n_sites)))
+        return RandomRetriever(TorchKeyIndex(REFERENCE, torch.ones(PANEL.n_sites)))
     return of_variant(request.param)
 
 
@@ -81,7 +81,7 @@ def test_rows_of_the_memory_each_once(retriever: Retriever) -> None:
     found = retriever.retrieve(SITES, DISTANCE, QUERIES, 7)
     assert (found.shape, found.dtype) == ((30, 7), torch.int64)
     assert int(found.min()) >= 0
-    assert int(found.max()) < len(MEMORY)
+    assert int(found.max()) < len(REFERENCE)
     assert all(len(set(rows)) == 7 for rows in found.tolist())
 
 
@@ -148,11 +148,11 @@ def test_the_nearest_of_those_not_excluded(case: tuple[Retriever, torch.Tensor])
 
 
 def test_random_rows_are_drawn_evenly_and_by_the_seed() -> None:
-    index = TorchKeyIndex(MEMORY, torch.ones(PANEL.n_sites))
+    index = TorchKeyIndex(REFERENCE, torch.ones(PANEL.n_sites))
     queries = torch.randint(2, (2000, len(SITES)), generator=torch.Generator().manual_seed(3)).to(torch.uint8)
     rows = RandomRetriever(index).retrieve(SITES, DISTANCE, queries, 5)
-    counts = torch.bincount(rows.flatten(), minlength=len(MEMORY)).double()
-    expected = 2000 * 5 / len(MEMORY)
+    counts = torch.bincount(rows.flatten(), minlength=len(REFERENCE)).double()
+    expected = 2000 * 5 / len(REFERENCE)
     assert float((counts - expected).abs().max()) < 5 * expected**0.5
     assert not torch.equal(rows, RandomRetriever(index, seed=1).retrieve(SITES, DISTANCE, queries, 5))
     assert not torch.equal(rows, RandomRetriever(index).retrieve(SITES + 1, DISTANCE, queries, 5))

@@ -1,8 +1,8 @@
-"""The diploid copying model for unphased genotypes, exact: forward and backward over pairs of copied haplotypes.
+"""The exact diploid Li-Stephens HMM of unphased genotypes: forward and backward over pairs of copied haplotypes.
 
-The two haplotypes of a target copy independently, each as in ``li_stephens``; what is seen is the sum of their
-alleles (Li and Stephens 2003, Genetics 165:2213; Marchini et al. 2007, Nat. Genet. 39:906). Transitions factorise,
-so a site costs k^2 and not k^4. Tests compare ``copying/diploid.py`` with it.
+The two haplotypes of a target copy independently, each as in ``li_stephens``, and the genotype is the sum of their
+alleles (Li and Stephens 2003, Genetics 165:2213; Marchini et al. 2007, Nat. Genet. 39:906). Transitions factorise, so
+the time a site takes grows with k^2, not k^4. Tests compare ``copying/diploid.py`` with it.
 """
 
 from __future__ import annotations

@@ -51,8 +51,8 @@ class HmmRecipe(Recipe):
         return ExampleNoise(self.search.switches_per_cm)
 
     def loss_weight(self, weight: Tensor, example: Example) -> Tensor:
-        """Weight 0 for alleles that no other sample carries: they cannot be copied, and a target with such an allele
-        would not find it in the panel."""
+        """Weight 0 for alleles that no other sample carries: without their own carrier the panel would lack them, so
+        they cannot be copied."""
         carriers = (example.batch.sites.af * example.n_haplotypes).round()
         return weight * (example.alleles.sum(dim=1, keepdim=True) < carriers)  # [b, 1, l]
 

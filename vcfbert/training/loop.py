@@ -38,7 +38,7 @@ class FitResult:
     run_id: str
     model_uri: str
     metrics: dict[str, float]  # of the best epoch
-    seconds: float  # spent training, all sessions
+    seconds: float  # spent training, before interruptions too
     parameters: int
     data_digest: str  # of the panels that the figures were measured on
 
@@ -141,6 +141,7 @@ class Trainer:
         return snapshot(self.parts.model, self.parts.optimizer, self.parts.data.retrievers, self.run)
 
     def restore(self, state: State) -> None:
+        """Continues from ``state``."""
         self.run = restore(state, self.parts.model, self.parts.optimizer, self.parts.data.retrievers)
 
     def _start(self, recorder: Recorder) -> None:

@@ -25,7 +25,7 @@ class RunState:
     waited: int = 0  # epochs since the best one
     refreshed: int = 0  # epoch of the last refresh
     version: int = 0  # of the index
-    seconds: float = 0.0  # spent so far, all sessions
+    seconds: float = 0.0  # spent training so far, before interruptions too
     run_id: str = ""
 
     def take(self, metrics: dict[str, float]) -> bool:

@@ -15,7 +15,7 @@ Floats = npt.NDArray[np.float64]
 
 
 def problem(*, t: int, n: int = 2, k: int = 3, own_states: bool = False, seed: int = 0) -> CopyingProblem:
-    """Random genotypes, a quarter of them missing, and a prior that is not flat, in float64."""
+    """Random genotypes, a quarter of them missing, and an uneven prior, in float64."""
     rng = np.random.default_rng(seed)
     return CopyingProblem(
         observed=torch.from_numpy(rng.integers(MISSING, HALF_ALT + 1, (t, n)).astype(np.int8)),
@@ -33,7 +33,7 @@ def rates(t: int, seed: int = 1) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def probability_of_genotype(genotype: int, first: int, second: int, mismatch: float) -> float:
-    """Both haplotypes' alleles summed over, as the model is written."""
+    """The sum over the alleles seen of both haplotypes, by the definition of the model."""
     if genotype < 0:
         return 1.0
     total = 0.0
@@ -75,7 +75,7 @@ def enumerated(given: CopyingProblem, stay: torch.Tensor, mismatch: torch.Tensor
 
 @pytest.mark.parametrize("t", [1, 2, 4])
 @pytest.mark.parametrize("own_states", [False, True])
-def test_all_pairs_of_paths(t: int, own_states: bool) -> None:
+def test_pair_posteriors_equal_enumeration(t: int, own_states: bool) -> None:
     given = problem(t=t, own_states=own_states)
     stay, mismatch = rates(t)
     pairs = torch.stack(list(pair_posteriors(given, stay, mismatch))).numpy()
@@ -86,7 +86,7 @@ def test_all_pairs_of_paths(t: int, own_states: bool) -> None:
         np.testing.assert_allclose(likelihood[target], total, rtol=1e-12)
 
 
-def test_copying_posteriors_are_row_sums() -> None:
+def test_copying_posteriors_equal_row_sums() -> None:
     given = problem(t=11, n=3, k=5)
     stay, mismatch = rates(11)
     pairs = torch.stack(list(pair_posteriors(given, stay, mismatch)))
@@ -96,22 +96,22 @@ def test_copying_posteriors_are_row_sums() -> None:
     np.testing.assert_allclose(copies.sum(dim=-1).numpy(), 1.0, atol=1e-12)
 
 
-def test_messages_computed_again_between_kept_sites() -> None:
-    """Sites beyond the first sqrt(t) see the same future as in the problem read backwards."""
+def test_pair_posteriors_of_reversed_problem_are_equal() -> None:
+    """Messages are computed again between the sites where they are kept; reading backwards keeps other sites."""
     t = 10
     given = problem(t=t)
     stay, mismatch = rates(t)
-    # The chain is reversible: pi is kept by every transition, so the reversed problem has the same posteriors.
-    turned = CopyingProblem(given.observed.flip(0), given.states.flip(0), given.cm, given.maf, given.prior)
-    turned_stay = torch.cat([stay[:1], stay[1:].flip(0)])
+    # The chain is reversible, because every transition keeps the prior: the reversed problem has the same posteriors.
+    flipped = CopyingProblem(given.observed.flip(0), given.states.flip(0), given.cm, given.maf, given.prior)
+    flipped_stay = torch.cat([stay[:1], stay[1:].flip(0)])
     forward = torch.stack(list(pair_posteriors(given, stay, mismatch)))
-    backward = torch.stack(list(pair_posteriors(turned, turned_stay, mismatch.flip(0))))
+    backward = torch.stack(list(pair_posteriors(flipped, flipped_stay, mismatch.flip(0))))
     np.testing.assert_allclose(forward.numpy(), backward.flip(0).numpy(), atol=1e-12)
 
 
 def test_emission_by_hand() -> None:
-    """0.1 of mismatch: REF/REF shows 0, 1, 2 with 0.81, 0.18, 0.01; REF/ALT with 0.09, 0.82, 0.09;
-    either haplotype's allele is seen of a half call."""
+    """Mismatch 0.1: REF/REF gives 0, 1, 2 with probabilities 0.81, 0.18, 0.01, and REF/ALT with 0.09, 0.82, 0.09. The
+    known allele of a half call comes from either haplotype."""
     genotypes = torch.tensor([0, 1, 2, MISSING, HALF_REF, HALF_ALT])
     seen = genotype_emission(genotypes, torch.tensor([0, 1]), torch.tensor(0.1)).numpy()
     np.testing.assert_allclose(seen[:, 0, 0], [0.81, 0.18, 0.01, 1.0, 0.9, 0.1], atol=1e-6)
@@ -120,7 +120,7 @@ def test_emission_by_hand() -> None:
     np.testing.assert_allclose(seen[:, 1, 1], [0.01, 0.18, 0.81, 1.0, 0.1, 0.9], atol=1e-6)
 
 
-def test_float32_over_many_sites() -> None:
+def test_log_likelihood_in_float32_equals_float64() -> None:
     given = problem(t=2000, n=1, k=6)
     stay, mismatch = rates(2000)
     single = CopyingProblem(given.observed, given.states, given.cm, given.maf, given.prior.float())
@@ -128,7 +128,7 @@ def test_float32_over_many_sites() -> None:
     np.testing.assert_allclose(log_likelihood(single, stay.float(), mismatch.float()), exact, rtol=1e-5)
 
 
-def test_gradients_reach_the_parameters() -> None:
+def test_log_likelihood_gradients_equal_finite_differences() -> None:
     given = problem(t=5)
     stay, mismatch = rates(5)
     assert torch.autograd.gradcheck(

@@ -24,17 +24,17 @@ def test_features_by_hand() -> None:
     assert features[1, 2 * AF_FREQUENCIES].item() == pytest.approx(-0.5)  # no minor allele
 
 
-def test_features_of_one_site_and_of_sites_at_one_place_are_finite() -> None:
+def test_features_of_one_site_or_equal_positions_are_finite() -> None:
     assert site_features(torch.tensor([0.1]), torch.tensor([3.0], dtype=torch.float64)).isfinite().all()
     assert site_features(torch.tensor([0.0, 1.0, 0.5]), torch.zeros(3, dtype=torch.float64)).isfinite().all()
 
 
-def test_untrained_weights_are_all_one() -> None:
+def test_untrained_allele_weights_are_one() -> None:
     embedding = create("v18", TINY_MODEL).embedding
     torch.testing.assert_close(embedding.allele_weights(torch.randn(9, N_SITE_FEATURES)), torch.ones(9))
 
 
-def test_weights_and_table_are_those_of_the_embedding_itself() -> None:
+def test_weights_and_table_equal_embedding() -> None:
     embedding = perturbed("v18").embedding
     features = torch.randn(7, N_SITE_FEATURES, generator=torch.Generator().manual_seed(0))
     ref, alt = (embedding(torch.full((7,), token), features) for token in (REF_TOKEN, ALT_TOKEN))
@@ -46,8 +46,8 @@ def test_weights_and_table_are_those_of_the_embedding_itself() -> None:
     torch.testing.assert_close(table[:, ALT_TOKEN], alt)
 
 
-def test_with_a_sum_alone_no_metric_could_be_learned() -> None:
-    """What the product of token and site is for: after a change of its MLP, sites weigh differently."""
+def test_changed_scale_gives_sites_different_weights() -> None:
+    """The product of token and site, unlike a sum, lets the metric learn."""
     weights = perturbed("v18").embedding.allele_weights(torch.randn(7, N_SITE_FEATURES))
     assert weights.std() > 0.01
     only_shift = create("v18", TINY_MODEL).embedding
@@ -55,7 +55,7 @@ def test_with_a_sum_alone_no_metric_could_be_learned() -> None:
     assert only_shift.allele_weights(torch.randn(7, N_SITE_FEATURES)).std() < 1e-6
 
 
-def test_the_gradient_reaches_the_metric() -> None:
+def test_allele_weights_pass_gradient_to_scale() -> None:
     embedding = create("v18", TINY_MODEL).embedding
     assert isinstance(embedding, AlleleEmbedding)
     embedding.allele_weights(torch.randn(5, N_SITE_FEATURES)).sum().backward()
@@ -71,14 +71,14 @@ def test_positions_half_a_window_apart_differ() -> None:
     assert (embedded[0] - embedded[2]).norm() > 1e-2
 
 
-def test_features_are_of_the_memory_and_cover_the_panel() -> None:
+def test_reference_features_use_frequencies_of_the_subset() -> None:
     panel = random_panel(4, 12, validation=(1,))
     features = reference_features(ReferenceSubset(panel, panel.training_haplotypes), torch.device("cpu"))
     memory_af = np.delete(panel.alleles(slice(None)), [2, 3], axis=0).mean(axis=0)
     torch.testing.assert_close(features, site_features(torch.from_numpy(memory_af).float(), torch.from_numpy(panel.cm)))
 
 
-def test_the_same_seed_gives_the_same_weights_whatever_ran_before() -> None:
+def test_create_with_same_seed_gives_same_weights() -> None:
     first = create("v18", TINY_MODEL)
     torch.rand(100)
     state = torch.random.get_rng_state()

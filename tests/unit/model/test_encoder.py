@@ -5,8 +5,8 @@ import torch
 from vcfbert.model.encoder import Block, Encoder
 
 
-def test_a_block_by_hand() -> None:
-    """Against attention written out: softmax(q k / sqrt(d)) v a head, then the MLP, each added to the stream."""
+def test_block_by_hand() -> None:
+    """Compared with attention written out: softmax(q k / sqrt(d)) v by head, then the MLP, each added to the input."""
     torch.manual_seed(0)
     block = Block(dims=6, heads=2, mlp_ratio=2, dropout=0.0)
     x = torch.randn(3, 5, 6)
@@ -20,7 +20,7 @@ def test_a_block_by_hand() -> None:
     torch.testing.assert_close(block(x), y + block.mlp_out(gelu))
 
 
-def test_rows_do_not_see_each_other() -> None:
+def test_rows_do_not_affect_each_other() -> None:
     torch.manual_seed(0)
     encoder = Encoder(8, 2, 2, 2, 0.0)
     encoder.init_weights()
@@ -28,7 +28,7 @@ def test_rows_do_not_see_each_other() -> None:
     torch.testing.assert_close(encoder(x)[1:3], encoder(x[1:3]))
 
 
-def test_dropout_only_while_training() -> None:
+def test_dropout_applies_in_training_mode_only() -> None:
     torch.manual_seed(0)
     encoder = Encoder(8, 1, 2, 2, 0.5)
     x = torch.randn(2, 7, 8)

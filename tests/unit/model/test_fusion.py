@@ -9,7 +9,7 @@ from vcfbert.model.fusion import INITIAL_DECAY, RetrievalHeads, search_profile, 
 
 
 def test_copying_weights_by_hand() -> None:
-    """Head r weighs a site of weight w, d cM outside the window, by w exp(-decay_r d) / tau_r."""
+    """In head r, a mismatch at a site of weight w, d cM outside the window, costs w exp(-decay_r d) / tau_r."""
     heads = RetrievalHeads()
     heads.init_weights()
     with torch.no_grad():
@@ -26,7 +26,7 @@ def test_copying_weights_by_hand() -> None:
     assert weights[0, 0, 1].tolist() == pytest.approx([s / sum(scores) for s in scores])
 
 
-def test_the_search_profile_is_the_heads_mean_and_one_within_the_window() -> None:
+def test_search_profile_is_mean_of_heads_and_one_inside_window() -> None:
     decay, temperature = torch.tensor([1.0, 5.0]), torch.tensor([1.0, 0.5])
     profile = search_profile(decay, temperature, torch.tensor([0.0, 0.2]))
     assert profile.tolist() == pytest.approx([1.0, (math.exp(-0.2) + 2 * math.exp(-1.0)) / 3])

@@ -19,7 +19,7 @@ def test_focal_loss_by_hand() -> None:
     assert loss.item() == pytest.approx(0.25**2 * math.log(4 / 3))
 
 
-def test_sites_of_no_weight_do_not_count() -> None:
+def test_sites_of_weight_zero_do_not_count() -> None:
     logit = torch.tensor([[0.3, 99.0]])
     alone = allele_loss(logit[:, :1], torch.tensor([[1]]), torch.ones(1), gamma=2.0)
     first = allele_loss(logit, torch.tensor([[1, 0]]), torch.tensor([1.0, 0.0]), gamma=2.0)
@@ -34,5 +34,5 @@ def test_genotype_loss_by_hand() -> None:
     assert genotype_loss(law, torch.tensor([[1, 0]]), torch.ones(2)).isfinite()
 
 
-def test_rare_sites_weigh_more() -> None:
+def test_rare_sites_get_rare_weight() -> None:
     assert site_loss_weights(torch.tensor([0.0, 0.049, 0.05, 0.5]), 2.0).tolist() == [2, 2, 1, 1]

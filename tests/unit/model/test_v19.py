@@ -1,4 +1,4 @@
-"""V19 against the plain copying model, its compiled path against the one with gradients, and its pieces by hand."""
+"""V19 against plain Li-Stephens, its compiled code against the torch code, and its parts by hand."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def probability(model: V19, batch: WindowBatch) -> torch.Tensor:
 
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("missing", [False, True])
-def test_the_compiled_path_is_the_one_with_gradients(seed: int, missing: bool) -> None:
+def test_compiled_forward_equals_torch_forward(seed: int, missing: bool) -> None:
     batch = batch_of(PANEL, b=3, k=6, seed=seed)
     if missing:
         batch = with_missing(batch)
@@ -57,7 +57,7 @@ def test_the_compiled_path_is_the_one_with_gradients(seed: int, missing: bool) -
 
 
 @pytest.mark.parametrize("typed", [[0], [20], [39], [0, 1, 38, 39], list(range(40))])
-def test_both_paths_agree_wherever_the_typed_sites_lie(typed: list[int]) -> None:
+def test_compiled_forward_equals_torch_for_any_typed_sites(typed: list[int]) -> None:
     context = context_of(PANEL)
     whole = context_of(PANEL, every=1)
     key = torch.tensor(typed)
@@ -87,7 +87,7 @@ def test_every_parameter_gets_a_finite_gradient() -> None:
     output = model(batch)
     (allele_loss(output.logit, truth, torch.ones(32), gamma=0.0) + output.genotype.square().mean()).backward()
     for name, parameter in model.named_parameters():
-        assert (parameter.grad is not None) == parameter.requires_grad, name  # or DDP waits for ever
+        assert (parameter.grad is not None) == parameter.requires_grad, name  # else DDP would wait for it
         if parameter.grad is None:
             assert name.startswith(("embedding.shift.", "phasing.", "drawn_heads.", "drawn_share")), name
             continue
@@ -97,7 +97,7 @@ def test_every_parameter_gets_a_finite_gradient() -> None:
         assert parameter.grad.abs().max() > 0
 
 
-def test_the_metric_learns_through_the_prior() -> None:
+def test_prior_passes_gradient_to_embedding() -> None:
     model, batch = untrained(), batch_of(PANEL)
     model(batch).logit.square().mean().backward()
     last = model.embedding.scale[-1]
@@ -106,7 +106,7 @@ def test_the_metric_learns_through_the_prior() -> None:
     assert last.weight.grad.abs().max() > 0
 
 
-def test_gradients_are_finite_differences() -> None:
+def test_gradients_equal_finite_differences() -> None:
     model, batch = model_of(), batch_of(PANEL, b=1, k=4)
     toward = torch.randn(1, 2, 32, generator=torch.Generator().manual_seed(1))
     probability(model, batch).mul(toward).sum().backward()
@@ -114,7 +114,7 @@ def test_gradients_are_finite_differences() -> None:
         assert parameter.grad is not None
         step, sums = 0.02, []
         start = parameter.detach().clone()
-        with torch.no_grad():  # by the compiled path
+        with torch.no_grad():  # by the compiled code
             for sign in (1, -1):
                 parameter.copy_(start + sign * step)
                 sums.append(float(probability(model, batch).mul(toward).sum()))
@@ -122,8 +122,8 @@ def test_gradients_are_finite_differences() -> None:
         assert float(parameter.grad.sum()) == pytest.approx((sums[0] - sums[1]) / (2 * step), rel=0.02, abs=1e-3)
 
 
-def test_one_head_without_more_is_plain_li_stephens() -> None:
-    """All the share to the second head, a prior that is flat, nothing lost or gained."""
+def test_single_head_with_flat_prior_equals_li_stephens() -> None:
+    """All mixture weight on the second head, a flat prior, no allele lost or gained."""
     model, batch = untrained(), with_missing(batch_of(PANEL, b=2, k=6))
     with torch.no_grad():
         model.share.zero_()[:, 1] = 60.0
@@ -154,45 +154,45 @@ def test_one_head_without_more_is_plain_li_stephens() -> None:
     torch.testing.assert_close(probability(model, batch).view(4, -1).detach(), expected, atol=1e-4, rtol=0)
 
 
-def test_heads_one_by_one_add_up_to_the_mixture() -> None:
+def test_mixture_of_single_heads_equals_forward() -> None:
     model, batch = model_of(), with_missing(batch_of(PANEL))
     with torch.no_grad():
         compiled = torch.stack(list(model.by_head(batch)))
         window = model.encode_patterns(batch.patterns, batch.sites)
         mixed = model._copied_compiled(batch, window)[0]
-        shares = model._mixture(batch.sites.af, sampled=False)
-    assert shares.shape == (len(HEADS), 32)
-    torch.testing.assert_close((compiled * shares[:, None]).sum(dim=0), mixed, atol=1e-5, rtol=0)
+        weights = model._mixture(batch.sites.af, sampled=False)
+    assert weights.shape == (len(HEADS), 32)
+    torch.testing.assert_close((compiled * weights[:, None]).sum(dim=0), mixed, atol=1e-5, rtol=0)
     torch.testing.assert_close(torch.stack(list(model.by_head(batch))).detach(), compiled, atol=1e-4, rtol=0)
 
 
-def test_shares_between_knots_are_interpolated_and_drawn_ones_their_own() -> None:
+def test_mixture_weights_are_interpolated_between_knots() -> None:
     model = untrained()
-    shares = torch.tensor([[1.0, 0, 0], [0, 1.0, 0], [0, 0, 1.0], [0, 0.5, 0.5], [0.4, 0.3, 0.3]])
-    model.set_mixture(shares)
+    weights = torch.tensor([[1.0, 0, 0], [0, 1.0, 0], [0, 0, 1.0], [0, 0.5, 0.5], [0.4, 0.3, 0.3]])
+    model.set_mixture(weights)
     halfway = 10 ** ((KNOTS[0] + KNOTS[1]) / 2)
     found = model._mixture(torch.tensor([halfway, 1 - 10 ** KNOTS[3], 1e-9]), sampled=False).T
     expected = torch.tensor([[0.5, 0.5, 0], [0, 0.5, 0.5], [1.0, 0, 0]])
     torch.testing.assert_close(found, expected, atol=5e-3, rtol=0)
-    drawn = model._mixture(torch.tensor([halfway]), sampled=True)
-    torch.testing.assert_close(drawn[:, 0], torch.tensor(INITIAL_MIXTURE), atol=1e-4, rtol=0)
+    sampled = model._mixture(torch.tensor([halfway]), sampled=True)
+    torch.testing.assert_close(sampled[:, 0], torch.tensor(INITIAL_MIXTURE), atol=1e-4, rtol=0)
 
 
-def test_drawn_phasings_are_copied_with_rates_of_their_own() -> None:
+def test_sampled_phasings_use_their_own_heads() -> None:
     model, batch = untrained(), batch_of(PANEL, b=2, k=6)
     with torch.no_grad():
         phased = probability(model, batch)
-        drawn = dataclasses.replace(batch, sites=dataclasses.replace(batch.sites, sampled=True))
-        torch.testing.assert_close(probability(model, drawn), phased)  # as long as the rates are the same
+        sampled = dataclasses.replace(batch, sites=dataclasses.replace(batch.sites, sampled=True))
+        torch.testing.assert_close(probability(model, sampled), phased)  # while the rates are equal
         model.set_heads(50.0, 1e-2, sampled=True)
-        assert (probability(model, drawn) - phased).abs().max() > 0.05
+        assert (probability(model, sampled) - phased).abs().max() > 0.05
         torch.testing.assert_close(probability(model, batch), phased)
         model.set_heads(50.0, 1e-2)
-        torch.testing.assert_close(probability(model, batch), probability(model, drawn))
+        torch.testing.assert_close(probability(model, batch), probability(model, sampled))
 
 
-def test_the_prior_by_hand() -> None:
-    """softmax(-strength x mean weight over the typed sites that mismatch), missing ones left out."""
+def test_prior_by_hand() -> None:
+    """softmax(-strength x mean over typed sites of the weight of mismatches); missing calls are excluded."""
     model, batch = model_of(), with_missing(batch_of(PANEL, b=2, k=5))
     with torch.no_grad():
         weights = model.embedding.allele_weights(batch.sites.key_features)
@@ -202,7 +202,7 @@ def test_the_prior_by_hand() -> None:
         torch.testing.assert_close(model.prior(batch), expected.view(4, 5), atol=1e-5, rtol=1e-4)
 
 
-def test_without_any_call_the_prior_is_flat_and_the_dosage_the_mean() -> None:
+def test_no_typed_call_gives_flat_prior_and_mean_dosage() -> None:
     model, batch = untrained(), batch_of(PANEL, b=1, k=5)
     batch = dataclasses.replace(batch, key_sign=torch.zeros_like(batch.key_sign))
     torch.testing.assert_close(model.prior(batch), torch.full((2, 5), 0.2))
@@ -211,20 +211,20 @@ def test_without_any_call_the_prior_is_flat_and_the_dosage_the_mean() -> None:
         torch.testing.assert_close(probability(model, batch), mean, atol=3e-4, rtol=0)
 
 
-def test_what_is_not_inherited() -> None:
-    """p (1 - lost) + (1 - p) gained, at a frequency that is a knot's own."""
+def test_inheritance_by_hand() -> None:
+    """p (1 - lost) + (1 - p) gained, at the MAF of a knot."""
     model = untrained()
     with torch.no_grad():
         model.lost[2], model.gained[2] = math.log(0.2), math.log(0.05)
         model.share[2] = torch.tensor([1.0, 2.0, 3.0]).log()
         af = torch.tensor([1 - 10 ** KNOTS[2]])
-        share = model._mixture(af, sampled=False)
-        found = model._inherited((torch.tensor([[1.0], [0.5], [0.0]]) * share).sum(dim=0, keepdim=True), af)
+        weights = model._mixture(af, sampled=False)
+        found = model._inherited((torch.tensor([[1.0], [0.5], [0.0]]) * weights).sum(dim=0, keepdim=True), af)
     p = (1 + 2 * 0.5) / 6
     assert float(found) == pytest.approx(p * 0.8 + (1 - p) * 0.05, rel=1e-4)
 
 
-def test_pairs_name_the_haplotypes_of_each_sample() -> None:
+def test_pairs_select_haplotypes_of_each_sample() -> None:
     model, batch = model_of(), batch_of(PANEL, b=2)
     pairs = torch.tensor([[0, 0], [3, 1], [2, 3]])
     with torch.no_grad():
@@ -235,8 +235,8 @@ def test_pairs_name_the_haplotypes_of_each_sample() -> None:
     torch.testing.assert_close(output.genotype[..., 2], p[:, 0] * p[:, 1], atol=1e-5, rtol=1e-4)
 
 
-def test_the_retrieved_are_copied() -> None:
-    """With REF and ALT exchanged at untyped sites, and none lost or gained, so is the dosage."""
+def test_exchanged_untyped_alleles_exchange_dosages() -> None:
+    """REF and ALT exchanged at untyped sites, with no allele lost or gained."""
     model, batch = model_of(), batch_of(PANEL)
     with torch.no_grad():
         model.lost.fill_(-60.0)
@@ -245,7 +245,7 @@ def test_the_retrieved_are_copied() -> None:
         torch.testing.assert_close(changed, 1 - probability(model, batch), atol=1e-5, rtol=0)
 
 
-def test_knot_weights_interpolate() -> None:
+def test_knot_weights_interpolate_in_log_maf() -> None:
     maf = torch.logspace(-6, math.log10(0.5), 200)
     weights = knot_weights(maf)
     torch.testing.assert_close(weights.sum(dim=1), torch.ones(200))
@@ -272,16 +272,16 @@ def sites_of(cm: list[float], key_cm: list[float], key_place: list[int]) -> Site
     )
 
 
-def test_segments_by_hand() -> None:
-    """Sites 0..5; typed are one before the window, sites 1 and 4, and none behind."""
-    segment, fraction = intervals_of(sites_of([0.0, 0.2, 0.3, 0.3, 0.7, 0.9], [-0.3, 0.2, 0.7], [-2, 1, 4]))
-    assert segment.tolist() == [1, 1, 2, 2, 2, 3]
+def test_intervals_by_hand() -> None:
+    """Sites 0 to 5. Typed are one site before the window and sites 1 and 4."""
+    interval, fraction = intervals_of(sites_of([0.0, 0.2, 0.3, 0.3, 0.7, 0.9], [-0.3, 0.2, 0.7], [-2, 1, 4]))
+    assert interval.tolist() == [1, 1, 2, 2, 2, 3]
     torch.testing.assert_close(fraction, torch.tensor([0.6, 1.0, 0.2, 0.2, 1.0, 0.0]))
 
 
-def test_segments_before_the_first_and_at_one_place() -> None:
-    segment, fraction = intervals_of(sites_of([0.0, 0.1, 0.1, 0.1], [0.1, 0.1], [1, 3]))
-    assert segment.tolist() == [0, 0, 1, 1]
+def test_intervals_with_typed_sites_at_one_position() -> None:
+    interval, fraction = intervals_of(sites_of([0.0, 0.1, 0.1, 0.1], [0.1, 0.1], [1, 3]))
+    assert interval.tolist() == [0, 0, 1, 1]
     assert fraction[:2].tolist() == [1.0, 1.0]
     assert ((fraction >= 0) & (fraction <= 1)).all()
 
@@ -291,7 +291,7 @@ def test_observed_by_hand() -> None:
     assert (found.tolist(), found.dtype) == ([0, 1, -1], torch.int8)
 
 
-def test_samples_do_not_depend_on_the_batch() -> None:
+def test_sample_does_not_depend_on_batch() -> None:
     model = model_of()
     context = context_of(PANEL)
     rows = torch.from_numpy(np.random.default_rng(0).integers(PANEL.n_haplotypes, size=(6, 5)))

@@ -1,4 +1,4 @@
-"""V17 and V18 against brute force (design: section 4, the three facts) and against the votes that they start from."""
+"""V17 and V18 against brute force, and untrained against a vote of the retrieved haplotypes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PANEL = random_panel(12, 40, seed=1)
 
 
 class LargestTensor(TorchDispatchMode):
-    """The number of elements of the largest tensor that any operation returned."""
+    """Records the number of elements of the largest tensor that any operation returned."""
 
     numel = 0
 
@@ -41,12 +41,12 @@ def largest_tensor(model: torch.nn.Module, batch: WindowBatch) -> int:
 
 
 def vote(batch: WindowBatch) -> torch.Tensor:
-    """ALT probability [b, 2, l] of an untrained model: the retrieved alleles' mean, 2% of the way to the AF."""
+    """ALT probability [b, 2, l] of an untrained model: 0.98 times the mean of the retrieved alleles plus 0.02 AF."""
     return 0.98 * retrieved_alleles(batch).float().mean(dim=2) + 0.02 * batch.sites.af.clamp(1e-4, 1 - 1e-4)
 
 
 @pytest.mark.parametrize("variant", ["v17", "v18"])
-def test_shapes_and_laws(variant: str) -> None:
+def test_outputs_have_shapes_and_genotypes_sum_to_one(variant: str) -> None:
     batch = batch_of(PANEL, b=3, k=5)
     output = perturbed(variant)(batch)
     assert (output.logit.shape, output.genotype.shape) == ((3, 2, 32), (3, 32, 3))
@@ -57,7 +57,7 @@ def test_shapes_and_laws(variant: str) -> None:
 
 
 @pytest.mark.parametrize("variant", ["v17", "v18"])
-def test_without_retrieval_an_untrained_network_says_the_panels_frequency(variant: str) -> None:
+def test_untrained_network_without_retrieval_predicts_af(variant: str) -> None:
     batch = batch_of(PANEL, b=3, k=0)
     frequency = batch.sites.af.clamp(1e-4, 1 - 1e-4).expand(3, 2, -1)
     torch.testing.assert_close(create(variant, TINY_MODEL)(batch).probability, frequency, atol=1e-4, rtol=1e-4)
@@ -66,22 +66,22 @@ def test_without_retrieval_an_untrained_network_says_the_panels_frequency(varian
     assert all(p.grad is None or bool(p.grad.isfinite().all()) for p in model.parameters())
 
 
-def test_untrained_v17_is_the_vote() -> None:
+def test_untrained_v17_predicts_vote_of_retrieved() -> None:
     batch = batch_of(PANEL)
     torch.testing.assert_close(create("v17", TINY_MODEL)(batch).logit.sigmoid(), vote(batch), atol=1e-5, rtol=1e-4)
 
 
-def test_untrained_v18_with_equal_weights_is_the_vote() -> None:
+def test_untrained_v18_with_equal_weights_predicts_vote() -> None:
     batch = batch_of(PANEL)
     model = create("v18", TINY_MODEL)
     assert isinstance(model, V18)
     with torch.no_grad():
-        model.retrieval.log_temperature.fill_(30.0)  # temperature e^30: all retrieved weigh the same
+        model.retrieval.log_temperature.fill_(30.0)  # temperature e^30: all retrieved have the same weight
     torch.testing.assert_close(model(batch).logit.sigmoid(), vote(batch), atol=1e-5, rtol=1e-4)
 
 
-def test_untrained_v18_weighs_each_mismatch_by_its_distance() -> None:
-    """exp(-decay d) for each mismatch, four heads' votes averaged."""
+def test_untrained_v18_decays_mismatches_with_distance() -> None:
+    """Each mismatch costs exp(-decay d); the votes of the four heads are averaged."""
     batch = batch_of(PANEL, b=1, k=3)
     model = create("v18", TINY_MODEL)
     expected = torch.zeros(2, 32)
@@ -93,8 +93,8 @@ def test_untrained_v18_weighs_each_mismatch_by_its_distance() -> None:
     torch.testing.assert_close(model(batch).logit[0].sigmoid(), probability, atol=1e-5, rtol=1e-4)
 
 
-def test_fact_3_pooling_is_linear_in_the_allele() -> None:
-    """sum_k a_k E(l, allele_k), with every retrieved haplotype embedded, is E(REF) + p (E(ALT) - E(REF))."""
+def test_pooled_embedding_is_linear_in_alt_fraction() -> None:
+    """sum_k a_k E(l, allele_k) over embedded haplotypes equals E(REF) + p (E(ALT) - E(REF))."""
     model, batch = perturbed("v18"), batch_of(PANEL, b=2, k=6)
     assert isinstance(model, V18)
     weights = model.copying_weights(batch)  # [b, 2, heads, k]
@@ -109,8 +109,8 @@ def test_fact_3_pooling_is_linear_in_the_allele() -> None:
     torch.testing.assert_close(ref + fraction[..., None] * model.embedding.allele_delta(features), brute)
 
 
-def test_v18_builds_no_tensor_of_all_retrieved_embeddings() -> None:
-    """Its largest tensor, forward and backward, is the same at k = 8 and 64; V17 does build one."""
+def test_v18_largest_tensor_does_not_grow_with_k() -> None:
+    """In the forward and backward pass, at k = 8 and 64. V17's largest tensor grows."""
     context = context_of(PANEL)
     few, many = (
         context.batch(context.key_alleles[:6], torch.arange(6 * k).view(6, k) % PANEL.n_haplotypes) for k in (8, 64)
@@ -120,7 +120,7 @@ def test_v18_builds_no_tensor_of_all_retrieved_embeddings() -> None:
     assert largest_tensor(perturbed("v17"), many) == 3 * 2 * 64 * 32 * TINY_MODEL.dims
 
 
-def test_fact_1_the_gradient_reaches_the_metric_through_the_retrieval_weights() -> None:
+def test_copying_weights_pass_gradient_to_metric() -> None:
     """Untrained, the head is zero and the logit is retrieval's alone: no other way leads to the scale's MLP."""
     model, batch = create("v18", TINY_MODEL), batch_of(PANEL)
     assert isinstance(model, V18)
@@ -141,26 +141,26 @@ def test_fact_1_the_gradient_reaches_the_metric_through_the_retrieval_weights() 
 
 
 @pytest.mark.parametrize("variant", ["v17", "v18"])
-def test_the_retrieved_are_seen(variant: str) -> None:
+def test_output_depends_on_retrieved_alleles(variant: str) -> None:
     model, batch = perturbed(variant), batch_of(PANEL)
     changed = model(with_untyped_alleles_changed(batch)).logit
     assert (changed - model(batch).logit).abs().max() > 0.1
 
 
 @pytest.mark.parametrize("variant", ["v17", "v18"])
-def test_a_samples_output_does_not_depend_on_the_others_of_its_batch(variant: str) -> None:
+def test_sample_does_not_depend_on_batch(variant: str) -> None:
     model = perturbed(variant)
     context = context_of(PANEL)
     rows = torch.randint(PANEL.n_haplotypes, (6, 5), generator=torch.Generator().manual_seed(0))
     whole = model(context.batch(context.key_alleles[:6], rows))
     kept, renumbered = context.keeping(rows[2:4])
     alone = model(kept.batch(context.key_alleles[2:4], renumbered))
-    # As probabilities: near 0 and 1 a rounding of p is a large step in its logit.
+    # Compared as probabilities: near 0 and 1, rounding p changes its logit much.
     torch.testing.assert_close(alone.logit[0].sigmoid(), whole.logit[1].sigmoid(), atol=1e-6, rtol=1e-5)
     torch.testing.assert_close(alone.genotype[0], whole.genotype[1], atol=1e-5, rtol=1e-4)
 
 
-def test_v17_encodes_each_distinct_haplotype_once_with_the_same_result() -> None:
+def test_v17_encoding_distinct_rows_gives_same_result() -> None:
     model, batch = perturbed("v17"), batch_of(PANEL)
     assert isinstance(model, V17)
     encoded = model.encode_patterns(batch.patterns, batch.sites)
@@ -170,7 +170,7 @@ def test_v17_encodes_each_distinct_haplotype_once_with_the_same_result() -> None
 
 
 @pytest.mark.parametrize("variant", ["v17", "v18"])
-def test_tokens_are_masked_where_untyped(variant: str) -> None:
+def test_untyped_alleles_do_not_affect_output(variant: str) -> None:
     batch = batch_of(PANEL)  # the window starts at site 4, every third site is typed: 6, 9, ...
     typed = torch.arange(32) % 3 == 2
     assert (batch.tokens[..., ~typed] == MASK_TOKEN).all()
@@ -183,8 +183,8 @@ def test_tokens_are_masked_where_untyped(variant: str) -> None:
 
 
 @pytest.mark.parametrize("variant", ["v17", "v18"])
-def test_every_parameter_takes_part(variant: str) -> None:
-    """DDP waits for ever for a gradient that never comes."""
+def test_every_parameter_gets_a_gradient(variant: str) -> None:
+    """DDP would wait for a missing one."""
     model = perturbed(variant)
     output = model(batch_of(PANEL))
     (output.logit.square().mean() + output.genotype.square().mean()).backward()

@@ -20,12 +20,12 @@ def test_distances_from_the_window_by_hand() -> None:
     assert distance.tolist() == pytest.approx([0.5, 0, 0, 0, 0.3])
 
 
-def test_key_sites_are_those_of_the_span() -> None:
+def test_key_sites_are_typed_sites_of_retrieval_window() -> None:
     typed = np.arange(0, 100)
     assert key_sites(WINDOW, typed, CM).tolist() == list(range(30, 60))
 
 
-def test_too_few_key_sites_reach_out_to_the_nearest() -> None:
+def test_few_key_sites_are_filled_with_nearest() -> None:
     typed = np.array([2, 5, *range(36, 44), *range(70, 100)])
     found = key_sites(WINDOW, typed, CM)
     assert len(found) == MIN_KEY_SITES
@@ -34,7 +34,7 @@ def test_too_few_key_sites_reach_out_to_the_nearest() -> None:
     assert key_sites(WINDOW, np.array([45]), CM).tolist() == [45]
 
 
-def test_a_context_by_hand() -> None:
+def test_context_by_hand() -> None:
     context = context_of(PANEL, margin=4, every=3)
     window = window_over(PANEL, margin=4)
     key = np.arange(0, 30, 3)
@@ -49,7 +49,7 @@ def test_a_context_by_hand() -> None:
     torch.testing.assert_close(context.sites.af, torch.from_numpy(PANEL.af[4:26]).float())
 
 
-def test_a_batch_with_missing_calls_by_hand() -> None:
+def test_batch_with_missing_calls_by_hand() -> None:
     context = context_of(PANEL, margin=4, every=3)
     queries = context.key_alleles[:2]
     known = torch.ones(2, 10, dtype=torch.bool)
@@ -61,7 +61,7 @@ def test_a_batch_with_missing_calls_by_hand() -> None:
     assert torch.equal(mismatches(batch)[0, :, 0], expected)
 
 
-def test_keeping_some_rows_loses_nothing() -> None:
+def test_keeping_rows_gives_same_batch() -> None:
     context = context_of(PANEL)
     rows = torch.tensor([[7, 3], [3, 3]])
     kept, renumbered = context.keeping(rows)

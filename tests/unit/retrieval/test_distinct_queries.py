@@ -1,4 +1,4 @@
-"""Queries that are alike pass the model once, and nobody can tell from the answers."""
+"""Equal queries pass the model once, with the same predictions as if each passed it."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ def test_distinct_queries_by_hand() -> None:
     queries = as_uint8([[0, 1], [1, 1], [0, 1], [0, 0]])
     rows = torch.tensor([[4], [4], [4], [4]])
     first, place = distinct_queries(queries, rows, None)
-    assert first.tolist() == [0, 1, 3, 3]  # the last repeated: three distinct ones make no pairs
+    assert first.tolist() == [0, 1, 3, 3]  # three distinct queries; the last is repeated for an even number
     assert place.tolist() == [0, 1, 0, 2]
 
 
-def test_queries_with_other_rows_or_missing_calls_are_not_alike() -> None:
+def test_queries_differing_in_rows_or_missing_calls_are_distinct() -> None:
     queries = as_uint8([[0, 1], [0, 1], [0, 1], [0, 1]])
     rows = torch.tensor([[4, 2], [4, 3], [4, 2], [4, 2]])
     known = torch.tensor([[True, True], [True, True], [True, False], [True, True]])
@@ -42,10 +42,10 @@ def test_queries_with_other_rows_or_missing_calls_are_not_alike() -> None:
 
 
 @pytest.mark.parametrize("variant", ["v17", "v18", "v19"])
-def test_repeated_queries_get_what_they_get_alone(variant: str) -> None:
+def test_repeated_queries_are_predicted_as_alone(variant: str) -> None:
     model = perturbed(variant).eval()
-    memory = ReferenceSubset(PANEL, np.arange(PANEL.n_haplotypes))
-    retriever = HammingRetriever(TorchKeyIndex(memory, torch.ones(PANEL.n_sites)))
+    reference = ReferenceSubset(PANEL, np.arange(PANEL.n_haplotypes))
+    retriever = HammingRetriever(TorchKeyIndex(reference, torch.ones(PANEL.n_sites)))
     context = context_of(PANEL)
     own = torch.tensor([0, 3, 3, 0, 5, 5, 0, 3, 7, 0])  # five samples, four distinct haplotypes
     queries = context.key_alleles[own]
@@ -69,17 +69,17 @@ def test_repeated_queries_get_what_they_get_alone(variant: str) -> None:
 
 
 @pytest.mark.parametrize("variant", ["v17", "v18", "v19"])
-def test_pairs_name_haplotypes_of_the_batch(variant: str) -> None:
+def test_pairs_select_haplotypes_of_the_batch(variant: str) -> None:
     model, batch = perturbed(variant).eval(), batch_of(PANEL, b=2)
     whole = model(batch)
     swapped = model(dataclasses.replace(batch, pairs=torch.tensor([[3, 2], [0, 1], [2, 3]])))
     torch.testing.assert_close(swapped.logit[0], whole.logit[1].flip(0))
     torch.testing.assert_close(swapped.logit[1], whole.logit[0])
-    torch.testing.assert_close(swapped.genotype[[0, 2]], whole.genotype[[1, 1]])  # a pair's law knows no order
+    torch.testing.assert_close(swapped.genotype[[0, 2]], whole.genotype[[1, 1]])  # symmetric in the haplotypes
 
 
-def test_retrieval_keeps_its_precision_under_bf16() -> None:
-    """A fresh model says what retrieval says; its distances are small differences of large sums."""
+def test_untrained_prediction_keeps_precision_under_bf16() -> None:
+    """An untrained model predicts from distances, which are small differences of large sums."""
     panel = random_panel(60, 2500, seed=4)
     model, batch = create("v18", perturbed("v18").config), batch_of(panel, b=2, k=8)
     with torch.inference_mode():

@@ -18,30 +18,30 @@ from vcfbert.retrieval.embedded import embed_references, open_indexes
 PANEL = random_panel(10, 30, seed=1, validation=(2, 5))
 
 
-def memory_of(panel: Panel) -> ReferenceSubset:
+def reference_of(panel: Panel) -> ReferenceSubset:
     return ReferenceSubset(panel, panel.training_haplotypes)
 
 
-def test_the_table_and_the_index_are_the_untrained_models(tmp_path: Path) -> None:
-    memory = memory_of(PANEL)
-    assert embed_references([memory], TINY_MODEL, tmp_path / "embedded") > 0
+def test_table_and_index_equal_untrained_model(tmp_path: Path) -> None:
+    reference = reference_of(PANEL)
+    assert embed_references([reference], TINY_MODEL, tmp_path / "embedded") > 0
     embedding = create("v18", TINY_MODEL).embedding
-    features = reference_features(memory, torch.device("cpu"))
+    features = reference_features(reference, torch.device("cpu"))
     stored = load_file(tmp_path / "embedded/00/table.safetensors")
     assert torch.equal(stored["table"], embedding.table(features).half())
     torch.testing.assert_close(stored["weights"], embedding.allele_weights(features))
-    (index,) = open_indexes(tmp_path / "embedded", [memory])
-    queries = torch.from_numpy(memory.alleles(slice(None))).float()
+    (index,) = open_indexes(tmp_path / "embedded", [reference])
+    queries = torch.from_numpy(reference.alleles(slice(None))).float()
     distances, rows = index.search(torch.arange(30), queries, 1)
     assert rows[:, 0].tolist() == list(range(16))
     torch.testing.assert_close(distances, torch.zeros(16, 1), atol=1e-5, rtol=0)
 
 
-def test_another_panel_or_split_is_refused(tmp_path: Path) -> None:
-    embed_references([memory_of(PANEL)], TINY_MODEL, tmp_path / "embedded")
+def test_open_indexes_of_other_panel_or_split_raises(tmp_path: Path) -> None:
+    embed_references([reference_of(PANEL)], TINY_MODEL, tmp_path / "embedded")
     other_panel = random_panel(10, 30, seed=2, validation=(2, 5))
     other_split = dataclasses.replace(PANEL, validation=(2, 6))
     for panel, code in ((other_panel, "embedding_panel"), (other_split, "embedding_split")):
         with pytest.raises(ArtifactError) as caught:
-            open_indexes(tmp_path / "embedded", [memory_of(panel)])
+            open_indexes(tmp_path / "embedded", [reference_of(panel)])
         assert caught.value.code == code

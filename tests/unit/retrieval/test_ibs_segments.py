@@ -1,4 +1,4 @@
-"""Retrieval by runs: states of the memory's rows, with missing calls and rows left out. (Runs: copying/test_states.)"""
+"""Retrieval by IBS segments: missing calls and excluded rows. copying/test_states.py tests the segments."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ from vcfbert.retrieval.refresh import build_retriever
 
 CPU = torch.device("cpu")
 PANEL = random_panel(20, 50, seed=2)
-MEMORY = ReferenceSubset(PANEL, np.arange(2, 36))
+REFERENCE = ReferenceSubset(PANEL, np.arange(2, 36))
 SITES = torch.arange(0, 50, 2)
 DISTANCE = torch.zeros(25)
-ALLELES = MEMORY.alleles(SITES.numpy())  # [34, 25]
+ALLELES = REFERENCE.alleles(SITES.numpy())  # [34, 25]
 QUERIES = torch.from_numpy(PANEL.alleles(SITES.numpy())[:30])
 
 
-def retriever_of(memory: ReferenceSubset) -> IbsSegmentRetriever:
-    made = build_retriever(perturbed("v19"), memory, reference_features(memory, CPU), device=CPU)
+def retriever_of(reference: ReferenceSubset) -> IbsSegmentRetriever:
+    made = build_retriever(perturbed("v19"), reference, reference_features(reference, CPU), device=CPU)
     assert isinstance(made, IbsSegmentRetriever)
     return made
 
 
-def test_rows_are_the_memorys_states_at_the_key() -> None:
-    found = retriever_of(MEMORY).retrieve(SITES, DISTANCE, QUERIES, 7)
+def test_rows_equal_states_at_key_sites() -> None:
+    found = retriever_of(REFERENCE).retrieve(SITES, DISTANCE, QUERIES, 7)
     assert (found.shape, found.dtype) == ((30, 7), torch.int64)
     cm = PANEL.cm[SITES.numpy()]
     expected = phased_states(QUERIES.numpy().T.astype(np.int8).copy(), ALLELES.T.copy(), cm, 7)
     np.testing.assert_array_equal(found.numpy(), expected)
 
 
-def test_the_row_that_matches_long_somewhere_by_hand() -> None:
+def test_longest_segment_ranks_first_by_hand() -> None:
     """Of four haplotypes the second matches at the first six sites and nowhere else, the third at every other pair."""
     alleles = np.array([[1] * 10, [0] * 6 + [1] * 4, [0, 0, 1, 0, 0, 1, 0, 0, 1, 0], [1] * 10], np.uint8)
     retriever = retriever_of(ReferenceSubset(panel_from_alleles(alleles), np.arange(4)))
@@ -45,8 +45,8 @@ def test_the_row_that_matches_long_somewhere_by_hand() -> None:
     assert found.tolist() == [[1]]
 
 
-def test_missing_calls_break_no_run_and_what_stands_there_counts_nothing() -> None:
-    retriever = retriever_of(MEMORY)
+def test_missing_calls_do_not_end_segments() -> None:
+    retriever = retriever_of(REFERENCE)
     known = torch.rand(QUERIES.shape, generator=torch.Generator().manual_seed(1)) < 0.6
     found = retriever.retrieve(SITES, DISTANCE, QUERIES, 7, known=known)
     hidden = torch.where(known, QUERIES, 1 - QUERIES)
@@ -54,8 +54,8 @@ def test_missing_calls_break_no_run_and_what_stands_there_counts_nothing() -> No
     assert not torch.equal(found, retriever.retrieve(SITES, DISTANCE, QUERIES, 7))
 
 
-def test_a_panels_own_haplotype_is_among_its_rows_unless_it_is_left_out() -> None:
-    retriever = retriever_of(MEMORY)
+def test_own_haplotype_is_retrieved_unless_excluded() -> None:
+    retriever = retriever_of(REFERENCE)
     own = torch.arange(28)  # queries 2.. are rows 0..
     found = retriever.retrieve(SITES, DISTANCE, QUERIES[2:], 3)
     assert (found == own[:, None]).any(dim=1).all()
@@ -66,15 +66,15 @@ def test_a_panels_own_haplotype_is_among_its_rows_unless_it_is_left_out() -> Non
     assert torch.equal(retriever.retrieve(SITES, DISTANCE, QUERIES[2:], 3, exclude=nobody), found)
 
 
-def test_a_query_does_not_depend_on_the_others() -> None:
-    retriever = retriever_of(MEMORY)
+def test_rows_do_not_depend_on_other_queries() -> None:
+    retriever = retriever_of(REFERENCE)
     together = retriever.retrieve(SITES, DISTANCE, QUERIES, 5)
     alone = torch.cat([retriever.retrieve(SITES, DISTANCE, query[None], 5) for query in QUERIES])
     assert torch.equal(alone, together)
 
 
-def test_too_many_are_refused() -> None:
-    retriever = retriever_of(MEMORY)
+def test_k_beyond_subset_raises() -> None:
+    retriever = retriever_of(REFERENCE)
     assert retriever.retrieve(SITES, DISTANCE, QUERIES, 34).tolist() == [list(range(34))] * 30
     with pytest.raises(InputError) as caught:
         retriever.retrieve(SITES, DISTANCE, QUERIES, 35)

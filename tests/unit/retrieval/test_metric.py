@@ -1,4 +1,4 @@
-"""The first two facts of the learned metric (design: section 4), against flattened embeddings."""
+"""The learned metric: it can leave Hamming distance, and collapsed keys rank as flattened embeddings do."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from vcfbert.retrieval.refresh import build_index, build_retriever
 
 CPU = torch.device("cpu")
 PANEL = random_panel(15, 30, seed=3)
-MEMORY = ReferenceSubset(PANEL, np.arange(30))
-FEATURES = reference_features(MEMORY, CPU)
+REFERENCE = ReferenceSubset(PANEL, np.arange(30))
+FEATURES = reference_features(REFERENCE, CPU)
 SITES = torch.arange(30)
 INSIDE = torch.zeros(30)  # every key site within the window
 ALLELES = torch.from_numpy(PANEL.alleles(slice(None)))
 
 
 def flattened(model: V18, tokens: torch.Tensor) -> torch.Tensor:
-    """Float64 [n, l * dims]: embeddings of whole rows, one after the other."""
+    """Float64 [n, l * dims]: flattened embeddings of rows."""
     with torch.no_grad():
         return model.embedding(tokens, FEATURES).double().flatten(1)
 
@@ -35,11 +35,11 @@ def squared_distances(queries: torch.Tensor, rows: torch.Tensor) -> torch.Tensor
 
 
 def retrieved(model: V18, k: int) -> torch.Tensor:
-    retriever = build_retriever(model, MEMORY, FEATURES, device=CPU)
+    retriever = build_retriever(model, REFERENCE, FEATURES, device=CPU)
     return retriever.retrieve(SITES, INSIDE, ALLELES, k)
 
 
-def test_fact_2_collapsed_keys_give_the_distances_of_flattened_embeddings() -> None:
+def test_collapsed_keys_give_distances_of_flattened_embeddings() -> None:
     for model in (create("v18", TINY_MODEL), perturbed("v18")):
         assert isinstance(model, V18)
         flat = flattened(model, ALLELES.long() + REF_TOKEN)
@@ -47,14 +47,14 @@ def test_fact_2_collapsed_keys_give_the_distances_of_flattened_embeddings() -> N
         with torch.no_grad():
             weights = model.embedding.allele_weights(FEATURES)
         for backend in ("faiss", "torch"):
-            index = build_index(MEMORY, weights, backend=backend, device=CPU)
+            index = build_index(REFERENCE, weights, backend=backend, device=CPU)
             distances, rows = index.search(SITES, ALLELES.float(), 30)
             torch.testing.assert_close(distances.double(), brute.gather(1, rows), atol=1e-4, rtol=1e-4)
             torch.testing.assert_close(distances.double(), brute.sort(dim=1).values, atol=1e-4, rtol=1e-4)
 
 
-def test_fact_2_a_masked_site_weighs_nothing() -> None:
-    """In the flattened space a MASK token is as far from any row there; in the keys its site is left out."""
+def test_masked_site_does_not_affect_ranking() -> None:
+    """A MASK token is equally far from all rows in the flattened space; in the keys its site is excluded."""
     model = perturbed("v18")
     assert isinstance(model, V18)
     typed = torch.arange(30) % 3 == 0
@@ -62,23 +62,23 @@ def test_fact_2_a_masked_site_weighs_nothing() -> None:
     masked = torch.where(typed, tokens, MASK_TOKEN)
     brute = squared_distances(flattened(model, masked), flattened(model, masked))
     with torch.no_grad():
-        index = build_index(MEMORY, model.embedding.allele_weights(FEATURES), backend="faiss", device=CPU)
+        index = build_index(REFERENCE, model.embedding.allele_weights(FEATURES), backend="faiss", device=CPU)
     distances, rows = index.search(SITES[typed], ALLELES[:, typed].float(), 30)
     torch.testing.assert_close(distances.double(), brute.gather(1, rows), atol=1e-4, rtol=1e-4)
 
 
-def test_fact_2_a_factor_is_the_way_to_the_midpoint() -> None:
-    """Ranked by sum_l w_l g_l [q_l != r_l], by keys that know w alone."""
+def test_coordinate_towards_midpoint_scales_site_weight() -> None:
+    """The ranking is that of sum_l w_l g_l [q_l != r_l], although keys contain only w."""
     weights = torch.rand(30, generator=torch.Generator().manual_seed(1)) + 0.1
     factor = torch.rand(30, generator=torch.Generator().manual_seed(2))
     differ = (ALLELES[:, None] != ALLELES[None]).double()
     brute = (differ * weights * factor).sum(dim=-1)
-    index = build_index(MEMORY, weights, backend="torch", device=CPU)
+    index = build_index(REFERENCE, weights, backend="torch", device=CPU)
     rows = nearest(index, SITES, ALLELES, factor, 30, None, None)
     torch.testing.assert_close(brute.gather(1, rows), brute.sort(dim=1).values, atol=1e-5, rtol=1e-5)
 
 
-def test_fact_1_an_untrained_metric_ranks_as_hamming_and_a_trained_one_does_not() -> None:
+def test_untrained_metric_ranks_as_hamming_and_trained_does_not() -> None:
     hamming = (ALLELES[:, None] != ALLELES[None]).sum(dim=-1)
     model = create("v18", TINY_MODEL)
     assert isinstance(model, V18)
@@ -93,8 +93,8 @@ def test_fact_1_an_untrained_metric_ranks_as_hamming_and_a_trained_one_does_not(
     assert not torch.equal(before, retrieved(model, 5))
 
 
-def test_a_few_steps_of_training_move_the_ranking_from_hamming() -> None:
-    """One site decides the answer: the loss on copying weights teaches the metric to weigh it more."""
+def test_training_steps_move_ranking_from_hamming() -> None:
+    """One site decides the answer, and the loss on copying weights raises its weight."""
     model = create("v18", TINY_MODEL)
     assert isinstance(model, V18)
     optimiser = torch.optim.Adam(model.embedding.scale.parameters(), lr=0.01)
@@ -119,10 +119,10 @@ def test_a_few_steps_of_training_move_the_ranking_from_hamming() -> None:
     assert (hamming.gather(1, retrieved(model, 30)).diff(dim=1) < 0).any()
 
 
-def test_the_ranking_stays_until_the_next_update() -> None:
+def test_ranking_changes_at_update_only() -> None:
     model = create("v18", TINY_MODEL)
     assert isinstance(model, V18)
-    retriever = build_retriever(model, MEMORY, FEATURES, device=CPU)
+    retriever = build_retriever(model, REFERENCE, FEATURES, device=CPU)
     assert isinstance(retriever, EmbeddingRetriever)
     before = retriever.retrieve(SITES, INSIDE, ALLELES, 10)
     with torch.no_grad():
@@ -133,13 +133,13 @@ def test_the_ranking_stays_until_the_next_update() -> None:
     assert not torch.equal(retriever.retrieve(SITES, INSIDE, ALLELES, 10), before)
 
 
-def test_retrieving_ranks_as_the_models_own_weights_do() -> None:
-    """Search ranks by the sum over heads of what the softmax of each then weighs by."""
+def test_retrieval_ranks_by_mean_cost_of_heads() -> None:
+    """The search ranks by the sum over heads of the costs in each head's softmax."""
     model = perturbed("v18")
     assert isinstance(model, V18)
     distance = torch.linspace(0, 0.5, 30)
     with torch.no_grad():
         costs = model.retrieval.site_weights(model.embedding.allele_weights(FEATURES), distance).sum(dim=0)
     brute = ((ALLELES[:, None] != ALLELES[None]) * costs).sum(dim=-1)
-    rows = build_retriever(model, MEMORY, FEATURES, device=CPU).retrieve(SITES, distance, ALLELES, 30)
+    rows = build_retriever(model, REFERENCE, FEATURES, device=CPU).retrieve(SITES, distance, ALLELES, 30)
     torch.testing.assert_close(brute.gather(1, rows), brute.sort(dim=1).values, atol=1e-4, rtol=1e-4)

@@ -1,4 +1,4 @@
-"""Windows that are kept for the next target of the same array: bit for bit what is predicted without."""
+"""The cache of prepared windows: predictions are the same, bit for bit, with and without it."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def bundle_of(folder: Path, variant: str, k: int) -> Bundle:
 def target_for(
     bundle: Bundle, samples: list[int], typed: npt.NDArray[np.int64], *, phased: bool = True
 ) -> MatchedTarget:
-    """Samples of the panel that the bundle's was taken from."""
+    """A target of samples of the panel that the bundle's panel was taken from."""
     target = target_of(PANEL, samples, typed, phased=phased)
     return replace(target, panel_digest=bundle.panels[0].digest)
 
@@ -68,17 +68,17 @@ def imputed(imputer: Imputer, target: MatchedTarget) -> bytes:
 
 
 @pytest.mark.parametrize(("variant", "k"), [("v17", 2), ("v18", 8), ("v19", 12), ("v19", 20)])
-def test_kept_windows_change_no_bit_whoever_comes(tmp_path: Path, built: list[int], variant: str, k: int) -> None:
-    bundle = bundle_of(tmp_path, variant, k)  # of 60 haplotypes: four times 12 are fewer, four times 20 more
+def test_cached_windows_give_identical_predictions(tmp_path: Path, built: list[int], variant: str, k: int) -> None:
+    bundle = bundle_of(tmp_path, variant, k)  # of 60 haplotypes: encoded whole for k = 20 alone, as 4 * 12 < 60
     keeping, anew = Imputer(bundle, kept_bytes=PLENTY), Imputer(bundle)
     for samples in ([31], [33, 36], [39], [31, 33, 36, 39]):
         target = target_for(bundle, samples, TYPED, phased=variant != "v19" or len(samples) != 2)
         assert imputed(keeping, target) == imputed(anew, target)
-    times = (2 if variant == "v19" else 1) + 4  # drawn phasings have their own
+    times = (2 if variant == "v19" else 1) + 4  # sampled phasings have their own windows
     assert len(built) == len(bundle.parts[0].windows) * times
 
 
-def test_another_array_has_windows_of_its_own(tmp_path: Path, built: list[int]) -> None:
+def test_other_typed_sites_get_their_own_windows(tmp_path: Path, built: list[int]) -> None:
     bundle = bundle_of(tmp_path, "v19", 20)
     keeping = Imputer(bundle, kept_bytes=PLENTY)
     for typed in (TYPED, TYPED[::2], TYPED):
@@ -87,7 +87,7 @@ def test_another_array_has_windows_of_its_own(tmp_path: Path, built: list[int]) 
     assert len(built) == len(bundle.parts[0].windows) * (2 + 3)
 
 
-def test_the_last_used_are_kept_within_the_bytes(tmp_path: Path, built: list[int]) -> None:
+def test_cache_keeps_last_used_windows_within_limit(tmp_path: Path, built: list[int]) -> None:
     bundle = bundle_of(tmp_path, "v19", 20)
     keys = [key_sites(window, TYPED, PANEL.cm) for window in bundle.parts[0].windows[:3]]
     (one, two, three), (a, b, c) = bundle.parts[0].windows[:3], keys
@@ -109,7 +109,7 @@ def test_the_last_used_are_kept_within_the_bytes(tmp_path: Path, built: list[int
     assert len(built) == 2
 
 
-def test_narrowed_windows_are_those_that_are_cut(tmp_path: Path) -> None:
+def test_narrowed_window_equals_newly_cut_window(tmp_path: Path) -> None:
     bundle = bundle_of(tmp_path, "v19", 20)
     window = bundle.parts[0].windows[1]
     ready = ready_windows(bundle, WindowCache(PLENTY)).get(window, key_sites(window, TYPED, PANEL.cm))

@@ -17,20 +17,20 @@ from vcfbert.retrieval.torch_index import TorchKeyIndex
 
 CPU = torch.device("cpu")
 PANEL = random_panel(15, 30, seed=3)
-MEMORY = ReferenceSubset(PANEL, np.arange(30))
-FEATURES = reference_features(MEMORY, CPU)
+REFERENCE = ReferenceSubset(PANEL, np.arange(30))
+FEATURES = reference_features(REFERENCE, CPU)
 
 
 def untrained() -> tuple[V18, EmbeddingRetriever, list[Probe]]:
     model = create("v18", TINY_MODEL)
     assert isinstance(model, V18)
-    retriever = build_retriever(model, MEMORY, FEATURES, device=CPU)
+    retriever = build_retriever(model, REFERENCE, FEATURES, device=CPU)
     assert isinstance(retriever, EmbeddingRetriever)
     queries = torch.from_numpy(PANEL.alleles(slice(None)))
     return model, retriever, [Probe(torch.arange(30), torch.zeros(30), queries)]
 
 
-def test_nothing_changed_means_no_drift_and_full_overlap() -> None:
+def test_refresh_of_unchanged_model_has_no_drift_and_full_overlap() -> None:
     model, retriever, probes = untrained()
     report = refresh(model, retriever, FEATURES, probes, k=5, version=1)
     assert (report.version, report.overlap) == (1, 1.0)
@@ -39,7 +39,7 @@ def test_nothing_changed_means_no_drift_and_full_overlap() -> None:
 
 
 def test_drift_and_overlap_by_hand() -> None:
-    """Embeddings doubled, so weights four times as large: a drift of 3, the ranking as it was. Then another one."""
+    """Doubled embeddings give four times the weights: drift 3, the same ranking. Then the ranking changes."""
     model, retriever, probes = untrained()
     with torch.no_grad():
         model.embedding.token.weight.mul_(2)
@@ -59,12 +59,12 @@ def test_drift_and_overlap_by_hand() -> None:
     torch.testing.assert_close(retriever.index.weights, model.embedding.allele_weights(FEATURES).detach())
 
 
-def test_each_variant_gets_its_retriever() -> None:
-    assert isinstance(build_retriever(create("v17", TINY_MODEL), MEMORY, FEATURES, device=CPU), HammingRetriever)
-    assert isinstance(build_retriever(create("v18", TINY_MODEL), MEMORY, FEATURES, device=CPU), EmbeddingRetriever)
+def test_build_retriever_returns_class_of_variant() -> None:
+    assert isinstance(build_retriever(create("v17", TINY_MODEL), REFERENCE, FEATURES, device=CPU), HammingRetriever)
+    assert isinstance(build_retriever(create("v18", TINY_MODEL), REFERENCE, FEATURES, device=CPU), EmbeddingRetriever)
 
 
-def test_the_back_end_is_chosen_by_name_or_device() -> None:
+def test_build_index_chooses_back_end_by_name_or_device() -> None:
     weights = torch.ones(30)
     for backend, device, expected in [
         ("auto", "cpu", FaissKeyIndex),
@@ -72,4 +72,4 @@ def test_the_back_end_is_chosen_by_name_or_device() -> None:
         ("torch", "cpu", TorchKeyIndex),
         ("faiss", "cuda", FaissKeyIndex),
     ]:
-        assert isinstance(build_index(MEMORY, weights, backend=backend, device=torch.device(device)), expected)
+        assert isinstance(build_index(REFERENCE, weights, backend=backend, device=torch.device(device)), expected)

@@ -11,7 +11,7 @@ from vcfbert.errors import ResourceError
 from vcfbert.training.checkpoint import Checkpoints
 
 
-def test_what_is_saved_comes_back(tmp_path: Path) -> None:
+def test_saved_state_is_loaded_back(tmp_path: Path) -> None:
     store = Checkpoints(tmp_path / "run")
     assert store.last() is None
     assert store.best() is None
@@ -29,7 +29,7 @@ def test_what_is_saved_comes_back(tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
-def test_a_failed_save_leaves_the_last_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failed_save_keeps_previous_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = Checkpoints(tmp_path)
     store.save_last({"epoch": 1})
 

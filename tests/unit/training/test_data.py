@@ -32,7 +32,7 @@ CPU = torch.device("cpu")
 
 
 class Spy:
-    """A retriever that remembers what it was asked and what it answered."""
+    """A retriever that records its queries and results."""
 
     def __init__(self, inner: Retriever) -> None:
         self.inner = inner
@@ -49,8 +49,8 @@ CONFIG = tiny_config()
 
 
 def split_of(panel: Panel, masks: MaskConfig = CONFIG.masks) -> TrainingPanel:
-    memory = ReferenceSubset(panel, panel.training_haplotypes)
-    return TrainingPanel(memory, windows_of(panel, CONFIG.encode), encode(panel, CONFIG.encode), masks, CPU)
+    reference = ReferenceSubset(panel, panel.training_haplotypes)
+    return TrainingPanel(reference, windows_of(panel, CONFIG.encode), encode(panel, CONFIG.encode), masks, CPU)
 
 
 def data_of(
@@ -64,7 +64,7 @@ def retriever_of(data: TrainingPanel, variant: str = "v18") -> Retriever:
 
 
 def twins(seed: int = 0) -> Panel:
-    """Every sample homozygous throughout and twice there: the nearest rows of each are itself and its twin."""
+    """Every sample is homozygous throughout and has a twin: the nearest rows of each are its own and the twin's."""
     rng = np.random.default_rng(seed)
     founders = (rng.random((6, 130)) < 0.4).astype(np.uint8)
     panel = random_panel(12, 130, validation=(1, 4))
@@ -72,7 +72,7 @@ def twins(seed: int = 0) -> Panel:
     return dataclasses.replace(panel, packed=np.packbits(alleles.T, axis=1), allele_count=alleles.sum(axis=0))
 
 
-def test_a_plan_covers_every_window_and_sample_once() -> None:
+def test_plan_covers_every_window_and_sample_once() -> None:
     config = TrainConfig(batch_size=4, samples_per_epoch=0, seed=1)
     steps = plan_epoch([10] * 3, config, epoch=0)
     assert sorted(len(s.samples) for s in steps) == [2, 2, 2, 4, 4, 4, 4, 4, 4]
@@ -82,7 +82,7 @@ def test_a_plan_covers_every_window_and_sample_once() -> None:
     assert [s.window for s in steps] != sorted(s.window for s in steps)
 
 
-def test_a_plan_is_a_function_of_seed_and_epoch() -> None:
+def test_plan_depends_on_seed_and_epoch_alone() -> None:
     def drawn(seed: int, epoch: int) -> list[tuple[int, list[int]]]:
         config = TrainConfig(batch_size=4, samples_per_epoch=6, seed=seed)
         return [(s.window, s.samples.tolist()) for s in plan_epoch([10] * 3, config, epoch)]
@@ -93,7 +93,7 @@ def test_a_plan_is_a_function_of_seed_and_epoch() -> None:
     assert sum(len(samples) for _, samples in drawn(1, 2)) == 18
 
 
-def test_shards_are_disjoint_and_of_one_length() -> None:
+def test_shards_are_disjoint_and_equally_long() -> None:
     steps = plan_epoch([10] * 5, TrainConfig(batch_size=10), epoch=0)
     parts = [shard(steps, rank, 2) for rank in range(2)]
     assert [len(p) for p in parts] == [2, 2]
@@ -101,7 +101,7 @@ def test_shards_are_disjoint_and_of_one_length() -> None:
     assert shard(steps, 0, 1) == steps
 
 
-def test_no_query_of_an_epoch_retrieves_its_own_sample() -> None:
+def test_queries_never_retrieve_own_sample() -> None:
     data = split_of(twins())
     steps = plan_epoch(data_of(data).n_samples, CONFIG.train, epoch=0)
     for variant in ("v17", "v18", "v19"):
@@ -117,8 +117,8 @@ def test_no_query_of_an_epoch_retrieves_its_own_sample() -> None:
         assert (unguarded.numpy() // 2 == own).any(axis=1).all(), "nothing to be guarded from"
 
 
-def test_an_example_by_hand() -> None:
-    """Its queries show the typed alleles alone; retrieved and answers are the memory's own rows."""
+def test_example_by_hand() -> None:
+    """Queries contain typed alleles only; retrieved rows and answers come from the reference subset."""
     panel = random_panel(12, 130, validation=(1, 4))
     data = split_of(panel)
     retriever = retriever_of(data)
@@ -151,13 +151,13 @@ def test_an_example_by_hand() -> None:
 
 
 def with_other_validation(panel: Panel) -> Panel:
-    """The panel with every allele of its validation samples exchanged."""
+    """The panel with all alleles of its validation samples exchanged."""
     alleles = panel.alleles(slice(None)).copy()
     alleles[panel.validation_haplotypes] ^= 1
     return dataclasses.replace(panel, packed=np.packbits(alleles.T, axis=1), allele_count=alleles.sum(axis=0))
 
 
-def test_training_does_not_see_the_validation_samples() -> None:
+def test_examples_do_not_depend_on_validation_samples() -> None:
     panel = random_panel(12, 130, validation=(1, 4))
     one, other = split_of(panel), split_of(with_other_validation(panel))
     assert np.array_equal(one.reference.af, other.reference.af)
@@ -172,7 +172,7 @@ def test_training_does_not_see_the_validation_samples() -> None:
         assert torch.equal(a.batch.patterns[a.batch.retrieved], b.batch.patterns[b.batch.retrieved])
 
 
-def test_the_index_does_not_see_the_validation_samples() -> None:
+def test_index_does_not_depend_on_validation_samples() -> None:
     panel = random_panel(12, 130, validation=(1, 4))
     for backend in ("faiss", "torch"):
         found: list[npt.NDArray[np.int64]] = []
@@ -184,7 +184,7 @@ def test_the_index_does_not_see_the_validation_samples() -> None:
         assert np.array_equal(*found)
 
 
-def test_a_copying_plan_has_its_steps_of_different_samples() -> None:
+def test_hmm_plan_has_copy_steps_of_distinct_samples() -> None:
     config = TrainConfig(batch_size=4, copy_steps=50, seed=1)
     steps = plan_hmm_epoch([10] * 3, config, epoch=0)
     assert len(steps) == 50
@@ -195,7 +195,7 @@ def test_a_copying_plan_has_its_steps_of_different_samples() -> None:
     assert all(sorted(s.samples.tolist()) == [0, 1] for s in few)
 
 
-def test_a_copying_plan_is_a_function_of_seed_and_epoch() -> None:
+def test_hmm_plan_depends_on_seed_and_epoch_alone() -> None:
     def drawn(seed: int, epoch: int) -> list[tuple[int, list[int]]]:
         config = TrainConfig(batch_size=4, copy_steps=6, seed=seed)
         return [(s.window, s.samples.tolist()) for s in plan_hmm_epoch([10] * 3, config, epoch)]
@@ -218,21 +218,21 @@ def noisy_examples(
     return list(data.examples(steps, epoch, 6, ExampleNoise(switches_per_cm) if noisy else None))
 
 
-def test_switched_haplotypes_and_their_answers_stay_together() -> None:
-    """As often as asked, the same places for what is shown and for what is to be predicted."""
+def test_phase_flips_are_same_at_key_and_window_sites() -> None:
+    """They are as frequent as requested, and typed and predicted alleles flip at the same positions."""
     rng = np.random.default_rng(1)
     key, sites = torch.arange(0.0, 10.0, 0.5), torch.arange(-2.0, 12.0, 0.25)
     at_key, at_sites = phase_flipped(key, sites, 2000, 0.3, rng)
     assert (at_key.shape, at_sites.shape) == ((2000, len(key)), (2000, len(sites)))
     inside = ((sites[:, None] - key).abs() < 1e-6).nonzero()
     np.testing.assert_array_equal(at_key[:, inside[:, 1]].numpy(), at_sites[:, inside[:, 0]].numpy())
-    assert not at_sites[:, sites < 0.0].any()  # before the first typed site nothing has switched yet
-    # Seen between neighbours 0.25 cM apart is every switch that no other one undoes there.
+    assert not at_sites[:, sites < 0.0].any()  # no flip before the first typed site
+    # Between neighbours 0.25 cM apart an odd number of flips is visible.
     seen = (at_sites[:, 1:] != at_sites[:, :-1]).float()[:, (sites[1:] > 0.0) & (sites[1:] <= 9.5)].mean()
     assert float(seen) == pytest.approx((1 - math.exp(-2 * 0.3 * 0.25)) / 2, rel=0.05)
 
 
-def test_switches_are_of_examples_with_noise_alone() -> None:
+def test_only_noisy_examples_are_phase_flipped() -> None:
     data = noisy_data(typing_error=0.0, missing=0.0)
     plain, switching = noisy_examples(data), noisy_examples(data, switches_per_cm=20.0)
     for one, other in zip(plain, switching, strict=True):
@@ -244,7 +244,7 @@ def test_switches_are_of_examples_with_noise_alone() -> None:
         np.testing.assert_array_equal((1 - shown) // 2, other.alleles[..., ~other.masked])
 
 
-def test_noisy_examples_show_as_many_wrong_and_missing_alleles_as_asked() -> None:
+def test_noisy_examples_have_configured_errors_and_missing_calls() -> None:
     data = noisy_data(typing_error=0.1, missing=0.2)
     noisy, clean = (
         torch.cat([e.batch.key_sign.flatten() for e in noisy_examples(data, noisy=n)]) for n in (True, False)
@@ -256,7 +256,7 @@ def test_noisy_examples_show_as_many_wrong_and_missing_alleles_as_asked() -> Non
     assert abs(float((noisy != clean)[called].float().mean()) - 0.1) < 0.02
 
 
-def test_noise_is_in_what_is_shown_not_in_the_answers() -> None:
+def test_noise_does_not_change_answers() -> None:
     data = noisy_data(typing_error=0.3, missing=0.3)
     for one, other in zip(noisy_examples(data), noisy_examples(data, noisy=False), strict=True):
         assert torch.equal(one.alleles, other.alleles)
@@ -264,18 +264,18 @@ def test_noise_is_in_what_is_shown_not_in_the_answers() -> None:
         assert not torch.equal(one.batch.tokens, other.batch.tokens)
 
 
-def test_without_errors_noisy_examples_are_the_clean_ones() -> None:
+def test_noise_of_rate_zero_equals_clean_examples() -> None:
     data = noisy_data(typing_error=0.0, missing=0.0)
     for one, other in zip(noisy_examples(data), noisy_examples(data, noisy=False), strict=True):
         assert torch.equal(one.batch.key_sign, other.batch.key_sign)
         assert torch.equal(one.batch.patterns[one.batch.retrieved], other.batch.patterns[other.batch.retrieved])
 
 
-def test_noise_is_a_function_of_seed_epoch_and_number() -> None:
+def test_noise_depends_on_seed_epoch_and_number_alone() -> None:
     data = noisy_data(typing_error=0.1, missing=0.1)
 
     def shown(number: int, seed: int = 17, epoch: int = 1) -> torch.Tensor:
-        """Of one step in the place ``number`` of its epoch, whichever place it has in its rank."""
+        """The example of a step with this ``number`` in its epoch, at any place in its rank."""
         whole = data_of(data, retriever_of(data, "v19"), dataclasses.replace(CONFIG.train, seed=seed))
         (step,) = plan_hmm_epoch(whole.n_samples[:1], TrainConfig(batch_size=8, copy_steps=1), 0)
         context = data.context(
@@ -297,7 +297,7 @@ def on(panel: Panel, chrom: str) -> Panel:
     return dataclasses.replace(panel, region=Region(chrom), digest=chrom)
 
 
-def test_windows_of_all_panels_are_drawn_each_with_its_own_samples_and_sites() -> None:
+def test_steps_cover_windows_of_all_panels() -> None:
     splits = [
         split_of(random_panel(12, 130, seed=1, validation=(1, 4))),
         split_of(on(random_panel(8, 70, seed=2), "21")),
@@ -308,15 +308,15 @@ def test_windows_of_all_panels_are_drawn_each_with_its_own_samples_and_sites() -
     steps = plan_epoch(data.n_samples, CONFIG.train, epoch=0)
     for step, example in zip(steps, data.examples(steps, 0, 5), strict=True):
         number, window = (0, step.window) if step.window < n_windows[0] else (1, step.window - n_windows[0])
-        memory, sites = splits[number].reference, splits[number].windows[window].sites
+        reference, sites = splits[number].reference, splits[number].windows[window].sites
         rows = np.stack([2 * step.samples, 2 * step.samples + 1], axis=1).reshape(-1)
-        assert torch.equal(example.alleles.flatten(0, 1), torch.from_numpy(memory.alleles(sites)[rows]))
-        assert example.n_haplotypes == len(memory)
+        assert torch.equal(example.alleles.flatten(0, 1), torch.from_numpy(reference.alleles(sites)[rows]))
+        assert example.n_haplotypes == len(reference)
         assert np.array_equal(data.maf(step), splits[number].maf[sites])
 
 
-def test_one_panel_trains_the_same_whether_others_follow_or_not() -> None:
-    """Windows are numbered through: those of the first panel keep masks and noise."""
+def test_examples_of_first_panel_do_not_depend_on_later_panels() -> None:
+    """Windows are numbered over all panels, so those of the first keep their masks and noise."""
     first, second = split_of(random_panel(12, 130, seed=1)), split_of(on(random_panel(8, 70, seed=2), "21"))
     alone = data_of(first)
     both = TrainingData([first, second], [*alone.retrievers, retriever_of(second)], CONFIG.masks, CONFIG.train)
@@ -325,7 +325,7 @@ def test_one_panel_trains_the_same_whether_others_follow_or_not() -> None:
         assert torch.equal(one.batch.tokens, other.batch.tokens)
 
 
-def test_a_haploid_sample_is_one_row_and_its_query_that_haplotype_twice() -> None:
+def test_haploid_sample_has_one_row_and_homozygous_coded_query() -> None:
     panel = haploid_panel()
     split = split_of(panel)
     assert split.reference.pairs.tolist() == [[0, 1], [2, 2], [3, 4], [5, 5], [6, 7], [8, 9]]

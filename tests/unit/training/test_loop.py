@@ -69,10 +69,10 @@ def fit(trainer: Trainer, folder: Path, *, tracker: MemoryTracker | None = None)
 
 
 @pytest.mark.parametrize("variant", ["v17", "v18", "v19"])
-def test_a_fit_learns_logs_and_writes_a_bundle(tiny_panel: Panel, tmp_path: Path, variant: str) -> None:
+def test_fit_lowers_loss_logs_and_writes_bundle(tiny_panel: Panel, tmp_path: Path, variant: str) -> None:
     config = tiny_config({"train": {"epochs": 3}, "masks": {"start": 0.5, "end": 0.5, "array_share": 0.0}})
     trainer = trainer_of(tiny_panel, config, variant)
-    if isinstance(trainer.parts.model, V19):  # it starts from what is known of copying; here from switches far too rare
+    if isinstance(trainer.parts.model, V19):  # its initial rates are good already; start from switches far too rare
         with torch.no_grad():
             for head in trainer.parts.model.hmms():
                 head.log_rate.sub_(2.0)
@@ -105,7 +105,7 @@ def test_a_fit_learns_logs_and_writes_a_bundle(tiny_panel: Panel, tmp_path: Path
     ("every", "ages", "versions"),
     [(0, [0, 1, 2, 3], [0, 0, 0, 0]), (1, [0] * 4, [0, 1, 2, 3]), (2, [0, 1, 0, 1], [0, 0, 1, 1])],
 )
-def test_index_age_and_version(
+def test_refresh_every_sets_index_age_and_version(
     tiny_panel: Panel, tmp_path: Path, every: int, ages: list[int], versions: list[int]
 ) -> None:
     config = tiny_config({"train": {"epochs": 4, "samples_per_epoch": 4}, "retrieval": {"refresh_every": every}})
@@ -133,7 +133,7 @@ def grouped_weights(panel: Panel, batch_size: int, accumulate: int, samples: int
 
 
 @pytest.mark.parametrize("variant", ["v17", "v18"])
-def test_a_network_without_retrieval_learns_and_is_bundled(tiny_panel: Panel, tmp_path: Path, variant: str) -> None:
+def test_fit_with_k_zero_writes_usable_bundle(tiny_panel: Panel, tmp_path: Path, variant: str) -> None:
     config = tiny_config({"retrieval": {"k": {"v17": 0, "v18": 0, "v19": 12}}, "train": {"epochs": 2}})
     fit(trainer_of(tiny_panel, config, variant), tmp_path)
     bundle = load_bundle(tmp_path / "model")
@@ -145,7 +145,7 @@ def test_a_network_without_retrieval_learns_and_is_bundled(tiny_panel: Panel, tm
     assert not np.array_equal(said[:, 0], said[:, 1])  # by the sample's own typed sites
 
 
-def test_another_retriever_takes_the_place_of_the_variants(tiny_panel: Panel, tmp_path: Path) -> None:
+def test_given_retrievers_replace_own_and_are_not_refreshed(tiny_panel: Panel, tmp_path: Path) -> None:
     config = tiny_config({"train": {"epochs": 2, "samples_per_epoch": 4}})
     memory = ReferenceSubset(tiny_panel, tiny_panel.training_haplotypes)
     index = TorchKeyIndex(memory, torch.ones(tiny_panel.n_sites))
@@ -158,14 +158,14 @@ def test_another_retriever_takes_the_place_of_the_variants(tiny_panel: Panel, tm
     assert tracker.epochs[0]["train/loss"] != own.epochs[0]["train/loss"]
 
 
-def test_two_half_batches_accumulated_are_one_whole_batch(tiny_panel: Panel) -> None:
+def test_accumulated_half_batches_equal_one_batch(tiny_panel: Panel) -> None:
     whole, halves = grouped_weights(tiny_panel, 8, 1), grouped_weights(tiny_panel, 4, 2)
     for name, value in whole.items():
         torch.testing.assert_close(halves[name], value, atol=1e-4, rtol=1e-3)
 
 
-def test_an_epochs_last_smaller_group_counts_as_much(tiny_panel: Panel, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Three batches of one sample, two accumulated: the gradients of the steps are means over two and over one."""
+def test_smaller_last_group_is_averaged_over_its_size(tiny_panel: Panel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three batches, two accumulated: gradients are means over two batches and then over one."""
     config = tiny_config(
         {"encode": {"window": 256}, "train": {"batch_size": 1, "accumulate": 2, "samples_per_epoch": 3}}
     )
@@ -187,7 +187,7 @@ def test_an_epochs_last_smaller_group_counts_as_much(tiny_panel: Panel, monkeypa
 
 
 def scripted_validation(trainer: Trainer, monkeypatch: pytest.MonkeyPatch, losses: list[float]) -> list[dict[str, Any]]:
-    """Replaces validation by given losses; returns a list that gets the weights at each."""
+    """Replaces validation losses by ``losses``. Returns a list that receives the weights at each validation."""
     seen: list[dict[str, Any]] = []
     real = trainer.validator.validate
 
@@ -199,14 +199,14 @@ def scripted_validation(trainer: Trainer, monkeypatch: pytest.MonkeyPatch, losse
     return seen
 
 
-def test_early_stopping_bundles_the_best_epochs_weights(
+def test_early_stopping_bundles_weights_of_best_epoch(
     tiny_panel: Panel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = tiny_config({"train": {"epochs": 9, "patience": 2, "samples_per_epoch": 4}})
     trainer = trainer_of(tiny_panel, config)
     seen = scripted_validation(trainer, monkeypatch, [0.5, 0.4, 0.45, 0.4, 0.1])
     result, tracker = fit(trainer, tmp_path)
-    assert len(tracker.epochs) == 4  # two without a better loss than 0.4: an equal one is not better
+    assert len(tracker.epochs) == 4  # two epochs without a loss below 0.4: an equal one is not better
     assert result.metrics["val/loss"] == 0.4
     weights = load_bundle(tmp_path / "model").model.state_dict()
     for name, value in weights.items():
@@ -214,7 +214,7 @@ def test_early_stopping_bundles_the_best_epochs_weights(
     assert not torch.equal(weights["embedding.token.weight"], seen[3]["embedding.token.weight"])
 
 
-def test_the_schedule_spans_the_whole_run(tiny_panel: Panel, tmp_path: Path) -> None:
+def test_learning_rate_schedule_spans_run(tiny_panel: Panel, tmp_path: Path) -> None:
     config = tiny_config(
         {"train": {"epochs": 2, "samples_per_epoch": 10, "batch_size": 4, "accumulate": 2, "lr": 1e-3}}
     )
@@ -228,7 +228,7 @@ def test_the_schedule_spans_the_whole_run(tiny_panel: Panel, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
-def test_a_loss_that_is_no_number_stops_the_run(
+def test_loss_not_finite_raises_diverged(
     tiny_panel: Panel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: float
 ) -> None:
     monkeypatch.setattr("vcfbert.training.epoch.allele_loss", lambda logit, *_, **__: logit.sum() * 0 + value)
@@ -238,8 +238,8 @@ def test_a_loss_that_is_no_number_stops_the_run(
     assert not (tmp_path / "model").exists()
 
 
-def test_weights_that_are_no_numbers_stop_the_run(tiny_panel: Panel, tmp_path: Path) -> None:
-    """The loss of the epoch's last batch was still finite: validation notices."""
+def test_weights_not_finite_raise_diverged_in_validation(tiny_panel: Panel, tmp_path: Path) -> None:
+    """The loss of the epoch's last batch was still finite."""
     trainer = trainer_of(tiny_panel, tiny_config({"encode": {"window": 256}, "train": {"batch_size": 64}}))
     assert trainer.epoch_trainer.batches_per_epoch == 1
     trainer.parts.model.smoothing.register_hook(lambda gradient: gradient * math.nan)  # type: ignore[union-attr]
@@ -257,7 +257,7 @@ def test_weights_that_are_no_numbers_stop_the_run(tiny_panel: Panel, tmp_path: P
         MemoryError(),
     ],
 )
-def test_out_of_memory_says_what_to_do(
+def test_out_of_memory_raises_resource_error_with_hint(
     tiny_panel: Panel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     def forward(*_: object) -> None:
@@ -273,7 +273,9 @@ def test_out_of_memory_says_what_to_do(
     assert not (tmp_path / "model").exists()
 
 
-def test_other_errors_pass_as_they_are(tiny_panel: Panel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_runtime_errors_are_not_translated(
+    tiny_panel: Panel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def forward(*_: object) -> None:
         raise RuntimeError("shapes do not fit")
 
@@ -283,11 +285,11 @@ def test_other_errors_pass_as_they_are(tiny_panel: Panel, tmp_path: Path, monkey
 
 
 class Stop(Exception):
-    """What a test stops a run with."""
+    """Interrupts a run."""
 
 
 def interrupted(panel: Panel, config: Config, folder: Path, *, epoch: int, variant: str = "v18") -> None:
-    """A run that ends in the middle of ``epoch``."""
+    """Runs until the middle of ``epoch`` and raises there."""
     trainer = trainer_of(panel, config, variant)
     inner = trainer.epoch_trainer.train
 
@@ -308,10 +310,10 @@ class Resumed(MemoryTracker):
 
 
 @pytest.mark.parametrize("variant", ["v17", "v18", "v19"])
-def test_an_interrupted_run_goes_on_where_it_was(tiny_panel: Panel, tmp_path: Path, variant: str) -> None:
+def test_resumed_run_equals_uninterrupted_run(tiny_panel: Panel, tmp_path: Path, variant: str) -> None:
     train = {"epochs": 4, "samples_per_epoch": 8, "accumulate": 2}
     config = tiny_config({"train": train, "retrieval": {"refresh_every": 2}, "model": {"dropout": 0.1}})
-    # In the last epoch, whose index is that of the epoch before.
+    # Interrupted in the last epoch, which uses the index of the epoch before.
     interrupted(tiny_panel, config, tmp_path, epoch=3, variant=variant)
     tracker = Resumed()
     result, _ = fit(trainer_of(tiny_panel, config, variant), tmp_path, tracker=tracker)
@@ -326,8 +328,8 @@ def test_an_interrupted_run_goes_on_where_it_was(tiny_panel: Panel, tmp_path: Pa
     assert result.metrics["val/loss"] == whole.metrics["val/loss"]
 
 
-def test_a_resumed_run_searches_with_the_index_it_had(tiny_panel: Panel, tmp_path: Path) -> None:
-    """As of the last refresh, not of the weights that have trained on since."""
+def test_restored_retriever_has_metric_of_last_refresh(tiny_panel: Panel, tmp_path: Path) -> None:
+    """Not the metric of the model's current weights."""
     config = tiny_config({"train": {"samples_per_epoch": 8}})
     trainer = trainer_of(tiny_panel, config)
     trainer.epoch_trainer.train(0, trainer.run)
@@ -366,7 +368,7 @@ def other_rate(panel: Panel, config: Config) -> tuple[Panel, Config]:
 
 
 @pytest.mark.parametrize("change", [other_split, other_map, other_rate])
-def test_another_configuration_split_or_map_is_never_resumed(tiny_panel: Panel, tmp_path: Path, change: Any) -> None:
+def test_changed_configuration_split_or_map_starts_new_run(tiny_panel: Panel, tmp_path: Path, change: Any) -> None:
     config = tiny_config({"train": {"epochs": 2, "samples_per_epoch": 4}})
     interrupted(tiny_panel, config, tmp_path, epoch=1)
     changed_panel, changed_config = change(tiny_panel, config)
@@ -375,8 +377,8 @@ def test_another_configuration_split_or_map_is_never_resumed(tiny_panel: Panel, 
     assert len(tracker.epochs) == 2
 
 
-def test_validation_haplotypes_do_not_change_what_is_trained(tiny_panel: Panel) -> None:
-    """Weights and index after an epoch are the same, whatever alleles the held-out samples carry."""
+def test_training_does_not_depend_on_validation_samples(tiny_panel: Panel) -> None:
+    """Weights and index after an epoch are the same for any alleles of the validation samples."""
     config = tiny_config({"train": {"samples_per_epoch": 8}})
     alleles = tiny_panel.alleles(slice(None)).copy()
     alleles[tiny_panel.validation_haplotypes] ^= 1
@@ -388,14 +390,14 @@ def test_validation_haplotypes_do_not_change_what_is_trained(tiny_panel: Panel) 
         trainer.epoch_trainer.train(0, trainer.run)
         trainer.refresh(1)
     one, other = (trainer.parts.model.state_dict() for trainer in trainers)
-    for name, value in one.items():  # up to the order of sums: windows number their distinct rows otherwise
+    for name, value in one.items():  # up to the order of sums
         torch.testing.assert_close(value, other[name], atol=1e-5, rtol=1e-4)
     weights = [trainer.parts.data.retrievers[0].index.weights for trainer in trainers]
     torch.testing.assert_close(*weights, atol=1e-5, rtol=1e-4)
 
 
-def test_a_checkpoint_holds_plain_values_only(tiny_panel: Panel, tmp_path: Path) -> None:
-    """It is read without pickle's power to run code, and JSON takes what is not a tensor."""
+def test_checkpoint_loads_without_pickle(tiny_panel: Panel, tmp_path: Path) -> None:
+    """What is not a tensor can be written as JSON."""
     config = tiny_config({"train": {"epochs": 2, "samples_per_epoch": 4}})
     interrupted(tiny_panel, config, tmp_path, epoch=1)
     (path,) = (tmp_path / "checkpoints").rglob("last.pt")

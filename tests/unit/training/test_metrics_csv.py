@@ -8,7 +8,7 @@ from vcfbert.errors import InputError
 from vcfbert.training.metrics_csv import MetricsCsv
 
 
-def test_a_row_an_epoch_and_a_column_for_a_metric_that_comes_late(tmp_path: Path) -> None:
+def test_append_writes_row_and_adds_column_for_new_metric(tmp_path: Path) -> None:
     path = tmp_path / "metrics" / "v18" / "latest.csv"
     table = MetricsCsv(path)
     table.append(0, {"train/loss": 0.5, "lr": 1e-5})
@@ -18,7 +18,7 @@ def test_a_row_an_epoch_and_a_column_for_a_metric_that_comes_late(tmp_path: Path
     assert [p.name for p in path.parent.iterdir()] == ["latest.csv"]
 
 
-def test_a_resumed_run_keeps_earlier_rows_and_redoes_later_ones(tmp_path: Path) -> None:
+def test_resume_keeps_earlier_rows_and_drops_later_ones(tmp_path: Path) -> None:
     path = tmp_path / "latest.csv"
     table = MetricsCsv(path)
     for epoch in range(3):
@@ -27,14 +27,14 @@ def test_a_resumed_run_keeps_earlier_rows_and_redoes_later_ones(tmp_path: Path) 
     assert path.read_text() == "epoch,loss\n0,0\n1,9\n"
 
 
-def test_a_new_run_starts_an_empty_table(tmp_path: Path) -> None:
+def test_new_run_starts_empty(tmp_path: Path) -> None:
     path = tmp_path / "latest.csv"
     MetricsCsv(path).append(0, {"old": 1.0})
     MetricsCsv(path).append(0, {"loss": 1.0})
     assert path.read_text() == "epoch,loss\n0,1\n"
 
 
-def test_a_file_of_something_else_is_named(tmp_path: Path) -> None:
+def test_resume_from_other_file_raises_input_error(tmp_path: Path) -> None:
     path = tmp_path / "latest.csv"
     path.write_text("a,b\n1,2\n")
     with pytest.raises(InputError) as caught:

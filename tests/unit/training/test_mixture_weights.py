@@ -1,4 +1,4 @@
-"""Shares of least squared error: the sums by hand, known mixtures found again, and noise left alone."""
+"""Mixture weights of least squared error: statistics by hand, known mixtures recovered, noise not fitted."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from vcfbert.training.mixture_weights import SufficientStatistics, better_weight
 
 
 def sampled(weights: torch.Tensor, *, n: int, sites: int, noise: float, seed: int) -> SufficientStatistics:
-    """Of dosages by three heads and what their mixture by ``weights`` [2, 3] says, but for noise."""
+    """Statistics of random dosages of three heads and their mixture by ``weights`` [2, 3] with noise."""
     generator = torch.Generator().manual_seed(seed)
     dosage = torch.rand(3, n, sites, generator=generator)
     low = torch.rand(sites, generator=generator)
@@ -21,7 +21,7 @@ EVEN = torch.full((2, 3), 1 / 3)
 KNOWN = torch.tensor([[0.7, 0.3, 0.0], [0.1, 0.2, 0.7]])
 
 
-def test_the_error_is_that_of_the_mixture() -> None:
+def test_error_equals_squared_error_of_mixture() -> None:
     generator = torch.Generator().manual_seed(1)
     dosage, truth = torch.rand(3, 4, 5, generator=generator), torch.rand(4, 5, generator=generator)
     knots = torch.rand(5, 2, generator=generator)
@@ -35,12 +35,12 @@ def test_the_error_is_that_of_the_mixture() -> None:
     assert abs(halves.error(KNOWN) - expected) < 1e-4
 
 
-def test_a_known_mixture_is_found() -> None:
+def test_least_error_recovers_known_mixture() -> None:
     found = least_error(sampled(KNOWN, n=20, sites=200, noise=0.0, seed=2), EVEN)
     torch.testing.assert_close(found, KNOWN, atol=0.01, rtol=0)
 
 
-def test_a_knot_without_sites_stays_as_it_is() -> None:
+def test_knot_without_sites_keeps_start() -> None:
     dosage, truth = torch.rand(3, 4, 9, generator=torch.Generator().manual_seed(3)), torch.zeros(4, 9)
     found = least_error(SufficientStatistics.of(dosage, truth, torch.tensor([[1.0, 0.0]]).expand(9, 2)), KNOWN)
     torch.testing.assert_close(found[1], KNOWN[1])

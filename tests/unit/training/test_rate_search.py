@@ -1,4 +1,4 @@
-"""The search for V19's rates: its steps, what it counts, and that it finds rates that generated the panel."""
+"""The search for V19's rates: its steps, its counts, and the rates it finds for simulated panels."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from vcfbert.training.rate_search import BOUNDS, LAST_STEPS, Rates, RateSearch, 
 
 
 @pytest.mark.parametrize("least", [(0.4, 1e-4), (30.0, 3e-2), (5.0, 2e-3)])
-def test_descend_ends_within_a_step_of_the_least(least: Rates) -> None:
+def test_descend_ends_within_a_step_of_minimum(least: Rates) -> None:
     def loss(rates: Rates) -> float:
         return sum(math.log2(value / wanted) ** 2 for value, wanted in zip(rates, least, strict=True))
 
@@ -26,7 +26,7 @@ def test_descend_ends_within_a_step_of_the_least(least: Rates) -> None:
 
 
 @pytest.mark.parametrize("sign", [1.0, -1.0])
-def test_descend_stays_within_bounds_and_asks_for_nothing_twice(sign: float) -> None:
+def test_descend_stays_within_bounds_and_evaluates_once(sign: float) -> None:
     asked: list[Rates] = []
 
     def loss(rates: Rates) -> float:
@@ -38,14 +38,14 @@ def test_descend_stays_within_bounds_and_asks_for_nothing_twice(sign: float) -> 
     assert len(set(asked)) == len(asked)
 
 
-def test_switches_by_hand() -> None:
+def test_n_switches_by_hand() -> None:
     truth = np.array([[0, 1], [1, 0], [1, 1], [0, 1], [0, 1], [1, 0]], dtype=np.int8)[:, None]
     phase = truth.copy()
     assert n_switches(phase, truth) == 0
-    assert n_switches(phase[..., ::-1], truth) == 0  # which haplotype comes first says nothing
+    assert n_switches(phase[..., ::-1], truth) == 0  # the order of a sample's haplotypes is arbitrary
     phase[3:] = phase[3:, :, ::-1]
     assert n_switches(phase, truth) == 1
-    phase[4] = -1  # what is missing is passed over
+    phase[4] = -1  # a missing call is skipped
     assert n_switches(phase, truth) == 1
     both = np.concatenate([phase, phase], axis=1)
     assert n_switches(both, np.concatenate([truth, truth], axis=1)) == 2
@@ -57,9 +57,9 @@ def mosaics(switches_per_cm: float, *, n_samples: int = 60, n_sites: int = 600, 
     founders = (rng.random((12, n_sites)) < rng.uniform(0.1, 0.5, n_sites)).astype(np.uint8)
     switch = rng.random((2 * n_samples, n_sites)) < 1.0 - math.exp(-switches_per_cm * 6.0 / n_sites)
     switch[:, 0] = True
-    drawn = rng.integers(len(founders), size=switch.shape)
+    chosen = rng.integers(len(founders), size=switch.shape)
     held = np.maximum.accumulate(np.where(switch, np.arange(n_sites), 0), axis=1)
-    founder = np.take_along_axis(drawn, held, axis=1)
+    founder = np.take_along_axis(chosen, held, axis=1)
     validation = tuple(range(0, n_samples, 5))
     return panel_from_alleles(
         founders[founder, np.arange(n_sites)], cm=np.arange(n_sites) * 0.01, validation=validation
@@ -79,7 +79,7 @@ def start_of(panel: Panel) -> RateSearch:
     return trainer.parts.recipe.search
 
 
-def test_panels_of_longer_matches_get_lower_rates() -> None:
+def test_panel_of_longer_matches_gets_lower_rates() -> None:
     found = {per_cm: start_of(mosaics(per_cm)).search() for per_cm in (0.3, 5.0)}
     for name in ("start/phasing_rate", "start/phased_rate", "start/drawn_rate"):
         assert found[0.3][name] < 0.7 * found[5.0][name]
@@ -87,7 +87,7 @@ def test_panels_of_longer_matches_get_lower_rates() -> None:
         assert all(math.isfinite(value) for value in rates.values())
 
 
-def test_the_model_has_the_rates_that_were_found_and_they_are_better() -> None:
+def test_search_sets_rates_that_lower_loss() -> None:
     start = start_of(mosaics(0.3))
     model = start.model
     found = start.search()
@@ -96,16 +96,16 @@ def test_the_model_has_the_rates_that_were_found_and_they_are_better() -> None:
     for head, name in zip(heads, ("phasing", "phased", "drawn"), strict=True):
         assert float(head.log_rate.detach().exp()) == pytest.approx(found[f"start/{name}_rate"], rel=1e-4)
         assert float(head.mismatch_logit.detach().sigmoid()) == pytest.approx(found[f"start/{name}_mismatch"], rel=1e-4)
-    for drawn in (False, True):
-        model.set_heads(40.0, 1e-2, drawn=drawn)
+    for sampled in (False, True):
+        model.set_heads(40.0, 1e-2, sampled=sampled)
     assert after < start.loss()
 
 
-def test_what_is_shown_is_typed_and_has_errors_and_missing_calls() -> None:
+def test_typed_calls_have_configured_errors_and_missing_calls() -> None:
     start = start_of(mosaics(2.0))
     start.data.masks = dataclasses.replace(start.data.masks, typing_error=0.05, missing=0.1)
-    memory = start.data.panels[0].reference
-    panel = memory.panel
+    reference = start.data.panels[0].reference
+    panel = reference.panel
     for typed in start.typed:
         key = typed.context.key.numpy()
         truth = panel.alleles(key, panel.validation_haplotypes).T.reshape(typed.calls.shape)
@@ -114,4 +114,4 @@ def test_what_is_shown_is_typed_and_has_errors_and_missing_calls() -> None:
         assert (typed.calls[missing] < 0).all()
         assert 0.02 < (typed.calls != truth)[~missing].mean() < 0.08
         assert not typed.scored[typed.context.typed].any()
-    assert not set(memory.haplotypes.tolist()) & set(panel.validation_haplotypes.tolist())
+    assert not set(reference.haplotypes.tolist()) & set(panel.validation_haplotypes.tolist())

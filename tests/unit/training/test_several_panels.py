@@ -42,10 +42,10 @@ def fit(trainer: Trainer, folder: Path) -> FitResult:
 
 
 @pytest.mark.parametrize("variant", ["v17", "v18", "v19"])
-def test_a_bundle_of_all_panels_comes_out(tmp_path: Path, variant: str) -> None:
+def test_fit_on_several_panels_writes_bundle_of_all(tmp_path: Path, variant: str) -> None:
     config = tiny_config({"retrieval": {"k": {"v17": 2, "v18": 5, "v19": 5}}})
     trainer = trainer_of(config, variant)
-    assert trainer.parts.k == min(config.retrieval.k[variant], 7 - 2)  # of the seven haplotypes that X's memory has
+    assert trainer.parts.k == min(config.retrieval.k[variant], 7 - 2)  # X has seven training haplotypes
     result = fit(trainer, tmp_path)
     bundle = load_bundle(tmp_path / "model")
     assert result.data_digest == bundle.panel_digest == panels_digest(panels())
@@ -55,7 +55,7 @@ def test_a_bundle_of_all_panels_comes_out(tmp_path: Path, variant: str) -> None:
     assert 0.0 < result.metrics["val/loss"] < 2.0
 
 
-def test_validation_is_of_all_panels() -> None:
+def test_validation_scores_all_panels() -> None:
     trainer = trainer_of(tiny_config(), "v17")
     whole = trainer.validator.validate(0)
     trainer.parts.data.panels = trainer.parts.data.panels[:1]
@@ -63,7 +63,7 @@ def test_validation_is_of_all_panels() -> None:
     assert trainer.validator.validate(0)["val/loss"] != whole["val/loss"]
 
 
-def test_a_resumed_run_finds_the_index_of_every_panel(tmp_path: Path) -> None:
+def test_restore_loads_retriever_of_every_panel(tmp_path: Path) -> None:
     config = tiny_config({"train": {"epochs": 2}})
     trainer, other = trainer_of(config, "v18"), trainer_of(config, "v18")
     trainer.epoch_trainer.train(0, trainer.run)
@@ -74,7 +74,7 @@ def test_a_resumed_run_finds_the_index_of_every_panel(tmp_path: Path) -> None:
         assert not torch.equal(after.index.weights, torch.ones_like(after.index.weights))
 
 
-def test_what_is_trained_on_is_all_panels_their_splits_and_maps() -> None:
+def test_data_digest_covers_panels_splits_and_maps() -> None:
     first, second = panels()
     digests = {
         data_digest([first, second]),

@@ -22,18 +22,18 @@ CPU = torch.device("cpu")
 
 def score(panel: Panel, model: Variant, haplotypes: np.ndarray, *, k: int = 6, **options: float) -> tuple[Scores, Spy]:
     config = tiny_config()
-    memory = ReferenceSubset(panel, panel.training_haplotypes)
-    features = reference_features(memory, CPU)
-    spy = Spy(build_retriever(model, memory, features, device=CPU))
+    reference = ReferenceSubset(panel, panel.training_haplotypes)
+    features = reference_features(reference, CPU)
+    spy = Spy(build_retriever(model, reference, features, device=CPU))
     batch_size = int(options.pop("batch_size", 4))
     scores = score_windows(
         model,
         spy,  # type: ignore[arg-type]
-        memory,
+        reference,
         features,
         windows_of(panel, config.encode),
         haplotypes,
-        array_typing(memory, config.masks, 1),
+        array_typing(reference, config.masks, 1),
         k=k,
         batch_size=batch_size,
         **options,
@@ -41,9 +41,9 @@ def score(panel: Panel, model: Variant, haplotypes: np.ndarray, *, k: int = 6, *
     return scores, spy
 
 
-def test_memory_haplotypes_never_get_their_own_rows() -> None:
+def test_training_haplotypes_never_retrieve_own_rows() -> None:
     panel = twins()
-    haplotypes = np.concatenate([panel.training_haplotypes[:6], panel.validation_haplotypes])  # both kinds at once
+    haplotypes = np.concatenate([panel.training_haplotypes[:6], panel.validation_haplotypes])
     for model in (create("v17", TINY_MODEL), create("v18", TINY_MODEL)):
         for given in (haplotypes, haplotypes[:6], panel.validation_haplotypes):
             _, spy = score(panel, model, given)
@@ -53,20 +53,20 @@ def test_memory_haplotypes_never_get_their_own_rows() -> None:
                 assert not own[rows >= 0].any()
 
 
-def test_figures_by_hand() -> None:
-    """The untrained V17 over one nearest row: its vote is 0.98 r + 0.02 af at untyped sites of the cores."""
+def test_scores_by_hand() -> None:
+    """Untrained V17 with k = 1 predicts 0.98 r + 0.02 AF at untyped sites of the cores."""
     panel = random_panel(12, 130, seed=5, validation=(1, 4))
     haplotypes = panel.validation_haplotypes
     scores, spy = score(panel, create("v17", TINY_MODEL), haplotypes, k=1)
-    memory = ReferenceSubset(panel, panel.training_haplotypes)
-    typed_sites = array_typing(memory, tiny_config().masks, 1)
+    reference = ReferenceSubset(panel, panel.training_haplotypes)
+    typed_sites = array_typing(reference, tiny_config().masks, 1)
     loss, count, hits = 0.0, 0, np.zeros(3, dtype=int)
     for window, (_, _, rows) in zip(windows_of(panel, tiny_config().encode), spy.calls, strict=True):
         core = np.arange(*window.core)
         untyped = core[~typed_sites(window)[core - window.retrieval[0]]]
         truth = panel.alleles(untyped, haplotypes) == 1
-        voted = memory.alleles(untyped)[rows[:, 0].numpy()]
-        p = 0.98 * voted + 0.02 * memory.af[untyped].clip(1e-4, 1 - 1e-4)
+        voted = reference.alleles(untyped)[rows[:, 0].numpy()]
+        p = 0.98 * voted + 0.02 * reference.af[untyped].clip(1e-4, 1 - 1e-4)
         loss -= np.log(np.where(truth, p, 1 - p)).sum()
         count += truth.size
         hits += [(truth & (p >= 0.5)).sum(), (~truth & (p >= 0.5)).sum(), (truth & (p < 0.5)).sum()]
@@ -75,7 +75,7 @@ def test_figures_by_hand() -> None:
     assert scores.f1.f1 == pytest.approx(2 * hits[0] / (2 * hits[0] + hits[1] + hits[2]))
 
 
-def test_figures_do_not_depend_on_batches_or_on_training_mode() -> None:
+def test_scores_do_not_depend_on_batches_or_training_mode() -> None:
     panel = random_panel(12, 130, validation=(1, 4, 7))
     model = create("v18", dataclasses.replace(TINY_MODEL, dropout=0.3))
     model.haplotype_head.project.weight.data.normal_(generator=torch.Generator().manual_seed(0))
@@ -86,7 +86,7 @@ def test_figures_do_not_depend_on_batches_or_on_training_mode() -> None:
     assert one.r2.values() == pytest.approx(all_at_once.r2.values(), rel=1e-4)
 
 
-def test_rare_sites_can_be_left_out() -> None:
+def test_min_maf_excludes_rare_sites() -> None:
     panel = random_panel(12, 130, validation=(1, 4))
     model = perturbed("v17")
     everything, _ = score(panel, model, panel.validation_haplotypes)
@@ -96,7 +96,7 @@ def test_rare_sites_can_be_left_out() -> None:
     assert everything.count - common.count == few.sum() * 4  # array-like typing takes none of them
 
 
-def test_parts_merge_into_the_whole() -> None:
+def test_merged_scores_equal_scores_of_all() -> None:
     panel = random_panel(12, 130, validation=(1, 4))
     model = perturbed("v18")
     whole, _ = score(panel, model, panel.validation_haplotypes)
@@ -108,12 +108,12 @@ def test_parts_merge_into_the_whole() -> None:
     assert merged.f1.values() == whole.f1.values()
 
 
-def test_typing_of_the_two_protocols() -> None:
+def test_typed_sites_of_masked_and_array_protocols() -> None:
     panel = random_panel(30, 400, seed=2, validation=(1, 4))
-    memory = ReferenceSubset(panel, panel.training_haplotypes)
+    reference = ReferenceSubset(panel, panel.training_haplotypes)
     config = tiny_config()
-    masked = masked_typing(memory, config.evaluate, 1)
-    array = array_typing(memory, config.masks, 1)
+    masked = masked_typing(reference, config.evaluate, 1)
+    array = array_typing(reference, config.masks, 1)
     for window in windows_of(panel, config.encode):
         maf = panel.maf[window.retrieval_sites]
         assert np.array_equal(masked(window), masked(window))
