@@ -1,4 +1,4 @@
-"""The client and `vcfbert remote`: against the real service on loopback, and against a server that misbehaves."""
+"""The client and `vcfbert remote`, with the real service on loopback and with a server that misbehaves."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def ann(url: str) -> Iterator[Client]:
 
 @pytest.fixture(scope="module")
 def expected(tmp_path_factory: pytest.TempPathFactory, tiny_files: TinyFiles) -> list[str]:
-    """Records of what the command line gives for the tiny target."""
+    """Records that the command line writes for the tiny target."""
     out = tmp_path_factory.mktemp("expected") / "out.vcf.gz"
     done = vcfbert("impute", "--model", tiny_files.bundle, "--target", tiny_files.target, "--out", out)
     assert done.code == 0, done.err
@@ -72,11 +72,11 @@ def records(path: Path) -> list[str]:
 
 
 def remote(url: str, command: str, *arguments: object) -> Outcome:
-    """In a process of its own: the service in this one logs to the same streams."""
+    """Runs `vcfbert` in another process, because the service in this one logs to the same streams."""
     return finished(process("remote", command, *arguments, "--url", url, "--key", KEYS["ann"]))
 
 
-def test_a_small_file_is_imputed_as_by_the_command_line(
+def test_impute_equals_the_command_line(
     ann: Client, tiny_files: TinyFiles, expected: list[str], tmp_path: Path
 ) -> None:
     told: list[tuple[int, int]] = []
@@ -88,7 +88,9 @@ def test_a_small_file_is_imputed_as_by_the_command_line(
     assert [path.name for path in tmp_path.iterdir()] == ["out.vcf.gz"]
 
 
-def test_options_reach_the_service(ann: Client, tiny_files: TinyFiles, expected: list[str], tmp_path: Path) -> None:
+def test_impute_passes_its_options_to_the_service(
+    ann: Client, tiny_files: TinyFiles, expected: list[str], tmp_path: Path
+) -> None:
     first, last = (int(line.split("\t")[1]) for line in (expected[10], expected[20]))
     out = tmp_path / "out.bcf"
     ann.impute(tiny_files.target, out, region=f"20:{first}-{last}", fields=["GT", "DS"], min_dr2=0.0)
@@ -98,7 +100,7 @@ def test_options_reach_the_service(ann: Client, tiny_files: TinyFiles, expected:
         assert set(found[0].format) == {"GT", "DS"}
 
 
-def test_a_job_is_sent_watched_fetched_and_forgotten(
+def test_job_is_submitted_watched_downloaded_and_deleted(
     ann: Client, url: str, tiny_files: TinyFiles, expected: list[str], tmp_path: Path
 ) -> None:
     job = ann.submit(tiny_files.target)
@@ -122,7 +124,9 @@ def test_a_job_is_sent_watched_fetched_and_forgotten(
         ann.wait(job["id"])
 
 
-def test_half_a_result_is_completed(ann: Client, tiny_files: TinyFiles, expected: list[str], tmp_path: Path) -> None:
+def test_download_completes_a_partial_file(
+    ann: Client, tiny_files: TinyFiles, expected: list[str], tmp_path: Path
+) -> None:
     job = ann.wait(ann.submit(tiny_files.target)["id"])
     whole = ann.download(job["id"], tmp_path / "whole.vcf.gz").read_bytes()
     for have in (1, len(whole) // 2, len(whole)):
@@ -139,7 +143,7 @@ def test_half_a_result_is_completed(ann: Client, tiny_files: TinyFiles, expected
     assert ann.download(job["id"], tmp_path / "long.vcf.gz").read_bytes() == whole
 
 
-def test_refusals_have_the_services_code_hint_and_place(
+def test_refusal_has_the_services_code_hint_and_place(
     ann: Client, url: str, tiny_files: TinyFiles, unphased: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(RefusedError) as refused:
@@ -166,7 +170,7 @@ def test_refusals_have_the_services_code_hint_and_place(
         stranger.models()
 
 
-def test_what_cannot_be_sent_is_refused_here(ann: Client, tiny_files: TinyFiles, tmp_path: Path) -> None:
+def test_invalid_arguments_are_refused_before_any_request(ann: Client, tiny_files: TinyFiles, tmp_path: Path) -> None:
     with raises(InputError, "file_not_found"):
         ann.qc(tmp_path / "none.vcf.gz")
     with raises(InputError, "option_format"):
@@ -181,14 +185,14 @@ def test_what_cannot_be_sent_is_refused_here(ann: Client, tiny_files: TinyFiles,
             Client(url, key)
 
 
-def test_qc_and_models(ann: Client, tiny_files: TinyFiles, unphased: Path) -> None:
+def test_qc_and_models_return_the_services_answers(ann: Client, tiny_files: TinyFiles, unphased: Path) -> None:
     assert "refused" not in ann.qc(tiny_files.target)
     assert ann.qc(unphased)["refused"]["code"] == "unphased"
     (model,) = ann.models()["models"]
     assert (model["alias"], model["variant"], model["n_sites"]) == ("default", "v18", 300)
 
 
-def test_remote_imputes_as_the_command_line_does(
+def test_remote_impute_equals_the_command_line(
     url: str, ann: Client, tiny_files: TinyFiles, expected: list[str], tmp_path: Path
 ) -> None:
     out, report = tmp_path / "out.vcf.gz", tmp_path / "qc.json"
@@ -201,7 +205,7 @@ def test_remote_imputes_as_the_command_line_does(
     assert job_id not in [job["id"] for job in ann.jobs()]
 
 
-def test_remote_lists_fetches_and_cancels(
+def test_remote_lists_fetches_and_cancels_jobs(
     url: str, ann: Client, tiny_files: TinyFiles, expected: list[str], tmp_path: Path
 ) -> None:
     out = tmp_path / "out.vcf.gz"
@@ -218,7 +222,7 @@ def test_remote_lists_fetches_and_cancels(
     assert "default  version " in remote(url, "models").out
 
 
-def test_remote_refuses_with_exit_code_2_after_the_report(url: str, unphased: Path, tmp_path: Path) -> None:
+def test_remote_refusal_exits_with_2_after_the_report(url: str, unphased: Path, tmp_path: Path) -> None:
     report = tmp_path / "qc.json"
     checked = remote(url, "qc", "--target", unphased, "--json", report)
     assert (checked.code, json.loads(report.read_text())["refused"]["code"]) == (2, "unphased")
@@ -232,9 +236,7 @@ def test_remote_refuses_with_exit_code_2_after_the_report(url: str, unphased: Pa
     assert [path.name for path in tmp_path.iterdir()] == ["qc.json"]
 
 
-def test_the_key_comes_from_a_file_or_the_environment(
-    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_key_comes_from_a_file_or_the_environment(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "key").write_text(KEYS["ann"] + "\n")
     assert finished(process("remote", "models", "--url", url, "--key-file", tmp_path / "key")).code == 0
     assert "file_not_found" in finished(process("remote", "models", "--url", url, "--key-file", tmp_path / "no")).err
@@ -252,8 +254,8 @@ Step = Callable[[BaseHTTPRequestHandler], None]
 
 @contextmanager
 def scripted(*steps: Step) -> Iterator[tuple[Client, list[Any]]]:
-    """A client of a server that answers each request by the next step, the last one again and again; what it is
-    sent."""
+    """A client of a server that answers each request by the next step and repeats the last one; and the list of
+    requests that it received."""
     asked: list[Any] = []
 
     class Handler(BaseHTTPRequestHandler):
@@ -305,7 +307,7 @@ def refuses(code: str, status: int, **headers: str) -> Step:
 
 @pytest.fixture
 def slept(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The client's pauses, which pass at once."""
+    """The client's pauses, which take no time."""
     pauses: list[float] = []
     clock = [0.0]
 
@@ -329,16 +331,14 @@ def target(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     "refusal", [refuses("queue_full", 429, Retry_After="7"), says(503, b"<html>", Retry_After="7")]
 )
-def test_a_refusal_that_passes_is_waited_out_as_long_as_it_says(
-    refusal: Step, slept: list[float], target: Path
-) -> None:
+def test_temporary_refusal_is_retried_after_retry_after(refusal: Step, slept: list[float], target: Path) -> None:
     with scripted(refusal, refusal, says(202, {"id": JOB})) as (client, asked):
         assert client.submit(target)["id"] == JOB
     assert slept == [7.0, 7.0]
     assert all(target.read_bytes() in body for _, _, _, body in asked)  # whole each time
 
 
-def test_patience_ends(slept: list[float], target: Path) -> None:
+def test_temporary_refusal_is_raised_when_patience_ends(slept: list[float], target: Path) -> None:
     with (
         scripted(refuses("rate_limited", 429, Retry_After="50")) as (client, asked),
         pytest.raises(ResourceError) as refused,
@@ -351,7 +351,7 @@ def test_patience_ends(slept: list[float], target: Path) -> None:
 
 
 @pytest.mark.parametrize(("code", "status"), [("disk_full", 507), ("internal", 500), ("too_slow", 503)])
-def test_other_failures_are_told_at_once(code: str, status: int, slept: list[float], target: Path) -> None:
+def test_other_refusals_are_raised_at_once(code: str, status: int, slept: list[float], target: Path) -> None:
     with (
         scripted(refuses(code, status, Retry_After="1")) as (client, asked),
         raises(ResourceError, code),
@@ -360,7 +360,7 @@ def test_other_failures_are_told_at_once(code: str, status: int, slept: list[flo
     assert (slept, len(asked)) == ([], 1)
 
 
-def test_a_cut_connection_is_tried_again_but_no_target_is_sent_twice(slept: list[float], target: Path) -> None:
+def test_cut_connection_is_retried_except_for_uploads(slept: list[float], target: Path) -> None:
     with scripted(cut, cut, says(200, {"jobs": []})) as (client, asked):
         assert client.jobs() == []
         assert slept == pytest.approx([0.2, 0.3])
@@ -370,11 +370,11 @@ def test_a_cut_connection_is_tried_again_but_no_target_is_sent_twice(slept: list
             client.submit(target)
         assert len(asked) == 1
     with raises(ResourceError, "service_unreachable"):
-        Client(client.url).submit(target)  # nobody listens there any more
+        Client(client.url).submit(target)  # the server has stopped
     assert sum(slept) > 100
 
 
-def test_waiting_asks_less_and_less_often_and_may_end(slept: list[float]) -> None:
+def test_wait_pauses_longer_each_time_and_ends_at_its_timeout(slept: list[float]) -> None:
     with (
         scripted(says(200, {"id": JOB, "state": "running"})) as (client, _),
         raises(ResourceError, "not_done"),
@@ -395,13 +395,13 @@ def test_waiting_asks_less_and_less_often_and_may_end(slept: list[float]) -> Non
         ({"state": "failed", "error": {"code": "worker_died", "detail": "no"}}, ResourceError, "worker_died"),
     ],
 )
-def test_a_job_that_ends_otherwise_is_an_error(job: dict[str, Any], kind: type[Exception], code: str) -> None:
+def test_wait_raises_the_error_of_a_job_without_result(job: dict[str, Any], kind: type[Exception], code: str) -> None:
     with scripted(says(200, {"id": JOB, **job})) as (client, _), pytest.raises(kind) as ended:
         client.wait(JOB)
     assert ended.value.code == code
 
 
-def test_a_result_that_is_cut_again_and_again_comes_whole(slept: list[float], tmp_path: Path) -> None:
+def test_download_cut_repeatedly_completes(slept: list[float], tmp_path: Path) -> None:
     content = bytes(range(256)) * 40
 
     def half(handler: BaseHTTPRequestHandler) -> None:
@@ -420,7 +420,7 @@ def test_a_result_that_is_cut_again_and_again_comes_whole(slept: list[float], tm
     assert [path.name for path in tmp_path.iterdir()] == ["out.vcf.gz"]
 
 
-def test_a_download_that_gets_nowhere_ends_and_keeps_what_it_has(slept: list[float], tmp_path: Path) -> None:
+def test_download_without_progress_fails_and_keeps_its_bytes(slept: list[float], tmp_path: Path) -> None:
     with (
         scripted(says(200, b"begun", Content_Length="10"), cut) as (client, _),
         raises(ResourceError, "service_unreachable"),
@@ -430,7 +430,7 @@ def test_a_download_that_gets_nowhere_ends_and_keeps_what_it_has(slept: list[flo
     assert not (tmp_path / "out.vcf.gz").exists()
 
 
-def test_an_imputed_file_that_is_cut_leaves_nothing(target: Path, tmp_path: Path) -> None:
+def test_impute_cut_midway_leaves_no_file(target: Path, tmp_path: Path) -> None:
     with (
         scripted(says(200, b"begun", Content_Length="10", X_Vcfbert_Qc="{}")) as (client, _),
         raises(ResourceError, "service_unreachable"),
@@ -439,7 +439,7 @@ def test_an_imputed_file_that_is_cut_leaves_nothing(target: Path, tmp_path: Path
     assert list(tmp_path.iterdir()) == [target]
 
 
-def test_another_server_is_told_from_the_service(target: Path) -> None:
+def test_answer_of_another_server_is_refused(target: Path) -> None:
     with (
         scripted(says(200, b"<html>hello</html>")) as (client, _),
         raises(ResourceError, "answer_invalid"),
@@ -449,7 +449,7 @@ def test_another_server_is_told_from_the_service(target: Path) -> None:
         client.submit(target)
 
 
-def test_without_httpx_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_client_without_httpx_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     imported = builtins.__import__
 
     def without(name: str, *arguments: Any) -> Any:

@@ -27,7 +27,7 @@ def refused(path: Path, *, kind: str = "thing", version: int = 3) -> str:
     return caught.value.code
 
 
-def test_a_folder_and_its_manifest(tmp_path: Path) -> None:
+def test_atomic_folder_writes_files_and_manifest(tmp_path: Path) -> None:
     write(tmp_path / "deep/thing")
     manifest = read_manifest(tmp_path / "deep/thing", kind="thing", version=3)
     assert (manifest["early"], manifest["late"], manifest["format_version"]) == (1, 2, 3)
@@ -39,14 +39,14 @@ def test_a_folder_and_its_manifest(tmp_path: Path) -> None:
     assert (tmp_path / "deep/thing").stat().st_mode & 0o777 == 0o755
 
 
-def test_a_new_folder_takes_the_old_ones_place(tmp_path: Path) -> None:
+def test_atomic_folder_replaces_an_old_one(tmp_path: Path) -> None:
     write(tmp_path / "thing", "one")
     write(tmp_path / "thing", "two")
     assert (tmp_path / "thing/a.txt").read_text() == "two"
     assert len(list(tmp_path.iterdir())) == 1
 
 
-def test_a_failure_leaves_the_old_folder_and_no_trace(tmp_path: Path) -> None:
+def test_failed_write_keeps_the_old_folder_and_no_other_file(tmp_path: Path) -> None:
     def fail() -> None:
         with atomic_folder(tmp_path / "thing", kind="thing", version=3, manifest={}) as folder:
             (folder / "a.txt").write_text("half")
@@ -59,7 +59,7 @@ def test_a_failure_leaves_the_old_folder_and_no_trace(tmp_path: Path) -> None:
     assert len(list(tmp_path.iterdir())) == 1
 
 
-def test_each_damage_has_its_code(tmp_path: Path) -> None:
+def test_read_manifest_reports_each_kind_of_damage(tmp_path: Path) -> None:
     path = tmp_path / "thing"
     assert refused(path) == "thing_missing"
     write(path)
@@ -80,7 +80,7 @@ def test_each_damage_has_its_code(tmp_path: Path) -> None:
     assert refused(path) == "thing_unfinished"
 
 
-def test_a_file_is_there_whole_or_not_at_all(tmp_path: Path) -> None:
+def test_atomic_file_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
     path = tmp_path / "deep/report.json"
 
     def fail() -> None:
@@ -96,7 +96,7 @@ def test_a_file_is_there_whole_or_not_at_all(tmp_path: Path) -> None:
     assert [p.name for p in path.parent.iterdir()] == ["report.json"]
 
 
-def test_a_place_that_cannot_be_written_to(tmp_path: Path) -> None:
+def test_unwritable_place_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     for attempt in (lambda: write(tmp_path / "file/thing"), lambda: write_json(tmp_path / "file/report.json", {})):
         with pytest.raises(InputError) as caught:
@@ -105,7 +105,7 @@ def test_a_place_that_cannot_be_written_to(tmp_path: Path) -> None:
         assert "hint:" in str(caught.value)
 
 
-def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_disk_raises_disk_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(_: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -117,11 +117,11 @@ def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_digests() -> None:
+def test_sha256_json_is_independent_of_key_order() -> None:
     assert sha256_json({"a": 1, "b": [2]}) == sha256_json({"b": [2], "a": 1})
     assert sha256_json({"a": 1}) != sha256_json({"a": 2})
 
 
-def test_the_hash_of_a_file(tmp_path: Path) -> None:
+def test_sha256_file_equals_hashlib(tmp_path: Path) -> None:
     (tmp_path / "f").write_bytes(b"abc")
     assert sha256_file(tmp_path / "f") == hashlib.sha256(b"abc").hexdigest()

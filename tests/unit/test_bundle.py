@@ -64,12 +64,12 @@ def edit_manifest(path: Path, change: Callable[[dict], object]) -> None:  # type
 
 
 def accept_hash(path: Path, name: str) -> None:
-    """As if the file had been so from the start."""
+    """Records the changed file's hash, as if it had been written so."""
     edit_manifest(path, lambda manifest: manifest["files"].update({name: sha256_file(path / name)}))
 
 
 @pytest.mark.parametrize("variant", ["v17", "v18", "v19"])
-def test_a_bundle_predicts_as_what_was_saved(tmp_path: Path, variant: str) -> None:
+def test_loaded_bundle_predicts_as_the_saved_model(tmp_path: Path, variant: str) -> None:
     model = save(tmp_path / "bundle", variant)
     loaded = load_bundle(tmp_path / "bundle")
     assert (loaded.variant, loaded.k, loaded.panels[0].digest) == (variant, CONFIG.retrieval.k[variant], PANEL.digest)
@@ -82,7 +82,7 @@ def test_a_bundle_predicts_as_what_was_saved(tmp_path: Path, variant: str) -> No
     fresh = dataclasses.replace(loaded, model=model.eval(), parts=(part,))
     target = target_of(PANEL, [1, 7], TYPED)
     for one, other in zip(Imputer(loaded).impute(target), Imputer(fresh).impute(target), strict=True):
-        # Compiled sums over few haplotypes round by where their arrays lie in memory.
+        # The rounding of compiled sums over few haplotypes depends on the alignment of arrays in memory.
         exact = 1e-6 if variant == "v19" else 0.0
         np.testing.assert_allclose(one.haplotype_dosage, other.haplotype_dosage, atol=exact, rtol=0)
         if variant != "v19":  # whose haplotypes are independent
@@ -91,12 +91,12 @@ def test_a_bundle_predicts_as_what_was_saved(tmp_path: Path, variant: str) -> No
             np.testing.assert_array_equal(one.genotype_probability, other.genotype_probability)
 
 
-def test_the_memory_of_a_bundle_is_the_whole_panel(saved: Path) -> None:
+def test_bundle_retrieves_from_the_whole_panel(saved: Path) -> None:
     assert load_bundle(saved).parts[0].memory.haplotypes.tolist() == list(range(20))
 
 
 @pytest.mark.parametrize("variant", ["v18", "v19"])
-def test_k_is_no_more_than_the_panel_holds(tmp_path: Path, variant: str) -> None:
+def test_k_is_at_most_the_number_of_haplotypes(tmp_path: Path, variant: str) -> None:
     config = tiny_config({"retrieval": {"k": {"v17": 99, "v18": 99, "v19": 99}}})
     save_bundle(tmp_path / "b", perturbed(variant, config.model), [PANEL], config, metrics={}, data={})
     loaded = load_bundle(tmp_path / "b")
@@ -104,7 +104,7 @@ def test_k_is_no_more_than_the_panel_holds(tmp_path: Path, variant: str) -> None
     assert list(Imputer(loaded).impute(target_of(PANEL, [1], TYPED)))
 
 
-def test_every_file_has_its_hash(saved: Path) -> None:
+def test_manifest_has_the_hash_of_every_file(saved: Path) -> None:
     found = {p.relative_to(saved).as_posix() for p in saved.rglob("*") if p.is_file()}
     assert found == {*FILES, MANIFEST}
     manifest = json.loads((saved / MANIFEST).read_text())
@@ -113,7 +113,7 @@ def test_every_file_has_its_hash(saved: Path) -> None:
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_a_changed_byte_is_refused(bundle: Path, name: str) -> None:
+def test_changed_byte_is_refused(bundle: Path, name: str) -> None:
     content = bytearray((bundle / name).read_bytes())
     content[len(content) // 2] ^= 1
     (bundle / name).write_bytes(content)
@@ -121,40 +121,40 @@ def test_a_changed_byte_is_refused(bundle: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_a_missing_file_is_refused(bundle: Path, name: str) -> None:
+def test_missing_file_is_refused(bundle: Path, name: str) -> None:
     (bundle / name).unlink()
     assert refused(bundle) == "bundle_hash"
 
 
-def test_no_bundle_and_an_unfinished_one(bundle: Path) -> None:
+def test_missing_and_unfinished_bundles_are_refused(bundle: Path) -> None:
     assert refused(bundle / "nothing") == "bundle_missing"
     (bundle / MANIFEST).unlink()
     assert refused(bundle) == "bundle_unfinished"
 
 
-def test_a_truncated_manifest_is_refused(bundle: Path) -> None:
+def test_truncated_manifest_is_refused(bundle: Path) -> None:
     content = (bundle / MANIFEST).read_bytes()
     (bundle / MANIFEST).write_bytes(content[: len(content) // 2])
     assert refused(bundle) == "bundle_damaged"
 
 
 @pytest.mark.parametrize("name", ["variant", "k", "encode", "model", "panel_digest"])
-def test_a_manifest_that_lacks_something_is_refused(bundle: Path, name: str) -> None:
+def test_manifest_without_a_required_key_is_refused(bundle: Path, name: str) -> None:
     edit_manifest(bundle, lambda manifest: manifest.pop(name))
     assert refused(bundle) == "bundle_damaged"
 
 
-def test_another_format_version_is_refused(bundle: Path) -> None:
+def test_other_format_version_is_refused(bundle: Path) -> None:
     edit_manifest(bundle, lambda manifest: manifest.update(format_version=99))
     assert refused(bundle) == "bundle_format"
 
 
-def test_an_artifact_of_another_kind_is_refused(tmp_path: Path) -> None:
+def test_artifact_of_another_kind_is_refused(tmp_path: Path) -> None:
     write_panels([PANEL], tmp_path / "panel")
     assert refused(tmp_path / "panel") == "bundle_format"
 
 
-def test_another_panel_is_refused(bundle: Path) -> None:
+def test_other_panel_is_refused(bundle: Path) -> None:
     other = random_panel(10, 130, seed=2, validation=(2, 5))
     write_panels([other], bundle / "panel")
     for name in FILES[2:]:
@@ -162,30 +162,30 @@ def test_another_panel_is_refused(bundle: Path) -> None:
     assert refused(bundle) == "bundle_panel"
 
 
-def test_an_unknown_variant_is_refused(bundle: Path) -> None:
+def test_unknown_variant_is_refused(bundle: Path) -> None:
     edit_manifest(bundle, lambda manifest: manifest.update(variant="v99"))
     assert refused(bundle) == "bundle_variant"
 
 
 @pytest.mark.parametrize("change", [{"dims": 16}, {"layers": 2}])
-def test_weights_of_another_model_are_refused(bundle: Path, change: dict[str, int]) -> None:
+def test_weights_of_other_dimensions_are_refused(bundle: Path, change: dict[str, int]) -> None:
     edit_manifest(bundle, lambda manifest: manifest["model"].update(change))
     assert refused(bundle) == "bundle_damaged"
 
 
-def test_weights_of_the_other_variant_are_refused(bundle: Path) -> None:
+def test_weights_of_another_variant_are_refused(bundle: Path) -> None:
     edit_manifest(bundle, lambda manifest: manifest.update(variant="v17"))
     assert refused(bundle) == "bundle_damaged"
 
 
-def test_weights_that_are_no_safetensors_are_refused(bundle: Path) -> None:
+def test_weights_that_are_not_safetensors_are_refused(bundle: Path) -> None:
     (bundle / "weights.safetensors").write_bytes(b"\x00" * 64)
     accept_hash(bundle, "weights.safetensors")
     assert refused(bundle) == "bundle_damaged"
 
 
 @pytest.mark.parametrize("kind", ["dimension", "count", "metric", "damaged"])
-def test_an_index_that_does_not_fit_is_refused(bundle: Path, kind: str) -> None:
+def test_index_that_does_not_match_the_panel_is_refused(bundle: Path, kind: str) -> None:
     path = bundle / "index/00.faiss"
     if kind == "damaged":
         path.write_bytes(path.read_bytes()[:200])
@@ -203,7 +203,7 @@ def test_an_index_that_does_not_fit_is_refused(bundle: Path, kind: str) -> None:
     assert caught.value.code == ("index_damaged" if kind == "damaged" else "index_mismatch")
 
 
-def test_an_interrupted_write_leaves_the_earlier_bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_interrupted_write_keeps_the_earlier_bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = tmp_path / "v18"
     save(out)
     before = (out / MANIFEST).read_bytes()
@@ -223,9 +223,7 @@ def test_an_interrupted_write_leaves_the_earlier_bundle(tmp_path: Path, monkeypa
 
 
 @pytest.mark.parametrize("step", ["save", "write_panels"])
-def test_nothing_stands_under_the_name_if_a_step_fails(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
-) -> None:
+def test_failed_write_leaves_no_bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
     def fail(*_: object) -> None:
         raise KeyboardInterrupt
 

@@ -34,29 +34,29 @@ def raiser(error: BaseException) -> Callable[[], None]:
         (DiskFullError("a", "b"), 2),
     ],
 )
-def test_exit_codes(error: VcfbertError, code: int) -> None:
+def test_error_exits_with_its_code(error: VcfbertError, code: int) -> None:
     assert ended(raiser(error)) == (code, ["error [a] b"])
 
 
-def test_a_message_says_what_where_and_what_to_do() -> None:
+def test_error_text_has_what_where_and_hint() -> None:
     error = InputError("bad", "it is [odd]", where="file, record 20:5", hint="mend it")
     assert ended(raiser(error))[1] == ["error [bad] file, record 20:5: it is [odd]\n  hint: mend it"]
 
 
-def test_a_full_disk_wherever_it_is_noticed() -> None:
+def test_full_disk_exits_with_2() -> None:
     code, said = ended(raiser(OSError(errno.ENOSPC, "No space left on device", "/data/x")))
     assert code == 2
     assert said[0].startswith("error [disk_full] /data/x: ")
 
 
 @pytest.mark.parametrize("error", [OSError(errno.EIO, "broken"), ZeroDivisionError()])
-def test_bugs_keep_their_traceback(error: Exception) -> None:
+def test_unexpected_exception_keeps_its_traceback(error: Exception) -> None:
     with pytest.raises(type(error)), clean_exit(lambda _: None):
         raise error
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_unwinds_what_is_open(number: int, code: int) -> None:
+def test_signal_runs_finally_blocks_and_exits_with_its_code(number: int, code: int) -> None:
     closed = []
 
     def body() -> None:
@@ -66,7 +66,7 @@ def test_a_signal_unwinds_what_is_open(number: int, code: int) -> None:
         except Exception:
             pytest.fail("taken for an ordinary error")
         finally:
-            # A second signal would end the process at once now.
+            # From here on a second signal ends the process at once.
             closed.append(signal.getsignal(number))
 
     before = signal.getsignal(number)
@@ -75,5 +75,5 @@ def test_a_signal_unwinds_what_is_open(number: int, code: int) -> None:
     assert signal.getsignal(number) is before
 
 
-def test_interrupted_is_no_exception() -> None:
+def test_interrupted_is_not_an_exception() -> None:
     assert not issubclass(Interrupted, Exception)

@@ -11,6 +11,7 @@ from vcfbert.cli.console import JsonFlag, print_json, progress_bars, say, tell
 from vcfbert.cli.options import Device, Model, bundle_folder, torch_device
 from vcfbert.cli.qc import remarks
 from vcfbert.cli.tasks import ChunkCm, ChunkSamples, Ray, WorkDir, impute_in_tasks
+from vcfbert.errors import InputError
 
 
 def impute(
@@ -69,20 +70,19 @@ def impute(
 
     options = ImputeOptions.parse(region=region, fields=fields, min_dr2=min_dr2)
     if ray is not None or work_dir is not None:
+        from vcfbert.distributed.job import ChunkSpec, Settings
+
+        if device == "cuda":
+            hint = "omit --device, or omit --ray and --work-dir"
+            raise InputError("device_invalid", "tasks run on CPU cores", hint=hint)
         imputed = impute_in_tasks(
-            bundle_folder(model),
+            Settings(bundle_folder(model).resolve(), mode, ignore_phase, batch_size, threads),
             target,
             out,
             options,
+            chunking=ChunkSpec(chunk_cm, chunk_samples),
             ray=ray,
             work_dir=work_dir,
-            chunk_cm=chunk_cm,
-            chunk_samples=chunk_samples,
-            mode=mode,
-            ignore_phase=ignore_phase,
-            batch_size=batch_size,
-            threads=threads,
-            device=device,
             qc_report=qc_report,
         )
     else:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from vcfbert.cli.console import progress_bars
-from vcfbert.errors import InputError
 
 if TYPE_CHECKING:
+    from vcfbert.distributed.job import ChunkSpec, Settings
     from vcfbert.distributed.scheduler import Pool
     from vcfbert.imputation.files import Imputed, ImputeOptions
 
@@ -33,40 +33,26 @@ TASK_LINES: Final = 10  # progress lines of a command where standard error is no
 
 
 def impute_in_tasks(
-    model: Path,
+    settings: Settings,
     target: Path,
     out: Path,
     options: ImputeOptions,
     *,
+    chunking: ChunkSpec,
     ray: str | None,
     work_dir: Path | None,
-    chunk_cm: float,
-    chunk_samples: int,
-    mode: str,
-    ignore_phase: bool,
-    batch_size: int,
-    threads: int,
-    device: str,
     qc_report: Path | None,
 ) -> Imputed:
     """``vcfbert impute`` with ``--ray`` or ``--work-dir``."""
     from vcfbert.distributed.imputation import plan_job, run_job
-    from vcfbert.distributed.job import ChunkSpec, Settings
     from vcfbert.distributed.tasks import job_tasks
 
-    if device == "cuda":
-        raise InputError("device_invalid", "tasks run on CPU cores", hint="omit --device, or omit --ray and --work-dir")
-    settings = Settings(model.resolve(), mode, ignore_phase, batch_size, threads)
-    plan = plan_job(
-        settings,
-        target,
-        out,
-        options,
-        chunking=ChunkSpec(chunk_cm, chunk_samples),
-        work=work_dir or out.with_name(f"{out.name}.tasks"),
-        qc_report=qc_report,
-    )
-    with pool_at(ray, threads, plan.memory) as pool, progress_bars("tasks", lines=TASK_LINES) as add_bar:
+    work = work_dir or out.with_name(f"{out.name}.tasks")
+    plan = plan_job(settings, target, out, options, chunking=chunking, work=work, qc_report=qc_report)
+    with (
+        pool_at(ray, settings.threads, plan.memory) as pool,
+        progress_bars("tasks", lines=TASK_LINES) as add_bar,
+    ):
         bar = add_bar("imputing")
         bar.begin(len(job_tasks(plan.job)))
         return run_job(plan, pool, out, finished=bar.advance)

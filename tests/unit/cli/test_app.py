@@ -1,4 +1,4 @@
-"""The command line as a user meets it: help, a whole way from panel to comparison, options that are wrong."""
+"""The command line: help, the commands from a panel to a comparison, and wrong options."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def _commands(group: Any, words: tuple[str, ...] = ()) -> Iterator[tuple[tuple[s
 COMMANDS = dict(_commands(typer.main.get_command(cli.app)))
 
 
-def test_all_commands_are_there() -> None:
+def test_app_has_all_commands() -> None:
     assert {" ".join(words) for words in COMMANDS} == {
         "fit", "impute", "qc", "evaluate", "compare", "panel build", "panel inspect", "bundle inspect", "bundle verify",
         "config show", "config apply", "config check", "data fetch-1kg", "simulate", "serve",
@@ -83,7 +83,7 @@ def test_help_has_an_example_that_parses(words: tuple[str, ...]) -> None:
     ],
     ids=" ".join,
 )
-def test_wrong_options_end_with_2_and_a_message(arguments: list[str], tmp_path: Path) -> None:
+def test_wrong_options_exit_with_2_and_a_message(arguments: list[str], tmp_path: Path) -> None:
     ended = vcfbert(*arguments)
     assert ended.code == 2
     assert ended.err.strip()
@@ -91,12 +91,12 @@ def test_wrong_options_end_with_2_and_a_message(arguments: list[str], tmp_path: 
     assert "Traceback" not in ended.err
 
 
-def test_version() -> None:
+def test_version_option_prints_the_version() -> None:
     assert vcfbert("--version").out == f"{__version__}\n"
 
 
-def test_paths_are_printed_as_they_are(tmp_path: Path) -> None:
-    """Neither wrapped nor read as markup, however long and odd."""
+def test_long_path_with_brackets_is_printed_unchanged(tmp_path: Path) -> None:
+    """It is neither wrapped nor read as markup."""
     odd = tmp_path / ("[red]" + "x" * 90 + "[not closed")
     ended = vcfbert("config", "check", odd)
     assert str(odd) in ended.err
@@ -106,7 +106,7 @@ def test_paths_are_printed_as_they_are(tmp_path: Path) -> None:
 # From a panel to a comparison
 
 
-def test_fit_writes_a_bundle_and_its_figures(tiny_files: TinyFiles, tmp_path: Path) -> None:
+def test_fit_writes_a_bundle_and_its_metrics(tiny_files: TinyFiles, tmp_path: Path) -> None:
     out = tmp_path / "bundle"
     fitted = vcfbert(
         "fit", "--panel", tiny_files.panel, "--map", GENETIC_MAP, "--variant", "v17", "--holdout", "0.2", "--region",
@@ -127,14 +127,14 @@ def test_fit_writes_a_bundle_and_its_figures(tiny_files: TinyFiles, tmp_path: Pa
     assert sorted(p.name for p in tmp_path.iterdir()) == [".checkpoints", "bundle", "bundle.metrics.csv"]
 
 
-def test_fit_says_that_it_assumes_a_map(
+def test_fit_without_map_warns_of_the_assumed_rate(
     tiny_files: TinyFiles, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     vcfbert("fit", "--variant", "v18", "--panel", tiny_files.panel, "--out", tmp_path / "bundle", "--no-track", *TINY)
     assert "1 cM/Mb" in caplog.text
 
 
-def test_fit_records_a_run(
+def test_fit_records_a_run_in_mlflow(
     tiny_files: TinyFiles, tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -146,7 +146,7 @@ def test_fit_records_a_run(
     assert (tmp_path / "mlartifacts").is_dir()
 
 
-def test_fit_without_mlflow_says_how_to_go_on(
+def test_fit_without_mlflow_names_the_option_that_skips_it(
     tiny_files: TinyFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -157,7 +157,7 @@ def test_fit_without_mlflow_says_how_to_go_on(
     assert "--no-track" in fitted.err
 
 
-def test_bundle_inspect_and_verify(tiny_files: TinyFiles) -> None:
+def test_bundle_inspect_and_verify_print_the_bundle(tiny_files: TinyFiles) -> None:
     shown = vcfbert("bundle", "inspect", tiny_files.bundle)
     assert "v18" in shown.out
     assert "val/f1" in shown.out
@@ -168,7 +168,7 @@ def test_bundle_inspect_and_verify(tiny_files: TinyFiles) -> None:
 
 
 @pytest.mark.parametrize("suffix", [".vcf.gz", ".bcf", ".vcf"])
-def test_impute(tiny_files: TinyFiles, tmp_path: Path, suffix: str) -> None:
+def test_impute_writes_every_output_format(tiny_files: TinyFiles, tmp_path: Path, suffix: str) -> None:
     out = tmp_path / f"imputed{suffix}"
     done = vcfbert("impute", "--model", tiny_files.bundle, "--target", tiny_files.target, "--out", out, "--threads", 1)
     assert done.code == 0, done.err
@@ -187,8 +187,8 @@ def test_impute(tiny_files: TinyFiles, tmp_path: Path, suffix: str) -> None:
     assert {p.name for p in tmp_path.iterdir()} == {out.name} | indexes
 
 
-def test_impute_region_report_and_json(tiny_files: TinyFiles, tmp_path: Path) -> None:
-    """A region is written alone, with the very figures that it has in the whole."""
+def test_impute_region_equals_the_same_region_of_the_whole(tiny_files: TinyFiles, tmp_path: Path) -> None:
+    """The region alone is written, with the same values as in the whole file."""
     arguments = ("--model", tiny_files.bundle, "--target", tiny_files.target, "--threads", 1, "--device", "cpu")
     whole, part, report = tmp_path / "whole.vcf.gz", tmp_path / "part.vcf.gz", tmp_path / "qc.json"
     assert vcfbert("impute", *arguments, "--out", whole).code == 0
@@ -207,7 +207,7 @@ def test_impute_region_report_and_json(tiny_files: TinyFiles, tmp_path: Path) ->
         assert expected
 
 
-def test_impute_chosen_fields_and_sites(tiny_files: TinyFiles, tmp_path: Path) -> None:
+def test_impute_writes_the_chosen_fields_and_sites(tiny_files: TinyFiles, tmp_path: Path) -> None:
     arguments = ("--model", tiny_files.bundle, "--target", tiny_files.target, "--threads", 1)
     chosen = ("--fields", "ds,gq", "--min-dr2", 0.4)
     done = vcfbert("impute", *arguments, "--out", tmp_path / "few.bcf", *chosen, "--json")
@@ -219,7 +219,7 @@ def test_impute_chosen_fields_and_sites(tiny_files: TinyFiles, tmp_path: Path) -
     assert done.json["summary"]["n_left_out"] > 0
 
 
-def test_qc_reports_without_imputing_and_refuses_where_imputing_would(tiny_files: TinyFiles, tmp_path: Path) -> None:
+def test_qc_writes_the_report_and_refuses_what_impute_refuses(tiny_files: TinyFiles, tmp_path: Path) -> None:
     arguments = ("qc", "--model", tiny_files.bundle, "--json", tmp_path / "qc.json", "--target")
     done = vcfbert(*arguments, tiny_files.target)
     assert done.code == 0, done.err
@@ -232,7 +232,7 @@ def test_qc_reports_without_imputing_and_refuses_where_imputing_would(tiny_files
     assert json.loads((tmp_path / "qc.json").read_text())["phased_share"] < 1
 
 
-def test_evaluate_and_compare(tiny_files: TinyFiles, tmp_path: Path) -> None:
+def test_evaluate_scores_and_compare_compares_them(tiny_files: TinyFiles, tmp_path: Path) -> None:
     imputed = tmp_path / "imputed.vcf.gz"
     vcfbert("impute", "--model", tiny_files.bundle, "--target", tiny_files.target, "--out", imputed, "--threads", 1)
     arguments = ("--truth", tiny_files.truth, "--imputed", imputed, "--typed", tiny_files.target)
@@ -263,7 +263,7 @@ def test_evaluate_and_compare(tiny_files: TinyFiles, tmp_path: Path) -> None:
 # Panels and configuration
 
 
-def test_panel_inspect_counts(tiny_files: TinyFiles) -> None:
+def test_panel_inspect_counts_samples_and_sites(tiny_files: TinyFiles) -> None:
     (facts,) = vcfbert("panel", "inspect", tiny_files.panel, "--json").json
     assert (facts["chromosome"], facts["samples"], facts["sites"]) == ("20", 30, 300)
     assert sum(facts[f"sites, MAF {name}"] for name in MAF_BIN_NAMES) + facts["monomorphic sites"] == 300
@@ -271,7 +271,7 @@ def test_panel_inspect_counts(tiny_files: TinyFiles) -> None:
     assert facts["digest"] in vcfbert("panel", "inspect", tiny_files.panel).out
 
 
-def test_a_panel_is_built_of_several_files_and_fitted(tmp_path: Path) -> None:
+def test_panel_build_of_several_files_can_be_fitted(tmp_path: Path) -> None:
     for chrom in ("20", "X"):
         write(tmp_path / f"chr{chrom}.vcf.gz", [chrom], 12, males=[1, 4])
     out = tmp_path / "panel"
@@ -293,15 +293,15 @@ def test_a_panel_is_built_of_several_files_and_fitted(tmp_path: Path) -> None:
     assert [(one["chrom"], one["n_sites"]) for one in summary["stretches"]] == [("20", 80)]
 
 
-def test_parameters_on_the_command_line_win_in_order() -> None:
-    """Over the profile, and over the options that stand for one; a path is never read as YAML."""
+def test_last_parameter_on_the_command_line_wins() -> None:
+    """It overrides the profile and earlier parameters. A path is never read as YAML."""
     config = with_overrides("cpu", ["train.epochs=3", "train.epochs=5", "prepare.seed=1"], prepare={"panel": "a: b"})
     assert (config.train.epochs, config.prepare.panel, config.prepare.seed) == (5, "a: b", 1)
     cpu = profile("cpu")
     assert dataclasses.replace(config, train=cpu.train, prepare=cpu.prepare) == cpu
 
 
-def test_config_show_apply_check(tmp_path: Path) -> None:
+def test_config_show_apply_and_check_agree(tmp_path: Path) -> None:
     params = tmp_path / "params.yaml"
     assert vcfbert("config", "apply", "original", "--path", params).code == 0
     assert load(params) == profile("original")

@@ -1,4 +1,4 @@
-"""``vcfbert serve`` finds the service's package and hands its options over."""
+"""``vcfbert serve`` finds the service's package and passes its options."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def main(**options):
 
 @pytest.fixture
 def fake_service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A package ``vcfbert_service`` that prints what it is given and ends with exit code 3."""
+    """A package ``vcfbert_service`` that prints its arguments and returns exit code 3."""
     folder = tmp_path / "vcfbert_service"
     folder.mkdir()
     (folder / "__init__.py").write_text("")

@@ -34,7 +34,7 @@ def records() -> list[bytes]:
 
 
 class Site:
-    """A server of the files in ``files`` (path -> bytes), with ranges; it can be told to misbehave."""
+    """A server of ``files`` (path -> bytes) that supports ranges and can be set to misbehave."""
 
     def __init__(self) -> None:
         self.files: dict[str, bytes] = {}
@@ -136,7 +136,7 @@ def expected_positions(first: int, last: int) -> list[int]:
     return [pos for pos in every if first <= pos <= last]
 
 
-def test_whole_chromosome_without_its_structural_variants(site: Site, tmp_path: Path) -> None:
+def test_whole_chromosome_excludes_structural_variants(site: Site, tmp_path: Path) -> None:
     fetched = fetch(site, tmp_path)
     assert (fetched.records, fetched.symbolic, fetched.checked) == (N_RECORDS - 8, 8, True)
     assert positions(fetched) == expected_positions(0, 1 << 30)
@@ -153,7 +153,7 @@ def test_whole_chromosome_without_its_structural_variants(site: Site, tmp_path: 
 @pytest.mark.parametrize(
     ("first", "last"), [(200_000, 210_000), (200_050, 200_149), (1, 1000), (400_000, 900_000), (16_384, 32_768)]
 )
-def test_region_fetches_its_bytes_alone(site: Site, tmp_path: Path, first: int, last: int) -> None:
+def test_region_downloads_only_its_bytes(site: Site, tmp_path: Path, first: int, last: int) -> None:
     fetched = fetch(site, tmp_path, f"{first}-{last}", chrom="chr20")
     assert positions(fetched) == expected_positions(first, last)
     assert site.sent[NAME] < len(site.files[NAME])
@@ -162,20 +162,20 @@ def test_region_fetches_its_bytes_alone(site: Site, tmp_path: Path, first: int, 
         assert [row.split("\t")[1] for row in file.fetch("chr20", middle - 1, middle)] == [str(middle)]
 
 
-def test_cut_connection_is_resumed_where_it_stopped(site: Site, tmp_path: Path) -> None:
+def test_cut_connection_resumes_where_it_stopped(site: Site, tmp_path: Path) -> None:
     site.cuts[NAME] = [30_000]
     assert fetch(site, tmp_path).checked
     assert [asked for path, asked in site.requests if path == NAME] == ["bytes=0-", "bytes=30000-"]
     assert site.sent[NAME] == len(site.files[NAME])
 
 
-def test_many_cuts_are_no_reason_to_give_up_while_bytes_arrive(site: Site, tmp_path: Path) -> None:
+def test_many_cuts_do_not_fail_while_bytes_arrive(site: Site, tmp_path: Path) -> None:
     site.cuts[NAME] = [10_000] * (vcfbert.datasets.http_download.MAX_FAILURES + 2)
     assert fetch(site, tmp_path).checked
     assert site.sent[NAME] == len(site.files[NAME])
 
 
-def test_next_run_goes_on_with_what_an_interrupted_one_left(site: Site, tmp_path: Path, monkeypatch: Any) -> None:
+def test_next_run_resumes_an_interrupted_download(site: Site, tmp_path: Path, monkeypatch: Any) -> None:
     site.cuts[NAME] = [30_000]
     monkeypatch.setattr(vcfbert.datasets.http_download, "MAX_FAILURES", 1)
     with pytest.raises(VcfbertError) as caught:
@@ -186,7 +186,7 @@ def test_next_run_goes_on_with_what_an_interrupted_one_left(site: Site, tmp_path
     assert site.sent[NAME] == len(site.files[NAME])
 
 
-def test_part_of_another_version_is_not_gone_on_with(site: Site, tmp_path: Path, monkeypatch: Any) -> None:
+def test_part_of_another_version_is_downloaded_again(site: Site, tmp_path: Path, monkeypatch: Any) -> None:
     new = site.files[NAME]
     site.files[NAME] = random.Random(1).randbytes(50_000)
     site.cuts[NAME] = [30_000]
@@ -198,19 +198,21 @@ def test_part_of_another_version_is_not_gone_on_with(site: Site, tmp_path: Path,
 
 
 @pytest.mark.parametrize("region", [None, "300000-310000"])
-def test_server_without_ranges_or_validators(site: Site, tmp_path: Path, region: str | None) -> None:
+def test_server_without_ranges_or_validators_gives_the_same_file(
+    site: Site, tmp_path: Path, region: str | None
+) -> None:
     site.ranges = site.validators = False
     site.cuts[NAME] = [30_000]
     fetched = fetch(site, tmp_path, region)
     assert positions(fetched) == (expected_positions(0, 1 << 30) if region is None else expected_positions(3e5, 3.1e5))
 
 
-def test_passing_errors_of_the_server_are_tried_again(site: Site, tmp_path: Path) -> None:
+def test_temporary_server_errors_are_retried(site: Site, tmp_path: Path) -> None:
     site.errors = [503, 500, 429]
     assert fetch(site, tmp_path, "300000-310000").records == len(expected_positions(300_000, 310_000))
 
 
-def test_lasting_errors_end_it(site: Site, tmp_path: Path) -> None:
+def test_persistent_server_errors_fail(site: Site, tmp_path: Path) -> None:
     site.errors = [503] * 100
     with pytest.raises(VcfbertError, match="503") as caught:
         fetch(site, tmp_path)
@@ -218,7 +220,7 @@ def test_lasting_errors_end_it(site: Site, tmp_path: Path) -> None:
     assert len(site.requests) == vcfbert.datasets.http_download.MAX_FAILURES
 
 
-def test_checksum_that_differs(site: Site, tmp_path: Path) -> None:
+def test_wrong_checksum_fails(site: Site, tmp_path: Path) -> None:
     body = bytearray(site.files[NAME])
     body[50_000] ^= 1
     site.files[NAME] = bytes(body)
@@ -228,7 +230,7 @@ def test_checksum_that_differs(site: Site, tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["chr20.b38.gmap.gz"]
 
 
-def test_damage_that_no_manifest_shows(site: Site, tmp_path: Path) -> None:
+def test_damaged_file_without_a_checksum_fails(site: Site, tmp_path: Path) -> None:
     del site.files[MANIFEST]
     assert not fetch(site, tmp_path / "good").checked
     body = bytearray(site.files[NAME])
@@ -250,13 +252,15 @@ def test_damage_that_no_manifest_shows(site: Site, tmp_path: Path) -> None:
         ("21", None, "download_refused"),
     ],
 )
-def test_what_cannot_be_fetched(site: Site, tmp_path: Path, chrom: str, region: str | None, code: str) -> None:
+def test_invalid_chromosome_or_region_is_refused(
+    site: Site, tmp_path: Path, chrom: str, region: str | None, code: str
+) -> None:
     with pytest.raises(InputError) as caught:
         fetch(site, tmp_path, region, chrom)
     assert caught.value.code == code
 
 
-def test_full_disk(site: Site, tmp_path: Path, monkeypatch: Any) -> None:
+def test_full_disk_fails_with_disk_full(site: Site, tmp_path: Path, monkeypatch: Any) -> None:
     def full(*_: Any, **__: Any) -> bool:
         raise OSError(28, "No space left on device")
 

@@ -1,4 +1,4 @@
-"""Simulated files say what the tree sequence says; the records, typed sites and map of small cases are by hand."""
+"""Simulated files equal the tree sequence. Records, typed sites and maps of small cases are written by hand."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def table(pos: list[int], alleles: list[str], af: list[float]) -> SiteTable:
 # Hand-made cases
 
 
-def test_records_of_two_samples() -> None:
+def test_genotype_lines_of_two_samples_equal_hand_written_records() -> None:
     sites = table([7, 12], ["AG", "CT"], [0.5, 0.5])
     alleles = np.array([[0, 1, 1, 0], [1, 1, 0, 0]], dtype=np.uint8)
     phased = list(genotype_lines(sites, alleles, phased=True))
@@ -59,12 +59,12 @@ def test_records_of_two_samples() -> None:
     ]
     assert [(line.start, line.stop) for line in phased] == [(6, 7), (11, 12)]
     unphased = [line.text for line in genotype_lines(sites, alleles, phased=False)]
-    assert unphased[0].endswith(b"\t0/1\t0/1\n")  # the phase is gone
+    assert unphased[0].endswith(b"\t0/1\t0/1\n")  # sorted, without phase
     assert unphased[1].endswith(b"\t1/1\t0/0\n")
 
 
-def test_typed_sites_are_common_tell_the_strand_and_one_of_each_stretch() -> None:
-    """Stretches of 25 kb in 0.1 Mb: the second has no site that will do, the last begins with the position 75,001."""
+def test_typed_sites_are_common_not_complementary_and_one_per_bin() -> None:
+    """Bins of 25 kb in 0.1 Mb. The second has no usable site; the last begins at position 75,001."""
     simulation = replace(SMALL, length_mb=0.1, typed_per_mb=40)
     sites = table(
         [10, 500, 25_000, 25_001, 30_000, 60_000, 75_000, 75_001, 100_000],
@@ -74,7 +74,7 @@ def test_typed_sites_are_common_tell_the_strand_and_one_of_each_stretch() -> Non
     assert choose_typed(sites, simulation, np.random.default_rng(1)).tolist() == [2, 5, 7]
 
 
-def test_a_stretch_types_any_of_its_sites_and_always_one() -> None:
+def test_bin_types_exactly_one_of_its_sites() -> None:
     simulation = replace(SMALL, length_mb=0.1, typed_per_mb=10)
     sites = table([10, 20, 99_000], ["AG", "AG", "AG"], [0.2, 0.3, 0.4])
     chosen = [choose_typed(sites, simulation, np.random.default_rng(seed)).tolist() for seed in range(30)]
@@ -82,14 +82,14 @@ def test_a_stretch_types_any_of_its_sites_and_always_one() -> None:
     assert {typed[0] for typed in chosen} == {0, 1, 2}
 
 
-def test_nothing_to_type_is_refused() -> None:
+def test_no_common_site_is_refused() -> None:
     sites = table([10, 20], ["AG", "AT"], [0.01, 0.5])
     with pytest.raises(InputError) as caught:
         choose_typed(sites, SMALL, np.random.default_rng(1))
     assert caught.value.code == "simulation_no_typed"
 
 
-def test_shares_are_even() -> None:
+def test_split_evenly_gives_the_rest_to_the_first_populations() -> None:
     assert split_evenly(8, 3) == [3, 3, 2]
     assert split_evenly(1, 3) == [1, 0, 0]
 
@@ -112,7 +112,7 @@ def test_most_recombination_is_in_hot_spots(bases: int) -> None:
 # Whole folders
 
 
-def test_files_hold_the_haplotypes_of_the_trees(folder: Path) -> None:
+def test_files_equal_the_haplotypes_of_the_tree_sequence(folder: Path) -> None:
     rng = np.random.default_rng(SMALL.seed)
     trees = module._trees(SMALL, *recombination_rates(SMALL.bases, rng), rng)
     alleles = trees.genotype_matrix()  # [sites, targets' haplotypes, then the panel's]
@@ -127,7 +127,7 @@ def test_files_hold_the_haplotypes_of_the_trees(folder: Path) -> None:
     assert panel.phased.all()
 
 
-def test_array_files_hold_the_typed_sites_of_the_truth(folder: Path) -> None:
+def test_array_files_equal_the_truth_at_typed_sites(folder: Path) -> None:
     truth = read_genotypes(folder / "target_truth.vcf.gz")
     phased = read_genotypes(folder / "target_array_phased.vcf.gz")
     unphased = read_genotypes(folder / "target_array.vcf.gz")
@@ -144,7 +144,7 @@ def test_array_files_hold_the_typed_sites_of_the_truth(folder: Path) -> None:
     assert (np.minimum(frequency, 1 - frequency) >= 0.05).all()
 
 
-def test_map_groups_and_manifest(folder: Path) -> None:
+def test_map_groups_and_manifest_describe_the_simulation(folder: Path) -> None:
     points = GeneticMap.read(folder / "map.gmap.gz", "1")
     edges, rates = recombination_rates(SMALL.bases, np.random.default_rng(SMALL.seed))
     middle = (edges[:-1] + edges[1:]) // 2
@@ -161,8 +161,8 @@ def test_map_groups_and_manifest(folder: Path) -> None:
     assert set(manifest["files"]) == {path.name for path in folder.iterdir()} - {"manifest.json"}
 
 
-def test_populations_differ_and_linkage_fades(tmp_path: Path) -> None:
-    """What imputation lives on: Africans vary most, and sites far apart are less alike than neighbours."""
+def test_populations_differ_and_linkage_decays_with_distance(tmp_path: Path) -> None:
+    """Africans vary most, and distant sites are less correlated than neighbours. Imputation relies on both."""
     simulate(Simulation(haplotypes=240, targets=1, length_mb=1.0, seed=2), tmp_path / "out")
     panel = read_genotypes(tmp_path / "out" / "panel.vcf.gz")
     alleles = panel.alleles.reshape(len(panel.sites), 3, 80).astype(float)  # [l, population, haplotype]
@@ -178,7 +178,7 @@ def test_populations_differ_and_linkage_fades(tmp_path: Path) -> None:
     assert near > 0.3 > 0.1 > far
 
 
-def test_the_same_seed_gives_the_same_files_whatever_the_blocks(
+def test_same_seed_gives_the_same_files_for_any_block_size(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "_BLOCK_CELLS", 7 * 78)  # seven sites
@@ -193,7 +193,7 @@ def test_the_same_seed_gives_the_same_files_whatever_the_blocks(
     assert (tmp_path / "other" / "panel.vcf.gz").read_bytes() != (folder / "panel.vcf.gz").read_bytes()
 
 
-def test_four_populations_and_fewer_targets_than_populations(tmp_path: Path) -> None:
+def test_simulation_with_fewer_targets_than_populations(tmp_path: Path) -> None:
     simulate(Simulation(haplotypes=32, targets=2, length_mb=0.2, populations=4), tmp_path / "out")
     groups = [line.split("\t")[1] for line in (tmp_path / "out" / "groups.tsv").read_text().splitlines()]
     assert groups == ["EUR", "AFR"] + [name for name in ("EUR", "AFR", "EAS", "AMR") for _ in range(4)]
@@ -214,13 +214,13 @@ def test_four_populations_and_fewer_targets_than_populations(tmp_path: Path) -> 
     ],
     ids=str,
 )
-def test_what_cannot_be_simulated_is_refused(wrong: dict[str, Any]) -> None:
+def test_invalid_simulation_is_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(InputError) as caught:
         replace(SMALL, **wrong)
     assert caught.value.code == "simulation_invalid"
 
 
-def test_without_msprime_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_simulate_without_msprime_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "msprime", None)
     with pytest.raises(MissingExtraError) as caught:
         simulate(SMALL, tmp_path / "out")
@@ -228,14 +228,14 @@ def test_without_msprime_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_folder_of_something_else_is_kept(tmp_path: Path) -> None:
+def test_folder_of_another_kind_is_kept(tmp_path: Path) -> None:
     (tmp_path / "kept").write_text("mine")
     with pytest.raises(InputError):
         simulate(SMALL, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["kept"]
 
 
-def test_command_line(tmp_path: Path) -> None:
+def test_simulate_command_writes_and_replaces_its_folder(tmp_path: Path) -> None:
     out = tmp_path / "out"
     size = ("--haplotypes", 20, "--targets", 3, "--length-mb", 0.2, "--populations", 2, "--seed", 3)
     done = vcfbert("simulate", *size, "--out", out, "--json")

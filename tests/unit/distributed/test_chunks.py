@@ -1,3 +1,5 @@
+"""Division of a job into chunks of sites and groups of samples."""
+
 from __future__ import annotations
 
 from itertools import pairwise
@@ -15,7 +17,7 @@ WINDOWS = tile(CM, length=100, flank=10, span_cm=0.5)
 NONE_JOINED = np.zeros(1000, dtype=bool)
 
 
-def test_by_hand() -> None:
+def test_cut_sites_equals_hand_computed_chunks() -> None:
     starts = [window.start for window in WINDOWS]  # cores of 77 sites, 100 with their flanks
     assert starts[:4] == [0, 65, 142, 219]
     assert cut_sites(WINDOWS, CM, NONE_JOINED, (0, 290), length_cm=0.0) == [(0, 65), (65, 142), (142, 219), (219, 290)]
@@ -24,13 +26,13 @@ def test_by_hand() -> None:
     assert cut_sites(WINDOWS, CM, NONE_JOINED, (0, 1000), length_cm=50.0) == [(0, 1000)]
 
 
-def test_a_record_of_several_alleles_stays_whole() -> None:
+def test_cut_sites_never_divides_a_multiallelic_record() -> None:
     joined = NONE_JOINED.copy()
     joined[[141, 142]] = True  # sites 140 to 142 are one record
     assert cut_sites(WINDOWS, CM, joined, (0, 300), length_cm=1.0) == [(0, 140), (140, 300)]
 
 
-def test_between_windows_that_do_not_overlap_where_there_are_any() -> None:
+def test_cut_sites_prefers_cuts_between_disjoint_windows() -> None:
     windows = tile(CM[:399], length=100, flank=0, span_cm=0.5)
     assert [(window.start, window.stop) for window in windows] == [(0, 100), (100, 200), (199, 299), (299, 399)]
     cuts = [cut_sites(windows, CM, NONE_JOINED, (0, 399), length_cm=length) for length in (0.0, 0.9, 1.5)]
@@ -40,7 +42,7 @@ def test_between_windows_that_do_not_overlap_where_there_are_any() -> None:
 
 
 @given(st.integers(0, 998), st.integers(1, 1000), st.floats(0.0, 12.0))
-def test_chunks_tile_the_interval_and_are_long_enough(first: int, length: int, length_cm: float) -> None:
+def test_chunks_tile_the_interval_and_have_the_minimum_length(first: int, length: int, length_cm: float) -> None:
     last = min(first + length, 1000)
     chunks = cut_sites(WINDOWS, CM, NONE_JOINED, (first, last), length_cm=length_cm)
     assert (chunks[0][0], chunks[-1][1]) == (first, last)
@@ -50,8 +52,10 @@ def test_chunks_tile_the_interval_and_are_long_enough(first: int, length: int, l
     assert len(chunks) == 1 or CM[last - 1] - CM[chunks[-1][0]] >= length_cm / 2
 
 
-@pytest.mark.parametrize(("n", "most", "sizes"), [(7, 7, [7]), (7, 3, [2, 3, 2]), (1, 500, [1]), (6, 2, [2, 2, 2])])
-def test_groups_are_of_nearly_equal_size(n: int, most: int, sizes: list[int]) -> None:
-    groups = cut_samples(n, most)
+@pytest.mark.parametrize(
+    ("n", "max_samples", "sizes"), [(7, 7, [7]), (7, 3, [2, 3, 2]), (1, 500, [1]), (6, 2, [2, 2, 2])]
+)
+def test_cut_samples_gives_groups_of_nearly_equal_size(n: int, max_samples: int, sizes: list[int]) -> None:
+    groups = cut_samples(n, max_samples)
     assert [last - first for first, last in groups] == sizes
     assert (groups[0][0], groups[-1][1]) == (0, n)

@@ -1,4 +1,4 @@
-"""Imputation cut into tasks against the same in one piece."""
+"""Imputation in tasks writes the file that ``impute_file`` writes in one process."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ FIELDS = ("GT", "DS", "HDS", "GP", "GQ")
 
 @pytest.fixture(scope="module")
 def bundles(demo_cut: Panel, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Of V18 and V19 with some four windows each; records of several alleles lie where windows begin."""
+    """Bundles of V18 and V19 with about four windows each. Multiallelic records lie where windows begin."""
     folder = tmp_path_factory.mktemp("bundles")
     config = tiny_config({"encode": {"window": 256, "flank": 16, "copy_window": 256, "copy_span_cm": 0.05}})
     for variant in ("v18", "v19"):
         model = perturbed(variant, config.model, size=0.1)
         starts = [window.start for window in windows_of(demo_cut, config.encode, is_hmm=model.is_hmm)]
-        panel = with_records_of_several_alleles(demo_cut, [s + i for s in starts[1:] for i in (-1, 0, 1)])
+        panel = with_multiallelic_records(demo_cut, [s + i for s in starts[1:] for i in (-1, 0, 1)])
         save_bundle(folder / variant, model, [panel], config, metrics={}, data={})
     return folder
 
 
-def with_records_of_several_alleles(panel: Panel, numbers: list[int]) -> Panel:
-    """The sites of these numbers become further ALT alleles, insertions, of the site before."""
+def with_multiallelic_records(panel: Panel, numbers: list[int]) -> Panel:
+    """Turns the sites ``numbers`` into further ALT alleles, insertions, of the site before."""
     pos, ref, alt, continues = (getattr(panel.sites, name).copy() for name in ("pos", "ref", "alt", "continues"))
     for number in numbers:
         pos[number], ref[number] = pos[number - 1], ref[number - 1]
@@ -53,7 +53,7 @@ def with_records_of_several_alleles(panel: Panel, numbers: list[int]) -> Panel:
 
 @pytest.fixture(scope="module")
 def targets(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Seven samples of the array: as they are, phased, and mixed; one of them haploid in all."""
+    """Seven samples of the array file, unphased, phased and mixed. One is haploid in all three."""
     folder = tmp_path_factory.mktemp("targets")
     for name, phased in (("unphased", 0), ("mixed", 3), ("phased", 7)):
         _write_target(folder / f"{name}.vcf.gz", phased)
@@ -61,7 +61,7 @@ def targets(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _write_target(path: Path, n_phased: int) -> None:
-    """Every fifth record has REF and ALT exchanged, the third misses its calls."""
+    """Swaps REF and ALT in every fifth record and removes the calls of the third."""
     with pysam.VariantFile(str(ARRAY)) as source:
         source.subset_samples(list(source.header.samples)[5:12])
         with pysam.VariantFile(str(path), "wz", header=source.header) as sink:
@@ -84,13 +84,16 @@ def text(path: Path) -> bytes:
     return gzip.decompress(path.read_bytes())
 
 
-def same_as_in_one_piece(plan: Plan, target: Path, tmp_path: Path) -> None:
-    """To the last digit of every text; with several groups but for DR2, whose small variances feel float32's rounding,
-    which goes by how many samples are predicted at once."""
+def assert_equals_impute_file(plan: Plan, target: Path, tmp_path: Path) -> None:
+    """Runs the plan and compares every digit with ``impute_file``.
+
+    With several groups DR2 is compared within a tolerance: its small variances depend on float32 rounding, and that
+    depends on how many samples are predicted at once.
+    """
     out, whole = tmp_path / "out.vcf.gz", tmp_path / "whole.vcf.gz"
-    told: list[int] = []
-    imputed = run_job(plan, InProcess(), out, finished=told.append)
-    assert sum(told) == len(job_tasks(plan.job))
+    finished: list[int] = []
+    imputed = run_job(plan, InProcess(), out, finished=finished.append)
+    assert sum(finished) == len(job_tasks(plan.job))
     expected = impute_file(imputer_of(plan.job.settings), target, whole, plan.job.options)
     assert imputed.report == expected.report
     if len(plan.job.groups) == 1:
@@ -112,7 +115,7 @@ def without_dr2(path: Path) -> tuple[list[str], list[float]]:
 
 
 @pytest.mark.parametrize(
-    ("variant", "name", "ignore_phase", "most"),
+    ("variant", "name", "ignore_phase", "max_samples"),
     [
         ("v18", "phased", False, 7),
         ("v19", "phased", False, 7),
@@ -123,32 +126,32 @@ def without_dr2(path: Path) -> tuple[list[str], list[float]]:
         ("v19", "mixed", False, 3),
     ],
 )
-def test_it_is_the_file_of_one_piece(
-    bundles: Path, targets: Path, tmp_path: Path, variant: str, name: str, ignore_phase: bool, most: int
+def test_run_job_writes_the_file_of_impute_file(
+    bundles: Path, targets: Path, tmp_path: Path, variant: str, name: str, ignore_phase: bool, max_samples: int
 ) -> None:
     target, options = targets / f"{name}.vcf.gz", ImputeOptions(fields=FIELDS)
     how = settings(bundles, variant, ignore_phase=ignore_phase)
     plan = plan_job(
-        how, target, tmp_path / "out.vcf.gz", options, chunking=ChunkSpec(0.0, most), work=tmp_path / "work"
+        how, target, tmp_path / "out.vcf.gz", options, chunking=ChunkSpec(0.0, max_samples), work=tmp_path / "work"
     )
     assert len(plan.job.chunks) >= 3
-    assert len(plan.job.groups) == (1 if most == 7 else 3)
+    assert len(plan.job.groups) == (1 if max_samples == 7 else 3)
     starts = {window.start for window in imputer_of(how).bundle.parts[0].windows}
     assert any(first not in starts for _, first, _ in plan.job.chunks), "no cut was moved to keep a record whole"
-    same_as_in_one_piece(plan, target, tmp_path)
+    assert_equals_impute_file(plan, target, tmp_path)
 
 
-def test_options_reach_every_part(bundles: Path, targets: Path, tmp_path: Path) -> None:
+def test_run_job_with_options_writes_the_file_of_impute_file(bundles: Path, targets: Path, tmp_path: Path) -> None:
     target = targets / "phased.vcf.gz"
     options = ImputeOptions(region="20:1020000-1080000", fields=("GT", "DS"), min_dr2=0.3)
     plan = plan_job(
         settings(bundles), target, tmp_path / "out.vcf.gz", options, chunking=ChunkSpec(0.0, 7), work=tmp_path / "work"
     )
-    same_as_in_one_piece(plan, target, tmp_path)
+    assert_equals_impute_file(plan, target, tmp_path)
 
 
 @pytest.mark.parametrize("name", ["out.bcf", "out.vcf", "out.vcf.gz"])
-def test_every_kind_of_output(bundles: Path, targets: Path, tmp_path: Path, name: str) -> None:
+def test_run_job_writes_every_output_format(bundles: Path, targets: Path, tmp_path: Path, name: str) -> None:
     target, out, whole = targets / "phased.vcf.gz", tmp_path / name, tmp_path / "whole" / name
     whole.parent.mkdir()
     plan = plan_job(settings(bundles), target, out, DEFAULT_OPTIONS, chunking=ChunkSpec(0.0), work=tmp_path / "work")
@@ -157,7 +160,7 @@ def test_every_kind_of_output(bundles: Path, targets: Path, tmp_path: Path, name
     with pysam.VariantFile(str(out)) as found, pysam.VariantFile(str(whole)) as expected:
         assert str(found.header) == str(expected.header)
         assert list(map(str, found)) == list(map(str, expected))
-        if name != "out.vcf":  # through the index, across the seams of parts
+        if name != "out.vcf":  # through the index, across the borders of parts
             pos = imputer_of(settings(bundles)).bundle.panels[0].sites.pos
             for _, first, _ in plan.job.chunks:
                 interval = ("20", int(pos[max(first - 5, 0)]) - 1, int(pos[first + 5]))
@@ -168,7 +171,7 @@ class Interrupted(Exception):
     pass
 
 
-def test_an_interrupted_job_goes_on_with_what_is_left(bundles: Path, targets: Path, tmp_path: Path) -> None:
+def test_interrupted_job_resumes_with_the_remaining_tasks(bundles: Path, targets: Path, tmp_path: Path) -> None:
     target, out = targets / "unphased.vcf.gz", tmp_path / "out.vcf.gz"
 
     def plan(options: ImputeOptions = DEFAULT_OPTIONS) -> Plan:
@@ -186,15 +189,15 @@ def test_an_interrupted_job_goes_on_with_what_is_left(bundles: Path, targets: Pa
     assert not out.exists()
     assert len(unfinished(job_tasks(plan().job))) == len(job_tasks(plan().job)) - 7
     other = plan(ImputeOptions(fields=("DS",)))
-    assert len(unfinished(job_tasks(other.job))) == len(job_tasks(other.job)), "of other options nothing is taken"
-    told: list[int] = []
-    run_job(plan(), InProcess(), out, finished=told.append)
-    assert told == [7] + [1] * (len(job_tasks(other.job)) - 7)
+    assert len(unfinished(job_tasks(other.job))) == len(job_tasks(other.job)), "a job of other options reuses nothing"
+    finished: list[int] = []
+    run_job(plan(), InProcess(), out, finished=finished.append)
+    assert finished == [7] + [1] * (len(job_tasks(other.job)) - 7)
     impute_file(imputer_of(settings(bundles)), target, tmp_path / "whole.vcf.gz")
     assert without_dr2(out)[0] == without_dr2(tmp_path / "whole.vcf.gz")[0]
 
 
-def test_what_cannot_be_imputed_is_refused_before_any_task(bundles: Path, targets: Path, tmp_path: Path) -> None:
+def test_plan_job_refuses_bad_input_before_any_task(bundles: Path, targets: Path, tmp_path: Path) -> None:
     def refusal(variant: str, target: Path, out: Path) -> str:
         with pytest.raises(InputError) as caught:
             plan_job(
@@ -209,7 +212,7 @@ def test_what_cannot_be_imputed_is_refused_before_any_task(bundles: Path, target
     assert not (tmp_path / "work").exists()
 
 
-def test_memory_is_counted_by_the_largest_task(bundles: Path, targets: Path, tmp_path: Path) -> None:
+def test_memory_estimate_grows_with_samples_and_chunk_length(bundles: Path, targets: Path, tmp_path: Path) -> None:
     def memory(chunking: ChunkSpec) -> int:
         out = tmp_path / "out.vcf.gz"
         target = targets / "phased.vcf.gz"

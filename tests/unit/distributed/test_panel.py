@@ -1,4 +1,4 @@
-"""A panel converted by regions against the same in one pass."""
+"""A panel converted in tasks equals the panel store that ``convert_panels`` writes in one pass."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ OPTIONS = {"maps": [DEMO / "chr20.b37.gmap.gz"], "holdout": 0.1, "seed": 17}
 
 
 @pytest.mark.parametrize("region", [REGION, "20:1001234-1050000"])
-def test_it_is_the_store_of_one_pass(tmp_path: Path, region: str) -> None:
+def test_convert_from_writes_the_store_of_convert_panels(tmp_path: Path, region: str) -> None:
     vcf = DEMO / "panel.vcf.gz"
     job = plan_panel(vcf, region=region, chunk_mb=0.02, work=tmp_path / "work")
     assert len(job.regions) > 2
-    told: list[int] = []
-    parts = convert_from(job, InProcess(), tmp_path / "parts", region=region, finished=told.append, **OPTIONS)
+    finished: list[int] = []
+    parts = convert_from(job, InProcess(), tmp_path / "parts", region=region, finished=finished.append, **OPTIONS)
     whole = convert_panels([vcf], tmp_path / "whole", region=region, **OPTIONS)
-    assert sum(told) == len(job.regions)
+    assert sum(finished) == len(job.regions)
     assert parts["stretches"] == whole["stretches"]
     for name in (ALLELES, SITES):
         assert sha256_file(tmp_path / "parts" / "00" / name) == sha256_file(tmp_path / "whole" / "00" / name)
@@ -39,7 +39,7 @@ def test_it_is_the_store_of_one_pass(tmp_path: Path, region: str) -> None:
 
 @pytest.fixture(params=["vcf.gz", "bcf"])
 def sparse(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-    """Records with a wide gap, a multiallelic one, one without ALT, and a deletion across a seam of regions."""
+    """Records with a wide gap, a multiallelic one, one without ALT, and a deletion across a region border."""
     records = [
         (1000, "A", "G", "0|1 0|0"),
         (1999, "ACGT", "A", "0|1 1|0"),
@@ -52,7 +52,7 @@ def sparse(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("chunk_mb", [0.001, 0.01, 5.0])
-def test_empty_regions_and_seams(sparse: Path, tmp_path: Path, chunk_mb: float) -> None:
+def test_empty_regions_and_region_borders_keep_every_record(sparse: Path, tmp_path: Path, chunk_mb: float) -> None:
     job = plan_panel(sparse, region=None, chunk_mb=chunk_mb, work=tmp_path / "work")
     assert (job.regions[0].start, job.regions[-1].stop) == (1000, 90_000)
     options = {**OPTIONS, "maps": []}
@@ -62,7 +62,7 @@ def test_empty_regions_and_seams(sparse: Path, tmp_path: Path, chunk_mb: float) 
     assert panel.sites.pos.tolist() == [1000, 1999, 2000, 2000, 2000, 90_000]
 
 
-def test_what_cannot_be_read_in_parts_is_refused(sparse: Path, tmp_path: Path) -> None:
+def test_plan_panel_refuses_files_that_cannot_be_read_by_region(sparse: Path, tmp_path: Path) -> None:
     def refusal(vcf: Path, region: str | None) -> str:
         with pytest.raises(InputError) as caught:
             plan_panel(vcf, region=region, chunk_mb=1.0, work=tmp_path / "work")
@@ -78,7 +78,7 @@ def test_what_cannot_be_read_in_parts_is_refused(sparse: Path, tmp_path: Path) -
     assert refusal(write_vcf(tmp_path / "several.vcf.gz", text, index=True), None) == "several_chromosomes"
 
 
-def test_an_error_of_a_region_is_the_users(tmp_path: Path) -> None:
+def test_error_in_a_region_names_its_position_and_exits_with_2(tmp_path: Path) -> None:
     records = [(1000, "A", "G", "0|1 0|0"), (9000, "A", "G", "0/1 0|0")]
     vcf = write_vcf(tmp_path / "unphased.vcf.gz", vcf_text(records), index=True)
     places = ["--out", tmp_path / "out", "--work-dir", tmp_path / "work"]

@@ -1,4 +1,4 @@
-"""What needs no cluster; with one: ``tests/integration/test_ray.py``."""
+"""The Ray pool without a cluster. ``tests/integration/test_ray.py`` tests it with one."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from vcfbert.errors import InputError, MissingExtraError
 MEGABYTE = 1 << 20
 
 
-def test_without_ray_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ray_pool_without_ray_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     with (
         pytest.raises(MissingExtraError, match="Ray is not installed") as caught,
@@ -25,18 +25,18 @@ def test_without_ray_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def cluster(*nodes: tuple[int, int, bool]) -> SimpleNamespace:
-    """Nodes of so many cores and megabytes, alive or not."""
+    """A cluster of nodes, each with its cores, megabytes and whether it is alive."""
     listed = [{"Alive": alive, "Resources": {"CPU": cores, "memory": mb * MEGABYTE}} for cores, mb, alive in nodes]
     return SimpleNamespace(nodes=lambda: listed, remote=lambda **options: lambda function: function)
 
 
-def test_slots_are_what_fits_by_cores_and_by_memory_and_one_more() -> None:
+def test_slots_are_the_tasks_that_fit_plus_one() -> None:
     ray = cluster((8, 4000, True), (3, 64_000, True), (16, 64_000, False))
     assert RayPool(ray, threads=2, memory=1000 * MEGABYTE).slots == 4 + 1 + 1
     assert RayPool(ray, threads=1, memory=3000 * MEGABYTE).slots == 1 + 3 + 1
 
 
-def test_a_task_too_large_for_every_node_is_refused() -> None:
+def test_task_larger_than_every_node_is_refused() -> None:
     for threads, memory in ((9, 100), (1, 70_000)):
         with pytest.raises(InputError) as caught:
             RayPool(cluster((8, 64_000, True)), threads=threads, memory=memory * MEGABYTE)
@@ -44,7 +44,7 @@ def test_a_task_too_large_for_every_node_is_refused() -> None:
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1", "127.0.0.1:port"])
-def test_nobody_at_the_address(address: str, tmp_path: Path) -> None:
+def test_address_without_a_cluster_is_refused(address: str, tmp_path: Path) -> None:
     pytest.importorskip("ray")
     with pytest.raises(InputError) as caught, ray_pool(address, threads=1, memory=1):
         pass

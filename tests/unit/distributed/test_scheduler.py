@@ -1,3 +1,5 @@
+"""The scheduler: order, slots, resumption, stragglers and errors."""
+
 from __future__ import annotations
 
 import threading
@@ -17,7 +19,7 @@ def touch(path: Path, log: list[str]) -> None:
 
 
 def chain(folder: Path, log: list[str], n: int = 3) -> list[Task]:
-    """n tasks a and n tasks b, each b after its a and the a before; b frees its own a's file."""
+    """n tasks a and n tasks b. Each b needs the a of its number and the a before."""
     tasks = []
     for i in range(n):
         a, b = folder / f"a{i}", folder / f"b{i}"
@@ -28,13 +30,13 @@ def chain(folder: Path, log: list[str], n: int = 3) -> list[Task]:
 
 
 class Threads:
-    """A pool of threads that counts what it is given."""
+    """A pool of threads that records what is submitted."""
 
     def __init__(self, slots: int) -> None:
         self.slots = slots
         self.running: dict[Hashable, threading.Thread] = {}
         self.outcomes: dict[Hashable, float | Exception] = {}
-        self.most = 0
+        self.max_running = 0
         self.submitted: list[str] = []
         self.cancelled: list[Hashable] = []
 
@@ -43,7 +45,7 @@ class Threads:
         self.submitted.append(task.name)
         self.running[handle] = threading.Thread(target=self._run, args=(handle, task), daemon=True)
         self.running[handle].start()
-        self.most = max(self.most, len(self.running))
+        self.max_running = max(self.max_running, len(self.running))
         return handle
 
     def _run(self, handle: Hashable, task: Task) -> None:
@@ -72,38 +74,38 @@ class Threads:
         self.cancelled.append(handle)
 
 
-def test_tasks_run_in_order_and_after_those_they_need(tmp_path: Path) -> None:
+def test_tasks_run_in_order_after_their_predecessors(tmp_path: Path) -> None:
     log: list[str] = []
-    told: list[int] = []
-    run_tasks(chain(tmp_path, log), InProcess(), finished=told.append)
+    finished: list[int] = []
+    run_tasks(chain(tmp_path, log), InProcess(), finished=finished.append)
     assert log == ["a0", "b0", "a1", "b1", "a2", "b2"]
-    assert told == [1] * 6
+    assert finished == [1] * 6
 
 
-def test_no_more_are_handed_over_than_there_are_slots(tmp_path: Path) -> None:
+def test_submitted_tasks_never_exceed_the_slots(tmp_path: Path) -> None:
     pool = Threads(3)
     log: list[str] = []
     run_tasks(chain(tmp_path, log, 20), pool)
-    assert pool.most == 3
+    assert pool.max_running == 3
     assert sorted(log) == sorted(pool.submitted) == sorted(task.name for task in chain(tmp_path, log, 20))
     for i in range(20):
         assert log.index(f"b{i}") > log.index(f"a{i}")
 
 
-def test_what_is_done_is_not_run_again_nor_what_it_needed(tmp_path: Path) -> None:
+def test_finished_tasks_and_their_predecessors_do_not_run_again(tmp_path: Path) -> None:
     log: list[str] = []
-    for name in ("b0", "b1"):  # of their files the ones that they read are gone
+    for name in ("b0", "b1"):  # the files that they read are missing
         (tmp_path / name).touch()
     assert [task.name for task in unfinished(chain(tmp_path, log))] == ["a1", "a2", "b2"]  # b2 reads a1
-    told: list[int] = []
-    run_tasks(chain(tmp_path, log), InProcess(), finished=told.append)
+    finished: list[int] = []
+    run_tasks(chain(tmp_path, log), InProcess(), finished=finished.append)
     assert log == ["a1", "a2", "b2"]
-    assert told == [3, 1, 1, 1]
-    run_tasks(chain(tmp_path, log), InProcess(), finished=told.append)
-    assert told[4:] == [6]
+    assert finished == [3, 1, 1, 1]
+    run_tasks(chain(tmp_path, log), InProcess(), finished=finished.append)
+    assert finished[4:] == [6]
 
 
-def test_files_that_nobody_needs_any_more_are_removed(tmp_path: Path) -> None:
+def test_freed_files_are_deleted(tmp_path: Path) -> None:
     a, b = tmp_path / "a", tmp_path / "b"
     log: list[str] = []
     tasks = [Task("a", "s", partial(touch, a, log), a), Task("b", "s", partial(touch, b, log), b, ("a",), frees=(a,))]
@@ -121,7 +123,7 @@ def hang(path: Path, mark: Path, release: threading.Event) -> None:
     release.wait(20)
 
 
-def test_a_straggler_gets_one_copy_and_the_first_to_end_counts(tmp_path: Path) -> None:
+def test_straggler_gets_one_copy_and_the_first_to_end_counts(tmp_path: Path) -> None:
     log: list[str] = []
     release = threading.Event()
     slow = tmp_path / "slow"
@@ -140,7 +142,7 @@ def fail(path: Path) -> None:
     raise ValueError(path.name)
 
 
-def test_the_first_error_ends_the_job_and_cancels_the_rest(tmp_path: Path) -> None:
+def test_first_error_ends_the_job_and_cancels_the_rest(tmp_path: Path) -> None:
     release = threading.Event()
     waiting = tmp_path / "waiting"
     tasks = [

@@ -9,7 +9,7 @@ from vcfbert.distributed.tensors import Tensors, write_tensors
 from vcfbert.errors import ArtifactError
 
 
-def test_arrays_come_back_whole_and_in_part(tmp_path: Path) -> None:
+def test_tensors_read_whole_arrays_and_slices(tmp_path: Path) -> None:
     path = tmp_path / "arrays"
     calls = np.arange(120, dtype=np.int8).reshape(2, 5, 3, 4)
     write_tensors(path, {"calls": calls, "turned": calls.T, "none": np.zeros((0, 3), np.float32)}, {"names": ["x"]})
@@ -24,7 +24,7 @@ def test_arrays_come_back_whole_and_in_part(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["arrays"]
 
 
-def test_what_is_no_such_file_is_refused(tmp_path: Path) -> None:
+def test_tensors_refuses_a_file_that_is_not_safetensors(tmp_path: Path) -> None:
     (tmp_path / "other").write_text("{}")
     for name in ("other", "missing"):
         with pytest.raises(ArtifactError) as caught:

@@ -16,7 +16,7 @@ HEAD += b"#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\n"
 
 
 def lines(first: int, last: int) -> list[Line]:
-    """Records of some 900 bytes each, 1 kb apart: many to a block of BGZF, and blocks that end within them."""
+    """Records of about 900 bytes, 1 kb apart: a BGZF block holds many, and blocks end within records."""
     made = []
     for number in range(first, last):
         pos = 1000 * (number + 1)
@@ -26,8 +26,8 @@ def lines(first: int, last: int) -> list[Line]:
     return made
 
 
-def test_parts_are_one_file_with_one_index(tmp_path: Path) -> None:
-    bounds = [(0, 100), (100, 101), (101, 101), (101, 700)]  # one of them without a record
+def test_stitched_parts_equal_one_file_with_one_index(tmp_path: Path) -> None:
+    bounds = [(0, 100), (100, 101), (101, 101), (101, 700)]  # the third part has no record
     parts = [Part(tmp_path / f"part-{number}.gz") for number in range(len(bounds))]
     for part, (first, last) in zip(parts, bounds, strict=True):
         write_part(part, "20", iter(lines(first, last)), meta={"n": last - first}, threads=1)
