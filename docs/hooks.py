@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from mkdocs.structure.files import File, Files
 ROOT = Path(__file__).resolve().parents[1]
 SOURCES = ("vcfbert", "service")
 ROOT_PAGES = {"dev/contributing.md": "CONTRIBUTING.md", "dev/changelog.md": "CHANGELOG.md"}
-ERRORS = ("InputError", "ArtifactError", "ResourceError", "DiskFullError", "MissingExtraError", "VcfbertError")
+CODE = re.compile(r"[a-z][a-z0-9_]*(\{\.\.\.\}[a-z0-9_]*)*")
 
 
 def on_files(files: Files, config: Any) -> Files:
@@ -112,19 +112,118 @@ def errors_page() -> str:
 
 
 def error_codes() -> dict[str, list[str]]:
-    """Code -> texts of the calls that raise it, read from the syntax trees of the sources."""
+    """Code -> texts, read from the syntax trees of the sources.
+
+    A code is what the sources pass as an argument named ``code``: to an error class, to ``problem``, or to a helper
+    that raises. It can also be the member ``code`` of a dictionary, or a value of ``_CODES``.
+    """
+    trees = [ast.parse(path.read_text(encoding="utf-8")) for path in source_files()]
+    places = code_arguments(trees)
+    kinds = artifact_kinds(trees)
     codes: dict[str, list[str]] = {}
-    for folder in SOURCES:
-        for path in sorted((ROOT / folder).rglob("*.py")):
-            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-                if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ERRORS):
-                    continue
-                if node.args and isinstance(node.args[0], ast.Constant):
-                    texts = codes.setdefault(str(node.args[0].value), [])
-                    text = template(node.args[1]) if len(node.args) > 1 else ""
-                    if text and text not in texts:
-                        texts.append(text)
+    for found, text in (each for tree in trees for each in coded(tree, places)):
+        for code in [found.replace("{...}", kind) for kind in kinds] if found.startswith("{...}") else [found]:
+            if CODE.fullmatch(code):
+                texts = codes.setdefault(code, [])
+                if text and text not in texts:
+                    texts.append(text)
     return codes
+
+
+def source_files() -> list[Path]:
+    """The Python files of library and service."""
+    return [path for folder in SOURCES for path in sorted((ROOT / folder).rglob("*.py"))]
+
+
+def code_arguments(trees: Sequence[ast.Module]) -> dict[str, int]:
+    """Name of each function and error class -> position of its argument ``code``, without ``self``."""
+    places: dict[str, int] = {"VcfbertError": 0}
+    classes = [node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
+    for _ in classes:  # subclasses may come before their base
+        for node in classes:
+            if any(isinstance(base, ast.Name) and base.id in places for base in node.bases):
+                places[node.name] = 0
+    for node in (node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)):
+        names = [argument.arg for argument in node.args.args if argument.arg != "self"]
+        if "code" in names and node.name != "__init__":
+            places[node.name] = names.index("code")
+    return places
+
+
+def coded(tree: ast.Module, places: dict[str, int]) -> Iterator[tuple[str, str]]:
+    """Each code of a module with its text, which may be empty."""
+    named = named_texts(tree)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            name = getattr(node.func, "id", getattr(node.func, "attr", ""))
+            # __init__: that of an error class calls super().__init__(code, text)
+            place = 0 if name == "__init__" else places.get(name)
+            if place is not None and len(node.args) > place:
+                text = text_of(node.args[place + 1], named) if len(node.args) > place + 1 else ""
+                yield from ((code, text) for code in literals(node.args[place]))
+        elif isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+            if node.targets[0].id == "code":
+                yield from ((code, "") for code in literals(node.value))
+            elif node.targets[0].id == "_CODES" and isinstance(node.value, ast.Dict):
+                yield from ((code, "") for value in node.value.values for code in literals(value))
+        elif isinstance(node, ast.Dict):
+            members = {template(key): value for key, value in zip(node.keys, node.values, strict=True) if key}
+            if "code" in members:
+                text = text_of(members["detail"], named) if "detail" in members else ""
+                yield from ((code, text) for code in literals(members["code"]))
+
+
+def named_texts(tree: ast.Module) -> dict[str, list[tuple[int, str]]]:
+    """Name of each variable -> line and text of each string that is assigned to it, in order of lines."""
+    named: dict[str, list[tuple[int, str]]] = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Assign):
+            for target, value in assigned(node):
+                if text := " / ".join(literals(value)):
+                    named.setdefault(target, []).append((node.lineno, text))
+    return {name: sorted(texts) for name, texts in named.items()}
+
+
+def assigned(node: ast.Assign) -> Iterator[tuple[str, ast.expr]]:
+    """Names and values of an assignment, of one variable or of a tuple of them."""
+    target, value = node.targets[0], node.value
+    if isinstance(target, ast.Name):
+        yield target.id, value
+    elif isinstance(target, ast.Tuple) and isinstance(value, ast.Tuple):
+        for one, each in zip(target.elts, value.elts, strict=False):
+            if isinstance(one, ast.Name):
+                yield one.id, each
+
+
+def text_of(node: ast.expr, named: dict[str, list[tuple[int, str]]]) -> str:
+    """The text of an expression; of a variable, the string that was last assigned to it above."""
+    if isinstance(node, ast.Name):
+        above = [text for line, text in named.get(node.id, []) if line <= node.lineno]
+        return above[-1] if above else ""
+    return " / ".join(literals(node))
+
+
+def literals(node: ast.expr) -> list[str]:
+    """The strings that an expression can be: a string, an f-string, a side of a condition, or the default of get()."""
+    if isinstance(node, ast.IfExp):
+        return [*literals(node.body), *literals(node.orelse)]
+    if isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "get" and len(node.args) == 2:
+        return literals(node.args[1])
+    return [text] if (text := template(node)) else []
+
+
+def artifact_kinds(trees: Sequence[ast.Module]) -> list[str]:
+    """The kinds of artifacts that ``read_manifest`` reads: its codes begin with them."""
+    kinds: set[str] = set()
+    for tree in trees:
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None:
+                target = node.targets[0] if isinstance(node, ast.Assign) else node.target
+                if isinstance(target, ast.Name) and re.fullmatch(r"([A-Z]+_)?KIND", target.id):
+                    kinds.update(literals(node.value))
+            elif isinstance(node, ast.Call) and getattr(node.func, "id", "") == "read_manifest":
+                kinds.update(text for word in node.keywords if word.arg == "kind" for text in literals(word.value))
+    return sorted(kinds)
 
 
 def template(node: ast.expr) -> str:
