@@ -1,4 +1,4 @@
-"""The public functions: paths may be text, and every default is what the command line uses."""
+"""The public functions. Paths may be strings. Defaults equal those of the command line."""
 
 from __future__ import annotations
 
@@ -20,10 +20,11 @@ if TYPE_CHECKING:
     from vcfbert.imputation.files import Imputed
     from vcfbert.imputation.imputer import Imputer
     from vcfbert.training.loop import FitResult
+    from vcfbert.training.progress import FitProgress
 
 AnyPath = str | os.PathLike[str]
 
-_HOLDOUT, _SEED = 0.1, 17  # of the validation split that a panel store carries; a panel that is only read has no use
+_HOLDOUT, _SEED = 0.1, 17  # a panel store needs a validation split; `read_panel` does not use it
 
 
 def fit_panel(
@@ -38,14 +39,17 @@ def fit_panel(
     holdout: float | None = None,
     parameters: Mapping[str, Any] | None = None,
     track: bool = False,
+    progress: FitProgress | None = None,
 ) -> FitResult:
     """Fits a model to a phased panel and writes the bundle ``out``.
 
     ``panel``: VCF, BCF, VCF Zarr or a panel store; several files, or one name with ``{chrom}``. ``map``: genetic map,
     likewise; without one the rate is 1 cM/Mb. ``region``: CHROM or CHROM:FROM-TO, 1-based and inclusive. ``build``:
-    b37 or b38, for chromosome X. ``holdout``: share of samples held out for validation. ``parameters``: values over
-    those of the profile, such as ``{"train.epochs": 1}``. ``track`` records the run in MLflow. An interrupted fit
-    resumes from its last epoch when it is called again. Raises InputError.
+    b37 or b38, for chromosome X. ``holdout``: share of samples held out for validation. ``parameters``: values that
+    replace those of the profile, such as ``{"train.epochs": 1}``. ``track``: record the run in MLflow. ``progress``:
+    an object whose methods ``epoch``, ``step`` and ``message`` are called while the fit runs
+    (``vcfbert.training.progress.FitProgress``). An interrupted fit resumes from its last epoch when it is called
+    again. Raises InputError.
 
     Examples:
         >>> result = vcfbert.fit_panel("panel.vcf.gz", "bundle", map="chr20.gmap.gz", parameters={"train.epochs": 1})
@@ -61,11 +65,11 @@ def fit_panel(
         prepare["holdout"] = holdout
     assignments = [f"{name}={value}" for name, value in (parameters or {}).items()]
     config = with_overrides(profile, assignments, prepare=prepare)
-    return fit(config, variant, Path(out), tracker=open_tracker(enabled=track))
+    return fit(config, variant, Path(out), tracker=open_tracker(enabled=track), progress=progress)
 
 
 def load_bundle(path: AnyPath, *, device: str = "cpu") -> Bundle:
-    """Reads a bundle's folder and checks the sha256 of each file. Raises ArtifactError.
+    """Reads a bundle's folder and checks the sha256 of each file. ``device``: a torch device. Raises ArtifactError.
 
     Examples:
         >>> bundle = vcfbert.load_bundle("bundle")
@@ -92,11 +96,13 @@ def impute_file(
 ) -> Imputed:
     """Imputes ``target`` (VCF, BCF or VCF Zarr) at every site of the model's panel and writes ``out``.
 
-    ``model``: a bundle's folder, a loaded Bundle, or an Imputer, whose own ``mode`` and ``ignore_phase`` then hold.
-    ``out``: ``.vcf.gz`` or ``.bcf``, both indexed, or ``.vcf``. ``region``: CHROM:FROM-TO to write, 1-based and
-    inclusive. ``fields``: FORMAT fields, comma-separated. Imputed sites of estimated r2 (DR2) below ``min_dr2`` are
-    excluded. ``mode``: ``fast`` or ``accurate``, for unphased targets. ``qc_report``: JSON report of the input. The
-    answer holds the QC report and a summary. Raises InputError; nothing stands at ``out`` unless all of it does.
+    ``model``: a bundle's folder, a loaded Bundle, or an Imputer. An Imputer has its own ``mode`` and ``ignore_phase``;
+    the arguments of these names are then ignored. ``out``: ``.vcf.gz`` or ``.bcf``, both indexed, or ``.vcf``.
+    ``region``: CHROM:FROM-TO to write, 1-based and inclusive. ``fields``: FORMAT fields, comma-separated. ``min_dr2``:
+    imputed sites with a lower estimated r2 (DR2) are excluded. ``mode``: ``fast`` or ``accurate``, for unphased
+    targets. ``ignore_phase``: treat phased targets as unphased. ``qc_report``: path of a JSON report of the input.
+
+    Returns the QC report and a summary. Raises InputError. ``out`` is put in place only when it is complete.
 
     Examples:
         >>> imputed = vcfbert.impute_file("bundle", "array.vcf.gz", "imputed.vcf.gz")
@@ -127,8 +133,9 @@ def evaluate_files(
 ) -> Evaluation:
     """Scores an imputed file against the true genotypes, by minor-allele frequency in the ``reference`` panel.
 
-    ``reference``: the panel's VCF, a panel store, or panels that were read. ``typed``: sites not to score, a table of
-    CHROM and POS or a VCF. ``groups``: a table of sample and group. Raises InputError.
+    ``reference``: the panel's VCF, a panel store, or Panel objects. ``typed``: sites that are not scored, as a table of
+    CHROM and POS or as a VCF. ``groups``: a table of sample and group; each group is scored too. ``region``:
+    CHROM or CHROM:FROM-TO to score, 1-based and inclusive. Raises InputError.
 
     Examples:
         >>> scores = vcfbert.evaluate_files("truth.vcf.gz", "imputed.vcf.gz", "panel.vcf.gz", typed="array.vcf.gz")
@@ -162,7 +169,7 @@ def read_panel(
 ) -> Panel:
     """Reads one chromosome's phased panel (VCF, BCF, VCF Zarr or a panel store) into memory.
 
-    Raises InputError; 'panel_several' where the file holds several chromosomes and ``region`` does not choose one.
+    Raises InputError; 'panel_several' if the file holds several chromosomes and ``region`` does not choose one.
 
     Examples:
         >>> panel = vcfbert.read_panel("panel.vcf.gz", map="chr20.gmap.gz")

@@ -60,8 +60,31 @@ def test_examples_run(example_folder: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.chdir(example_folder)
     finder, runner = doctest.DocTestFinder(), doctest.DocTestRunner()
     # In the order of use: later examples read what earlier ones wrote.
-    for documented in (vcfbert, *(getattr(api, name) for name in EXAMPLES)):
+    for documented in (vcfbert, *(getattr(api, name) for name in EXAMPLES), vcfbert.Imputer):
         name = getattr(documented, "__name__", "vcfbert")
         for test in finder.find(documented, name, globs={"vcfbert": vcfbert}):
             assert runner.run(test).failed == 0, test.name
     assert runner.summarize(verbose=False).attempted > len(EXAMPLES)
+
+
+class Heard:
+    """A fit's progress, kept as names of the methods called."""
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+
+    def epoch(self, epoch: int, epochs: int, steps: int) -> None:
+        self.names.append("epoch")
+
+    def step(self, loss: float, f1: float, ms_per_batch: float) -> None:
+        self.names.append("step")
+
+    def message(self, text: str) -> None:
+        self.names.append("message")
+
+
+def test_fit_panel_reports_to_its_progress(example_folder: Path, tmp_path: Path) -> None:
+    heard = Heard()
+    parameters = {"train.epochs": 1, "train.copy_steps": 1}
+    vcfbert.fit_panel(example_folder / "panel.vcf.gz", tmp_path / "bundle", parameters=parameters, progress=heard)
+    assert set(heard.names) == {"epoch", "step", "message"}

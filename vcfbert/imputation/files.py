@@ -1,4 +1,4 @@
-"""From a target file to an imputed file: what the command line, the stages and the service all call."""
+"""Imputation from file to file. The command line, the DVC stages and the service all call ``impute_file``."""
 
 from __future__ import annotations
 
@@ -28,14 +28,16 @@ from vcfbert.imputation.phasing import unphased_error
 from vcfbert.imputation.progress import Progress
 
 FORMATS: Final = ("vcf.gz", "bcf")
-# The target has nothing of a panel: no matter as long as it has something of another.
+# Errors of a target without sites of one panel. They are raised only if it has no sites of any panel.
 _NOT_THERE: Final = ("chromosome_missing", "region_empty", "no_overlap")
 
 
 def read_target(path: Path, panels: Sequence[Panel], region: str | None = None) -> tuple[list[MatchedTarget], QcReport]:
-    """The target's genotypes at the sites of those ``panels`` that it has records of, in their order, one by one; with
-    ``region`` of those that have sites there. Raises InputError, and RefusedTargetError where it could be read and not
-    used."""
+    """Reads the target's genotypes at the panels' sites, and the QC report of all of them.
+
+    Panels without records in the target are skipped, and with ``region`` panels without sites there. The rest keep
+    their order. Raises InputError; RefusedTargetError if the file was read but cannot be used.
+    """
     wanted = [panel for panel in panels if region is None or _sites_within(panel, region)]
     if not wanted:
         raise _no_site(region, panels)
@@ -47,7 +49,7 @@ def read_target(path: Path, panels: Sequence[Panel], region: str | None = None) 
     missing: list[RefusedTargetError] = []
     for panel in wanted:
         try:
-            found, report = _match(next(read), panel, source.samples)  # no name keeps the genotypes once matched
+            found, report = _match(next(read), panel, source.samples)  # unnamed: freed once matched
         except RefusedTargetError as error:
             if error.code not in _NOT_THERE:
                 raise error.with_report(QcReport.of_all([error.report], absent)) from None
@@ -72,13 +74,14 @@ def _match(genotypes: Genotypes | InputError, panel: Panel, samples: tuple[str, 
 
 @dataclass(frozen=True)
 class ImputeOptions:
-    """What is to be written. Raises InputError where it is built: region_invalid, option_format, option_fields,
-    option_min_dr2.
+    """What an imputed file contains.
 
-    ``region``: CHROM:FROM-TO (1-based, inclusive), the panel's sites to write; typed sites around it are used all the
-    same. ``format``: what the output is to be named by where the caller does not name it. ``fields``: those of FORMAT,
-    GT among them also where it is not named, in the order of ``vcf_texts.FIELDS``. Records that no sample was typed at
-    are left out if the DR2 of each of their ALT alleles is less than ``min_dr2``.
+    ``region``: the panel's sites to write, CHROM:FROM-TO, 1-based and inclusive; typed sites around it are used too.
+    ``format``: the output's extension if the caller does not name the file. ``fields``: the FORMAT fields, in the order
+    of ``vcf_texts.FIELDS``; GT is always written. ``min_dr2``: an untyped record is excluded if the DR2 of each of its
+    ALT alleles is lower.
+
+    Raises InputError 'region_invalid', 'option_format', 'option_fields' or 'option_min_dr2'.
     """
 
     region: str | None = None
@@ -109,7 +112,7 @@ class ImputeOptions:
         fields: str | None = None,
         min_dr2: float | None = None,
     ) -> ImputeOptions:
-        """From texts as users write them, empty or None for the default; ``fields`` are separated by commas."""
+        """Options from a user's text; an empty text or None gives the default. ``fields`` are comma-separated."""
         names = tuple(name.strip().upper() for name in (fields or "").split(",") if name.strip())
         return cls(
             region=(region or "").strip() or None,
@@ -124,15 +127,19 @@ DEFAULT_OPTIONS: Final = ImputeOptions()
 
 @dataclass(frozen=True)
 class Imputed:
-    """``summary``: n_samples, n_sites written, n_left_out, dr2_by_maf, dr2_histogram, gq_histogram (see
-    ``genotypes.summary``), and the density of the typed sites; plain JSON values."""
+    """The result of an imputation.
+
+    ``report``: the QC report of the target. ``summary``: JSON values: n_samples, n_sites written, n_left_out (records
+    excluded by ``min_dr2``), dr2_by_maf, dr2_histogram, gq_histogram (see ``genotypes.summary``), and the density of
+    the typed sites.
+    """
 
     report: QcReport
     summary: dict[str, Any]
 
     @classmethod
     def of(cls, report: QcReport, summaries: Sequence[Summary]) -> Imputed:
-        """``summaries``: of the panels, one or more."""
+        """Joins the ``summaries`` of one or more panels."""
         summary, *others = summaries
         for other in others:
             summary.add_counts(other.counts())
@@ -152,13 +159,13 @@ def impute_file(
     progress: Progress | None = None,
     cancelled: Callable[[], None] | None = None,
 ) -> Imputed:
-    """Imputes ``target`` (VCF, VCF.gz, BCF) into ``out`` (.vcf.gz or .vcf or .bcf, indexed).
+    """Imputes ``target`` (VCF, VCF.gz or BCF) into ``out`` (.vcf.gz or .bcf, indexed, or .vcf).
 
-    ``qc_report``: JSON, with a TSV of repaired and left-out sites beside it; written before imputation starts, so it is
-    there when that is refused. ``begin`` is told the number of sites to come, ``progress`` how many more are done
-    (``Imputer.impute``).
-    ``cancelled`` is called between steps, and raises to stop (``Imputer.impute``). Raises InputError; nothing stands
-    under ``out`` unless all of it does.
+    ``threads`` compress the output. ``qc_report``: path of the JSON report; a TSV of repaired and excluded sites is
+    written beside it. Both are written before imputation starts, so a refused target has them too. ``begin`` receives
+    the total number of sites. ``progress`` and ``cancelled``: as in ``Imputer.impute``.
+
+    Raises InputError. ``out`` is put in place only when it is complete.
     """
     if out.resolve() == target.resolve():
         raise InputError("same_file", "target and output are the same file", where=str(out), hint="name another output")
@@ -196,7 +203,7 @@ def impute_file(
 
 
 def file_header(bundle: Bundle) -> dict[str, str]:
-    """What an imputed file says of the model that wrote it."""
+    """Header fields that name the version, the variant and the panel behind an imputed file."""
     return {"version": __version__, "model": bundle.variant, "panel": bundle.panel_digest}
 
 
@@ -206,8 +213,11 @@ def per_panel_site(
     ids: npt.NDArray[np.object_],
     swapped: npt.NDArray[np.bool_],
 ) -> tuple[npt.NDArray[np.object_], npt.NDArray[np.bool_]]:
-    """For all the panel's sites the input's IDs (None where it has none) and where it had REF and ALT exchanged, from
-    those [m] of the typed ones, ``panel_site``."""
+    """Spreads the ``ids`` [m] and ``swapped`` [m] of typed sites ``panel_site`` [m] over all sites of the panel.
+
+    Returns IDs object [n_sites], None where untyped, and flags bool [n_sites], True where the input exchanges REF and
+    ALT.
+    """
     all_ids = np.full(panel.n_sites, None, dtype=object)
     all_ids[panel_site] = ids
     all_swapped = np.zeros(panel.n_sites, dtype=bool)
@@ -216,8 +226,10 @@ def per_panel_site(
 
 
 def check_target(imputer: Imputer, target: Path) -> tuple[QcReport, InputError | None]:
-    """A dry run: the report of a target, and why it could not be imputed all the same, if so. Raises InputError where
-    there is no report, because the file cannot be read."""
+    """A dry run: returns the target's QC report, and the error that imputing it would raise, or None.
+
+    Raises InputError if the file cannot be read, so that there is no report.
+    """
     bundle = imputer.bundle
     try:
         matched, report = read_target(target, bundle.panels)
@@ -230,7 +242,7 @@ def check_target(imputer: Imputer, target: Path) -> tuple[QcReport, InputError |
 
 
 def panel_interval(panel: Panel, region: str | None) -> tuple[int, int]:
-    """Half-open interval of panel sites within a region. Raises InputError if there are none."""
+    """The half-open interval of panel sites within a region. Raises InputError 'region_empty' if there are none."""
     interval = (0, panel.n_sites) if region is None else _sites_within(panel, region)
     if interval is None:
         raise _no_site(region, [panel])
