@@ -1,5 +1,7 @@
-"""Freed memory for whoever asks next. Requests run in many threads, and glibc keeps what each of them freed for it
-alone: of arrays of tens of megabytes a request, gigabytes that nobody uses.
+"""Sharing of freed host memory between threads.
+
+glibc keeps the memory that a thread has freed for that thread. Requests run in many threads with arrays of tens of
+megabytes each, so gigabytes would stay unused.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ _ARENA_MAX = -8  # of mallopt(3), from glibc's malloc.h
 
 
 def share_freed() -> None:
-    """Among the threads of the process, before its threads start. Without glibc it does nothing."""
+    """Makes all threads of the process share freed memory. Call it before threads start. No effect without glibc."""
     try:
         ctypes.CDLL("libc.so.6").mallopt(_ARENA_MAX, 2)
     except (OSError, AttributeError):

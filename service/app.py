@@ -62,7 +62,7 @@ def create_app(settings: Settings, source: ModelSource | None = None) -> FastAPI
     problems.install(app)
     for router in ROUTERS:
         app.include_router(router)
-    # The last one added is the outermost.
+    # The middleware added last is the outermost.
     app.add_middleware(BodyLimit, max_bytes=settings.max_upload_bytes, stall_seconds=settings.stall_seconds)
     limits = CallerLimits(settings.rate_per_minute, settings.concurrent_per_key, settings.redis_url)
     app.add_middleware(AuthMiddleware, settings=settings, limits=limits, drain=drain)

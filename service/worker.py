@@ -1,7 +1,7 @@
-"""A worker that runs jobs: ``python -m service.worker``, one for each device, on any host that shares table and queue.
+"""A worker that runs jobs: ``python -m service.worker``, one per device, on any host that shares table and queue.
 
-With ``--embedded N`` it belongs to a service process, which sends the settings through standard input and is sent what
-is measured through the file descriptor N.
+With ``--embedded N`` it belongs to a service process. It then reads its settings from standard input and writes its
+measurements to file descriptor N.
 """
 
 from __future__ import annotations
@@ -45,15 +45,15 @@ from .worker_metrics import served_metrics
 
 log = logging.getLogger(__name__)
 
-OpenSource = Callable[[Settings, Callable[[str, float], None]], ModelSource]  # also given who is told of searches
+OpenSource = Callable[[Settings, Callable[[str, float], None]], ModelSource]  # settings, observer of searches
 
 HOUSEKEEPING_SECONDS = 10.0
-_MAX_PAUSE = 0.5  # between two looks at an empty queue in SQLite; Redis tells by itself
-_RELEASE_SECONDS = 5.0  # for a job to stop between two blocks, once draining is over
+_MAX_PAUSE = 0.5  # seconds between two looks at an empty SQLite queue; Redis notifies
+_RELEASE_SECONDS = 5.0  # allowed for a job to stop between two blocks, after draining
 
 
 class HousekeepingScheduler(Scheduler):  # type: ignore[misc]
-    """Runs periodic tasks itself: the one worker may be busy with a job for an hour, in which they would pile up."""
+    """Runs periodic tasks in its own thread. The only worker thread may be busy with a job for an hour."""
 
     periodic_task_seconds = HOUSEKEEPING_SECONDS
 
@@ -67,11 +67,11 @@ class JobConsumer(Consumer):  # type: ignore[misc]
 
     def _set_signal_handlers(self) -> None:
         super()._set_signal_handlers()
-        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # Huey would start the process anew with the same arguments
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # Huey would restart the process with the same arguments
 
 
 def run_worker(settings: Settings, source: ModelSource, observer: Observer) -> None:
-    """Runs jobs until SIGTERM, then finishes the one at hand within the seconds of draining, or puts it back."""
+    """Runs jobs until SIGTERM. It then finishes the current job within the drain time, or re-queues it."""
     table, files, kept = open_table(settings), JobFiles(settings.data), KeptUploads(settings)
     runner = JobRunner(
         table,
@@ -97,7 +97,7 @@ def run_worker(settings: Settings, source: ModelSource, observer: Observer) -> N
 
 
 def every(huey: Huey, name: str, act: Callable[[], None]) -> None:
-    """A periodic task, as often as the scheduler looks."""
+    """Registers a periodic task that runs at each look of the scheduler. Its VcfbertError is logged."""
 
     def task() -> None:
         try:
@@ -109,17 +109,18 @@ def every(huey: Huey, name: str, act: Callable[[], None]) -> None:
 
 
 def import_imputation() -> None:
-    """While there is no job yet: torch takes seconds."""
+    """Imports torch before the first job, because that takes seconds."""
     import vcfbert.imputation.files  # noqa: F401
 
 
 def embedded_settings() -> Settings:
-    """As the service sent them. From then on this process ends with it: the pipe closes, however it died."""
+    """The settings that the service sent. From then on this process ends when the service does, because the pipe
+    closes."""
     values: dict[str, Any] = json.loads(sys.stdin.readline())
 
     def end_with_parent() -> None:
         os.read(sys.stdin.fileno(), 1)
-        os.kill(os.getpid(), signal.SIGKILL)  # now: another service may start a worker for this device at once
+        os.kill(os.getpid(), signal.SIGKILL)  # at once: another service may start a worker for this device
 
     threading.Thread(target=end_with_parent, name="parent", daemon=True).start()
     return Settings(**values)
@@ -127,7 +128,7 @@ def embedded_settings() -> Settings:
 
 @contextmanager
 def alone(data: Path) -> Iterator[None]:
-    """Waits until no other embedded worker uses this data folder, as where a service runs as several processes."""
+    """Waits until no other embedded worker uses this data folder. A service may run as several processes."""
     data.mkdir(parents=True, exist_ok=True)
     with (data / "worker.lock").open("a") as handle:
         while True:
@@ -152,7 +153,7 @@ def main(open_source: OpenSource = BundleSource) -> None:
         print(f"error [{error.code}] {error}", file=sys.stderr)
         sys.exit(error.exit_code)
     sys.stdout.flush()
-    # Without waiting for the thread of a job that did not stop.
+    # Do not wait for the thread of a job that did not stop.
     os._exit(0)
 
 

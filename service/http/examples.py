@@ -62,7 +62,7 @@ _PROBLEMS: Final[dict[str, tuple[int, str, str | None, str | None]]] = {
     "not_done": (409, "the job is running", None, "GET /v1/jobs/ID shows its progress or its error"),
     "reload_refused": (
         409, "default: index.faiss differs from its hash (bundle_damaged)", None,
-        "what was served before still is; see /v1/models",
+        "the previous version stays in use; see /v1/models",
     ),
     "expired": (410, "the files of this job were deleted at the end of their retention time", None, "submit it again"),
     "too_large": (
@@ -119,7 +119,7 @@ _PROBLEMS: Final[dict[str, tuple[int, str, str | None, str | None]]] = {
         429, "this key already has 8 running requests, the maximum", None,
         "wait until one of them ends, or submit a job",
     ),
-    "queue_full": (429, "100 jobs are waiting, which is the limit", None, "send it again later"),
+    "queue_full": (429, "100 jobs are queued, which is the limit", None, "send it again later"),
     "not_ready": (503, "the model is being loaded", None, "ask /readyz and try again"),
     "too_slow": (
         503, "the request did not finish within 3600 seconds", None, "send fewer samples or a smaller region",

@@ -1,1 +1,1 @@
-"""Jobs: a table that is the truth, a queue that carries their ids, workers that claim them."""
+"""Jobs. The job table holds their state, the queue carries their ids, and workers claim them."""

@@ -1,4 +1,4 @@
-"""One attempt at a job, watched by a thread of its own: the heartbeat, and the reasons to stop in the middle."""
+"""One attempt at a job. A thread sends its heartbeat and watches for reasons to stop it."""
 
 from __future__ import annotations
 
@@ -17,21 +17,20 @@ from .store import JobTable
 log = logging.getLogger(__name__)
 
 BEAT_SECONDS = 1.0
-# An imputation that is asked to stop does so between two blocks. One that has not done so for this long after its time
-# was up is ended with its process.
+# An imputation stops between two blocks. If it has not stopped this long after its time limit, its process is ended.
 GRACE_SECONDS = 60.0
 
 
 class ClaimLostError(Exception):
-    """The job is not this attempt's any more: it was cancelled, or given to another worker."""
+    """The claim is lost: the job was cancelled, or another worker has it."""
 
 
 class StoppingError(Exception):
-    """The worker has to end before the job does."""
+    """The worker must stop before the job is done."""
 
 
 class TooSlowError(ResourceError):
-    """The job has had the time that it may have."""
+    """The job reached its time limit."""
 
     def __init__(self, max_seconds: float) -> None:
         what = f"the job did not finish within {max_seconds:g} seconds"
@@ -39,7 +38,11 @@ class TooSlowError(ResourceError):
 
 
 class Attempt:
-    """Used as a context; ``check`` is called by the imputation between its blocks."""
+    """A context manager around one attempt. The imputation calls ``check`` between blocks.
+
+    ``max_seconds``: time limit of the attempt. ``stale_seconds``: other workers take this one for dead after so long
+    without a heartbeat. ``stopping``: set when the worker must stop. ``end_process``: ends the worker's process.
+    """
 
     def __init__(
         self,
@@ -86,7 +89,7 @@ class Attempt:
         self._done += sites
 
     def check(self) -> None:
-        """Raises ClaimLostError, TooSlowError or StoppingError where the attempt is to end."""
+        """Raises ClaimLostError, TooSlowError or StoppingError if the attempt must end."""
         if self._lost.is_set():
             raise ClaimLostError
         if self.seconds > self._max_seconds:
@@ -95,7 +98,7 @@ class Attempt:
             raise StoppingError
 
     def confirm(self) -> None:
-        """``check``, and asks the table itself whether the claim holds."""
+        """Does ``check``, then asks the job table whether the claim still holds."""
         self.check()
         if not self._beat():
             raise ClaimLostError
@@ -105,22 +108,22 @@ class Attempt:
 
     def _watch(self) -> None:
         period = min(BEAT_SECONDS, self._stale_seconds / 5)
-        told = time.monotonic()
+        last_beat = time.monotonic()
         while not self._over.wait(period):
             try:
                 if not self._beat():
                     self._lost.set()
-                told = time.monotonic()
+                last_beat = time.monotonic()
             except VcfbertError as error:
                 log.warning("job %s: no heartbeat (%s)", self._claim.job_id, error.code)
-                if time.monotonic() - told > self._stale_seconds:  # by now others take this worker for dead
+                if time.monotonic() - last_beat > self._stale_seconds:  # other workers now take this one for dead
                     self._lost.set()
             if self.seconds > self._max_seconds + GRACE_SECONDS:
                 self._end_by_force()
                 return
 
     def _end_by_force(self) -> None:
-        log.error("job %s is too slow and does not stop: the worker ends itself", self._claim.job_id)
+        log.error("job %s exceeded its time limit and does not stop: the worker ends its process", self._claim.job_id)
         try:
             error = TooSlowError(self._max_seconds)
             row = {"code": error.code, "detail": error.what, "where": None, "hint": error.hint}

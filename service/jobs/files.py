@@ -1,4 +1,4 @@
-"""A job's files: DATA/jobs/ID/ with the upload and, once it is done, what may be downloaded."""
+"""A job's files: DATA/jobs/ID/ holds the upload and, once the job is done, the results."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from typing import BinaryIO
 from vcfbert.artifacts import atomic_file
 
 _COPY_BYTES = 1 << 20
-# An upload has no row until it is whole; a folder without a row that has not changed for so long was given up.
+# An upload has no row until it is complete. A folder without a row, unchanged for this long, was abandoned.
 _ORPHAN_SECONDS = 3600.0
 
 
 class JobFiles:
-    """Names are ours alone: what the caller calls the upload is never a path."""
+    """The files of all jobs. The service chooses every file name; a caller's upload name is never a path."""
 
     def __init__(self, data: Path) -> None:
         self.folder = data / "jobs"
@@ -46,7 +46,8 @@ class JobFiles:
         return self.of(job_id) / "report.json"
 
     def store_upload(self, job_id: str, content: BinaryIO) -> int:
-        """Bytes written. On return they are on disk under their final name. Raises VcfbertError, 'disk_full' too."""
+        """Stores the upload and returns its bytes. On return it is on disk under its final name. Raises VcfbertError,
+        such as 'disk_full'."""
         target = self.target(job_id)
         with atomic_file(target) as temporary, temporary.open("wb") as handle:
             shutil.copyfileobj(content, handle, _COPY_BYTES)
@@ -54,7 +55,7 @@ class JobFiles:
 
     @contextmanager
     def working_folder(self, job_id: str, attempt: int) -> Iterator[Path]:
-        """A folder for one attempt's results, removed in the end. What an attempt that died had left is removed."""
+        """A folder for one attempt's results, removed at the end. Leftovers of earlier attempts are removed first."""
         working = self.of(job_id) / f".attempt-{attempt}"
         for left in self.of(job_id).glob(".attempt-*"):
             shutil.rmtree(left, ignore_errors=True)
@@ -65,8 +66,10 @@ class JobFiles:
             shutil.rmtree(working, ignore_errors=True)
 
     def publish(self, job_id: str, working: Path, pattern: str = "[!.]*") -> None:
-        """Puts an attempt's files, those named like ``pattern``, in their places, whole and on disk. Two attempts'
-        files are the same: doing it again changes nothing."""
+        """Moves an attempt's files that match ``pattern`` to their final places, complete and on disk.
+
+        All attempts write the same files, so publishing twice changes nothing.
+        """
         folder = self.of(job_id)
         for path in sorted(working.glob(pattern)):
             with path.open("rb") as handle:
@@ -79,14 +82,14 @@ class JobFiles:
             os.close(descriptor)
 
     def remove_target(self, job_id: str) -> None:
-        """Genotypes are kept no longer than they are needed."""
+        """Deletes the upload, so genotypes are kept no longer than needed."""
         self.target(job_id).unlink(missing_ok=True)
 
     def remove(self, job_id: str) -> None:
         shutil.rmtree(self.of(job_id), ignore_errors=True)
 
     def untouched(self) -> list[str]:
-        """Jobs with a folder in which nothing has come or gone for a while."""
+        """Ids of jobs whose folder has not changed for ``_ORPHAN_SECONDS``."""
         if not self.folder.is_dir():
             return []
         before = time.time() - _ORPHAN_SECONDS

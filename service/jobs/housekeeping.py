@@ -1,5 +1,7 @@
-"""What is done from time to time, by every worker: jobs of dead workers taken back, lost messages sent again, files
-of ended jobs deleted. Doing any of it twice, or at once elsewhere, changes nothing."""
+"""Periodic work of every worker: re-queue jobs of dead workers, resend lost messages, delete files of expired jobs.
+
+Each step may run twice or on several workers at once; the result is the same.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +15,12 @@ log = logging.getLogger(__name__)
 
 
 def recover(table: JobTable, queue: JobQueue) -> None:
-    """Jobs whose worker died wait again, and every job that waits has a message: brokers forget it when a worker takes
-    it, and Redis may have lost all."""
+    """Re-queues jobs whose worker died, and resends the message of each queued job that has none.
+
+    A broker drops a message when a worker takes it, and Redis may lose all messages.
+    """
     for job in table.recover():
-        log.warning("job %s: its worker has died in attempt %d", job.id, job.attempt)
+        log.warning("job %s: its worker died in attempt %d", job.id, job.attempt)
     waiting = table.waiting()
     if waiting:
         announced = queue.waiting()
@@ -26,7 +30,7 @@ def recover(table: JobTable, queue: JobQueue) -> None:
 
 
 def expire(table: JobTable, files: JobFiles) -> None:
-    """Deletes the files of jobs whose time is over, and what cut-off requests and cancelled jobs have left."""
+    """Deletes the files of expired jobs, and leftovers of interrupted requests and cancelled jobs."""
     for job_id in table.expire():
         log.info("job %s: expired", job_id)
         files.remove(job_id)

@@ -1,4 +1,4 @@
-"""Jobs as the HTTP process sees them: accepted when they are on disk, listed, removed."""
+"""Jobs in the HTTP process: submission, counts and removal."""
 
 from __future__ import annotations
 
@@ -21,8 +21,10 @@ log = logging.getLogger(__name__)
 
 
 class Jobs:
-    """Table, queue, files, and the worker process beside this one if the settings ask for it: what that measures,
-    ``observer`` is told."""
+    """The job table, queue and files, and the embedded worker process if the settings ask for one.
+
+    ``observer`` receives what the embedded worker measures.
+    """
 
     def __init__(self, settings: Settings, observer: Observer) -> None:
         self._settings = settings
@@ -34,15 +36,17 @@ class Jobs:
         )
 
     def start(self) -> None:
-        """Raises VcfbertError where the job table cannot be used. A queue that cannot be reached is no reason not to
-        start: jobs are refused until it can."""
+        """Opens table and queue and starts the embedded worker. Raises VcfbertError if the job table cannot be used.
+
+        An unreachable queue does not prevent the start; jobs are refused until it answers.
+        """
         self._table = open_table(self._settings)
         self._queue = JobQueue(self._settings.redis_url, self._settings.data)
         if self.supervisor is not None:
             self.supervisor.start()
 
     def stop(self) -> None:
-        """Waits for the worker beside this process to drain."""
+        """Waits until the embedded worker has drained."""
         if self.supervisor is not None:
             self.supervisor.stop()
         if self._table is not None:
@@ -54,7 +58,7 @@ class Jobs:
         return self._table
 
     def counts(self) -> dict[str, int]:
-        """The number of jobs in each state; empty where the table does not answer."""
+        """The number of jobs in each state; empty if the table does not answer."""
         try:
             return {} if self._table is None else self._table.counts()
         except VcfbertError:
@@ -63,8 +67,8 @@ class Jobs:
     def submit(
         self, upload: BinaryIO, *, caller: str, name: str, options: Mapping[str, Any], model: PinnedModel
     ) -> Job:
-        """An accepted job: upload, row and message are stored, in this order, so that none is lost wherever this
-        process ends. Raises QueueFullError, and ResourceError where one of them cannot be stored."""
+        """Accepts a job. Upload, row and message are stored in this order, so no job is lost if the process ends
+        between two steps. Raises QueueFullError, and ResourceError if one of them cannot be stored."""
         self.table.check_room(caller)
         job_id = new_id()
         try:
@@ -77,13 +81,13 @@ class Jobs:
             assert self._queue is not None, "not started"
             self._queue.enqueue(job_id)
         except ResourceError:
-            # Housekeeping may have found the row and told a worker meanwhile: then it was accepted after all.
+            # Housekeeping may have sent the message meanwhile and a worker may have claimed the job: it is accepted.
             if self.table.withdraw(job_id):
                 self.files.remove(job_id)
                 raise
         return job
 
     def remove(self, caller: str, job_id: str) -> None:
-        """Cancels or forgets a job and deletes its files. Raises InputError('job_unknown')."""
+        """Cancels a job, or deletes one that has ended, and deletes its files. Raises InputError 'job_unknown'."""
         self.table.remove(caller, job_id)
         self.files.remove(job_id)

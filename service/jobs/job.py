@@ -1,4 +1,4 @@
-"""A job as its row tells it, and the states that it passes through."""
+"""A job as stored in its row, its states, and the names of workers."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from typing import Any
 
 from ..models.version import ModelVersion, stored_version, version_name
 
-QUEUED = "queued"  # accepted: upload and row are on disk
+QUEUED = "queued"  # accepted; upload and row are on disk
 RUNNING = "running"  # claimed by a worker
-DONE = "done"  # its files may be downloaded
-FAILED = "failed"  # its error says why
+DONE = "done"  # its results can be downloaded
+FAILED = "failed"  # its error gives the reason
 CANCELLED = "cancelled"  # by its caller, while it was queued or running; its files are gone
-EXPIRED = "expired"  # was done; its files are gone
+EXPIRED = "expired"  # was done or failed; its files are gone
 STATES = (QUEUED, RUNNING, DONE, FAILED, CANCELLED, EXPIRED)
 
 Json = Mapping[str, Any]
@@ -53,13 +53,13 @@ class PinnedModel:
 
 @dataclass(frozen=True)
 class Job:
-    """One row. Times are seconds since the epoch, ``size`` is in bytes, ``done`` and ``total`` count panel sites as
-    ``Imputer.impute`` does."""
+    """One row. Times are seconds since the epoch; ``size`` is in bytes; ``done`` and ``total`` count panel sites, as
+    ``Imputer.impute`` reports them."""
 
     id: str
     caller: str
     state: str
-    name: str  # the upload's name, only ever shown
+    name: str  # of the upload, for display only
     size: int
     options: Json
     model: PinnedModel
@@ -67,7 +67,7 @@ class Job:
     started: float | None
     finished: float | None
     expires: float | None
-    attempt: int  # how often a worker has claimed it
+    attempt: int  # number of times that workers have claimed it
     worker: str | None
     heartbeat: float | None
     done: int
@@ -79,7 +79,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Claim:
-    """The right of one worker to one attempt at a job. Lost as soon as the row says otherwise."""
+    """The right of one worker to one attempt at a job. It is lost when the row names another worker or attempt."""
 
     job_id: str
     worker: str
@@ -88,7 +88,7 @@ class Claim:
 
 @cache
 def this_host() -> str:
-    """This machine since it booted, and what of its processes can be seen: containers may share a host's name."""
+    """Identifies this machine's boot and its process namespace. Containers may share a host name."""
     boot = Path("/proc/sys/kernel/random/boot_id")
     namespace = Path("/proc/self/ns/pid")
     try:
@@ -98,19 +98,22 @@ def this_host() -> str:
 
 
 def new_worker() -> str:
-    """A name for a worker of this process, by which others on this host can see whether the process has gone."""
+    """A unique name for a worker of this process. Others on this host can tell from it whether the process ended."""
     return f"{this_host()}/{os.getpid()}/{_started(os.getpid())}/{uuid.uuid4().hex[:8]}"
 
 
 def is_gone(worker: str) -> bool:
-    """Whether the worker's process has surely ended. Of other hosts' workers only their heartbeat tells."""
+    """Whether the worker's process has certainly ended. False for workers of other hosts: only their heartbeat is
+    known."""
     host, pid, started, _ = worker.rsplit("/", 3)
     return host == this_host() and _started(int(pid)) != started
 
 
 def _started(pid: int) -> str:
-    """When the process began, in clock ticks since boot: a later process of the same number began later. '' where
-    there is none, or only what remains of one that its parent has not waited for."""
+    """When the process started, in clock ticks since boot, which tells it from a later process with the same id.
+
+    '' if there is none, or only a zombie.
+    """
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         return "" if fields[0] in "ZX" else fields[19]

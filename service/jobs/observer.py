@@ -1,4 +1,4 @@
-"""Who is told what a worker measures, also where that is another process."""
+"""Receivers of what a worker measures, in the same process or another one."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Protocol
 
 
 class Observer(Protocol):
-    """Is told of every job that is done and of every search. Called by one thread."""
+    """Receives every finished job and every search. Called by one thread."""
 
     def job(self, model: str, n_targets: int, seconds: float) -> None: ...
 
@@ -18,7 +18,7 @@ class Observer(Protocol):
 
 
 class SentMetrics:
-    """Writes what it is told to a pipe, a line each, for ``receive`` in the process at its other end."""
+    """Writes each measurement as a line to a pipe. ``receive`` reads them in the process at the other end."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
@@ -29,13 +29,13 @@ class SentMetrics:
     def retrieval(self, variant: str, seconds: float) -> None:
         self._send("retrieval", variant, seconds)
 
-    def _send(self, *told: str | float) -> None:
-        with suppress(BrokenPipeError):  # nobody listens any more: no reason not to finish the job
-            os.write(self._descriptor, json.dumps(told).encode() + b"\n")
+    def _send(self, *values: str | float) -> None:
+        with suppress(BrokenPipeError):  # the job finishes even if the reader has ended
+            os.write(self._descriptor, json.dumps(values).encode() + b"\n")
 
 
 def receive(lines: Iterable[str], observer: Observer) -> None:
-    """Tells ``observer`` what the ``lines`` of a ``SentMetrics`` say, up to the end or a line that is cut off."""
+    """Passes the ``lines`` of a ``SentMetrics`` to ``observer``, until the end or a truncated line."""
     for line in lines:
         if not line.endswith("\n"):
             return

@@ -1,7 +1,6 @@
-"""The queue that tells workers of jobs: Huey over SQLite in the data folder, or over Redis for several hosts.
+"""The queue that sends job ids to workers: Huey over SQLite in the data folder, or over Redis for several hosts.
 
-A message is a job's id and no more. One that is lost is sent again from the table, one that comes twice finds the
-job claimed.
+A message is a job's id. A lost message is sent again from the job table. A duplicate finds the job claimed.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ NAME = "vcfbert"
 
 
 class JsonSerializer(Serializer):  # type: ignore[misc]
-    """Messages as JSON. Huey's own are pickles, by which whoever may write to the broker could run code here."""
+    """Messages as JSON. Huey's default is pickle, which would let anyone who can write to the broker run code here."""
 
     def _serialize(self, data: Message) -> bytes:
         return json.dumps(list(data)).encode()
@@ -35,7 +34,7 @@ class JsonSerializer(Serializer):  # type: ignore[misc]
 
 
 class JobQueue:
-    """``run`` is what a worker does with a job; a process without it only sends."""
+    """``run``: called by a worker with a job's id; None in a process that only sends."""
 
     def __init__(self, redis_url: str, data: Path, run: Callable[[str], None] | None = None) -> None:
         self.huey = _huey(redis_url, data)
@@ -47,18 +46,18 @@ class JobQueue:
         self._task = self.huey.task(name="run_job")(run_job)
 
     def enqueue(self, job_id: str) -> None:
-        """Raises ResourceError('queue_unreachable'), and DiskFullError."""
+        """Sends a job's message. Raises ResourceError 'queue_unreachable', and DiskFullError."""
         with _reached():
             self._task(job_id)
 
     def waiting(self) -> set[str]:
-        """The jobs that have a message. Raises ResourceError('queue_unreachable')."""
+        """Ids of the jobs that have a message. Raises ResourceError 'queue_unreachable'."""
         with _reached():
             return {task.args[0] for task in self.huey.pending() if task.name == "run_job"}
 
 
 class _reached:
-    """Turns what brokers raise into an error that says so: each has exceptions of its own."""
+    """Turns the exceptions of any broker into ResourceError 'queue_unreachable' or DiskFullError."""
 
     def __enter__(self) -> None:
         return None

@@ -1,4 +1,4 @@
-"""What a worker does with a job: claim it, impute, put the results in place, and only then say that it is done."""
+"""Running a job: claim it, impute, publish the results, and only then mark it done."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ from .store import JobTable
 log = logging.getLogger(__name__)
 
 _KEPT_MODELS = 2
-# A job whose model cannot be had because the registry is down waits for it so long after it was accepted.
+# A job waits this long after submission for a registry that does not answer.
 _REGISTRY_SECONDS = 3600.0
 
 
 class LoadedModels:
-    """The models last used. A job is run by the version that it was accepted with, also when a newer one is served."""
+    """Caches the models used last. A job uses the model version that was live at submission."""
 
     def __init__(self, source: ModelSource) -> None:
         self._source = source
         self._models: OrderedDict[str, Model] = OrderedDict()
 
     def get(self, pinned: PinnedModel) -> Model:
-        """Raises VcfbertError where that version cannot be had."""
+        """The pinned version, loaded. Raises VcfbertError if it cannot be loaded."""
         digest = pinned.version.bundle_digest
         model = self._models.pop(digest, None)
         if model is None:
@@ -48,8 +48,11 @@ class LoadedModels:
 
 
 class JobRunner:
-    """Runs jobs for one worker, one after another. ``check_upload`` refuses what the service does not take; ``observe``
-    is told the model's alias, the number of targets and the seconds of every job that is done."""
+    """Runs jobs for one worker, one after another.
+
+    ``check_upload`` raises on uploads that the service refuses. ``observe`` receives the model's alias, the number of
+    samples and the seconds of every finished job.
+    """
 
     def __init__(
         self,
@@ -79,16 +82,17 @@ class JobRunner:
         self._claim: Claim | None = None
 
     def stop(self, seconds: float) -> None:
-        """Has the job that runs put back to the queue. One that does not come to an end within ``seconds`` is put
-        back all the same: the process has to end then."""
+        """Re-queues the running job. If it does not stop within ``seconds``, it is re-queued anyway and the process
+        must end."""
         self._stopping.set()
         if not self._idle.wait(seconds) and self._claim is not None:
             self._release(self._claim)
 
     def run(self, job_id: str) -> None:
-        """Nothing happens if the job does not wait: the message was a second one, or the job was cancelled."""
+        """Runs a queued job. Does nothing if the job is not queued: the message was a duplicate, or the job was
+        cancelled."""
         if self._stopping.is_set():
-            return  # its message is sent again
+            return  # housekeeping sends its message again
         taken = self._table.claim(job_id, self._worker)
         if taken is None:
             return
@@ -127,13 +131,13 @@ class JobRunner:
                 return
             held = self._fail(claim, job, error)
         except MemoryError:
-            text, hint = "memory ran out", "send fewer samples at once"
+            text, hint = "host memory ran out", "send fewer samples at once"
             held = self._fail(claim, job, ResourceError("out_of_memory", text, hint=hint))
         except OSError as error:
             held = self._fail(claim, job, output_error(error, self._files.of(job.id)))
         except Exception as error:
             log.error("job %s: unexpected", job.id, exc_info=error)
-            hint = "its log has the details; tell the operator this job's id"
+            hint = "tell the operator the id of this job; the log has the details"
             held = self._fail(claim, job, ResourceError("internal", "the service failed on this job", hint=hint))
         if held:
             self._files.remove_target(job.id)
@@ -141,7 +145,7 @@ class JobRunner:
             self._files.remove(job.id)
 
     def _impute(self, claim: Claim, job: Job, attempt: Attempt) -> tuple[dict[str, Any], dict[str, Any], float]:
-        """QC and summary of a job whose results are in place, and the seconds that its imputation took."""
+        """Imputes and publishes the results. Returns QC, summary and the seconds that the imputation took."""
         from vcfbert.imputation.files import ImputeOptions
 
         options = ImputeOptions(**{**job.options, "fields": tuple(job.options["fields"])})
@@ -162,7 +166,7 @@ class JobRunner:
                     cancelled=attempt.check,
                 )
             except VcfbertError:
-                # What was found out about the upload is told also where it is refused.
+                # A refused upload has a QC report too.
                 self._files.publish(job.id, working, "qc.*")
                 raise
             qc, summary = imputed.report.summary(), dict(imputed.summary)
@@ -174,7 +178,7 @@ class JobRunner:
         return qc, summary, seconds
 
     def _release(self, claim: Claim) -> None:
-        log.info("job %s: put back to the queue", claim.job_id)
+        log.info("job %s: re-queued", claim.job_id)
         self._table.release(claim)
 
     def _fail(self, claim: Claim, job: Job, error: VcfbertError) -> bool:
@@ -182,7 +186,7 @@ class JobRunner:
         target, folder = str(self._files.target(job.id)), str(self._files.folder)
 
         def shown(text: str | None) -> str | None:
-            """The caller knows the upload by its own name, and no path of this machine."""
+            """The text with the upload's own name in place of its path; None if it names another path of this host."""
             text = text and text.replace(target, job.name)
             return None if text is None or folder in text else text
 
@@ -196,12 +200,12 @@ class JobRunner:
 
 
 def _qc(path: Path) -> dict[str, Any] | None:
-    """The QC summary that imputation wrote; None where it came not so far."""
+    """The QC summary that the imputation wrote; None if it wrote none."""
     try:
         summary: dict[str, Any] = json.loads(path.read_text())
     except FileNotFoundError:
         return None
-    summary.pop("sites", None)  # the name of the table beside it
+    summary.pop("sites", None)  # the file name of the table of sites
     return summary
 
 

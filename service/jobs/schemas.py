@@ -1,4 +1,4 @@
-"""What clients are told of a job."""
+"""The JSON of a job in answers to clients."""
 
 from __future__ import annotations
 
@@ -54,8 +54,8 @@ class JobModel(BaseModel):
 
 
 class JobProgress(BaseModel):
-    done: int = Field(description="panel sites imputed; a third of them count while calls are phased")
-    total: int = Field(description="panel sites to impute; 0 until the upload has been read")
+    done: int = Field(description="panel sites imputed; phasing counts as a third of all sites")
+    total: int = Field(description="panel sites to impute; 0 until the upload was read")
     share: float = Field(ge=0, le=1)
 
 
@@ -72,7 +72,7 @@ class JobError(BaseModel):
 
 
 class JobLinks(BaseModel):
-    """Paths of what there is at the moment."""
+    """Paths of what is available now."""
 
     self_: str = Field(alias="self")
     result: str | None = None
@@ -92,14 +92,14 @@ class JobOut(BaseModel):
     created: datetime
     started: datetime | None
     finished: datetime | None
-    expires: datetime | None = Field(description="when its files will be deleted")
-    name: str = Field(description="the upload's")
+    expires: datetime | None = Field(description="time at which its files are deleted")
+    name: str = Field(description="file name of the upload")
     size: int = Field(description="bytes of the upload")
     model: JobModel
     options: dict[str, Any]
     progress: JobProgress
-    position: int | None = Field(description="in the queue, from 1")
-    attempt: int = Field(description="how often a worker has begun it")
+    position: int | None = Field(description="place in the queue, from 1")
+    attempt: int = Field(description="number of times that workers have started it")
     qc: dict[str, Any] | None
     timings: JobTimings
     summary: dict[str, Any] | None = Field(description="figures of the result")

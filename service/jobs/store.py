@@ -1,4 +1,4 @@
-"""Every change of a job's state, each one conditional UPDATE: of two that compete, one finds the row changed."""
+"""The job table. Each change of a job's state is one conditional UPDATE, so of two that compete only one succeeds."""
 
 from __future__ import annotations
 
@@ -17,33 +17,37 @@ from .job import Claim, Job, PinnedModel, is_gone
 from .table import connect, format_row, jobs, transaction
 
 MAX_ATTEMPTS = 3
-FORGET_SECONDS = 14 * 86_400.0  # after its files are gone, a job's row is kept for so long
-_RECENT = 20  # finished jobs that tell how long one takes
-_TYPICAL_SECONDS = 30.0  # of a job, before any has finished
+FORGET_SECONDS = 14 * 86_400.0  # a job's row is kept for this long after its files are deleted
+_RECENT = 20  # finished jobs from which the duration of a job is estimated
+_TYPICAL_SECONDS = 30.0  # assumed duration of a job before any has finished
 _BACK: dict[str, Any] = {"state": states.QUEUED, "worker": None, "heartbeat": None, "started": None, "done": 0}
 
 
 class QueueFullError(ResourceError):
-    """As many jobs are waiting as may, of all callers or of this one's ``own``. ``retry_after``: seconds until a place
-    is likely to be free."""
+    """The maximum number of jobs is queued: of all callers, or of this caller if ``own``.
+
+    ``retry_after``: seconds until a place is likely to be free.
+    """
 
     def __init__(self, limit: int, retry_after: int, *, own: bool = False) -> None:
         whose = "of your jobs" if own else "jobs"
-        super().__init__("queue_full", f"{limit} {whose} are waiting, which is the limit", hint="send it again later")
+        super().__init__("queue_full", f"{limit} {whose} are queued, which is the limit", hint="send it again later")
         self.retry_after = retry_after
 
 
 def job_unknown() -> InputError:
-    """The same for a job that never was and for another caller's."""
+    """The same error for a job that does not exist and for a job of another caller."""
     return InputError("job_unknown", "there is no such job", hint="GET /v1/jobs lists yours")
 
 
 class JobTable:
-    """The truth about all jobs. Threads and processes may use it at once.
+    """The state of all jobs. Threads and processes may use it at once.
 
-    Every method raises ResourceError('jobs_unreachable') where the database does not answer.
-    Hosts that share it compare their clocks: they may differ by less than ``stale_seconds``, after which a worker
-    without a heartbeat is taken for dead. ``result_seconds``: how long results are kept.
+    ``queue_limit``: maximum queued jobs. ``queued_per_caller``: maximum queued jobs of one caller. ``result_seconds``:
+    how long results are kept. ``stale_seconds``: a worker without a heartbeat for this long is taken for dead; the
+    clocks of hosts that share the table must differ by less.
+
+    Every method raises ResourceError 'jobs_unreachable' if the database does not answer.
     """
 
     def __init__(
@@ -66,10 +70,10 @@ class JobTable:
     def close(self) -> None:
         self._engine.dispose()
 
-    # What callers ask.
+    # For callers.
 
     def check_room(self, caller: str) -> None:
-        """Raises QueueFullError. Told before an upload is stored; ``accept`` counts again."""
+        """Raises QueueFullError if no job can be queued. Called before an upload is stored; ``accept`` counts again."""
         with transaction(self._engine) as connection:
             reached = self._limit_reached(connection, caller)
         if reached is not None:
@@ -78,7 +82,7 @@ class JobTable:
     def accept(
         self, job_id: str, *, caller: str, name: str, size: int, options: Mapping[str, Any], model: PinnedModel
     ) -> Job:
-        """The row of a job whose upload is on disk. It is committed on return. Raises QueueFullError."""
+        """Inserts the row of a job whose upload is on disk. It is committed on return. Raises QueueFullError."""
         row = {
             "id": job_id, "caller": caller, "state": states.QUEUED, "name": name, "size": size,
             "options": dict(options), "model": model.as_json(), "created": self._clock(),
@@ -93,7 +97,7 @@ class JobTable:
         return self.get(caller, job_id)
 
     def _limit_reached(self, connection: Connection, caller: str) -> tuple[int, bool] | None:
-        """Which limit the jobs that wait have reached, and whether it is that of the caller's own."""
+        """The limit that the queued jobs have reached, and whether it is the caller's own; None if none is reached."""
         waiting = _count(states.QUEUED)
         if connection.execute(waiting).scalar_one() >= self._queue_limit:
             return self._queue_limit, False
@@ -105,11 +109,11 @@ class JobTable:
         return QueueFullError(limit, self.retry_after(), own=own)
 
     def withdraw(self, job_id: str) -> bool:
-        """Takes back an accepted job that could not be enqueued. False where a worker has it already."""
+        """Deletes the row of an accepted job that could not be enqueued. False if a worker has claimed it."""
         return self._change(delete(jobs).where(jobs.c.id == job_id, jobs.c.state == states.QUEUED))
 
     def get(self, caller: str, job_id: str) -> Job:
-        """Raises InputError('job_unknown')."""
+        """The caller's job. Raises InputError 'job_unknown'."""
         found = self._select(jobs.c.id == job_id, jobs.c.caller == caller)
         if not found:
             raise job_unknown()
@@ -120,7 +124,7 @@ class JobTable:
         return self._select(jobs.c.caller == caller)[::-1]
 
     def position(self, job: Job) -> int | None:
-        """How many jobs stand before this one in the queue, itself included; None where it does not wait."""
+        """The job's place in the queue, from 1; None if it is not queued."""
         if job.state != states.QUEUED:
             return None
         before = or_(jobs.c.created < job.created, and_(jobs.c.created == job.created, jobs.c.id <= job.id))
@@ -129,8 +133,11 @@ class JobTable:
         return position
 
     def remove(self, caller: str, job_id: str) -> None:
-        """Cancels a job that waits or runs, which its worker notices; forgets one that has ended. Its files are the
-        caller's to delete. Raises InputError('job_unknown')."""
+        """Cancels a queued or running job, or deletes the row of one that has ended.
+
+        The worker of a running job notices at its next heartbeat. The files remain: deleting them is the task of who
+        calls this. Raises InputError 'job_unknown'.
+        """
         own = (jobs.c.id == job_id, jobs.c.caller == caller)
         active = jobs.c.state.in_((states.QUEUED, states.RUNNING))
         cancelled = update(jobs).where(*own, active).values(state=states.CANCELLED, finished=self._clock(), worker=None)
@@ -144,8 +151,8 @@ class JobTable:
         return dict.fromkeys(states.STATES, 0) | {state: n for state, n in rows}
 
     def retry_after(self) -> int:
-        """Seconds until a place in the queue is likely to be free: a recent job's running time, shared by as many
-        workers as are running."""
+        """Seconds until a place in the queue is likely to be free: the mean duration of recent jobs, divided by the
+        number of running jobs."""
         recent = (
             select((jobs.c.finished - jobs.c.started).label("seconds"))
             .where(jobs.c.state == states.DONE)
@@ -159,10 +166,10 @@ class JobTable:
         each = _TYPICAL_SECONDS if seconds is None else float(seconds)
         return min(max(round(each / (running or 1)), 1), 3600)
 
-    # What workers do.
+    # For workers.
 
     def claim(self, job_id: str, worker: str) -> tuple[Claim, Job] | None:
-        """The right to run a job that waits; None where it does not: it was claimed, cancelled or forgotten."""
+        """Claims a queued job for ``worker``; None if it is no longer queued."""
         now = self._clock()
         claimed = (
             update(jobs)
@@ -181,35 +188,35 @@ class JobTable:
         return Claim(job_id, worker, job.attempt), job
 
     def heartbeat(self, claim: Claim, *, done: int, total: int, qc: Mapping[str, Any] | None = None) -> bool:
-        """Says that the worker lives and how far it is. False where the claim is lost."""
+        """Stores the worker's heartbeat and progress. False if the claim is lost."""
         values: dict[str, Any] = {"heartbeat": self._clock(), "done": done, "total": total}
         return self._change(update(jobs).where(*_held(claim)).values(values | ({} if qc is None else {"qc": dict(qc)})))
 
     def finish(self, claim: Claim, *, qc: Mapping[str, Any], summary: Mapping[str, Any]) -> bool:
-        """To be called once the results are in place. False where the claim is lost."""
+        """Marks the job done; call it after the results are published. False if the claim is lost."""
         ended = self._ended(states.DONE)
         return self._change(
             update(jobs).where(*_held(claim)).values(**ended, qc=dict(qc), summary=dict(summary), done=jobs.c.total)
         )
 
     def fail(self, claim: Claim, error: Mapping[str, Any], *, qc: Mapping[str, Any] | None = None) -> bool:
-        """``error``: code, detail, where, hint. False where the claim is lost."""
+        """Marks the job failed. ``error``: code, detail, where, hint. False if the claim is lost."""
         values = self._ended(states.FAILED) | {"error": dict(error)} | ({} if qc is None else {"qc": dict(qc)})
         return self._change(update(jobs).where(*_held(claim)).values(values))
 
     def release(self, claim: Claim) -> bool:
-        """Puts a job back to the queue whose worker has to stop; the attempt does not count."""
+        """Re-queues a job whose worker must stop. The attempt does not count. False if the claim is lost."""
         back = _BACK | {"attempt": claim.attempt - 1}
         return self._change(update(jobs).where(*_held(claim)).values(back))
 
-    # What housekeeping does; all of it may be done by several at once.
+    # For housekeeping. Several workers may call these at once.
 
     def waiting(self) -> list[str]:
-        """The jobs that wait, in the order of their coming."""
+        """Ids of the queued jobs, in order of arrival."""
         return [job.id for job in self._select(jobs.c.state == states.QUEUED)]
 
     def recover(self) -> list[Job]:
-        """Jobs whose worker has died, now back in the queue, or failed after MAX_ATTEMPTS."""
+        """Re-queues jobs whose worker died, or fails them after MAX_ATTEMPTS. Returns these jobs."""
         oldest = self._clock() - self._stale_seconds
         running = self._select(jobs.c.state == states.RUNNING)
         return [job for job in running if self._is_dead(job, oldest) and self._take_back(job)]
@@ -222,16 +229,19 @@ class JobTable:
         if job.attempt >= MAX_ATTEMPTS:
             error = {
                 "code": "worker_died",
-                "detail": f"the process that ran this job ended without a word, {job.attempt} times",
+                "detail": f"the process that ran this job died, {job.attempt} times",
                 "where": None,
-                "hint": "memory may have run out: send fewer samples at once, or ask the operator",
+                "hint": "host memory may have run out: send fewer samples at once, or ask the operator",
             }
             values = self._ended(states.FAILED) | {"error": error}
         same = (jobs.c.id == job.id, jobs.c.state == states.RUNNING, jobs.c.worker == job.worker)
         return self._change(update(jobs).where(*same, jobs.c.heartbeat == job.heartbeat).values(values))
 
     def expire(self) -> list[str]:
-        """Jobs whose time is over, now expired: their files are to be deleted. Rows long expired are forgotten."""
+        """Marks jobs as expired after ``result_seconds`` and returns their ids; their files are to be deleted.
+
+        Rows of jobs that expired or were cancelled long ago are deleted.
+        """
         now = self._clock()
         over = (jobs.c.state.in_((states.DONE, states.FAILED)), jobs.c.expires <= now)
         ids = [job.id for job in self._select(*over)]
@@ -241,7 +251,7 @@ class JobTable:
         return [i for i in ids if self._change(update(jobs).where(jobs.c.id == i, *over).values(state=states.EXPIRED))]
 
     def without_files(self, job_ids: list[str]) -> set[str]:
-        """Those among ``job_ids`` that may have no files: cancelled, expired or unknown."""
+        """Those of ``job_ids`` whose files are to be deleted: cancelled, expired or unknown jobs."""
         kept = self._select(jobs.c.state.in_((states.QUEUED, states.RUNNING, states.DONE, states.FAILED)))
         return set(job_ids) - {job.id for job in kept}
 
@@ -260,11 +270,11 @@ class JobTable:
 
 
 def open_table(settings: Settings) -> JobTable:
-    """Raises VcfbertError where the table cannot be reached or has another format."""
+    """The job table that the settings name. Raises VcfbertError if it cannot be reached or has another format."""
     return JobTable(
         connect(settings.database_url, settings.data),
         queue_limit=settings.queue_limit,
-        # Without keys all callers are one.
+        # Without API keys all callers are one.
         queued_per_caller=settings.queued_per_key if settings.api_keys else settings.queue_limit,
         result_seconds=settings.result_hours * 3600,
         stale_seconds=settings.stale_seconds,

@@ -1,4 +1,4 @@
-"""The worker process beside the service: started with it, started again when it dies, ended with it."""
+"""The embedded worker process: it starts with the service, restarts when it dies, and ends with the service."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ log = logging.getLogger(__name__)
 EMBEDDED = "--embedded"
 # The package is `service` in a checkout and `vcfbert_service` in a wheel.
 WORKER = f"{__name__.partition('.')[0]}.worker"
-_FIRST_DELAY, _MAX_DELAY = 0.5, 60.0  # seconds before a worker that died is started again
-_STEADY_SECONDS = 60.0  # a worker that ran for so long did not die of its start
-_MARGIN_SECONDS = 10.0  # to end in, after draining
+_FIRST_DELAY, _MAX_DELAY = 0.5, 60.0  # seconds before a worker that died is restarted
+_STEADY_SECONDS = 60.0  # after a worker ran this long, the delay is reset
+_MARGIN_SECONDS = 10.0  # allowed for ending, after draining
 
 
 class WorkerSupervisor:
     """Keeps one `python -m service.worker --embedded` alive.
 
-    The child is sent its settings through a pipe that stays open: when this process ends, killed or not, the pipe
-    closes and the child ends too. In a session of its own, it is not reached by Ctrl-C, and may drain. The lines that
-    the child writes to a second pipe are handed to ``receive``, in a thread.
+    The worker receives its settings through a pipe that stays open. When this process ends, even if killed, the pipe
+    closes and the worker ends too. The worker has its own session, so Ctrl-C does not reach it and it can drain. It
+    writes lines to a second pipe; a thread passes them to ``receive``.
     """
 
     def __init__(
@@ -50,12 +50,12 @@ class WorkerSupervisor:
 
     @property
     def pid(self) -> int | None:
-        """Of the worker; None while there is none."""
+        """Process id of the worker; None while there is none."""
         process = self._process
         return None if process is None or process.poll() is not None else process.pid
 
     def stop(self) -> None:
-        """Asks the worker to finish its job within the seconds of draining, else to put it back, and waits for it."""
+        """Stops the worker and waits for it. It finishes its job within the drain time, or re-queues it."""
         with self._starting:
             self._stopped.set()
         if self._process is None:
@@ -75,7 +75,7 @@ class WorkerSupervisor:
                 return
             if time.monotonic() - started > _STEADY_SECONDS:
                 delay = _FIRST_DELAY
-            log.warning("the worker ended with code %s: it is started again in %.1f s", code, delay)
+            log.warning("the worker ended with code %s; it restarts in %.1f s", code, delay)
             self._stopped.wait(delay)
             delay = min(2 * delay, _MAX_DELAY)
 
@@ -83,30 +83,30 @@ class WorkerSupervisor:
         with self._starting:
             if self._stopped.is_set():
                 return None
-            told, tells = os.pipe()
-            command = [*self._command, str(tells)]
+            read_end, write_end = os.pipe()
+            command = [*self._command, str(write_end)]
             try:
                 process = subprocess.Popen(
-                    command, stdin=subprocess.PIPE, text=True, start_new_session=True, pass_fds=[tells]
+                    command, stdin=subprocess.PIPE, text=True, start_new_session=True, pass_fds=[write_end]
                 )
             except OSError as error:
                 log.error("the worker could not be started (%s)", error.strerror)
-                os.close(told)
+                os.close(read_end)
                 return None
             finally:
-                os.close(tells)
+                os.close(write_end)
             self._process = process
-        threading.Thread(target=self._listen, args=(told,), name="worker-metrics", daemon=True).start()
+        threading.Thread(target=self._listen, args=(read_end,), name="worker-metrics", daemon=True).start()
         assert process.stdin is not None
-        with suppress(BrokenPipeError):  # it has ended already
+        with suppress(BrokenPipeError):  # the worker has ended already
             process.stdin.write(self._settings.model_dump_json() + "\n")
             process.stdin.flush()
         code = process.wait()
-        with suppress(BrokenPipeError):  # what could not be written is tried again
+        with suppress(BrokenPipeError):  # closing flushes what could not be written
             process.stdin.close()
         return code
 
     def _listen(self, descriptor: int) -> None:
-        """Until the child has ended."""
+        """Passes on the worker's lines until it has ended."""
         with os.fdopen(descriptor) as lines:
             self._receive(lines)

@@ -1,4 +1,4 @@
-"""The job table's columns, its format version, and the engine behind it: SQLite, or PostgreSQL for several hosts."""
+"""The job table's columns, format version and database engine: SQLite, or PostgreSQL for several hosts."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ from vcfbert.artifacts import disk_full
 from vcfbert.errors import ArtifactError, ResourceError
 
 FORMAT_VERSION = 1
-_CREATING = 811_002_017  # names our lock among PostgreSQL's advisory ones
+_CREATING = 811_002_017  # key of the advisory lock in PostgreSQL
 _BUSY_SECONDS = 30
-SQLITE_FULL = "disk is full"  # its words; it has no other sign
+SQLITE_FULL = "disk is full"  # SQLite reports a full disk by this text alone
 
 metadata = MetaData()
 _json = JSON(none_as_null=True)
@@ -70,9 +70,9 @@ jobs = Table(
 
 
 def connect(database_url: str, data: Path) -> Engine:
-    """An engine on tables that exist and have our format: ``database_url``, or ``data``/jobs.sqlite where it is ''.
+    """An engine for ``database_url``, or for ``data``/jobs.sqlite if it is ''. Missing tables are created.
 
-    Raises ResourceError('jobs_unreachable') and ArtifactError('jobs_format').
+    Raises ResourceError 'jobs_unreachable', and ArtifactError 'jobs_format' if the tables have another format.
     """
     if not database_url:
         data.mkdir(parents=True, exist_ok=True)
@@ -87,8 +87,11 @@ def connect(database_url: str, data: Path) -> Engine:
 
 @contextmanager
 def transaction(engine: Engine, *, writes: bool = False) -> Iterator[Connection]:
-    """Committed at its end. One that ``writes`` waits at its start until it may: in SQLite one that has read before it
-    writes could not wait any more. Raises ResourceError('jobs_unreachable'), and DiskFullError."""
+    """A transaction, committed at its end.
+
+    With ``writes`` it takes the write lock at its start: in SQLite a transaction that reads before it writes cannot
+    wait for the lock. Raises ResourceError 'jobs_unreachable', and DiskFullError.
+    """
     try:
         with engine.execution_options(vcfbert_writes=writes).begin() as connection:
             yield connection
@@ -99,7 +102,7 @@ def transaction(engine: Engine, *, writes: bool = False) -> Iterator[Connection]
 
 
 def _unreachable(error: Exception) -> ResourceError:
-    # Without its text, which may hold the database's password.
+    # The text of the error is not shown, because it may contain the database's password.
     return ResourceError(
         "jobs_unreachable",
         f"the job table cannot be reached ({type(error).__name__})",
@@ -114,7 +117,7 @@ def _engine(url: str) -> Engine:
 
     @event.listens_for(engine, "connect")
     def prepare(connection: Any, record: Any) -> None:
-        connection.isolation_level = None  # the driver begins no transaction by itself: `begin` below does
+        connection.isolation_level = None  # `begin` below starts transactions, not the driver
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=FULL")  # an accepted job survives a power cut
 
@@ -127,7 +130,7 @@ def _engine(url: str) -> Engine:
 
 
 def _create(connection: Connection) -> None:
-    """Makes the tables where there are none. Several processes may start at once."""
+    """Creates missing tables. Several processes may do so at once."""
     if connection.dialect.name == "postgresql":
         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _CREATING})
     metadata.create_all(connection)
@@ -137,6 +140,6 @@ def _create(connection: Connection) -> None:
     elif version != FORMAT_VERSION:
         raise ArtifactError(
             "jobs_format",
-            f"the job table has format {version}, and {FORMAT_VERSION} is needed",
-            hint="let the jobs finish with the version of vcfbert that wrote it, or name another data folder",
+            f"the job table has format {version}; this version of vcfbert needs format {FORMAT_VERSION}",
+            hint="finish the jobs with the version of vcfbert that wrote them, or use another data folder",
         )

@@ -1,4 +1,4 @@
-"""Bundles, of the registry or in a folder, as models of the service."""
+"""Bundles as models of the service, from the registry or from a folder."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from vcfbert.imputation.files import Imputed, ImputeOptions
     from vcfbert.imputation.imputer import Imputer
 
-ObserveRetrieval = Callable[[str, float], None]  # told the variant and the seconds of each search
+ObserveRetrieval = Callable[[str, float], None]  # receives the variant and the seconds of each search
 
 
 class BundleSource:
-    """``ModelSource`` of bundles. MLflow and torch are imported when first needed: that takes seconds."""
+    """``ModelSource`` of bundles. It imports MLflow and torch when first needed, because that takes seconds."""
 
     def __init__(self, settings: Settings, observe_retrieval: ObserveRetrieval | None = None) -> None:
         self._settings = settings
@@ -64,7 +64,7 @@ class BundleSource:
 
 
 class BundleModel:
-    """A bundle behind the ``Model`` interface."""
+    """``Model`` of a bundle. ``device_guard``: that of its imputer."""
 
     def __init__(
         self,

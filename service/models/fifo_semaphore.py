@@ -20,9 +20,9 @@ class FifoSemaphore:
             if self._free:
                 self._free -= 1
                 return
-            turn = threading.Event()
-            self._waiting.append(turn)
-        turn.wait()  # the leaving holder passes its place on, so no later caller can take it
+            admitted = threading.Event()
+            self._waiting.append(admitted)
+        admitted.wait()  # the leaving holder passes its place on, so no later caller can take it
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

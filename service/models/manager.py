@@ -34,17 +34,20 @@ class _State:
     """State of one alias. It is replaced whole, so readers need no lock."""
 
     served: Served | None = None
-    reason: str | None = LOADING  # why nothing is served, or what is served may be old
+    reason: str | None = LOADING  # why no model is served, or why the served one may be old
     stale: bool = False
-    refused: ModelVersion | None = None  # a version that proved bad: the poll leaves it alone
+    refused: ModelVersion | None = None  # a bad version, which the poll does not try again
 
 
-def _ignore(served: Served, n_targets: int, seconds: float) -> None:
+def _ignore(served: Served, n_samples: int, seconds: float) -> None:
     pass
 
 
 class ModelsManager:
-    """Loads and reloads models in a background thread. Thread-safe."""
+    """Loads and reloads models in a background thread. Thread-safe.
+
+    ``observe``: receives the model, the number of samples and the device seconds of each imputation.
+    """
 
     def __init__(
         self,
@@ -82,16 +85,16 @@ class ModelsManager:
 
     @property
     def not_ready(self) -> str | None:
-        """Why there is no answer yet; None when there is. A further model that fails does not keep the default one
-        from answering, but every one is tried first."""
+        """Why the service is not ready; None if it is. It is ready when the default model is served and loading of
+        every other model was tried."""
         default = self._states[next(iter(self._references))]
         if default.served is None:
             return default.reason
         return None if self._tried_all.is_set() else LOADING
 
     def get(self, name: str | None = None) -> Served:
-        """The model of that alias or version, the default one if None. Raises InputError 'model_unknown', and
-        ResourceError 'not_ready' where it is not loaded."""
+        """The model of that alias or version; the default model if None. Raises InputError 'model_unknown', and
+        ResourceError 'not_ready' if it is not loaded."""
         states = self._states
         name = name or next(iter(states))
         if name not in states:
@@ -106,7 +109,7 @@ class ModelsManager:
         return served
 
     def infos(self) -> list[Mapping[str, Any]]:
-        """What is served, the default model first."""
+        """Information on each served model, the default one first."""
         served = [(state, state.served) for state in self._states.values()]
         return [
             {**model.info, "stale": state.stale, **({"reason": state.reason} if state.reason else {})}
@@ -115,7 +118,7 @@ class ModelsManager:
         ]
 
     def unavailable(self) -> list[Mapping[str, Any]]:
-        """What ought to be served and is not, with the reason."""
+        """The models that could not be served, with the reason."""
         return [
             {"alias": alias, "reference": self._references[alias], "reason": state.reason}
             for alias, state in self._states.items()
@@ -123,9 +126,11 @@ class ModelsManager:
         ]
 
     def reload(self, alias: str | None = None) -> dict[str, Any]:
-        """Looks for newer versions, of ``alias`` or of all, and serves them once they have imputed. In the caller's
-        thread. Raises InputError 'model_unknown'; ReloadRefusedError where one is bad: it is served no worse than
-        before, and the other aliases are reloaded all the same."""
+        """Looks for newer versions, of ``alias`` or of all, and serves each after it has imputed once.
+
+        Runs in the caller's thread. Raises InputError 'model_unknown', and ReloadRefusedError if a version is bad: its
+        alias keeps the previous version, and the other aliases are still reloaded.
+        """
         if alias is not None and alias not in self._states:
             raise InputError(
                 "model_unknown", f"no model {alias!r} is served", hint=f"aliases: {', '.join(self._states)}"
@@ -149,20 +154,23 @@ class ModelsManager:
             )
         if refusals:
             raise ReloadRefusedError(
-                "reload_refused", "; ".join(refusals), hint="what was served before still is; see /v1/models"
+                "reload_refused", "; ".join(refusals), hint="the previous version stays in use; see /v1/models"
             )
         return {"models": done}
 
     def _look(self, alias: str) -> None:
-        """An update whose failure is logged and kept as the reason."""
+        """Updates an alias. A failure is logged and kept as the reason."""
         try:
             self._update(alias, again=False)
         except VcfbertError as error:
             log.error("model %s: %s (%s)", alias, error.what, error.code)
 
     def _update(self, alias: str, *, again: bool) -> Served:
-        """Serves the version that the alias's reference names now. ``again``: also one that was refused before.
-        Raises VcfbertError, after keeping it as the reason where nothing else is served."""
+        """Serves the version that the alias's reference names now.
+
+        ``again``: also try a version that was refused before. Raises VcfbertError; the alias then keeps its model, and
+        the error as its reason.
+        """
         reference = self._references[alias]
         with self._loading[alias]:
             state = self._states[alias]
@@ -174,7 +182,7 @@ class ModelsManager:
                 if error.code not in ("registry_unavailable", "no_tracking_store") or cached is None or again:
                     self._failed(alias, error)
                     raise
-                found, stale = cached, f"the registry does not answer, so there may be a newer version: {error.what}"
+                found, stale = cached, f"the registry does not answer; a newer version may exist: {error.what}"
             if state.served is not None and state.served.version == found:
                 served = state.served
             elif found == state.refused and not again and state.served is not None:
@@ -195,7 +203,7 @@ class ModelsManager:
             raise
         except Exception as error:
             log.exception("model %s", alias)
-            failure = ResourceError("model_failed", "the model could not be loaded: see the service's log")
+            failure = ResourceError("model_failed", "the model could not be loaded; see the log of the service")
             self._failed(alias, failure, found)
             raise failure from error
         return Served(
@@ -204,7 +212,7 @@ class ModelsManager:
 
     def _failed(self, alias: str, error: VcfbertError, found: ModelVersion | None = None) -> None:
         state = self._states[alias]
-        # A version that could not be fetched may be had later; one that is damaged stays so.
+        # A version that could not be fetched may be available later; a damaged one stays damaged.
         refused = found if isinstance(error, InputError) or error.code == "model_failed" else state.refused
         if state.served is None:
             reason: str | None = f"the model could not be loaded ({error.code}): {error}"

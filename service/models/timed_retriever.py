@@ -1,4 +1,4 @@
-"""A retriever that tells how long its searches take."""
+"""A retriever that measures its searches."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from vcfbert.retrieval.base import Retriever
 
 
 class TimedRetriever(Retriever):
-    """``retriever`` with ``observe`` told the seconds of each search."""
+    """Wraps ``retriever`` and reports the seconds of each search to ``observe``."""
 
     def __init__(self, retriever: Retriever, observe: Callable[[float], None]) -> None:
         super().__init__(retriever.index)

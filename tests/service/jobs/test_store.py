@@ -145,11 +145,11 @@ def test_one_caller_leaves_room_for_others(tmp_path: Path, clock: Clock) -> None
     for _ in range(2):
         accept(table)
     for refuses in (lambda: accept(table), lambda: table.check_room("ann")):
-        with pytest.raises(QueueFullError, match="2 of your jobs are waiting"):
+        with pytest.raises(QueueFullError, match="2 of your jobs are queued"):
             refuses()
     table.check_room("bob")
     accept(table, "bob")
-    with pytest.raises(QueueFullError, match="3 jobs are waiting"):
+    with pytest.raises(QueueFullError, match="3 jobs are queued"):
         accept(table, "cid")
     table.close()
 
