@@ -1,5 +1,5 @@
-"""Jobs of files that cannot be used, run by a real worker: they fail with a code, the place, what to do, and what was
-found out about the file."""
+"""Jobs of unusable files, run by a real worker. They fail with code, place and hint, and with a QC report if the file
+could be read."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def app(tiny_files: TinyFiles, tmp_path: Path) -> FastAPI:
 
 
 def failed_job(app: FastAPI, content: bytes) -> tuple[dict[str, Any], dict[str, httpx.Response]]:
-    """The job of a file, after a worker has had it, and what its links and /qc answer."""
+    """The job of a file after a worker ran it, and the answers of its links and /qc."""
     settings = app.state.settings
     table = open_table(settings)
     runner = JobRunner(
@@ -62,7 +62,7 @@ def failed_job(app: FastAPI, content: bytes) -> tuple[dict[str, Any], dict[str, 
 
 
 def assert_failed(job: dict[str, Any], answers: dict[str, httpx.Response], code: str) -> str:
-    """The error's text."""
+    """Returns the error's text."""
     assert job["state"] == "failed"
     error = job["error"]
     assert re.fullmatch(code, error["code"])
@@ -74,7 +74,9 @@ def assert_failed(job: dict[str, Any], answers: dict[str, httpx.Response], code:
 
 
 @pytest.mark.parametrize("case", TARGET_CASES)
-def test_a_target_that_cannot_be_used(app: FastAPI, tiny_files: TinyFiles, tmp_path: Path, case: str) -> None:
+def test_unusable_target_fails_the_job_with_its_code(
+    app: FastAPI, tiny_files: TinyFiles, tmp_path: Path, case: str
+) -> None:
     edit, header, code, parts = TARGET_CASES[case]
     target = edited(tiny_files.target, tmp_path / "target.vcf.gz", edit, header=header)
     job, answers = failed_job(app, target.read_bytes())
@@ -91,7 +93,7 @@ def test_a_target_that_cannot_be_used(app: FastAPI, tiny_files: TinyFiles, tmp_p
 
 
 @pytest.mark.parametrize(("spoil", "code", "part"), SPOILT)
-def test_a_file_that_is_no_whole_vcf(
+def test_incomplete_vcf_fails_the_job_with_its_code(
     app: FastAPI, tiny_files: TinyFiles, tmp_path: Path, spoil: Callable[[Path, bytes], None], code: str, part: str
 ) -> None:
     spoil(tmp_path / "bad", tiny_files.target.read_bytes())

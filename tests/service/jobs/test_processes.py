@@ -1,4 +1,4 @@
-"""Jobs through deaths of the service and its worker: real processes, a model that only pretends."""
+"""Jobs while the service and its worker are killed: real processes, a stub model."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def wait_for(condition: Callable[[], object], what: str) -> None:
 
 
 class Service:
-    """Processes on one data folder, to be started and killed."""
+    """Starts and kills processes on one data folder."""
 
     def __init__(self, data: Path, module: str, **settings: str) -> None:
         self.data = data
@@ -61,7 +61,7 @@ class Service:
         wait_for(self._ready, "a service that is ready")
 
     def start_worker(self) -> subprocess.Popen[bytes]:
-        """One that belongs to no service, as on another host."""
+        """Starts a worker that belongs to no service, as on another host."""
         return self._spawn("worker")
 
     def _spawn(self, *arguments: str) -> subprocess.Popen[bytes]:
@@ -79,7 +79,7 @@ class Service:
             return False
 
     def worker_pid(self) -> int:
-        """Of the embedded worker."""
+        """Process id of the embedded worker."""
         children = Path(f"/proc/{self.process.pid}/task").glob("*/children")
         pids = [int(pid) for path in children for pid in path.read_text().split()]
         assert len(pids) <= 1
@@ -110,7 +110,7 @@ class Service:
         return [self.job(path) for path in paths]
 
     def finished(self) -> list[str]:
-        """The jobs whose imputation came to its end, once for each time."""
+        """Ids of the jobs whose imputation finished, one for each time."""
         journal = self.data / "finished.log"
         return journal.read_text().split() if journal.exists() else []
 
@@ -130,7 +130,7 @@ def is_running(pid: int) -> bool:
 
 @contextmanager
 def redis_server(folder: Path) -> Iterator[str]:
-    """The address of a Redis of its own."""
+    """The address of a Redis started for the test."""
     program = shutil.which("redis-server")
     if program is None:
         pytest.skip("redis-server is not installed")
@@ -152,7 +152,7 @@ def redis_server(folder: Path) -> Iterator[str]:
 
 @pytest.fixture(params=["sqlite", "redis"])
 def broker(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[dict[str, str]]:
-    """Settings of a queue."""
+    """The settings of each kind of queue."""
     if request.param == "sqlite":
         yield {}
     else:
@@ -170,7 +170,7 @@ def service_at(data: Path, *, module: str = "tests.helpers.stub_service", **sett
         service.close()
 
 
-def test_killed_in_the_middle_and_started_again_every_job_finishes_once(tmp_path: Path, broker: dict[str, str]) -> None:
+def test_killed_and_restarted_service_finishes_every_job_once(tmp_path: Path, broker: dict[str, str]) -> None:
     with service_at(tmp_path / "data", **broker) as service:
         uploads = ["steps 60 0.05", "steps 2 0.01", "steps 3 0.01"]
         paths = [service.send(upload) for upload in uploads]
@@ -188,7 +188,7 @@ def test_killed_in_the_middle_and_started_again_every_job_finishes_once(tmp_path
             assert service.client.get(job["links"]["result"]).content == result_of(upload.encode(), "1", "vcf.gz")
 
 
-def test_a_killed_worker_is_replaced_and_its_job_finishes(tmp_path: Path, broker: dict[str, str]) -> None:
+def test_killed_worker_is_replaced_and_its_job_finishes(tmp_path: Path, broker: dict[str, str]) -> None:
     with service_at(tmp_path / "data", **broker) as service:
         path = service.send("steps 40 0.05")
         wait_for(lambda: service.in_the_middle(path), "the middle of the job")
@@ -200,14 +200,14 @@ def test_a_killed_worker_is_replaced_and_its_job_finishes(tmp_path: Path, broker
         assert service.worker_pid() != worker
 
 
-def test_a_job_that_kills_its_workers_fails_and_others_go_on(tmp_path: Path) -> None:
+def test_job_that_kills_its_workers_fails_and_others_continue(tmp_path: Path) -> None:
     with service_at(tmp_path / "data") as service:
         failed, done = service.all_end([service.send("die"), service.send("steps 1 0")])
         assert (failed["state"], failed["attempt"], failed["error"]["code"]) == ("failed", 3, "worker_died")
         assert done["state"] == "done"
 
 
-def test_stopped_in_order_a_long_job_is_put_back_and_no_worker_stays(tmp_path: Path) -> None:
+def test_stopped_service_requeues_a_long_job_and_leaves_no_worker(tmp_path: Path) -> None:
     with service_at(tmp_path / "data") as service:
         path = service.send("steps 50 0.05")
         wait_for(lambda: service.in_the_middle(path), "the middle of the job")
@@ -234,7 +234,7 @@ def test_two_workers_share_the_jobs_and_none_runs_twice(tmp_path: Path, broker: 
         assert [worker.wait(SECONDS) for worker in workers] == [0, 0]
 
 
-def test_messages_that_redis_forgot_are_sent_again(tmp_path: Path) -> None:
+def test_messages_lost_by_redis_are_sent_again(tmp_path: Path) -> None:
     import redis
 
     with (
@@ -248,7 +248,7 @@ def test_messages_that_redis_forgot_are_sent_again(tmp_path: Path) -> None:
         assert [job["state"] for job in service.all_end(paths)] == ["done"] * 3
 
 
-def test_a_real_job_killed_and_resumed_gives_what_the_command_line_gives(tmp_path: Path, tiny_files: TinyFiles) -> None:
+def test_killed_and_resumed_real_job_gives_the_command_lines_result(tmp_path: Path, tiny_files: TinyFiles) -> None:
     with service_at(tmp_path / "data", module="service", MODEL=str(tiny_files.bundle), MAX_SAMPLES="6") as service:
         path = service.send(tiny_files.target.read_bytes())
         wait_for(lambda: service.job(path)["state"] == "running", "the start of the job")

@@ -1,4 +1,4 @@
-"""What a worker makes of jobs, in this process and with a model that only pretends."""
+"""Running jobs in this process, with a stub model."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ OPTIONS = {"region": None, "format": "vcf.gz", "fields": ["GT", "DS"], "min_dr2"
 
 @dataclass
 class Bench:
-    """A table, files and a runner on a folder."""
+    """A job table, job files and a runner on one data folder."""
 
     data: Path
     max_seconds: float = 60.0
@@ -88,7 +88,7 @@ class Bench:
         return {path.name for path in folder.iterdir()} if folder.is_dir() else set()
 
     def start(self, job: Job) -> tuple[threading.Thread, StubModel]:
-        """A thread in which the job runs, and the model, which is in the middle of it."""
+        """Starts the job in a thread. Returns the thread and the model, which is imputing."""
         before = len(self.source.models)
         thread = threading.Thread(target=self.runner.run, args=(job.id,))
         thread.start()
@@ -113,7 +113,7 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
 
 
 @pytest.mark.parametrize("extension", ["vcf.gz", "bcf"])
-def test_a_job_leaves_its_results_and_no_genotypes(bench: Bench, extension: str) -> None:
+def test_finished_job_leaves_its_results_and_no_upload(bench: Bench, extension: str) -> None:
     job = bench.accept("steps 3 0", format=extension)
     done = bench.run(job)
     assert (done.state, done.qc, done.summary, done.done, done.total) == (DONE, QC, SUMMARY, 3, 3)
@@ -129,7 +129,7 @@ def test_a_job_leaves_its_results_and_no_genotypes(bench: Bench, extension: str)
     assert bench.files.index(job.id, extension).is_file()
 
 
-def test_jobs_that_are_done_are_observed_and_no_others(bench: Bench) -> None:
+def test_only_finished_jobs_are_observed(bench: Bench) -> None:
     for upload in ("steps 2 0.01", "bad", "crash"):
         bench.run(bench.accept(upload))
     cancelled = bench.accept("late", version="2")
@@ -142,7 +142,7 @@ def test_jobs_that_are_done_are_observed_and_no_others(bench: Bench) -> None:
     assert 0.02 < seconds < 10
 
 
-def test_a_second_message_does_nothing(bench: Bench) -> None:
+def test_duplicate_message_does_nothing(bench: Bench) -> None:
     job = bench.accept("steps 1 0")
     done = bench.run(job)
     assert bench.run(job) == done
@@ -150,7 +150,7 @@ def test_a_second_message_does_nothing(bench: Bench) -> None:
     assert (bench.data / "finished.log").read_text() == f"{job.id}\n"
 
 
-def test_a_job_is_run_by_the_version_that_it_was_accepted_with(bench: Bench) -> None:
+def test_job_uses_the_version_live_at_submission(bench: Bench) -> None:
     for version in ("1", "2", "1", "3", "1", "2"):
         job = bench.accept("steps 1 0", version=version)
         assert bench.run(job).state == DONE
@@ -158,7 +158,7 @@ def test_a_job_is_run_by_the_version_that_it_was_accepted_with(bench: Bench) -> 
     assert bench.source.loaded == ["1", "2", "3", "2"]  # the last two are kept
 
 
-def test_a_refused_upload_tells_why_under_its_own_name_and_keeps_the_qc_report(bench: Bench) -> None:
+def test_refused_upload_is_named_by_its_own_name_and_keeps_the_qc_report(bench: Bench) -> None:
     job = bench.accept("bad")
     failed = bench.run(job)
     assert (failed.state, failed.qc) == (FAILED, QC)
@@ -171,7 +171,7 @@ def test_a_refused_upload_tells_why_under_its_own_name_and_keeps_the_qc_report(b
 @pytest.mark.parametrize(
     ("upload", "code"), [("crash", "internal"), ("full", "disk_full"), ("memory", "out_of_memory")]
 )
-def test_other_failures_have_codes_and_tell_no_internals(
+def test_other_failures_have_codes_and_show_no_internals(
     bench: Bench, upload: str, code: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.INFO):
@@ -185,7 +185,7 @@ def test_other_failures_have_codes_and_tell_no_internals(
     assert bench.run(bench.accept("steps 1 0")).state == DONE  # the worker goes on
 
 
-def test_an_upload_that_the_service_does_not_take_is_refused(tmp_path: Path) -> None:
+def test_upload_that_fails_the_check_fails_the_job(tmp_path: Path) -> None:
     def refuse(path: Path) -> None:
         raise InputError("too_many_samples", "9 samples", where=str(path))
 
@@ -195,7 +195,7 @@ def test_an_upload_that_the_service_does_not_take_is_refused(tmp_path: Path) -> 
     assert (failed.error["code"], failed.error["where"]) == ("too_many_samples", "mine.vcf")
 
 
-def test_too_slow_a_job_is_stopped(tmp_path: Path) -> None:
+def test_job_over_its_time_limit_is_stopped(tmp_path: Path) -> None:
     bench = Bench(tmp_path, max_seconds=0.1)
     failed = bench.run(bench.accept("steps 100 0.02"))
     assert failed.error is not None
@@ -203,7 +203,7 @@ def test_too_slow_a_job_is_stopped(tmp_path: Path) -> None:
     assert not bench.ended.is_set()
 
 
-def test_a_job_that_does_not_stop_ends_with_its_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_job_that_does_not_stop_ends_with_its_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(attempts, "GRACE_SECONDS", 0.1)
     bench = Bench(tmp_path, max_seconds=0.1, stale_seconds=0.25)
     job = bench.accept("steps 1 1")  # one long block
@@ -217,7 +217,7 @@ def test_a_job_that_does_not_stop_ends_with_its_worker(tmp_path: Path, monkeypat
 
 
 @pytest.mark.parametrize("upload", ["steps 1000 0.01", "late"])
-def test_cancelled_while_it_runs(bench: Bench, upload: str) -> None:
+def test_running_job_that_is_cancelled_leaves_no_files(bench: Bench, upload: str) -> None:
     job = bench.accept(upload)
     thread, _ = bench.start(job)
     bench.table.remove("ann", job.id)
@@ -228,7 +228,7 @@ def test_cancelled_while_it_runs(bench: Bench, upload: str) -> None:
     assert bench.run(bench.accept("steps 1 0")).state == DONE
 
 
-def test_cancelled_and_forgotten_while_it_runs(bench: Bench) -> None:
+def test_running_job_that_is_cancelled_and_deleted_leaves_no_files(bench: Bench) -> None:
     job = bench.accept("steps 1000 0.01")
     thread, _ = bench.start(job)
     bench.table.remove("ann", job.id)
@@ -238,7 +238,7 @@ def test_cancelled_and_forgotten_while_it_runs(bench: Bench) -> None:
     assert bench.table.of_caller("ann") == []
 
 
-def test_progress_and_qc_are_seen_while_it_runs(bench: Bench) -> None:
+def test_running_job_shows_progress_and_qc(bench: Bench) -> None:
     job = bench.accept("steps 50 0.01")
     thread, _ = bench.start(job)
     wait_for(lambda: 0 < bench.now(job).done < 50)
@@ -247,7 +247,7 @@ def test_progress_and_qc_are_seen_while_it_runs(bench: Bench) -> None:
     thread.join()
 
 
-def test_a_worker_whose_claim_was_given_away_leaves_the_job_alone(bench: Bench) -> None:
+def test_worker_that_lost_its_claim_leaves_the_job_unchanged(bench: Bench) -> None:
     job = bench.accept("late")
     thread, _ = bench.start(job)
     with bench.engine.begin() as connection:
@@ -258,7 +258,7 @@ def test_a_worker_whose_claim_was_given_away_leaves_the_job_alone(bench: Bench) 
     assert bench.files.target(job.id).is_file()
 
 
-def test_a_worker_that_stops_puts_its_job_back(bench: Bench) -> None:
+def test_stopping_worker_requeues_its_job(bench: Bench) -> None:
     job = bench.accept("late")
     thread, _ = bench.start(job)
     bench.runner.stop(5)
@@ -270,7 +270,7 @@ def test_a_worker_that_stops_puts_its_job_back(bench: Bench) -> None:
     assert bench.table.waiting() == [job.id]
 
 
-def test_a_worker_that_stops_does_not_wait_for_a_long_block(bench: Bench) -> None:
+def test_stopping_worker_does_not_wait_for_a_long_block(bench: Bench) -> None:
     job = bench.accept("steps 1 0.6")
     thread, _ = bench.start(job)
     bench.runner.stop(0.05)
@@ -279,7 +279,7 @@ def test_a_worker_that_stops_does_not_wait_for_a_long_block(bench: Bench) -> Non
     assert bench.now(job).state == QUEUED
 
 
-def test_a_job_waits_for_a_registry_that_is_down(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_job_waits_for_a_registry_that_is_down(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     def load(version: RegisteredVersion) -> StubModel:
         raise ResourceError("registry_unavailable", "it does not answer")
 
@@ -290,7 +290,7 @@ def test_a_job_waits_for_a_registry_that_is_down(bench: Bench, monkeypatch: pyte
     assert bench.run(job).state == DONE
 
 
-def test_what_a_dead_attempt_left_is_not_in_the_way(bench: Bench) -> None:
+def test_leftovers_of_a_dead_attempt_are_replaced(bench: Bench) -> None:
     job = bench.accept("steps 1 0")
     write_text(bench.files.of(job.id) / ".attempt-1" / "imputed.vcf.gz", "half")
     bench.files.result(job.id, "vcf.gz").write_text("from an attempt that died before it said so")

@@ -86,7 +86,7 @@ def state(table: JobTable, job: Job) -> str:
     return table.get(job.caller, job.id).state
 
 
-def test_a_job_passes_from_queued_to_done_and_expires(table: JobTable, clock: Clock) -> None:
+def test_job_passes_from_queued_to_done_and_expires(table: JobTable, clock: Clock) -> None:
     job = accept(table)
     assert (job.state, job.model, job.options, job.created) == (QUEUED, MODEL, {"region": None}, clock.now)
     clock.now += 5
@@ -113,7 +113,7 @@ def test_a_job_passes_from_queued_to_done_and_expires(table: JobTable, clock: Cl
         table.get("ann", job.id)
 
 
-def test_a_failed_job_tells_why_also_when_its_files_are_gone(table: JobTable, clock: Clock) -> None:
+def test_failed_job_keeps_its_error_after_it_expires(table: JobTable, clock: Clock) -> None:
     job = accept(table)
     assert table.fail(claimed(table, job), ERROR, qc={"n_used": 0})
     assert (table.get("ann", job.id).state, table.get("ann", job.id).error) == (FAILED, ERROR)
@@ -123,7 +123,7 @@ def test_a_failed_job_tells_why_also_when_its_files_are_gone(table: JobTable, cl
     assert table.get("ann", job.id).error == ERROR
 
 
-def test_the_queue_is_bounded_and_says_when_to_come_back(table: JobTable, clock: Clock) -> None:
+def test_full_queue_is_refused_with_retry_after(table: JobTable, clock: Clock) -> None:
     first, *_ = [accept(table) for _ in range(3)]
     with pytest.raises(QueueFullError) as refused:
         accept(table, "bob")
@@ -140,7 +140,7 @@ def test_the_queue_is_bounded_and_says_when_to_come_back(table: JobTable, clock:
     assert refused.value.retry_after == 200
 
 
-def test_one_caller_leaves_room_for_others(tmp_path: Path, clock: Clock) -> None:
+def test_caller_with_maximum_queued_jobs_is_refused_and_others_are_not(tmp_path: Path, clock: Clock) -> None:
     table = open_table(connect("", tmp_path), clock, per_caller=2)
     for _ in range(2):
         accept(table)
@@ -154,7 +154,7 @@ def test_one_caller_leaves_room_for_others(tmp_path: Path, clock: Clock) -> None
     table.close()
 
 
-def test_a_bounded_queue_stays_so_when_many_come_at_once(table: JobTable) -> None:
+def test_queue_limit_holds_for_concurrent_submissions(table: JobTable) -> None:
     refused: list[QueueFullError] = []
 
     def come() -> None:
@@ -171,7 +171,7 @@ def test_a_bounded_queue_stays_so_when_many_come_at_once(table: JobTable) -> Non
     assert (table.counts()[QUEUED], len(refused)) == (3, 9)
 
 
-def test_of_many_workers_one_gets_the_job(table: JobTable) -> None:
+def test_one_of_many_workers_claims_the_job(table: JobTable) -> None:
     job = accept(table)
     start = threading.Barrier(8)
     taken: list[object] = []
@@ -190,7 +190,7 @@ def test_of_many_workers_one_gets_the_job(table: JobTable) -> None:
     assert table.get("ann", job.id).attempt == 1
 
 
-def test_one_caller_never_sees_anothers_job(table: JobTable) -> None:
+def test_job_of_another_caller_is_unknown(table: JobTable) -> None:
     job = accept(table, "ann")
     for ask in (table.get, table.remove):
         with pytest.raises(InputError) as unknown:
@@ -201,7 +201,7 @@ def test_one_caller_never_sees_anothers_job(table: JobTable) -> None:
     assert state(table, job) == QUEUED
 
 
-def test_jobs_are_listed_newest_first_and_stand_in_line(table: JobTable, clock: Clock) -> None:
+def test_jobs_are_listed_newest_first_with_their_position(table: JobTable, clock: Clock) -> None:
     jobs = []
     for caller in ("ann", "bob", "ann"):
         jobs.append(accept(table, caller))
@@ -214,7 +214,7 @@ def test_jobs_are_listed_newest_first_and_stand_in_line(table: JobTable, clock: 
     assert table.waiting() == [jobs[1].id, jobs[2].id]
 
 
-def test_cancelled_while_it_waits(table: JobTable) -> None:
+def test_queued_job_that_is_cancelled_cannot_be_claimed(table: JobTable) -> None:
     job = accept(table)
     table.remove("ann", job.id)
     assert state(table, job) == CANCELLED
@@ -222,7 +222,7 @@ def test_cancelled_while_it_waits(table: JobTable) -> None:
     assert table.waiting() == []
 
 
-def test_cancelled_while_it_runs_takes_the_claim_away(table: JobTable) -> None:
+def test_cancelling_a_running_job_takes_its_claim(table: JobTable) -> None:
     job = accept(table)
     claim = claimed(table, job)
     table.remove("ann", job.id)
@@ -235,7 +235,7 @@ def test_cancelled_while_it_runs_takes_the_claim_away(table: JobTable) -> None:
 
 
 @pytest.mark.parametrize("end", [DONE, FAILED, CANCELLED, EXPIRED])
-def test_removed_after_its_end_it_is_forgotten(table: JobTable, clock: Clock, end: str) -> None:
+def test_removing_an_ended_job_deletes_its_row(table: JobTable, clock: Clock, end: str) -> None:
     job = accept(table)
     if end == CANCELLED:
         table.remove("ann", job.id)
@@ -252,7 +252,7 @@ def test_removed_after_its_end_it_is_forgotten(table: JobTable, clock: Clock, en
     assert table.without_files([job.id]) == {job.id}
 
 
-def test_a_worker_without_a_heartbeat_loses_its_job(table: JobTable, clock: Clock) -> None:
+def test_worker_without_heartbeat_loses_its_job(table: JobTable, clock: Clock) -> None:
     job = accept(table)
     claim = claimed(table, job)
     clock.now += 20
@@ -268,7 +268,7 @@ def test_a_worker_without_a_heartbeat_loses_its_job(table: JobTable, clock: Cloc
     assert table.finish(again, qc={}, summary={})
 
 
-def test_a_job_that_kills_its_workers_fails_in_the_end(table: JobTable, clock: Clock) -> None:
+def test_job_that_kills_its_workers_fails_after_max_attempts(table: JobTable, clock: Clock) -> None:
     job = accept(table)
     for _ in range(MAX_ATTEMPTS):
         assert state(table, job) == QUEUED
@@ -281,7 +281,7 @@ def test_a_job_that_kills_its_workers_fails_in_the_end(table: JobTable, clock: C
     assert failed.error["code"] == "worker_died"
 
 
-def test_a_worker_that_stops_puts_its_job_back_uncounted(table: JobTable) -> None:
+def test_released_job_does_not_count_the_attempt(table: JobTable) -> None:
     job = accept(table)
     for _ in range(MAX_ATTEMPTS + 1):
         claim = claimed(table, job)
@@ -291,7 +291,7 @@ def test_a_worker_that_stops_puts_its_job_back_uncounted(table: JobTable) -> Non
     assert state(table, job) == QUEUED
 
 
-def test_a_process_of_this_host_that_has_gone_is_known_at_once(table: JobTable) -> None:
+def test_ended_worker_process_of_this_host_is_known_at_once(table: JobTable) -> None:
     mine = new_worker()
     assert not is_gone(mine)
     code = "from service.jobs.job import new_worker; print(new_worker())"
@@ -306,7 +306,7 @@ def test_a_process_of_this_host_that_has_gone_is_known_at_once(table: JobTable) 
     assert [job.id for job in table.recover()] == [jobs[1].id]
 
 
-def test_an_ended_process_that_nobody_waited_for_has_gone() -> None:
+def test_zombie_process_counts_as_ended() -> None:
     code = "from service.jobs.job import new_worker; print(new_worker(), flush=True)"
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as ended:
         assert ended.stdout is not None
@@ -315,7 +315,7 @@ def test_an_ended_process_that_nobody_waited_for_has_gone() -> None:
         assert is_gone(worker)
 
 
-def test_a_job_may_be_withdrawn_until_a_worker_has_it(table: JobTable) -> None:
+def test_job_can_be_withdrawn_until_a_worker_claims_it(table: JobTable) -> None:
     job, other = accept(table), accept(table)
     claimed(table, other)
     assert table.withdraw(job.id)
@@ -323,7 +323,7 @@ def test_a_job_may_be_withdrawn_until_a_worker_has_it(table: JobTable) -> None:
     assert [each.id for each in table.of_caller("ann")] == [other.id]
 
 
-def test_processes_that_start_at_once_make_the_tables_once(tmp_path: Path, server: str) -> None:
+def test_concurrent_processes_create_the_tables_once(tmp_path: Path, server: str) -> None:
     for url in ("", server):
         engines, errors = [], []
 
@@ -347,7 +347,7 @@ def test_processes_that_start_at_once_make_the_tables_once(tmp_path: Path, serve
             engine.dispose()
 
 
-def test_rows_outlive_the_process_and_other_formats_are_refused(tmp_path: Path, clock: Clock) -> None:
+def test_rows_persist_and_another_format_is_refused(tmp_path: Path, clock: Clock) -> None:
     engine = connect("", tmp_path)
     job = accept(open_table(engine, clock))
     engine.dispose()
@@ -360,7 +360,7 @@ def test_rows_outlive_the_process_and_other_formats_are_refused(tmp_path: Path, 
         connect("", tmp_path)
 
 
-def test_an_unreachable_table_is_an_error_that_shows_no_password() -> None:
+def test_error_of_an_unreachable_table_shows_no_password() -> None:
     with pytest.raises(ResourceError) as failed:
         connect("sqlite:////proc/none/secret/jobs.sqlite", Path("/nowhere"))
     assert failed.value.code == "jobs_unreachable"

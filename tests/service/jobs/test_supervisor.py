@@ -29,7 +29,7 @@ def wait_for(condition: Callable[[], object], seconds: float = 20.0) -> None:
 def supervised(
     data: Path, program: str, receive: Callable[[Iterable[str]], object] = list, **settings: Any
 ) -> Iterator[WorkerSupervisor]:
-    """A supervisor of a child that runs ``program``, a few lines of Python, in the folder ``data``."""
+    """A supervisor whose worker runs ``program``, a few lines of Python, with the data folder ``data``."""
     text = f"import os, sys, time; from pathlib import Path; os.chdir({str(data)!r}); {program}"
     chosen = Settings(data=data, drain_seconds=5, **settings)
     supervised = WorkerSupervisor(chosen, receive, (sys.executable, "-c", text))
@@ -40,9 +40,7 @@ def supervised(
         supervised.stop()
 
 
-def test_a_worker_that_dies_is_started_again_after_growing_pauses(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_dying_worker_is_restarted_after_growing_delays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(supervisor, "_FIRST_DELAY", 0.05)
     with supervised(tmp_path, "print(time.time(), file=open('starts', 'a')); sys.exit(3)"):
         wait_for(lambda: (tmp_path / "starts").exists() and len((tmp_path / "starts").read_text().split()) >= 4)
@@ -52,7 +50,7 @@ def test_a_worker_that_dies_is_started_again_after_growing_pauses(
     assert supervisor._MAX_DELAY > 10
 
 
-def test_a_worker_gets_the_settings_as_they_are_here(tmp_path: Path) -> None:
+def test_worker_receives_the_settings_of_the_service(tmp_path: Path) -> None:
     settings = {"api_keys": f"ann:{'a' * 64}", "models": "b=models:/b/1", "database_url": "postgresql://u:p@h/d"}
     program = "Path('told').write_text(sys.stdin.readline()); time.sleep(60)"
     with supervised(tmp_path, program, **settings) as child:
@@ -66,7 +64,7 @@ def test_a_worker_gets_the_settings_as_they_are_here(tmp_path: Path) -> None:
     assert child.pid is None
 
 
-def test_what_a_worker_tells_is_received_as_it_comes(tmp_path: Path) -> None:
+def test_measurements_of_a_worker_are_received_as_they_come(tmp_path: Path) -> None:
     told: list[str] = []
 
     def receive(lines: Iterable[str]) -> None:
@@ -79,7 +77,7 @@ def test_what_a_worker_tells_is_received_as_it_comes(tmp_path: Path) -> None:
         wait_for(lambda: told == ["one\n", "two\n"])
 
 
-def test_a_worker_that_does_not_stop_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_worker_that_does_not_stop_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(supervisor, "_MARGIN_SECONDS", -4.8)
     program = "import signal; signal.signal(15, signal.SIG_IGN); Path('up').touch(); time.sleep(60)"
     with supervised(tmp_path, program) as child:
@@ -90,7 +88,7 @@ def test_a_worker_that_does_not_stop_is_killed(tmp_path: Path, monkeypatch: pyte
         assert time.monotonic() - started < 5
 
 
-def test_a_supervisor_that_is_stopped_starts_nothing(tmp_path: Path) -> None:
+def test_stopped_supervisor_starts_no_worker(tmp_path: Path) -> None:
     never = WorkerSupervisor(Settings(data=tmp_path), list, (sys.executable, "-c", "raise SystemExit"))
     never.stop()
     never.start()
@@ -98,13 +96,13 @@ def test_a_supervisor_that_is_stopped_starts_nothing(tmp_path: Path) -> None:
     assert never.pid is None
 
 
-def test_a_program_that_is_not_there_is_no_reason_to_fail(tmp_path: Path) -> None:
+def test_missing_worker_program_does_not_raise(tmp_path: Path) -> None:
     with_none = WorkerSupervisor(Settings(data=tmp_path), list, (str(tmp_path / "none"),))
     with_none.start()
     with_none.stop()
 
 
-def test_of_embedded_workers_on_a_data_folder_one_works(tmp_path: Path) -> None:
+def test_one_embedded_worker_at_a_time_uses_a_data_folder(tmp_path: Path) -> None:
     code = "import sys; from pathlib import Path; from service.worker import alone\n"
     code += "print('up', flush=True)\nwith alone(Path(sys.argv[1])): print('in', flush=True)"
     command = [sys.executable, "-c", code, str(tmp_path)]
@@ -117,7 +115,7 @@ def test_of_embedded_workers_on_a_data_folder_one_works(tmp_path: Path) -> None:
         assert other.stdout.readline() == "in\n"
 
 
-def test_a_worker_with_wrong_settings_says_so_and_ends(tmp_path: Path) -> None:
+def test_worker_with_invalid_settings_reports_them_and_exits(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "service.worker", "--embedded", "1"]
     told = json.dumps({"data": str(tmp_path), "database_url": "sqlite:////proc/none/jobs.sqlite"})
     ended = subprocess.run(command, input=told + "\n", capture_output=True, text=True, timeout=60)

@@ -25,7 +25,7 @@ DAMAGED = ArtifactError("bundle_hash", "index.faiss differs", where="models/v18"
 
 
 def manager_of(source: StubSource, tmp_path: Path, **values: Any) -> ModelsManager:
-    """After its first look at every model."""
+    """A manager that has tried to load every model."""
     manager = ModelsManager(settings(tmp_path, **values), source)
     manager.start().join(10)
     return manager
@@ -36,10 +36,10 @@ def until(true: Callable[[], Any]) -> None:
         if true():
             return
         time.sleep(0.005)
-    raise AssertionError("it did not come about")
+    raise AssertionError("the condition did not become true")
 
 
-def test_ready_only_after_the_warm_up(tmp_path: Path) -> None:
+def test_service_is_ready_only_after_the_warm_up(tmp_path: Path) -> None:
     loading = threading.Event()
 
     class Slow(StubSource):
@@ -73,7 +73,7 @@ def test_ready_only_after_the_warm_up(tmp_path: Path) -> None:
         ("warm_up", ZeroDivisionError("x"), "model_failed"),
     ],
 )
-def test_a_model_that_cannot_be_served_is_said_to_be_so(tmp_path: Path, step: str, error: Exception, word: str) -> None:
+def test_model_that_cannot_be_served_is_reported(tmp_path: Path, step: str, error: Exception, word: str) -> None:
     source = StubSource(errors={step: error})
     ready, models = call((settings(tmp_path), source), ("GET", "/readyz", {}), ("GET", "/v1/models", {}))
     assert ready.status_code == 503
@@ -96,7 +96,7 @@ def test_several_models_are_chosen_by_alias_or_version(tmp_path: Path) -> None:
     assert "default, new" in str(caught.value.hint)
 
 
-def test_a_further_model_that_fails_does_not_keep_the_default_one_from_answering(tmp_path: Path) -> None:
+def test_failing_second_model_leaves_the_default_one_ready(tmp_path: Path) -> None:
     class OneBad(StubSource):
         def find(self, reference: str) -> ModelVersion:
             if reference == "bad":
@@ -112,7 +112,7 @@ def test_a_further_model_that_fails_does_not_keep_the_default_one_from_answering
 
 @contextmanager
 def imputing(manager: ModelsManager, source: StubSource, folder: Path) -> Iterator[Callable[[], Any]]:
-    """A request that is in the middle of its imputation; what is yielded lets it end and gives the outcome."""
+    """A request that is imputing. The yielded function lets it finish and returns its outcome."""
     served, model = manager.get(), source.loaded[0]
     model.held = threading.Event()
     (folder / "target").write_bytes(b"x")
@@ -141,7 +141,7 @@ def imputing(manager: ModelsManager, source: StubSource, folder: Path) -> Iterat
         finish()
 
 
-def test_a_reload_waits_for_no_request_and_ends_none(tmp_path: Path) -> None:
+def test_reload_during_a_request_lets_it_finish_with_its_model(tmp_path: Path) -> None:
     source = StubSource()
     manager = manager_of(source, tmp_path)
     before = manager.get()
@@ -157,7 +157,7 @@ def test_a_reload_waits_for_no_request_and_ends_none(tmp_path: Path) -> None:
     assert before.version_name == "1"
 
 
-def test_what_runs_when_the_process_ends_is_ended_between_two_blocks(tmp_path: Path) -> None:
+def test_running_imputation_ends_between_blocks_when_the_process_stops(tmp_path: Path) -> None:
     source = StubSource()
     manager = manager_of(source, tmp_path)
     with imputing(manager, source, tmp_path) as finish:
@@ -166,7 +166,7 @@ def test_what_runs_when_the_process_ends_is_ended_between_two_blocks(tmp_path: P
         assert finish() == "stopping"
 
 
-def test_reload_tells_what_it_did(tmp_path: Path) -> None:
+def test_reload_reports_what_changed(tmp_path: Path) -> None:
     source = StubSource()
     manager = manager_of(source, tmp_path)
     assert manager.reload() == {"models": [{"alias": "default", "changed": False, "version": "1", "before": "1"}]}
@@ -183,7 +183,7 @@ def test_reload_tells_what_it_did(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("step", ["load", "warm_up"])
-def test_a_bad_version_is_refused_and_the_old_one_goes_on(tmp_path: Path, step: str) -> None:
+def test_bad_version_is_refused_and_the_previous_one_stays(tmp_path: Path, step: str) -> None:
     source = StubSource()
     app = create_app(settings(tmp_path), source)
 
@@ -199,7 +199,7 @@ def test_a_bad_version_is_refused_and_the_old_one_goes_on(tmp_path: Path, step: 
     assert ready.status_code == 200
 
 
-def test_the_alias_is_polled_and_a_bad_version_is_tried_once(tmp_path: Path) -> None:
+def test_polling_tries_a_bad_version_once(tmp_path: Path) -> None:
     source = StubSource()
     manager = ModelsManager(settings(tmp_path, poll_seconds=0.01), source)
     thread = manager.start()
@@ -221,7 +221,7 @@ def test_the_alias_is_polled_and_a_bad_version_is_tried_once(tmp_path: Path) -> 
     assert not thread.is_alive()
 
 
-def test_a_registry_that_is_down_at_start_leaves_the_cached_version(tmp_path: Path) -> None:
+def test_registry_down_at_start_serves_the_cached_version(tmp_path: Path) -> None:
     source = StubSource(cached=FIRST, errors={"find": registry_down()})
     ready, models = call((settings(tmp_path), source), ("GET", "/readyz", {}), ("GET", "/v1/models", {}))
     assert (ready.status_code, ready.json()["stale"]) == (200, True)
@@ -231,7 +231,7 @@ def test_a_registry_that_is_down_at_start_leaves_the_cached_version(tmp_path: Pa
     assert "connection refused" in model["reason"]
 
 
-def test_a_registry_that_is_down_and_nothing_cached_is_asked_again(tmp_path: Path) -> None:
+def test_registry_down_without_cached_version_is_asked_again(tmp_path: Path) -> None:
     source = StubSource(errors={"find": registry_down()})
     manager = ModelsManager(settings(tmp_path, poll_seconds=0.01), source)
     thread = manager.start()
@@ -244,7 +244,7 @@ def test_a_registry_that_is_down_and_nothing_cached_is_asked_again(tmp_path: Pat
         thread.join(5)
 
 
-def test_a_registry_that_goes_down_later_is_told_and_forgotten(tmp_path: Path) -> None:
+def test_registry_down_later_is_reported_until_it_answers(tmp_path: Path) -> None:
     source = StubSource()
     manager = ModelsManager(settings(tmp_path, poll_seconds=0.01), source)
     thread = manager.start()
@@ -267,7 +267,7 @@ def bundle_settings(folder: Path, bundle: Path, **values: Any) -> Settings:
     return settings(folder, model=str(bundle), **values)
 
 
-def test_a_real_bundle_is_verified_warmed_up_and_imputes(tmp_path: Path, tiny_files: TinyFiles) -> None:
+def test_real_bundle_is_loaded_warmed_up_and_imputes(tmp_path: Path, tiny_files: TinyFiles) -> None:
     from vcfbert.imputation.files import ImputeOptions
 
     ours, metrics = bundle_settings(tmp_path, tiny_files.bundle), Metrics()
@@ -286,9 +286,7 @@ def test_a_real_bundle_is_verified_warmed_up_and_imputes(tmp_path: Path, tiny_fi
     assert 'vcfbert_retrieval_seconds_count{variant="v18"}' in text
 
 
-def test_a_real_bundle_that_was_damaged_is_refused_while_the_one_before_goes_on(
-    tmp_path: Path, tiny_files: TinyFiles
-) -> None:
+def test_damaged_real_bundle_is_refused_and_the_previous_one_stays(tmp_path: Path, tiny_files: TinyFiles) -> None:
     folder = tmp_path / "bundle"
     shutil.copytree(tiny_files.bundle, folder)
     ours = bundle_settings(tmp_path, folder)

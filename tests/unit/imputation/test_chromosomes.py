@@ -44,13 +44,13 @@ def rows(path: Path, chrom: str | None = None) -> list[str]:
 
 @pytest.fixture(scope="module")
 def panels(tmp_path_factory: pytest.TempPathFactory) -> tuple[Panel, ...]:
-    """Of one file with chromosomes 20, 21 and X."""
+    """The panels of one file with chromosomes 20, 21 and X."""
     folder = tmp_path_factory.mktemp("panel")
     vcf = write(folder / "panel.vcf.gz", ["20", "21", "X"], N, males=MALES, samples=REFERENCE)
     return build_panels([vcf], folder / "panel", **OPTIONS)
 
 
-def test_a_file_of_several_chromosomes_becomes_as_many_panels_and_x_three(panels: tuple[Panel, ...]) -> None:
+def test_file_of_several_chromosomes_gives_one_panel_each_and_three_for_x(panels: tuple[Panel, ...]) -> None:
     assert [str(panel.region) for panel in panels] == [
         "20", "21", f"X:1-{X.par1_end}", f"X:{X.par1_end + 1}-{X.par2_start - 1}", f"X:{X.par2_start}-",
     ]  # fmt: skip
@@ -67,7 +67,7 @@ def test_a_file_of_several_chromosomes_becomes_as_many_panels_and_x_three(panels
     assert panels[0].digest != panels[1].digest
 
 
-def test_a_haploid_sample_is_counted_once_between_the_pars(panels: tuple[Panel, ...]) -> None:
+def test_haploid_sample_counts_once_between_the_pars(panels: tuple[Panel, ...]) -> None:
     panel = panels[3]
     truth = haplotypes("X", N)[[between(p) for p in X_POSITIONS]][:, REFERENCE]
     one = np.zeros(truth.shape[1:], dtype=bool)
@@ -77,7 +77,7 @@ def test_a_haploid_sample_is_counted_once_between_the_pars(panels: tuple[Panel, 
     assert panel.allele_count.tolist() == expected.sum(axis=1).tolist()
 
 
-def test_files_of_one_chromosome_each_give_the_same_panels(panels: tuple[Panel, ...], tmp_path: Path) -> None:
+def test_files_of_one_chromosome_each_give_the_panels_of_one_file(panels: tuple[Panel, ...], tmp_path: Path) -> None:
     for chrom in ("21", "X", "20"):
         write(tmp_path / f"chr{chrom}.bcf", [chrom], N, males=MALES, samples=REFERENCE)
         lines = (f"{chrom} {pos} {pos / 1e6}\n" for pos in (1, 200_000_000))
@@ -94,13 +94,13 @@ def test_files_of_one_chromosome_each_give_the_same_panels(panels: tuple[Panel, 
     assert [panel.digest for panel in open_panels(tmp_path / "panel")] == [panel.digest for panel in panels]
 
 
-def test_a_region_of_several_chromosomes_is_cut_out(tmp_path: Path) -> None:
+def test_region_of_one_chromosome_is_read_from_a_file_of_several(tmp_path: Path) -> None:
     vcf = write(tmp_path / "p.vcf.gz", ["20", "21"], N)
     (panel,) = build_panels([vcf], tmp_path / "panel", region="21:100000-200000", **OPTIONS)
     assert (panel.region.chrom, panel.sites.pos.tolist()) == ("21", [100_000, 125_000, 150_000, 175_000, 200_000])
 
 
-def test_what_a_panel_of_several_chromosomes_may_not_be(tmp_path: Path) -> None:
+def test_invalid_panel_of_several_chromosomes_is_refused(tmp_path: Path) -> None:
     one, x = write(tmp_path / "a.vcf.gz", ["20"], N), write(tmp_path / "x.vcf", ["X"], N, males=MALES, length=False)
     mixed = write_vcf(tmp_path / "m.vcf", text_of(["20", "21"], N) + text_of(["20"], N).splitlines()[-1] + "\n")
     bare = tmp_path / "bare.map"
@@ -130,7 +130,7 @@ def bundle(panels: tuple[Panel, ...], tmp_path_factory: pytest.TempPathFactory) 
 
 @pytest.mark.parametrize("variant", ["v18", "v19"])
 @pytest.mark.parametrize("name", ["out.vcf.gz", "out.bcf"])
-def test_each_chromosome_is_imputed_as_by_a_bundle_of_its_own(
+def test_each_chromosome_equals_the_result_of_its_own_bundle(
     panels: tuple[Panel, ...], tmp_path: Path, variant: str, name: str
 ) -> None:
     target = write(tmp_path / "t.vcf.gz", ["20", "21"], N, every=3, samples=TARGETS)
@@ -147,7 +147,7 @@ def test_each_chromosome_is_imputed_as_by_a_bundle_of_its_own(
     assert rows(tmp_path / name) == [*rows(tmp_path / name, "20"), *rows(tmp_path / name, "21")]
 
 
-def test_the_report_is_of_each_chromosome_and_of_the_whole(bundle: Bundle, tmp_path: Path) -> None:
+def test_report_covers_each_chromosome_and_the_whole_file(bundle: Bundle, tmp_path: Path) -> None:
     target = write(tmp_path / "t.vcf.gz", ["20", "21", "22"], N, every=4, samples=TARGETS)
     report = impute_file(Imputer(bundle), target, tmp_path / "out.vcf.gz", qc_report=tmp_path / "qc.json").report
     summary = json.loads((tmp_path / "qc.json").read_text())
@@ -163,8 +163,8 @@ def test_the_report_is_of_each_chromosome_and_of_the_whole(bundle: Bundle, tmp_p
 
 
 @pytest.mark.parametrize("name", ["out.vcf.gz", "out.bcf"])
-def test_tasks_write_the_file_of_one_piece(panels: tuple[Panel, ...], tmp_path: Path, name: str) -> None:
-    """Chromosomes, and X's stretches, are cut each for itself."""
+def test_distributed_tasks_write_the_file_of_one_process(panels: tuple[Panel, ...], tmp_path: Path, name: str) -> None:
+    """Each chromosome and each region of X is cut into chunks separately."""
     target = write(tmp_path / "t.vcf.gz", ["20", "21", "X"], N, every=3, males=MALES, samples=TARGETS)
     bundle = bundle_of(tmp_path / "bundle", panels)
     settings = Settings(tmp_path / "bundle", "fast", True, batch_size=64, threads=1)
@@ -180,7 +180,7 @@ def test_tasks_write_the_file_of_one_piece(panels: tuple[Panel, ...], tmp_path: 
     assert (imputed.report, imputed.summary) == (expected.report, expected.summary)
 
 
-def test_tasks_read_x_as_one_pass_does(panels: tuple[Panel, ...], tmp_path: Path) -> None:
+def test_distributed_tasks_read_x_as_one_process_does(panels: tuple[Panel, ...], tmp_path: Path) -> None:
     vcf = write(tmp_path / "x.vcf.gz", ["X"], N, males=MALES, samples=REFERENCE)
     job = plan_panel(vcf, region=None, chunk_mb=0.7, work=tmp_path / "work")
     manifest = convert_from(job, InProcess(), tmp_path / "panel", maps=[], region=None, **OPTIONS)
@@ -199,7 +199,7 @@ def test_frequencies_are_compared_on_all_chromosomes(bundle: Bundle, tmp_path: P
     assert whole.correlation == pytest.approx(np.corrcoef(theirs, ours)[0, 1], abs=1e-4)
 
 
-def test_a_region_picks_a_chromosome(bundle: Bundle, tmp_path: Path) -> None:
+def test_region_selects_its_chromosome(bundle: Bundle, tmp_path: Path) -> None:
     target = write(tmp_path / "t.vcf.gz", ["20", "21"], N, every=3, samples=TARGETS)
     impute_file(Imputer(bundle), target, tmp_path / "out.vcf.gz", ImputeOptions(region="21:500000-600000"))
     with pysam.VariantFile(str(tmp_path / "out.vcf.gz")) as file:
@@ -210,7 +210,7 @@ def test_a_region_picks_a_chromosome(bundle: Bundle, tmp_path: Path) -> None:
         assert caught.value.code == "region_empty"
 
 
-def test_a_target_without_any_of_the_chromosomes_is_refused(bundle: Bundle, tmp_path: Path) -> None:
+def test_target_without_any_chromosome_of_the_panels_is_refused(bundle: Bundle, tmp_path: Path) -> None:
     target = write(tmp_path / "t.vcf", ["22"], N)
     with pytest.raises(InputError) as caught:
         impute_file(Imputer(bundle), target, tmp_path / "out.vcf.gz")
@@ -219,7 +219,7 @@ def test_a_target_without_any_of_the_chromosomes_is_refused(bundle: Bundle, tmp_
 
 
 @pytest.mark.parametrize("kind", ["t.vcf.gz", "t.vcf"])
-def test_x_is_imputed_as_a_whole_with_the_ploidy_of_each_stretch(bundle: Bundle, tmp_path: Path, kind: str) -> None:
+def test_x_is_imputed_whole_with_the_ploidy_of_each_region(bundle: Bundle, tmp_path: Path, kind: str) -> None:
     target = write(tmp_path / kind, ["X"], N, every=3, males=MALES, samples=TARGETS)  # S10 is male
     imputed = impute_file(Imputer(bundle), target, tmp_path / "out.vcf.gz")
     with pysam.VariantFile(str(tmp_path / "out.vcf.gz")) as file:
@@ -231,8 +231,8 @@ def test_x_is_imputed_as_a_whole_with_the_ploidy_of_each_stretch(bundle: Bundle,
     assert imputed.report.n_homozygous_coded == 0
 
 
-def test_nothing_is_copied_across_a_change_of_ploidy(bundle: Bundle, panels: tuple[Panel, ...], tmp_path: Path) -> None:
-    """What is typed in the PAR says nothing of what lies beside it."""
+def test_dosages_do_not_cross_a_change_of_ploidy(bundle: Bundle, panels: tuple[Panel, ...], tmp_path: Path) -> None:
+    """Typed sites in the PAR do not change dosages outside of it."""
     whole = write(tmp_path / "whole.vcf.gz", ["X"], N, every=3, males=MALES, samples=TARGETS)
     lines = text_of(["X"], N, every=3, males=MALES, samples=TARGETS).splitlines(keepends=True)
     kept = [line for line in lines if line.startswith("#") or between(int(line.split("\t")[1]))]
@@ -244,7 +244,7 @@ def test_nothing_is_copied_across_a_change_of_ploidy(bundle: Bundle, panels: tup
     assert [row for row in outputs[0] if between(int(row.split("\t")[1]))] == outputs[1]
 
 
-def test_males_whose_calls_were_doubled_are_noticed(bundle: Bundle, tmp_path: Path) -> None:
+def test_homozygous_coded_males_are_reported(bundle: Bundle, tmp_path: Path) -> None:
     target = write(tmp_path / "t.vcf", ["X"], N, males=MALES, doubled=(10,), samples=TARGETS)
     report, refusal = check_target(Imputer(bundle), target)
     assert refusal is None
@@ -252,7 +252,7 @@ def test_males_whose_calls_were_doubled_are_noticed(bundle: Bundle, tmp_path: Pa
     assert [part.n_homozygous_coded for part in report.parts] == [0, 1, 0]
 
 
-def test_validation_of_x_leaves_the_whole_sample_out(panels: tuple[Panel, ...]) -> None:
+def test_validation_of_x_excludes_the_whole_sample(panels: tuple[Panel, ...]) -> None:
     panel = panels[3]
     memory = ReferenceSubset(panel, panel.training_haplotypes)
     held = set(panel.haplotypes_of(panel.validation).tolist())

@@ -1,4 +1,4 @@
-"""From file to file on a small cut of the demo data, read back with pysam and bcftools."""
+"""Imputation from file to file on a small cut of the demo data, read back with pysam and bcftools."""
 
 from __future__ import annotations
 
@@ -50,7 +50,9 @@ def records(path: Path) -> list[pysam.VariantRecord]:
 
 
 @pytest.mark.parametrize("name", ["out.vcf.gz", "out.bcf", "out.vcf"])
-def test_an_imputed_file(bundle: Bundle, target: Path, tmp_path: Path, name: str) -> None:
+def test_imputed_file_has_the_imputers_values_in_each_format(
+    bundle: Bundle, target: Path, tmp_path: Path, name: str
+) -> None:
     panel = bundle.panels[0]
     told: list[int] = []
     out = tmp_path / name
@@ -84,7 +86,7 @@ def test_an_imputed_file(bundle: Bundle, target: Path, tmp_path: Path, name: str
 
 
 @pytest.mark.skipif(shutil.which("bcftools") is None, reason="bcftools is not installed")
-def test_bcftools_reads_it_through_its_index(bundle: Bundle, target: Path, tmp_path: Path) -> None:
+def test_bcftools_reads_the_imputed_file_through_its_index(bundle: Bundle, target: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.vcf.gz"
     impute_file(Imputer(bundle), target, out)
     command = ["bcftools", "query", "-r", "20:1050000-1060000", "-f", "%POS\t%INFO/DR2[\t%DS]\n", str(out)]
@@ -96,7 +98,7 @@ def test_bcftools_reads_it_through_its_index(bundle: Bundle, target: Path, tmp_p
     assert not answer.stderr
 
 
-def test_a_region_has_the_records_of_the_whole(bundle: Bundle, target: Path, tmp_path: Path) -> None:
+def test_region_has_the_same_records_as_the_whole_file(bundle: Bundle, target: Path, tmp_path: Path) -> None:
     whole, part = tmp_path / "whole.vcf", tmp_path / "part.vcf"
     impute_file(Imputer(bundle), target, whole)
     impute_file(Imputer(bundle), target, part, ImputeOptions("chr20:1040000-1060000"))
@@ -105,7 +107,7 @@ def test_a_region_has_the_records_of_the_whole(bundle: Bundle, target: Path, tmp
     assert len(expected) > 50
 
 
-def test_an_interval_of_the_panel(bundle: Bundle) -> None:
+def test_panel_interval_gives_sites_within_the_region(bundle: Bundle) -> None:
     panel = bundle.panels[0]
     pos = panel.sites.pos
     assert panel_interval(panel, None) == (0, panel.n_sites)
@@ -129,7 +131,7 @@ def typed_records(panel: Panel, call: str) -> list[Record]:
     return list(rows.values())
 
 
-def test_an_unphased_file_is_refused_and_nothing_written_but_the_report(bundle: Bundle, tmp_path: Path) -> None:
+def test_refused_unphased_file_leaves_only_the_report(bundle: Bundle, tmp_path: Path) -> None:
     unphased = write_vcf(tmp_path / "unphased.vcf", vcf_text(typed_records(bundle.panels[0], "0/1")))
     folder = tmp_path / "out"
     with pytest.raises(InputError, match="phase it first") as caught:
@@ -147,7 +149,7 @@ def test_homozygous_calls_need_no_phase(bundle: Bundle, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["out.vcf.gz", "out.bcf"])
 def test_haploid_samples_stay_haploid_beside_diploid_ones(bundle: Bundle, tmp_path: Path, name: str) -> None:
-    """Sample B has the haplotype once that A has twice: what differs is how many alleles are written and count."""
+    """Sample B has once the haplotype that A has twice. Only the number of written and counted alleles differs."""
     rows = [(pos, ref, alt, "1|1 1") for pos, ref, alt, _ in typed_records(bundle.panels[0], "1|1")]
     rows[2] = (*rows[2][:3], ".|. .")
     target = write_vcf(tmp_path / "males.vcf", vcf_text(rows))
@@ -166,7 +168,7 @@ def test_haploid_samples_stay_haploid_beside_diploid_ones(bundle: Bundle, tmp_pa
     assert {r.samples["B"]["GT"] for r in found if r.info.get("TYPED")} == {(1,)}
 
 
-def test_the_target_is_never_overwritten(bundle: Bundle, tmp_path: Path, target: Path) -> None:
+def test_output_that_is_the_target_is_refused(bundle: Bundle, tmp_path: Path, target: Path) -> None:
     copy = Path(shutil.copy(target, tmp_path / "t.vcf.gz"))
     before = copy.read_bytes()
     with pytest.raises(InputError) as caught:
@@ -175,7 +177,7 @@ def test_the_target_is_never_overwritten(bundle: Bundle, tmp_path: Path, target:
     assert copy.read_bytes() == before
 
 
-def test_a_failure_on_the_way_leaves_nothing_under_the_name(
+def test_failure_while_imputing_leaves_no_output(
     bundle: Bundle, target: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = WindowPredictor.predict
@@ -191,7 +193,7 @@ def test_a_failure_on_the_way_leaves_nothing_under_the_name(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_options_are_checked_where_they_are_built() -> None:
+def test_parsed_options_equal_constructed_options() -> None:
     parsed = ImputeOptions.parse(region=" 20:5-10 ", format="bcf", fields="gq, ds", min_dr2=0.3)
     assert parsed == ImputeOptions("20:5-10", "bcf", ("DS", "GQ"), 0.3)
     assert parsed.fields == ("GT", "DS", "GQ")
@@ -209,16 +211,14 @@ def test_options_are_checked_where_they_are_built() -> None:
         ({"min_dr2": float("nan")}, "option_min_dr2"),
     ],
 )
-def test_options_that_cannot_be(given: dict[str, Any], code: str) -> None:
+def test_invalid_option_is_refused(given: dict[str, Any], code: str) -> None:
     with pytest.raises(InputError) as caught:
         ImputeOptions.parse(**given)
     assert caught.value.code == code
     assert code == "region_invalid" or caught.value.hint
 
 
-def test_fields_and_least_dr2_reach_the_file_and_the_summary_tells_of_it(
-    bundle: Bundle, target: Path, tmp_path: Path
-) -> None:
+def test_fields_and_min_dr2_shape_the_file_and_the_summary(bundle: Bundle, target: Path, tmp_path: Path) -> None:
     whole = impute_file(Imputer(bundle), target, tmp_path / "whole.vcf.gz")
     few = impute_file(Imputer(bundle), target, tmp_path / "few.vcf.gz", ImputeOptions(fields=("GQ",), min_dr2=0.5))
     every, kept = records(tmp_path / "whole.vcf.gz"), records(tmp_path / "few.vcf.gz")
@@ -239,7 +239,7 @@ def test_fields_and_least_dr2_reach_the_file_and_the_summary_tells_of_it(
     assert json.loads(json.dumps(whole.summary)) == whole.summary
 
 
-def test_cancelling_stops_between_blocks_and_leaves_nothing(bundle: Bundle, target: Path, tmp_path: Path) -> None:
+def test_cancelling_stops_between_blocks_and_leaves_no_output(bundle: Bundle, target: Path, tmp_path: Path) -> None:
     class Stopped(Exception):
         pass
 
@@ -255,7 +255,7 @@ def test_cancelling_stops_between_blocks_and_leaves_nothing(bundle: Bundle, targ
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_dry_run_reports_what_imputing_reports(bundle: Bundle, target: Path, tmp_path: Path) -> None:
+def test_dry_run_gives_the_report_of_imputing(bundle: Bundle, target: Path, tmp_path: Path) -> None:
     report, refusal = check_target(Imputer(bundle), target)
     assert refusal is None
     assert report == impute_file(Imputer(bundle), target, tmp_path / "out.vcf.gz").report
@@ -274,7 +274,7 @@ def test_a_dry_run_reports_what_imputing_reports(bundle: Bundle, target: Path, t
         ("21", None, 0, "chromosome_missing", 0),
     ],
 )
-def test_a_refused_target_has_its_report_written_and_returned(
+def test_refused_target_has_its_report_written_and_returned(
     bundle: Bundle, tmp_path: Path, chrom: str, alt: str | None, shift: int, code: str, n_sites: int
 ) -> None:
     records = [

@@ -71,7 +71,7 @@ def imputed(bundle: Bundle, target: MatchedTarget, **options: int) -> tuple[npt.
     return whole(list(Imputer(bundle, **options).impute(target)))
 
 
-def test_blocks_tile_the_sites_and_hold_laws(bundle: Bundle) -> None:
+def test_blocks_tile_the_sites_with_consistent_probabilities(bundle: Bundle) -> None:
     steps: list[int] = []
     target = new_target(TARGETS, TYPED)
     blocks = list(Imputer(bundle).impute(target, progress=steps.append))
@@ -95,7 +95,7 @@ def test_typed_calls_are_passed_through(bundle: Bundle) -> None:
     assert np.array_equal(calls[TYPED], target.alleles)
 
 
-def test_a_haploid_sample_is_imputed_as_its_one_haplotype(bundle: Bundle) -> None:
+def test_haploid_sample_is_imputed_as_its_one_haplotype(bundle: Bundle) -> None:
     target = new_target(TARGETS, TYPED)
     diploid, _ = imputed(bundle, target)
     target.alleles[:, 1, 1] = ABSENT
@@ -105,7 +105,7 @@ def test_a_haploid_sample_is_imputed_as_its_one_haplotype(bundle: Bundle) -> Non
     np.testing.assert_allclose(haploid[:, [0, 2, 3]], diploid[:, [0, 2, 3]], atol=1e-5)
 
 
-def test_an_unphased_target_is_refused_with_what_to_do(bundle: Bundle) -> None:
+def test_unphased_target_is_refused_with_a_hint(bundle: Bundle) -> None:
     if bundle.model.takes_unphased:
         pytest.skip("it takes unphased targets")
     target = new_target(TARGETS, TYPED)
@@ -121,7 +121,7 @@ def test_an_unphased_target_is_refused_with_what_to_do(bundle: Bundle) -> None:
     assert caught.value.code == "unphased"
 
 
-def test_a_sample_is_imputed_alike_alone_among_others_and_in_any_batch(bundle: Bundle) -> None:
+def test_sample_is_imputed_equally_alone_among_others_and_in_any_batch(bundle: Bundle) -> None:
     target = new_target(TARGETS, TYPED)
     together = imputed(bundle, target)
     for batch_size in (1, 3):
@@ -132,7 +132,7 @@ def test_a_sample_is_imputed_alike_alone_among_others_and_in_any_batch(bundle: B
             np.testing.assert_allclose(one[:, 0], other[:, place], atol=1e-5)
 
 
-def test_missing_calls_of_one_sample_leave_the_others_as_they_are(bundle: Bundle) -> None:
+def test_missing_calls_of_one_sample_do_not_change_the_others(bundle: Bundle) -> None:
     target = new_target(TARGETS, TYPED)
     holes = dataclasses.replace(target, alleles=target.alleles.copy())
     holes.alleles[::2, 1] = MISSING
@@ -144,11 +144,11 @@ def test_missing_calls_of_one_sample_leave_the_others_as_they_are(bundle: Bundle
         assert np.isfinite(other).all()
 
 
-def test_a_site_missing_in_all_samples_is_as_untyped(bundle: Bundle) -> None:
-    """Where the key holds enough other sites. (Whether it reaches out for more is decided by the file's sites, so
-    that a sample's result does not depend on what other samples miss.)"""
+def test_site_missing_in_all_samples_equals_an_untyped_site(bundle: Bundle) -> None:
+    """Holds if the retrieval window has enough other typed sites. Whether it is extended depends on the file's sites,
+    so that a sample's result does not depend on the missing calls of others."""
     if bundle.variant == "v19":
-        pytest.skip("it copies at such a site too, which it could but interpolate from its neighbours")
+        pytest.skip("V19 computes such a site by its HMM, and interpolates an untyped one")
     for one, other in zip(*with_and_without_missing_sites(bundle), strict=True):
         np.testing.assert_allclose(one, other, atol=1e-4)
 
@@ -160,15 +160,15 @@ def with_and_without_missing_sites(bundle: Bundle) -> tuple[tuple[npt.NDArray[np
     return imputed(bundle, holes), imputed(bundle, new_target(TARGETS, dense[1::2]))
 
 
-def test_copying_at_a_site_missing_in_all_samples_is_close_to_interpolating(tmp_path: Path) -> None:
+def test_hmm_at_a_site_missing_in_all_samples_is_close_to_interpolation(tmp_path: Path) -> None:
     everybody = saved_bundle(tmp_path, REFERENCE, "v19", k=60)  # the same states to copy from
     for one, other in zip(*with_and_without_missing_sites(everybody), strict=True):
         assert np.abs(one - other).max() < 0.1
         assert np.abs(one - other).mean() < 0.005
 
 
-def test_typed_sites_are_known_without_their_own_calls(tmp_path: Path) -> None:
-    """As imputed where that call alone is missing; of the variants only the copying one tells."""
+def test_loo_dosage_is_that_of_the_site_with_its_call_missing(tmp_path: Path) -> None:
+    """Only V19 gives leave-one-out dosages."""
     bundle = saved_bundle(tmp_path, REFERENCE, "v19", k=60)
     assert isinstance(bundle.model, V19)
     bundle.model.log_strength.data.fill_(-60.0)  # where a switch leads does not depend on the calls then
@@ -182,7 +182,7 @@ def test_typed_sites_are_known_without_their_own_calls(tmp_path: Path) -> None:
         np.testing.assert_allclose(told[TYPED[site]], dosage[TYPED[site]], atol=1e-3)
 
 
-def test_a_sample_without_any_call_is_imputed(bundle: Bundle) -> None:
+def test_sample_without_any_call_is_imputed(bundle: Bundle) -> None:
     target = new_target(TARGETS, TYPED)
     target.alleles[:, 2] = MISSING
     for values in imputed(bundle, target):
@@ -190,7 +190,7 @@ def test_a_sample_without_any_call_is_imputed(bundle: Bundle) -> None:
 
 
 @pytest.mark.parametrize("interval", [(0, 1), (3, 77), (60, 130), (128, 200), (199, 200)])
-def test_an_interval_has_the_numbers_of_the_whole(bundle: Bundle, interval: tuple[int, int]) -> None:
+def test_interval_has_the_values_of_the_whole(bundle: Bundle, interval: tuple[int, int]) -> None:
     target = new_target(TARGETS, TYPED)
     blocks = list(Imputer(bundle).impute(target, sites=interval))
     assert (blocks[0].start, blocks[-1].stop) == interval
@@ -199,8 +199,8 @@ def test_an_interval_has_the_numbers_of_the_whole(bundle: Bundle, interval: tupl
 
 
 @pytest.mark.parametrize("typed", [[100], [0], [5, 199], [10, 11, 12]])
-def test_very_few_typed_sites(bundle: Bundle, typed: list[int]) -> None:
-    """One site in all, or none within most windows: the nearest ones there are serve as the key."""
+def test_very_few_typed_sites_give_finite_probabilities(bundle: Bundle, typed: list[int]) -> None:
+    """One site in all, or none in most windows: the nearest typed sites then retrieve."""
     haplotype, genotype = imputed(bundle, new_target(TARGETS, np.array(typed)))
     assert np.isfinite(haplotype).all()
     np.testing.assert_allclose(genotype.sum(axis=2), 1.0, atol=1e-5)
@@ -214,8 +214,8 @@ def test_swapping_a_samples_haplotypes_swaps_its_results(bundle: Bundle) -> None
     np.testing.assert_allclose(other[1], one[1], atol=1e-5)
 
 
-def test_a_panels_own_sample_comes_back(tmp_path: Path) -> None:
-    """Its own haplotypes are the nearest: with K = 1 the untrained vote is its own alleles."""
+def test_own_sample_of_the_panel_gets_its_own_alleles(tmp_path: Path) -> None:
+    """A sample's own haplotypes are its nearest. With K = 1 the untrained vote is its own alleles."""
     config = tiny_config({"retrieval": {"k": {"v17": 1, "v18": 1, "v19": 1}}})
     save_bundle(tmp_path / "b", create("v18", config.model), [REFERENCE], config, metrics={}, data={})
     haplotype, _ = imputed(load_bundle(tmp_path / "b"), target_of(REFERENCE, [4, 9], TYPED))
@@ -229,7 +229,7 @@ def copying(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 
 
 def unphased_target(*, haploid: list[int] | None = None, missing: float = 0.0) -> MatchedTarget:
-    """With the alleles of heterozygous calls in the order 0/1, as unphased files have them."""
+    """A target whose heterozygous calls are 0/1, as in unphased files."""
     rng = np.random.default_rng(4)
     target = new_target(TARGETS, TYPED, phased=False)
     alleles = np.sort(target.alleles, axis=2)
@@ -240,12 +240,12 @@ def unphased_target(*, haploid: list[int] | None = None, missing: float = 0.0) -
 
 
 def phased_anew(target: MatchedTarget) -> MatchedTarget:
-    """The same, with its calls said to be in phase as they are."""
+    """The same calls, marked as phased."""
     return dataclasses.replace(target, phased=np.ones_like(target.phased))
 
 
 @pytest.mark.parametrize("missing", [0.0, 0.2])
-def test_unphased_targets_hold_the_same_laws(copying: Bundle, missing: float) -> None:
+def test_unphased_target_has_consistent_probabilities(copying: Bundle, missing: float) -> None:
     target = unphased_target(missing=missing)
     blocks = list(Imputer(copying, mode="fast").impute(target))
     haplotype, genotype = whole(blocks)
@@ -258,7 +258,7 @@ def test_unphased_targets_hold_the_same_laws(copying: Bundle, missing: float) ->
     np.testing.assert_array_equal(np.sort(calls, axis=2), target.alleles)
 
 
-def test_a_third_of_the_sites_is_told_while_they_are_phased(copying: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_progress_of_phasing_is_a_third_of_the_sites(copying: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(phasing, "WINDOW_SITES", 16)
     monkeypatch.setattr(phasing, "OVERLAP_SITES", 4)
     told: list[int] = []
@@ -275,7 +275,7 @@ def test_a_third_of_the_sites_is_told_while_they_are_phased(copying: Bundle, mon
     assert told == [block.stop - block.start for block in found]  # nothing but imputing is left
 
 
-def test_cancelling_acts_before_every_phase_window_that_is_phased_and_every_window(
+def test_cancelled_is_called_before_every_phased_and_every_predicted_window(
     copying: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Stopped(Exception):
@@ -284,8 +284,8 @@ def test_cancelling_acts_before_every_phase_window_that_is_phased_and_every_wind
     monkeypatch.setattr(phasing, "WINDOW_SITES", 16)
     monkeypatch.setattr(phasing, "OVERLAP_SITES", 4)
     phased: list[int] = []
-    stretch = phasing._phase_window
-    monkeypatch.setattr(phasing, "_phase_window", lambda *given: (phased.append(1), stretch(*given))[1])
+    phase_window = phasing._phase_window
+    monkeypatch.setattr(phasing, "_phase_window", lambda *given: (phased.append(1), phase_window(*given))[1])
     asked: list[int] = []
     blocks = list(Imputer(copying).impute(unphased_target(), cancelled=lambda: asked.append(1)))
     assert len(phased) >= 3
@@ -302,10 +302,10 @@ def test_cancelling_acts_before_every_phase_window_that_is_phased_and_every_wind
     assert phased == [1]
 
 
-def test_the_order_of_unphased_alleles_says_nothing(copying: Bundle) -> None:
+def test_order_of_unphased_alleles_does_not_matter(copying: Bundle) -> None:
     target = unphased_target()
-    turned = dataclasses.replace(target, alleles=target.alleles[..., ::-1].copy())
-    for one, other in zip(imputed_fast(copying, target), imputed_fast(copying, turned), strict=True):
+    flipped = dataclasses.replace(target, alleles=target.alleles[..., ::-1].copy())
+    for one, other in zip(imputed_fast(copying, target), imputed_fast(copying, flipped), strict=True):
         np.testing.assert_allclose(one, other, atol=1e-6)
 
 
@@ -313,8 +313,8 @@ def imputed_fast(bundle: Bundle, target: MatchedTarget) -> tuple[npt.NDArray[np.
     return whole(list(Imputer(bundle, mode="fast").impute(target)))
 
 
-def test_the_haplotypes_lie_along_the_phase_of_the_output(copying: Bundle) -> None:
-    """At typed heterozygous calls the haplotype that is said to carry ALT has the higher dosage of the two."""
+def test_dosages_follow_the_phase_of_the_written_calls(copying: Bundle) -> None:
+    """At typed heterozygous calls the haplotype with ALT has the higher dosage."""
     blocks = list(Imputer(copying).impute(unphased_target()))
     calls, (haplotype, _) = np.concatenate([b.calls for b in blocks]), whole(blocks)
     heterozygous = (calls[..., 0] != calls[..., 1]) & (calls >= 0).all(axis=2)
@@ -322,7 +322,7 @@ def test_the_haplotypes_lie_along_the_phase_of_the_output(copying: Bundle) -> No
     assert np.mean((first > 0) == (calls[heterozygous, 0] == 1)) > 0.9
 
 
-def test_a_homozygous_sample_needs_no_phase(copying: Bundle) -> None:
+def test_homozygous_sample_needs_no_phase(copying: Bundle) -> None:
     target = unphased_target()
     target.alleles[:, 1, 1] = target.alleles[:, 1, 0]
     phased = phased_anew(target)
@@ -331,14 +331,14 @@ def test_a_homozygous_sample_needs_no_phase(copying: Bundle) -> None:
 
 
 @pytest.mark.parametrize("samples", [[0], [2], [3, 1], [3, 2, 1, 0]])
-def test_an_unphased_sample_is_imputed_alike_alone_and_in_any_order(copying: Bundle, samples: list[int]) -> None:
+def test_unphased_sample_is_imputed_equally_alone_and_in_any_order(copying: Bundle, samples: list[int]) -> None:
     target = unphased_target(missing=0.1)
     together = imputed_fast(copying, target)
     for one, other in zip(imputed_fast(copying, target.of_samples(np.array(samples))), together, strict=True):
         np.testing.assert_allclose(one, other[:, samples], atol=1e-5)
 
 
-def test_an_unphased_file_that_is_half_haploid(copying: Bundle) -> None:
+def test_unphased_file_with_haploid_samples_gives_each_sample_its_own_result(copying: Bundle) -> None:
     target = unphased_target(haploid=[0, 2])
     haplotype, genotype = imputed_fast(copying, target)
     np.testing.assert_allclose(haplotype[:, [0, 2], 0], haplotype[:, [0, 2], 1], atol=1e-6)
@@ -349,7 +349,9 @@ def test_an_unphased_file_that_is_half_haploid(copying: Bundle) -> None:
     np.testing.assert_allclose(haplotype[:, [0, 2]], imputed(copying, phased)[0], atol=1e-5)
 
 
-def test_one_phasing_is_imputed_as_if_it_were_the_files(copying: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_phasing_gives_the_result_of_a_file_with_that_phase(
+    copying: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(MODES, "one", PhasingMode(states=60, phasings=1))
     target = unphased_target()
     model = copy.deepcopy(copying.model)
@@ -364,21 +366,21 @@ def test_one_phasing_is_imputed_as_if_it_were_the_files(copying: Bundle, monkeyp
         np.testing.assert_allclose(one, other, atol=1e-5)
 
 
-def test_an_unphased_interval_has_the_numbers_of_the_whole(copying: Bundle) -> None:
+def test_unphased_interval_has_the_values_of_the_whole(copying: Bundle) -> None:
     target = unphased_target()
     part = whole(list(Imputer(copying, mode="fast").impute(target, sites=(50, 130))))
     for one, other in zip(part, imputed_fast(copying, target), strict=True):
         np.testing.assert_allclose(one, other[50:130], atol=1e-6)
 
 
-def test_an_unphased_sample_without_any_call(copying: Bundle) -> None:
+def test_unphased_sample_without_any_call_is_imputed(copying: Bundle) -> None:
     target = unphased_target()
     target.alleles[:, 2] = MISSING
     for values in imputed_fast(copying, target):
         assert np.isfinite(values).all()
 
 
-def test_phase_that_is_ignored_says_nothing(copying: Bundle) -> None:
+def test_ignored_phase_does_not_matter(copying: Bundle) -> None:
     phased = new_target(TARGETS, TYPED)
     found = whole(list(Imputer(copying, mode="fast", ignore_phase=True).impute(phased)))
     for one, other in zip(found, imputed_fast(copying, unphased_target()), strict=True):
@@ -386,19 +388,19 @@ def test_phase_that_is_ignored_says_nothing(copying: Bundle) -> None:
     assert np.abs(found[0] - imputed(copying, phased)[0]).max() > 1e-3
 
 
-def test_what_needs_the_phase_cannot_ignore_it(tmp_path: Path) -> None:
+def test_ignore_phase_is_refused_by_a_variant_that_requires_phase(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="needs the phase") as caught:
         Imputer(saved_bundle(tmp_path, REFERENCE, "v18"), ignore_phase=True)
     assert caught.value.code == "ignore_phase"
 
 
-def test_an_unknown_mode_is_refused(copying: Bundle) -> None:
+def test_unknown_mode_is_refused(copying: Bundle) -> None:
     with pytest.raises(InputError, match="accurate") as caught:
         Imputer(copying, mode="best")
     assert caught.value.code == "mode"
 
 
-def test_nearest_key_by_hand() -> None:
+def test_nearest_key_of_a_small_example() -> None:
     sites = SimpleNamespace(key_offset_cm=torch.tensor([1.0, 2.0, 4.0]), offset_cm=torch.tensor([0, 1, 1.4, 1.6, 3, 9]))
     assert nearest_key(sites).tolist() == [0, 0, 0, 1, 1, 2]  # type: ignore[arg-type]
 

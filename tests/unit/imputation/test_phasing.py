@@ -1,4 +1,4 @@
-"""Phasings of targets typed without phase: what they agree with, what they depend on, and how stretches are joined."""
+"""Phasings of unphased targets: what they agree with, what they depend on, and how windows are joined."""
 
 from __future__ import annotations
 
@@ -52,95 +52,95 @@ PANEL = mosaics()
 
 
 def unphased(samples: list[int], *, every: int = 1, missing: float = 0.0, panel: Panel = PANEL) -> MatchedTarget:
-    """The panel's own samples with the order of every heterozygous call drawn anew; of the ``missing`` alleles many
+    """The panel's own samples with the order of every heterozygous call sampled anew; of the ``missing`` alleles many
     leave a half call."""
     rng = np.random.default_rng(3)
     target = target_of(panel, samples, np.arange(0, N_SITES, every), phased=False)
-    turned = rng.random(target.alleles.shape[:2]) < 0.5
-    alleles = np.where(turned[..., None], target.alleles[..., ::-1], target.alleles)
+    flipped = rng.random(target.alleles.shape[:2]) < 0.5
+    alleles = np.where(flipped[..., None], target.alleles[..., ::-1], target.alleles)
     alleles[rng.random(alleles.shape) < missing] = MISSING
     return dataclasses.replace(target, alleles=alleles)
 
 
-def drawn_for(target: MatchedTarget, mode: PhasingMode, panel: Panel = PANEL) -> Calls:
+def phasings_of(target: MatchedTarget, mode: PhasingMode, panel: Panel = PANEL) -> Calls:
     memory = ReferenceSubset(panel, np.arange(panel.n_haplotypes))
     return phase_alleles(model().phasing, memory, target.panel_site, target.alleles, mode)
 
 
 def switches(phasing: Calls, truth: Calls) -> int:
-    """Times that a phase [t, 2] changes its mind about which haplotype of ``truth`` comes first."""
+    """Number of switch errors of a phase [t, 2] against ``truth`` [t, 2]."""
     heterozygous = truth[:, 0] != truth[:, 1]
     return int(np.count_nonzero(np.diff(phasing[heterozygous, 0] == truth[heterozygous, 0])))
 
 
 @pytest.mark.parametrize("missing", [0.0, 0.1])
-def test_phasings_agree_with_the_genotypes(missing: float) -> None:
+def test_phasings_have_the_genotypes_of_the_target(missing: float) -> None:
     target = unphased([0, 3, 9], missing=missing)
-    drawn = drawn_for(target, MODE)
-    assert (drawn.shape, drawn.dtype) == ((5, N_SITES, 3, 2), np.int8)
+    sampled = phasings_of(target, MODE)
+    assert (sampled.shape, sampled.dtype) == ((5, N_SITES, 3, 2), np.int8)
     assert (target.alleles == MISSING).any() == (missing > 0)
-    wanted = np.broadcast_to(np.sort(target.alleles, axis=2), drawn.shape)
-    np.testing.assert_array_equal(np.sort(drawn, axis=3), wanted)
+    wanted = np.broadcast_to(np.sort(target.alleles, axis=2), sampled.shape)
+    np.testing.assert_array_equal(np.sort(sampled, axis=3), wanted)
 
 
-def test_the_known_allele_of_a_half_call_goes_where_the_panel_has_it() -> None:
-    """Phasings of the panel's own samples put it on the haplotype that carries it, where but one does."""
+def test_known_allele_of_a_half_call_goes_to_the_haplotype_that_carries_it() -> None:
+    """Own samples of the panel; one of the two haplotypes carries the known allele."""
     truth = target_of(PANEL, [0, 3, 9], np.arange(N_SITES)).alleles
     target = unphased([0, 3, 9])
     half = np.zeros(truth.shape[:2], dtype=bool)
     half[::5] = truth[::5, :, 0] != truth[::5, :, 1]
     assert half.sum() > 20
     target.alleles[half, 1] = MISSING
-    drawn = drawn_for(target, MODE)
-    assert (np.sort(drawn[:, half], axis=2)[..., 0] == MISSING).all()
+    sampled = phasings_of(target, MODE)
+    assert (np.sort(sampled[:, half], axis=2)[..., 0] == MISSING).all()
     place = np.arange(N_SITES)
-    turned = orientation(drawn, np.where(half[..., None], MISSING, truth), place.astype(np.float64))  # [5, t, n]
-    along = np.where(turned[..., None], drawn[..., ::-1], drawn)
+    flipped = orientation(sampled, np.where(half[..., None], MISSING, truth), place.astype(np.float64))  # [5, t, n]
+    along = np.where(flipped[..., None], sampled[..., ::-1], sampled)
     known = along[:, half]
     agree = (known == np.broadcast_to(truth[half], known.shape)) | (known == MISSING)
     assert agree.all(axis=2).mean() > 0.9
 
 
-def test_the_order_in_which_alleles_are_given_says_nothing() -> None:
+def test_order_of_alleles_does_not_change_the_phasings() -> None:
     target = unphased([0, 3])
-    turned = dataclasses.replace(target, alleles=target.alleles[..., ::-1].copy())
-    one, other = (drawn_for(t, MODE) for t in (target, turned))
+    flipped = dataclasses.replace(target, alleles=target.alleles[..., ::-1].copy())
+    one, other = (phasings_of(t, MODE) for t in (target, flipped))
     np.testing.assert_array_equal(one, other)
 
 
-def test_the_same_again_and_few_are_the_first_of_many() -> None:
+def test_phasings_are_deterministic_and_fewer_are_the_first_of_more() -> None:
     target = unphased([0, 3], missing=0.1)
-    drawn = drawn_for(target, MODE)
-    np.testing.assert_array_equal(drawn_for(target, MODE), drawn)
-    few = drawn_for(target, PhasingMode(states=20, phasings=2))
-    np.testing.assert_array_equal(few, drawn[:2])
+    sampled = phasings_of(target, MODE)
+    np.testing.assert_array_equal(phasings_of(target, MODE), sampled)
+    few = phasings_of(target, PhasingMode(states=20, phasings=2))
+    np.testing.assert_array_equal(few, sampled[:2])
 
 
 @pytest.mark.parametrize("samples", [[2], [1, 0], [2, 1, 0]])
-def test_a_sample_does_not_depend_on_the_others(samples: list[int]) -> None:
+def test_phasings_of_a_sample_do_not_depend_on_others(samples: list[int]) -> None:
     target = unphased([0, 3, 9], missing=0.05)
-    together = drawn_for(target, MODE)
-    alone = drawn_for(target.of_samples(np.array(samples)), MODE)
+    together = phasings_of(target, MODE)
+    alone = phasings_of(target.of_samples(np.array(samples)), MODE)
     np.testing.assert_array_equal(alone, together[:, :, samples])
 
 
-def test_more_states_than_the_panel_has_are_all_it_has() -> None:
+def test_states_are_limited_to_the_panel() -> None:
     target = unphased([0])
-    all_states = drawn_for(target, PhasingMode(states=28, phasings=2))
-    more = drawn_for(target, PhasingMode(states=640, phasings=2))
+    all_states = phasings_of(target, PhasingMode(states=28, phasings=2))
+    more = phasings_of(target, PhasingMode(states=640, phasings=2))
     np.testing.assert_array_equal(more, all_states)
 
 
-def test_the_phase_of_the_panels_own_samples_is_found() -> None:
+def test_own_samples_of_the_panel_get_their_true_phase() -> None:
     truth = target_of(PANEL, [0, 3, 9], np.arange(N_SITES)).alleles
-    drawn = drawn_for(unphased([0, 3, 9]), MODE)
+    sampled = phasings_of(unphased([0, 3, 9]), MODE)
     heterozygous = truth[..., 0] != truth[..., 1]
     assert heterozygous.sum() > 100
-    assert max(switches(p[:, s], truth[:, s]) for p in drawn for s in range(3)) <= 2
+    assert max(switches(p[:, s], truth[:, s]) for p in sampled for s in range(3)) <= 2
 
 
-def stretched(monkeypatch: pytest.MonkeyPatch, target: MatchedTarget, stretch: int, overlap: int) -> tuple[Calls, int]:
-    """The phasings from small stretches, and how many these were."""
+def in_windows(monkeypatch: pytest.MonkeyPatch, target: MatchedTarget, window: int, overlap: int) -> tuple[Calls, int]:
+    """The phasings joined from windows of ``window`` typed sites, and the number of windows."""
     starts: list[int] = []
     inner = phasing._phase_window
 
@@ -148,38 +148,38 @@ def stretched(monkeypatch: pytest.MonkeyPatch, target: MatchedTarget, stretch: i
         starts.append(1)
         return inner(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(phasing, "WINDOW_SITES", stretch)
+    monkeypatch.setattr(phasing, "WINDOW_SITES", window)
     monkeypatch.setattr(phasing, "OVERLAP_SITES", overlap)
     monkeypatch.setattr(phasing, "_phase_window", counted)
-    drawn = drawn_for(target, MODE)
+    sampled = phasings_of(target, MODE)
     monkeypatch.undo()
-    return drawn, len(starts)
+    return sampled, len(starts)
 
 
-def test_phase_windowes_keep_shape_genotypes_and_phase(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_joined_windows_keep_shape_genotypes_and_phase(monkeypatch: pytest.MonkeyPatch) -> None:
     target = unphased([0, 3, 9], missing=0.02)
     truth = target_of(PANEL, [0, 3, 9], np.arange(N_SITES)).alleles
     called = heterozygous_calls(truth) & (target.alleles >= 0).all(axis=2)
-    drawn, number = stretched(monkeypatch, target, 60, 30)
-    assert number == 5  # starts at 0, 30, 60, 90 and, since it brings more than the overlap, not at 130
-    assert drawn.shape == (5, N_SITES, 3, 2)
-    for one in drawn:
+    sampled, number = in_windows(monkeypatch, target, 60, 30)
+    assert number == 5  # starts at 0, 30, 60, 90 and 120
+    assert sampled.shape == (5, N_SITES, 3, 2)
+    for one in sampled:
         np.testing.assert_array_equal(np.sort(one, axis=2), np.sort(target.alleles, axis=2))
     for sample in range(3):
         seen = called[:, sample]
-        assert max(switches(p[seen, sample], truth[seen, sample]) for p in drawn) <= 2
+        assert max(switches(p[seen, sample], truth[seen, sample]) for p in sampled) <= 2
 
 
 @pytest.mark.parametrize(("t", "expected"), [(1, 1), (30, 1), (60, 1), (61, 2), (90, 2), (91, 3)])
-def test_phase_windowes_reach_the_end(monkeypatch: pytest.MonkeyPatch, t: int, expected: int) -> None:
+def test_windows_reach_the_last_site(monkeypatch: pytest.MonkeyPatch, t: int, expected: int) -> None:
     whole = unphased([0, 3])
     target = dataclasses.replace(whole, panel_site=whole.panel_site[:t], alleles=whole.alleles[:t])
-    drawn, number = stretched(monkeypatch, target, 60, 30)
+    sampled, number = in_windows(monkeypatch, target, 60, 30)
     assert number == expected
-    np.testing.assert_array_equal(drawn.sum(axis=3), np.broadcast_to(target.alleles.sum(axis=2), (5, t, 2)))
+    np.testing.assert_array_equal(sampled.sum(axis=3), np.broadcast_to(target.alleles.sum(axis=2), (5, t, 2)))
 
 
-def test_a_flipped_phase_window_is_turned_back() -> None:
+def test_phase_flipped_window_is_flipped_back() -> None:
     rng = np.random.default_rng(1)
     whole = rng.integers(0, 2, (3, 50, 4, 2)).astype(np.int8)
     whole[:, rng.random((50, 4)) < 0.1] = MISSING
@@ -188,9 +188,8 @@ def test_a_flipped_phase_window_is_turned_back() -> None:
     np.testing.assert_array_equal(_join(whole[:, :32], right, 20), whole)
 
 
-def test_the_calls_nearest_to_the_seam_decide() -> None:
-    """Four heterozygous calls in the overlap: the far two say that the right stretch is turned, the two at the seam
-    that it is not."""
+def test_calls_nearest_to_the_seam_decide_the_flip() -> None:
+    """Of four heterozygous calls in the overlap, the far two call for a flip and the two at the seam do not."""
     left = np.zeros((1, 8, 1, 2), np.int8)
     left[0, :, 0, 0] = 1
     right = left[:, 2:].copy()  # its first six sites are shared: weights 1/4 1/3 1/2 1 1/2 1/3
@@ -202,7 +201,7 @@ def test_the_calls_nearest_to_the_seam_decide() -> None:
     assert joined.tolist() == left[0, :, 0].tolist()
 
 
-def test_without_a_shared_heterozygous_call_nothing_is_turned() -> None:
+def test_windows_without_shared_heterozygous_call_are_not_flipped() -> None:
     left, right = np.zeros((1, 6, 1, 2), np.int8), np.zeros((1, 6, 1, 2), np.int8)
     left[0, 0, 0], right[0, 5, 0] = [1, 0], [0, 1]
     joined = _join(left, right, 3)
@@ -210,8 +209,8 @@ def test_without_a_shared_heterozygous_call_nothing_is_turned() -> None:
     assert joined[0, [0, 8], 0].tolist() == [[1, 0], [0, 1]]
 
 
-def test_orientation_by_hand() -> None:
-    """Sites at 0, 1, 2, 4, 5: heterozygous at 1 and 4. The first phasing is turned at the second of them alone."""
+def test_orientation_of_a_small_example() -> None:
+    """Sites at 0, 1, 2, 4, 5: heterozygous at 1 and 4. The first phasing is flipped at the second of them alone."""
     reference = np.array([[0, 0], [0, 1], [1, 1], [1, 0], [-1, -1]], np.int8)[:, None]
     first, second = reference.copy(), reference[..., ::-1].copy()
     first[3] = [0, 1]
@@ -221,7 +220,7 @@ def test_orientation_by_hand() -> None:
     assert found[1, :, 0].tolist() == [True] * 5
 
 
-def test_orientation_of_a_homozygous_sample_is_nowhere_turned() -> None:
+def test_orientation_of_a_homozygous_sample_is_never_flipped() -> None:
     reference = np.zeros((4, 2, 2), np.int8)
     reference[1, 1] = [0, 1]
     found = orientation(reference[None, ..., ::-1], reference, np.arange(4.0))
