@@ -1,6 +1,11 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
+
+# Before torch is imported, here and in every child process: tests work on small arrays, where a second OpenMP thread
+# costs more CPU time than it saves.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import pytest

@@ -140,6 +140,13 @@ def phasing_probabilities(given: Given, target: int) -> dict[tuple[int, ...], fl
     return {first: weight / total for first, weight in weights.items()}
 
 
+def distinct_rows(rows: npt.NDArray[np.int8]) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.int64]]:
+    """The distinct rows of -1, 0 and 1, and how often each occurs. Sorting one number a row is far faster."""
+    numbers = (rows + 1) @ 3 ** np.arange(rows.shape[1])
+    _, first, counts = np.unique(numbers, return_index=True, return_counts=True)
+    return rows[first], counts
+
+
 @pytest.mark.parametrize("max_bytes", [diploid.MAX_BYTES, 1], ids=["one span", "spans"])
 @pytest.mark.usefixtures("block_size")
 def test_phasing_frequencies_equal_posterior(max_bytes: int) -> None:
@@ -149,7 +156,7 @@ def test_phasing_frequencies_equal_posterior(max_bytes: int) -> None:
     for target in range(2):
         exact = phasing_probabilities(given, target)
         assert len(exact) >= 16
-        rows, counts = np.unique(sampled[:, :, target, 0], axis=0, return_counts=True)
+        rows, counts = distinct_rows(sampled[:, :, target, 0])
         seen = {tuple(map(int, row)): int(count) for row, count in zip(rows, counts, strict=True)}
         assert set(seen) <= set(exact)
         cells = [(seen.get(first, 0), n_phasings * p) for first, p in exact.items()]
@@ -160,27 +167,27 @@ def test_phasing_frequencies_equal_posterior(max_bytes: int) -> None:
         assert chi_square < freedom + 4.5 * np.sqrt(2 * freedom)
 
 
-def haploid_posteriors(given: Given, haplotype: npt.NDArray[np.int8]) -> npt.NDArray[np.float64]:
-    """[t, k] for the first target's prior and states."""
-    t, k = len(haplotype), len(given.prior[0])
+def haploid_posteriors(given: Given, haplotypes: npt.NDArray[np.int8]) -> npt.NDArray[np.float64]:
+    """[t, m, k] of m haplotypes [t, m] for the first target's prior and states."""
+    t, k = len(haplotypes), len(given.prior[0])
     prior = given.prior[0].astype(np.float64)
-    copied = given.panel_alleles[:, given.states[0]]
-    errors = given.mismatch[:, None]
-    seen = np.where(haplotype[:, None] == copied, 1.0 - errors, errors)
-    seen[haplotype < 0] = 1.0
-    forward, backward = np.zeros((t, k)), np.ones((t, k))
-    before = prior
+    copied = given.panel_alleles[:, given.states[0]][:, None]  # [t, 1, k]
+    errors = given.mismatch[:, None, None]
+    seen = np.where(haplotypes[:, :, None] == copied, 1.0 - errors, errors)
+    seen[haplotypes < 0] = 1.0
+    forward, backward = np.zeros(seen.shape), np.ones(seen.shape)
+    before = np.broadcast_to(prior, (haplotypes.shape[1], k))
     for l in range(t):
         stay = given.stay[l] if l else 0.0
         before = (stay * before + (1.0 - stay) * prior) * seen[l]
-        before /= before.sum()
+        before /= before.sum(axis=1, keepdims=True)
         forward[l] = before
     for l in range(t - 1, 0, -1):
         message = backward[l] * seen[l]
-        backward[l - 1] = given.stay[l] * message + (1.0 - given.stay[l]) * (prior @ message)
-        backward[l - 1] /= backward[l - 1].sum()
+        backward[l - 1] = given.stay[l] * message + (1.0 - given.stay[l]) * (message @ prior)[:, None]
+        backward[l - 1] /= backward[l - 1].sum(axis=1, keepdims=True)
     joint = forward * backward
-    return np.asarray(joint / joint.sum(axis=1, keepdims=True))
+    return np.asarray(joint / joint.sum(axis=2, keepdims=True))
 
 
 @pytest.mark.parametrize("max_bytes", [diploid.MAX_BYTES, 1], ids=["one span", "spans"])
@@ -190,15 +197,11 @@ def test_mean_haploid_posterior_equals_diploid_posterior(max_bytes: int) -> None
     given = random_given(t=40, n=1, k=8, h=12, seed=5)
     n_phasings = 600
     sampled = sample_phasings(*given.arguments, n_phasings=n_phasings, seeds=seeds(1), max_bytes=max_bytes)
-    copies = np.stack(
-        [
-            (haploid_posteriors(given, phasing[:, 0, 0]) + haploid_posteriors(given, phasing[:, 0, 1])) / 2
-            for phasing in sampled
-        ]
-    )
+    haplotypes = sampled[:, :, 0].transpose(1, 0, 2).reshape(40, -1)  # [t, 2 n_phasings]
+    posteriors = haploid_posteriors(given, haplotypes).reshape(40, n_phasings, 2, 8).mean(axis=2)
     exact = reference.copying_posteriors(*given.problem)[:, 0].numpy()
-    error = np.abs(copies.mean(axis=0) - exact)
-    allowed = 5.0 * copies.std(axis=0) / np.sqrt(n_phasings) + 1e-4
+    error = np.abs(posteriors.mean(axis=1) - exact)
+    allowed = 5.0 * posteriors.std(axis=1) / np.sqrt(n_phasings) + 1e-4
     assert (error < allowed).all()
 
 
@@ -283,14 +286,16 @@ def test_state_of_prior_zero_is_ignored() -> None:
     )
 
 
-def test_twenty_thousand_sites_do_not_underflow() -> None:
-    """Calls that no haplotype explains, and regions without recombination, would underflow without rescaling."""
-    given = random_given(t=20_000, n=1, k=6)
-    stay = np.where(np.arange(20_000) % 10 < 3, 1.0, 0.999)
-    hard = Given(given.genotypes, given.panel_alleles, given.states, given.prior, stay, np.full(20_000, 1e-3))
+def test_likelihood_far_below_the_smallest_float_is_exact() -> None:
+    """Unexplained calls and regions without recombination would underflow without rescaling."""
+    t = 2_000
+    given = random_given(t=t, n=1, k=6)
+    stay = np.where(np.arange(t) % 10 < 3, 1.0, 0.999)
+    hard = Given(given.genotypes, given.panel_alleles, given.states, given.prior, stay, np.full(t, 1e-3))
     expected = reference.log_likelihood(*hard.problem).numpy()
+    assert expected[0] < np.log(np.finfo(np.float64).tiny)
     np.testing.assert_allclose(log_likelihood(*hard.arguments), expected, rtol=1e-5)
-    sampled = sample_phasings(*hard.arguments, n_phasings=2, seeds=seeds(1), max_bytes=20_000)
+    sampled = sample_phasings(*hard.arguments, n_phasings=2, seeds=seeds(1), max_bytes=t)
     np.testing.assert_array_equal(np.sort(sampled[0], axis=2), sorted_alleles(given.genotypes))
 
 

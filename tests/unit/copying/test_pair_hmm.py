@@ -121,8 +121,8 @@ def test_emission_by_hand() -> None:
 
 
 def test_log_likelihood_in_float32_equals_float64() -> None:
-    given = problem(t=2000, n=1, k=6)
-    stay, mismatch = rates(2000)
+    given = problem(t=400, n=1, k=6)
+    stay, mismatch = rates(400)
     single = CopyingProblem(given.observed, given.states, given.cm, given.maf, given.prior.float())
     exact = log_likelihood(given, stay, mismatch)
     np.testing.assert_allclose(log_likelihood(single, stay.float(), mismatch.float()), exact, rtol=1e-5)

@@ -57,6 +57,7 @@ def test_a_run_whose_body_raises_is_marked_failed_and_keeps_its_metrics(tracker:
     assert history(run_id, "loss") == [(0, 3.0)]
 
 
+@pytest.mark.integration  # a process of its own imports MLflow: 6 s of CPU
 def test_a_killed_run_is_continued_by_its_id(root: Path, tracker: MlflowTracker) -> None:
     script = f"""
         import os, signal

@@ -311,16 +311,16 @@ class Resumed(MemoryTracker):
 
 @pytest.mark.parametrize("variant", ["v17", "v18", "v19"])
 def test_resumed_run_equals_uninterrupted_run(tiny_panel: Panel, tmp_path: Path, variant: str) -> None:
-    train = {"epochs": 4, "samples_per_epoch": 8, "accumulate": 2}
+    epochs = 4 if variant == "v18" else 2  # V18's last epoch searches with the index of the epoch before
+    train = {"epochs": epochs, "samples_per_epoch": 8, "accumulate": 2}
     config = tiny_config({"train": train, "retrieval": {"refresh_every": 2}, "model": {"dropout": 0.1}})
-    # Interrupted in the last epoch, which uses the index of the epoch before.
-    interrupted(tiny_panel, config, tmp_path, epoch=3, variant=variant)
+    interrupted(tiny_panel, config, tmp_path, epoch=epochs - 1, variant=variant)
     tracker = Resumed()
     result, _ = fit(trainer_of(tiny_panel, config, variant), tmp_path, tracker=tracker)
     assert tracker.run_ids == ["run-1"]
-    assert [epoch["step"] for epoch in tracker.epochs] == [3]
+    assert [epoch["step"] for epoch in tracker.epochs] == [epochs - 1]
     assert result.run_id == "run-1"
-    assert len((tmp_path / "metrics.csv").read_text().splitlines()) == 5
+    assert len((tmp_path / "metrics.csv").read_text().splitlines()) == 1 + epochs
     whole, _ = fit(trainer_of(tiny_panel, config, variant), tmp_path / "whole")
     one, other = (load_bundle(folder / "model").model.state_dict() for folder in (tmp_path, tmp_path / "whole"))
     for name, value in one.items():
