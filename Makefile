@@ -13,8 +13,9 @@ export DVC_NO_ANALYTICS := 1
 export OMP_WAIT_POLICY ?= PASSIVE
 
 # tests/conftest.py marks everything outside of these folders `integration`.
-# Two processes share the unit tests file by file. The others start servers and workers of their own: one process.
-UNIT := tests/unit tests/property tests/contract -m "not slow and not integration" -n 2 --dist loadfile
+# Two processes share the tests of these folders file by file. The others start servers and workers: one process.
+MODULES := tests/unit tests/property tests/contract -n 2 --dist loadfile
+UNIT := $(MODULES) -m "not slow and not integration"
 INTEGRATION := -m "integration and not slow"
 
 .DEFAULT_GOAL := help
@@ -57,8 +58,8 @@ types: setup ## types, by mypy
 check: lint types ## lint and types
 
 test: setup check ## lint, types and all tests but the slow ones
-	python -m pytest -rs $(UNIT)
-	python -m pytest -rs $(INTEGRATION)
+	python -m pytest -rs $(MODULES) -m "not slow"
+	python -m pytest -rs tests --ignore tests/unit --ignore tests/property --ignore tests/contract -m "not slow"
 
 test-unit: setup ## tests of single modules, in under 2 minutes
 	python -m pytest -rs $(UNIT)

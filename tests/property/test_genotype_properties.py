@@ -54,7 +54,7 @@ def normal(call: str) -> str:
     return "." if call in ("./.", ".|.") else call.replace("/", "|")
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(records(), st.sampled_from(["t.vcf", "t.vcf.gz", "t.bcf"]))
 def test_reading_splits_without_loss(written: list[Record], name: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
@@ -78,7 +78,7 @@ def test_a_stored_panel_opens_unchanged(written: list[Record]) -> None:
             assert getattr(opened.sites, name).tolist() == getattr(panel.sites, name).tolist()
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(records(max_alts=1), st.data())
 def test_matching_undoes_swaps_and_flips(written: list[Record], data: st.DataObject) -> None:
     written = [r for r in written if COMPLEMENT[r[1]] != r[2]]
@@ -104,7 +104,7 @@ def test_matching_undoes_swaps_and_flips(written: list[Record], data: st.DataObj
     assert len(report.notes) == sum(s or f for s, f in zip(swaps, flips, strict=True))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(
     st.lists(st.integers(1, 10_000_000), min_size=1, max_size=20, unique=True),
     st.lists(st.floats(0, 5), min_size=20, max_size=20),

@@ -31,7 +31,7 @@ def cuts(draw: st.DrawFn) -> Cut:
     return draw(st.floats(0, 100)) + np.cumsum(gaps), length, flank, draw(st.floats(0, 2))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(cuts())
 def test_windows_tile_the_sites(cut: Cut) -> None:
     cm, length, flank, span_cm = cut
@@ -53,7 +53,7 @@ def test_windows_tile_the_sites(cut: Cut) -> None:
         assert np.array_equal(np.flatnonzero(inside), np.arange(*window.retrieval))
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(cuts())
 @example((np.arange(20) * 0.01, 8, 2, 0.1))
 @example((np.arange(130) * 0.01, 64, 8, 0.05))
@@ -71,7 +71,7 @@ def test_blending_weights_sum_to_one_everywhere(cut: Cut) -> None:
     np.testing.assert_allclose(total, 1.0, atol=1e-5)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(cuts())
 def test_a_windows_own_middle_is_its_own(cut: Cut) -> None:
     """Weights rise to the core's middle and fall after it."""

@@ -74,7 +74,7 @@ def blocks(draw: st.DrawFn) -> ImputedBlock:
     return ImputedBlock(0, shape[0], hds, calls, gp)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(blocks())
 def test_fields_agree_with_each_other_and_with_the_block(block: ImputedBlock) -> None:
     written = formatted(block, np.zeros(block.stop, dtype=bool))
@@ -95,7 +95,7 @@ def test_fields_agree_with_each_other_and_with_the_block(block: ImputedBlock) ->
         np.testing.assert_allclose(written.gp[untyped], block.genotype_probability[untyped], atol=4 * ROUNDING)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(blocks(), st.data())
 def test_swapping_exchanges_every_field(block: ImputedBlock, data: st.DataObject) -> None:
     swapped = data.draw(hnp.arrays(np.bool_, block.stop))
@@ -111,7 +111,7 @@ def test_swapping_exchanges_every_field(block: ImputedBlock, data: st.DataObject
     np.testing.assert_array_equal(np.where(turned & ~even, 1 - other.gt, other.gt), plain.gt)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(blocks(), st.data())
 def test_haploid_samples_are_their_first_haplotype_and_change_no_other_sample(
     block: ImputedBlock, data: st.DataObject

@@ -134,6 +134,7 @@ def test_fit_without_map_warns_of_the_assumed_rate(
     assert "1 cM/Mb" in caplog.text
 
 
+@pytest.mark.integration  # trains and records in MLflow: 7 s of CPU
 def test_fit_records_a_run_in_mlflow(
     tiny_files: TinyFiles, tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

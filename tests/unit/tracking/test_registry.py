@@ -18,6 +18,9 @@ from vcfbert.tracking.promotion import Candidate, publish
 from vcfbert.tracking.registry import champion, register
 from vcfbert.tracking.store import check_reachable
 
+# Each test fills an MLflow database of its own: seconds of work.
+pytestmark = pytest.mark.integration
+
 
 def bundle(root: Path, variant: str, content: str = "weights") -> Path:
     folder = root / "models" / variant

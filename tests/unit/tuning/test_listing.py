@@ -12,6 +12,9 @@ from vcfbert.tuning.listing import studies_in, trial_rows, trials_of
 from vcfbert.tuning.storage import open_storage
 from vcfbert.tuning.study import Worker
 
+# Each test runs a whole study: seconds of work.
+pytestmark = pytest.mark.integration
+
 
 def test_studies_and_trials_are_listed(make: Callable[..., Worker], tmp_path: Path) -> None:
     study = run(make("v17"), 1, tmp_path / "out")

@@ -17,6 +17,9 @@ from vcfbert.tuning.listing import trial_rows
 from vcfbert.tuning.storage import first_number
 from vcfbert.tuning.study import Worker, run_worker, summary
 
+# Each test runs a whole study: seconds of work.
+pytestmark = pytest.mark.integration
+
 
 def test_parameters_that_diverge_end_a_trial_and_not_the_study(
     root: Path, make: Callable[..., Worker], monkeypatch: pytest.MonkeyPatch

@@ -6,12 +6,16 @@ from typing import Any
 
 import mlflow
 import optuna
+import pytest
 from optuna.trial import TrialState
 
 from tests.helpers.studies import children, run, small_config
 from vcfbert.tuning.listing import trial_rows
 from vcfbert.tuning.space import suggest
 from vcfbert.tuning.study import Worker, best_trial
+
+# Each test runs a whole study: seconds of work.
+pytestmark = pytest.mark.integration
 
 
 def test_a_study_and_its_trials_are_recorded_and_go_on(root: Path, make: Callable[..., Worker]) -> None:
