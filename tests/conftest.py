@@ -10,7 +10,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 import pytest
 
-from tests.helpers.command_line import TinyFiles, fit_tiny
+from tests.helpers.command_line import TinyFiles, cut_tiny
 from tests.helpers.panels import subset_panel
 from vcfbert.genotypes.conversion import build_panels
 from vcfbert.genotypes.panel import Panel
@@ -52,5 +52,5 @@ def tiny_panel(demo_cut: Panel) -> Panel:
 
 @pytest.fixture(scope="session")
 def tiny_files(tmp_path_factory: pytest.TempPathFactory) -> TinyFiles:
-    """Tiny cuts of the demo data and a bundle fitted to them, for tests of the command line. Not to be changed."""
-    return fit_tiny(tmp_path_factory.mktemp("tiny"))
+    """Tiny cuts of the demo data and bundles fitted to them, once a session. Tests only read them."""
+    return cut_tiny(tmp_path_factory.mktemp("tiny"))

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from tests.helpers.tiny import MemoryTracker, perturbed, random_panel, target_of, tiny_config
-from vcfbert.bundle import load_bundle, save_bundle
+from tests.helpers.tiny import MemoryTracker, perturbed_bundle, random_panel, target_of, tiny_config
+from vcfbert.bundle import load_bundle
 from vcfbert.errors import ResourceError
 from vcfbert.genotypes.encoding import encode
 from vcfbert.genotypes.reference_subset import ReferenceSubset
@@ -43,8 +43,7 @@ def fit(folder: Path, variant: str, **train: object) -> tuple[FitResult, MemoryT
 
 @pytest.mark.parametrize("variant", ["v17", "v18"])
 def test_a_bundle_imputes_alike_on_both(tmp_path: Path, variant: str) -> None:
-    config = tiny_config()
-    save_bundle(tmp_path / "b", perturbed(variant, config.model), [PANEL], config, metrics={}, data={})
+    perturbed_bundle(tmp_path / "b", [PANEL], variant)
     target = target_of(PANEL, [1, 5, 9], np.arange(1, 200, 5))
     blocks = [list(Imputer(load_bundle(tmp_path / "b", device=d)).impute(target)) for d in ("cpu", "cuda")]
     for on_cpu, on_cuda in zip(*blocks, strict=True):

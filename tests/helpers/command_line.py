@@ -37,10 +37,28 @@ class Outcome:
 
 @dataclass(frozen=True)
 class TinyFiles:
-    """Of the demo data: 30 panel samples and 6 targets at 300 sites, and a V19 bundle trained on them."""
+    """Of the demo data: 30 panel samples and 6 targets at 300 sites, and bundles fitted to them. Read only."""
 
     folder: Path
-    bundle: Path
+
+    @property
+    def models(self) -> Path:
+        """A folder of bundles, each named by its variant."""
+        return self.folder / "models"
+
+    @property
+    def bundle(self) -> Path:
+        """V18's bundle."""
+        return self.fitted("v18")
+
+    def fitted(self, variant: str) -> Path:
+        """The variant's bundle, fitted at the first call."""
+        bundle = self.models / variant
+        if not bundle.exists():
+            arguments = ("--variant", variant, "--panel", self.panel, "--out", bundle, "--no-track")
+            fitted = vcfbert("fit", *arguments, *TINY)
+            assert fitted.code == 0, fitted.err
+        return bundle
 
     @property
     def panel(self) -> Path:
@@ -83,10 +101,7 @@ def finished(started: subprocess.Popen[str], *, seconds: float = 120) -> Outcome
     return Outcome(started.returncode, out, err)
 
 
-def fit_tiny(folder: Path) -> TinyFiles:
-    """Writes the tiny files and trains the bundle, by the command line."""
-    panel = cut_demo(folder, samples=30, sites=300, targets=6)
-    files = TinyFiles(folder, folder / "bundle")
-    fitted = vcfbert("fit", "--variant", "v18", "--panel", panel, "--out", files.bundle, "--no-track", *TINY)
-    assert fitted.code == 0, fitted.err
-    return files
+def cut_tiny(folder: Path) -> TinyFiles:
+    """Writes the tiny files to ``folder``."""
+    cut_demo(folder, samples=30, sites=300, targets=6)
+    return TinyFiles(folder)

@@ -1,9 +1,9 @@
-"""A tiny panel of random haplotypes, tiny configurations, and a tracker that remembers what it was told."""
+"""Tiny panels of random haplotypes, configurations, models and bundles, and a tracker that keeps what it was told."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from vcfbert.bundle import Bundle, load_bundle, save_bundle
 from vcfbert.config import Config, ModelConfig, profile
 from vcfbert.genotypes.panel import Panel, Sites
 from vcfbert.genotypes.regions import Region
@@ -89,6 +90,15 @@ def perturbed(variant: str, config: ModelConfig = TINY_MODEL, *, seed: int = 5, 
         for parameter in model.parameters():
             parameter.add_(size * torch.randn(parameter.shape, generator=generator))
     return model
+
+
+def perturbed_bundle(
+    folder: Path, panels: Sequence[Panel], variant: str, config: Config | None = None, *, size: float = 0.3
+) -> Bundle:
+    """Writes a bundle of a ``perturbed`` model to ``folder`` and opens it; ``tiny_config()`` by default."""
+    config = tiny_config() if config is None else config
+    save_bundle(folder, perturbed(variant, config.model, size=size), panels, config, metrics={}, data={})
+    return load_bundle(folder)
 
 
 def target_of(panel: Panel, samples: list[int], typed: npt.NDArray[np.int64], *, phased: bool = True) -> MatchedTarget:

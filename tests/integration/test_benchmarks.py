@@ -14,7 +14,7 @@ import mlflow
 import pysam
 import pytest
 
-from tests.helpers.command_line import TINY, vcfbert
+from tests.helpers.command_line import TINY, TinyFiles
 from tests.helpers.demo_cut import cut_demo
 from vcfbert.bundle import load_bundle
 from vcfbert.config import EvaluateConfig
@@ -159,20 +159,12 @@ def test_states_by_runs_hold_more_of_the_posterior_than_the_nearest(tmp_path: Pa
     assert all(shares["phased", k] > shares["genotypes", k] > 0 for k in (16, 64))
 
 
-@pytest.fixture(scope="module")
-def ablation_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Tiny data, and bundles v18 and v19 of it under ``models``."""
-    folder = tmp_path_factory.mktemp("ablation")
-    panel = cut_demo(folder / "data", samples=30, sites=300, targets=6)
+def test_ablation_measures_each_part_and_records_it_in_mlflow(tiny_files: TinyFiles, tmp_path: Path) -> None:
+    models = tmp_path / "models"  # no V17
+    models.mkdir()
     for variant in ("v18", "v19"):
-        out = folder / "models" / variant
-        fitted = vcfbert("fit", "--variant", variant, "--panel", panel, "--out", out, "--no-track", *TINY)
-        assert fitted.code == 0, fitted.err
-    return folder
-
-
-def test_ablation_measures_each_part_and_records_it_in_mlflow(ablation_files: Path, tmp_path: Path) -> None:
-    arguments = ["--models", str(ablation_files / "models"), "--data", str(ablation_files / "data"), "--threads", "1"]
+        (models / variant).symlink_to(tiny_files.fitted(variant))
+    arguments = ["--models", str(models), "--data", str(tiny_files.folder), "--threads", "1"]
     script, out = str(ROOT / "benchmarks" / "ablation.py"), tmp_path / "out.json"
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
     done = run([script, *arguments, "--json", str(out)], folder=tmp_path, MLFLOW_TRACKING_URI=uri)
@@ -183,7 +175,7 @@ def test_ablation_measures_each_part_and_records_it_in_mlflow(ablation_files: Pa
         "vote", "v17", "v18", "li-stephens", "states", "heads", "rates", "prior", "learned",
         "ignore-phase", "diploid", "averaged",
     ]  # fmt: skip
-    assert (rows["v17"]["r2"], rows["v17"]["note"]) == ({}, f"no bundle {ablation_files / 'models' / 'v17'}")
+    assert (rows["v17"]["r2"], rows["v17"]["note"]) == ({}, f"no bundle {models / 'v17'}")
     assert "| V18 | phased |" in done.stdout
     assert "- not run: V17: no bundle" in done.stdout
     assert [rows[name]["k"] for name in ("vote", "v18", "li-stephens", "states", "learned")] == [32, 8, 60, 12, 12]
@@ -193,10 +185,10 @@ def test_ablation_measures_each_part_and_records_it_in_mlflow(ablation_files: Pa
 
     # As the pipeline and `vcfbert impute` would have it.
     config = EvaluateConfig(
-        truth=str(ablation_files / "data" / "target_truth.vcf.gz"),
-        typed_phased=str(ablation_files / "data" / "target_array_phased.vcf.gz"),
+        truth=str(tiny_files.truth),
+        typed_phased=str(tiny_files.target),
     )
-    scores, _ = array_protocol(load_bundle(ablation_files / "models" / "v19"), config, tmp_path / "imputed.vcf.gz")
+    scores, _ = array_protocol(load_bundle(tiny_files.fitted("v19")), config, tmp_path / "imputed.vcf.gz")
     assert rows["learned"]["r2"] == {row.bin: pytest.approx(row.aggregate_r2, abs=1e-5) for row in scores.rows}
 
     runs = mlflow.MlflowClient(uri).search_runs(["1"], filter_string="tags.kind = 'ablation'")
@@ -213,12 +205,12 @@ def test_ablation_measures_each_part_and_records_it_in_mlflow(ablation_files: Pa
 
 
 def test_the_ablations_first_row_of_copying_is_the_textbooks_model(
-    ablation_files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_files: TinyFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Against the layer in torch over the whole panel, with the initial parameters."""
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
     ablation, states = importlib.import_module("ablation"), importlib.import_module("bench_states")
-    bundle, data = load_bundle(ablation_files / "models" / "v19"), ablation_files / "data"
+    bundle, data = load_bundle(tiny_files.fitted("v19")), tiny_files.folder
     (row,) = [row for row in ablation.ROWS if row.name == "li-stephens"]
     result, _ = ablation.run_row(row, bundle, ablation.targets_of(data), tmp_path / "imputed.vcf.gz")
     typed, truth = data / "target_array_phased.vcf.gz", data / "target_truth.vcf.gz"

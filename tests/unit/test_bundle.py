@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.helpers.tiny import perturbed, random_panel, target_of, tiny_config
+from tests.helpers.tiny import perturbed, perturbed_bundle, random_panel, target_of, tiny_config
 from vcfbert.artifacts import MANIFEST, sha256_file
 from vcfbert.bundle import load_bundle, save_bundle, whole_panel
 from vcfbert.errors import ArtifactError, ResourceError
@@ -98,8 +98,7 @@ def test_bundle_retrieves_from_the_whole_panel(saved: Path) -> None:
 @pytest.mark.parametrize("variant", ["v18", "v19"])
 def test_k_is_at_most_the_number_of_haplotypes(tmp_path: Path, variant: str) -> None:
     config = tiny_config({"retrieval": {"k": {"v17": 99, "v18": 99, "v19": 99}}})
-    save_bundle(tmp_path / "b", perturbed(variant, config.model), [PANEL], config, metrics={}, data={})
-    loaded = load_bundle(tmp_path / "b")
+    loaded = perturbed_bundle(tmp_path / "b", [PANEL], variant, config)
     assert loaded.k == 20
     assert list(Imputer(loaded).impute(target_of(PANEL, [1], TYPED)))
 

@@ -10,9 +10,9 @@ import pysam
 import pytest
 
 from tests.helpers.chromosomes import AUTOSOME_POSITIONS, X_POSITIONS, X, between, haplotypes, text_of, write
-from tests.helpers.tiny import perturbed, tiny_config
+from tests.helpers.tiny import perturbed_bundle, tiny_config
 from tests.helpers.vcf_text import write_vcf
-from vcfbert.bundle import Bundle, load_bundle, save_bundle
+from vcfbert.bundle import Bundle
 from vcfbert.distributed.imputation import plan_job, run_job
 from vcfbert.distributed.job import ChunkSpec, Settings
 from vcfbert.distributed.panel import convert_from, plan_panel
@@ -33,8 +33,7 @@ OPTIONS = {"holdout": 0.2, "seed": 3}
 
 def bundle_of(folder: Path, panels: tuple[Panel, ...], variant: str = "v19") -> Bundle:
     config = tiny_config({"encode": {"window": 32, "flank": 4, "copy_window": 32}})
-    save_bundle(folder, perturbed(variant, config.model, size=0.1), panels, config, metrics={}, data={})
-    return load_bundle(folder)
+    return perturbed_bundle(folder, panels, variant, config, size=0.1)
 
 
 def rows(path: Path, chrom: str | None = None) -> list[str]:

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.helpers.tiny import perturbed, random_panel, target_of, tiny_config
+from tests.helpers.tiny import perturbed_bundle, random_panel, target_of, tiny_config
 from tests.helpers.vcf_text import vcf_text, write_vcf
-from vcfbert.bundle import Bundle, load_bundle, save_bundle
+from vcfbert.bundle import Bundle
 from vcfbert.errors import InputError
 from vcfbert.genotypes.imputed import ImputedBlock
 from vcfbert.genotypes.sites import MatchedTarget
@@ -45,9 +45,7 @@ class Guard:
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     sections = {"encode": {"copy_window": 64, "copy_span_cm": 0.3}, "retrieval": {"k": {"v17": 2, "v18": 8, "v19": 8}}}
     config = tiny_config(sections)
-    folder = tmp_path_factory.mktemp("guard") / "v19"
-    save_bundle(folder, perturbed("v19", config.model), [PANEL], config, metrics={}, data={})
-    return load_bundle(folder)
+    return perturbed_bundle(tmp_path_factory.mktemp("guard") / "v19", [PANEL], "v19", config)
 
 
 def guarded(bundle: Bundle, monkeypatch: pytest.MonkeyPatch, max_held: int) -> tuple[Imputer, Guard]:

@@ -12,9 +12,9 @@ import numpy as np
 import pysam
 import pytest
 
-from tests.helpers.tiny import perturbed, tiny_config
+from tests.helpers.tiny import perturbed_bundle, tiny_config
 from tests.helpers.vcf_text import Record, vcf_text, write_vcf
-from vcfbert.bundle import Bundle, load_bundle, save_bundle
+from vcfbert.bundle import Bundle
 from vcfbert.errors import InputError
 from vcfbert.genotypes.panel import Panel
 from vcfbert.imputation.files import ImputeOptions, check_target, impute_file, panel_interval, read_target
@@ -28,8 +28,7 @@ ARRAY = Path(__file__).parents[3] / "data/demo/target_array_phased.vcf.gz"
 def bundle(demo_cut: Panel, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     config = tiny_config({"encode": {"window": 256, "flank": 16}})
     out = tmp_path_factory.mktemp("bundle") / "v18"
-    save_bundle(out, perturbed("v18", config.model, size=0.1), [demo_cut], config, metrics={}, data={})
-    return load_bundle(out)
+    return perturbed_bundle(out, [demo_cut], "v18", config, size=0.1)
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from tests.helpers.panels import subset_panel
-from tests.helpers.tiny import perturbed, random_panel, target_of, tiny_config
+from tests.helpers.tiny import perturbed_bundle, random_panel, target_of, tiny_config
 from vcfbert.bundle import Bundle, load_bundle, save_bundle
 from vcfbert.constants import ABSENT, MISSING
 from vcfbert.errors import InputError
@@ -41,8 +41,7 @@ def bundle(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 def saved_bundle(folder: Path, panel: Panel, variant: str, k: int = 8) -> Bundle:
     sections = {"retrieval": {"k": {"v17": min(k, 2), "v18": k, "v19": k}}, "encode": COPY_WINDOWS}
     config = tiny_config(sections)
-    save_bundle(folder / variant, perturbed(variant, config.model), [panel], config, metrics={}, data={})
-    return load_bundle(folder / variant)
+    return perturbed_bundle(folder / variant, [panel], variant, config)
 
 
 def new_target(samples: list[int], typed: npt.NDArray[np.int64], *, phased: bool = True) -> MatchedTarget:

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from tests.helpers.panels import subset_panel
-from tests.helpers.tiny import perturbed, random_panel, target_of, tiny_config
-from vcfbert.bundle import Bundle, load_bundle, save_bundle
+from tests.helpers.tiny import perturbed_bundle, random_panel, target_of, tiny_config
+from vcfbert.bundle import Bundle
 from vcfbert.genotypes.sites import MatchedTarget
 from vcfbert.imputation.imputer import Imputer
 from vcfbert.retrieval.context import WindowContext, key_sites
@@ -27,8 +27,7 @@ def bundle_of(folder: Path, variant: str, k: int) -> Bundle:
     windows = {"window": 64, "flank": 8, "span_cm": 0.05, "copy_window": 64, "copy_span_cm": 0.3}
     config = tiny_config({"encode": windows, "retrieval": {"k": {"v17": k, "v18": k, "v19": k}}})
     reference = subset_panel(PANEL, samples=list(range(30)))
-    save_bundle(folder / "bundle", perturbed(variant, config.model), [reference], config, metrics={}, data={})
-    return load_bundle(folder / "bundle")
+    return perturbed_bundle(folder / "bundle", [reference], variant, config)
 
 
 def target_for(
