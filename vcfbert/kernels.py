@@ -1,4 +1,4 @@
-"""What all compiled kernels share: array types, how they are compiled, how targets are divided among threads."""
+"""Shared by all compiled kernels: array types, compilation, and the division of targets among threads."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ Indices = npt.NDArray[np.int64]
 Alleles = npt.NDArray[np.uint8]
 Calls = npt.NDArray[np.int8]
 
-# Sums may be reordered, which vectorises them; infinities and NaN keep their meaning.
+# Allows sums to be reordered, which vectorises them. Infinities and NaN keep their meaning.
 _FAST_MATH: Final = {"reassoc", "contract", "arcp", "nsz"}
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
 def compiled(function: _Function) -> _Function:
-    """Compiles ``function`` to run without the interpreter's lock, so that threads run side by side.
+    """Compiles ``function`` without the interpreter's lock, so that threads run in parallel.
 
     numba's cache notices changes of the function's own file only. After a change of a compiled function that another
     file calls, delete the ``__pycache__`` folders.
@@ -33,12 +33,12 @@ def compiled(function: _Function) -> _Function:
 
 
 def compiled_exactly(function: _Function) -> _Function:
-    """The same with sums in the order written, for results that are compared with each other."""
+    """As ``compiled``, with sums in the order written, for results that must be reproducible to the last bit."""
     return cast(_Function, numba.njit(cache=True, nogil=True)(function))
 
 
 def divide_among_threads(work: Callable[[Indices], None], n: int, threads: int) -> None:
-    """Calls ``work`` with the numbers of some of n targets, in each of ``threads``, until all are done."""
-    shares = [np.arange(first, n, threads) for first in range(min(threads, n))]
-    with ThreadPoolExecutor(max(len(shares), 1)) as pool:
-        list(pool.map(work, shares))
+    """Divides the numbers of n targets among ``threads`` threads; each calls ``work`` once with its numbers."""
+    parts = [np.arange(first, n, threads) for first in range(min(threads, n))]
+    with ThreadPoolExecutor(max(len(parts), 1)) as pool:
+        list(pool.map(work, parts))

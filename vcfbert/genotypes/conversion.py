@@ -1,4 +1,4 @@
-"""From files of genotypes to panels: streamed into a panel store, or in memory."""
+"""Converts files of genotypes to panels: streamed into a panel store, or in memory."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ from vcfbert.genotypes.vcf_reader import NO_ALT, Genotypes, Progress, open_sourc
 from vcfbert.genotypes.vcf_records import Source
 
 _LOG = logging.getLogger(__name__)
-CHROM = "{chrom}"  # in the name of a file: the chromosome that it is of, such as 20 or X
+CHROM = "{chrom}"  # placeholder in a file name for the chromosome, such as 20 or X
 
 
 @dataclass(frozen=True)
 class PackedBlock:
-    """Consecutive sites of one panel; ``packed``, ``allele_count`` and ``haploid`` as there."""
+    """Consecutive sites of one panel; ``packed``, ``allele_count`` and ``haploid`` as in ``Panel``."""
 
     region: Region
     samples: tuple[str, ...]
@@ -53,13 +53,13 @@ class PackedBlock:
 def packed_blocks(
     file: Path, *, region: Region | None = None, build: str | None = None, progress: Progress | None = None
 ) -> Iterator[PackedBlock]:
-    """A file in one pass, in blocks of bounded memory. Raises InputError as ``convert_panels`` does."""
+    """Reads a file once, in blocks of bounded memory. Raises InputError as ``convert_panels`` does."""
     source = open_source(file)
     blocks = stream_parts(source, partial(_ploidy_regions, source, build), region=region, progress=progress)
     for part, block in _checked(blocks, file):
         packed = np.packbits(_haplotypes(block), axis=1)
         counts = np.bitwise_count(packed).sum(axis=1, dtype=np.int64)
-        haploid = tuple(np.flatnonzero(block.haploid).tolist())  # no call is missing, so any of them tells
+        haploid = tuple(np.flatnonzero(block.haploid).tolist())  # no call is missing, so one site is enough
         yield PackedBlock(part, block.samples, haploid, block.sites, packed, counts)
 
 
@@ -75,20 +75,21 @@ def convert_panels(
     blocks: Iterator[PackedBlock] | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Streams phased files (VCF, BCF, VCF Zarr) into a panel store at ``out``, each in one pass; returns its manifest.
-    Memory is bounded by a block of records.
+    """Streams phased files (VCF, BCF, VCF Zarr) into a panel store at ``out`` and returns the store's manifest.
 
-    The files may hold several chromosomes each; each becomes a panel, and X three, at the ends of its PAR in ``build``
-    (b37 or b38; without, as the length of X in the header says). ``maps``: of one chromosome or of several, or a name
-    with ``{chrom}``; without any, 1 cM/Mb. ``holdout`` is the share of samples kept for validation, drawn with
-    ``seed``, at least one on each side. ``blocks``: those of the only file, if they were read before.
-    ``progress`` is called with the number of sites read so far. Nothing is left at ``out`` when this fails.
+    Each file is read once, and host memory is bounded by one block of records. A file may hold several chromosomes.
+    Each chromosome becomes one panel; X becomes three panels, split at the borders of its PARs in ``build`` (b37 or
+    b38). Without ``build`` the length of X in the header decides. ``maps`` are genetic maps of one or several
+    chromosomes; a name may contain ``{chrom}``. Without maps, 1 cM/Mb is assumed. ``holdout`` is the fraction of
+    samples for validation, sampled with ``seed``; each split has at least one sample. ``blocks``: the blocks of the
+    only file, if they are already read. ``progress`` is called with the number of sites read so far. If the conversion
+    fails, nothing is left at ``out``.
 
     Raises InputError: panel_missing, panel_unphased, panel_too_small, chromosome_twice, build_unknown, and those of
     ``stream_genotypes`` and ``GeneticMap.read``.
     """
     if not maps:
-        _LOG.warning("no genetic map given: 1 cM/Mb is assumed, which costs accuracy near recombination hotspots")
+        _LOG.warning("no genetic map given: 1 cM/Mb is assumed, which lowers accuracy near recombination hotspots")
     wanted = None if region is None else Region.parse(region)
     stored: list[dict[str, Any]] = []
     manifest: dict[str, Any] = {}
@@ -106,20 +107,20 @@ def convert_panels(
         if not stored:
             where = ", ".join(map(str, files))
             what = f"no record {'' if wanted is None else f'in {wanted} '}has an ALT allele"
-            raise InputError("empty", what, where=where, hint="a panel needs variants")
+            raise InputError("empty", what, where=where, hint="give a file with variants")
         options = {"region": region, "build": build, "holdout": holdout, "seed": seed}
         manifest.update(store_manifest(stored, {"files": [file.name for file in files], **options}))
     return manifest
 
 
 def build_panels(files: Sequence[Path], out: Path, **options: Any) -> tuple[Panel, ...]:
-    """The same (see ``convert_panels``), and opens the panels."""
+    """Builds a panel store with ``convert_panels`` and opens its panels."""
     convert_panels(files, out, **options)
     return open_panels(out, verify=False)
 
 
 def panels_of(prepare: PrepareConfig, out: Path) -> tuple[Panel, ...]:
-    """The panels of a store that ``prepare`` names, or those built of its files at ``out``."""
+    """The panels of the store that ``prepare`` names; if it names files, panels are built from them at ``out``."""
     if len(prepare.panels) == 1 and is_panel(Path(prepare.panels[0])):
         return open_panels(Path(prepare.panels[0]))
     return build_panels(
@@ -134,9 +135,9 @@ def panels_of(prepare: PrepareConfig, out: Path) -> tuple[Panel, ...]:
 
 
 def chromosome_files(patterns: Sequence[str]) -> list[Path]:
-    """The files that are named, and those that there are where ``{chrom}`` stands in a name, by chromosome.
+    """The named files. A name with ``{chrom}`` is replaced by the existing files of all chromosomes, in their order.
 
-    Raises InputError('file_not_found') where there are none.
+    Raises InputError('file_not_found') where no file matches a name with ``{chrom}``.
     """
     files = []
     for pattern in patterns:
@@ -151,7 +152,7 @@ def chromosome_files(patterns: Sequence[str]) -> list[Path]:
             if _order(file.name[len(before) : len(file.name) - len(after)]) < _UNKNOWN
         ]
         if not found:
-            raise InputError("file_not_found", "there is no such file of any chromosome", where=pattern)
+            raise InputError("file_not_found", "no file of any chromosome has such a name", where=pattern)
         files += sorted(found, key=lambda file: _order(file.name[len(before) : len(file.name) - len(after)]))
     return files
 
@@ -167,7 +168,7 @@ def _order(chrom: str) -> int:
 def panel_from_genotypes(
     genotypes: Genotypes, *, genetic_map: GeneticMap | None = None, validation: tuple[int, ...] = ()
 ) -> Panel:
-    """A panel in memory from phased, complete genotypes. Raises InputError as ``convert_panels`` does."""
+    """A panel in memory, made of phased and complete genotypes. Raises InputError as ``convert_panels`` does."""
     region = Region(genotypes.sites.chrom)
     ((_, block),) = _checked(iter([(region, genotypes)]), Path("genotypes"))
     bits = _haplotypes(block)
@@ -186,11 +187,11 @@ def panel_from_genotypes(
 
 
 def choose_validation(n_samples: int, *, holdout: float, seed: int, where: str | None = None) -> tuple[int, ...]:
-    """Indices of the validation samples, sorted; at least one sample is chosen and at least one is not."""
+    """Indices of the validation samples, ascending. At least one sample is chosen and at least one is not."""
     if n_samples < 2:
         raise InputError(
             "panel_too_small",
-            "a panel needs at least two samples, one of them for validation",
+            "the panel has fewer than two samples, and one is needed for validation",
             where=where,
             hint="give a panel with more samples",
         )
@@ -214,7 +215,7 @@ def _write_region(
     seed: int,
     file: Path,
 ) -> dict[str, Any]:
-    """Writes the blocks of one region; its facts for the manifest."""
+    """Writes the blocks of one region and returns its entry in the manifest."""
     folder.mkdir()
     first = next(blocks)
     validation = choose_validation(len(first.samples), holdout=holdout, seed=seed, where=str(file))
@@ -231,7 +232,7 @@ def _named(path: Path, chrom: str) -> Path:
 
 
 def _haplotypes(block: Genotypes) -> npt.NDArray[np.uint8]:
-    """[sites, n_haplotypes]: of haploid samples the one that there is."""
+    """Alleles [n_sites, n_haplotypes]; a haploid sample has one haplotype."""
     flat = block.alleles.reshape(len(block.sites), -1).view(np.uint8)
     return flat[:, block.alleles[0].reshape(-1) != ABSENT] if block.haploid.any() else flat
 
@@ -241,12 +242,12 @@ def _tell(progress: Progress, before: int, n_sites: int) -> None:
 
 
 def _checked(blocks: Iterator[tuple[Region, Genotypes]], file: Path) -> Iterator[tuple[Region, Genotypes]]:
-    """The blocks, refused where a panel may not be used; records without ALT, which hold no variation, left out."""
+    """The blocks without records that have no ALT. Raises InputError at a missing or an unphased heterozygous call."""
     for region, block in blocks:
         _refuse(
             "panel_missing",
             "the panel has missing genotypes here",
-            "leave such records out (bcftools view -g ^miss) or impute and phase the panel first",
+            "remove such records (bcftools view -g ^miss), or impute and phase the panel first",
             np.asarray((block.alleles == MISSING).any(axis=(1, 2))),
             block,
             file,
@@ -278,7 +279,7 @@ def _refuse_twice(region: Region, before: Sequence[dict[str, Any]], file: Path) 
     ):
         raise InputError(
             "chromosome_twice",
-            f"chromosome {region.chrom} was in a file before",
+            f"an earlier file already has chromosome {region.chrom}",
             where=str(file),
-            hint="give each chromosome once: `bcftools concat` joins files of one",
+            hint="give each chromosome in one file: `bcftools concat` joins files",
         )

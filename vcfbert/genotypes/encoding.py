@@ -1,4 +1,4 @@
-"""The encoded panel: its windows, and which memory haplotypes are alike within each."""
+"""The encoded panel: its windows, and which haplotypes are equal within each window."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from vcfbert.provenance import provenance
 
 @dataclass(frozen=True)
 class WindowRows:
-    """The haplotypes of one window, each different row once.
+    """The distinct haplotypes of one window.
 
-    ``patterns`` uint8 [u, l]: distinct rows; ``number`` int64 [n_haplotypes]: which of them each haplotype has.
+    ``patterns`` uint8 [u, l]: the distinct rows of alleles. ``number`` int64 [n_haplotypes]: each haplotype's row.
     """
 
     patterns: npt.NDArray[np.uint8]
@@ -35,7 +35,7 @@ def distinct_rows(alleles: npt.NDArray[np.uint8]) -> WindowRows:
     """The distinct rows of ``alleles`` uint8 [n, l], in order of first appearance."""
     packed = np.packbits(alleles, axis=1)
     _, first, inverse = np.unique(_hashed(packed), return_index=True, return_inverse=True)
-    if not np.array_equal(packed[first[inverse]], packed):  # two rows share a hash, as hardly ever
+    if not np.array_equal(packed[first[inverse]], packed):  # different rows share a hash, which is very rare
         _, first, inverse = np.unique(packed, axis=0, return_index=True, return_inverse=True)
     order = np.argsort(first)
     rank = np.empty(len(first), dtype=np.int64)
@@ -44,7 +44,7 @@ def distinct_rows(alleles: npt.NDArray[np.uint8]) -> WindowRows:
 
 
 def _hashed(packed: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint64]:
-    """[n]: a number of each row of ``packed`` uint8 [n, bytes], the same for rows that are alike."""
+    """A hash [n] of each row of ``packed`` uint8 [n, bytes]; equal rows have equal hashes."""
     n, width = packed.shape
     words = np.zeros((n, -(-width // 8) * 8), dtype=np.uint8)
     words[:, :width] = packed
@@ -54,8 +54,12 @@ def _hashed(packed: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint64]:
 
 @dataclass(frozen=True)
 class Encoding:
-    """``packed`` uint8 [sum of u, ceil(l / 8)]: the distinct rows of all windows, one window after the other, each
-    window's from ``offset`` int64 [n_windows + 1]; ``number`` int32 [n_windows, n_haplotypes]: as in WindowRows."""
+    """The windows of a panel and their distinct rows.
+
+    ``packed`` uint8 [sum of u, ceil(l / 8)]: the distinct rows of all windows, window after window. ``offset`` int64
+    [n_windows + 1]: where the rows of each window begin. ``number`` int32 [n_windows, n_haplotypes]: as in
+    ``WindowRows``.
+    """
 
     config: EncodeConfig
     windows: list[Window]
@@ -66,11 +70,11 @@ class Encoding:
 
     @property
     def n_distinct(self) -> npt.NDArray[np.int64]:
-        """[n_windows]: how many different rows each window has."""
+        """[n_windows]: the number of distinct rows of each window."""
         return np.diff(self.offset)
 
     def rows(self, window: Window, haplotypes: npt.NDArray[np.int64]) -> WindowRows:
-        """The distinct rows of a window and their numbers for some of the panel's haplotypes."""
+        """The distinct rows of a window. ``number`` is that of the given panel ``haplotypes``."""
         packed = self.packed[self.offset[window.index] : self.offset[window.index + 1]]
         patterns = np.unpackbits(packed, axis=1, count=window.stop - window.start)
         return WindowRows(patterns, self.number[window.index, haplotypes].astype(np.int64))
@@ -80,13 +84,14 @@ def windows_of(panel: Panel, config: EncodeConfig, *, is_hmm: bool = False) -> l
     """The windows of a variant. Those of an HMM are wide and have no flanks, because the HMM reads the typed sites of
     the whole retrieval window."""
     if is_hmm:
-        # As few as there must be, none wider than its share: what two windows predict is predicted twice.
+        # As few windows as possible, of equal width: sites in two windows are predicted twice.
         count = math.ceil(panel.n_sites / config.copy_window)
         return tile(panel.cm, length=math.ceil(panel.n_sites / count), flank=0, span_cm=config.copy_span_cm)
     return tile(panel.cm, length=config.window, flank=config.flank, span_cm=config.span_cm)
 
 
 def encode(panel: Panel, config: EncodeConfig) -> Encoding:
+    """Cuts the panel into windows and finds the distinct rows of each."""
     windows = windows_of(panel, config)
     rows = [distinct_rows(panel.alleles(window.sites)) for window in windows]
     return Encoding(
@@ -100,8 +105,11 @@ def encode(panel: Panel, config: EncodeConfig) -> Encoding:
 
 
 def save_encodings(encodings: Sequence[Encoding], out: Path) -> None:
-    """Writes those of the panels of a store, in order, each into a folder of its own: ``windows.npy`` int64
-    [n_windows, 6] (core, window and span intervals) and the arrays of ``Encoding``."""
+    """Writes the encodings of a store's panels, in order, one folder each.
+
+    A folder has ``windows.npy`` int64 [n_windows, 6] (intervals of core, window and retrieval window) and the arrays
+    of ``Encoding``.
+    """
     manifest = {
         "panel_digests": [encoding.panel_digest for encoding in encodings],
         "config": asdict(encodings[0].config),
@@ -120,7 +128,7 @@ def save_encodings(encodings: Sequence[Encoding], out: Path) -> None:
 
 
 def open_encodings(path: Path, panels: Sequence[Panel]) -> list[Encoding]:
-    """Reads the encodings of ``panels``. Raises ArtifactError if they are of others."""
+    """Reads the encodings of ``panels``. Raises ArtifactError if they were made of other panels."""
     manifest = read_manifest(path, kind="encoding", version=ENCODING_FORMAT)
     if manifest["panel_digests"] != [panel.digest for panel in panels]:
         raise ArtifactError("encoding_panel", "was made from another panel", where=str(path), hint="run `encode` again")

@@ -1,5 +1,7 @@
-"""A target's allele frequencies beside the panel's: what users of imputation look at first for flipped alleles, a
-wrong build, or a panel of other people."""
+"""Compares the allele frequencies of a target with the panel's.
+
+Large differences point to flipped alleles, a wrong genome build, or a panel of another population.
+"""
 
 from __future__ import annotations
 
@@ -13,21 +15,21 @@ import numpy.typing as npt
 
 from vcfbert.genotypes.panel import Panel
 
-# Frequencies this far apart, and by more than chance (chi-squared of the allele counts, one degree of freedom: 30 is
-# p = 4e-8), are worth a look. Michigan's server takes 300 for its chi-squared, which a hundred samples hardly reach.
+# A site is reported where both limits are reached. Chi-squared is that of the allele counts with one degree of freedom:
+# 30 is p = 4e-8. The Michigan server's limit is 300, which a hundred samples hardly reach.
 _MIN_DIFFERENCE: Final = 0.2
 _MIN_CHI_SQUARED: Final = 30.0
-# Sites nearer to each other than this, in both frequencies, make one point of the figure.
+# Side of a cell of the grid: the sites of a cell are one point of the figure.
 _CELL: Final = 0.02
-# Sites that differ most are listed, no more than these.
+# At most so many sites are listed, those that differ most.
 _MAX_LISTED: Final = 100
-# Frequencies that vary by less than this vary by rounding alone.
+# A smaller variance of frequencies is rounding error.
 _MIN_VARIANCE: Final = 1e-12
 
 
 @dataclass(frozen=True)
 class SiteFrequency:
-    """A panel's site with its ALT frequency in the panel and in the target."""
+    """A site of the panel with its ALT frequency in the panel and in the target."""
 
     chrom: str
     pos: int
@@ -43,12 +45,12 @@ class SiteFrequency:
 
 @dataclass(frozen=True)
 class FrequencyCheck:
-    """Of the used sites that a call is known at. ``sums``: sums over them of both frequencies, panel's first, of
-    their squares and of their product.
+    """Allele frequencies at the used sites that have a known call.
 
-    ``n_different`` sites differ clearly; ``n_mirrored`` of them look as if REF and ALT were exchanged: the target's
-    frequency is nearer to 1 minus the panel's. ``different`` lists the worst. ``cells``: mean frequency in the panel
-    and in the target, and number, of sites that are alike in both.
+    ``sums``: sums over sites of the panel's frequency, the target's frequency, their squares and their product, in
+    this order. ``n_different`` counts sites that differ clearly. ``n_mirrored`` counts those of them whose target
+    frequency is nearer to 1 minus the panel's, as if REF and ALT were exchanged. ``different`` lists the sites that
+    differ most. ``cells``: for each cell of a grid, mean frequency in the panel and in the target, and number of sites.
     """
 
     n_sites: int
@@ -60,7 +62,7 @@ class FrequencyCheck:
 
     @classmethod
     def of_all(cls, parts: Sequence[FrequencyCheck]) -> FrequencyCheck:
-        """Of a target beside several panels, from what was found beside each."""
+        """The check of a target against several panels, from the check against each."""
         listed = sorted((site for part in parts for site in part.different), key=lambda site: -site.difference)
         rows = [cell for part in parts for cell in part.cells]
         theirs, ours, count = np.array(rows, dtype=np.float64).reshape(-1, 3).T
@@ -76,7 +78,7 @@ class FrequencyCheck:
 
     @property
     def correlation(self) -> float | None:
-        """Of both frequencies; None where either does not vary."""
+        """Correlation of the two frequencies over sites; None where either does not vary."""
         if self.n_sites < 2:
             return None
         first, second, first_square, second_square, product = (value / self.n_sites for value in self.sums)
@@ -86,7 +88,7 @@ class FrequencyCheck:
         return round((product - first * second) / math.sqrt(variances[0] * variances[1]), 4)
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain JSON values."""
+        """The check as JSON values."""
         return {
             "n_sites": self.n_sites,
             "correlation": self.correlation,
@@ -98,7 +100,10 @@ class FrequencyCheck:
 
 
 def compare_frequencies(alleles: npt.NDArray[np.int8], site: npt.NDArray[np.int64], panel: Panel) -> FrequencyCheck:
-    """Of target alleles [m, n_samples, 2] in the panel's orientation, negative where unknown, at panel sites [m]."""
+    """Compares target alleles [m, n_samples, 2] with the panel at sites ``site`` [m].
+
+    Alleles are in the panel's orientation and negative where unknown.
+    """
     n_alt, n_known = (alleles == 1).sum(axis=(1, 2)), (alleles >= 0).sum(axis=(1, 2))
     site, n_alt, n_known = site[n_known > 0], n_alt[n_known > 0], n_known[n_known > 0]
     theirs, ours = panel.af[site], n_alt / n_known
@@ -124,7 +129,7 @@ def compare_frequencies(alleles: npt.NDArray[np.int8], site: npt.NDArray[np.int6
 def _chi_squared(
     n_alt: npt.NDArray[np.int64], n_known: npt.NDArray[np.int64], panel_alt: npt.NDArray[np.int64], n_panel: int
 ) -> npt.NDArray[np.float64]:
-    """Of ALT and REF alleles in target and panel, a table of two by two for each site; 0 where neither varies."""
+    """Chi-squared [m] of the 2 x 2 table of ALT and REF alleles in target and panel; 0 where neither varies."""
     pooled = (n_alt + panel_alt) / (n_known + n_panel)
     variance = pooled * (1.0 - pooled) * (1.0 / n_known + 1.0 / n_panel)
     squared = (n_alt / n_known - panel_alt / n_panel) ** 2
@@ -138,7 +143,7 @@ def _sums(a: npt.NDArray[np.float64], b: npt.NDArray[np.float64]) -> tuple[float
 def _cells(
     a: npt.NDArray[np.float64], b: npt.NDArray[np.float64], n: npt.NDArray[np.int64]
 ) -> tuple[tuple[float, float, int], ...]:
-    """Means and number of the points in each square of a grid that has some; ``n`` of them at each place."""
+    """Mean of ``a``, mean of ``b`` and number of points of each occupied grid cell; point i counts ``n[i]`` times."""
     rows = np.stack([np.round(a / _CELL), np.round(b / _CELL)], axis=1).astype(np.int64)
     _, cell = np.unique(rows, axis=0, return_inverse=True)
     cell = cell.reshape(-1)

@@ -1,4 +1,4 @@
-"""Genetic maps: base positions to centimorgans, from any of the formats in use."""
+"""Genetic maps: convert base positions to centimorgans. Reads the common file formats."""
 
 from __future__ import annotations
 
@@ -20,9 +20,12 @@ _GZIP_MAGIC = b"\x1f\x8b"
 
 @dataclass(frozen=True)
 class GeneticMap:
-    """Points ``pos`` int64 [n] (1-based, ascending) at ``cm`` float64 [n] (centimorgans, never falling).
+    """A genetic map of one chromosome.
 
-    Beyond the first and last point distance grows at ``end_rate`` cM/Mb. ``source`` says where it came from.
+    ``pos`` int64 [n]: base positions, 1-based and ascending. ``cm_at`` float64 [n]: their genetic positions in
+    centimorgans, never falling.
+
+    Outside of the first and last point the map continues at ``end_rate`` cM/Mb. ``source`` names the file and format.
     """
 
     pos: npt.NDArray[np.int64]
@@ -32,33 +35,34 @@ class GeneticMap:
 
     @classmethod
     def uniform(cls, cm_per_mb: float = DEFAULT_CM_PER_MB) -> GeneticMap:
+        """A map of constant rate, in cM/Mb."""
         zero = np.zeros(1)
         return cls(zero.astype(np.int64), zero, cm_per_mb, f"uniform, {cm_per_mb:g} cM/Mb")
 
     @classmethod
     def read(cls, path: Path, chrom: str) -> GeneticMap:
-        """The map of ``chrom`` ('20' and 'chr20' are the same), gzipped or not, in any of these formats.
+        """Reads the map of ``chrom`` ('20' and 'chr20' are the same) from a file, gzipped or not.
 
-        SHAPEIT and GLIMPSE ``pos chr cM``; SHAPEIT2 ``pos rate cM``; PLINK .map ``chr id cM pos`` (no header);
-        HapMap and Eagle ``chr pos rate cM``. A header, where there is one, decides; else the number of columns.
+        Formats: SHAPEIT and GLIMPSE ``pos chr cM``; SHAPEIT2 ``pos rate cM``; PLINK .map ``chr id cM pos`` (no header);
+        HapMap and Eagle ``chr pos rate cM``. A header decides the format; without one the number of columns does.
         Raises InputError: file_not_found, map_invalid, map_chromosome, map_backwards.
         """
         rows = _rows(path)
         layout = _layout(rows, path)
         pos, cm = _points(rows, layout, chrom, path)
         _check_forward(pos, cm, path)
-        first = np.append(True, np.diff(pos) > 0)  # a position given twice counts once
+        first = np.append(True, np.diff(pos) > 0)  # of a repeated position the first row counts
         return cls(pos[first], cm[first], DEFAULT_CM_PER_MB, f"{path.name} ({layout.name})")
 
     @classmethod
     def of_chromosome(cls, paths: Sequence[Path], chrom: str) -> GeneticMap:
-        """The first of several maps that has ``chrom``; a uniform one where there are none.
+        """The first of ``paths`` that has ``chrom``; a uniform map where ``paths`` is empty.
 
-        Raises InputError as ``read`` does, and map_invalid where several maps do not say which chromosome they are of.
+        Raises InputError as ``read`` does, and map_invalid where one of several maps has no column of chromosomes.
         """
         for path in paths if len(paths) > 1 else ():
             if _layout(_rows(path), path).chrom is None:
-                raise _invalid(path, "it has no column of chromosomes, and is not the only map given")
+                raise _invalid(path, "it has no column of chromosomes, which is required where several maps are given")
         for path in paths[:-1]:
             try:
                 return cls.read(path, chrom)
@@ -68,7 +72,7 @@ class GeneticMap:
         return cls.read(paths[-1], chrom) if paths else cls.uniform()
 
     def cm(self, pos: npt.NDArray[np.integer]) -> npt.NDArray[np.float64]:
-        """Genetic position [n] of base positions [n], linear between the map's points; never falls as ``pos`` rises."""
+        """Genetic positions [n] of base positions [n], in centimorgans; linear between the map's points."""
         at = np.asarray(pos, dtype=np.float64)
         inside = np.interp(at, self.pos.astype(np.float64), self.cm_at)
         beyond = np.minimum(at - self.pos[0], 0.0) + np.maximum(at - self.pos[-1], 0.0)
@@ -123,7 +127,7 @@ def _layout_of_header(header: list[str], path: Path) -> _Layout:
     pos = column("pos", "bp")
     cm = column("cm", "map", "genetic_map", "gen_map")
     if pos is None or cm is None:
-        raise _invalid(path, f"its header names no position or no cM column: {' '.join(header)}")
+        raise _invalid(path, f"its header lacks a column of positions or of centimorgans: {' '.join(header)}")
     name = "SHAPEIT/GLIMPSE" if len(header) == 3 else "HapMap"
     return _Layout(name, chrom, pos, cm, header=True)
 
@@ -135,7 +139,7 @@ def _points(
     width = max(layout.chrom or 0, layout.pos, layout.cm) + 1
     narrow = next((row for row in body if len(row) < width), None)
     if narrow is not None:
-        raise _invalid(path, f"a line has {len(narrow)} columns, {width} are needed: {' '.join(narrow)!r}")
+        raise _invalid(path, f"a line has {len(narrow)} columns instead of at least {width}: {' '.join(narrow)!r}")
     if layout.chrom is not None:
         names = {name: same_chrom(name, chrom) for name in {row[layout.chrom] for row in body}}
         if not any(names.values()):
@@ -164,7 +168,7 @@ def _check_forward(pos: npt.NDArray[np.int64], cm: npt.NDArray[np.float64], path
             "map_backwards",
             f"the map goes backwards: {pos[i]} at {cm[i]:g} cM is followed by {pos[i + 1]} at {cm[i + 1]:g} cM",
             where=str(path),
-            hint="both columns must rise; sort the map, or use one of the same genome build as the panel",
+            hint="both columns must rise: sort the map, or use a map of the panel's genome build",
         )
 
 

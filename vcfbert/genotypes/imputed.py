@@ -1,4 +1,4 @@
-"""What imputation hands to a writer: a block of consecutive panel sites, all samples."""
+"""The imputed block that imputation passes to a writer, and the estimated and empirical r2 of its sites."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ import numpy.typing as npt
 
 @dataclass(frozen=True)
 class ImputedBlock:
-    """Panel sites [start, stop) imputed for n samples. Dims: site, sample, haplotype.
+    """Imputed panel sites [start, stop) of n samples. Dims: site, sample, haplotype.
 
     ``haplotype_dosage`` float32 [l, n, 2]: probability that the haplotype carries ALT (VCF's HDS).
-    ``genotype_probability`` float32 [l, n, 3] of 0, 1, 2 ALT alleles (GP), consistent with the dosages:
-    GP1 + 2 GP2 = HDS1 + HDS2; None means that the two haplotypes are independent.
-    ``calls`` int8 [l, n, 2]: the typed alleles that the input gave, in the panel's orientation, negative where the
-    sample was not typed; a typed call is written unchanged. A haploid sample has its haplotype first; what stands
-    in place of the second is never written.
-    ``loo_dosage`` float32 [l, n, 2]: the same probabilities at typed sites, computed without that site's own call, NaN
-    elsewhere; None where the model does not tell.
+    ``genotype_probability`` float32 [l, n, 3]: probabilities of 0, 1 and 2 ALT alleles (GP). They agree with the
+    dosages: GP1 + 2 GP2 = HDS1 + HDS2. None means that the two haplotypes are independent.
+    ``calls`` int8 [l, n, 2]: the input's typed alleles in the panel's orientation, negative where the sample was not
+    typed. A typed call is written unchanged. A haploid sample has its haplotype first; its second place is never
+    written.
+    ``loo_dosage`` float32 [l, n, 2]: leave-one-out dosages. At a typed site it is the dosage without that site's own
+    call, elsewhere NaN. None where the model does not compute it.
     """
 
     start: int
@@ -31,11 +31,11 @@ class ImputedBlock:
 
     @property
     def typed(self) -> npt.NDArray[np.bool_]:
-        """[l]: sites that at least one sample was typed at."""
+        """[l]: True where at least one sample was typed."""
         return np.asarray((self.calls >= 0).any(axis=(1, 2)))
 
     def rows(self, start: int, stop: int) -> ImputedBlock:
-        """Sites [start, stop) of the block, counted within it, without a copy."""
+        """The sites [start, stop) of the block, counted from its first site, without a copy."""
         gp, loo_dosage = self.genotype_probability, self.loo_dosage
         return ImputedBlock(
             self.start + start,
@@ -50,10 +50,10 @@ class ImputedBlock:
 def estimated_r2(
     haplotype_dosage: npt.NDArray[np.float32], haploid: npt.NDArray[np.bool_] | None = None
 ) -> npt.NDArray[np.float64]:
-    """DR2 [l]: variance of the haplotype dosages [l, n, 2] over that of known haplotypes, p (1 - p). Of the samples
-    that are ``haploid`` [n] the first haplotype counts alone.
+    """DR2 [l]: variance of the haplotype dosages [l, n, 2] divided by that of known haplotypes, p (1 - p).
 
-    The estimate of Minimac (Das et al. 2016, Nat. Genet. 48:1284); 0 where the site does not vary.
+    Only the first haplotype of a ``haploid`` [n] sample counts. This is Minimac's estimate (Das et al. 2016,
+    Nat. Genet. 48:1284). It is 0 where the dosages do not vary.
     """
     flat = haplotype_dosage.reshape(len(haplotype_dosage), -1).astype(np.float64)
     if haploid is not None and haploid.any():
@@ -66,10 +66,10 @@ def estimated_r2(
 def empirical_r2(
     loo_dosage: npt.NDArray[np.float32], calls: npt.NDArray[np.int8], haploid: npt.NDArray[np.bool_] | None = None
 ) -> npt.NDArray[np.float64]:
-    """ER2 [l]: squared correlation of the ALT probabilities ``loo_dosage`` [l, n, 2] with the typed alleles ``calls``
-    [l, n, 2], over the haplotypes that have both. Of the samples that are ``haploid`` [n] the first counts alone.
+    """ER2 [l]: squared correlation of ``loo_dosage`` [l, n, 2] with the typed alleles ``calls`` [l, n, 2].
 
-    Minimac's empirical R2 (Das et al. 2016); NaN where the site is not typed, or either does not vary.
+    Haplotypes that have both are counted; of a ``haploid`` [n] sample only the first. This is Minimac's empirical R2
+    (Das et al. 2016). It is NaN where the site is not typed, and where dosages or alleles do not vary.
     """
     both = (calls >= 0) & np.isfinite(loo_dosage)
     if haploid is not None:

@@ -1,4 +1,4 @@
-"""The reference panel in memory: phased haplotypes, bit-packed, with their sites and genetic positions."""
+"""The reference panel in memory: bit-packed phased haplotypes, their sites and genetic positions."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ _ROWS = 64  # haplotypes unpacked at a time
 class Sites:
     """Biallelic sites of one chromosome, sorted by position. Dims: site.
 
-    ``pos`` is 1-based (VCF's POS); indices into these arrays are 0-based and intervals of them half-open.
-    ``id`` is '.' where the record has none. ``continues`` is True where a site was split off the same multiallelic
-    record as the site before it, so that a writer can join them again.
+    ``pos`` is 1-based (VCF's POS). Indices into these arrays are 0-based, and intervals of indices are half-open.
+    ``id`` is '.' where the record has none. ``continues`` is True where a site comes from the same multiallelic record
+    as the site before it; a writer joins them again.
     """
 
     chrom: str
@@ -36,6 +36,7 @@ class Sites:
         return len(self.pos)
 
     def take(self, index: npt.NDArray[np.int64] | slice) -> Sites:
+        """The sites at the given indices."""
         return Sites(
             self.chrom, self.pos[index], self.ref[index], self.alt[index], self.id[index], self.continues[index]
         )
@@ -43,14 +44,14 @@ class Sites:
 
 @dataclass(frozen=True)
 class Panel:
-    """Phased reference haplotypes of a chromosome, or of one of the stretches of X that differ in ploidy.
+    """Phased reference haplotypes of an autosome, or of one of the regions of X that differ in ploidy.
 
-    Haplotypes are numbered sample by sample: two of each, one of those that are ``haploid`` (indices of samples,
-    ascending). ``region``: what the panel stands for; the records of a target there are matched to it.
-    ``packed`` uint8 [n_sites, ceil(n_haplotypes / 8)]: bit ``h`` (big-endian, as ``numpy.packbits`` writes) of
-    row ``l`` is 1 where haplotype ``h`` carries ALT at site ``l``; it may be memory-mapped.
-    ``cm`` float64 [n_sites]: genetic position in centimorgans. ``allele_count`` int64 [n_sites]: ALT alleles.
-    ``validation``: sample indices held out of the memory while training.
+    Haplotypes are numbered sample by sample: two for a diploid sample, one for a haploid sample. ``haploid`` has the
+    indices of the haploid samples, ascending. ``region`` is what the panel covers; a target's records there are matched
+    to the panel. ``packed`` uint8 [n_sites, ceil(n_haplotypes / 8)]: bit ``h`` of row ``l`` is 1 where haplotype ``h``
+    carries ALT at site ``l``. Bits are big-endian, as ``numpy.packbits`` writes them, and may be memory-mapped.
+    ``cm`` float64 [n_sites]: genetic position in centimorgans. ``allele_count`` int64 [n_sites]: number of ALT alleles.
+    ``validation``: indices of the samples that training does not see. ``digest``: see ``PanelDigest``.
     """
 
     region: Region
@@ -73,14 +74,14 @@ class Panel:
 
     @cached_property
     def pairs(self) -> IntArray:
-        """[n_samples, 2]: the haplotypes of each sample; of a haploid one its only haplotype twice."""
+        """[n_samples, 2]: the haplotypes of each sample. A haploid sample has its only haplotype twice."""
         ploidy = np.full(len(self.samples), 2)
         ploidy[list(self.haploid)] = 1
         last = np.cumsum(ploidy) - 1
         return np.stack([last - ploidy + 1, last], axis=1)
 
     def haplotypes_of(self, samples: Sequence[int]) -> IntArray:
-        """Haplotype indices [2 * n] of the given sample indices, in order and as in ``pairs``."""
+        """Haplotype indices [2 * n] of n samples, given by index, in the same order; see ``pairs``."""
         return self.pairs[np.asarray(samples, dtype=np.int64)].reshape(-1)
 
     @cached_property
@@ -95,26 +96,31 @@ class Panel:
 
     @cached_property
     def training_haplotypes(self) -> IntArray:
-        """Haplotype indices of the training split, the only ones that retrieval searches while training."""
+        """Haplotype indices of the samples outside of the validation split, ascending."""
         held_out = set(self.validation)
         return np.unique(self.haplotypes_of([i for i in range(len(self.samples)) if i not in held_out]))
 
     @cached_property
     def validation_haplotypes(self) -> IntArray:
+        """Haplotype indices [2 * n] of the validation samples, in their order."""
         return self.haplotypes_of(self.validation)
 
-    def some_validation_haplotypes(self, most: int) -> IntArray:
-        """Those of at most so many validation samples, evenly spread: a file may be in order of its populations."""
-        some = np.linspace(0, len(self.validation) - 1, min(most, len(self.validation))).round().astype(int)
+    def some_validation_haplotypes(self, max_samples: int) -> IntArray:
+        """Haplotype indices of at most ``max_samples`` validation samples.
+
+        The samples are evenly spaced over the file, because a file may be sorted by population.
+        """
+        n_samples = min(max_samples, len(self.validation))
+        some = np.linspace(0, len(self.validation) - 1, n_samples).round().astype(int)
         return self.haplotypes_of([self.validation[place] for place in some])
 
     def alleles(
         self, sites: slice | npt.NDArray[np.int64], haplotypes: npt.NDArray[np.int64] | None = None
     ) -> npt.NDArray[np.uint8]:
-        """Alleles uint8 [n_haplotypes or len(haplotypes), n_sites chosen], 0 = REF, 1 = ALT."""
+        """Alleles uint8 [n chosen haplotypes, n chosen sites], 0 = REF, 1 = ALT. None means all haplotypes."""
         chosen = np.arange(self.n_haplotypes) if haplotypes is None else haplotypes
         first, last = (int(chosen.min()) >> 3, int(chosen.max()) >> 3) if len(chosen) else (0, 0)
-        # Bytes are turned first, then read bit by bit along the sites: ten times as fast as turning alleles.
+        # Transposing packed bytes and unpacking along the sites is ten times as fast as transposing alleles.
         packed = np.ascontiguousarray(self.packed[:, first : last + 1][sites].T)  # [bytes, l]
         alleles = np.empty((len(chosen), packed.shape[1]), dtype=np.uint8)
         for start in range(0, len(chosen), _ROWS):

@@ -1,4 +1,4 @@
-"""Writing a panel's files piece by piece, so that memory does not grow with the number of sites."""
+"""Writes the files of a panel block by block, so that host memory does not grow with the number of sites."""
 
 from __future__ import annotations
 
@@ -23,8 +23,10 @@ TEXTS: Final = ("ref", "alt", "id")
 
 
 class PanelWriter:
-    """Fills ``folder`` with ``alleles.npy`` and ``sites.npz`` of a panel, consecutive sites at a time.
-    ``haploid``: as in ``Panel``."""
+    """Writes ``alleles.npy`` and ``sites.npz`` of a panel into ``folder``, in blocks of consecutive sites.
+
+    ``haploid``: as in ``Panel``.
+    """
 
     def __init__(self, folder: Path, region: Region, samples: Sequence[str], haploid: Sequence[int]) -> None:
         self._folder = folder
@@ -44,7 +46,7 @@ class PanelWriter:
         cm: npt.NDArray[np.float64],
         allele_count: npt.NDArray[np.int64],
     ) -> None:
-        """The next sites; arrays as in ``Panel``."""
+        """Adds the next sites; arrays as in ``Panel``."""
         self._alleles.append(packed)
         values = {"pos": sites.pos, "continues": sites.continues, "cm": cm, "allele_count": allele_count}
         for name, array in values.items():
@@ -54,12 +56,12 @@ class PanelWriter:
         self._digest.update(sites, packed)
 
     def close(self) -> str:
-        """Completes the files; the panel's digest."""
+        """Completes the files and returns the panel's digest."""
         self._alleles.close()
         with zipfile.ZipFile(self._folder / SITES, "w") as archive:
             for name, column in self._columns.items():
                 column.close()
-                # With zip's earliest date, so that the same panel gives the same bytes.
+                # ZipInfo's default date is constant: the same panel gives the same bytes.
                 with (
                     column.path.open("rb") as source,
                     archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as target,
@@ -70,12 +72,14 @@ class PanelWriter:
 
 
 class PanelDigest:
-    """sha256 over region, samples, positions, alleles and haplotypes: the identity of a panel, whatever folder holds it
-    and in whatever pieces it was read."""
+    """The identity of a panel: sha256 over region, samples, positions, alleles and haplotypes.
+
+    It depends neither on the folder nor on the blocks in which the panel was read.
+    """
 
     def __init__(self, region: Region, samples: Sequence[str], haploid: Sequence[int]) -> None:
         head = "\n".join([str(region), ",".join(map(str, haploid)), *samples]).encode()
-        # Each is hashed by itself, so that no byte can move from one to the next.
+        # Separate hashes, so that bytes at a border cannot move from one part to the next unnoticed.
         self._parts = (hashlib.sha256(head), hashlib.sha256(), hashlib.sha256(), hashlib.sha256())
 
     def update(self, sites: Sites, packed: npt.NDArray[np.uint8]) -> None:
@@ -89,25 +93,27 @@ class PanelDigest:
 
 
 def region_folder(number: int) -> str:
-    """Where what is stored of the panel in this place lies, within a store of several."""
+    """Name of the folder of panel ``number`` (from 0) in a store of several panels."""
     return f"{number:02d}"
 
 
 def row_bytes(n_haplotypes: int) -> int:
+    """Bytes of one site in ``Panel.packed``."""
     return (n_haplotypes + 7) // 8
 
 
 def pack_text(values: npt.NDArray[np.object_]) -> npt.NDArray[np.uint8]:
-    """Strings as one line of UTF-8 bytes each: one long deletion would make a fixed-width array of them huge."""
+    """Strings as UTF-8 bytes, each ended by a newline. A fixed-width array would be huge for one long deletion."""
     return np.frombuffer("".join(f"{value}\n" for value in values).encode(), dtype=np.uint8)
 
 
 def unpack_text(data: npt.NDArray[np.uint8]) -> npt.NDArray[np.object_]:
+    """The strings that ``pack_text`` packed."""
     return np.array(data.tobytes().decode().split("\n")[:-1], dtype=object)
 
 
 class _Column:
-    """An array in numpy's format, written along its first dimension."""
+    """An array in NumPy's file format, written row by row."""
 
     def __init__(self, path: Path, kind: str, row: tuple[int, ...] = ()) -> None:
         self.path = path
@@ -121,7 +127,7 @@ class _Column:
         self.length += len(rows)
 
     def close(self) -> None:
-        # numpy leaves room in the header for the first dimension to grow, so writing it anew moves nothing.
+        # NumPy pads the header so that the first dimension can grow: the new header has the same length.
         self._handle.seek(0)
         self._write_header()
         self._handle.close()

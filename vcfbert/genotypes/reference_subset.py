@@ -1,4 +1,4 @@
-"""The memory: the haplotypes that retrieval searches, with the allele frequencies that they alone give."""
+"""The reference subset: the panel haplotypes that retrieval searches, with their own allele frequencies."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from vcfbert.genotypes.panel import Panel
 
 @dataclass(frozen=True)
 class ReferenceSubset:
-    """Some of a panel's samples, with all of their haplotypes: while training the training split, in a bundle all.
+    """All haplotypes of some of a panel's samples: of the training split in training, of all samples in a bundle.
 
-    ``haplotypes`` int64 [n]: their indices in the panel, ascending; a *row* of the memory is a place in this array.
+    ``haplotypes`` int64 [n]: indices in the panel, ascending. A *row* of the subset is an index into this array.
     """
 
     panel: Panel
@@ -26,7 +26,7 @@ class ReferenceSubset:
 
     @cached_property
     def af(self) -> npt.NDArray[np.float64]:
-        """ALT allele frequency among the memory's haplotypes, [n_sites]."""
+        """ALT allele frequency among the subset's haplotypes, [n_sites]."""
         if len(self) == self.panel.n_haplotypes:
             return self.panel.af
         keep = np.zeros(self.panel.packed.shape[1] * 8, dtype=np.uint8)
@@ -36,21 +36,20 @@ class ReferenceSubset:
 
     @cached_property
     def pairs(self) -> npt.NDArray[np.int64]:
-        """[n_samples of the memory, 2]: the rows of each sample, as in ``Panel.pairs``."""
+        """[n_samples of the subset, 2]: the rows of each sample, as in ``Panel.pairs``."""
         rows = self.rows(self.panel.pairs)
         return rows[rows[:, 0] >= 0]
 
     def rows_of_sample(self, haplotypes: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-        """[n, 2]: both rows of the sample that each of the panel's ``haplotypes`` [n] belongs to; -1 for those that
-        are not in the memory."""
+        """Rows [n, 2] of the samples to which the panel's ``haplotypes`` [n] belong; -1 if not in the subset."""
         sample = np.searchsorted(self.panel.pairs[:, 1], haplotypes)
         return self.rows(self.panel.pairs[sample])
 
     def alleles(self, sites: slice | npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
-        """Alleles uint8 [n, n_sites chosen]."""
+        """Alleles uint8 [n, n chosen sites], 0 = REF, 1 = ALT."""
         return self.panel.alleles(sites, self.haplotypes)
 
     def rows(self, haplotypes: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-        """Rows of the given panel haplotypes; -1 for those that are not in the memory."""
+        """Rows of the given panel haplotypes; -1 for a haplotype not in the subset."""
         place = np.searchsorted(self.haplotypes, haplotypes).clip(max=len(self) - 1)
         return np.where(self.haplotypes[place] == haplotypes, place, -1)

@@ -1,4 +1,4 @@
-"""Regions of a chromosome as users write them, and the many names of one chromosome."""
+"""Regions of a chromosome in the notation of users, and the synonyms of chromosome names."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _PLINK_NAMES = {"23": "X", "24": "Y", "25": "X", "26": "MT", "M": "MT"}
 
 
 def canonical_chrom(name: str) -> str:
-    """One name for one chromosome: '20' for '20', 'chr20' and 'CHR20'; 'X' for 'chrX' and PLINK's '23'."""
+    """The canonical name of a chromosome: '20' for '20', 'chr20' and 'CHR20'; 'X' for 'chrX' and PLINK's '23'."""
     bare = name[3:] if name[:3].lower() == "chr" else name
     bare = bare.upper() if len(bare) <= 2 else bare
     return _PLINK_NAMES.get(bare, bare)
@@ -25,7 +25,7 @@ def same_chrom(a: str, b: str) -> bool:
 
 @dataclass(frozen=True)
 class Region:
-    """A stretch of a chromosome: ``start`` and ``stop`` are 1-based and inclusive; ``stop`` None = to its end."""
+    """Part of a chromosome. ``start`` and ``stop`` are 1-based and inclusive; ``stop`` None: to its end."""
 
     chrom: str
     start: int = 1
@@ -33,7 +33,7 @@ class Region:
 
     @classmethod
     def parse(cls, text: str) -> Region:
-        """'CHROM', 'CHROM:POS', 'CHROM:FROM-' or 'CHROM:FROM-TO'. Raises InputError('region_invalid')."""
+        """Reads 'CHROM', 'CHROM:POS', 'CHROM:FROM-' or 'CHROM:FROM-TO'. Raises InputError('region_invalid')."""
         match = _REGION.fullmatch(text.strip())
         if match is None:
             raise _invalid(text)
@@ -53,6 +53,7 @@ class Region:
         return f"{self.chrom}:{self.start}-{'' if self.stop is None else self.stop}"
 
     def holds(self, pos: int) -> bool:
+        """Whether the 1-based position lies in the region; the chromosome is not compared."""
         return self.start <= pos and (self.stop is None or pos <= self.stop)
 
 

@@ -1,5 +1,7 @@
-"""Chromosome X in its three stretches: males have two copies of the pseudo-autosomal regions (PAR) at its ends, as of
-an autosome, and one copy of the rest."""
+"""The three regions of chromosome X that differ in ploidy.
+
+Males are diploid in the pseudo-autosomal regions (PAR) at both ends of X and haploid between them.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,7 @@ from vcfbert.genotypes.regions import Region, canonical_chrom
 
 @dataclass(frozen=True)
 class Build:
-    """A genome build, as far as X is concerned; positions are 1-based and inclusive."""
+    """Length of X and borders of its PARs in a genome build. Positions are 1-based and inclusive."""
 
     name: str
     x_length: int
@@ -36,23 +38,26 @@ def is_x(chrom: str) -> bool:
 
 
 def build_of(x_length: int | None, named: str | None, where: str) -> Build:
-    """The build that was ``named``, or whose X is so long. Raises InputError('build_unknown')."""
+    """The build called ``named``; without a name, the build whose X has ``x_length`` bases.
+
+    Raises InputError('build_unknown').
+    """
     if named in BUILDS:
         return BUILDS[named]
     found = next((build for build in BUILDS.values() if build.x_length == x_length), None)
     if named is not None or found is None:
-        what = "the header does not tell the genome build" if named is None else f"there is no genome build {named!r}"
+        what = "the header does not name the genome build" if named is None else f"there is no genome build {named!r}"
         raise InputError(
             "build_unknown",
-            f"{what}, which decides where chromosome X changes its ploidy",
+            f"{what}, which sets the borders of the PARs of chromosome X",
             where=where,
-            hint=f"name it: --build {' or '.join(BUILDS)}",
+            hint=f"give it: --build {' or '.join(BUILDS)}",
         )
     return found
 
 
 def regions_of_x(chrom: str, build: Build) -> tuple[Region, Region, Region]:
-    """PAR1, what lies between, and PAR2 of X, called ``chrom``."""
+    """PAR1, the region between the PARs, and PAR2. ``chrom`` is the name that the file gives to X."""
     return (
         Region(chrom, 1, build.par1_end),
         Region(chrom, build.par1_end + 1, build.par2_start - 1),
@@ -61,5 +66,5 @@ def regions_of_x(chrom: str, build: Build) -> tuple[Region, Region, Region]:
 
 
 def between_pars(region: Region) -> bool:
-    """Whether this is the stretch of X that males have once."""
+    """Whether ``region`` is the part of X between the PARs, where males are haploid."""
     return any(regions_of_x(region.chrom, build)[1] == region for build in BUILDS.values()) and is_x(region.chrom)

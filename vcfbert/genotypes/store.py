@@ -1,6 +1,6 @@
 """The panel store: a folder with the panels of one or several chromosomes, and a manifest.
 
-PANEL/manifest.json    of each panel region, samples, haploid ones, validation split and digest; provenance
+PANEL/manifest.json    region, samples, haploid samples, validation split and digest of each panel; provenance
       00/alleles.npy   uint8 [n_sites, ceil(n_haplotypes / 8)], as ``Panel.packed``, memory-mapped
       00/sites.npz     positions, alleles, IDs, genetic positions and allele counts
       01/...
@@ -39,7 +39,7 @@ _ROWS = 8192  # sites packed or hashed at a time
 
 
 def write_panels(panels: Sequence[Panel], out: Path) -> None:
-    """Writes panels that are in memory, with their digests computed anew."""
+    """Writes panels that are in memory; their digests are computed again."""
     manifest: dict[str, Any] = {}
     with atomic_folder(out, kind=KIND, version=PANEL_FORMAT, manifest=manifest) as folder:
         stored = []
@@ -55,8 +55,9 @@ def write_panels(panels: Sequence[Panel], out: Path) -> None:
 
 
 def open_panels(path: Path, *, verify: bool = True) -> tuple[Panel, ...]:
-    """The panels stored at ``path``, in order, their alleles memory-mapped. ``verify`` checks every file's sha256
-    first.
+    """The panels stored at ``path``, in order, with memory-mapped alleles.
+
+    ``verify`` compares the sha256 of every file with the manifest first.
 
     Raises ArtifactError: panel_missing, panel_unfinished, panel_damaged, panel_format, panel_hash.
     """
@@ -66,7 +67,7 @@ def open_panels(path: Path, *, verify: bool = True) -> tuple[Panel, ...]:
     except (OSError, ValueError, KeyError) as error:
         raise _damaged(path, f"it cannot be read ({error})") from error
     if any(panel.packed.shape != (panel.n_sites, row_bytes(panel.n_haplotypes)) for panel in panels):
-        raise _damaged(path, f"{ALLELES} does not fit sites and samples")
+        raise _damaged(path, f"the size of {ALLELES} does not match its sites and samples")
     return panels
 
 
@@ -88,7 +89,7 @@ def _open(folder: Path, facts: Mapping[str, Any]) -> Panel:
 
 
 def is_panel(path: Path) -> bool:
-    """Whether ``path`` is a panel store, whole or not, rather than a file of genotypes."""
+    """Whether ``path`` is a panel store, complete or not, and no file of genotypes."""
     return path.is_dir() and not is_vcf_zarr(path)
 
 
@@ -101,7 +102,7 @@ def panel_digest(panel: Panel) -> str:
 
 
 def panels_digest(panels: Sequence[Panel]) -> str:
-    """The identity of all panels of a store."""
+    """The identity of a store: a hash of its panels' digests, in order."""
     return _joint_digest([panel.digest for panel in panels])
 
 
@@ -118,6 +119,7 @@ def region_manifest(
     digest: str,
     genetic_map: str,
 ) -> dict[str, Any]:
+    """A panel's entry in the store's manifest."""
     return {
         "chrom": region.chrom,
         "start": region.start,
@@ -133,6 +135,7 @@ def region_manifest(
 
 
 def store_manifest(stored: Sequence[Mapping[str, Any]], source: Mapping[str, Any]) -> dict[str, Any]:
+    """The store's manifest. The key ``stretches`` has the entries of the panels, in order."""
     digest = _joint_digest([facts["digest"] for facts in stored])
     return {"stretches": list(stored), "digest": digest, "source": dict(source), "provenance": provenance()}
 

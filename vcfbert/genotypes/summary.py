@@ -1,4 +1,4 @@
-"""Figures of an imputed file, counted while its records are written."""
+"""Summary figures of an imputed file, counted while its records are written."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from vcfbert.constants import MAF_BINS
 from vcfbert.genotypes.panel import Panel
 
 _DR2_BINS: Final = 20
-# Of GQ. From thousandths all that is above 30 looks alike.
+# Bins of GQ. Probabilities in thousandths do not resolve a GQ above 30.
 _GQ_EDGES: Final = (0, 5, 10, 15, 20, 25, 30, 99)
 _COUNTS: Final = ("_dr2_sum", "_dr2_count", "_dr2_histogram", "_certainty", "_n_written", "_n_left_out")
 
 
 class Summary:
-    """Of what is imputed of a panel: sites that no sample was typed at, genotypes of biallelic records there."""
+    """Counts sites at which no sample was typed, and the genotypes of biallelic records there."""
 
     def __init__(self, panel: Panel) -> None:
         edges = [low for low, _ in MAF_BINS]
-        self._maf_bin = np.where(panel.maf > 0.0, np.digitize(panel.maf, edges) - 1, -1)  # -1: does not vary
+        self._maf_bin = np.where(panel.maf > 0.0, np.digitize(panel.maf, edges) - 1, -1)  # -1: monomorphic
         self._dr2_sum = np.zeros(len(MAF_BINS))
         self._dr2_count = np.zeros(len(MAF_BINS), dtype=np.int64)
         self._dr2_histogram = np.zeros(_DR2_BINS, dtype=np.int64)
@@ -37,7 +37,7 @@ class Summary:
         typed: npt.NDArray[np.bool_],
         kept: npt.NDArray[np.bool_],
     ) -> None:
-        """Panel sites ``site`` [l] with their DR2; ``kept``: they are written."""
+        """Counts panel sites ``site`` [l] with their DR2. ``kept`` [l] is True where the record is written."""
         self._n_written += int(kept.sum())
         self._n_left_out += int((~kept).sum())
         counted = kept & ~typed & (self._maf_bin[site] >= 0)
@@ -48,21 +48,24 @@ class Summary:
         self._dr2_histogram += np.bincount(place, minlength=_DR2_BINS)
 
     def add_genotypes(self, probability: npt.NDArray[np.int32]) -> None:
-        """Probabilities of written genotypes, in thousandths, of any shape."""
+        """Counts the probabilities of written genotypes, in thousandths; an array of any shape."""
         self._certainty += np.bincount(probability.reshape(-1), minlength=len(self._certainty))
 
     def counts(self) -> dict[str, Any]:
-        """All that it has counted, as plain JSON values, for ``add_counts`` of another summary."""
+        """All counts as JSON values, for ``add_counts`` of another summary."""
         return {name: np.asarray(getattr(self, name)).tolist() for name in _COUNTS}
 
     def add_counts(self, counts: Mapping[str, Any]) -> None:
-        """Counts what another summary did, of the same panel or of another."""
+        """Adds the ``counts`` of another summary, of the same panel or of another."""
         for name in _COUNTS:
             setattr(self, name, getattr(self, name) + np.asarray(counts[name]))
 
     def as_dict(self) -> dict[str, Any]:
-        """``dr2_by_maf`` by the panel's MAF, ``dr2_histogram`` and ``gq_histogram``: plain JSON values. Bins are
-        half-open, the last one closed; ``mean_dr2`` is None where a bin is empty."""
+        """The figures as JSON values.
+
+        ``dr2_by_maf`` has bins of the panel's MAF. Bins are half-open, the last one closed. ``mean_dr2`` is None in an
+        empty bin.
+        """
         means = [s / n if n else None for s, n in zip(self._dr2_sum.tolist(), self._dr2_count.tolist(), strict=True)]
         return {
             "n_sites": int(self._n_written),
@@ -80,7 +83,9 @@ class Summary:
 
     def _gq_histogram(self) -> list[dict[str, int]]:
         wrong = np.maximum(1.0 - np.arange(1001) / 1000, 1e-10)
-        place = np.digitize(-10.0 * np.log10(wrong) + 1e-9, _GQ_EDGES[1:-1])  # a hair up: 0.9 is 10, not 9.99...
+        place = np.digitize(
+            -10.0 * np.log10(wrong) + 1e-9, _GQ_EDGES[1:-1]
+        )  # 1e-9 against rounding: 0.9 is 10 and not 9.99...
         counts = np.bincount(place, weights=self._certainty, minlength=len(_GQ_EDGES) - 1).astype(np.int64)
         rows = zip(_GQ_EDGES[:-1], _GQ_EDGES[1:], counts.tolist(), strict=True)
         return [{"low": low, "high": high, "n": n} for low, high, n in rows]

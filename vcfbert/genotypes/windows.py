@@ -1,7 +1,7 @@
-"""Windows: core sites that tile the panel, flanks that overlap, and the retrieval window whose typed sites retrieve.
+"""Windows: cores that tile the panel, flanks that overlap, and a retrieval window whose typed sites serve as keys.
 
-All windows of a panel hold the same number of sites (the panel's own number if that is smaller), so batches
-need no padding: near the ends a window is shifted inwards rather than shortened.
+All windows of a panel have the same number of sites, or all sites of a smaller panel. Batches therefore need no
+padding. Near the ends of the panel a window is shifted inwards and not shortened.
 """
 
 from __future__ import annotations
@@ -16,7 +16,10 @@ import numpy.typing as npt
 
 @dataclass(frozen=True)
 class Window:
-    """Half-open intervals of site indices: core within window within retrieval window."""
+    """Half-open intervals of site indices.
+
+    ``core`` lies within [``start``, ``stop``), and that within ``retrieval``, the retrieval window.
+    """
 
     index: int
     core: tuple[int, int]
@@ -36,8 +39,8 @@ class Window:
 def tile(cm: npt.NDArray[np.float64], *, length: int, flank: int, span_cm: float) -> list[Window]:
     """Windows over sites at genetic positions ``cm`` [n_sites] (centimorgans, ascending).
 
-    ``length`` sites a window, at least ``flank`` of them on each inner side beyond the core (``flank`` is at most
-    a quarter of ``length``); the retrieval window reaches ``span_cm`` beyond the window on each side.
+    A window has ``length`` sites, at least ``flank`` of them beyond each inner border of its core. ``flank`` is at most
+    a quarter of ``length``. The retrieval window extends the window by ``span_cm`` on each side.
     """
     n_sites = len(cm)
     size = min(length, n_sites)
@@ -54,13 +57,13 @@ def tile(cm: npt.NDArray[np.float64], *, length: int, flank: int, span_cm: float
 
 
 def blend_weights(window: Window, windows: list[Window], cm: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
-    """Weight [stop - start] of this window's predictions at its sites; over all windows they sum to 1 a site.
+    """Weights [stop - start] of this window's predictions. At each site the weights of all windows sum to 1.
 
-    Around the boundary of two neighbours, as far as both reach, the weight falls linearly in genetic distance from
-    1 to 0; where the map is flat, in site index.
+    Where two neighbours overlap, the weight falls linearly from 1 to 0 around their border: in genetic distance, and
+    in site index where the map is flat.
     """
     weight = np.ones(window.stop - window.start, dtype=np.float64)
-    # At most half a core each side, so that the ramps at a window's two boundaries never meet.
+    # At most half a core on each side, so that the ramps at a window's two borders never meet.
     reach = min(w.core[1] - w.core[0] for w in windows) // 2
     if window.index > 0:
         before = windows[window.index - 1]
@@ -72,14 +75,16 @@ def blend_weights(window: Window, windows: list[Window], cm: npt.NDArray[np.floa
 
 
 def _half_width(left: Window, right: Window, reach: int) -> int:
-    """Sites a side of two neighbours' boundary that both cover: near the ends, where windows are shifted inwards, the
-    boundary is not in the middle of what they share."""
+    """Sites on each side of two neighbours' border that both windows cover, at most ``reach``.
+
+    Near the ends of the panel windows are shifted inwards, and the border is not in the middle of the overlap.
+    """
     boundary = right.core[0]
     return min(reach, boundary - right.start, left.stop - boundary)
 
 
 def _ramp(window: Window, boundary: int, half: int, cm: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """0 before ``boundary - half``, 1 from ``boundary + half`` on, rising with genetic position between."""
+    """0 before ``boundary - half``, 1 from ``boundary + half`` on; rises with genetic position between them."""
     low, high = boundary - half, boundary + half
     sites = np.arange(window.start, window.stop)
     ramp = (sites >= high).astype(np.float64)
