@@ -1,7 +1,7 @@
-"""BGZF, the blocked gzip of VCF.gz files, written by a thread pool and read; and the tabix index of such a file.
+"""Writes and reads BGZF, the blocked gzip format of VCF.gz files, and its tabix index. Threads compress the blocks.
 
-The formats are those of the SAM (section 4.1) and tabix specifications of hts-specs. Every block but the last holds
-the same number of bytes of text, so that a record's virtual offset follows from its offset in the text: the index
+The formats are those of the SAM (section 4.1) and tabix specifications of hts-specs. All blocks but the last have the
+same number of bytes of text. A record's virtual offset therefore follows from its offset in the text, and indexing
 needs no second pass over the file.
 """
 
@@ -22,9 +22,9 @@ from isal import isal_zlib
 
 from vcfbert.errors import InputError
 
-BLOCK_BYTES: Final = 0xFF00  # of text in a block: with it a block of incompressible text still fits in 64 KiB
+BLOCK_BYTES: Final = 0xFF00  # text of a block; incompressible text of this size still fits into 64 KiB
 EOF_BLOCK: Final = bytes.fromhex("1f8b08040000000000ff0600424302001b0003000000000000000000")
-# Magic, deflate, FEXTRA, no time, extra field of 6 bytes "BC" (2 bytes long) that holds the block's size.
+# Magic, deflate, FEXTRA, no time, and an extra field of 6 bytes: "BC", its length 2, and the block's size.
 _BLOCK_HEAD: Final = bytes.fromhex("1f8b08040000000000ff060042430200")
 _BLOCK_OVERHEAD: Final = len(_BLOCK_HEAD) + 2 + 8
 
@@ -34,7 +34,7 @@ _TASK_BYTES: Final = _BLOCKS_PER_TASK * BLOCK_BYTES
 # zlib-ng level 2 360, 7.4; zlib level 1 230, 7.0; bgzip's default 50, 9.0.
 _LEVEL: Final = 1
 
-# Tabix: sites of the smallest bin as a power of two, and the bin that holds the file's statistics.
+# Tabix: log2 of the positions of the smallest bin, and the bin that holds the file's statistics.
 _MIN_SHIFT: Final = 14
 _STATISTICS_BIN: Final = 37450
 # Largest 1-based position that a tabix index can hold.
@@ -59,21 +59,22 @@ def compress(text: bytes) -> bytes:
 
 
 class BgzfWriter:
-    """Compresses what is written to it into ``handle`` on ``threads`` threads; a context manager.
+    """A context manager that compresses written text into ``handle`` on ``threads`` threads.
 
-    On leaving without an error the remaining text and the end-of-file block are written. The handle stays open.
+    On exit without an error it writes the remaining text and the end-of-file block. The handle stays open.
     """
 
     def __init__(self, handle: BinaryIO, *, threads: int = 1) -> None:
         self._handle = handle
         self._pool = ThreadPoolExecutor(max(threads, 1), thread_name_prefix="bgzf")
         self._pending: deque[Future[list[bytes]]] = deque()
-        self._most_pending = 2 * max(threads, 1)
-        self._waiting: list[bytes] = []  # text not yet handed to the pool
+        self._max_pending = 2 * max(threads, 1)
+        self._waiting: list[bytes] = []  # text not yet submitted to the pool
         self._waiting_bytes = 0
         self._block_sizes: list[int] = []  # compressed
 
     def write(self, text: bytes) -> None:
+        """Adds text of any length."""
         self._waiting.append(text)
         self._waiting_bytes += len(text)
         if self._waiting_bytes < _TASK_BYTES:
@@ -87,7 +88,7 @@ class BgzfWriter:
 
     def _submit(self, text: bytes) -> None:
         self._pending.append(self._pool.submit(_compress_task, text))
-        if len(self._pending) > self._most_pending:
+        if len(self._pending) > self._max_pending:
             self._take_first()
 
     def _take_first(self) -> None:
@@ -112,7 +113,7 @@ class BgzfWriter:
         self._handle.write(EOF_BLOCK)
 
     def virtual_offsets(self, offsets: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-        """Virtual offsets of the given offsets in the text, once everything is written."""
+        """Virtual offsets of the given offsets in the text. Call it after the context is left."""
         block_starts = np.concatenate([[0], np.cumsum(self._block_sizes, dtype=np.int64)])
         block, within = np.divmod(offsets, BLOCK_BYTES)
         return (block_starts[block] << 16) | within
@@ -122,8 +123,8 @@ class BgzfWriter:
 class RecordOffsets:
     """The records of one chromosome in a VCF.gz, sorted by position.
 
-    ``start``, ``stop`` [r]: their 0-based half-open intervals on the reference. ``offsets`` [r + 1]: virtual offsets of
-    their lines, and of the end of the last one.
+    ``start``, ``stop`` [r]: 0-based half-open intervals on the reference. ``offsets`` [r + 1]: virtual offsets of the
+    records' lines, and of the end of the last line.
     """
 
     chrom: str
@@ -133,22 +134,22 @@ class RecordOffsets:
 
 
 def tabix_index(chromosomes: Sequence[RecordOffsets]) -> bytes:
-    """The .tbi file of a VCF.gz with these chromosomes, each once, in the file's order."""
-    names = b"".join(placed.chrom.encode() + b"\0" for placed in chromosomes)
+    """The bytes of the .tbi file of a VCF.gz. ``chromosomes`` has each chromosome once, in the file's order."""
+    names = b"".join(records.chrom.encode() + b"\0" for records in chromosomes)
     # Columns of a VCF (format 2, CHROM 1, POS 2, no END), comments start with '#', no line skipped.
     parts = [b"TBI\1", struct.pack("<8i", len(chromosomes), 2, 1, 2, 0, ord("#"), 0, len(names)), names]
-    for placed in chromosomes:
-        if len(placed.start) == 0:
+    for records in chromosomes:
+        if len(records.start) == 0:
             parts.append(struct.pack("<2i", 0, 0))
             continue
-        parts += _bin_index(_bins(placed.start, placed.stop), placed.offsets)
-        linear = _linear_index(placed.start, placed.stop, placed.offsets)
+        parts += _bin_index(_bins(records.start, records.stop), records.offsets)
+        linear = _linear_index(records.start, records.stop, records.offsets)
         parts += [struct.pack("<i", len(linear)), linear.astype("<u8").tobytes()]
     return compress(b"".join(parts))
 
 
 def _bins(start: npt.NDArray[np.int64], stop: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """The smallest bin that holds each interval (SAM specification, reg2bin)."""
+    """The smallest bin that contains each interval (reg2bin of the SAM specification)."""
     last = stop - 1
     bins = np.zeros(len(start), dtype=np.int64)
     for level, first_bin in enumerate((1, 9, 73, 585, 4681)):  # from wide to narrow: the narrowest stays
@@ -159,7 +160,7 @@ def _bins(start: npt.NDArray[np.int64], stop: npt.NDArray[np.int64]) -> npt.NDAr
 
 
 def _bin_index(bins: npt.NDArray[np.int64], offsets: npt.NDArray[np.int64]) -> list[bytes]:
-    """Chunks of the file by bin: one chunk for each run of records of the same bin."""
+    """The index of bins: one chunk of the file for consecutive records of the same bin."""
     run = np.flatnonzero(np.diff(bins, prepend=-1))
     chunks: dict[int, list[tuple[int, int]]] = {}
     ends = offsets[np.append(run[1:], len(bins))].tolist()
@@ -176,7 +177,7 @@ def _bin_index(bins: npt.NDArray[np.int64], offsets: npt.NDArray[np.int64]) -> l
 def _linear_index(
     start: npt.NDArray[np.int64], stop: npt.NDArray[np.int64], offsets: npt.NDArray[np.int64]
 ) -> npt.NDArray[np.int64]:
-    """For each stretch of 16 kb the offset of the first record that overlaps it or comes after it."""
+    """For each 16 kb interval the offset of the first record that overlaps it or begins after it."""
     first, last = start >> _MIN_SHIFT, (stop - 1) >> _MIN_SHIFT
     linear = np.full(int(last.max()) + 1, offsets[-1])
     np.minimum.at(linear, first, offsets[:-1])
@@ -187,9 +188,9 @@ def _linear_index(
 
 
 def read_blocks(handle: BinaryIO) -> Iterator[bytes]:
-    """The text of each block from the handle's place on; a block that the file does not hold whole is left out.
+    """Yields the text of each block from the handle's position on. An incomplete last block is skipped.
 
-    Raises InputError where this is no BGZF or a block is damaged.
+    Raises InputError: not_bgzf, damaged_bgzf.
     """
     while len(head := handle.read(len(_BLOCK_HEAD) + 2)) == len(_BLOCK_HEAD) + 2:
         if head[:4] != _BLOCK_HEAD[:4] or head[12:16] != _BLOCK_HEAD[12:16]:
@@ -208,7 +209,7 @@ def _name(handle: BinaryIO) -> str | None:
 
 
 class OffsetSpan(NamedTuple):
-    """Virtual offsets in a tabix-indexed file: where its first record begins, and of the records asked for."""
+    """Virtual offsets in a tabix-indexed file: of its first record, and of start and end of the requested records."""
 
     first_record: int
     begin: int
@@ -216,7 +217,10 @@ class OffsetSpan(NamedTuple):
 
 
 def locate(index: bytes, chrom: str, start: int, stop: int) -> OffsetSpan | None:
-    """Where the records overlapping [start, stop) (0-based) may lie, by the bytes of a .tbi; None: nowhere."""
+    """Looks up the records that overlap [start, stop) (0-based) in the bytes of a .tbi; None if there are none.
+
+    Raises InputError: index_invalid, not_bgzf, damaged_bgzf.
+    """
     data = b"".join(read_blocks(io.BytesIO(index)))
     if data[:4] != b"TBI\1":
         raise InputError("index_invalid", "not a tabix index")

@@ -1,4 +1,4 @@
-"""The QC report of a target: what was matched, repaired or left out, and why, site by site."""
+"""The QC report of a target: which sites were matched, repaired or excluded, and why."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from vcfbert.artifacts import write_json, write_text
 from vcfbert.errors import InputError
 from vcfbert.genotypes.frequencies import FrequencyCheck
 
-# What became of a target's site. The first five are used, the others left out.
+# Status of a target's site. The first five statuses are used, the others excluded. Reports store the values.
 MATCHED = "matched"
 SWAPPED = "swapped"
 FLIPPED = "flipped"
@@ -28,9 +28,9 @@ DUPLICATE = "duplicate"
 USED = (MATCHED, SWAPPED, FLIPPED, FLIPPED_SWAPPED, AMBIGUOUS_RESOLVED)
 EXCLUDED = (AMBIGUOUS_EXCLUDED, ALLELE_MISMATCH, NOT_IN_PANEL, DUPLICATE)
 
-# A sample of more missing calls than this is worth a look.
+# Samples with a larger fraction of missing calls are counted in ``n_much_missing``.
 MUCH_MISSING: Final = 0.05
-# Stretches of equal length that the density of typed sites is counted in.
+# Bins along the panel's span in which used sites are counted.
 _DENSITY_BINS: Final = 100
 
 _COLUMNS = ("chrom", "pos", "id", "ref", "alt", "panel_ref", "panel_alt", "status", "reason")
@@ -38,7 +38,10 @@ _COLUMNS = ("chrom", "pos", "id", "ref", "alt", "panel_ref", "panel_alt", "statu
 
 @dataclass(frozen=True)
 class SiteNote:
-    """A target's site that was repaired or left out. ``panel_ref`` and ``panel_alt`` are '.' where there is none."""
+    """A target's site that was repaired or excluded.
+
+    ``panel_ref`` and ``panel_alt`` are '.' where the panel has no site there.
+    """
 
     chrom: str
     pos: int
@@ -53,7 +56,7 @@ class SiteNote:
 
 @dataclass(frozen=True)
 class DensityBin:
-    """Positions ``start`` to ``stop`` (1-based, inclusive) of a chromosome, and how many used sites lie there."""
+    """The number of used sites at positions ``start`` to ``stop`` (1-based, inclusive) of a chromosome."""
 
     chrom: str
     start: int
@@ -94,7 +97,7 @@ class QcReport:
 
     @classmethod
     def of_all(cls, parts: Sequence[QcReport], absent: Mapping[str, int]) -> QcReport:
-        """The report of a target beside all panels, from those beside each."""
+        """The report of a target for all panels, from the reports for each panel."""
 
         def total(name: str) -> int:
             return sum(getattr(part, name) for part in parts)
@@ -122,55 +125,60 @@ class QcReport:
 
     @property
     def missing_rate(self) -> float:
+        """Mean fraction of missing calls of a sample."""
         return sum(self.missing) / len(self.missing)
 
     @property
     def worst_missing_rate(self) -> float:
-        """Of the sample with most."""
+        """Largest fraction of missing calls of a sample."""
         return max(self.missing)
 
     @property
     def n_much_missing(self) -> int:
+        """Number of samples whose fraction of missing calls is above ``MUCH_MISSING``."""
         return sum(share > MUCH_MISSING for share in self.missing)
 
     @property
     def phased_share(self) -> float:
-        """Of used sites without an unphased heterozygous call."""
+        """Fraction of used sites without an unphased heterozygous call."""
         return 1.0 - self.n_unphased / max(self.n_used, 1)
 
     @property
     def overlap_share(self) -> float:
-        """Of the target's sites within the panel's span those that are used."""
+        """Fraction of the target's sites within the panel's span that are used."""
         return self.n_used_in_span / max(self.n_in_span, 1)
 
     @property
     def typed_per_mb(self) -> float:
-        """Density of used sites over the panel's span."""
+        """Used sites per megabase of the panel's span."""
         return self.n_used / max(self.bases / 1e6, 1e-6)
 
     @property
     def n_swapped(self) -> int:
-        """Sites of exchanged REF and ALT, A/T and C/G SNPs apart."""
+        """Sites with exchanged REF and ALT, without A/T and C/G SNPs."""
         return self.counts[SWAPPED] + self.counts[FLIPPED_SWAPPED]
 
     @property
     def n_flipped(self) -> int:
-        """Sites of the other strand, A/T and C/G SNPs apart."""
+        """Sites on the other strand, without A/T and C/G SNPs."""
         return self.counts[FLIPPED] + self.counts[FLIPPED_SWAPPED]
 
     @property
     def n_shared_positions(self) -> int:
-        """The target's sites at whose position the panel has one."""
+        """The target's sites at positions where the panel has a site."""
         return self.n_target_sites - self.counts[NOT_IN_PANEL]
 
     @property
     def build_agreement(self) -> float:
-        """Share of the sites at shared positions whose alleles are the panel's, on either strand. Two genome builds
-        share positions by chance alone, and then few alleles; less than two thirds are refused as a wrong build."""
+        """Fraction of the sites at shared positions that have the panel's alleles, on either strand.
+
+        Two genome builds share positions by chance, and then the alleles rarely agree. A target below two thirds is
+        refused as a wrong build.
+        """
         return 1.0 - self.counts[ALLELE_MISMATCH] / max(self.n_shared_positions, 1)
 
     def summary(self) -> dict[str, Any]:
-        """Everything but the notes, as plain JSON values; of each part (``chromosomes``) what is not along it."""
+        """The report as JSON values, without the notes. ``chromosomes`` has the figures of each part."""
         return {
             **self._figures(),
             "density": [asdict(bin_) for bin_ in self.density],
@@ -205,7 +213,7 @@ class QcReport:
         }
 
     def write(self, json_path: Path) -> None:
-        """Writes the summary to ``json_path`` and the notes, one a line, to a TSV beside it."""
+        """Writes the summary to ``json_path`` and the notes, one per line, to a TSV file of the same name."""
         table = json_path.with_suffix(".tsv")
         lines = ["\t".join(_COLUMNS), *("\t".join(str(getattr(note, c)) for c in _COLUMNS) for note in self.notes)]
         write_text(table, "\n".join(lines) + "\n")
@@ -213,14 +221,14 @@ class QcReport:
 
 
 def short(summary: Mapping[str, Any]) -> dict[str, Any]:
-    """A report's summary without what is only fit to be drawn, or long: for a line of text, or a header."""
+    """A report's summary without lists of bins, cells, sites and chromosomes: for a line of text or a header."""
     figures = {name: value for name, value in summary["frequencies"].items() if name not in ("cells", "different")}
     kept = {name: value for name, value in summary.items() if name not in ("density", "chromosomes", "absent")}
     return {**kept, "frequencies": figures}
 
 
 class RefusedTargetError(InputError):
-    """A target that was read and cannot be imputed, with the ``report`` of what was found out about it."""
+    """A target that was read but cannot be imputed. ``report`` is its QC report."""
 
     def __init__(
         self, code: str, what: str, *, report: QcReport, where: str | None = None, hint: str | None = None
@@ -229,14 +237,17 @@ class RefusedTargetError(InputError):
         self.report = report
 
     def with_report(self, report: QcReport) -> RefusedTargetError:
+        """The same error with another report."""
         return RefusedTargetError(self.code, self.what, report=report, where=self.where, hint=self.hint)
 
 
 def typed_density(
     chrom: str, typed_pos: npt.NDArray[np.int32], panel_pos: npt.NDArray[np.int32]
 ) -> tuple[DensityBin, ...]:
-    """The used sites' positions ``typed_pos`` [m] counted along the panel's span, in stretches of equal length (but
-    for rounding): a hundred of them, fewer where the span is shorter."""
+    """Counts the used sites' positions ``typed_pos`` [m] in bins along the panel's span.
+
+    There are 100 bins of equal length, but for rounding. A span shorter than 100 positions has one bin per position.
+    """
     first, last = int(panel_pos[0]), int(panel_pos[-1])
     edges = np.linspace(first, last + 1, min(_DENSITY_BINS, last + 1 - first) + 1).round().astype(np.int64)
     counts = np.diff(np.searchsorted(typed_pos, edges, side="left"))

@@ -1,4 +1,4 @@
-"""Reading the genotypes of several regions of a file in one pass over its records."""
+"""Reads the genotypes of several regions of a file in one pass over its records."""
 
 from __future__ import annotations
 
@@ -29,15 +29,16 @@ Flags = npt.NDArray[np.bool_]
 def read_regions(
     source: Source, regions: Sequence[Region], positions: Sequence[Positions] | None = None
 ) -> tuple[Iterator[Genotypes | InputError], dict[str, int]]:
-    """The genotypes of each of ``regions``, and the number of records of each chromosome, in one pass over the data.
+    """Reads the genotypes of ``regions`` in one pass; also returns the number of records of each chromosome.
 
-    ``positions``: for each region an array [m]. Genotypes at other positions are checked but not kept, and come back
-    as missing; their sites come back all the same. Without ``positions`` all genotypes are kept.
-    The genotypes of a region are put together when the iterator reaches it, and the reader then forgets them.
-    A region that cannot be read gives its InputError, the one that ``read_genotypes`` raises.
-    An index is not used, because every record is counted. A VCF Zarr is counted without its genotypes, and each
-    region then reads its own chunks. Raises InputError('vcf_invalid') where a record cannot be parsed, in any region
-    or in none.
+    ``positions`` has an array [m] for each region. Genotypes at other positions are checked but not kept: their sites
+    are returned with missing calls. Without ``positions`` all genotypes are kept. The iterator assembles one region at
+    a time and then releases its memory. For a region that cannot be read the iterator gives the InputError that
+    ``read_genotypes`` would raise.
+
+    No index is used, because every record is counted. Of a VCF Zarr the records are counted without their genotypes,
+    and each region then reads its own chunks. Raises InputError('vcf_invalid') if a record inside or outside of the
+    regions cannot be parsed.
     """
     collectors = [
         _Collector(source, region, None if positions is None else positions[number])
@@ -59,7 +60,7 @@ def _results(collectors: list[_Collector], counts: dict[str, int]) -> Iterator[G
 
 
 def _distribute(source: Source, collectors: Sequence[_Collector]) -> dict[str, int]:
-    """Gives each record to the collectors of its region; returns the number of records of each chromosome."""
+    """Passes each record to the collectors of its region; returns the number of records of each chromosome."""
     counts: dict[str, int] = {}
     chrom, here = None, list(collectors)
     with as_text(source.path):
@@ -79,7 +80,7 @@ def _distribute(source: Source, collectors: Sequence[_Collector]) -> dict[str, i
 
 
 class _Collector:
-    """Collects the genotypes of one region, up to the first record that it refuses."""
+    """Collects the genotypes of one region until it refuses a record."""
 
     def __init__(self, source: Source, region: Region, positions: Positions | None) -> None:
         self.region = region
@@ -87,8 +88,8 @@ class _Collector:
         self._positions = positions
         self._size = batch_size(source, BLOCK_GENOTYPES)
         self._batch = RecordBatch(source, symbolic=False)
-        self._blocks: list[Genotypes] = []  # all sites of consecutive records, and the genotypes at kept ones
-        self._kept: list[Flags] = []  # of each block [n_sites]: whether its genotypes are kept
+        self._blocks: list[Genotypes] = []  # all sites, and the genotypes of kept sites
+        self._kept: list[Flags] = []  # of each block, [n_sites]: whether the genotypes are kept
         self._error: InputError | None = None
 
     def add_all(self, records: Iterable[Record]) -> None:
@@ -115,7 +116,7 @@ class _Collector:
             self.flush()
 
     def flush(self) -> None:
-        """Decodes the records at hand, which take three times the memory of their genotypes."""
+        """Decodes the collected records, which take three times the memory of their genotypes."""
         if self._error is None:
             try:
                 self._take()
@@ -123,7 +124,7 @@ class _Collector:
                 self._refuse(error)
 
     def result(self, counts: dict[str, int]) -> Genotypes | InputError:
-        """``counts``: the records of each chromosome of the file."""
+        """The genotypes, or the reason for refusal. ``counts``: the records of each chromosome of the file."""
         self.flush()
         if self._error is not None:
             return self._error
@@ -158,7 +159,7 @@ class _Collector:
             some = rows[done : done + len(block.alleles)]
             alleles[some], phased[some] = block.alleles, block.phased
             done += len(some)
-        # The first calls of a haploid sample may all be missing, and are then read as diploid ones.
+        # A haploid sample whose first calls are all missing is read as diploid until its first known call.
         alleles[:, self._batch.haploid, 1] = ABSENT
         phased[:, self._batch.haploid] = True
         return Genotypes(self._source.samples, sites, alleles, phased)

@@ -1,7 +1,7 @@
-"""Matching a target's sites to the panel's: exact, REF/ALT exchanged, on the other strand, or left out.
+"""Matches a target's sites to the panel's: exact, REF and ALT exchanged, on the other strand, or excluded.
 
-Alleles of an A/T or C/G SNP read the same on both strands, so text cannot tell an exchange from a flip there:
-the target's allele counts decide, if they favour one reading clearly, and the site is left out if not.
+The alleles of an A/T or C/G SNP are the same on both strands, so an exchange cannot be told from a strand flip. The
+target's allele counts decide there. The site is excluded if they favour neither reading clearly.
 """
 
 from __future__ import annotations
@@ -24,31 +24,31 @@ Index = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
 Text = npt.NDArray[np.object_]
 
-# How a target's alleles read beside the panel's, best first: bit 0 = exchanged, bit 1 = other strand.
+# Relation of a target's alleles to the panel's, best first: bit 0 = exchanged, bit 1 = other strand.
 _EXACT, _SWAP, _FLIP, _FLIP_SWAP = 0, 1, 2, 3
 _NO_RELATION = 4
 _STATUS = np.array([qc.MATCHED, qc.SWAPPED, qc.FLIPPED, qc.FLIPPED_SWAPPED], dtype=object)
 _REASON = {
     qc.SWAPPED: "REF and ALT are exchanged",
-    qc.FLIPPED: "alleles are of the other strand",
-    qc.FLIPPED_SWAPPED: "alleles are of the other strand, REF and ALT exchanged",
+    qc.FLIPPED: "alleles are on the other strand",
+    qc.FLIPPED_SWAPPED: "alleles are on the other strand, and REF and ALT are exchanged",
     qc.ALLELE_MISMATCH: "the panel has other alleles at this position",
     qc.NOT_IN_PANEL: "the panel has no site at this position",
-    qc.DUPLICATE: "another site of the input was matched to the same site of the panel",
-    qc.AMBIGUOUS_EXCLUDED: "A/T or C/G SNP of undecided strand: frequencies are too close to 0.5, or calls too few",
+    qc.DUPLICATE: "another site of the input is matched to the same site of the panel",
+    qc.AMBIGUOUS_EXCLUDED: "A/T or C/G SNP of unknown strand: frequencies are too close to 0.5, or calls too few",
 }
 
-# A palindromic SNP is decided where both frequencies are at least this far from 0.5 ...
+# The strand of a palindromic SNP is decided where both frequencies are at least this far from 0.5 ...
 _MIN_DISTANCE = 0.1
-# ... and one reading is this much likelier (natural log of 1,000) given the target's allele counts.
+# ... and the log likelihood ratio of the two readings, given the target's allele counts, is at least ln(1000).
 _MIN_LOG_RATIO = 6.9
-# Where no more of the other sites than this are flipped, the input's strand is taken to be the panel's.
+# If at most this fraction of the other sites is flipped, the input is assumed to be on the panel's strand.
 _CLEAN_STRAND_SHARE = 0.01
-# More mismatches than this among the sites of shared positions, of which there are some, mean another build.
+# A larger fraction of mismatches, among at least so many sites at shared positions, means another genome build.
 _WRONG_BUILD_SHARE = 1 / 3
 _WRONG_BUILD_SITES = 10
 
-# Between X's PARs, over all sites: less, and having no heterozygous call says nothing of a sample's sex.
+# Expected heterozygous calls of a female between the PARs of X. With fewer, their absence does not show a male.
 _MIN_EXPECTED_HETEROZYGOUS = 10.0
 
 _COMPLEMENT = {"A": "T", "C": "G", "G": "C", "T": "A"}
@@ -57,12 +57,13 @@ _PALINDROMES = ("AT", "TA", "CG", "GC")
 
 @dataclass(frozen=True)
 class MatchedTarget:
-    """The target at the panel's sites. Dims: m typed sites, ascending in the panel.
+    """The target's genotypes at m typed sites of the panel, ascending.
 
-    ``panel_site`` int64 [m]; ``alleles`` int8 [m, n_samples, 2] in the panel's orientation, -1 missing, and -2 in
-    place of the second allele of a haploid sample; ``phased`` bool [m, n_samples]: False where the order of a call's
-    alleles says nothing, as in ``Genotypes``; ``swapped`` bool [m]: the input has REF and ALT exchanged; ``id`` object
-    [m]: the input's. ``panel_digest`` names the panel.
+    ``panel_digest`` identifies the panel. ``panel_site`` int64 [m]: site indices in the panel. ``alleles`` int8
+    [m, n_samples, 2] are in the panel's orientation; -1 is missing, and -2 stands in place of a haploid sample's second
+    allele. ``phased`` bool [m, n_samples] is False where the order of a call's alleles is not known, as in
+    ``Genotypes``. ``swapped`` bool [m] is True where the input has REF and ALT exchanged. ``id`` object [m]: the
+    input's IDs.
     """
 
     panel_digest: str
@@ -75,22 +76,22 @@ class MatchedTarget:
 
     @property
     def haploid(self) -> Flags:
-        """[n_samples]: samples of one haplotype, such as males at chromosome X outside of its PAR."""
+        """[n_samples]: True for haploid samples, such as males between the PARs of X."""
         return haploid_samples(self.alleles)
 
     @property
     def unphased(self) -> Flags:
-        """[m, n_samples]: heterozygous calls whose order says nothing. A sample without any is phased."""
+        """[m, n_samples]: True at unphased heterozygous calls. A sample without any is phased."""
         first, second = self.alleles[:, :, 0], self.alleles[:, :, 1]
         return np.asarray(~self.phased & (first >= 0) & (second >= 0) & (first != second))
 
     def of_samples(self, samples: Index) -> MatchedTarget:
-        """The samples of these numbers, in this order."""
+        """The target with the samples of these indices, in this order."""
         names = tuple(self.samples[sample] for sample in samples)
         return replace(self, samples=names, alleles=self.alleles[:, samples], phased=self.phased[:, samples])
 
     def homozygous_coded(self) -> MatchedTarget:
-        """Haploid samples as homozygous ones, for models that know nothing else; itself where there are none."""
+        """The target with haploid samples coded as homozygous, for models of diploids; itself where none is haploid."""
         if not self.haploid.any():
             return self
         second = np.where(self.haploid, self.alleles[:, :, 0], self.alleles[:, :, 1])
@@ -99,7 +100,7 @@ class MatchedTarget:
 
 @dataclass(frozen=True)
 class _Pairs:
-    """Target sites and panel sites at one position, side by side. Dims: pair."""
+    """Pairs of a target site and a panel site at one position. Dims: pair."""
 
     target: Index
     panel: Index
@@ -111,10 +112,10 @@ class _Pairs:
 
 
 def match_target(target: Genotypes, panel: Panel) -> tuple[MatchedTarget, QcReport]:
-    """The target's genotypes at the panel's sites, and a report of every site repaired or left out.
+    """Matches a target to a panel; returns its genotypes at the panel's sites and the QC report.
 
-    An exact match is preferred to an exchange, an exchange to a flip. A record without ALT is used where its REF
-    tells which of the panel's alleles its samples carry. Raises RefusedTargetError, which has the report: no_overlap,
+    An exact match is preferred to an exchange of REF and ALT, and an exchange to a strand flip. A record without ALT is
+    used where its REF is one of the panel's alleles. Raises RefusedTargetError, which has the report: no_overlap,
     wrong_build, no_usable_site.
     """
     status = np.full(len(target.sites), qc.NOT_IN_PANEL, dtype=object)
@@ -154,7 +155,7 @@ def match_target(target: Genotypes, panel: Panel) -> tuple[MatchedTarget, QcRepo
 
 
 def report_without_sites(samples: tuple[str, ...], panel: Panel) -> QcReport:
-    """Of a target that has nothing of the panel's chromosome."""
+    """The QC report of a target that has no record on the panel's chromosome."""
     no_text, nothing = np.empty(0, dtype=object), np.empty(0, dtype=np.int64)
     no_site = Sites(panel.sites.chrom, nothing.astype(np.int32), no_text, no_text, no_text, nothing.astype(bool))
     alleles, phased = np.empty((0, len(samples), 2), dtype=np.int8), np.empty((0, len(samples)), dtype=bool)
@@ -163,7 +164,7 @@ def report_without_sites(samples: tuple[str, ...], panel: Panel) -> QcReport:
 
 
 def _position_pairs(target_pos: npt.NDArray[np.int32], panel_pos: npt.NDArray[np.int32]) -> tuple[Index, Index]:
-    """Target and panel indices of every pair at one position, ordered by target, then panel."""
+    """Target and panel indices of all pairs at equal positions, ordered by target, then panel."""
     low = np.searchsorted(panel_pos, target_pos, side="left")
     count = np.searchsorted(panel_pos, target_pos, side="right") - low
     target = np.repeat(np.arange(len(target_pos)), count)
@@ -172,13 +173,13 @@ def _position_pairs(target_pos: npt.NDArray[np.int32], panel_pos: npt.NDArray[np
 
 
 def _related(target: Sites, panel: Sites, target_index: Index, panel_index: Index) -> _Pairs:
-    """How the alleles of each pair of sites read beside each other."""
+    """The relation of the alleles of each pair of sites."""
     ref, alt = target.ref[target_index], target.alt[target_index]
     panel_ref, panel_alt = panel.ref[panel_index], panel.alt[panel_index]
     no_alt = _equal(alt, NO_ALT)
     snp = (_length(panel_ref) == 1) & (_length(panel_alt) == 1)
     split = target.continues | np.append(target.continues[1:], False)
-    # In a multiallelic record 0 means "not this ALT", not REF, so exchanging the two would be wrong.
+    # At a site of a multiallelic record 0 means "not this ALT" and not REF, so the two cannot be exchanged.
     whole = ~split[target_index]
     other_ref, other_alt = _complement(ref), _complement(alt)
 
@@ -196,7 +197,7 @@ def _related(target: Sites, panel: Sites, target_index: Index, panel_index: Inde
 
 
 def _best(pairs: _Pairs) -> _Pairs:
-    """The best pair of every target site that has one; the first in the panel where several are equally good."""
+    """The best pair of every target site; of equally good pairs the first in the panel."""
     pairs = pairs.take(pairs.relation != _NO_RELATION)
     order = np.lexsort((pairs.panel, pairs.relation, pairs.target))
     pairs = pairs.take(order)
@@ -204,21 +205,21 @@ def _best(pairs: _Pairs) -> _Pairs:
 
 
 def _one_each(pairs: _Pairs) -> Index:
-    """Indices of pairs, ascending in the panel: for each of the panel's sites the target site that reads best."""
+    """Indices of the best pair of each panel site, ascending in the panel."""
     order = np.lexsort((pairs.target, pairs.relation, pairs.panel))
     first = np.append(True, np.diff(pairs.panel[order]) > 0)[: len(order)]
     return np.asarray(order[first])
 
 
 def _orient(pairs: _Pairs, target: Genotypes, panel: Panel) -> tuple[Index, Text]:
-    """Orientation (as relation) and status of each pair, palindromic SNPs decided by frequency."""
+    """Orientation (as relation) and status of each pair. Allele frequency decides palindromic SNPs."""
     orientation, status = pairs.relation.copy(), _STATUS[pairs.relation]
     flips = pairs.relation[~pairs.palindromic] >= _FLIP
     clean_strand = np.sum(flips) <= _CLEAN_STRAND_SHARE * len(flips)
     index = np.flatnonzero(pairs.palindromic)
     verdict = _likelier(target.alleles[pairs.target[index]], panel.af[pairs.panel[index]])
     read_swapped = pairs.relation[index] == _SWAP
-    # Text that agrees is kept unless counts speak against it; text that does not needs counts that speak for it.
+    # Equal alleles are used unless the counts contradict them; exchanged alleles only if the counts support them.
     trusted = ~read_swapped & ((verdict > 0) | ((verdict == 0) & clean_strand))
     orientation[index] = np.where(
         read_swapped, np.where(verdict > 0, _FLIP, _SWAP), np.where(verdict < 0, _FLIP_SWAP, _EXACT)
@@ -229,9 +230,10 @@ def _orient(pairs: _Pairs, target: Genotypes, panel: Panel) -> tuple[Index, Text
 
 
 def _likelier(alleles: npt.NDArray[np.int8], panel_af: npt.NDArray[np.float64]) -> Index:
-    """For each site 1: the target's ALT is the panel's; -1: it is the panel's REF; 0: undecided.
+    """For each site 1 if the target's ALT is the panel's ALT, -1 if it is the panel's REF, and 0 if undecided.
 
-    By the likelihood of the allele counts in ``alleles`` [n, n_samples, 2] at the panel's frequency ``panel_af`` [n].
+    Compares the likelihoods of the allele counts in ``alleles`` [n, n_samples, 2] at the panel's ALT frequency
+    ``panel_af`` [n].
     """
     n_alt = (alleles == 1).sum(axis=(1, 2))
     n_ref = (alleles == 0).sum(axis=(1, 2))
@@ -269,7 +271,7 @@ def _report(
             )
         )
     m = max(len(matched.panel_site), 1)
-    missing = (matched.alleles == MISSING).any(axis=2).sum(axis=0) / m  # [n_samples], half calls among them
+    missing = (matched.alleles == MISSING).any(axis=2).sum(axis=0) / m  # [n_samples], half calls included
     return QcReport(
         n_samples=len(target.samples),
         n_haploid=int(matched.haploid.sum()),
@@ -290,7 +292,7 @@ def _report(
 
 
 def _n_homozygous_coded(matched: MatchedTarget, panel: Panel) -> int:
-    """Samples that are diploid between X's PARs and never heterozygous, where a female would be, but for chance."""
+    """Number of samples that are diploid and never heterozygous between the PARs of X: most probably males."""
     if not between_pars(panel.region):
         return 0
     af = panel.af[matched.panel_site]
@@ -305,7 +307,7 @@ def _n_homozygous_coded(matched: MatchedTarget, panel: Panel) -> int:
 def _reason(status: str, reading: int) -> str:
     if status != qc.AMBIGUOUS_RESOLVED:
         return _REASON[status]
-    return f"A/T or C/G SNP, by allele frequency: {_REASON[_STATUS[reading]]}"
+    return f"A/T or C/G SNP, decided by allele frequency: {_REASON[_STATUS[reading]]}"
 
 
 def _check(report: QcReport, target: Genotypes, panel: Panel) -> None:
@@ -318,7 +320,7 @@ def _check(report: QcReport, target: Genotypes, panel: Panel) -> None:
             f"no site of the target ({_span(target.sites)}) is in the panel ({_span(panel.sites)})",
             report=report,
             where=where,
-            hint="give the chromosome, region and genome build of the panel",
+            hint="give a target of the panel's chromosome, region and genome build",
         )
     many = n_shared >= _WRONG_BUILD_SITES and n_mismatched > _WRONG_BUILD_SHARE * n_shared
     if many or n_mismatched == n_shared:
@@ -333,10 +335,10 @@ def _check(report: QcReport, target: Genotypes, panel: Panel) -> None:
     if report.n_used == 0:
         raise RefusedTargetError(
             "no_usable_site",
-            f"every site shared with the panel is left out: {_REASON[qc.AMBIGUOUS_EXCLUDED]}",
+            f"every site shared with the panel is excluded: {_REASON[qc.AMBIGUOUS_EXCLUDED]}",
             report=report,
             where=where,
-            hint="give a target with other sites too, or with more samples",
+            hint="give a target with more sites or more samples",
         )
 
 
@@ -353,5 +355,5 @@ def _length(texts: Text) -> Index:
 
 
 def _complement(alleles: Text) -> Text:
-    """The single bases on the other strand; anything longer as it is."""
+    """The complement of each single base; longer alleles are unchanged."""
     return np.array([_COMPLEMENT.get(allele, allele) for allele in alleles], dtype=object)

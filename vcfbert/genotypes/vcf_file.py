@@ -1,7 +1,7 @@
-"""Is this file a VCF or BCF, whole, with a usable header? Asked before any record is parsed.
+"""Checks before any record is parsed: is the file a VCF or BCF, is it complete, and is its header usable?
 
-htslib reads a file that was cut at a block's boundary without complaint, and reports other damage on stderr in
-its own words; the checks here turn both into errors a user can act on.
+htslib accepts a file that ends at a block's border and reports other damage on stderr only. These checks raise an
+error with a hint for both.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Container = Literal["plain", "gzip", "bgzf"]
 
 @dataclass(frozen=True)
 class VcfFile:
-    """A file that passed the checks: ``samples`` are the header's, in its order."""
+    """A file that passed the checks. ``samples`` are in the header's order."""
 
     path: Path
     container: Container
@@ -38,16 +38,17 @@ class VcfFile:
 
     @property
     def has_index(self) -> bool:
+        """Whether a tabix or CSI index lies beside the file."""
         return self.container == "bgzf" and any(Path(f"{self.path}{end}").is_file() for end in (".tbi", ".csi"))
 
 
 def inspect(path: Path) -> VcfFile:
-    """Container, completeness and samples of a VCF or BCF.
+    """Checks a VCF or BCF and reads its container and samples.
 
     Raises InputError: file_not_found, empty, not_vcf, truncated, no_samples, duplicate_samples.
     """
     if not path.is_file():
-        what = "is a folder, not a VCF or BCF" if path.is_dir() else "no such file"
+        what = "this is a folder and no VCF or BCF" if path.is_dir() else "no such file"
         raise InputError("file_not_found", what, where=str(path), hint="check the path")
     try:
         with path.open("rb") as handle:
@@ -55,7 +56,7 @@ def inspect(path: Path) -> VcfFile:
     except OSError as error:
         raise InputError("file_not_found", f"cannot be read ({error.strerror})", where=str(path)) from error
     if path.stat().st_size == 0:
-        raise InputError("empty", "the file is empty", where=str(path), hint="copy or write it again")
+        raise InputError("empty", "the file is empty", where=str(path), hint="copy or create it again")
     _check_complete(path, container)
     return VcfFile(path, container, _samples(path, container))
 
@@ -74,7 +75,7 @@ def _check_complete(path: Path, container: Container) -> None:
             if handle.read() != _BGZF_EOF:
                 raise truncated(path, "its BGZF end-of-file block is missing")
     elif container == "gzip":
-        # Plain gzip has no end marker that can be looked up: only its checksum tells, after reading it all.
+        # Plain gzip has no end marker to look up. Its checksum is known only after the whole file is read.
         try:
             with gzip.open(path) as stream:
                 while stream.read(_CHUNK):
@@ -84,11 +85,12 @@ def _check_complete(path: Path, container: Container) -> None:
 
 
 def truncated(path: Path, detail: str) -> InputError:
+    """The error of an incomplete or damaged file."""
     return InputError(
         "truncated",
         f"the file is cut short or damaged: {detail}",
         where=str(path),
-        hint="copy or download it again and compare its size or checksum with the original's",
+        hint="copy or download it again, and compare its size or checksum with those of the original",
     )
 
 
@@ -100,7 +102,7 @@ def _samples(path: Path, container: Container) -> tuple[str, ...]:
         raise truncated(path, str(error)) from error
     samples = tuple(columns[9:])
     if not samples:
-        hint = "a file of sites alone cannot be used"
+        hint = "give a file with genotypes; sites alone cannot be used"
         raise InputError("no_samples", "the file has no samples", where=str(path), hint=hint)
     repeated = [name for name, count in Counter(samples).items() if count > 1]
     if repeated:
@@ -125,7 +127,7 @@ def _header_columns(stream: BinaryIO, path: Path) -> list[str]:
         stream.readline()
         lines = stream
     else:
-        raise _not_vcf(path, "it does not begin with ##fileformat=VCF, nor is it a BCF")
+        raise _not_vcf(path, "it is no BCF and does not begin with ##fileformat=VCF")
     for line in lines:
         if line.startswith(b"#CHROM"):
             return line.decode("utf-8", errors="replace").rstrip("\r\n").split("\t")
@@ -139,5 +141,5 @@ def _not_vcf(path: Path, detail: str) -> InputError:
         "not_vcf",
         f"not a VCF or BCF: {detail}",
         where=str(path),
-        hint="give a VCF, VCF.gz or BCF; PLINK files are converted by `plink2 --export vcf bgz`",
+        hint="give a VCF, VCF.gz or BCF; `plink2 --export vcf bgz` converts PLINK files",
     )

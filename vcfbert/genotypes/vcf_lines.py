@@ -1,7 +1,7 @@
-"""Imputed blocks -> lines of VCF text, one a record.
+"""Formats imputed blocks as lines of VCF text, one line per record.
 
-Everything but GQ is derived from haplotype dosages (HDS) in whole thousandths, so that what is written agrees with
-itself: DS is the sum of the two HDS, GT is their rounding, GP sums to 1 and its expectation is DS.
+All fields but GQ are derived from haplotype dosages (HDS) in whole thousandths, so that the fields of a record agree:
+DS is the sum of the two HDS, GT is the rounded HDS, GP sums to 1, and the expectation of GP is DS.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ IntArray = npt.NDArray[np.int32]
 FloatArray = npt.NDArray[np.float32]
 Flags = npt.NDArray[np.bool_]
 
-# Sites x samples formatted at once: the look-ups then stay within the processor's cache.
+# Sites x samples formatted at a time, so that the look-up tables stay in the processor's cache.
 _CELLS_AT_ONCE: Final = 1 << 18
 
 
 class Line(NamedTuple):
-    """A record: its text with the line's end, and its 0-based half-open interval on the reference."""
+    """A record: its text with a newline, and its 0-based half-open interval on the reference."""
 
     text: bytes
     start: int
@@ -45,9 +45,9 @@ class Line(NamedTuple):
 
 
 def joined_sites(panel: Panel, swapped: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-    """[n_sites]: True where a site is written in the same multiallelic record as the site before it.
+    """[n_sites]: True where a site is written into the same multiallelic record as the site before it.
 
-    A record of which the input had a REF/ALT pair exchanged is written as the biallelic ones it was split into.
+    If REF and ALT are exchanged at a site of a record, the record is written as biallelic records, one per ALT.
     """
     sites = panel.sites
     joined = sites.continues.copy()
@@ -58,12 +58,12 @@ def joined_sites(panel: Panel, swapped: npt.NDArray[np.bool_]) -> npt.NDArray[np
 
 
 class LineFormatter:
-    """Formats the blocks of one file. ``ids``, ``swapped`` and ``joined`` are [n_sites] of the panel.
+    """Formats the blocks of one file. ``ids``, ``swapped`` and ``joined`` have the length of the panel's sites.
 
-    ``ids``: None or '.' where the panel's ID is to be used. ``swapped``: True where REF and ALT are written
-    exchanged. ``joined``: see ``joined_sites``. ``haploid`` [n_samples]: True where a sample has one haplotype.
-    ``fields``: those of FORMAT. A record that no sample was typed at is left out if the DR2 of each of its ALT alleles
-    is less than ``min_dr2``. ``summary`` is told of every site.
+    ``ids`` is None or '.' where the panel's ID is written. ``swapped`` is True where REF and ALT are written exchanged.
+    ``joined``: see ``joined_sites``. ``haploid`` [n_samples] is True for haploid samples. ``fields``: the fields of
+    FORMAT. A record without a typed sample is excluded if the DR2 of each of its ALT alleles is below ``min_dr2``.
+    ``summary`` counts every site.
     """
 
     def __init__(
@@ -91,7 +91,7 @@ class LineFormatter:
         self._summary = summary
 
     def lines(self, block: ImputedBlock) -> Iterator[Line]:
-        """The block's records in order. A multiallelic record must lie within the block (see ``whole_records``)."""
+        """The block's records in order. No multiallelic record may cross its ends (see ``whole_records``)."""
         n_sites, n_samples, _ = block.haplotype_dosage.shape
         joined = self._joined[block.start : block.stop].copy()
         joined[:1] = False
@@ -111,8 +111,10 @@ class LineFormatter:
                 yield Line(text, position, position + len(self._alleles(site)[0]))
 
     def _biallelic(self, block: ImputedBlock, single: Flags) -> list[bytes]:
-        """The sites of the block that are biallelic records, ``single`` [l]; empty texts for the others and for those
-        that are left out."""
+        """The texts of the block's sites. ``single`` [l] is True at biallelic records; other sites have no valid text.
+
+        The text of an excluded record is empty.
+        """
         hds = _with_calls(block)
         _check_probability(hds)
         dr2 = estimated_r2(hds, self._haploid_flags)
@@ -120,7 +122,7 @@ class LineFormatter:
         kept = typed | (dr2 >= self._min_dr2)
         if self._summary is not None:
             self._summary.add_sites(block.start + np.flatnonzero(single), dr2[single], typed[single], kept[single])
-        if kept.all():  # a slice copies nothing: the few of multiallelic records are formatted in vain
+        if kept.all():  # a slice copies nothing; the few texts of multiallelic sites are not used
             return self._records(block, hds, dr2, typed, single, slice(None))
         row = np.flatnonzero(kept & single)
         texts = [b""] * len(kept)
@@ -137,7 +139,7 @@ class LineFormatter:
         single: Flags,
         row: npt.NDArray[np.int64] | slice,
     ) -> list[bytes]:
-        """Rows of the block as biallelic records; ``hds`` [l, n, 2] and the others [l] are of all its rows."""
+        """Formats rows of the block as biallelic records. ``hds`` [l, n, 2] and the flags [l] have all its rows."""
         site, typed = np.arange(block.start, block.stop)[row], typed[row]
         swapped, calls, hds = self._swapped[site], block.calls[row], hds[row]
         gp = None if block.genotype_probability is None else block.genotype_probability[row]
@@ -161,15 +163,17 @@ class LineFormatter:
     def _quality(
         self, hds: FloatArray, gp: FloatArray | None, calls: npt.NDArray[np.int8], q: IntArray, swapped: Flags
     ) -> IntArray:
-        """GQ [l, n] of the written genotypes ``q`` [l, n, 2]; NO_GQ where every allele is the input's: how sure it was
-        of them the input does not say here."""
+        """GQ [l, n] of the written genotypes ``q`` [l, n, 2].
+
+        It is NO_GQ where all alleles are the input's, because the input's own quality is not known here.
+        """
         called = q >= HALF
         hds = np.where(swapped[:, None, None], 1.0 - hds, hds)
         if gp is not None:
             gp = np.where(swapped[:, None, None], gp[..., ::-1], gp)
         gq = biallelic_gq(hds, gp, called)
         partly = np.flatnonzero((calls >= 0).any(axis=(1, 2)))
-        if gp is not None and len(partly):  # what is known of a haplotype outdates GP
+        if gp is not None and len(partly):  # GP does not contain the known allele of a half call
             known = (calls[partly] >= 0).any(axis=-1)
             gq[partly] = np.where(known, biallelic_gq(hds[partly], None, called[partly]), gq[partly])
         gq[:, self._haploid] = biallelic_gq(hds[:, self._haploid, :1], None, called[:, self._haploid, :1])
@@ -177,13 +181,13 @@ class LineFormatter:
         return gq
 
     def _own(self, calls: npt.NDArray[np.int8]) -> Flags:
-        """[l, n]: genotypes whose every allele the input gave."""
+        """[l, n]: True where the input has all alleles of the genotype."""
         own = np.asarray((calls >= 0).all(axis=-1))
         own[:, self._haploid] = calls[:, self._haploid, 0] >= 0
         return own
 
     def _certainty(self, q: IntArray, g2: IntArray | None) -> IntArray:
-        """Probabilities [l, n], in thousandths, of the written genotypes ``q`` [l, n, 2]."""
+        """Probabilities [l, n], in thousandths, of the genotypes that GT has, from dosages ``q`` [l, n, 2]."""
         first, second = q[..., 0], q[..., 1]
         ds = first + second
         g2 = independent_g2(q) if g2 is None else g2.copy()
@@ -192,7 +196,7 @@ class LineFormatter:
         return np.where(even, np.where(first >= HALF, g2, ONE - ds + g2), ds - 2 * g2)
 
     def _frequencies(self, q: IntArray) -> npt.NDArray[np.float64]:
-        """AF [l] of dosages [l, n, 2] that are 0 in place of the second haplotype of haploid samples."""
+        """AF [l] of dosages [l, n, 2]; the second haplotype of haploid samples must be 0."""
         return np.asarray(q.sum(axis=(1, 2)) / max(ONE * (2 * q.shape[1] - len(self._haploid)), 1))
 
     def _empirical_r2(
@@ -202,7 +206,7 @@ class LineFormatter:
         calls: npt.NDArray[np.int8],
         typed: Flags,
     ) -> npt.NDArray[np.float64]:
-        """ER2 of rows of the block, NaN where there is none."""
+        """ER2 [rows] of the block; NaN at sites without it."""
         er2 = np.full(len(calls), np.nan)
         if block.loo_dosage is not None and typed.any():
             er2[typed] = empirical_r2(block.loo_dosage[row][typed], calls[typed], self._haploid_flags)
@@ -216,7 +220,7 @@ class LineFormatter:
         dr2: npt.NDArray[np.float64],
         er2: npt.NDArray[np.float64],
     ) -> list[bytes]:
-        """CHROM to FORMAT of each of the sites."""
+        """The columns CHROM to FORMAT of each site."""
         columns = []
         for number, known, frequency, r2, own_r2 in zip(
             site.tolist(), typed.tolist(), af.tolist(), dr2.tolist(), er2.tolist(), strict=True
@@ -239,11 +243,10 @@ class LineFormatter:
         return str(self._sites.id[site] if given in (None, "", ".") else given)
 
     def _multiallelic(self, block: ImputedBlock) -> bytes:
-        """All sites of the block as one record with as many ALT alleles, rescaled where they exceed 1 together; empty
-        where it is left out.
+        """All sites of the block as one record with one ALT allele per site; empty if the record is excluded.
 
-        The haplotypes count as independent: the genotype probabilities of the single sites do not say how
-        different ALT alleles go together.
+        Dosages of a haplotype that sum to more than 1 are rescaled to 1. The haplotypes are taken as independent,
+        because genotype probabilities by site do not contain the joint probability of different ALT alleles.
         """
         hds = _with_calls(block).astype(np.float64)  # [k, n, 2], k ALT alleles
         hds /= np.maximum(hds.sum(axis=0), 1.0)
@@ -267,7 +270,7 @@ class LineFormatter:
     def _multiallelic_texts(
         self, block: ImputedBlock, hds: npt.NDArray[np.float64], q: IntArray, samples: slice
     ) -> list[bytes]:
-        """Texts of some samples, of their dosages ``hds`` and ``q`` [k, n, ploidy]."""
+        """Texts of the chosen samples. Dosages ``hds`` and ``q`` [k, n, ploidy] have all samples."""
         gq = None
         if self._with_quality:
             own = (block.calls[:, samples, : q.shape[2]] >= 0).all(axis=(0, 2))
@@ -283,7 +286,9 @@ class LineFormatter:
     ) -> bytes:
         sites = range(block.start, block.stop)
         ids = dict.fromkeys(i for site in sites for i in self._id(site).split(";") if i != ".")
-        maf = sorted([max(round(1.0 - float(af.sum()), 9), 0.0), *af.tolist()])[-2]  # of the second most common allele
+        maf = sorted([max(round(1.0 - float(af.sum()), 9), 0.0), *af.tolist()])[
+            -2
+        ]  # frequency of the second most common allele
         info = ";".join(
             [
                 "AF=" + ",".join(f"{value:.5g}" for value in af.tolist()),
@@ -301,14 +306,14 @@ def _origin(typed: bool) -> str:
 
 
 def _er2(values: list[float]) -> str:
-    """The INFO field of the record's ALT alleles; nothing where none has a value."""
+    """INFO field ER2 of the record's ALT alleles; empty if no allele has a value."""
     if all(value != value for value in values):  # NaN
         return ""
     return ";ER2=" + ",".join("." if value != value else f"{value:.4g}" for value in values)
 
 
 def _with_calls(block: ImputedBlock) -> FloatArray:
-    """Haplotype dosages [l, n, 2], those of typed haplotypes replaced by their alleles."""
+    """Haplotype dosages [l, n, 2] in which typed haplotypes have their alleles."""
     typed = block.typed
     if not typed.any():
         return block.haplotype_dosage
@@ -319,13 +324,13 @@ def _with_calls(block: ImputedBlock) -> FloatArray:
 
 
 def _check_probability(values: npt.NDArray[np.floating]) -> None:
-    """Raises VcfbertError where a value is not a probability."""
-    tolerance = 0.5 / ONE  # float32 arithmetic may leave a hair over 1
+    """Raises VcfbertError('probability_invalid') if a value is not a probability."""
+    tolerance = 0.5 / ONE  # float32 arithmetic may exceed 1 slightly
     # NaN fails both comparisons.
     if values.size and not (values.min() >= -tolerance and values.max() <= 1.0 + tolerance):
         raise VcfbertError(
             "probability_invalid",
-            f"the model gave values that are not probabilities ({values.min()} to {values.max()})",
+            f"the model returned values that are not probabilities ({values.min()} to {values.max()})",
             hint="the model's weights may be damaged: run `vcfbert bundle verify`",
         )
 
@@ -335,9 +340,9 @@ def _thousandths(probability: npt.NDArray[np.floating]) -> IntArray:
 
 
 def _constrained_g2(gp: FloatArray, calls: npt.NDArray[np.int8], q: IntArray, swapped: Flags) -> IntArray:
-    """P(two ALT) [l, n] of ``gp`` [l, n, 3], moved by rounding alone so that GP agrees with DS.
+    """Probability of two ALT alleles [l, n] from ``gp`` [l, n, 3], rounded so that GP agrees with DS.
 
-    ``q`` [l, n, 2] is in the written orientation, ``gp`` and ``calls`` in the panel's.
+    ``q`` [l, n, 2] is in the written orientation; ``gp`` and ``calls`` are in the panel's.
     """
     _check_probability(gp[..., 2])
     ds = q[..., 0] + q[..., 1]

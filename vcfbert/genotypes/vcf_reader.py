@@ -1,7 +1,7 @@
-"""Reading genotypes: VCF, BCF or VCF Zarr -> biallelic sites and int8 alleles, whole or in blocks of bounded memory.
+"""Reads genotypes of a VCF, BCF or VCF Zarr as biallelic sites and int8 alleles, whole or in blocks of bounded memory.
 
-Multiallelic records are split into one site an ALT allele: there, an allele is 1 where the haplotype carries that
-very ALT and 0 where it carries REF or another ALT, as ``bcftools norm -m-`` writes it.
+A multiallelic record is split into one site per ALT allele. At such a site an allele is 1 where the haplotype carries
+this ALT, and 0 where it carries REF or another ALT, as ``bcftools norm -m-`` writes it.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from vcfbert.genotypes.regions import Region, same_chrom
 from vcfbert.genotypes.vcf_records import Record, Source, VcfRecords, as_text, invalid
 from vcfbert.genotypes.vcf_zarr import ZarrRecords, is_vcf_zarr
 
-# The ALT of a record that has none: a site where the file only knows the reference allele.
+# ALT of a record without an ALT allele.
 NO_ALT = "."
 
-# A block holds at most this many genotypes (records x samples), at 6 bytes each while it is being decoded.
+# Maximum number of genotypes (records x samples) of a block. Decoding takes 6 bytes per genotype.
 BLOCK_GENOTYPES = 4_000_000
 BLOCK_RECORDS = 4096
 
-# Ploidy of a sample, as far as its calls have told; a missing call tells nothing, however it is written.
+# Ploidy of a sample according to the calls read so far. A missing call does not show the ploidy.
 _UNKNOWN, _HAPLOID, _DIPLOID = 0, 1, 2
 
 Progress = Callable[[int], None]
@@ -37,10 +37,9 @@ Progress = Callable[[int], None]
 class Genotypes:
     """Genotypes of one chromosome. Dims: site, sample, haplotype.
 
-    ``alleles`` int8 [n_sites, n_samples, 2]: 0 = REF, 1 = ALT, -1 = missing, of a half call such as 0/. one of the
-    two. A haploid sample has -2 in place of its second allele, at every site. ``phased`` bool [n_sites, n_samples]:
-    False where the order of a call's alleles says nothing ('/') and they are not alike in the record, half calls
-    included.
+    ``alleles`` int8 [n_sites, n_samples, 2]: 0 = REF, 1 = ALT, -1 = missing. A half call such as 0/. has one missing
+    allele. A haploid sample has -2 in place of its second allele, at every site. ``phased`` bool [n_sites, n_samples]
+    is False where a call is unphased ('/') and its two alleles differ in the record; this includes half calls.
     """
 
     samples: tuple[str, ...]
@@ -50,22 +49,25 @@ class Genotypes:
 
     @property
     def haploid(self) -> npt.NDArray[np.bool_]:
-        """[n_samples]: samples of one haplotype, such as males at chromosome X outside of its PAR."""
+        """[n_samples]: True for haploid samples, such as males between the PARs of X."""
         return haploid_samples(self.alleles)
 
 
 def haploid_samples(alleles: npt.NDArray[np.int8]) -> npt.NDArray[np.bool_]:
-    """[n_samples]: those whose second allele is ABSENT in alleles [n_sites, n_samples, 2]: at one site, at all."""
+    """[n_samples]: True where the second allele is ABSENT in ``alleles`` [n_sites, n_samples, 2].
+
+    The first site is enough, because a haploid sample has ABSENT at all sites.
+    """
     return np.asarray((alleles[:1, :, 1] == ABSENT).any(axis=0))
 
 
 def read_genotypes(
     path: Path, *, region: str | Region | None = None, progress: Progress | None = None, symbolic: bool = False
 ) -> Genotypes:
-    """All sites of one chromosome, or of ``region`` (CHROM or CHROM:FROM-TO, 1-based, inclusive), in memory.
+    """Reads all sites of one chromosome, or of ``region`` (CHROM or CHROM:FROM-TO, 1-based, inclusive), into memory.
 
-    ``progress`` is called with the number of sites read so far. ``symbolic`` keeps ALT alleles such as <DEL> and '*'
-    as text, which is enough to compare two files. Raises InputError; see ``stream_genotypes``.
+    ``progress`` is called with the number of sites read so far. ``symbolic`` accepts ALT alleles such as <DEL> and '*'
+    and keeps their text, for comparisons of files. Raises InputError; see ``stream_genotypes``.
     """
     return _joined(list(stream_genotypes(path, region=region, progress=progress, symbolic=symbolic)))
 
@@ -74,7 +76,7 @@ def _joined(blocks: list[Genotypes]) -> Genotypes:
     if len(blocks) == 1:
         return blocks[0]
     alleles = np.concatenate([block.alleles for block in blocks])
-    alleles[:, blocks[-1].haploid, 1] = ABSENT  # of samples whose first calls, all missing, did not tell yet
+    alleles[:, blocks[-1].haploid, 1] = ABSENT  # samples whose first calls are all missing were read as diploid
     phased = np.concatenate([block.phased for block in blocks])
     phased[:, blocks[-1].haploid] = True
     return Genotypes(blocks[0].samples, join_sites([block.sites for block in blocks]), alleles, phased)
@@ -94,9 +96,10 @@ def stream_genotypes(
     block_genotypes: int = BLOCK_GENOTYPES,
     symbolic: bool = False,
 ) -> Iterator[Genotypes]:
-    """The same in blocks of consecutive records, at least one; a multiallelic record is never torn apart.
+    """As ``read_genotypes``, in blocks of consecutive records; gives at least one block.
 
-    A sample is haploid or diploid throughout; before its first call that is not missing it passes for diploid.
+    All sites of a multiallelic record are in one block. A sample must be haploid or diploid throughout. It is read as
+    diploid until its first known call.
 
     Raises InputError, before or while reading: those of ``open_source``, region_invalid, chromosome_missing,
     region_empty, several_chromosomes, unsorted_records, duplicate_records, symbolic_alt, no_genotypes, mixed_ploidy,
@@ -130,12 +133,12 @@ def stream_parts(
     block_genotypes: int = BLOCK_GENOTYPES,
     symbolic: bool = False,
 ) -> Iterator[tuple[Region, Genotypes]]:
-    """Blocks of all chromosomes, or of ``region``, in one pass over the file, each with the part that it lies in.
+    """Reads all chromosomes, or ``region``, in one pass; gives each block with the part in which it lies.
 
-    ``parts_of`` gives the regions that cover a chromosome, such as the three of X: a block lies within one of them,
-    and a sample may be haploid in one and diploid in the next.
+    ``parts_of`` returns the regions that cover a chromosome, such as the three of X. A block lies within one part. A
+    sample may be haploid in one part and diploid in the next.
 
-    Raises InputError as ``stream_genotypes`` does; unsorted_records also where a chromosome comes twice.
+    Raises InputError as ``stream_genotypes`` does, and unsorted_records if a chromosome's records are not consecutive.
     """
     size = batch_size(source, block_genotypes)
     n_sites = 0
@@ -150,7 +153,7 @@ def stream_parts(
 def _batches(
     source: Source, parts_of: Callable[[str], Sequence[Region]], region: Region | None, size: int, symbolic: bool
 ) -> Iterator[tuple[Region, RecordBatch]]:
-    """Batches that are full or end a part, which the caller empties."""
+    """Batches that are full or that end a part. The caller empties them with ``take``."""
     seen: dict[str, Sequence[Region]] = {}
     part, batch = Region(""), RecordBatch(source, symbolic)
     with as_text(source.path):
@@ -164,7 +167,7 @@ def _batches(
                     seen[record.CHROM] = parts_of(record.CHROM)
                 following = next(one for one in seen[record.CHROM] if one.holds(record.POS))
                 if following.start < part.start and following.chrom == part.chrom:
-                    batch.add(record)  # which says that it comes too late
+                    batch.add(record)  # raises the error of an unsorted record
                 part, batch = following, RecordBatch(source, symbolic)
             batch.add(record)
             if len(batch) == size:
@@ -174,6 +177,7 @@ def _batches(
 
 
 def batch_size(source: Source, block_genotypes: int) -> int:
+    """Records of a block of about ``block_genotypes`` genotypes."""
     return min(max(block_genotypes // len(source.samples), 1), BLOCK_RECORDS)
 
 
@@ -182,21 +186,21 @@ def several_chromosomes(path: Path, first: Region | str, second: Region | str) -
         "several_chromosomes",
         f"the file holds several chromosomes ({first}, {second}, ...)",
         where=str(path),
-        hint=f"name the one to read as region, such as {first}",
+        hint=f"give the one to read as region, such as {first}",
     )
 
 
 def _twice(source: Source, record: Record) -> InputError:
     return InputError(
         "unsorted_records",
-        f"chromosome {record.CHROM} goes on after another one: records must be sorted by chromosome and position",
+        f"records of chromosome {record.CHROM} follow another chromosome's: sort records by chromosome and position",
         where=f"{source.path}, record {record.CHROM}:{record.POS}",
         hint="sort the file: bcftools sort",
     )
 
 
 def open_source(path: Path) -> Source:
-    """The records of a VCF, VCF.gz or BCF, or of a VCF Zarr (folder or zip).
+    """Opens a VCF, VCF.gz or BCF, or a VCF Zarr (folder or zip).
 
     Raises InputError: file_not_found, empty, not_vcf, truncated, no_samples, duplicate_samples; MissingExtraError.
     """
@@ -204,7 +208,7 @@ def open_source(path: Path) -> Source:
 
 
 class RecordBatch:
-    """Records being collected for one block. Order and duplicates are checked across blocks."""
+    """Collects the records of one block. Checks order and duplicates across blocks."""
 
     def __init__(self, source: Source, symbolic: bool) -> None:
         self.source = source
@@ -227,10 +231,11 @@ class RecordBatch:
 
     @property
     def haploid(self) -> npt.NDArray[np.bool_]:
-        """[n_samples]: samples that a call taken so far shows to be haploid."""
+        """[n_samples]: True for samples that have had a haploid call in a block taken so far."""
         return np.asarray(self.ploidy == _HAPLOID)
 
     def add(self, record: Record) -> None:
+        """Adds the next record; see ``stream_genotypes`` for the errors."""
         pos, ref = record.POS, record.REF.upper()
         alts = [alt.upper() if alt.isalpha() else alt for alt in record.ALT] or [NO_ALT]
         self.chrom = self.chrom or record.CHROM
@@ -243,7 +248,7 @@ class RecordBatch:
         self.genotypes.append(self._genotypes(record))
 
     def take(self) -> Genotypes:
-        """The block collected so far; the batch is empty afterwards."""
+        """Returns the collected block and empties the batch."""
         genotypes = np.stack(self.genotypes)  # [records, n_samples, 3]
         alleles, phased = self._alleles_and_phase(genotypes)
         n_alts = np.array([len(alts) for alts in self.alts])
@@ -274,9 +279,9 @@ class RecordBatch:
             if not (alt.isalpha() or alt == NO_ALT or self.symbolic):
                 raise InputError(
                     "symbolic_alt",
-                    f"ALT is {alt!r}: symbolic alleles, breakends and '*' cannot be imputed",
+                    f"ALT is {alt!r}: symbolic alleles, breakends and '*' are not imputed",
                     where=self._at(pos),
-                    hint="leave such records out: bcftools view -e 'ALT~\"[^ACGTN]\"' IN -Ob -o OUT",
+                    hint="remove such records: bcftools view -e 'ALT~\"[^ACGTN]\"' IN -Ob -o OUT",
                 )
 
     def _check_order(self, pos: int, ref: str, alts: list[str]) -> None:
@@ -284,7 +289,7 @@ class RecordBatch:
         if pos < self.last_pos:
             raise InputError(
                 "unsorted_records",
-                f"this record comes after position {self.last_pos}: records must be sorted by position",
+                f"the record follows position {self.last_pos}: records must be sorted by position",
                 where=self._at(pos),
                 hint="sort the file: bcftools sort",
             )
@@ -295,7 +300,7 @@ class RecordBatch:
         if len(set(self.last_alleles)) < len(self.last_alleles):
             raise InputError(
                 "duplicate_records",
-                f"the alleles {ref}>{','.join(alts)} appear twice at this position",
+                f"the alleles {ref}>{','.join(alts)} occur twice at this position",
                 where=self._at(pos),
                 hint="keep one of them: bcftools norm --rm-dup exact",
             )
@@ -303,27 +308,30 @@ class RecordBatch:
     def _genotypes(self, record: Record) -> npt.NDArray[np.int16]:
         try:
             genotypes = record.genotype.array()
-        except Exception as error:  # as cyvcf2 raises them
+        except Exception as error:  # cyvcf2 raises bare exceptions
             raise InputError(
-                "no_genotypes", "the record has no GT", where=self._at(record.POS), hint="every record needs FORMAT GT"
+                "no_genotypes",
+                "the record has no GT",
+                where=self._at(record.POS),
+                hint="every record must have FORMAT GT",
             ) from error
         ploidy = genotypes.shape[1] - 1
         if ploidy == 1:
             return np.insert(genotypes, 1, ABSENT, axis=1)
         if ploidy > 2:
-            raise self._ploidy_error(f"it has calls of {ploidy} alleles", record.POS)
+            raise self._ploidy_error(f"the record has calls of {ploidy} alleles", record.POS)
         return genotypes
 
     def _alleles_and_phase(
         self, genotypes: npt.NDArray[np.int16]
     ) -> tuple[npt.NDArray[np.int16], npt.NDArray[np.bool_]]:
-        """Allele numbers of the record [records, n_samples, 2] and phase [records, n_samples]."""
+        """Allele numbers of the records [records, n_samples, 2], and flags of phased calls [records, n_samples]."""
         alleles = genotypes[:, :, :2]
         first, second = alleles[:, :, 0], alleles[:, :, 1]
         missing = (first < 0) | (second < 0)
         unphased = (first != second) & (genotypes[:, :, 2] == 0)
         if missing.any() or (self.ploidy == _HAPLOID).any():
-            one = (first >= 0) & (second == ABSENT)  # cyvcf2 pads haploid calls among diploid ones with the same -2
+            one = (first >= 0) & (second == ABSENT)  # cyvcf2 pads haploid calls with -2 too
             self._settle_ploidy(one, ~missing)
             haploid = self.ploidy == _HAPLOID
             unphased &= ((first >= 0) | (second >= 0)) & ~haploid
@@ -334,7 +342,7 @@ class RecordBatch:
         return alleles, ~unphased
 
     def _settle_ploidy(self, one: npt.NDArray[np.bool_], two: npt.NDArray[np.bool_]) -> None:
-        """Takes note of the samples' ploidy from their calls of ``one`` and of ``two`` alleles [records, n_samples]."""
+        """Sets the samples' ploidy. ``one`` and ``two`` [records, n_samples]: known calls of one and of two alleles."""
         haploid, diploid = one.any(axis=0), two.any(axis=0)
         mixed = (haploid & diploid) | (haploid & (self.ploidy == _DIPLOID)) | (diploid & (self.ploidy == _HAPLOID))
         if mixed.any():
@@ -352,14 +360,14 @@ class RecordBatch:
         wrong = np.flatnonzero(alleles.max(axis=(1, 2)) > listed)
         if len(wrong):
             where = self._at(self.pos[wrong[0]])
-            raise invalid(self.source.path, "a genotype names an allele that the record does not list", where)
+            raise invalid(self.source.path, "a genotype has an allele number that the record does not list", where)
 
     def _ploidy_error(self, what: str, pos: int) -> InputError:
         return InputError(
             "mixed_ploidy",
             f"{what}: a sample must be haploid throughout, or diploid",
             where=self._at(pos),
-            hint="ploidy may change where X's PARs end, in the panel's genome build, and nowhere else: "
+            hint="ploidy may change only at the borders of the PARs of X in the panel's genome build: "
             "bcftools +fixploidy writes calls of one ploidy",
         )
 
@@ -368,9 +376,10 @@ class RecordBatch:
 
 
 def nothing_read(source: Source, region: Region | None, chromosomes: Iterable[str]) -> InputError:
+    """The error of a file, or of a region, without records."""
     where = str(source.path)
     if region is None:
-        return InputError("empty", "the file has no records", where=where, hint="check how it was written")
+        return InputError("empty", "the file has no records", where=where, hint="check the command that wrote it")
     present = list(chromosomes)
     if any(same_chrom(name, region.chrom) for name in present):
         return InputError("region_empty", f"no record lies in region {region}", where=where, hint="check its bounds")
@@ -378,5 +387,5 @@ def nothing_read(source: Source, region: Region | None, chromosomes: Iterable[st
         "chromosome_missing",
         f"the file has no chromosome {region.chrom}; it holds {', '.join(present[:30]) or 'nothing'}",
         where=where,
-        hint="choose one of those",
+        hint="give one of these chromosomes",
     )

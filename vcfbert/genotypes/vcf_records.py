@@ -1,4 +1,4 @@
-"""The records of a VCF or BCF, as they come or those of a region, and what every source of records offers."""
+"""The records of a VCF or BCF, all or those of a region, and the protocol of all sources of records."""
 
 from __future__ import annotations
 
@@ -21,13 +21,17 @@ from vcfbert.genotypes.vcf_file import VcfFile, inspect, truncated
 
 
 class Calls(Protocol):
+    """The calls of one record."""
+
     def array(self) -> npt.NDArray[np.int16]:
-        """[n_samples, ploidy + 1]: allele numbers, -1 missing, -2 in place of an allele that a call of fewer alleles
-        lacks, and last whether the call is phased."""
+        """[n_samples, ploidy + 1]: allele numbers, and in the last column 1 where the call is phased.
+
+        -1 is a missing allele. -2 fills a call of fewer alleles.
+        """
 
 
 class Record(Protocol):
-    """One record, as cyvcf2 has it: POS is 1-based, ID None where there is none."""
+    """One record, with the names of cyvcf2. POS is 1-based; ID is None if the record has none."""
 
     @property
     def CHROM(self) -> str: ...
@@ -46,7 +50,7 @@ class Record(Protocol):
 
     @property
     def genotype(self) -> Calls:
-        """Any exception where the record has no genotypes."""
+        """The calls. Raises any exception if the record has no genotypes."""
 
 
 class Source(Protocol):
@@ -57,25 +61,25 @@ class Source(Protocol):
 
     @property
     def samples(self) -> tuple[str, ...]:
-        """Those of its header, in its order."""
+        """The samples of the header, in its order."""
 
     def records(self, region: Region | None) -> Iterator[Record]:
-        """All records in the file's order, or those that begin in ``region``. Raises InputError('vcf_invalid')."""
+        """All records in the file's order, or those that start in ``region``. Raises InputError('vcf_invalid')."""
 
     def chromosomes(self) -> dict[str, int]:
-        """The number of records of each chromosome that has any, in the file's order."""
+        """The number of records of each chromosome with records, in the file's order."""
 
     def length_of(self, chrom: str) -> int | None:
-        """The chromosome's length, where the header tells."""
+        """The chromosome's length in the header; None if the header lacks it."""
 
 
 class VcfRecords:
-    """``Source`` over a VCF, VCF.gz or BCF; a region is found through the index where there is one."""
+    """``Source`` over a VCF, VCF.gz or BCF. A region is read by the index if there is one."""
 
     def __init__(self, path: Path) -> None:
         """Raises InputError as ``inspect`` does."""
         self._file = inspect(path)
-        # htslib's own words would reach the user beside ours, from another thread and without the file's name.
+        # htslib would write its own messages to stderr, from another thread and without the file's name.
         cyvcf2.cyvcf2.set_htslib_log_level(0)
 
     @property
@@ -121,16 +125,17 @@ class VcfRecords:
 
 @contextmanager
 def as_text(path: Path) -> Iterator[None]:
-    """cyvcf2 decodes names, alleles and ids where they are asked for. Raises InputError('vcf_invalid')."""
+    """Raises InputError('vcf_invalid') where bytes are not text: cyvcf2 decodes names, alleles and IDs on access."""
     try:
         yield
     except UnicodeDecodeError as error:
-        raise invalid(path, "a record has bytes that are no text") from error
+        raise invalid(path, "a record has bytes that are not text") from error
 
 
 def invalid(path: Path, what: str, where: str | None = None) -> InputError:
+    """The error of a record or header that cannot be used."""
     return InputError(
-        "vcf_invalid", what, where=where or str(path), hint="`bcftools view` on the file shows what is wrong"
+        "vcf_invalid", what, where=where or str(path), hint="`bcftools view` on the file shows the problem"
     )
 
 
@@ -141,22 +146,22 @@ def _indexed(reader: Any, file: VcfFile, region: Region) -> Iterator[Any]:
     stop = "" if region.stop is None else region.stop
     records = reader(f"{name}:{region.start}-{stop}")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # an empty region: nothing_read says it better
+        warnings.simplefilter("ignore")  # cyvcf2 warns of an empty region, for which nothing_read is the error
         first = next(records, None)
     if first is not None:
-        # An index finds what overlaps: a deletion that begins before the region is not in it.
+        # The index also finds a deletion that starts before the region and overlaps it.
         yield from (record for record in chain([first], records) if region.holds(record.POS))
     _check_undamaged(file, name, region)
 
 
 def _check_undamaged(file: VcfFile, name: str, region: Region) -> None:
-    """Reads the region once more with pysam: cyvcf2 takes damaged data within an indexed query for its end."""
+    """Reads the region again with pysam, because cyvcf2 takes damaged data in an indexed query for its end."""
     verbosity = pysam.set_verbosity(0)
     try:
         with pysam.VariantFile(str(file.path)) as source:
             try:
                 records = source.fetch(name, region.start - 1, region.stop)
-            except ValueError:  # the index has nothing of this chromosome, and so nothing was read
+            except ValueError:  # the index has no records of this chromosome, so none were read
                 return
             for _ in records:
                 pass

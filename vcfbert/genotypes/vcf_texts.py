@@ -1,8 +1,8 @@
-"""The text of a sample in a record of imputed genotypes, looked up by the small integers that it depends on.
+"""The texts of samples in a record of imputed genotypes, looked up by the small integers on which they depend.
 
-Each distinct text is built once, in bulk, and has a number from then on; a compiled loop puts the texts of a record one
-after another, and no loop in Python touches a sample. A haploid sample has one HDS, which is its DS too, GT of one
-allele and GP of two.
+Each distinct text is built once and gets a number. A compiled loop concatenates the texts of a record, so that no
+Python loop runs over samples. A haploid sample has one HDS, which is also its DS, a GT of one allele and a GP of two
+values.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from vcfbert.kernels import Numbers, compiled
 
-# What FORMAT may have, in the order that it is written in; GT is never left out.
+# The fields that FORMAT may have, in written order. GT is always written.
 FIELDS: Final = ("GT", "DS", "HDS", "GP", "GQ")
 DEFAULT_FIELDS: Final = ("GT", "DS", "HDS", "GP")
 
@@ -37,7 +37,7 @@ def _short(thousandths: int) -> bytes:
 
 
 _SHORT: Final = np.array([_short(i) for i in range(2 * ONE + 1)], dtype=object)
-# The same, and the genotypes, as characters padded with NUL: what the columns of new texts are taken from.
+# Numbers and genotypes as characters padded with NUL, from which new texts are assembled.
 _NUMBER: Final = _SHORT.astype("S5").view(np.uint8).reshape(-1, 5)
 _GENOTYPE: Final = np.array([b"\t0|0", b"\t0|1", b"\t1|0", b"\t1|1"]).view(np.uint8).reshape(4, 4)
 _ALLELE: Final = np.array([b"\t0", b"\t1"]).view(np.uint8).reshape(2, 2)
@@ -45,7 +45,7 @@ _QUALITY: Final = np.array([b":%d" % q for q in range(MAX_GQ + 1)] + [b":."], dt
 
 
 class TextStore:
-    """Texts by number: their characters one after another, and where each begins. Number 0 is the empty text."""
+    """Texts by number: all characters in one array, with the start and length of each text. Number 0 is empty."""
 
     def __init__(self) -> None:
         self._characters = np.zeros(1 << 16, dtype=np.uint8)
@@ -54,13 +54,14 @@ class TextStore:
         self._length = np.zeros(1, dtype=np.uint8)
 
     def table(self, size: int, build: Callable[[IntArray], list[bytes]]) -> TextTable:
-        """Numbers for ``size`` codes from 0 on, whose texts ``build`` spells."""
+        """A table for codes 0 to ``size`` - 1, whose texts ``build`` makes."""
         first = len(self._start)
         self._start = np.zeros(first + size, dtype=np.uint32)
         self._length = np.zeros(first + size, dtype=np.uint8)
         return TextTable(self, first, size, build)
 
     def add(self, numbers: IntArray, texts: list[bytes]) -> None:
+        """Stores the texts of the given numbers."""
         length = np.array([len(text) for text in texts], dtype=np.int64)
         stop = self._used + np.cumsum(length)
         if stop[-1] > len(self._characters):
@@ -70,7 +71,7 @@ class TextStore:
         self._used = int(stop[-1])
 
     def joined(self, numbers: npt.NDArray[np.int32]) -> list[bytes]:
-        """The texts of each row of ``numbers`` [l, c], one after another."""
+        """The concatenated texts of each row of ``numbers`` [l, c]."""
         stop = np.cumsum(_row_lengths(numbers, self._length))
         out = np.empty(int(stop[-1]) if len(stop) else 0, dtype=np.uint8)
         _put(numbers, self._start, self._length, self._characters, out)
@@ -79,7 +80,7 @@ class TextStore:
 
 
 class TextTable:
-    """The texts of integer codes below ``size``, spelled in bulk by ``build`` the first time that a code is seen."""
+    """The texts of integer codes below ``size``. ``build`` makes the text of a code at its first use."""
 
     def __init__(self, store: TextStore, first: int, size: int, build: Callable[[IntArray], list[bytes]]) -> None:
         self._store = store
@@ -88,7 +89,7 @@ class TextTable:
         self._build = build
 
     def __getitem__(self, codes: IntArray) -> Numbers:
-        """The numbers of the codes' texts, of the same shape."""
+        """The numbers of the codes' texts, in the same shape."""
         unseen = codes[~self._known[codes]]
         if unseen.size:
             new = np.unique(unseen)
@@ -99,7 +100,7 @@ class TextTable:
 
 @compiled
 def _row_lengths(numbers: Any, length: Any) -> Any:
-    """[l]: characters of each row of texts."""
+    """[l]: number of characters of each row of texts."""
     out = np.zeros(len(numbers), np.int64)
     for row in range(len(numbers)):
         for number in numbers[row]:
@@ -109,7 +110,7 @@ def _row_lengths(numbers: Any, length: Any) -> Any:
 
 @compiled
 def _put(numbers: Any, start: Any, length: Any, characters: Any, out: Any) -> None:
-    """Fills ``out`` with the texts' characters."""
+    """Writes the characters of the texts to ``out``."""
     place = 0
     for row in range(len(numbers)):
         for number in numbers[row]:
@@ -120,7 +121,7 @@ def _put(numbers: Any, start: Any, length: Any, characters: Any, out: Any) -> No
 
 
 def _spelled(columns: list[Characters | bytes]) -> list[bytes]:
-    """The texts [m] that the columns, character matrices [m, width] padded with NUL or constants, spell in a row."""
+    """Texts [m] concatenated from columns: constants, or character matrices [m, width] padded with NUL."""
     rows = next(len(column) for column in columns if not isinstance(column, bytes))
     matrices = [
         np.broadcast_to(np.frombuffer(column, np.uint8), (rows, len(column))) if isinstance(column, bytes) else column
@@ -135,7 +136,7 @@ def independent_g2(q: IntArray) -> IntArray:
 
 
 def chosen_fields(names: Iterable[str]) -> tuple[str, ...]:
-    """``names`` in the order of FIELDS, each once, with GT. Raises ValueError where one is none of them."""
+    """``names`` in the order of FIELDS, each once, with GT. Raises ValueError for an unknown name."""
     wanted = {"GT", *names}
     unknown = wanted - set(FIELDS)
     if unknown:
@@ -144,16 +145,19 @@ def chosen_fields(names: Iterable[str]) -> tuple[str, ...]:
 
 
 class SampleTexts:
-    """Texts with the given ``fields``. ``q`` are haplotype dosages, ``g2`` probabilities of two ALT alleles, both in
-    thousandths; ``gq`` genotype qualities 0..MAX_GQ, or NO_GQ, read only where GQ is a field."""
+    """The texts of samples with the given ``fields``.
+
+    In all methods ``q`` are haplotype dosages and ``g2`` probabilities of two ALT alleles, both in thousandths. ``gq``
+    are genotype qualities 0..MAX_GQ, or NO_GQ; they are read only if GQ is a field.
+    """
 
     def __init__(self, fields: Iterable[str] = DEFAULT_FIELDS) -> None:
         self.fields = chosen_fields(fields)
         size = (ONE + 1) ** 2
         store = TextStore()
         self.joined = store.joined
-        # Functions that know the fields, not methods: tables that held their owner would outlive it, megabytes each,
-        # until Python looks for cycles.
+        # Partial functions and no methods: in a reference cycle with their owner, tables of megabytes would stay in
+        # memory until the garbage collector runs.
         self._independent = store.table(size, partial(_independent_texts, self.fields))
         self._heads = store.table(size, partial(_head_texts, self.fields))
         self._tails = store.table(2 * size, _tail_texts)
@@ -161,8 +165,10 @@ class SampleTexts:
         self._qualities = store.table(len(_QUALITY), lambda gq: _QUALITY[gq].tolist())
 
     def diploid(self, q: IntArray, g2: IntArray | None, gq: IntArray | None) -> list[Numbers]:
-        """Numbers [l, n] of the parts that make up the samples' texts, one after another, of ``q`` [l, n, 2], ``g2``
-        and ``gq`` [l, n]. Without ``g2`` the haplotypes are independent."""
+        """Numbers [l, n] of each part of the samples' texts, in order, for ``q`` [l, n, 2], ``g2`` and ``gq`` [l, n].
+
+        Without ``g2`` the haplotypes are independent.
+        """
         code = q[..., 0] * (ONE + 1) + q[..., 1]
         if g2 is None or "GP" not in self.fields:
             parts = [self._independent[code]]
@@ -171,11 +177,11 @@ class SampleTexts:
         return parts if gq is None else [*parts, self._qualities[gq]]
 
     def haploid(self, q: IntArray) -> Numbers:
-        """Numbers [l, n] of the whole texts, but for GQ, of the dosages ``q`` [l, n] of haploid samples."""
+        """Numbers [l, n] of the texts of haploid samples with dosages ``q`` [l, n], without GQ."""
         return self._haploid[q]
 
     def multiallelic(self, q: IntArray, gq: IntArray | None) -> list[bytes]:
-        """Texts of the samples of one record with k ALT alleles, of dosages ``q`` [k, n, ploidy] and ``gq`` [n]."""
+        """Texts of the samples of one record with k ALT alleles, for dosages ``q`` [k, n, ploidy] and ``gq`` [n]."""
         n_alts, n_samples, ploidy = q.shape
         probability = _with_ref(q)
         call = _called(probability)  # [n, ploidy]
@@ -185,7 +191,9 @@ class SampleTexts:
         if ploidy == 2:
             columns += [b"|", allele[call[:, 1]]]
             genotypes = [(_unordered(probability, j, k) + HALF) // ONE for k in range(n_alts + 1) for j in range(k + 1)]
-        haplotypes = np.moveaxis(q, 2, 0).reshape(-1, n_samples)  # the ALT alleles of the first, then of the second
+        haplotypes = np.moveaxis(q, 2, 0).reshape(
+            -1, n_samples
+        )  # the ALT alleles of the first haplotype, then those of the second
         for name, values in (("DS", q.sum(axis=2)), ("HDS", haplotypes), ("GP", genotypes)):
             if name in self.fields:
                 for separator, value in zip([b":", *[b","] * (len(values) - 1)], values, strict=True):
@@ -210,7 +218,7 @@ def _head(fields: tuple[str, ...], code: IntArray) -> list[Characters | bytes]:
 
 
 def _tail(ds: IntArray, g2: IntArray) -> list[Characters | bytes]:
-    """GP, from the dosage and the probability of two ALT alleles."""
+    """GP of a dosage and a probability of two ALT alleles."""
     return [b":", _NUMBER[ONE - ds + g2], b",", _NUMBER[ds - 2 * g2], b",", _NUMBER[g2]]
 
 
@@ -237,13 +245,15 @@ def _haploid_texts(fields: tuple[str, ...], q: IntArray) -> list[bytes]:
 
 
 def _with_ref(q: npt.NDArray[np.integer]) -> IntArray:
-    """Probabilities [1 + k, n, ploidy] of REF and the k ALT alleles, of dosages [k, n, ploidy]."""
+    """Probabilities [1 + k, n, ploidy] of REF and k ALT alleles, from dosages [k, n, ploidy]."""
     return np.concatenate([np.maximum(ONE - q.sum(axis=0, keepdims=True), 0), q]).astype(np.int32)
 
 
 def _called(probability: npt.NDArray[np.integer]) -> npt.NDArray[np.int64]:
-    """The most probable allele [...] of [1 + k, ...]: ALT before REF, so that of equals ALT is called, as in biallelic
-    records."""
+    """The most probable allele [...] of probabilities [1 + k, ...].
+
+    Of equal probabilities ALT is called and not REF, as in biallelic records.
+    """
     return np.asarray((np.roll(probability, -1, axis=0).argmax(axis=0) + 1) % len(probability))
 
 
@@ -254,18 +264,19 @@ def _unordered(probability: npt.NDArray[np.integer], j: int, k: int) -> IntArray
 
 
 def phred(wrong: npt.NDArray[np.floating]) -> IntArray:
-    """GQ of the probability that a genotype is wrong: -10 log10, rounded, MAX_GQ at most."""
+    """GQ of the probability that a genotype is wrong: -10 log10, rounded, at most MAX_GQ."""
     return np.asarray(np.rint(-10.0 * np.log10(np.clip(wrong, 1e-10, 1.0))).clip(0, MAX_GQ), dtype=np.int32)
 
 
 def biallelic_gq(
     hds: npt.NDArray[np.floating], gp: npt.NDArray[np.floating] | None, called: npt.NDArray[np.bool_]
 ) -> IntArray:
-    """GQ [l, n] of the written alleles ``called`` [l, n, ploidy], by the genotypes' probabilities ``gp`` [l, n, 3], or
-    by those of independent haplotypes ``hds`` [l, n, ploidy] of ALT; all in the written orientation.
+    """GQ [l, n] of the written alleles ``called`` [l, n, ploidy].
 
-    It is the probability of the genotype that GT has, which is the rounding of HDS: where the haplotypes of a certain
-    heterozygote are undecided, GT may be another than GP's most probable, and GQ is low then.
+    Uses the genotype probabilities ``gp`` [l, n, 3], or without them the ALT probabilities ``hds`` [l, n, ploidy] of
+    independent haplotypes. All are in the written orientation. GQ belongs to the genotype of GT, which is the rounded
+    HDS. If the phase of a certain heterozygote is unknown, GT may differ from the most probable genotype of GP, and GQ
+    is low.
     """
     n_alt = called.sum(axis=-1)
     if hds.shape[-1] == 1:
@@ -273,20 +284,22 @@ def biallelic_gq(
     if gp is None:
         a, b = (hds[..., i].astype(np.float64) for i in (0, 1))
         gp = np.stack([(1.0 - a) * (1.0 - b), a * (1.0 - b) + b * (1.0 - a), a * b], axis=-1)
-    # The sum of the other two: 1 minus the largest would lose what float32 can tell of a small number.
+    # The sum of the other two is exact for small values in float32; 1 minus the largest is not.
     others = [gp[..., 1] + gp[..., 2], gp[..., 0] + gp[..., 2], gp[..., 0] + gp[..., 1]]
     return phred(np.choose(n_alt, others))
 
 
 def multiallelic_gq(hds: npt.NDArray[np.floating], q: IntArray) -> IntArray:
-    """GQ [n] of the written genotype of a record with k ALT alleles, of dosages ``hds`` [k, n, ploidy], which are
-    ``q`` in thousandths."""
+    """GQ [n] of the written genotypes of a record with k ALT alleles.
+
+    ``hds`` [k, n, ploidy] are the dosages, and ``q`` the same in thousandths.
+    """
     probability = np.concatenate([1.0 - hds.sum(axis=0, keepdims=True), hds]).clip(0.0, 1.0)
     call = _called(_with_ref(q))  # [n, ploidy]
     sample = np.arange(q.shape[1])
 
     def chance(haplotype: int, of: int) -> npt.NDArray[np.floating]:
-        """That a haplotype has the allele called of one of them."""
+        """Probability [n] that ``haplotype`` has the allele called for haplotype ``of``."""
         return np.asarray(probability[call[:, of], sample, haplotype])
 
     if q.shape[2] == 1:

@@ -1,7 +1,7 @@
 """Writes imputed genotypes as VCF, VCF.gz with a tabix index, or BCF with a CSI index.
 
-The text route (``vcf_lines``) through BGZF blocks compressed by threads; BCF is converted from it by htslib, which
-parses the text of a sample faster than Python can set its fields.
+Records are formatted as text (``vcf_lines``), and threads compress the text to BGZF blocks. htslib converts the text to
+BCF, because it parses the text of a sample faster than Python can set its fields.
 """
 
 from __future__ import annotations
@@ -56,11 +56,12 @@ _COLUMNS: Final = ("#CHROM", "POS", "ID", "REF", "ALT", "QUAL", "FILTER", "INFO"
 
 @dataclass(frozen=True)
 class ImputedPanel:
-    """What is to be written of one panel: ``blocks`` tile a stretch of its sites, in order.
+    """The imputed blocks of one panel. ``blocks`` cover consecutive sites, in order.
 
-    ``ids``, ``swapped`` [n_sites of the panel]: the input's IDs (None or '.' where it has none), and True where the
-    input had REF and ALT exchanged: such a record is written as the input has it. ``haploid`` [n_samples]: samples of
-    which the first haplotype is written alone, as calls of one allele. ``summary`` is told of every site.
+    ``ids`` and ``swapped`` have the length of the panel's sites. ``ids`` are the input's IDs, None or '.' where it has
+    none. ``swapped`` is True where the input has REF and ALT exchanged; such a record is written as in the input.
+    ``haploid`` [n_samples] is True for haploid samples, whose first haplotype is written as a call of one allele.
+    ``summary`` counts every site.
     """
 
     panel: Panel
@@ -82,14 +83,15 @@ def write_imputed(
     threads: int = 2,
     progress: Callable[[int], None] | None = None,
 ) -> None:
-    """Writes panels, in order, to ``path``, whose name ends in .vcf.gz (indexed), .vcf or .bcf (indexed).
+    """Writes panels, in order, to ``path``, which ends in .vcf.gz (indexed), .vcf or .bcf (indexed).
 
-    ``samples`` names the samples of all blocks. ``header``: one ``##vcfbert_KEY=VALUE`` line each. ``fields``: those of
-    FORMAT, of ``vcf_texts.FIELDS``. Records whose every DR2 is less than ``min_dr2`` are left out unless a sample was
-    typed there. ``threads`` (at least 1) compress; ``progress`` is called with the number of sites written so far.
+    ``samples`` are the names of the samples of all blocks. Each entry of ``header`` becomes a line
+    ``##vcfbert_KEY=VALUE``. ``fields`` are the fields of FORMAT, out of ``vcf_texts.FIELDS``. A record is excluded if
+    no sample was typed there and each of its DR2 is below ``min_dr2``. ``threads`` (at least 1) compress. ``progress``
+    is called with the number of sites written so far.
 
-    File and index get their names only once complete. Raises InputError for a name of another kind, where the
-    path cannot be written or a position is beyond what the index can hold, ResourceError where the disk is full.
+    File and index get their names when they are complete. Raises InputError for a name with another ending, for a path
+    that cannot be written, and for a position that exceeds the index; ResourceError if the disk is full.
     """
     check_suffix(path)
     head = header_text([part.panel for part in parts], samples, header, fields)
@@ -104,7 +106,7 @@ def write_imputed(
     def lines(part: ImputedPanel) -> Iterator[Line]:
         return record_lines(part, fields=fields, min_dr2=min_dr2, written=written)
 
-    # Stretches of one chromosome follow each other.
+    # The regions of one chromosome are consecutive.
     chromosomes = (
         (name, chain.from_iterable(map(lines, group)))
         for name, group in groupby(parts, key=lambda part: part.panel.region.chrom)
@@ -113,9 +115,14 @@ def write_imputed(
 
 
 def check_suffix(path: Path) -> None:
-    """Raises InputError('output_format') for a name of another kind than can be written."""
+    """Raises InputError('output_format') if the name has none of the endings that can be written."""
     if not path.name.endswith(SUFFIXES):
-        raise InputError("output_format", "unknown kind of output", where=str(path), hint=f"use {', '.join(SUFFIXES)}")
+        raise InputError(
+            "output_format",
+            "unknown output format",
+            where=str(path),
+            hint=f"use {', '.join(SUFFIXES)}",
+        )
 
 
 def record_lines(
@@ -125,8 +132,11 @@ def record_lines(
     min_dr2: float = 0.0,
     written: Callable[[int], None] | None = None,
 ) -> Iterator[Line]:
-    """The records of one panel's blocks; see ``write_imputed``. No multiallelic record may begin before or end behind.
-    ``written`` is told how many more sites are done."""
+    """The records of one panel's blocks; see ``write_imputed``.
+
+    No multiallelic record may cross the ends of the blocks. ``written`` is called with the number of sites of each
+    block when its records are done.
+    """
     panel = part.panel
     exchanged = np.zeros(panel.n_sites, dtype=bool) if part.swapped is None else part.swapped
     joined = joined_sites(panel, exchanged)
@@ -147,15 +157,20 @@ def record_lines(
 
 
 def whole_records(blocks: Iterable[ImputedBlock], joined: npt.NDArray[np.bool_]) -> Iterator[ImputedBlock]:
-    """The same sites, cut anew so that no multiallelic record (``joined`` [n_sites]) spans two blocks."""
-    held: ImputedBlock | None = None  # the beginning of a record that the next block goes on with
+    """The same sites in new blocks, so that no multiallelic record (``joined`` [n_sites]) is in two blocks.
+
+    Raises ValueError if the blocks are not consecutive.
+    """
+    held: ImputedBlock | None = None  # first sites of a record that continues in the next block
     expected: int | None = None
     for block in blocks:
         if expected not in (None, block.start):
-            raise ValueError(f"blocks do not tile the panel: site {block.start} follows {expected}")
+            raise ValueError(
+                f"blocks are not consecutive: one starts at site {block.start}, the one before ends at {expected}"
+            )
         expected = block.stop
         goes_on = block.stop < len(joined) and bool(joined[block.stop])
-        starts = np.flatnonzero(~joined[block.start : block.stop])  # of records, within the block
+        starts = np.flatnonzero(~joined[block.start : block.stop])  # first sites of records, within the block
         n_sites = block.stop - block.start
         first = 0
         if held is not None:
@@ -176,7 +191,7 @@ def whole_records(blocks: Iterable[ImputedBlock], joined: npt.NDArray[np.bool_])
 
 
 def _concatenated(first: ImputedBlock, second: ImputedBlock) -> ImputedBlock:
-    """Both without genotype probabilities, which multiallelic records do not use."""
+    """Both blocks as one, without genotype probabilities, which multiallelic records do not use."""
     hds = np.concatenate([first.haplotype_dosage, second.haplotype_dosage])
     calls = np.concatenate([first.calls, second.calls])
     loo_dosage = None
@@ -204,13 +219,13 @@ def header_text(
 
 
 class Records(Protocol):
-    """The text of a file, header and records, to be written once, one way or the other."""
+    """The header and records of a file, to be written once by one of the two methods."""
 
     def text(self) -> Iterator[bytes]:
-        """In pieces."""
+        """The text of the file, in pieces."""
 
     def write_bgzf(self, handle: BinaryIO) -> bytes:
-        """Writes it as BGZF and returns the bytes of its tabix index."""
+        """Writes the text as BGZF and returns the bytes of its tabix index."""
 
 
 @dataclass(frozen=True)
@@ -229,7 +244,7 @@ class _Lines:
 
 
 def save_records(path: Path, records: Records, panels: Sequence[Panel], threads: int) -> None:
-    """Writes ``records`` of the panels' sites to ``path``, in the kind that its name says, with its index."""
+    """Writes ``records`` of the panels' sites to ``path`` in the format of its ending, with the index."""
     if path.name.endswith(".vcf"):
         with atomic_file(path) as temporary, temporary.open("wb") as handle:
             handle.writelines(records.text())
@@ -244,20 +259,20 @@ def _save_bgzipped(path: Path, records: Records, panels: Sequence[Panel]) -> Non
     if last >= bgzf.MAX_TABIX_POSITION:
         raise InputError(
             "position_too_large",
-            f"position {last} is beyond {bgzf.MAX_TABIX_POSITION}, the most that a tabix index can hold",
+            f"position {last} exceeds {bgzf.MAX_TABIX_POSITION}, the largest that a tabix index can hold",
             where=str(path),
-            hint="write a .bcf file instead",
+            hint="write a .bcf file",
         )
     with atomic_file(path) as temporary:
         with temporary.open("wb") as handle:
             index = records.write_bgzf(handle)
-        # The index gets its name first: a finished file is never without one.
+        # The index gets its name first, so that a complete file always has one.
         with atomic_file(path.with_name(f"{path.name}.tbi")) as temporary_index:
             temporary_index.write_bytes(index)
 
 
 def write_indexed(handle: BinaryIO, head: bytes, chromosomes: Chromosomes, threads: int) -> bytes:
-    """Writes ``head`` and the lines of each chromosome, in order of position, as BGZF into ``handle``.
+    """Writes ``head`` and the lines of each chromosome, sorted by position, as BGZF into ``handle``.
 
     Returns the bytes of the file's tabix index.
     """
@@ -265,7 +280,7 @@ def write_indexed(handle: BinaryIO, head: bytes, chromosomes: Chromosomes, threa
 
 
 def write_lines(handle: BinaryIO, head: bytes, chromosomes: Chromosomes, threads: int) -> list[bgzf.RecordOffsets]:
-    """The same; returns where the records are."""
+    """As ``write_indexed``; returns the offsets of the records."""
     spans: list[tuple[str, npt.NDArray[np.int64]]] = []  # [records, 3]: start, stop and length of its line
     with bgzf.BgzfWriter(handle, threads=threads) as writer:
         writer.write(head)
@@ -275,13 +290,13 @@ def write_lines(handle: BinaryIO, head: bytes, chromosomes: Chromosomes, threads
                 writer.write(line.text)
                 intervals.append((line.start, line.stop, len(line.text)))
             spans.append((chrom, np.array(intervals, dtype=np.int64).reshape(-1, 3)))
-    placed, begin = [], len(head)
+    offsets_of, begin = [], len(head)
     for chrom, span in spans:
         start, stop, length = span.T
         offsets = begin + np.concatenate([[0], np.cumsum(length)])
-        placed.append(bgzf.RecordOffsets(chrom, start, stop, writer.virtual_offsets(offsets)))
+        offsets_of.append(bgzf.RecordOffsets(chrom, start, stop, writer.virtual_offsets(offsets)))
         begin = int(offsets[-1])
-    return placed
+    return offsets_of
 
 
 def _save_bcf(path: Path, records: Records, threads: int) -> None:
@@ -292,7 +307,7 @@ def _save_bcf(path: Path, records: Records, threads: int) -> None:
         text = Path(folder) / "text.vcf.gz"
         with text.open("wb") as handle:
             index = records.write_bgzf(handle)
-        text.with_name(f"{text.name}.tbi").write_bytes(index)  # htslib complains on stderr of a VCF.gz without one
+        text.with_name(f"{text.name}.tbi").write_bytes(index)  # htslib warns on stderr about a VCF.gz without one
         with (
             pysam.VariantFile(str(text), threads=threads) as source,
             pysam.VariantFile(str(temporary), "wb", header=source.header, threads=threads) as target,
@@ -300,7 +315,7 @@ def _save_bcf(path: Path, records: Records, threads: int) -> None:
             for record in source:
                 target.write(record)
         with atomic_file(path.with_name(f"{path.name}.csi")) as temporary_index:
-            # pysam's type stub lacks the preset.
+            # The preset is missing from pysam's type stub.
             pysam.tabix_index(
                 str(temporary),
                 force=True,

@@ -1,6 +1,7 @@
-"""The records of a VCF Zarr, the chunked arrays that bio2zarr writes (https://github.com/sgkit-dev/vcf-zarr-spec).
+"""The records of a VCF Zarr, the arrays that bio2zarr writes (https://github.com/sgkit-dev/vcf-zarr-spec).
 
-Formats 2 and 3 of Zarr, in a folder or a zip. Arrays are read a chunk of records at a time.
+Reads Zarr formats 2 and 3, in a folder or a zip file, one chunk of records at a time. docs/dev/decisions.md says why
+vcztools is not used.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import numpy.typing as npt
 from vcfbert.errors import InputError, MissingExtraError
 from vcfbert.genotypes.regions import Region, same_chrom
 
-if TYPE_CHECKING:  # cyvcf2 is not needed here
+if TYPE_CHECKING:  # without cyvcf2 at run time
     from vcfbert.genotypes.vcf_records import Record
 
 _GROUP_FILES: Final = ("zarr.json", ".zgroup", ".zattrs")
@@ -26,7 +27,7 @@ _NEEDED: Final = ("call_genotype", "contig_id", "sample_id", "variant_allele", "
 
 
 def is_vcf_zarr(path: Path) -> bool:
-    """Whether ``path`` is a Zarr group, of whatever content: a folder, or a zip of one."""
+    """Whether ``path`` is a Zarr group, with any content: a folder or a zip file."""
     if path.is_dir():
         return any((path / name).is_file() for name in _GROUP_FILES)
     if not path.is_file():
@@ -55,7 +56,7 @@ class _Record:
 
 
 class ZarrRecords:
-    """``Source`` over a VCF Zarr; chunks outside of a region are passed over by its index, if it has one."""
+    """``Source`` over a VCF Zarr. If it has a ``region_index``, chunks outside of a region are not read."""
 
     def __init__(self, path: Path) -> None:
         """Raises InputError: not_vcf, empty, no_samples, duplicate_samples; MissingExtraError('zarr_missing')."""
@@ -71,7 +72,7 @@ class ZarrRecords:
             raise InputError("no_samples", "the file has no samples", where=str(path))
         if repeated:
             what = f"{len(repeated)} sample names appear more than once, such as {repeated[0]!r}"
-            raise InputError("duplicate_samples", what, where=str(path), hint="rename them")
+            raise InputError("duplicate_samples", what, where=str(path), hint="rename the samples")
 
     def records(self, region: Region | None) -> Iterator[Record]:
         for start, stop in self._chunks(region):
@@ -84,7 +85,7 @@ class ZarrRecords:
                 continue
             alleles, calls = self._read("variant_allele", start, stop), self._read("call_genotype", start, stop)
             ids = self._read("variant_id", start, stop) if "variant_id" in self._group else None
-            # Without the array nothing says that alleles have an order.
+            # Without the array all calls are unphased.
             phased = np.zeros(calls.shape[:2], dtype=bool)
             if "call_genotype_phased" in self._group:
                 phased = self._read("call_genotype_phased", start, stop)
@@ -118,7 +119,7 @@ class ZarrRecords:
         return np.flatnonzero([same_chrom(name, chrom) for name in self._contigs])
 
     def _chunks(self, region: Region | None) -> Iterator[tuple[int, int]]:
-        """Half-open intervals of records, a chunk of ``call_genotype`` each, those that may lie in ``region``."""
+        """Half-open intervals of records, one per chunk of ``call_genotype`` that may have records in ``region``."""
         calls = self._group["call_genotype"]
         size = calls.chunks[0]
         wanted = range(-(-calls.shape[0] // size))
@@ -133,12 +134,12 @@ class ZarrRecords:
     def _read(self, name: str, start: int = 0, stop: int | None = None) -> npt.NDArray[Any]:
         try:
             return np.asarray(self._group[name][start:stop])
-        except Exception as error:  # of the store, the codec or the file system
+        except Exception as error:  # any exception of the store, the codec or the file system
             raise InputError(
                 "truncated",
                 f"the array {name} is cut short or damaged ({error})",
                 where=str(self.path),
-                hint="copy it again, whole, or convert the VCF again",
+                hint="copy the whole store again, or convert the VCF again",
             ) from error
 
 
@@ -150,7 +151,7 @@ def _open(path: Path) -> Any:
         raise MissingExtraError("zarr_missing", "reading VCF Zarr needs the package zarr", hint=hint) from error
     try:
         return zarr.open_group(str(path) if path.is_dir() else zarr.storage.ZipStore(path, mode="r"), mode="r")
-    except Exception as error:  # of many kinds
+    except Exception as error:  # zarr raises many types
         raise _not_vcf(path, f"it cannot be opened as a Zarr group ({error})") from error
 
 

@@ -179,7 +179,7 @@ def test_region_that_ends_or_begins_within_a_multiallelic_record(tmp_path: Path)
 
 
 def test_blocks_that_leave_a_gap_are_refused() -> None:
-    with pytest.raises(ValueError, match="site 3 follows 2"):
+    with pytest.raises(ValueError, match="one starts at site 3, the one before ends at 2"):
         list(whole_records([block(0, 2), block(3, 5)], np.zeros(5, bool)))
 
 
@@ -287,7 +287,7 @@ def test_progress_counts_sites(tmp_path: Path) -> None:
 
 
 def test_unknown_suffix(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="unknown kind of output") as caught:
+    with pytest.raises(InputError, match="unknown output format") as caught:
         write(tmp_path / "out.txt")
     assert caught.value.code == "output_format"
 
