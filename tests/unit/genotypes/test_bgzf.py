@@ -13,7 +13,7 @@ from vcfbert.genotypes import bgzf
 
 
 @pytest.mark.parametrize("size", [0, 1, bgzf.BLOCK_BYTES, bgzf.BLOCK_BYTES + 1, 5_000_000])
-def test_gzip_reads_back_what_was_written_whatever_the_pieces(size: int) -> None:
+def test_bgzf_writer_with_any_piece_sizes_is_read_back_by_gzip(size: int) -> None:
     text = random.Random(1).randbytes(size)
     handle = io.BytesIO()
     with bgzf.BgzfWriter(handle, threads=2) as writer:
@@ -29,7 +29,7 @@ def test_block_of_incompressible_bytes_fits_in_64_kib() -> None:
     assert int.from_bytes(block[16:18], "little") == len(block) - 1
 
 
-def test_nothing_more_is_written_after_an_error() -> None:
+def test_bgzf_writer_after_an_error_writes_nothing() -> None:
     handle = io.BytesIO()
 
     def fail() -> None:
@@ -42,7 +42,7 @@ def test_nothing_more_is_written_after_an_error() -> None:
     assert handle.getvalue() == b""
 
 
-def test_virtual_offsets_lead_to_the_text(tmp_path: Path) -> None:
+def test_virtual_offsets_of_records_lead_to_their_text(tmp_path: Path) -> None:
     text = b"".join(b"%07d\n" % i for i in range(100_000))
     path = tmp_path / "lines.gz"
     with path.open("wb") as handle, bgzf.BgzfWriter(handle, threads=2) as writer:
@@ -55,7 +55,7 @@ def test_virtual_offsets_lead_to_the_text(tmp_path: Path) -> None:
             assert reader.read(8) == b"%07d\n" % line
 
 
-def test_index_holds_the_same_offsets_as_htslib_writes(tmp_path: Path) -> None:
+def test_tabix_index_has_the_offsets_that_htslib_writes(tmp_path: Path) -> None:
     # Records that share windows of 16 kb, skip many, span several, and one that lies in the widest bin.
     starts = np.array([0, 10, 16_383, 16_384, 70_000, 70_000, 9_000_000, 67_108_863, 200_000_000])
     lengths = np.array([1, 1, 2, 1, 50_000, 1, 1, 2, 1])

@@ -28,7 +28,7 @@ def record(pos: int, row: str) -> Record:
     return pos, "A", "G", row
 
 
-def test_frequencies_are_of_known_alleles_and_alike_sites_make_one_point() -> None:
+def test_frequencies_count_known_alleles_and_group_equal_sites() -> None:
     panel = [(10, calls(2, 20)), (20, calls(2, 20)), (30, calls(20, 20)), (40, calls(8, 20))]
     target = [(10, "0|1 0|0"), (20, "0|1 0|0"), (30, "1|1 .|."), (40, ".|. .|.")]
     check = check_of(target, panel)
@@ -39,7 +39,7 @@ def test_frequencies_are_of_known_alleles_and_alike_sites_make_one_point() -> No
     assert json.loads(json.dumps(check.as_dict())) == check.as_dict()
 
 
-def test_sites_that_differ_by_more_than_chance_are_listed_the_worst_first() -> None:
+def test_frequencies_list_sites_that_differ_by_more_than_chance_worst_first() -> None:
     panel = [(pos, calls(20, 100)) for pos in (10, 20, 30, 40)]  # 0.1
     target = [(10, calls(20, 100)), (20, calls(80, 100)), (30, calls(180, 100)), (40, calls(50, 100))]
     check = check_of(target, panel)
@@ -48,7 +48,7 @@ def test_sites_that_differ_by_more_than_chance_are_listed_the_worst_first() -> N
     assert (check.different[0].ref, check.different[0].alt) == ("A", "G")
 
 
-def test_a_haploid_sample_counts_once_and_no_more_than_a_hundred_sites_are_listed() -> None:
+def test_frequencies_count_a_haploid_sample_once_and_list_at_most_100_sites() -> None:
     check = check_of([(10, "1 0|0")], [(10, calls(2, 20))])
     assert check.cells == ((0.05, pytest.approx(1 / 3, abs=1e-3), 1),)
     assert check.correlation is None
@@ -58,7 +58,7 @@ def test_a_haploid_sample_counts_once_and_no_more_than_a_hundred_sites_are_liste
     assert many.cells == ((0.05, 0.95, 200),)
 
 
-def test_the_points_hold_every_site() -> None:
+def test_frequency_cells_count_every_site() -> None:
     rng = np.random.default_rng(5)
     counts = rng.integers(0, 41, size=(80, 2))
     check = check_of(

@@ -29,7 +29,7 @@ def write(tmp_path: Path, text: str) -> Path:
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_every_format_gives_the_same_map(tmp_path: Path, name: str) -> None:
+def test_genetic_map_of_every_format_is_the_same(tmp_path: Path, name: str) -> None:
     found = GeneticMap.read(write(tmp_path, FORMATS[name]), "chr20")
     # Inside: linear. Beyond the ends: 1 cM/Mb.
     assert found.cm(np.array([500, 1000, 1500, 2000, 3000, 4000, 1_004_000])) == pytest.approx(
@@ -37,18 +37,18 @@ def test_every_format_gives_the_same_map(tmp_path: Path, name: str) -> None:
     )
 
 
-def test_gzipped(tmp_path: Path) -> None:
+def test_genetic_map_of_a_gzipped_file_is_read(tmp_path: Path) -> None:
     path = tmp_path / "map.gz"
     path.write_bytes(gzip.compress(FORMATS["plink"].encode()))
     assert GeneticMap.read(path, "20").source == "map.gz (PLINK)"
 
 
-def test_uniform() -> None:
+def test_uniform_genetic_map_is_proportional_to_position() -> None:
     assert GeneticMap.uniform().cm(np.array([1, 2_000_000])) == pytest.approx([1e-6, 2.0])
     assert GeneticMap.uniform(2.0).cm(np.array([1_000_000])) == pytest.approx([2.0])
 
 
-def test_a_repeated_position_counts_once(tmp_path: Path) -> None:
+def test_genetic_map_with_a_repeated_position_uses_it_once(tmp_path: Path) -> None:
     found = GeneticMap.read(write(tmp_path, "10 20 1\n10 20 1\n20 20 2\n"), "20")
     assert found.pos.tolist() == [10, 20]
 
@@ -68,7 +68,7 @@ def test_a_repeated_position_counts_once(tmp_path: Path) -> None:
         ("sample\tgroup\tsex\n", "map_invalid"),
     ],
 )
-def test_bad_maps(tmp_path: Path, text: str, code: str) -> None:
+def test_genetic_map_of_bad_rows_is_refused(tmp_path: Path, text: str, code: str) -> None:
     path = write(tmp_path, text)
     with pytest.raises(InputError) as caught:
         GeneticMap.read(path, "20")
@@ -77,7 +77,7 @@ def test_bad_maps(tmp_path: Path, text: str, code: str) -> None:
     assert caught.value.hint
 
 
-def test_no_file_and_no_text(tmp_path: Path) -> None:
+def test_genetic_map_of_no_file_or_no_text_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
         GeneticMap.read(tmp_path / "absent", "20")
     assert caught.value.code == "file_not_found"

@@ -6,7 +6,7 @@ import pytest
 from vcfbert.genotypes.imputed import ImputedBlock, empirical_r2, estimated_r2
 
 
-def test_typed_sites_are_those_with_a_call() -> None:
+def test_typed_is_true_where_a_sample_has_a_call() -> None:
     calls = np.full((3, 2, 2), -1, dtype=np.int8)
     calls[1, 0] = [0, 1]
     calls[2] = 0
@@ -14,7 +14,7 @@ def test_typed_sites_are_those_with_a_call() -> None:
     assert block.typed.tolist() == [False, True, True]
 
 
-def test_estimated_r2_by_hand() -> None:
+def test_estimated_r2_equals_values_by_hand() -> None:
     dosage = np.array([[[0, 1], [1, 0]], [[0.5, 0.5], [0.5, 0.5]], [[0, 0.5], [0.5, 1]], [[0, 0], [0, 0]]], np.float32)
     # Known haplotypes: 1. No information: 0. Variance 1/8 of 1/4: 1/2. A site that does not vary: 0.
     assert estimated_r2(dosage).tolist() == pytest.approx([1.0, 0.0, 0.5, 0.0])

@@ -28,7 +28,7 @@ def mask(
     return window_mask(maf, seed=seed, epoch=epoch, epochs=20, window=window, config=config)
 
 
-def test_the_curriculum_rises_every_two_epochs_to_its_end() -> None:
+def test_curriculum_rate_rises_every_two_epochs_to_its_end() -> None:
     rates = [curriculum_rate(epoch, 20, CURRICULUM) for epoch in range(20)]
     assert rates[0] == 0.30
     assert rates[-1] == pytest.approx(0.80)
@@ -39,18 +39,18 @@ def test_the_curriculum_rises_every_two_epochs_to_its_end() -> None:
 @pytest.mark.parametrize(
     ("epochs", "expected"), [(1, [0.3]), (2, [0.3] * 2), (4, [0.3, 0.3, 0.8, 0.8]), (3, [0.3, 0.3, 0.8])]
 )
-def test_the_curriculum_of_few_epochs(epochs: int, expected: list[float]) -> None:
+def test_curriculum_rate_of_few_epochs_reaches_its_end(epochs: int, expected: list[float]) -> None:
     assert [curriculum_rate(e, epochs, CURRICULUM) for e in range(epochs)] == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(("epoch", "common", "rare"), [(0, 0.30, 0.70), (19, 0.80, 0.80)])
-def test_shares_masked(epoch: int, common: float, rare: float) -> None:
+def test_window_mask_hides_the_configured_fractions(epoch: int, common: float, rare: float) -> None:
     typed = mask(epoch=epoch)
     assert 1 - typed[4000:].mean() == pytest.approx(common, abs=0.03)
     assert 1 - typed[:4000].mean() == pytest.approx(rare, abs=0.03)
 
 
-def test_array_like_masks_show_few_common_sites_of_log_uniform_density() -> None:
+def test_array_masks_show_few_common_sites_of_log_uniform_density() -> None:
     densities = []
     for window in range(300):
         typed = mask(window=window, config=ARRAY)
@@ -62,13 +62,13 @@ def test_array_like_masks_show_few_common_sites_of_log_uniform_density() -> None
     assert np.mean(np.array(densities) < np.sqrt(0.01 * 0.20)) == pytest.approx(0.5, abs=0.1)
 
 
-def test_both_kinds_are_mixed() -> None:
+def test_window_masks_mix_both_kinds() -> None:
     config = MaskConfig(array_share=0.5)
     array_like = [not mask(window=window, config=config)[:4000].any() for window in range(200)]
     assert np.mean(array_like) == pytest.approx(0.5, abs=0.12)
 
 
-def test_array_masks_of_small_windows() -> None:
+def test_array_mask_of_a_small_window_shows_common_sites_alone() -> None:
     rng = np.random.default_rng(0)
     few = array_mask(np.array([0.01, 0.3, 0.02]), rng, 0.9)
     assert few.tolist() == [False, True, False]  # no more than there are
@@ -77,7 +77,7 @@ def test_array_masks_of_small_windows() -> None:
     assert not array_mask(np.full(10, 0.01), rng, 0.5).any()
 
 
-def test_a_mask_is_a_function_of_seed_epoch_and_window() -> None:
+def test_window_mask_depends_on_seed_epoch_and_window_alone() -> None:
     for config in (CURRICULUM, ARRAY):
         first = mask(seed=3, epoch=2, window=5, config=config)
         np.random.default_rng().random(10)
@@ -86,7 +86,7 @@ def test_a_mask_is_a_function_of_seed_epoch_and_window() -> None:
             assert not np.array_equal(first, mask(config=config, **{"seed": 3, "epoch": 2, "window": 5, **other}))
 
 
-def test_another_process_draws_the_same_masks() -> None:
+def test_window_masks_of_another_process_are_the_same() -> None:
     code = (
         "import json, numpy as np\n"
         "from vcfbert.config import MaskConfig\n"
@@ -105,7 +105,7 @@ def test_another_process_draws_the_same_masks() -> None:
     assert json.loads(elsewhere.stdout) == [np.flatnonzero(m).tolist() for m in here]
 
 
-def test_the_masked_protocol() -> None:
+def test_fixed_rate_mask_hides_rare_sites_at_their_own_rate() -> None:
     maf = np.concatenate([np.full(1000, 0.001), MAF])
     typed = fixed_rate_mask(maf, seed=1, window=0, rate=0.5, rare_rate=0.7, min_maf=0.005)
     assert not typed[:1000].any()
@@ -114,7 +114,7 @@ def test_the_masked_protocol() -> None:
     assert np.array_equal(typed, fixed_rate_mask(maf, seed=1, window=0, rate=0.5, rare_rate=0.7, min_maf=0.005))
 
 
-def test_the_rare_share_is_the_least_one() -> None:
+def test_window_mask_hides_rare_sites_at_least_at_the_rare_rate() -> None:
     config = dataclasses.replace(CURRICULUM, rare=0.1)
     typed = mask(config=config)
     assert 1 - typed[:4000].mean() == pytest.approx(0.30, abs=0.03)

@@ -19,7 +19,7 @@ def report_of(target: list[Record]) -> QcReport:
     return report
 
 
-def test_density_counts_every_typed_site_once_and_covers_the_panel() -> None:
+def test_typed_density_counts_every_site_once_and_covers_the_panel() -> None:
     panel_pos = np.array([1_000, 1_500, 2_000], dtype=np.int32)
     strip = typed_density("20", np.array([1_000, 1_004, 1_991, 2_000], dtype=np.int32), panel_pos)
     assert len(strip) == 100
@@ -29,13 +29,13 @@ def test_density_counts_every_typed_site_once_and_covers_the_panel() -> None:
 
 
 @pytest.mark.parametrize(("last", "stretches"), [(5, 1), (7, 3)])
-def test_density_of_a_span_shorter_than_a_hundred_positions(last: int, stretches: int) -> None:
+def test_typed_density_of_a_short_span_has_one_bin_per_position(last: int, stretches: int) -> None:
     strip = typed_density("20", np.array([5], dtype=np.int32), np.array([5, last], dtype=np.int32))
     assert strip == (DensityBin("20", 5, 5, 1), *(DensityBin("20", p, p, 0) for p in range(6, last + 1)))
     assert len(strip) == stretches
 
 
-def test_repairs_and_the_agreement_of_builds_are_counted() -> None:
+def test_report_counts_repairs_and_the_agreement_of_builds() -> None:
     records = [(pos, "A", "G", "0|1") for pos in range(10, 16)]
     # Exchanged, flipped, both, other alleles, and two sites that the panel lacks.
     records[0:4] = [(10, "G", "A", "0|1"), (11, "T", "C", "0|1"), (12, "C", "T", "0|1"), (13, "A", "C", "0|1")]
@@ -45,14 +45,14 @@ def test_repairs_and_the_agreement_of_builds_are_counted() -> None:
     assert report.build_agreement == pytest.approx(5 / 6)
 
 
-def test_missing_calls_are_told_of_the_worst_sample_without_its_name() -> None:
+def test_report_has_the_worst_missing_rate_without_a_sample_name() -> None:
     calls = [".|. 0|0 0|1", "0|0 0|0 .|.", ".|. 0|0 0|0", "0|0 0|0 0|0"]
     report = report_of([(10 + i, "A", "G", row) for i, row in enumerate(calls)])
     assert (report.missing_rate, report.worst_missing_rate, report.n_much_missing) == (0.25, 0.5, 2)
     assert json.loads(json.dumps(report.summary())) == report.summary()
 
 
-def test_the_short_summary_has_no_series() -> None:
+def test_short_summary_has_no_lists() -> None:
     summary = report_of([(10, "A", "G", "0|1"), (11, "A", "G", "0|0")]).summary()
     few = short(summary)
     assert set(summary) - set(few) == {"density", "chromosomes", "absent"}

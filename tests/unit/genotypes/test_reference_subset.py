@@ -9,7 +9,7 @@ from vcfbert.genotypes.reference_subset import ReferenceSubset
 ALLELES = np.array([[0, 1], [1, 1], [0, 0], [0, 1], [1, 1], [1, 1]], dtype=np.uint8)
 
 
-def test_a_memory_by_hand() -> None:
+def test_reference_subset_rows_equal_values_by_hand() -> None:
     memory = ReferenceSubset(panel_from_alleles(ALLELES, validation=(1,)), np.array([0, 1, 4, 5]))
     assert len(memory) == 4
     assert memory.af.tolist() == [0.75, 1.0]
@@ -19,7 +19,7 @@ def test_a_memory_by_hand() -> None:
 
 
 @pytest.mark.parametrize("n_samples", [1, 3, 4, 5, 13])  # whole bytes and not
-def test_frequencies_are_those_of_its_own_haplotypes(n_samples: int) -> None:
+def test_reference_subset_frequencies_are_of_its_own_haplotypes(n_samples: int) -> None:
     panel = random_panel(n_samples, 20, seed=n_samples)
     haplotypes = np.arange(0, 2 * n_samples, 2)
     np.testing.assert_allclose(
@@ -29,7 +29,7 @@ def test_frequencies_are_those_of_its_own_haplotypes(n_samples: int) -> None:
     np.testing.assert_allclose(whole.af, panel.alleles(slice(None)).mean(axis=0))
 
 
-def test_what_it_does_not_hold_does_not_change_it() -> None:
+def test_reference_subset_does_not_depend_on_other_haplotypes() -> None:
     changed = ALLELES.copy()
     changed[2:4] ^= 1
     kept = np.array([0, 1, 4, 5])

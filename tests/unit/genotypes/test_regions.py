@@ -15,24 +15,24 @@ from vcfbert.genotypes.regions import Region, canonical_chrom, same_chrom
         ("20:1,000-2,000", Region("20", 1000, 2000)),
     ],
 )
-def test_parse(text: str, expected: Region) -> None:
+def test_parse_of_each_notation_gives_the_region(text: str, expected: Region) -> None:
     assert Region.parse(text) == expected
 
 
 @pytest.mark.parametrize("text", ["", "20:", "20:9-5", "20:-5", "20:0-5", "20:a-b", "20:,-5", "20 21"])
-def test_not_a_region(text: str) -> None:
+def test_parse_of_no_region_is_refused(text: str) -> None:
     with pytest.raises(InputError) as caught:
         Region.parse(text)
     assert caught.value.code == "region_invalid"
 
 
-def test_bounds_are_inclusive() -> None:
+def test_region_holds_its_own_bounds() -> None:
     region = Region("20", 5, 7)
     assert [region.holds(pos) for pos in (4, 5, 7, 8)] == [False, True, True, False]
     assert str(region) == "20:5-7"
 
 
-def test_names_of_one_chromosome() -> None:
+def test_same_chrom_of_synonyms_is_true() -> None:
     assert same_chrom("chr20", "20")
     assert same_chrom("chrX", "x")
     assert same_chrom("23", "X")

@@ -8,7 +8,7 @@ from vcfbert.genotypes.sex_chromosomes import BUILDS, between_pars, build_of, is
 
 
 @pytest.mark.parametrize(("name", "par1", "par2"), [("b37", 2_699_520, 154_931_044), ("b38", 2_781_479, 155_701_383)])
-def test_stretches_cover_x_once_and_meet_where_the_pars_end(name: str, par1: int, par2: int) -> None:
+def test_regions_of_x_cover_x_once_and_meet_at_the_borders_of_the_pars(name: str, par1: int, par2: int) -> None:
     first, middle, last = regions_of_x("chrX", BUILDS[name])
     assert (first, last) == (Region("chrX", 1, par1), Region("chrX", par2, None))
     assert (middle.start, middle.stop) == (par1 + 1, par2 - 1)
@@ -17,7 +17,7 @@ def test_stretches_cover_x_once_and_meet_where_the_pars_end(name: str, par1: int
     assert not between_pars(Region("X"))
 
 
-def test_the_build_is_named_or_told_by_the_length_of_x() -> None:
+def test_build_of_a_name_or_of_the_length_of_x_is_found() -> None:
     assert build_of(155_270_560, None, "f").name == "b37"
     assert build_of(156_040_895, None, "f").name == "b38"
     assert build_of(156_040_895, "b37", "f").name == "b37"
@@ -27,6 +27,6 @@ def test_the_build_is_named_or_told_by_the_length_of_x() -> None:
         assert caught.value.code == "build_unknown"
 
 
-def test_the_names_of_x() -> None:
+def test_is_x_of_every_name_of_x_is_true() -> None:
     assert all(map(is_x, ("X", "chrX", "23")))
     assert not any(map(is_x, ("Y", "20", "XY_random")))

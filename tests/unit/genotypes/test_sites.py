@@ -27,7 +27,7 @@ def match(target: list[Record], panel: list[Record]) -> tuple[MatchedTarget, dic
     return matched, {note.pos: note.status for note in report.notes}
 
 
-def test_every_way_to_match() -> None:
+def test_match_target_of_each_relation_orients_the_alleles() -> None:
     panel: list[Record] = [(pos, "A", "G", RARE) for pos in (10, 20, 30, 40, 50)]
     target: list[Record] = [
         (10, "A", "G", "0|1 .|."),
@@ -52,7 +52,7 @@ def test_every_way_to_match() -> None:
     }
 
 
-def test_haploid_samples_stay_so_whatever_is_exchanged() -> None:
+def test_match_target_with_exchanged_alleles_keeps_samples_haploid() -> None:
     panel: list[Record] = [(pos, "A", "G", RARE) for pos in (10, 20, 30)]
     target = genotypes_of([(10, "A", "G", "0|1 1"), (20, "G", "A", "0|1 1"), (30, "G", "A", ".|. .")])
     matched, report = match_target(target, panel_of(panel))
@@ -65,13 +65,13 @@ def test_haploid_samples_stay_so_whatever_is_exchanged() -> None:
     assert doubled.homozygous_coded() is doubled
 
 
-def test_chromosome_names_are_harmonised() -> None:
+def test_match_target_accepts_synonyms_of_the_chromosome() -> None:
     records: list[Record] = [(10, "A", "G", "0|1")]
     matched, _ = match_target(genotypes_of(records, chrom="chr20"), panel_of([(10, "A", "G", RARE)]))
     assert matched.panel_site.tolist() == [0]
 
 
-def test_indels_match_by_text_and_are_never_flipped() -> None:
+def test_match_target_matches_indels_by_text_and_never_flips_them() -> None:
     texts = [(10, "AT", "A"), (20, "A", "AT"), (30, "AC", "A"), (40, "A", "C")]
     panel: list[Record] = [(*text, RARE) for text in texts]
     texts = [(10, "AT", "A"), (20, "AT", "A"), (30, "TG", "T"), (40, "A", "C")]
@@ -82,7 +82,7 @@ def test_indels_match_by_text_and_are_never_flipped() -> None:
     assert status == {20: qc.SWAPPED, 30: qc.ALLELE_MISMATCH}
 
 
-def test_exact_comes_before_swap_at_a_multiallelic_position() -> None:
+def test_match_target_prefers_an_exact_match_to_a_swap() -> None:
     panel: list[Record] = [(10, "A", "C", RARE), (10, "C", "A", RARE), (10, "A", "T", RARE)]
     matched, status = match([(10, "A", "T", "1|1"), (10, "C", "A", "0|1")], panel)
     assert matched.panel_site.tolist() == [1, 2]
@@ -90,13 +90,13 @@ def test_exact_comes_before_swap_at_a_multiallelic_position() -> None:
     assert status == {}
 
 
-def test_two_sites_on_one_keep_the_better() -> None:
+def test_match_target_of_two_sites_on_one_keeps_the_better() -> None:
     matched, status = match([(10, "G", "A", "1|1"), (10, "A", "G", "0|1")], [(10, "A", "G", RARE)])
     assert matched.alleles.tolist() == [[[0, 1]]]
     assert status == {10: qc.DUPLICATE}
 
 
-def test_a_split_record_is_not_swapped(tmp_path: Path) -> None:
+def test_match_target_never_swaps_a_multiallelic_record(tmp_path: Path) -> None:
     path = write_vcf(tmp_path / "t.vcf", vcf_text([(5, "A", "G", "0|1"), (10, "C", "A,T", "0|2")]))
     matched, report = match_target(read_genotypes(path), panel_of([(5, "A", "G", RARE), (10, "A", "C", RARE)]))
     assert matched.panel_site.tolist() == [0]
@@ -116,7 +116,7 @@ def test_a_split_record_is_not_swapped(tmp_path: Path) -> None:
         (("T", "A", LOW), HALF, qc.AMBIGUOUS_EXCLUDED, None, None),
     ],
 )
-def test_palindromic_snps(
+def test_match_target_decides_palindromic_snps_by_frequency(
     target: tuple[str, str, str], panel_calls: str, expected: str | None, first: list[int] | None, swapped: bool | None
 ) -> None:
     panel: list[Record] = [(5, "A", "G", RARE), (10, "A", "T", panel_calls)]
@@ -129,7 +129,7 @@ def test_palindromic_snps(
         assert matched.swapped[1] == swapped
 
 
-def test_a_panel_frequency_near_half_decides_nothing() -> None:
+def test_palindromic_snp_with_panel_frequency_near_half_is_excluded() -> None:
     near_half = "1|1 1|1 1|0 0|0 0|0 0|0"  # 5 of 12
     calls = " ".join(["0|0"] * 200)
     panel: list[Record] = [(5, "A", "G", near_half), (10, "A", "T", near_half)]
@@ -138,20 +138,20 @@ def test_a_panel_frequency_near_half_decides_nothing() -> None:
     assert error_of([(10, "T", "A", calls)], panel).code == "no_usable_site"
 
 
-def test_too_few_calls_do_not_decide_a_palindromic_snp() -> None:
+def test_palindromic_snp_with_too_few_calls_is_excluded() -> None:
     panel: list[Record] = [(5, "A", "G", RARE), (10, "A", "T", RARE)]
     _, status = match([(5, "A", "G", "0|0"), (10, "T", "A", "0|0")], panel)
     assert status == {10: qc.AMBIGUOUS_EXCLUDED}
 
 
-def test_an_undecided_palindromic_snp_is_left_out_where_others_are_flipped() -> None:
+def test_undecided_palindromic_snp_is_excluded_where_others_are_flipped() -> None:
     panel: list[Record] = [(5, "A", "G", RARE), (10, "C", "G", HALF)]
     matched, status = match([(5, "T", "C", LOW), (10, "C", "G", LOW)], panel)
     assert status == {5: qc.FLIPPED, 10: qc.AMBIGUOUS_EXCLUDED}
     assert matched.panel_site.tolist() == [0]
 
 
-def test_records_without_alt() -> None:
+def test_match_target_uses_records_without_alt() -> None:
     panel: list[Record] = [(pos, "A", "G", RARE) for pos in (10, 20, 30, 40)] + [(50, "A", "AT", RARE)]
     target: list[Record] = [(10, "A", ".", "0|0"), (20, "G", ".", "0|0"), (30, "T", ".", ".|."), (40, "C", ".", "0|0")]
     matched, status = match([*target, (50, "A", ".", "0|0")], panel)
@@ -172,7 +172,7 @@ def error_of(target: list[Record], panel: list[Record], chrom: str = "20") -> qc
     return caught.value
 
 
-def test_no_overlap() -> None:
+def test_match_target_without_overlap_is_refused() -> None:
     panel: list[Record] = [(10, "A", "G", RARE)]
     error = error_of([(11, "A", "G", "0|1")], panel)
     assert error.code == "no_overlap"
@@ -182,7 +182,7 @@ def test_no_overlap() -> None:
     assert "21:10-10" in str(other)
 
 
-def test_wrong_build() -> None:
+def test_match_target_of_another_build_is_refused() -> None:
     panel: list[Record] = [(pos, "A", "G", RARE) for pos in range(10, 30)]
     assert error_of([(10, "A", "C", "0|1")], panel).code == "wrong_build"
     mostly_wrong: list[Record] = [(pos, "A", "GC"[pos % 2], "0|1") for pos in range(10, 30)]
@@ -195,13 +195,13 @@ def test_wrong_build() -> None:
     match(few_wrong, panel)
 
 
-def test_a_target_without_any_site_of_the_chromosome_has_a_report() -> None:
+def test_report_without_sites_has_zero_counts() -> None:
     report = report_without_sites(("A", "B"), panel_of([(10, "A", "G", RARE)]))
     assert (report.n_samples, report.n_target_sites, report.n_used, report.overlap_share) == (2, 0, 0, 0.0)
     json.dumps(report.summary(), allow_nan=False)
 
 
-def test_report(tmp_path: Path) -> None:
+def test_match_target_report_lists_every_changed_site(tmp_path: Path) -> None:
     panel: list[Record] = [(1_000_001, "A", "G", RARE), (1_500_000, "A", "G", RARE), (2_000_000, "A", "G", RARE)]
     target: list[Record] = [
         (500, "A", "G", "0|0 0|0"),
@@ -211,7 +211,7 @@ def test_report(tmp_path: Path) -> None:
     ]
     _, report = match_target(genotypes_of(target), panel_of(panel))
     summary = report.summary()
-    assert sum(stretch["typed"] for stretch in summary.pop("density")) == 2
+    assert sum(bin_["typed"] for bin_ in summary.pop("density")) == 2
     assert summary.pop("frequencies")["n_sites"] == 2
     assert summary == {
         "n_samples": 2,
@@ -243,7 +243,7 @@ def test_report(tmp_path: Path) -> None:
     assert all(line[8] for line in lines[1:])
 
 
-def test_a_phased_target_is_phased_sample_by_sample() -> None:
+def test_unphased_is_true_at_unphased_heterozygous_calls() -> None:
     """B has an unphased heterozygous call, C a half call, which is missing for the QC report and needs no phase."""
     panel: list[Record] = [(pos, "A", "G", RARE) for pos in (10, 20, 30)]
     target: list[Record] = [(10, "A", "G", "0|1 0/1 0/."), (20, "G", "A", "0|1 0|1 0|."), (30, "A", "G", "0/0 1/1 0|1")]

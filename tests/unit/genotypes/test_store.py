@@ -36,7 +36,7 @@ def open_panel(path: Path, **options: bool) -> Panel:
     return panel
 
 
-def test_build_and_open(tmp_path: Path) -> None:
+def test_built_panel_opens_with_its_values(tmp_path: Path) -> None:
     built = build(tmp_path, RECORDS)
     opened = open_panel(tmp_path / "panel")
     for panel in (built, opened):
@@ -58,7 +58,7 @@ def test_build_and_open(tmp_path: Path) -> None:
     assert "git_commit" in manifest["provenance"]
 
 
-def test_a_map_is_used_and_its_absence_is_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_build_panels_uses_a_map_and_warns_without_one(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     genetic_map = tmp_path / "map"
     genetic_map.write_text("100 20 1\n300 20 3\n")
     with caplog.at_level(logging.WARNING):
@@ -68,7 +68,7 @@ def test_a_map_is_used_and_its_absence_is_warned_of(tmp_path: Path, caplog: pyte
     assert "1 cM/Mb" in caplog.text
 
 
-def test_building_again_gives_the_same_bytes(tmp_path: Path) -> None:
+def test_build_panels_twice_gives_the_same_bytes(tmp_path: Path) -> None:
     build(tmp_path, RECORDS)
 
     def content() -> dict[Path, bytes]:
@@ -80,7 +80,7 @@ def test_building_again_gives_the_same_bytes(tmp_path: Path) -> None:
     assert content() == first
 
 
-def test_region(tmp_path: Path) -> None:
+def test_build_panels_of_a_region_has_its_sites_alone(tmp_path: Path) -> None:
     assert build(tmp_path, RECORDS, region="chr20:150-250").sites.pos.tolist() == [200, 200]
 
 
@@ -93,7 +93,7 @@ def test_region(tmp_path: Path) -> None:
         ((400, "A", "C", "0|1 1 0|0"), "mixed_ploidy"),
     ],
 )
-def test_refused_panels_leave_nothing(tmp_path: Path, record: Record, code: str) -> None:
+def test_build_panels_of_a_refused_file_leaves_nothing(tmp_path: Path, record: Record, code: str) -> None:
     with pytest.raises(InputError) as caught:
         build(tmp_path, [*RECORDS, record])
     assert caught.value.code == code
@@ -101,7 +101,7 @@ def test_refused_panels_leave_nothing(tmp_path: Path, record: Record, code: str)
     assert [p.name for p in tmp_path.iterdir()] == ["panel.vcf.gz"]
 
 
-def test_a_haploid_sample_gives_one_haplotype(tmp_path: Path) -> None:
+def test_build_panels_of_a_haploid_sample_stores_one_haplotype(tmp_path: Path) -> None:
     panel = build(tmp_path, [(1, "A", "C", "0|0 1 0|1"), (2, "A", "C,G", "0|2 0 1|0")])
     assert panel.haploid == (1,)
     assert panel.n_haplotypes == 5
@@ -112,7 +112,7 @@ def test_a_haploid_sample_gives_one_haplotype(tmp_path: Path) -> None:
     assert (kept.haploid, kept.alleles(slice(None))[:, 0].tolist()) == ((1,), [0, 1, 1])
 
 
-def test_a_panel_without_variants_and_of_one_sample(tmp_path: Path) -> None:
+def test_build_panels_without_variants_or_of_one_sample_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
         build(tmp_path, [(1, "A", ".", "0|0 0|0")])
     assert caught.value.code == "empty"
@@ -122,7 +122,7 @@ def test_a_panel_without_variants_and_of_one_sample(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("stop", [InterruptedError, KeyboardInterrupt])
-def test_an_interrupted_build_leaves_the_old_panel(tmp_path: Path, stop: type[BaseException]) -> None:
+def test_interrupted_build_keeps_the_old_panel(tmp_path: Path, stop: type[BaseException]) -> None:
     before = build(tmp_path, RECORDS).digest
 
     def interrupt(_: int) -> None:
@@ -134,7 +134,7 @@ def test_an_interrupted_build_leaves_the_old_panel(tmp_path: Path, stop: type[Ba
     assert sorted(p.name for p in tmp_path.iterdir()) == ["panel", "panel.vcf.gz"]
 
 
-def test_validation_split() -> None:
+def test_choose_validation_has_the_fraction_and_depends_on_the_seed() -> None:
     chosen = choose_validation(100, holdout=0.1, seed=3)
     assert len(chosen) == 10
     assert chosen == tuple(sorted(set(chosen)))
@@ -144,7 +144,7 @@ def test_validation_split() -> None:
     assert len(choose_validation(2, holdout=0.999, seed=1)) == 1
 
 
-def test_a_changed_file_is_noticed(tmp_path: Path) -> None:
+def test_open_panels_with_a_changed_file_is_refused(tmp_path: Path) -> None:
     build(tmp_path, RECORDS)
     path = tmp_path / "panel/00/alleles.npy"
     data = bytearray(path.read_bytes())
@@ -160,7 +160,7 @@ def test_a_changed_file_is_noticed(tmp_path: Path) -> None:
     assert caught.value.code == "panel_damaged"
 
 
-def test_the_digest_is_of_the_content() -> None:
+def test_panel_digest_depends_on_the_content() -> None:
     records: list[Record] = [(1, "A", "C", "0|1 0|0"), (2, "A", "C", "0|1 1|0")]
     digest = panel_of(records).digest
     assert panel_of(records).digest == digest
@@ -172,7 +172,7 @@ def test_the_digest_is_of_the_content() -> None:
         assert panel_of(other).digest != digest
 
 
-def test_subset_and_write(tmp_path: Path) -> None:
+def test_subset_panel_is_written_and_opened_unchanged(tmp_path: Path) -> None:
     panel = build(tmp_path, RECORDS)
     subset = subset_panel(panel, samples=[0, 2], sites=np.array([0, 2, 3]))
     assert subset.samples == ("A", "C")
@@ -185,7 +185,7 @@ def test_subset_and_write(tmp_path: Path) -> None:
     assert subset_panel(panel).digest == panel.digest
 
 
-def test_the_digest_does_not_depend_on_the_pieces_that_are_written(tmp_path: Path) -> None:
+def test_panel_digest_does_not_depend_on_block_sizes(tmp_path: Path) -> None:
     panel = build(tmp_path, RECORDS)
     for size in (1, 2, 3):
         folder = tmp_path / str(size)
@@ -200,7 +200,7 @@ def test_the_digest_does_not_depend_on_the_pieces_that_are_written(tmp_path: Pat
             assert (folder / name).read_bytes() == (tmp_path / "panel/00" / name).read_bytes()
 
 
-def test_the_digest_knows_chromosome_and_ploidy() -> None:
+def test_panel_digest_depends_on_chromosome_and_ploidy() -> None:
     records: list[Record] = [(1, "A", "C", "0|1 0|0"), (2, "A", "C", "0|1 1|0")]
     panel = panel_of(records)
     others = [panel_of(records, chrom="21"), panel_of([(1, "A", "C", "0|1 0"), (2, "A", "C", "0|1 1")])]

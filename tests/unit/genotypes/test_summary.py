@@ -22,7 +22,7 @@ def add(summary: Summary, dr2: list[float], typed: list[int] = [0] * 4, kept: li
     summary.add_sites(np.arange(4), np.array(dr2), flags[0], flags[1])
 
 
-def test_dr2_by_the_panels_maf() -> None:
+def test_summary_bins_dr2_by_the_panels_maf() -> None:
     summary = summary_of_four_sites()
     add(summary, [0.9, 0.2, 0.4, 1.0])
     add(summary, [0.9, 0.4, 0.6, 0.3], typed=[0, 0, 0, 1], kept=[1, 1, 0, 1])
@@ -42,7 +42,7 @@ def test_dr2_by_the_panels_maf() -> None:
     assert json.loads(json.dumps(figures)) == figures
 
 
-def test_qualities_of_genotypes() -> None:
+def test_summary_bins_the_qualities_of_genotypes() -> None:
     summary = summary_of_four_sites()
     summary.add_genotypes(np.array([[0, 500], [900, 899]], dtype=np.int32))  # GQ 0, 3.01, 10, 9.96
     summary.add_genotypes(np.array([999, 1000], dtype=np.int32))  # 30, and beyond what thousandths tell
@@ -50,7 +50,7 @@ def test_qualities_of_genotypes() -> None:
     assert found == {(0, 5): 2, (5, 10): 1, (10, 15): 1, (30, 99): 2}
 
 
-def test_parts_count_as_the_whole() -> None:
+def test_summary_of_added_parts_equals_the_whole() -> None:
     whole, joint = summary_of_four_sites(), summary_of_four_sites()
     for dr2, typed in (([0.9, 0.2, 0.4, 1.0], [0, 0, 0, 0]), ([0.9, 0.4, 0.6, 0.3], [0, 0, 0, 1])):
         part = summary_of_four_sites()

@@ -39,7 +39,7 @@ def code_of(path: Path, **options: str) -> str:
 
 @pytest.mark.parametrize("name", FORMS)
 @pytest.mark.parametrize("index", [False, True])
-def test_every_form_reads_alike(tmp_path: Path, name: str, index: bool) -> None:
+def test_read_genotypes_of_every_container_is_the_same(tmp_path: Path, name: str, index: bool) -> None:
     found = read_genotypes(write_vcf(tmp_path / name, vcf_text(RECORDS), index=index))
     assert found.samples == ("A", "B", "C")
     assert found.alleles.dtype == np.int8
@@ -89,7 +89,7 @@ def test_a_single_dot_is_a_missing_call(tmp_path: Path) -> None:
     assert found.phased.all()
 
 
-def test_lower_case_alleles_and_missing_ids(tmp_path: Path) -> None:
+def test_read_genotypes_makes_alleles_upper_case_and_missing_ids_dots(tmp_path: Path) -> None:
     text = vcf_text([(1, "a", "c", "0|1")]).replace("rs1", ".")
     found = read_genotypes(write_vcf(tmp_path / "t.vcf", text))
     assert (found.sites.ref[0], found.sites.alt[0], found.sites.id[0]) == ("A", "C", ".")
@@ -101,7 +101,7 @@ def test_lower_case_alleles_and_missing_ids(tmp_path: Path) -> None:
 )
 @pytest.mark.parametrize("name", ["t.vcf", "t.vcf.gz", "t.bcf"])
 @pytest.mark.parametrize("index", [False, True])
-def test_regions_with_and_without_index(
+def test_read_genotypes_of_a_region_is_the_same_without_an_index(
     tmp_path: Path, name: str, index: bool, region: str, expected: list[int]
 ) -> None:
     path = write_vcf(tmp_path / name, vcf_text(RECORDS), index=index)
@@ -109,19 +109,19 @@ def test_regions_with_and_without_index(
 
 
 @pytest.mark.parametrize("index", [False, True])
-def test_a_deletion_that_begins_before_the_region_is_not_in_it(tmp_path: Path, index: bool) -> None:
+def test_read_genotypes_excludes_a_deletion_that_starts_before_the_region(tmp_path: Path, index: bool) -> None:
     records: list[Record] = [(10, "ACGTACGT", "A", "0|1"), (15, "A", "C", "0|1")]
     path = write_vcf(tmp_path / "t.vcf.gz", vcf_text(records), index=index)
     assert read_genotypes(path, region="20:12-20").sites.pos.tolist() == [15]
 
 
-def test_a_chromosome_of_the_header_without_records(tmp_path: Path) -> None:
+def test_read_genotypes_of_a_chromosome_without_records_is_refused(tmp_path: Path) -> None:
     text = vcf_text(RECORDS).replace("##contig=<ID=20>", "##contig=<ID=20>\n##contig=<ID=21>")
     assert code_of(write_vcf(tmp_path / "t.vcf.gz", text, index=True), region="21") == "chromosome_missing"
     assert code_of(write_vcf(tmp_path / "t.bcf", text, index=True), region="21") == "chromosome_missing"
 
 
-def test_one_chromosome_of_several(tmp_path: Path) -> None:
+def test_read_genotypes_of_one_chromosome_of_several_needs_a_region(tmp_path: Path) -> None:
     text = vcf_text(RECORDS) + record_line((50, "A", "T", "0|0 0|1 1|1"), "chr21") + "\n"
     path = write_vcf(tmp_path / "t.vcf", text)
     assert code_of(path) == "several_chromosomes"
@@ -130,7 +130,7 @@ def test_one_chromosome_of_several(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("block", [1, 3, 6, 1000])
-def test_blocks_join_to_the_whole(tmp_path: Path, block: int) -> None:
+def test_stream_genotypes_blocks_join_to_the_whole(tmp_path: Path, block: int) -> None:
     path = write_vcf(tmp_path / "t.vcf.gz", vcf_text(RECORDS))
     seen: list[int] = []
     blocks = list(stream_genotypes(path, block_genotypes=block, progress=seen.append))
@@ -160,12 +160,12 @@ BAD_RECORDS = {
 
 @pytest.mark.parametrize("code", BAD_RECORDS)
 @pytest.mark.parametrize("name", ["t.vcf", "t.vcf.gz"])
-def test_bad_records(tmp_path: Path, code: str, name: str) -> None:
+def test_read_genotypes_of_bad_records_is_refused(tmp_path: Path, code: str, name: str) -> None:
     assert code_of(write_vcf(tmp_path / name, vcf_text(BAD_RECORDS[code]))) == code
 
 
 @pytest.mark.parametrize("alt", ["<DEL>", "*", "A[20:5[", "C,*"])
-def test_no_allele_but_bases(tmp_path: Path, alt: str) -> None:
+def test_read_genotypes_of_symbolic_alleles_is_refused_unless_asked_for(tmp_path: Path, alt: str) -> None:
     path = write_vcf(tmp_path / "t.vcf", vcf_text([(1, "A", alt, "0|1")]))
     assert code_of(path) == "symbolic_alt"
     kept = read_genotypes(path, symbolic=True)
@@ -173,7 +173,7 @@ def test_no_allele_but_bases(tmp_path: Path, alt: str) -> None:
     assert kept.alleles[0].tolist() == [[0, 1]]
 
 
-def test_three_alleles_a_call(tmp_path: Path) -> None:
+def test_read_genotypes_of_triploid_calls_is_refused(tmp_path: Path) -> None:
     assert code_of(write_vcf(tmp_path / "t.vcf", vcf_text([(1, "A", "C", "0|1|1 0|1")]))) == "mixed_ploidy"
 
 
@@ -206,7 +206,7 @@ def test_haploid_samples_have_no_second_allele(tmp_path: Path, name: str, block:
     assert found.haploid.tolist() == [False, True, False, True]
 
 
-def test_a_file_of_haploid_samples_alone(tmp_path: Path) -> None:
+def test_read_genotypes_of_haploid_samples_alone_marks_them(tmp_path: Path) -> None:
     found = read_genotypes(write_vcf(tmp_path / "t.vcf", vcf_text([(1, "A", "C", "0 1"), (2, "A", "C,G", "2 .")])))
     assert found.alleles.tolist() == [[[0, -2], [1, -2]], [[0, -2], [-1, -2]], [[1, -2], [-1, -2]]]
     assert found.phased.all()
@@ -230,12 +230,12 @@ def test_a_sample_that_is_once_haploid_and_once_diploid_is_named(
     assert f"20:{first}" in str(caught.value)
 
 
-def test_record_without_gt(tmp_path: Path) -> None:
+def test_read_genotypes_of_a_record_without_gt_is_refused(tmp_path: Path) -> None:
     text = vcf_text([(1, "A", "C", "7")]).replace("\tGT\t", "\tDP\t")
     assert code_of(write_vcf(tmp_path / "t.vcf", text)) == "no_genotypes"
 
 
-def test_files_that_are_no_vcf(tmp_path: Path) -> None:
+def test_read_genotypes_of_other_files_is_refused(tmp_path: Path) -> None:
     assert code_of(tmp_path / "absent.vcf") == "file_not_found"
     assert code_of(tmp_path) == "file_not_found"
     for name, data, code in [
@@ -251,7 +251,7 @@ def test_files_that_are_no_vcf(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", FORMS)
-def test_headers_that_cannot_be_used(tmp_path: Path, name: str) -> None:
+def test_read_genotypes_of_unusable_headers_is_refused(tmp_path: Path, name: str) -> None:
     if name != "t.bcf":  # the helper's writer refuses them too
         assert code_of(write_vcf(tmp_path / name, vcf_text([], samples=["A", "A"]))) == "duplicate_samples"
     assert code_of(write_vcf(tmp_path / name, vcf_text([], samples=[]))) == "no_samples"
@@ -264,7 +264,7 @@ def long_text() -> str:
 
 
 @pytest.mark.parametrize("name", FORMS)
-def test_a_file_cut_in_the_middle(tmp_path: Path, name: str, capfd: pytest.CaptureFixture[str]) -> None:
+def test_read_genotypes_of_a_cut_file_is_refused(tmp_path: Path, name: str, capfd: pytest.CaptureFixture[str]) -> None:
     path = write_vcf(tmp_path / name, long_text())
     assert len(read_genotypes(path).sites) == 2000
     data = path.read_bytes()
@@ -274,7 +274,7 @@ def test_a_file_cut_in_the_middle(tmp_path: Path, name: str, capfd: pytest.Captu
 
 
 @pytest.mark.parametrize("name", ["t.vcf.gz", "t.bcf"])
-def test_bgzf_without_its_last_block(tmp_path: Path, name: str) -> None:
+def test_read_genotypes_of_bgzf_without_its_last_block_is_refused(tmp_path: Path, name: str) -> None:
     path = write_vcf(tmp_path / name, long_text())
     path.write_bytes(path.read_bytes()[:-28])
     assert code_of(path) == "truncated"
@@ -282,7 +282,9 @@ def test_bgzf_without_its_last_block(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.parametrize("name", ["t.vcf.gz", "t.bcf"])
 @pytest.mark.parametrize("region", [None, "20", "20:10-2000", "20:1900-2000", "21"])
-def test_damage_in_the_middle(tmp_path: Path, name: str, region: str | None, capfd: pytest.CaptureFixture[str]) -> None:
+def test_read_genotypes_of_damaged_data_is_refused(
+    tmp_path: Path, name: str, region: str | None, capfd: pytest.CaptureFixture[str]
+) -> None:
     path = write_vcf(tmp_path / name, long_text(), index=True)
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 0xFF
@@ -294,7 +296,9 @@ def test_damage_in_the_middle(tmp_path: Path, name: str, region: str | None, cap
 
 
 @pytest.mark.parametrize("index", [False, True])
-def test_what_is_not_there(tmp_path: Path, index: bool, recwarn: pytest.WarningsRecorder) -> None:
+def test_read_genotypes_of_an_absent_chromosome_or_region_is_refused(
+    tmp_path: Path, index: bool, recwarn: pytest.WarningsRecorder
+) -> None:
     path = write_vcf(tmp_path / "t.vcf.gz", vcf_text(RECORDS), index=index)
     recwarn.clear()
     assert code_of(path, region="21") == "chromosome_missing"

@@ -86,7 +86,7 @@ def write(path: Path, blocks: Any = None, **options: Any) -> list[list[str]]:
         return [str(record).rstrip("\n").split("\t") for record in file]
 
 
-def test_records_as_written_by_hand(tmp_path: Path) -> None:
+def test_write_imputed_records_equal_text_by_hand(tmp_path: Path) -> None:
     path = tmp_path / "out.vcf"
     calls = UNTYPED.copy()
     calls[4, 0] = [1, 1]
@@ -156,7 +156,7 @@ def test_a_haploid_sample_with_genotype_probabilities_and_exchanged_alleles(tmp_
     assert without[0][7].startswith("AF=0.58333;")
 
 
-def test_a_file_of_haploid_samples_alone(tmp_path: Path) -> None:
+def test_write_imputed_of_haploid_samples_alone_writes_one_allele(tmp_path: Path) -> None:
     records = write(tmp_path / "out.bcf", haploid=np.array([True, True]))
     assert records[0][9:] == ["0:0:0:1,0", "0:0.25:0.25:0.75,0.25"]
     assert records[0][7].startswith("AF=0.125;")
@@ -262,7 +262,7 @@ def test_region_query_through_the_index(tmp_path: Path, kind: str, index: str) -
 @needs_bcftools
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("haploid", [None, HAPLOID])
-def test_bcftools_reads_it_without_a_word(tmp_path: Path, kind: str, haploid: Any) -> None:
+def test_bcftools_reads_the_file_without_a_warning(tmp_path: Path, kind: str, haploid: Any) -> None:
     path = tmp_path / f"out{kind}"
     write(path, haploid=haploid)
     for command in (["view"], ["query", "-f", r"%POS %AF[ %GT %DS %HDS %GP]\n"], ["norm", "-m-"], ["+fill-tags"]):
@@ -286,13 +286,13 @@ def test_progress_counts_sites(tmp_path: Path) -> None:
     assert seen == sorted(seen)
 
 
-def test_unknown_suffix(tmp_path: Path) -> None:
+def test_write_imputed_to_an_unknown_ending_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="unknown output format") as caught:
         write(tmp_path / "out.txt")
     assert caught.value.code == "output_format"
 
 
-def test_position_that_tabix_cannot_index(tmp_path: Path) -> None:
+def test_write_imputed_of_a_position_beyond_tabix_is_refused(tmp_path: Path) -> None:
     panel = make_panel([(1 << 29, "A", "C", ".", False)])
     with pytest.raises(InputError) as caught:
         write(tmp_path / "out.vcf.gz", [block(0, 1)], panel=panel)
@@ -301,7 +301,7 @@ def test_position_that_tabix_cannot_index(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("value", [np.nan, 1.01, -0.01])
-def test_value_that_is_no_probability(tmp_path: Path, value: float) -> None:
+def test_write_imputed_of_no_probability_is_refused(tmp_path: Path, value: float) -> None:
     hds = HDS.copy()
     hds[0, 0, 0] = value
     with pytest.raises(VcfbertError) as caught:
@@ -333,7 +333,7 @@ def test_older_file_survives_a_failure(tmp_path: Path, kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_folder_that_cannot_be_made(tmp_path: Path, kind: str) -> None:
+def test_write_imputed_to_an_impossible_folder_is_refused(tmp_path: Path, kind: str) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError) as caught:
         write(tmp_path / "file" / f"out{kind}")
@@ -345,7 +345,7 @@ def _disk_full(*_: Any) -> int:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_disk_full(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_write_imputed_on_a_full_disk_is_refused(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     real_open = Path.open
 
     def open_full(self: Path, mode: str = "r", **options: Any) -> Any:
@@ -382,7 +382,9 @@ def limit_file_size() -> Iterator[Callable[[int], None]]:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_file_that_may_not_grow(tmp_path: Path, kind: str, limit_file_size: Callable[[int], None]) -> None:
+def test_write_imputed_beyond_the_file_size_limit_is_refused(
+    tmp_path: Path, kind: str, limit_file_size: Callable[[int], None]
+) -> None:
     limit_file_size(100)
     with pytest.raises(InputError) as caught:
         write(tmp_path / f"out{kind}")
@@ -451,7 +453,7 @@ def test_quality_of_haploid_and_exchanged_genotypes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_sites_of_little_dr2_are_left_out_unless_typed(tmp_path: Path, kind: str) -> None:
+def test_write_imputed_excludes_untyped_sites_below_min_dr2(tmp_path: Path, kind: str) -> None:
     whole = write(tmp_path / f"whole{kind}")
     dr2 = [max(map(float, r[7].split("DR2=")[1].split(";")[0].split(","))) for r in whole]
     least = sorted(dr2)[2] - 1e-3
@@ -486,7 +488,7 @@ def test_empirical_r2_stands_where_sites_are_typed(tmp_path: Path) -> None:
     assert [r[7] for r in write(tmp_path / "cut.vcf", cut)] == infos
 
 
-def test_texts_go_with_their_owner() -> None:
+def test_sample_texts_are_released_with_their_owner() -> None:
     """Tables of megabytes that waited for Python to look for cycles would add up to gigabytes in a service."""
     texts = SampleTexts(("GT", "DS", "HDS", "GP"))
     q = np.array([[[0, 1000], [250, 750]]])

@@ -67,11 +67,11 @@ def assert_equal(found: Genotypes, expected: Genotypes) -> None:
 
 
 @pytest.mark.parametrize("region", ["20", "chr21", "20:200-300", "20:400-", "21:9-9"])
-def test_it_reads_as_the_vcf_that_it_was_made_from(vcf: Path, vcz: Path, region: str) -> None:
+def test_read_genotypes_of_a_vcf_zarr_equals_its_vcf(vcf: Path, vcz: Path, region: str) -> None:
     assert_equal(read_genotypes(vcz, region=region, symbolic=True), read_genotypes(vcf, region=region, symbolic=True))
 
 
-def test_values_by_hand(vcz: Path) -> None:
+def test_read_genotypes_of_a_vcf_zarr_equals_values_by_hand(vcz: Path) -> None:
     found = read_genotypes(vcz, region="20", symbolic=True)
     assert found.sites.pos.tolist() == [100, 200, 200, 250, 300, 300, 400]
     assert found.alleles[:, 3].tolist() == [[1, -2], [0, -2], [0, -2], [-1, -2], [1, -2], [1, -2], [0, -2]]
@@ -81,20 +81,20 @@ def test_values_by_hand(vcz: Path) -> None:
 
 
 @pytest.mark.parametrize("block", [1, 8, 100])
-def test_blocks(vcz: Path, block: int) -> None:
+def test_stream_genotypes_of_a_vcf_zarr_gives_blocks_in_order(vcz: Path, block: int) -> None:
     blocks = list(stream_genotypes(vcz, region="20", block_genotypes=block, symbolic=True))
     assert [pos for b in blocks for pos in b.sites.pos.tolist()] == [100, 200, 200, 250, 300, 300, 400]
     assert (len(blocks) > 1) == (block < 24)
 
 
-def test_what_the_header_tells(vcf: Path, vcz: Path) -> None:
+def test_source_facts_of_a_vcf_zarr_equal_those_of_its_vcf(vcf: Path, vcz: Path) -> None:
     for source in map(open_source, (vcf, vcz)):
         assert source.samples == ("A", "B", "C", "D")
         assert source.chromosomes() == {"20": 6, "21": 2}
         assert (source.length_of("chr20"), source.length_of("21"), source.length_of("X")) == (64_000_000, None, None)
 
 
-def test_chunks_outside_of_a_region_are_not_read(vcz: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_records_of_a_region_read_its_chunks_alone(vcz: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     read = []
     whole = ZarrRecords._read
 
@@ -107,7 +107,7 @@ def test_chunks_outside_of_a_region_are_not_read(vcz: Path, monkeypatch: pytest.
     assert [interval for name, interval in read if name == "call_genotype"] == [(6, 8)]
 
 
-def test_the_same_errors_as_of_a_vcf(vcf: Path, vcz: Path) -> None:
+def test_read_genotypes_of_a_vcf_zarr_has_the_errors_of_a_vcf(vcf: Path, vcz: Path) -> None:
     for path in (vcf, vcz):
         for region, code in ((None, "symbolic_alt"), ("22", "chromosome_missing"), ("20:1-9", "region_empty")):
             with pytest.raises(InputError) as caught:
@@ -118,7 +118,7 @@ def test_the_same_errors_as_of_a_vcf(vcf: Path, vcz: Path) -> None:
         assert caught.value.code == "several_chromosomes"
 
 
-def test_a_panel_from_it(vcf: Path, tmp_path: Path) -> None:
+def test_panel_of_a_vcf_zarr_equals_that_of_its_vcf(vcf: Path, tmp_path: Path) -> None:
     records: list[Record] = [(1, "A", "C", "0|1 0|0"), (2, "A", "C,G", "2|1 1|0"), (7, "A", "C", "1|1 1|0")]
     text = write_vcf(tmp_path / "p.vcf.gz", vcf_text(records), index=True)
     options = {"holdout": 0.5, "seed": 1}
@@ -129,7 +129,7 @@ def test_a_panel_from_it(vcf: Path, tmp_path: Path) -> None:
     assert digests[0] == digests[1]
 
 
-def test_damage_and_foreign_groups(vcz: Path, vcf: Path, tmp_path: Path) -> None:
+def test_damaged_or_foreign_zarr_groups_are_refused(vcz: Path, vcf: Path, tmp_path: Path) -> None:
     whole = convert(vcf, tmp_path / "t.vcz")
     chunk = whole / "call_genotype" / "0.0.0"
     chunk.write_bytes(chunk.read_bytes()[:5])
@@ -151,7 +151,7 @@ def test_damage_and_foreign_groups(vcz: Path, vcf: Path, tmp_path: Path) -> None
     np.testing.assert_equal(read_genotypes(vcz, region="21").sites.pos, [5, 9])  # the original is untouched
 
 
-def test_without_the_package_the_extra_is_named(vcz: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_vcf_zarr_without_the_package_names_the_extra(vcz: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "zarr", None)
     with pytest.raises(MissingExtraError, match=r"vcfbert\[zarr\]"):
         read_genotypes(vcz)

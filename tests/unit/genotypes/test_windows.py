@@ -6,7 +6,7 @@ import pytest
 from vcfbert.genotypes.windows import Window, blend_weights, tile
 
 
-def test_three_windows_by_hand() -> None:
+def test_tile_into_three_windows_equals_values_by_hand() -> None:
     windows = tile(np.arange(20) * 1.0, length=10, flank=1, span_cm=1.5)
     assert windows == [
         Window(0, (0, 7), 0, 10, (0, 11)),
@@ -16,12 +16,12 @@ def test_three_windows_by_hand() -> None:
     assert (windows[1].sites, windows[1].retrieval_sites) == (slice(5, 15), slice(4, 16))
 
 
-def test_fewer_sites_than_a_window() -> None:
+def test_tile_of_fewer_sites_than_a_window_is_one_window() -> None:
     assert tile(np.arange(5) * 1.0, length=10, flank=2, span_cm=9.0) == [Window(0, (0, 5), 0, 5, (0, 5))]
     assert tile(np.array([3.0]), length=10, flank=2, span_cm=0.0) == [Window(0, (0, 1), 0, 1, (0, 1))]
 
 
-def test_a_span_takes_in_all_sites_at_its_ends_position() -> None:
+def test_retrieval_window_includes_all_sites_at_its_end_positions() -> None:
     cm = np.array([0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3, 3], dtype=float)
     for window in tile(cm, length=8, flank=2, span_cm=0.0):
         low, high = window.retrieval
@@ -30,7 +30,7 @@ def test_a_span_takes_in_all_sites_at_its_ends_position() -> None:
         assert high == len(cm) or cm[high] > cm[high - 1]
 
 
-def test_weights_of_two_windows_by_hand() -> None:
+def test_blend_weights_of_two_windows_equal_values_by_hand() -> None:
     """Cores [0, 6) and [6, 12), windows of 8: sites 4..7 are shared, and 1 cM apart but for a jump of 3 cM."""
     cm = np.array([0, 1, 2, 3, 4, 5, 8, 9, 10, 11, 12, 13], dtype=float)
     windows = tile(cm, length=8, flank=1, span_cm=0.0)
@@ -40,7 +40,7 @@ def test_weights_of_two_windows_by_hand() -> None:
     assert second.tolist() == pytest.approx([0, 0.2, 0.8, 1, 1, 1, 1, 1], abs=1e-6)
 
 
-def test_one_window_weighs_one() -> None:
+def test_blend_weights_of_one_window_are_one() -> None:
     cm = np.arange(6) * 0.1
     windows = tile(cm, length=10, flank=2, span_cm=0.1)
     assert blend_weights(windows[0], windows, cm).tolist() == [1.0] * 6
