@@ -97,7 +97,7 @@ def nearest_vote(bundle: Bundle) -> Imputer:
     encode = build(EncodeConfig, {**bundle.manifest["encode"], "span_cm": VOTE_SPAN_CM}, "encode.")
     parts = []
     for part in bundle.parts:
-        index = build_index(part.memory, torch.ones(part.panel.n_sites), backend="auto", device=bundle.device)
+        index = build_index(part.reference, torch.ones(part.panel.n_sites), backend="auto", device=bundle.device)
         windows = windows_of(part.panel, encode)
         parts.append(dataclasses.replace(part, windows=windows, retriever=HammingRetriever(index)))
     voting = dataclasses.replace(

@@ -49,18 +49,18 @@ WEIGHTS, INDEX, PANEL = "weights.safetensors", "index", "panel"
 class Part:
     """One panel of a bundle, ready for retrieval: a chromosome, or one of the three ploidy regions of X.
 
-    ``memory``: the reference subset that retrieval searches, here the whole panel. ``features`` float32 [n_sites, F]:
+    ``reference``: the reference subset searched, here the whole panel. ``features`` float32 [n_sites, F]:
     site features, with the allele frequencies of that subset.
     """
 
-    memory: ReferenceSubset
+    reference: ReferenceSubset
     windows: list[Window]
     retriever: Retriever
     features: Tensor
 
     @property
     def panel(self) -> Panel:
-        return self.memory.panel
+        return self.reference.panel
 
 
 @dataclass(frozen=True)
@@ -130,9 +130,9 @@ def save_bundle(
         (folder / WEIGHTS).write_bytes(save({k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}))
         (folder / INDEX).mkdir()
         for number, panel in enumerate(panels):
-            memory = whole_panel(panel)
+            reference = whole_panel(panel)
             retriever = build_retriever(
-                model, memory, reference_features(memory, device), backend="faiss", device=device
+                model, reference, reference_features(reference, device), backend="faiss", device=device
             )
             retriever.index.save(folder / INDEX / f"{region_folder(number)}.faiss")
         write_panels(panels, folder / PANEL)
@@ -183,14 +183,14 @@ def load_bundle(path: Path, *, device: str = "cpu", verify: bool = True) -> Bund
 
 
 def _part(index_path: Path, model: Variant, panel: Panel, encode: EncodeConfig, device: torch.device) -> Part:
-    memory = whole_panel(panel)
-    features = reference_features(memory, device)
-    index: KeyIndex = FaissKeyIndex.load(index_path, n_rows=len(memory), n_sites=panel.n_sites)
+    reference = whole_panel(panel)
+    features = reference_features(reference, device)
+    index: KeyIndex = FaissKeyIndex.load(index_path, n_rows=len(reference), n_sites=panel.n_sites)
     if device.type == "cuda":
-        index = TorchKeyIndex(memory, index.weights)
+        index = TorchKeyIndex(reference, index.weights)
     return Part(
-        memory=memory,
+        reference=reference,
         windows=windows_of(panel, encode, is_hmm=model.is_hmm),
-        retriever=attach_retriever(model, index, memory, features, update=False),
+        retriever=attach_retriever(model, index, reference, features, update=False),
         features=features,
     )

@@ -22,10 +22,10 @@ def window_over(panel: Panel, *, margin: int) -> Window:
 
 def context_of(panel: Panel, *, margin: int = 4, every: int = 3) -> WindowContext:
     """The window with every third site typed, in the window and beside it."""
-    memory = ReferenceSubset(panel, np.arange(panel.n_haplotypes))
+    reference = ReferenceSubset(panel, np.arange(panel.n_haplotypes))
     key = np.arange(0, panel.n_sites, every)
-    features = reference_features(memory, torch.device("cpu"))
-    return WindowContext.build(memory, features, window_over(panel, margin=margin), key, torch.device("cpu"))
+    features = reference_features(reference, torch.device("cpu"))
+    return WindowContext.build(reference, features, window_over(panel, margin=margin), key, torch.device("cpu"))
 
 
 def batch_of(panel: Panel, *, b: int = 3, k: int = 5, seed: int = 0) -> WindowBatch:

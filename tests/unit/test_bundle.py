@@ -75,10 +75,10 @@ def test_loaded_bundle_predicts_as_the_saved_model(tmp_path: Path, variant: str)
     assert (loaded.variant, loaded.k, loaded.panels[0].digest) == (variant, CONFIG.retrieval.k[variant], PANEL.digest)
     assert loaded.manifest["metrics"] == {"val/r2/all": 0.5}
     assert loaded.panels[0].validation == PANEL.validation
-    memory = whole_panel(PANEL)
-    features = reference_features(memory, torch.device("cpu"))
-    retriever = build_retriever(model, memory, features, device=torch.device("cpu"))
-    part = dataclasses.replace(loaded.parts[0], memory=memory, features=features, retriever=retriever)
+    reference = whole_panel(PANEL)
+    features = reference_features(reference, torch.device("cpu"))
+    retriever = build_retriever(model, reference, features, device=torch.device("cpu"))
+    part = dataclasses.replace(loaded.parts[0], reference=reference, features=features, retriever=retriever)
     fresh = dataclasses.replace(loaded, model=model.eval(), parts=(part,))
     target = target_of(PANEL, [1, 7], TYPED)
     for one, other in zip(Imputer(loaded).impute(target), Imputer(fresh).impute(target), strict=True):
@@ -92,7 +92,7 @@ def test_loaded_bundle_predicts_as_the_saved_model(tmp_path: Path, variant: str)
 
 
 def test_bundle_retrieves_from_the_whole_panel(saved: Path) -> None:
-    assert load_bundle(saved).parts[0].memory.haplotypes.tolist() == list(range(20))
+    assert load_bundle(saved).parts[0].reference.haplotypes.tolist() == list(range(20))
 
 
 @pytest.mark.parametrize("variant", ["v18", "v19"])

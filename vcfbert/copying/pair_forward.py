@@ -29,8 +29,9 @@ from vcfbert.constants import HALF_ALT, HALF_REF
 from vcfbert.copying.blocks import Block, Classes, Float, Target, block_of
 from vcfbert.kernels import Floats, Numbers, compiled
 
-# Added where a product could underflow: the least share of all mass that a pair keeps, far below rounding. Without it,
-# pairs that many calls in a row contradict would be lost for good where nothing recombines, after slow denormal sums.
+# Added where a product could underflow: the least fraction of all mass that a pair keeps, far below rounding. Without
+# it, pairs that many calls in a row contradict would fall to 0 where nothing recombines, and could never return.
+# Denormal numbers on the way there would be slow.
 _TINY: Final = np.float32(1e-30)
 _ZERO: Final = np.float32(0.0)
 _ONE: Final = np.float32(1.0)
@@ -69,9 +70,9 @@ def emission(genotype: int, mismatch: float) -> tuple[Float, Float, Float]:
 
 @compiled
 def moves(stay: float, mass: float) -> tuple[Float, Float, Float]:
-    """Factors of neither, exactly one, and both haplotypes switching before a site.
+    """Factors of neither haplotype, a given one alone, and both switching before a site.
 
-    The first two also divide by ``mass``, all mass so far, so that it becomes 1.
+    The first two are divided by ``mass``, all mass so far, which scales it to 1. The third applies to a mass of 1.
     """
     return np.float32(stay * stay / mass), np.float32(stay * (1.0 - stay) / mass), np.float32((1.0 - stay) ** 2)
 

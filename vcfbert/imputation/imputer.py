@@ -120,7 +120,7 @@ class Imputer:
         check: Callable[[], None] | None = None,
         progress: Callable[[float], None] | None = None,
     ) -> PhasedTarget:
-        reference, hmm = self.bundle.part(target.panel_digest).memory, self.bundle.model.phasing_hmm
+        reference, hmm = self.bundle.part(target.panel_digest).reference, self.bundle.model.phasing_hmm
         return phase_target(
             target, reference, hmm, self.mode, ignore_phase=self.ignore_phase, check=check, progress=progress
         )

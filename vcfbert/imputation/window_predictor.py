@@ -70,7 +70,7 @@ class WindowPredictor:
         self._batch_size = batch_size
         cache = WindowCache(kept_bytes)
         self._windows = {
-            part.panel.digest: ReadyWindows(bundle.model, part.memory, part.features, bundle.k, cache)
+            part.panel.digest: ReadyWindows(bundle.model, part.reference, part.features, bundle.k, cache)
             for part in bundle.parts
         }
 

@@ -358,7 +358,7 @@ def test_one_phasing_gives_the_result_of_a_file_with_that_phase(
     model.drawn_heads.load_state_dict(model.heads.state_dict())  # or they would be copied with other rates
     model.drawn_share.data.copy_(model.share)
     copying = dataclasses.replace(copying, model=model)
-    drawn = phase_alleles(model.phasing, copying.parts[0].memory, target.panel_site, target.alleles, MODES["one"])
+    drawn = phase_alleles(model.phasing, copying.parts[0].reference, target.panel_site, target.alleles, MODES["one"])
     phased = dataclasses.replace(phased_anew(target), alleles=drawn[0])
     found = whole(list(Imputer(copying, mode="one").impute(target)))
     for one, other in zip(found, imputed(copying, phased), strict=True):

@@ -40,7 +40,7 @@ def target_for(
 
 def ready_windows(bundle: Bundle, kept: WindowCache) -> ReadyWindows:
     part = bundle.parts[0]
-    return ReadyWindows(bundle.model, part.memory, part.features, bundle.k, kept)
+    return ReadyWindows(bundle.model, part.reference, part.features, bundle.k, kept)
 
 
 @pytest.fixture

@@ -51,7 +51,7 @@ def test_fit_on_several_panels_writes_bundle_of_all(tmp_path: Path, variant: str
     assert result.data_digest == bundle.panel_digest == panels_digest(panels())
     assert [panel.haploid for panel in bundle.panels] == [(), (1, 3)]
     assert [str(panel.region) for panel in bundle.panels] == ["20", "X:101-9000"]
-    assert [len(part.memory) for part in bundle.parts] == [18, 10]
+    assert [len(part.reference) for part in bundle.parts] == [18, 10]
     assert 0.0 < result.metrics["val/loss"] < 2.0
 
 
