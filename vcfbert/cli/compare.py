@@ -33,9 +33,9 @@ def compare(
 ) -> None:
     """Compare variants, runs and baselines.
 
-    The first one named is the reference. The r2 of each other one is compared with it pairwise in every MAF bin, with
-    confidence intervals. This requires that both were scored at the same sites and samples, and that their sufficient
-    statistics are stored (the .npz file beside a report).
+    The first one named is the reference. The r2 of every other one is compared with that of the reference in each MAF
+    bin, with a confidence interval. This requires that both were scored at the same sites and samples, and that their
+    sufficient statistics are stored (the .npz file beside a report).
 
     **Examples**
 

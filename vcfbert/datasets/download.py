@@ -1,8 +1,8 @@
 """Downloads a chromosome of the 1000 Genomes high-coverage panel, or a region of it, and a genetic map over HTTPS.
 
 Panel: 3,202 samples sequenced at 30x, phased, GRCh38 (Byrska-Bishop et al. 2022, Cell 185:3426). Map: the one that
-GLIMPSE distributes. A region is downloaded as the byte ranges that the file's tabix index names. Interrupted downloads
-stay in ``.part`` files and resume.
+GLIMPSE distributes. For a region, only the byte ranges that the tabix index gives are downloaded. An interrupted
+download stays in a ``.part`` file and resumes from it.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from typing import Any, Final
 from vcfbert.distributed.scheduler import Task, WorkerLost, perform
 from vcfbert.errors import InputError, MissingExtraError, VcfbertError
 
-# Ray restarts a task on another worker if its worker dies, for example of too little memory.
+# Ray restarts a task on another worker if its worker dies, for example because memory ran out.
 RETRIES: Final = 3
 _STORE_BYTES: Final = 100 << 20  # of a local cluster: tasks exchange files, so only their run times pass through Ray
 
