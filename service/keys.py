@@ -22,7 +22,7 @@ def new_key(name: str) -> tuple[str, str]:
 def main(arguments: list[str]) -> int:
     """Print a new key and its entry; return the exit code."""
     if len(arguments) != 1:
-        print("usage: python -m service.keys NAME", file=sys.stderr)
+        print(f"usage: python -m {__package__}.keys NAME", file=sys.stderr)
         return 2
     try:
         key, entry = new_key(arguments[0])

@@ -189,6 +189,6 @@ def check_exposure(settings: Settings, host: str) -> None:
         raise InputError(
             "open_service",
             f"the service would listen on {host} without access keys",
-            hint="set VCFBERT_API_KEYS (`python -m service.keys NAME` makes a key), listen on 127.0.0.1, "
+            hint=f"set VCFBERT_API_KEYS (`python -m {__package__}.keys NAME` makes a key), listen on 127.0.0.1, "
             "or set VCFBERT_OPEN=true to admit everyone who can reach the service",
         )

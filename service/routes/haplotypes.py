@@ -55,6 +55,7 @@ router = APIRouter(prefix="/v1", tags=["impute"], route_class=_SmallBodies)
 @router.post(
     "/impute/haplotypes",
     summary="Impute haplotypes sent as JSON",
+    response_description="sites and dosages",
     response_model=ImputedHaplotypes,
     responses=problems(
         "model_unknown",

@@ -12,7 +12,7 @@ from .deps import Manager
 router = APIRouter(tags=["health"])
 
 
-@router.get("/healthz", summary="Check that the process runs")
+@router.get("/healthz", summary="Check that the process runs", response_description="the process runs")
 async def healthz() -> dict[str, str]:
     """Answers 200 as long as the process runs, with or without a model."""
     return {"status": "ok"}
@@ -21,6 +21,7 @@ async def healthz() -> dict[str, str]:
 @router.get(
     "/readyz",
     summary="Check that the service is ready",
+    response_description="the default model is loaded",
     response_model=None,
     responses={503: {"description": "the default model is not loaded, or the service is shutting down"}},
 )

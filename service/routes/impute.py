@@ -6,10 +6,10 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Annotated, Any, BinaryIO
 
 import anyio.from_thread
-from fastapi import APIRouter, Depends, Request, UploadFile
+from fastapi import APIRouter, Depends, File, Request, UploadFile
 from fastapi.responses import StreamingResponse
 
 from vcfbert.errors import InputError, ResourceError, VcfbertError
@@ -18,7 +18,7 @@ from vcfbert.genotypes.qc import short
 from ..http.examples import OPTIONS, SHORT_QC, VCF, form, problems
 from ..http.options import Requested
 from ..settings import Settings
-from ..uploads.files import check_upload, one_file, received, stem
+from ..uploads.files import FILE_FIELD, check_upload, one_file, received, stem
 from .deps import AppSettings, Manager
 
 router = APIRouter(prefix="/v1", tags=["impute"])
@@ -56,7 +56,11 @@ _MEDIA_TYPES = {"vcf.gz": "application/gzip", "bcf": "application/octet-stream"}
     ),
 )  # fmt: skip
 def impute(
-    request: Request, file: UploadFile, manager: Manager, settings: AppSettings, requested: Requested
+    request: Request,
+    file: Annotated[UploadFile, File(description=FILE_FIELD)],
+    manager: Manager,
+    settings: AppSettings,
+    requested: Requested,
 ) -> StreamingResponse:
     """Imputes `file`, a VCF, VCF.gz or BCF, and returns the imputed file. Use `POST /v1/jobs` for many samples. Options
     can be form fields or query parameters."""

@@ -7,7 +7,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Form, Request, Response, UploadFile
+from fastapi import APIRouter, Depends, File, Form, Request, Response, UploadFile
+from fastapi import Path as PathParameter
 from fastapi.responses import FileResponse
 
 from vcfbert.errors import VcfbertError
@@ -19,15 +20,15 @@ from ..jobs.intake import Jobs
 from ..jobs.job import DONE, EXPIRED, FAILED, RUNNING, Job, PinnedModel
 from ..jobs.schemas import QUEUED as QUEUED_EXAMPLE
 from ..jobs.schemas import JobList, JobOut, job_out
-from ..uploads.files import one_file, stem
+from ..uploads.files import FILE_FIELD, one_file, stem
 from ..uploads.kept import UPLOAD_FIELD, file_of
 from .deps import Kept, Manager
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 
-_OF_A_JOB = problems("job_unknown", "jobs_unreachable")
-_OF_A_FILE = problems("job_unknown", "not_done", "expired", "jobs_unreachable")
-_OF_A_RESULT = problems("job_unknown", "not_done", "expired", "range_invalid", "jobs_unreachable")
+_OF_A_JOB = problems("job_unknown", "request_invalid", "jobs_unreachable")
+_OF_A_FILE = problems("job_unknown", "request_invalid", "not_done", "expired", "jobs_unreachable")
+_OF_A_RESULT = problems("job_unknown", "request_invalid", "not_done", "expired", "range_invalid", "jobs_unreachable")
 
 
 def _jobs(request: Request) -> Jobs:
@@ -36,6 +37,7 @@ def _jobs(request: Request) -> Jobs:
 
 
 AppJobs = Annotated[Jobs, Depends(_jobs)]
+JobId = Annotated[str, PathParameter(description="id of the job")]
 
 
 class NotDoneError(VcfbertError):
@@ -50,6 +52,7 @@ class ExpiredError(VcfbertError):
     "",
     summary="Submit a job",
     status_code=202,
+    response_description="the queued job",
     dependencies=[Depends(one_file)],
     responses={
         202: answers(queued=("a queued job", QUEUED_EXAMPLE)),
@@ -71,7 +74,7 @@ def submit(
     kept: Kept,
     requested: Requested,
     response: Response,
-    file: UploadFile | None = None,
+    file: Annotated[UploadFile | None, File(description=FILE_FIELD)] = None,
     upload: Annotated[str | None, Form(description=UPLOAD_FIELD)] = None,
 ) -> JobOut:
     """Queues the imputation of `file`, a VCF, VCF.gz or BCF, or of an `upload` that `POST /v1/qc` kept. Status 202
@@ -93,26 +96,38 @@ def submit(
     return _out(jobs, job)
 
 
-@router.get("", summary="List your jobs", responses=problems("jobs_unreachable"))
+@router.get("", summary="List your jobs", response_description="the jobs", responses=problems("jobs_unreachable"))
 def list_jobs(caller: Caller, jobs: AppJobs) -> JobList:
     """Returns the jobs of the caller's key, newest first."""
     return JobList(jobs=[_out(jobs, job) for job in jobs.table.of_caller(caller.name)])
 
 
-@router.get("/{job_id}", summary="Get a job", responses=_OF_A_JOB)
-def job(job_id: str, caller: Caller, jobs: AppJobs) -> JobOut:
+@router.get("/{job_id}", summary="Get a job", response_description="the job", responses=_OF_A_JOB)
+def job(job_id: JobId, caller: Caller, jobs: AppJobs) -> JobOut:
     """Returns the job's state, progress, QC summary and error."""
     return _out(jobs, jobs.table.get(caller.name, job_id))
 
 
-@router.delete("/{job_id}", summary="Cancel or delete a job", status_code=204, responses=_OF_A_JOB)
-def remove(job_id: str, caller: Caller, jobs: AppJobs) -> None:
+@router.delete(
+    "/{job_id}",
+    summary="Cancel or delete a job",
+    response_description="the job was cancelled or deleted",
+    status_code=204,
+    responses=_OF_A_JOB,
+)
+def remove(job_id: JobId, caller: Caller, jobs: AppJobs) -> None:
     """Cancels a queued or running job, or deletes a finished one. Its files are deleted."""
     jobs.remove(caller.name, job_id)
 
 
-@router.get("/{job_id}/result", summary="Download the result", response_class=FileResponse, responses=_OF_A_RESULT)
-def result(job_id: str, caller: Caller, jobs: AppJobs) -> FileResponse:
+@router.get(
+    "/{job_id}/result",
+    summary="Download the result",
+    response_description="the imputed file",
+    response_class=FileResponse,
+    responses=_OF_A_RESULT,
+)
+def result(job_id: JobId, caller: Caller, jobs: AppJobs) -> FileResponse:
     """Returns the imputed VCF.gz or BCF. Range requests are supported."""
     done = _done(jobs, caller.name, job_id)
     extension = str(done.options["format"])
@@ -123,10 +138,11 @@ def result(job_id: str, caller: Caller, jobs: AppJobs) -> FileResponse:
 @router.get(
     "/{job_id}/result/index",
     summary="Download the index of the result",
+    response_description="the index file",
     response_class=FileResponse,
     responses=_OF_A_FILE,
 )
-def index(job_id: str, caller: Caller, jobs: AppJobs) -> FileResponse:
+def index(job_id: JobId, caller: Caller, jobs: AppJobs) -> FileResponse:
     """Returns a .tbi file for VCF.gz or a .csi file for BCF."""
     done = _done(jobs, caller.name, job_id)
     extension = str(done.options["format"])
@@ -137,9 +153,10 @@ def index(job_id: str, caller: Caller, jobs: AppJobs) -> FileResponse:
 @router.get(
     "/{job_id}/qc",
     summary="Get the QC summary of a job",
+    response_description="the QC summary",
     responses={200: answers(qc=("the QC summary", QC)), **_OF_A_FILE},
 )
-def qc(job_id: str, caller: Caller, jobs: AppJobs) -> dict[str, Any]:
+def qc(job_id: JobId, caller: Caller, jobs: AppJobs) -> dict[str, Any]:
     """Returns how the sites of the upload match the panel. It is available once the upload was read, even if the job
     failed after that."""
     checked = _present(jobs.table.get(caller.name, job_id))
@@ -149,9 +166,13 @@ def qc(job_id: str, caller: Caller, jobs: AppJobs) -> dict[str, Any]:
 
 
 @router.get(
-    "/{job_id}/qc/sites", summary="Download the QC table of sites", response_class=FileResponse, responses=_OF_A_FILE
+    "/{job_id}/qc/sites",
+    summary="Download the QC table of sites",
+    response_description="the table",
+    response_class=FileResponse,
+    responses=_OF_A_FILE,
 )
-def qc_sites(job_id: str, caller: Caller, jobs: AppJobs) -> FileResponse:
+def qc_sites(job_id: JobId, caller: Caller, jobs: AppJobs) -> FileResponse:
     """Returns the repaired and excluded sites of the upload as TSV, one site per line."""
     checked = _present(jobs.table.get(caller.name, job_id))
     path = jobs.files.qc_sites(job_id)
@@ -160,8 +181,14 @@ def qc_sites(job_id: str, caller: Caller, jobs: AppJobs) -> FileResponse:
     return _file(path, "text/tab-separated-values", f"{stem(checked.name)}.qc.tsv")
 
 
-@router.get("/{job_id}/report", summary="Download the report", response_class=FileResponse, responses=_OF_A_FILE)
-def report(job_id: str, caller: Caller, jobs: AppJobs) -> FileResponse:
+@router.get(
+    "/{job_id}/report",
+    summary="Download the report",
+    response_description="the report",
+    response_class=FileResponse,
+    responses=_OF_A_FILE,
+)
+def report(job_id: JobId, caller: Caller, jobs: AppJobs) -> FileResponse:
     """Returns the model, the options, the QC summary and the statistics of the result as JSON."""
     done = _done(jobs, caller.name, job_id)
     return _file(jobs.files.report(job_id), "application/json", f"{stem(done.name)}.report.json")

@@ -28,6 +28,7 @@ _RELOADED = {"alias": "default", "changed": True, "version": "3", "before": "2"}
 @router.get(
     "/models",
     summary="List the models",
+    response_description="the models",
     responses={200: answers(served=("a model of the registry, and one that is loading", _MODELS)), **problems()},
 )
 async def models(manager: Manager) -> dict[str, Any]:
@@ -39,9 +40,10 @@ async def models(manager: Manager) -> dict[str, Any]:
 @router.post(
     "/models/reload",
     summary="Load the newest version of a model",
+    response_description="the reloaded models",
     responses={
         200: answers(newer=("a newer version was loaded", {"models": [_RELOADED]})),
-        **problems("forbidden", "model_unknown", "reload_refused"),
+        **problems("forbidden", "model_unknown", "reload_refused", "request_invalid"),
     },
 )
 def reload(

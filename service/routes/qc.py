@@ -6,14 +6,14 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Form, Query, UploadFile
+from fastapi import APIRouter, Depends, File, Form, Path, Query, UploadFile
 
 from vcfbert.errors import InputError
 
 from ..http.auth import Caller
 from ..http.examples import NOTE, QC, UPLOAD, UPLOAD_ID, VCF, answers, form, problem_example, problems
 from ..http.options import MODEL
-from ..uploads.files import Upload, check_upload, one_file, received
+from ..uploads.files import FILE_FIELD, Upload, check_upload, one_file, received
 from ..uploads.kept import UPLOAD_FIELD, KeptUpload
 from .deps import AppSettings, Kept, Manager
 
@@ -34,6 +34,7 @@ _EXAMPLES = answers(
 @router.post(
     "",
     summary="Check a file",
+    response_description="the QC report",
     dependencies=[Depends(one_file)],
     responses={
         200: _EXAMPLES,
@@ -53,7 +54,7 @@ def qc(
     settings: AppSettings,
     caller: Caller,
     kept: Kept,
-    file: UploadFile | None = None,
+    file: Annotated[UploadFile | None, File(description=FILE_FIELD)] = None,
     upload: Annotated[str | None, Form(description=UPLOAD_FIELD)] = None,
     keep: Annotated[bool, Form(description=_KEEP)] = False,
     model: Annotated[str | None, Query(description=MODEL)] = None,
@@ -76,8 +77,14 @@ def qc(
         return answer
 
 
-@router.delete("/{upload_id}", summary="Delete a kept upload", status_code=204, responses=problems("upload_unknown"))
-def remove(upload_id: str, caller: Caller, kept: Kept) -> None:
+@router.delete(
+    "/{upload_id}",
+    summary="Delete a kept upload",
+    response_description="the upload was deleted",
+    status_code=204,
+    responses=problems("upload_unknown", "request_invalid"),
+)
+def remove(upload_id: Annotated[str, Path(description="id of the upload")], caller: Caller, kept: Kept) -> None:
     """Deletes an upload that `POST /v1/qc` kept."""
     kept.remove(caller.name, upload_id)
 

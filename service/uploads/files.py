@@ -20,6 +20,7 @@ from vcfbert.errors import InputError, VcfbertError
 
 from ..settings import Settings
 
+FILE_FIELD: Final = "a VCF, VCF.gz or BCF"
 _CHUNK: Final = 1 << 20
 _MAX_NAME: Final = 200
 # Maximum bytes of a header or of one record: parsers hold either in memory as a whole.

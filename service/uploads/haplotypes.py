@@ -46,7 +46,9 @@ class Haplotypes(BaseModel):
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [EXAMPLE]})
 
     chrom: Text | None = Field(None, description="chromosome of the sites; the model's chromosome if omitted")
-    sites: Annotated[list[TypedSite], FailFast()] = Field(min_length=1, max_length=MAX_SITES)
+    sites: Annotated[list[TypedSite], FailFast()] = Field(
+        min_length=1, max_length=MAX_SITES, description="typed sites, each with pos, ref and alt"
+    )
     haplotypes: Annotated[
         list[Annotated[list[Allele], FailFast(), Field(max_length=MAX_SITES)]],
         FailFast(),

@@ -88,7 +88,7 @@ def lines_of(path: Path) -> list[str]:
         return [line for line in lines if not line.startswith("##")]
 
 
-def test_a_file_becomes_its_imputed_file(home: Page, tiny_files: TinyFiles, tmp_path: Path) -> None:
+def test_page_imputes_a_file_and_offers_its_results(home: Page, tiny_files: TinyFiles, tmp_path: Path) -> None:
     check(home, tiny_files.target)
     expect(home.locator("#qc")).to_contain_text("Same alleles as the panel")
     home.get_by_role("button", name="Start imputation").click()
@@ -110,7 +110,7 @@ def test_a_file_becomes_its_imputed_file(home: Page, tiny_files: TinyFiles, tmp_
     assert json.loads(download(home, "Report (JSON)", tmp_path).read_text())
 
 
-def test_the_options_reach_the_result(home: Page, tiny_files: TinyFiles, tmp_path: Path) -> None:
+def test_options_of_the_page_reach_the_result(home: Page, tiny_files: TinyFiles, tmp_path: Path) -> None:
     first, last = (int(line.split("\t")[1]) for line in (lines_of(tiny_files.panel)[i] for i in (1, 150)))
     check(home, tiny_files.target)
     home.get_by_label("Region").fill(f"20:{first}-{last}")
@@ -141,7 +141,7 @@ def progress_passes(page: Page, share: float) -> float:
     pytest.fail(f"there is no more progress than {share}")
 
 
-def test_a_reload_while_the_job_runs_shows_it_going_on_to_its_result(
+def test_reload_while_job_runs_shows_its_progress(
     home: Page, site: Site, tiny_files: TinyFiles, tmp_path: Path
 ) -> None:
     site.hold(2)
@@ -168,7 +168,7 @@ def test_a_reload_while_the_job_runs_shows_it_going_on_to_its_result(
     assert len(lines_of(download(home, "Imputed VCF.gz", tmp_path))) == 301
 
 
-def test_a_reload_between_the_check_and_the_start_keeps_the_file(home: Page, site: Site, tiny_files: TinyFiles) -> None:
+def test_reload_after_the_check_keeps_the_file(home: Page, site: Site, tiny_files: TinyFiles) -> None:
     sent: list[str] = []
     home.on("request", lambda request: sent.append(f"{request.method} {urlsplit(request.url).path}"))
     check(home, tiny_files.target)
@@ -184,7 +184,7 @@ def test_a_reload_between_the_check_and_the_start_keeps_the_file(home: Page, sit
     assert list((site.data / "kept").iterdir()) == []  # its job has it
 
 
-def test_a_reload_while_a_job_waits_loses_nothing(home: Page, site: Site, tiny_files: TinyFiles) -> None:
+def test_reload_while_job_is_queued_shows_it(home: Page, site: Site, tiny_files: TinyFiles) -> None:
     site.worker.send_signal(signal.SIGSTOP)
     try:
         check(home, tiny_files.target)
@@ -205,7 +205,7 @@ def test_a_reload_while_a_job_waits_loses_nothing(home: Page, site: Site, tiny_f
     expect(home.get_by_role("link", name="Imputed VCF.gz")).to_be_visible()
 
 
-def test_a_waiting_job_is_cancelled(home: Page, site: Site, tiny_files: TinyFiles) -> None:
+def test_queued_job_is_cancelled(home: Page, site: Site, tiny_files: TinyFiles) -> None:
     site.worker.send_signal(signal.SIGSTOP)
     try:
         check(home, tiny_files.target)
@@ -220,7 +220,7 @@ def test_a_waiting_job_is_cancelled(home: Page, site: Site, tiny_files: TinyFile
     expect(home.locator(f'#job-list [data-id="{identity}"] .badge')).to_have_text("Cancelled")
 
 
-def test_what_is_no_vcf_is_refused_with_the_reason(home: Page, tmp_path: Path) -> None:
+def test_file_that_is_not_vcf_is_refused_with_reason(home: Page, tmp_path: Path) -> None:
     letter = tmp_path / "letter.vcf"
     letter.write_text("Dear colleague,\n")
     home.locator("#file").set_input_files(letter)
@@ -232,7 +232,7 @@ def test_what_is_no_vcf_is_refused_with_the_reason(home: Page, tmp_path: Path) -
     expect(home.locator("#options")).to_be_hidden()
 
 
-def test_a_wrong_build_is_refused_with_its_report(home: Page, tiny_files: TinyFiles, tmp_path: Path) -> None:
+def test_file_of_wrong_build_is_refused_with_report(home: Page, tiny_files: TinyFiles, tmp_path: Path) -> None:
     other = tmp_path / "hg38.vcf"
     with gzip.open(tiny_files.target, "rt") as source, other.open("w") as sink:
         for line in source:
@@ -249,7 +249,7 @@ def test_a_wrong_build_is_refused_with_its_report(home: Page, tiny_files: TinyFi
     expect(home.locator("#file")).to_be_enabled()
 
 
-def test_the_keyboard_is_enough(home: Page, tiny_files: TinyFiles, tmp_path: Path) -> None:
+def test_page_works_with_keyboard_alone(home: Page, tiny_files: TinyFiles, tmp_path: Path) -> None:
     # From the start: the Enter key may be faster than the interception of dialogs, which this switches on.
     home.on("filechooser", lambda chooser: chooser.set_files(tiny_files.target))
     home.keyboard.press("Tab")
@@ -280,14 +280,14 @@ def press_until(page: Page, name: str) -> None:
     pytest.fail(f"the Tab key does not lead to {name!r}")
 
 
-def test_the_documentation_is_linked_and_fetches_nothing_from_elsewhere(home: Page) -> None:
+def test_documentation_is_linked_and_fits_a_phone(home: Page) -> None:
     home.get_by_role("link", name="API").click()
     expect(home.locator("body")).to_contain_text("/v1/jobs")
     home.set_viewport_size({"width": 360, "height": 740})
     assert home.evaluate("document.documentElement.scrollWidth") == 360
 
 
-def test_files_of_the_page_are_asked_for_anew_and_names_are_no_paths(home: Page, site: Site) -> None:
+def test_static_files_are_revalidated_and_paths_are_refused(home: Page, site: Site) -> None:
     answer = home.request.get(f"{site.url}/static/app.js")
     assert answer.headers["cache-control"] == "no-cache"
     again = home.request.get(f"{site.url}/static/app.js", headers={"If-None-Match": answer.headers["etag"]})

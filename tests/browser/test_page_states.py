@@ -59,7 +59,7 @@ def overflow(page: Page) -> int:
     return int(page.evaluate("document.documentElement.scrollWidth - window.innerWidth"))
 
 
-def test_a_key_is_asked_for_kept_in_the_tab_and_sent_with_downloads(opened: Opened, tmp_path: Path) -> None:
+def test_key_is_requested_kept_in_the_tab_and_sent_with_downloads(opened: Opened, tmp_path: Path) -> None:
     page, opened.fake.key = opened.page, "right"
     opened.fake.queued_s = opened.fake.running_s = 0.1
     opened.reload()
@@ -82,7 +82,7 @@ def test_a_key_is_asked_for_kept_in_the_tab_and_sent_with_downloads(opened: Open
     expect(page.get_by_label("Key", exact=True)).to_be_focused()
 
 
-def test_a_service_that_loads_its_model_is_waited_for(opened: Opened) -> None:
+def test_page_waits_while_the_model_is_loaded(opened: Opened) -> None:
     opened.fake.models = []
     opened.reload()
     expect(opened.page.get_by_role("alert")).to_contain_text("The model is being loaded.")
@@ -92,7 +92,7 @@ def test_a_service_that_loads_its_model_is_waited_for(opened: Opened) -> None:
     expect(opened.page.locator("#file")).to_be_enabled()
 
 
-def test_a_full_queue_is_told_and_the_same_file_sent_again(opened: Opened) -> None:
+def test_full_queue_is_shown_and_the_file_can_be_sent_again(opened: Opened) -> None:
     page = opened.page
     opened.check()
     opened.fake.trouble["/v1/jobs"] = problem(429, "queue_full", "100 jobs wait already", retry=40)
@@ -106,7 +106,7 @@ def test_a_full_queue_is_told_and_the_same_file_sent_again(opened: Opened) -> No
     expect(state(page)).to_have_text("Done")
 
 
-def test_a_lost_connection_is_told_and_the_job_found_again(opened: Opened) -> None:
+def test_lost_connection_is_shown_and_the_job_found_again(opened: Opened) -> None:
     page = opened.page
     opened.fake.running_s = 3.0
     opened.start()
@@ -119,7 +119,7 @@ def test_a_lost_connection_is_told_and_the_job_found_again(opened: Opened) -> No
     expect(page.locator("#trouble")).to_be_empty()
 
 
-def test_an_interrupted_upload_is_told_and_can_be_tried_again(opened: Opened) -> None:
+def test_interrupted_upload_is_shown_and_can_be_repeated(opened: Opened) -> None:
     page = opened.page
     expect(page.locator("#file")).to_be_enabled()
     page.context.set_offline(True)
@@ -130,7 +130,7 @@ def test_an_interrupted_upload_is_told_and_can_be_tried_again(opened: Opened) ->
     expect(page.locator("#options")).to_be_visible()
 
 
-def test_a_refused_file_says_what_where_and_what_to_do(opened: Opened) -> None:
+def test_refused_file_shows_what_where_and_what_to_do(opened: Opened) -> None:
     opened.fake.refused = {
         "code": "wrong_build",
         "detail": "3 of 520 sites are in the panel",
@@ -144,7 +144,7 @@ def test_a_refused_file_says_what_where_and_what_to_do(opened: Opened) -> None:
     expect(opened.page.locator("#options")).to_be_hidden()
 
 
-def test_a_failed_job_says_why(opened: Opened) -> None:
+def test_failed_job_shows_its_error(opened: Opened) -> None:
     opened.fake.job_error = {"code": "too_slow", "detail": "it took more than 3600 s", "hint": "send fewer samples"}
     opened.start()
     expect(state(opened.page)).to_have_text("Failed")
@@ -153,7 +153,7 @@ def test_a_failed_job_says_why(opened: Opened) -> None:
     expect(opened.page.locator("#job a")).to_have_count(0)
 
 
-def test_an_unknown_job_is_told(opened: Opened) -> None:
+def test_unknown_job_is_shown(opened: Opened) -> None:
     opened.page.goto(f"{opened.url}/#job/0123456789abcdef")
     expect(opened.page.locator("#job")).to_contain_text("There is no such job")
     opened.page.get_by_role("link", name="New imputation").click()
@@ -185,7 +185,7 @@ def test_options_are_checked_and_sent(opened: Opened) -> None:
     }
 
 
-def test_of_several_models_one_is_chosen_and_the_file_checked_for_it(opened: Opened) -> None:
+def test_chosen_model_of_several_is_used_for_check_and_job(opened: Opened) -> None:
     page = opened.page
     opened.fake.models = [
         dict(MODEL),
@@ -203,13 +203,13 @@ def test_of_several_models_one_is_chosen_and_the_file_checked_for_it(opened: Ope
     assert [job.options["model"] for job in opened.fake.jobs.values()] == ["par2"]
 
 
-def test_a_file_is_sent_once(opened: Opened) -> None:
+def test_checked_file_is_uploaded_once(opened: Opened) -> None:
     opened.start()
     expect(state(opened.page)).to_have_text("Done")
     assert (opened.fake.files, opened.fake.kept) == (1, {})
 
 
-def test_a_file_that_was_not_kept_for_so_long_is_sent_again(opened: Opened) -> None:
+def test_expired_upload_is_sent_again(opened: Opened) -> None:
     opened.check()
     opened.fake.kept.clear()
     opened.page.get_by_role("button", name="Start imputation").click()
@@ -217,7 +217,7 @@ def test_a_file_that_was_not_kept_for_so_long_is_sent_again(opened: Opened) -> N
     assert opened.fake.files == 2
 
 
-def test_after_a_reload_that_came_too_late_the_file_is_asked_for(opened: Opened) -> None:
+def test_reload_after_the_upload_expired_asks_for_the_file(opened: Opened) -> None:
     page = opened.page
     opened.check()
     opened.fake.kept.clear()
@@ -229,7 +229,7 @@ def test_after_a_reload_that_came_too_late_the_file_is_asked_for(opened: Opened)
     opened.check()
 
 
-def test_another_file_takes_the_place_of_the_one_that_was_checked(opened: Opened) -> None:
+def test_another_file_replaces_the_checked_one(opened: Opened) -> None:
     opened.check()
     opened.page.locator("#file").set_input_files({**FILE, "name": "other.vcf.gz"})
     expect(opened.page.locator("#chosen")).to_contain_text("other.vcf.gz")
@@ -237,7 +237,7 @@ def test_another_file_takes_the_place_of_the_one_that_was_checked(opened: Opened
     assert [name for name, _ in opened.fake.kept.values()] == ["other.vcf.gz"]
 
 
-def test_frequencies_are_drawn_and_what_differs_is_named(opened: Opened) -> None:
+def test_frequencies_are_drawn_with_differing_sites_marked(opened: Opened) -> None:
     page = opened.page
     opened.check()
     figure = page.locator("#qc figure", has_text="Allele frequencies")
@@ -255,7 +255,7 @@ def test_frequencies_are_drawn_and_what_differs_is_named(opened: Opened) -> None
     expect(figure.get_by_role("table")).to_contain_text("20:1200345")
 
 
-def test_an_uploads_name_is_text_and_no_markup(opened: Opened) -> None:
+def test_file_name_with_markup_is_shown_as_text(opened: Opened) -> None:
     name = "<img src=x onerror=document.title='owned'>.vcf"
     opened.check({**FILE, "name": name})
     expect(opened.page.locator("#chosen")).to_contain_text(name)
@@ -265,14 +265,14 @@ def test_an_uploads_name_is_text_and_no_markup(opened: Opened) -> None:
     assert opened.page.locator("main img").count() == 0
 
 
-def test_several_files_at_once_are_not_taken(opened: Opened) -> None:
+def test_several_dropped_files_are_refused(opened: Opened) -> None:
     zone = "const t = new DataTransfer(); for (const n of ['a', 'b']) t.items.add(new File(['x'], n + '.vcf'));"
     expect(opened.page.locator("#file")).to_be_enabled()
     opened.page.evaluate(zone + "window.dispatchEvent(new DragEvent('drop', {dataTransfer: t, cancelable: true}))")
     expect(opened.page.locator("#qc")).to_contain_text("Only one file can be checked at a time.")
 
 
-def test_a_dropped_file_is_checked(opened: Opened) -> None:
+def test_dropped_file_is_checked(opened: Opened) -> None:
     drop = "const t = new DataTransfer(); t.items.add(new File(['x'], 'dropped.vcf'));"
     expect(opened.page.locator("#file")).to_be_enabled()
     opened.page.evaluate(drop + "window.dispatchEvent(new DragEvent('drop', {dataTransfer: t, cancelable: true}))")
@@ -280,7 +280,7 @@ def test_a_dropped_file_is_checked(opened: Opened) -> None:
     expect(opened.page.locator("#chosen")).to_contain_text("dropped.vcf")
 
 
-def test_a_job_is_deleted_after_a_question_with_the_keyboard_alone(opened: Opened) -> None:
+def test_job_is_deleted_after_confirmation_by_keyboard(opened: Opened) -> None:
     page = opened.page
     opened.start()
     expect(state(page)).to_have_text("Done")
@@ -298,7 +298,7 @@ def test_a_job_is_deleted_after_a_question_with_the_keyboard_alone(opened: Opene
     assert opened.fake.jobs == {}
 
 
-def test_the_figures_tell_their_numbers_without_being_seen(opened: Opened) -> None:
+def test_figures_give_their_numbers_to_screen_readers(opened: Opened) -> None:
     page = opened.page
     opened.start()
     expect(state(page)).to_have_text("Done")
@@ -309,7 +309,7 @@ def test_the_figures_tell_their_numbers_without_being_seen(opened: Opened) -> No
     expect(figure.get_by_role("table", name="Mean DR2 by MAF").get_by_role("row")).to_have_count(5)
 
 
-def test_bars_are_as_high_as_their_values(opened: Opened) -> None:
+def test_bar_heights_are_proportional_to_values(opened: Opened) -> None:
     page = opened.page
     opened.start()
     expect(state(page)).to_have_text("Done")
@@ -319,7 +319,7 @@ def test_bars_are_as_high_as_their_values(opened: Opened) -> None:
     assert [height / heights[3] for height in heights] == pytest.approx([v / 0.93 for v in (0.31, 0.52, 0.71, 0.93)])
 
 
-def test_progress_is_announced_in_steps_and_the_queue_told(opened: Opened) -> None:
+def test_progress_is_announced_in_steps_and_queue_position_shown(opened: Opened) -> None:
     page = opened.page
     opened.fake.queued_s, opened.fake.running_s = 1.0, 2.5
     page.evaluate(
@@ -336,7 +336,7 @@ def test_progress_is_announced_in_steps_and_the_queue_told(opened: Opened) -> No
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_nothing_is_wider_than_a_phone(opened: Opened, scheme: Any) -> None:
+def test_page_fits_a_phone_without_overflow(opened: Opened, scheme: Any) -> None:
     page = opened.page
     page.emulate_media(color_scheme=scheme)
     page.set_viewport_size({"width": 360, "height": 740})
@@ -355,7 +355,7 @@ def test_nothing_is_wider_than_a_phone(opened: Opened, scheme: Any) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_text_stands_out_from_its_ground(opened: Opened, scheme: Any) -> None:
+def test_text_has_sufficient_contrast(opened: Opened, scheme: Any) -> None:
     """Contrast of 4.5 to 1 at least (WCAG AA) of all text that is seen, against the nearest ground behind it."""
     page = opened.page
     page.emulate_media(color_scheme=scheme)
@@ -400,7 +400,7 @@ FAINT_TEXT = """() => {
 }"""
 
 
-def test_the_list_follows_jobs_of_another_tab(opened: Opened) -> None:
+def test_job_list_shows_jobs_of_another_tab(opened: Opened) -> None:
     page = opened.page
     opened.start()
     expect(state(page)).to_have_text("Done")
@@ -413,7 +413,7 @@ def test_the_list_follows_jobs_of_another_tab(opened: Opened) -> None:
     other.close()
 
 
-def test_answers_of_a_job_are_asked_for_less_and_less_often(opened: Opened) -> None:
+def test_requests_for_a_job_become_less_frequent(opened: Opened) -> None:
     page = opened.page
     opened.fake.queued_s = 60
     asked: list[float] = []

@@ -20,7 +20,7 @@ def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> 
     assert (settings.model, settings.max_upload_bytes, settings.data) == ("models/v17", 3_000_000, Path("data/service"))
 
 
-def test_several_models_are_named_by_alias() -> None:
+def test_models_setting_gives_references_by_alias() -> None:
     settings = Settings(model="a", models="chr21=models:/c@champion, old = /bundles/v17")
     assert settings.references == {"default": "a", "chr21": "models:/c@champion", "old": "/bundles/v17"}
 
@@ -42,7 +42,9 @@ def test_several_models_are_named_by_alias() -> None:
         ("PORT", "http", "VCFBERT_PORT"),
     ],
 )
-def test_a_wrong_setting_is_named(monkeypatch: pytest.MonkeyPatch, name: str, value: str, words: str) -> None:
+def test_invalid_setting_is_named_in_the_error(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, words: str
+) -> None:
     monkeypatch.setenv(f"VCFBERT_{name}", value)
     with pytest.raises(InputError) as caught:
         read_settings()
@@ -50,7 +52,7 @@ def test_a_wrong_setting_is_named(monkeypatch: pytest.MonkeyPatch, name: str, va
     assert words in caught.value.what
 
 
-def test_secrets_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_secrets_are_absent_from_repr_and_errors(monkeypatch: pytest.MonkeyPatch) -> None:
     secrets = {"api_keys": API_KEYS, "database_url": "postgresql://u:hidden@h/d", "redis_url": "redis://:hidden@h"}
     assert "hidden" not in repr(Settings(**secrets))
     assert API_KEYS[:20] not in repr(Settings(**secrets))
@@ -61,7 +63,7 @@ def test_secrets_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     assert caught.value.__cause__ is None
 
 
-def test_settings_do_not_change() -> None:
+def test_settings_are_frozen() -> None:
     with pytest.raises(ValidationError):
         Settings().model = "other"
 
@@ -73,7 +75,7 @@ def test_loopback_needs_no_key(host: str) -> None:
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.1", "192.168.1.4", "example.org", "", "::ffff:10.0.0.1"])
-def test_another_interface_needs_keys_or_the_word(host: str) -> None:
+def test_other_interface_needs_keys_or_open(host: str) -> None:
     with pytest.raises(InputError) as caught:
         check_exposure(Settings(), host)
     assert caught.value.code == "open_service"
@@ -91,11 +93,11 @@ def test_another_interface_needs_keys_or_the_word(host: str) -> None:
         (["/v/bin/pytest", "--host", "0.0.0.0"], "127.0.0.1"),
     ],
 )
-def test_the_servers_command_line_tells_where_it_listens(arguments: list[str], host: str) -> None:
+def test_host_is_read_from_the_uvicorn_command_line(arguments: list[str], host: str) -> None:
     assert _host(arguments) == host
 
 
-def test_a_new_key_is_one_that_the_settings_take(capsys: pytest.CaptureFixture[str]) -> None:
+def test_new_key_entry_is_a_valid_setting(capsys: pytest.CaptureFixture[str]) -> None:
     key, entry = new_key("ann")
     assert Settings(api_keys=entry).keys.keys() == {"ann"}
     assert key not in entry
@@ -105,8 +107,6 @@ def test_a_new_key_is_one_that_the_settings_take(capsys: pytest.CaptureFixture[s
 
 
 @pytest.mark.parametrize("arguments", [[], ["a", "b"], ["local"], ["a,b"], ["a:b"], ["a b"]])
-def test_a_name_that_would_break_the_settings_gets_no_key(
-    arguments: list[str], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_new_key_with_invalid_name_is_refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(arguments) == 2
     assert "key" not in capsys.readouterr().out

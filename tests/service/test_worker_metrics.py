@@ -28,7 +28,7 @@ def targets(text: str) -> float:
     return parsed(text).get((COUNT, frozenset(JOBS.items())), 0.0)
 
 
-def test_jobs_of_the_services_own_worker_are_counted_with_the_service(tmp_path: Path) -> None:
+def test_jobs_of_embedded_worker_are_counted_by_the_service(tmp_path: Path) -> None:
     with service_at(tmp_path / "data") as service:
         assert targets(service.metrics()) == 0
         service.all_end([service.send("steps 1 0"), service.send("bad"), service.send("steps 1 0")])
@@ -39,7 +39,7 @@ def test_jobs_of_the_services_own_worker_are_counted_with_the_service(tmp_path: 
         assert value(parsed(service.metrics()), "vcfbert_imputation_seconds_count", **JOBS) == 3
 
 
-def test_jobs_of_a_worker_of_its_own_are_counted_there_and_nowhere_else(tmp_path: Path) -> None:
+def test_jobs_of_separate_worker_are_counted_only_there(tmp_path: Path) -> None:
     port = free_port()
     with service_at(tmp_path / "data", EMBEDDED_WORKER="false", WORKER_METRICS_PORT=str(port)) as service:
         service.start_worker()
@@ -53,7 +53,7 @@ def test_jobs_of_a_worker_of_its_own_are_counted_there_and_nowhere_else(tmp_path
         assert httpx.get(f"http://127.0.0.1:{port}/v1/jobs").status_code == 404
 
 
-def test_a_workers_metrics_are_for_its_own_machine_and_for_keys(tmp_path: Path) -> None:
+def test_worker_metrics_from_another_machine_need_a_key(tmp_path: Path) -> None:
     app = metrics_app(settings(tmp_path, api_keys=API_KEYS), Metrics())
 
     async def ask(client: tuple[str, int], headers: dict[str, str]) -> int:
@@ -66,13 +66,13 @@ def test_a_workers_metrics_are_for_its_own_machine_and_for_keys(tmp_path: Path) 
     assert [asyncio.run(ask(*each)) for each in asked] == [200, 401, 200]
 
 
-def test_a_worker_does_not_serve_its_metrics_to_everyone(tmp_path: Path) -> None:
+def test_worker_metrics_without_keys_on_open_interface_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="without access keys") as caught:
         served_metrics(settings(tmp_path, host="0.0.0.0", worker_metrics_port=free_port()))
     assert caught.value.code == "open_service"
 
 
-def test_what_is_sent_is_received_but_for_a_line_that_is_cut_off() -> None:
+def test_sent_metrics_are_received_except_a_cut_line() -> None:
     told, tells = os.pipe()
     sent, metrics = SentMetrics(tells), Metrics()
     sent.job("default", 3, 0.5)

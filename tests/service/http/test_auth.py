@@ -15,7 +15,7 @@ def get(path: str, **headers: str) -> tuple[str, str, dict[str, Any]]:
     return ("GET", path, {"headers": headers})
 
 
-def test_a_key_is_taken_from_either_header(tmp_path: Path) -> None:
+def test_key_in_either_header_is_accepted(tmp_path: Path) -> None:
     app = create_app(settings(tmp_path, api_keys=API_KEYS), StubSource())
     answers = call(
         app,
@@ -37,14 +37,14 @@ def test_a_key_is_taken_from_either_header(tmp_path: Path) -> None:
         {"X-API-Key": API_KEYS.split(",")[0].split(":")[1]},  # the hash is not the key
     ],
 )
-def test_without_a_valid_key_there_is_no_answer(tmp_path: Path, headers: dict[str, str]) -> None:
+def test_request_without_valid_key_is_answered_401(tmp_path: Path, headers: dict[str, str]) -> None:
     app = create_app(settings(tmp_path, api_keys=API_KEYS), StubSource())
     (answer,) = call(app, ("GET", "/v1/models", {"headers": {k: v.encode("latin-1") for k, v in headers.items()}}))
     assert (answer.status_code, answer.json()["code"]) == (401, "unauthorized")
     assert answer.headers["www-authenticate"] == "Bearer"
 
 
-def test_a_key_is_asked_for_before_the_body_is_read(tmp_path: Path) -> None:
+def test_request_without_key_is_refused_before_its_body_is_read(tmp_path: Path) -> None:
     read = []
 
     async def body() -> Any:
@@ -57,13 +57,13 @@ def test_a_key_is_asked_for_before_the_body_is_read(tmp_path: Path) -> None:
     assert read == []
 
 
-def test_the_page_and_the_probes_need_no_key(tmp_path: Path) -> None:
+def test_page_and_probes_without_key_are_served(tmp_path: Path) -> None:
     app = create_app(settings(tmp_path, api_keys=API_KEYS), StubSource())
     paths = ("/", "/static/app.js", "/healthz", "/readyz", "/docs", "/openapi.json")
     assert [answer.status_code for answer in call(app, *(get(path) for path in paths))] == [200] * len(paths)
 
 
-def test_only_an_administrators_key_reloads(tmp_path: Path) -> None:
+def test_reload_with_other_than_admin_key_is_forbidden(tmp_path: Path) -> None:
     app = create_app(settings(tmp_path, api_keys=API_KEYS, admin_keys="bob"), StubSource())
     path = "/v1/models/reload"
     ann, bob = call(app, ("POST", path, {"headers": bearer("ann")}), ("POST", path, {"headers": bearer("bob")}))
@@ -85,7 +85,7 @@ def test_only_an_administrators_key_reloads(tmp_path: Path) -> None:
         ("127.0.0.1", {"Origin": "http://127.0.0.1"}, 200),
     ],
 )
-def test_without_keys_only_this_machine_is_answered(
+def test_service_without_keys_accepts_only_its_own_machine(
     tmp_path: Path, address: str, headers: dict[str, str], status: int
 ) -> None:
     url = f"http://{address}/v1/models"
@@ -102,7 +102,7 @@ def test_without_keys_only_this_machine_is_answered(
     ("client", "server", "status"),
     [("127.0.0.1", "127.0.0.1", 200), ("10.0.0.9", "127.0.0.1", 401), ("127.0.0.1", "10.0.0.5", 401)],
 )
-def test_metrics_are_for_this_machine_or_with_a_key(tmp_path: Path, client: str, server: str, status: int) -> None:
+def test_metrics_from_another_machine_need_a_key(tmp_path: Path, client: str, server: str, status: int) -> None:
     app = create_app(settings(tmp_path, api_keys=API_KEYS), StubSource())
 
     async def run() -> list[httpx.Response]:

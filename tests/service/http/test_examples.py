@@ -34,7 +34,7 @@ def operations(schema: dict[str, Any]) -> dict[str, dict[str, Any]]:
     }
 
 
-def test_every_route_shows_what_is_sent_what_comes_and_what_may_go_wrong(schema: dict[str, Any]) -> None:
+def test_every_route_has_examples_of_request_response_and_errors(schema: dict[str, Any]) -> None:
     found = operations(schema)
     assert len(found) >= 15
     for name, about in found.items():
@@ -52,7 +52,7 @@ def test_every_route_shows_what_is_sent_what_comes_and_what_may_go_wrong(schema:
         assert {"401", "429"} <= set(about["responses"]), name
 
 
-def test_form_fields_of_examples_are_those_of_the_form(schema: dict[str, Any]) -> None:
+def test_form_examples_use_fields_of_the_form(schema: dict[str, Any]) -> None:
     for name, about in operations(schema).items():
         content = about.get("requestBody", {}).get("content", {}).get("multipart/form-data")
         if content is None:
@@ -62,7 +62,7 @@ def test_form_fields_of_examples_are_those_of_the_form(schema: dict[str, Any]) -
             assert set(example["value"]) <= set(fields), name
 
 
-def test_codes_are_really_raised_and_have_the_status_that_is_shown() -> None:
+def test_documented_codes_are_in_the_sources_with_their_status() -> None:
     from service.http.problems import _CODES, _STATUS
 
     sources = [p for folder in ("service", "vcfbert") for p in (ROOT / folder).rglob("*.py") if p.name != "examples.py"]
@@ -73,7 +73,7 @@ def test_codes_are_really_raised_and_have_the_status_that_is_shown() -> None:
         assert told in (None, status), code
 
 
-def test_errors_come_as_they_are_shown(tiny_files: TinyFiles, tmp_path: Path) -> None:
+def test_real_errors_have_the_members_of_their_examples(tiny_files: TinyFiles, tmp_path: Path) -> None:
     app = real_app(tmp_path, tiny_files.bundle)
     unphased, unknown, missing = call(
         app,
@@ -89,7 +89,7 @@ def test_errors_come_as_they_are_shown(tiny_files: TinyFiles, tmp_path: Path) ->
     assert set(problem_example("unphased")["qc"]) | {"density", "chromosomes", "absent"} == set(unphased.json()["qc"])
 
 
-def test_reports_come_as_they_are_shown(tiny_files: TinyFiles, tmp_path: Path) -> None:
+def test_real_reports_have_the_members_of_their_examples(tiny_files: TinyFiles, tmp_path: Path) -> None:
     app = real_app(tmp_path, tiny_files.bundle)
     content = tiny_files.target.read_bytes()
     qc, imputed = call(app, upload(content, path="/v1/qc", keep="true"), upload(content))
@@ -101,7 +101,7 @@ def test_reports_come_as_they_are_shown(tiny_files: TinyFiles, tmp_path: Path) -
     assert set(header["frequencies"]) == set(examples.SHORT_QC["frequencies"])
 
 
-def test_the_example_of_a_job_is_one() -> None:
+def test_job_examples_are_valid_jobs() -> None:
     from service.jobs.schemas import EXAMPLE, QUEUED
 
     for example in (EXAMPLE, QUEUED):

@@ -34,7 +34,7 @@ def events(stream: io.StringIO) -> list[dict[str, Any]]:
     return [json.loads(line) for line in stream.getvalue().splitlines()]
 
 
-def test_a_request_is_a_line_with_its_id_and_no_query(tmp_path: Path, stream: io.StringIO) -> None:
+def test_request_is_logged_with_id_and_without_query(tmp_path: Path, stream: io.StringIO) -> None:
     app = create_app(settings(tmp_path, api_keys=API_KEYS), StubSource())
     call(app, ("GET", "/v1/models?sample=NA12878", {"headers": {**bearer("ann"), "X-Request-Id": "mine-1"}}))
     (line,) = [event for event in events(stream) if event["event"] == "request"]
@@ -45,7 +45,7 @@ def test_a_request_is_a_line_with_its_id_and_no_query(tmp_path: Path, stream: io
     assert KEYS["ann"] not in stream.getvalue()
 
 
-def test_probes_that_succeed_leave_no_line(tmp_path: Path, stream: io.StringIO) -> None:
+def test_successful_probes_are_not_logged(tmp_path: Path, stream: io.StringIO) -> None:
     call((settings(tmp_path), StubSource()), ("GET", "/healthz", {}), ("GET", "/readyz", {}))
     assert [event for event in events(stream) if event["event"] == "request"] == []
 
@@ -59,7 +59,7 @@ def test_probes_that_succeed_leave_no_line(tmp_path: Path, stream: io.StringIO) 
         OSError(28, "No space left on device", "NA12878.vcf"),
     ],
 )
-def test_what_errors_say_is_not_logged(tmp_path: Path, stream: io.StringIO, error: Exception) -> None:
+def test_texts_of_errors_are_not_logged(tmp_path: Path, stream: io.StringIO, error: Exception) -> None:
     app = create_app(settings(tmp_path), StubSource())
 
     @app.post("/v1/fail")
@@ -74,7 +74,7 @@ def test_what_errors_say_is_not_logged(tmp_path: Path, stream: io.StringIO, erro
     assert any(event.get("route") == "/v1/fail" for event in events(stream))
 
 
-def test_where_an_unexpected_error_was_raised_is_logged(tmp_path: Path, stream: io.StringIO) -> None:
+def test_unexpected_error_is_logged_with_its_location(tmp_path: Path, stream: io.StringIO) -> None:
     app = create_app(settings(tmp_path), StubSource())
 
     @app.get("/v1/fail")
@@ -88,7 +88,7 @@ def test_where_an_unexpected_error_was_raised_is_logged(tmp_path: Path, stream: 
     assert line["request_id"] == answer.json()["request_id"]
 
 
-def test_libraries_logs_are_json_too_and_uvicorns_access_log_is_off(stream: io.StringIO) -> None:
+def test_logs_of_libraries_are_json_and_uvicorn_access_log_is_off(stream: io.StringIO) -> None:
     logging.getLogger("some.library").warning("%s things", 3, extra={"n_sites": 7})
     (line,) = events(stream)
     assert (line["event"], line["logger"], line["level"], line["n_sites"]) == (
@@ -101,7 +101,7 @@ def test_libraries_logs_are_json_too_and_uvicorns_access_log_is_off(stream: io.S
     assert len(events(stream)) == 1
 
 
-def test_logs_can_be_text(stream: io.StringIO) -> None:
+def test_logs_without_json_are_text(stream: io.StringIO) -> None:
     text = io.StringIO()
     logs.configure(False, text)
     structlog.get_logger("x").info("hello", n=1)
@@ -110,7 +110,7 @@ def test_logs_can_be_text(stream: io.StringIO) -> None:
         json.loads(text.getvalue())
 
 
-def test_traces_need_their_packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_traces_without_opentelemetry_raise_missing_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = builtins.__import__
 
     def absent(name: str, *arguments: Any, **options: Any) -> Any:

@@ -26,7 +26,7 @@ def value(samples: Samples, name: str, **labels: str) -> float:
     return samples[name, frozenset(labels.items())]
 
 
-def test_requests_are_counted_by_the_routes_template(tmp_path: Path) -> None:
+def test_requests_are_counted_by_route_template(tmp_path: Path) -> None:
     app = create_app(settings(tmp_path), StubSource())
 
     @app.get("/v1/things/{thing}")
@@ -51,7 +51,7 @@ def test_requests_are_counted_by_the_routes_template(tmp_path: Path) -> None:
     assert "BREW" not in answer.text
 
 
-def test_the_models_that_are_served_are_told(tmp_path: Path) -> None:
+def test_metrics_report_served_models(tmp_path: Path) -> None:
     (answer,) = call((settings(tmp_path), StubSource()), ("GET", "/metrics", {}))
     samples = parsed(answer.text)
     labels = {"model": "default", "version": "1", "variant": "v18", "digest": "11" * 32}
@@ -60,7 +60,7 @@ def test_the_models_that_are_served_are_told(tmp_path: Path) -> None:
     assert value(samples, "vcfbert_ready") == 1
 
 
-def test_a_service_that_is_not_ready_has_metrics_all_the_same(tmp_path: Path) -> None:
+def test_metrics_without_loaded_model_report_not_ready(tmp_path: Path) -> None:
     (answer,) = call((settings(tmp_path), StubSource(errors={"find": registry_down()})), ("GET", "/metrics", {}))
     assert value(parsed(answer.text), "vcfbert_ready") == 0
 
@@ -115,7 +115,7 @@ def test_targets_of_a_file_with_several_chromosomes_are_counted_once(tmp_path: P
     assert value(samples, "vcfbert_imputation_seconds_sum", **labels) >= 0.02
 
 
-def test_jobs_are_asked_for_at_every_scrape() -> None:
+def test_job_states_are_read_at_every_scrape() -> None:
     metrics, states = Metrics(), {"queued": 2, "running": 1}
     metrics.watch_jobs(lambda: states)
     assert value(parsed(metrics.text().decode()), "vcfbert_queue_length") == 2
@@ -125,7 +125,7 @@ def test_jobs_are_asked_for_at_every_scrape() -> None:
     assert value(samples, "vcfbert_jobs", state="running") == 1
 
 
-def test_a_job_table_that_is_away_leaves_the_other_metrics() -> None:
+def test_metrics_without_job_table_keep_the_others() -> None:
     metrics = Metrics()
 
     def away() -> Mapping[str, int]:

@@ -10,7 +10,7 @@ from tests.helpers.service import StubSource, call, settings
 pytest.importorskip("opentelemetry.sdk", reason="the extra `otel` is not installed")
 
 
-def test_a_request_is_a_span_with_its_route_and_no_query(tmp_path: Path) -> None:
+def test_request_span_has_route_and_no_query(tmp_path: Path) -> None:
     from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
     from service.http.tracing import instrument

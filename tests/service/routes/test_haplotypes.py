@@ -36,7 +36,7 @@ def post(app: FastAPI, body: Any) -> Any:
     return call(app, ("POST", PATH, {"json": body}))[0]
 
 
-def test_dosages_are_those_of_the_command_line(
+def test_haplotype_dosages_equal_those_of_the_command_line(
     app: FastAPI, sent: dict[str, Any], tiny_files: TinyFiles, tmp_path: Path
 ) -> None:
     out = tmp_path / "out.vcf.gz"
@@ -63,7 +63,7 @@ def test_dosages_are_those_of_the_command_line(
     assert body["qc"]["n_haploid"] == body["qc"]["n_samples"] == 12
 
 
-def test_order_of_sites_case_of_bases_and_company_make_no_difference(app: FastAPI, sent: dict[str, Any]) -> None:
+def test_haplotype_dosages_ignore_site_order_case_and_other_haplotypes(app: FastAPI, sent: dict[str, Any]) -> None:
     turned = {
         "chrom": "chr20",
         "sites": [{"pos": s["pos"], "ref": s["ref"].lower(), "alt": s["alt"]} for s in reversed(sent["sites"])],
@@ -74,7 +74,7 @@ def test_order_of_sites_case_of_bases_and_company_make_no_difference(app: FastAP
     np.testing.assert_allclose(few.json()["dosages"], whole.json()["dosages"][:3], atol=1.1e-3)
 
 
-def test_region_least_dr2_and_missing_alleles(app: FastAPI, sent: dict[str, Any]) -> None:
+def test_haplotypes_with_region_min_dr2_and_missing_alleles(app: FastAPI, sent: dict[str, Any]) -> None:
     haplotypes = [list(h) for h in sent["haplotypes"]]
     for haplotype in haplotypes:
         haplotype[2] = None
@@ -121,7 +121,9 @@ GOOD = {"pos": 1_000_000, "ref": "A", "alt": "G"}
         ({"haplotype": []}, 422, "request_invalid"),
     ],
 )
-def test_what_cannot_be_used(app: FastAPI, sent: dict[str, Any], change: Any, status: int, code: str) -> None:
+def test_invalid_haplotypes_are_refused_with_code(
+    app: FastAPI, sent: dict[str, Any], change: Any, status: int, code: str
+) -> None:
     answer = post(app, {**sent, **change})
     assert (answer.status_code, answer.json()["code"]) == (status, code)
     assert answer.json()["hint"]
@@ -132,13 +134,15 @@ def test_what_cannot_be_used(app: FastAPI, sent: dict[str, Any], change: Any, st
 @pytest.mark.parametrize(
     "text", [b"", b"{", b"[[[[" * 20_000, b"NaN", b'{"sites": 1e999}', b"\xff\xfe", b'"' + b"9" * 9999]
 )
-def test_what_is_no_json(app: FastAPI, text: bytes) -> None:
+def test_body_that_is_not_json_is_refused(app: FastAPI, text: bytes) -> None:
     (answer,) = call(app, ("POST", PATH, {"content": text, "headers": {"content-type": "application/json"}}))
     assert answer.status_code in (400, 422)
     assert answer.json()["code"] == "request_invalid"
 
 
-def test_long_requests_and_long_answers(app: FastAPI, sent: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_oversized_requests_and_responses_are_refused(
+    app: FastAPI, sent: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(route, "_MAX_CELLS", 300 * 11)
     long, many = call(
         app,
@@ -149,7 +153,7 @@ def test_long_requests_and_long_answers(app: FastAPI, sent: dict[str, Any], monk
     assert (many.status_code, many.json()["code"]) == (413, "use_jobs")
 
 
-def test_the_documented_examples_are_valid(app: FastAPI) -> None:
+def test_documented_haplotype_examples_are_valid(app: FastAPI) -> None:
     from service.uploads.haplotypes import EXAMPLE, EXAMPLE_ANSWER, Haplotypes, ImputedHaplotypes
 
     Haplotypes.model_validate(EXAMPLE)

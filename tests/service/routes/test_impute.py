@@ -39,7 +39,7 @@ def records(text: bytes) -> list[bytes]:
     return [line for line in gzip.decompress(text).splitlines() if not line.startswith(b"#")]
 
 
-def test_the_result_is_that_of_the_command_line(app: FastAPI, tiny_files: TinyFiles, tmp_path: Path) -> None:
+def test_imputed_file_equals_that_of_the_command_line(app: FastAPI, tiny_files: TinyFiles, tmp_path: Path) -> None:
     arguments = ("impute", "--model", tiny_files.bundle, "--target", tiny_files.target, "--threads", 1)
     options = ("--region", "20:1010000-1060000", "--fields", "GT,DS,GQ", "--min-dr2", 0.3)
     assert vcfbert(*arguments, "--out", tmp_path / "a.vcf.gz").code == 0
@@ -59,7 +59,7 @@ def test_the_result_is_that_of_the_command_line(app: FastAPI, tiny_files: TinyFi
     assert left_behind(app) == []
 
 
-def test_bcf_and_options_in_the_query(app: FastAPI, tiny_files: TinyFiles, tmp_path: Path) -> None:
+def test_options_in_the_query_reach_the_result(app: FastAPI, tiny_files: TinyFiles, tmp_path: Path) -> None:
     method, path, arguments = upload(tiny_files.target.read_bytes(), "../../a b\u00e4.bcf")
     (answer,) = call(app, (method, path, {**arguments, "params": {"format": "bcf", "fields": "GT"}}))
     assert answer.headers["content-type"] == "application/octet-stream"
@@ -71,7 +71,9 @@ def test_bcf_and_options_in_the_query(app: FastAPI, tiny_files: TinyFiles, tmp_p
 
 @pytest.mark.parametrize("suffix", [".vcf.gz", ".bcf"])
 @pytest.mark.parametrize("case", TARGET_CASES)
-def test_bad_targets(app: FastAPI, tiny_files: TinyFiles, tmp_path: Path, case: str, suffix: str) -> None:
+def test_bad_targets_are_refused_with_code(
+    app: FastAPI, tiny_files: TinyFiles, tmp_path: Path, case: str, suffix: str
+) -> None:
     edit, header, code, parts = TARGET_CASES[case]
     target = edited(tiny_files.target, tmp_path / "target.vcf.gz", edit, header=header)
     impute, qc = call(
@@ -100,7 +102,7 @@ def test_bad_targets(app: FastAPI, tiny_files: TinyFiles, tmp_path: Path, case: 
 
 
 @pytest.mark.parametrize(("spoil", "code", "part"), SPOILT)
-def test_files_that_are_no_whole_vcf(
+def test_incomplete_or_foreign_files_are_refused_with_code(
     app: FastAPI, tiny_files: TinyFiles, tmp_path: Path, spoil: Callable[[Path, bytes], None], code: str, part: str
 ) -> None:
     spoil(tmp_path / "bad", tiny_files.target.read_bytes())
@@ -112,7 +114,7 @@ def test_files_that_are_no_whole_vcf(
     assert problem["where"].startswith("theirs.vcf.gz")
 
 
-def test_a_refusal_carries_what_was_found_out(app: FastAPI, tiny_files: TinyFiles) -> None:
+def test_refusal_after_matching_has_the_qc_summary(app: FastAPI, tiny_files: TinyFiles) -> None:
     (answer,) = call(app, upload(tiny_files.unphased.read_bytes()))
     problem = answer.json()
     assert problem["code"] == "unphased"
@@ -132,7 +134,7 @@ def test_a_refusal_carries_what_was_found_out(app: FastAPI, tiny_files: TinyFile
         ({"model": "v99"}, 404, "model_unknown"),
     ],
 )
-def test_options_that_cannot_be(
+def test_invalid_options_are_refused_with_code(
     app: FastAPI, tiny_files: TinyFiles, form: dict[str, str], status: int, code: str
 ) -> None:
     (answer,) = call(app, upload(tiny_files.target.read_bytes(), **form))
@@ -149,7 +151,9 @@ def test_options_that_cannot_be(
         ({"max_samples": 6, "max_small_samples": 6}, None),
     ],
 )
-def test_limits(tiny_files: TinyFiles, tmp_path: Path, limits: dict[str, int], code: str | None) -> None:
+def test_upload_beyond_a_limit_is_answered_413(
+    tiny_files: TinyFiles, tmp_path: Path, limits: dict[str, int], code: str | None
+) -> None:
     app = real_app(tmp_path, tiny_files.bundle, **limits)
     (answer,) = call(app, upload(tiny_files.target.read_bytes()))
     if code is None:
@@ -159,7 +163,7 @@ def test_limits(tiny_files: TinyFiles, tmp_path: Path, limits: dict[str, int], c
         assert answer.json()["where"] == "mine.vcf.gz"
 
 
-def test_a_bomb_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
+def test_decompression_bomb_is_refused_and_leaves_no_files(tmp_path: Path) -> None:
     app = stub_app(tmp_path, StubSource(), max_unpacked_mb=1)
     (answer,) = call(app, upload(gzip.compress(b"##fileformat=VCFv4.2\n" + b"#" * 50_000_000)))
     assert (answer.status_code, answer.json()["code"]) == (413, "too_large_unpacked")
@@ -186,7 +190,7 @@ class Refusing:
         (ZeroDivisionError("NA12878"), 500, "internal"),
     ],
 )
-def test_a_failure_on_the_way_leaves_nothing_behind(tmp_path: Path, error: Exception, status: int, code: str) -> None:
+def test_failed_imputation_leaves_no_files(tmp_path: Path, error: Exception, status: int, code: str) -> None:
     source = StubSource()
     app = stub_app(tmp_path, source)
 
@@ -200,7 +204,7 @@ def test_a_failure_on_the_way_leaves_nothing_behind(tmp_path: Path, error: Excep
     assert left_behind(app) == []
 
 
-def test_a_request_that_takes_too_long_is_ended(tmp_path: Path) -> None:
+def test_request_beyond_the_time_limit_is_answered_503(tmp_path: Path) -> None:
     source = StubSource()
     app = stub_app(tmp_path, source, max_seconds=0.05)
 
@@ -212,7 +216,7 @@ def test_a_request_that_takes_too_long_is_ended(tmp_path: Path) -> None:
     assert (answer.status_code, answer.json()["code"]) == (503, "too_slow")
 
 
-def test_without_a_file_or_with_another_type(app: FastAPI) -> None:
+def test_request_without_file_or_with_wrong_type_is_refused(app: FastAPI) -> None:
     missing, other, text = call(
         app,
         ("POST", "/v1/impute", {}),

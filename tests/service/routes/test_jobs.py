@@ -96,7 +96,7 @@ def code(answer: httpx.Response) -> tuple[int, str]:
     return answer.status_code, answer.json()["code"]
 
 
-def test_a_job_from_its_upload_to_its_files(service: Service) -> None:
+def test_job_runs_from_upload_to_files(service: Service) -> None:
     answer = service.send(format="bcf", fields="GT,DS", region="20:1-900", min_dr2="0.3")
     assert answer.status_code == 202
     accepted = answer.json()
@@ -125,13 +125,13 @@ def test_a_job_from_its_upload_to_its_files(service: Service) -> None:
     assert service.get("/v1/jobs").json() == {"jobs": [done]}
 
 
-def test_options_may_stand_in_the_query(service: Service) -> None:
+def test_job_options_in_the_query_are_used(service: Service) -> None:
     files = {"file": ("mine.vcf", b"steps 1 0")}
     answer = service.client.post("/v1/jobs?format=bcf&min_dr2=0.5", files=files, headers=ANN)
     assert (answer.json()["options"]["format"], answer.json()["options"]["min_dr2"]) == ("bcf", 0.5)
 
 
-def test_results_are_fetched_by_ranges_and_not_twice(service: Service) -> None:
+def test_result_supports_ranges_and_etags(service: Service) -> None:
     path = f"{service.done()}/result"
     whole = service.get(path)
     assert whole.headers["accept-ranges"] == "bytes"
@@ -144,7 +144,7 @@ def test_results_are_fetched_by_ranges_and_not_twice(service: Service) -> None:
     assert service.get(path, range="bytes=999999-").status_code == 416
 
 
-def test_what_is_not_there_yet_is_a_conflict_and_what_is_no_more_is_gone(tmp_path: Path) -> None:
+def test_unfinished_result_is_answered_409_and_expired_one_410(tmp_path: Path) -> None:
     with running(tmp_path, result_hours=1e-9) as service:
         path = service.sent()
         for part in ("result", "result/index", "qc", "qc/sites", "report"):
@@ -156,7 +156,7 @@ def test_what_is_not_there_yet_is_a_conflict_and_what_is_no_more_is_gone(tmp_pat
             assert code(service.get(f"{path}/{part}")) == (410, "expired")
 
 
-def test_a_failed_job_has_its_qc_and_no_result(service: Service) -> None:
+def test_failed_job_has_qc_and_no_result(service: Service) -> None:
     path = service.sent("bad", name="mine.vcf")
     service.work()
     failed = service.get(path).json()
@@ -170,7 +170,7 @@ def test_a_failed_job_has_its_qc_and_no_result(service: Service) -> None:
     assert code(service.get(f"{path}/result")) == (409, "not_done")
 
 
-def test_one_key_never_sees_anothers_jobs(service: Service) -> None:
+def test_jobs_of_another_key_are_unknown(service: Service) -> None:
     path = service.done()
     for part in ("", "/result", "/result/index", "/qc", "/qc/sites", "/report"):
         assert code(service.get(path + part, headers=BOB)) == (404, "job_unknown")
@@ -181,12 +181,12 @@ def test_one_key_never_sees_anothers_jobs(service: Service) -> None:
 
 
 @pytest.mark.parametrize("job_id", ["0" * 32, "x", "..%2F..%2Fetc", "%00", "a" * 500])
-def test_unknown_jobs(service: Service, job_id: str) -> None:
+def test_unknown_job_is_answered_404(service: Service, job_id: str) -> None:
     assert service.get(f"/v1/jobs/{job_id}").status_code == 404
     assert service.client.delete(f"/v1/jobs/{job_id}", headers=ANN).status_code == 404
 
 
-def test_a_job_is_cancelled_and_then_forgotten(service: Service) -> None:
+def test_job_is_cancelled_and_then_deleted(service: Service) -> None:
     path = service.sent()
     assert service.client.delete(path, headers=ANN).status_code == 204
     cancelled = service.get(path).json()
@@ -200,7 +200,7 @@ def test_a_job_is_cancelled_and_then_forgotten(service: Service) -> None:
     assert code(service.client.delete(path, headers=ANN)) == (404, "job_unknown")
 
 
-def test_deleting_a_finished_job_deletes_its_files(service: Service) -> None:
+def test_deleted_job_has_no_files(service: Service) -> None:
     path = service.done()
     folder = service.files.of(path.rpartition("/")[2])
     assert folder.is_dir()
@@ -209,7 +209,7 @@ def test_deleting_a_finished_job_deletes_its_files(service: Service) -> None:
     assert service.get(path).status_code == 404
 
 
-def test_a_full_queue_refuses_and_keeps_no_file(tmp_path: Path) -> None:
+def test_full_queue_refuses_the_job_and_keeps_no_file(tmp_path: Path) -> None:
     with running(tmp_path, queue_limit=2) as service:
         first, _ = service.sent(), service.sent(headers=BOB)
         answer = service.send()
@@ -220,9 +220,7 @@ def test_a_full_queue_refuses_and_keeps_no_file(tmp_path: Path) -> None:
         assert service.send().status_code == 202
 
 
-def test_the_upload_is_on_disk_before_its_row_and_its_row_before_its_message(
-    service: Service, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_job_is_stored_in_order_upload_row_message(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
     accept, enqueue = JobTable.accept, JobQueue.enqueue
 
@@ -240,7 +238,7 @@ def test_the_upload_is_on_disk_before_its_row_and_its_row_before_its_message(
     assert seen == [("row", b"steps 1 0"), ("message", "queued")]
 
 
-def test_without_a_queue_jobs_are_refused_and_leave_nothing(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_job_without_queue_is_refused_and_leaves_nothing(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     def enqueue(queue: JobQueue, job_id: str) -> None:
         raise ResourceError("queue_unreachable", "it does not answer")
 
@@ -252,7 +250,7 @@ def test_without_a_queue_jobs_are_refused_and_leave_nothing(service: Service, mo
     assert list(service.files.folder.iterdir()) == []
 
 
-def test_without_a_table_the_service_says_so(service: Service, tmp_path: Path) -> None:
+def test_job_without_table_is_answered_503(service: Service, tmp_path: Path) -> None:
     path = service.sent()
     with sqlite3.connect(tmp_path / "jobs.sqlite") as connection:
         connection.execute("ALTER TABLE vcfbert_jobs RENAME TO elsewhere")
@@ -271,12 +269,14 @@ def test_without_a_table_the_service_says_so(service: Service, tmp_path: Path) -
         ({"fields": "GT,XX"}, (422, "option_fields")),
     ],
 )
-def test_wrong_options_are_refused_at_once(service: Service, form: dict[str, str], expected: tuple[int, str]) -> None:
+def test_job_with_invalid_options_is_refused_at_submission(
+    service: Service, form: dict[str, str], expected: tuple[int, str]
+) -> None:
     assert code(service.send(**form)) == expected
     assert not service.files.folder.exists()
 
 
-def test_a_request_without_a_file_is_refused(service: Service) -> None:
+def test_job_without_file_is_refused(service: Service) -> None:
     assert code(service.client.post("/v1/jobs", headers=ANN)) == (422, "request_invalid")
     assert code(service.client.post("/v1/jobs", content=b"x", headers=ANN)) == (422, "request_invalid")
 
@@ -291,14 +291,14 @@ def test_a_request_without_a_file_is_refused(service: Service) -> None:
         ("größe.vcf", "größe.vcf"),
     ],
 )
-def test_the_uploads_name_is_shown_and_never_a_path(service: Service, name: str, shown: str) -> None:
+def test_job_shows_the_file_name_without_path(service: Service, name: str, shown: str) -> None:
     path = service.done(name=name)
     assert service.get(path).json()["name"] == shown
     assert service.get(f"{path}/result").status_code == 200
     assert {folder.name for folder in service.files.folder.iterdir()} == {path.rpartition("/")[2]}
 
 
-def test_a_job_keeps_the_version_that_was_served_when_it_came(service: Service) -> None:
+def test_job_keeps_the_model_version_of_its_submission(service: Service) -> None:
     before = service.sent()
     service.source.version = "2"
     service.client.app.state.manager.reload()  # type: ignore[attr-defined]
@@ -309,7 +309,7 @@ def test_a_job_keeps_the_version_that_was_served_when_it_came(service: Service) 
     assert results == [result_of(b"steps 1 0", version, "vcf.gz") for version in ("1", "2")]
 
 
-def test_metrics_count_the_jobs(service: Service) -> None:
+def test_metrics_count_jobs_by_state(service: Service) -> None:
     service.done()
     service.sent()
     text = service.get("/metrics").text

@@ -17,9 +17,7 @@ def app(tiny_files: TinyFiles, tmp_path: Path) -> FastAPI:
     return real_app(tmp_path, tiny_files.bundle, max_samples=6)
 
 
-def test_the_report_is_that_of_the_command_line_with_the_notes(
-    app: FastAPI, tiny_files: TinyFiles, tmp_path: Path
-) -> None:
+def test_qc_report_equals_that_of_the_command_line(app: FastAPI, tiny_files: TinyFiles, tmp_path: Path) -> None:
     def exchange(records: Lines) -> None:
         for record in records[3:5]:
             record[3], record[4] = record[4], record[3]
@@ -41,7 +39,7 @@ def test_the_report_is_that_of_the_command_line_with_the_notes(
     assert list((tmp_path / "data" / "uploads").iterdir()) == []
 
 
-def test_a_file_that_would_be_refused_has_a_report_where_it_could_be_made(app: FastAPI, tiny_files: TinyFiles) -> None:
+def test_qc_of_refused_file_has_a_report_if_it_was_read(app: FastAPI, tiny_files: TinyFiles) -> None:
     unphased, none = call(
         app,
         upload(tiny_files.unphased.read_bytes(), path="/v1/qc"),
@@ -55,7 +53,7 @@ def test_a_file_that_would_be_refused_has_a_report_where_it_could_be_made(app: F
     assert none.json()["refused"]["where"] == "theirs.txt"
 
 
-def test_no_more_notes_than_a_thousand(app: FastAPI, tiny_files: TinyFiles, tmp_path: Path) -> None:
+def test_qc_report_lists_at_most_a_thousand_sites(app: FastAPI, tiny_files: TinyFiles, tmp_path: Path) -> None:
     def many(records: Lines) -> None:
         first = int(records[-1][1])
         records += [
@@ -68,7 +66,7 @@ def test_no_more_notes_than_a_thousand(app: FastAPI, tiny_files: TinyFiles, tmp_
     assert answer.json()["n_target_sites"] > 1500
 
 
-def test_limits_and_unknown_models(app: FastAPI, tiny_files: TinyFiles, tmp_path: Path) -> None:
+def test_qc_beyond_limits_or_with_unknown_model_is_refused(app: FastAPI, tiny_files: TinyFiles, tmp_path: Path) -> None:
     seven = edited(
         tiny_files.target,
         tmp_path / "seven.vcf.gz",
@@ -86,7 +84,7 @@ def test_limits_and_unknown_models(app: FastAPI, tiny_files: TinyFiles, tmp_path
     assert known.status_code == 200
 
 
-def test_no_name_of_a_sample_reaches_the_log(
+def test_sample_names_are_not_logged(
     app: FastAPI,
     tiny_files: TinyFiles,
     tmp_path: Path,

@@ -35,14 +35,14 @@ def refused(path: Path, **limits: int) -> str:
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_samples_and_sites_are_counted_in_every_kind_of_file(tmp_path: Path, name: str) -> None:
+def test_samples_and_sites_are_counted_in_every_format(tmp_path: Path, name: str) -> None:
     path = write_vcf(tmp_path / name, vcf_text(RECORDS))
     assert check_upload(path, settings(tmp_path, max_samples=3, max_sites=40)) == Counted(3, 40)
     assert refused(path, max_samples=2) == "too_many_samples"
     assert refused(path, max_sites=39) == "too_many_sites"
 
 
-def test_a_zip_whose_chunks_are_not_counted_is_refused(tmp_path: Path) -> None:
+def test_zip_upload_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "target"
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr(".zgroup", "{}")
@@ -50,16 +50,14 @@ def test_a_zip_whose_chunks_are_not_counted_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("chunk", [1, 7, 64])
-def test_counts_do_not_depend_on_where_the_stream_is_cut(
-    tmp_path: Path, chunk: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_counts_do_not_depend_on_chunk_boundaries(tmp_path: Path, chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write_vcf(tmp_path / "t.vcf.gz", vcf_text(RECORDS))
     monkeypatch.setattr(inputs, "_CHUNK", chunk)
     assert check_upload(path, settings(tmp_path)) == Counted(3, 40)
 
 
 @pytest.mark.parametrize("members", [1, 40])
-def test_a_decompression_bomb_is_refused_before_it_is_unpacked(tmp_path: Path, members: int) -> None:
+def test_decompression_bomb_is_refused_before_it_is_unpacked(tmp_path: Path, members: int) -> None:
     """Also where many small gzip members stand in a row; a tenth of a percent of its size has to be read."""
     text = vcf_text(RECORDS).encode()
     path = tmp_path / "bomb.vcf.gz"
@@ -72,7 +70,7 @@ def test_a_decompression_bomb_is_refused_before_it_is_unpacked(tmp_path: Path, m
 
 @pytest.mark.parametrize("where", ["header", "record"])
 @pytest.mark.parametrize("name", KINDS)
-def test_a_header_or_record_that_would_fill_the_memory_is_refused(
+def test_oversized_header_or_record_is_refused(
     tmp_path: Path, where: str, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(inputs, "_MAX_PIECE", 50_000)
@@ -85,7 +83,7 @@ def test_a_header_or_record_that_would_fill_the_memory_is_refused(
     assert refused(path) == "too_large_unpacked"
 
 
-def test_a_file_that_is_larger_than_allowed_without_compression(tmp_path: Path) -> None:
+def test_oversized_uncompressed_file_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "t.vcf"
     path.write_bytes(vcf_text(RECORDS).encode() + b"\n" * 1_000_000)
     assert refused(path, max_unpacked_mb=1) == "too_large_unpacked"
@@ -94,13 +92,13 @@ def test_a_file_that_is_larger_than_allowed_without_compression(tmp_path: Path) 
 @pytest.mark.parametrize(
     "content", [b"", b"x", b"\x1f\x8b", b"BCF\x02\x02", b"BCF\x02\x02\xff\xff", b"##fileformat=VCF"]
 )
-def test_what_is_no_whole_vcf_is_left_to_the_reader(tmp_path: Path, content: bytes) -> None:
+def test_incomplete_or_foreign_file_passes_the_count(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "t"
     path.write_bytes(content)
     assert check_upload(path, settings(tmp_path)) == Counted(0, 0)
 
 
-def test_a_damaged_file_is_left_to_the_reader(tmp_path: Path) -> None:
+def test_damaged_file_passes_the_count(tmp_path: Path) -> None:
     path = write_vcf(tmp_path / "t.vcf.gz", vcf_text(RECORDS))
     good = path.read_bytes()
     for middle in range(0, len(good), 7):
@@ -110,7 +108,7 @@ def test_a_damaged_file_is_left_to_the_reader(tmp_path: Path) -> None:
         assert check_upload(path, settings(tmp_path)).n_sites <= len(RECORDS)
 
 
-def test_an_upload_has_a_folder_of_its_own_while_it_is_used(tmp_path: Path) -> None:
+def test_received_upload_has_its_own_temporary_folder(tmp_path: Path) -> None:
     ours = settings(tmp_path)
     with received(upload(b"text", "../../etc/passwd"), ours) as found:
         assert found.target.read_bytes() == b"text"
@@ -120,7 +118,7 @@ def test_an_upload_has_a_folder_of_its_own_while_it_is_used(tmp_path: Path) -> N
     assert list((ours.data / "uploads").iterdir()) == []
 
 
-def test_errors_name_the_upload_as_its_sender_does_and_no_path_of_ours(tmp_path: Path) -> None:
+def test_errors_show_the_callers_file_name_and_no_path(tmp_path: Path) -> None:
     def fail() -> None:
         with received(upload(b"", "mine.vcf"), settings(tmp_path)) as found:
             what, where = f"{found.target} is bad", f"{found.target}, record 20:5"
@@ -133,7 +131,7 @@ def test_errors_name_the_upload_as_its_sender_does_and_no_path_of_ours(tmp_path:
     assert list((tmp_path / "data" / "uploads").iterdir()) == []
 
 
-def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
+def test_stale_upload_folders_are_removed(tmp_path: Path) -> None:
     folder = tmp_path / "data" / "uploads"
     old, new = folder / "old", folder / "new"
     for left in (old, new):
@@ -145,7 +143,7 @@ def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
     assert list(folder.iterdir()) == [new]
 
 
-def test_names_that_are_shown() -> None:
+def test_shown_name_is_cleaned() -> None:
     assert shown_name("C:\\data\\mine.vcf") == "mine.vcf"
     assert shown_name("a\x07b\r\nc\x1b[31m\u202e.vcf") == "abc[31m.vcf"
     assert len(shown_name("x" * 5000)) == 200

@@ -43,7 +43,7 @@ def kept_folders(app: FastAPI) -> list[Path]:
     return list(folder.iterdir()) if folder.is_dir() else []
 
 
-def test_a_checked_upload_becomes_a_job_without_being_sent_again(app: FastAPI, tiny_files: TinyFiles) -> None:
+def test_kept_upload_becomes_a_job_without_a_second_upload(app: FastAPI, tiny_files: TinyFiles) -> None:
     content = tiny_files.target.read_bytes()
 
     async def use(client: httpx.AsyncClient) -> None:
@@ -64,7 +64,7 @@ def test_a_checked_upload_becomes_a_job_without_being_sent_again(app: FastAPI, t
     assert list((app.state.settings.data / "uploads").iterdir()) == []
 
 
-def test_an_upload_belongs_to_its_key(app: FastAPI, tiny_files: TinyFiles) -> None:
+def test_kept_upload_of_another_key_is_unknown(app: FastAPI, tiny_files: TinyFiles) -> None:
     async def use(client: httpx.AsyncClient) -> None:
         upload = (await check(client, tiny_files.target.read_bytes()))["upload"]["id"]
         path = f"/v1/qc/{upload}"
@@ -81,14 +81,14 @@ def test_an_upload_belongs_to_its_key(app: FastAPI, tiny_files: TinyFiles) -> No
 
 
 @pytest.mark.parametrize("upload", ["0" * 32, "..", "../../etc", "%00", "a" * 500, "x"])
-def test_ids_are_no_paths(app: FastAPI, upload: str) -> None:
+def test_upload_ids_with_paths_are_unknown(app: FastAPI, upload: str) -> None:
     async def use(client: httpx.AsyncClient) -> httpx.Response:
         return await job_of(client, upload)
 
     assert code(with_client(app, use)) == (404, "upload_unknown")
 
 
-def test_what_cannot_be_imputed_or_is_not_to_be_kept_is_not(app: FastAPI, tiny_files: TinyFiles) -> None:
+def test_refused_or_unrequested_upload_is_not_kept(app: FastAPI, tiny_files: TinyFiles) -> None:
     async def use(client: httpx.AsyncClient) -> None:
         assert "upload" not in await check(client, tiny_files.target.read_bytes(), keep="false")
         assert "upload" not in await check(client, tiny_files.unphased.read_bytes())
@@ -100,7 +100,7 @@ def test_what_cannot_be_imputed_or_is_not_to_be_kept_is_not(app: FastAPI, tiny_f
 
 
 @pytest.mark.parametrize("path", ["/v1/qc", "/v1/jobs"])
-def test_a_request_has_a_file_or_an_upload(app: FastAPI, path: str) -> None:
+def test_request_needs_either_file_or_upload(app: FastAPI, path: str) -> None:
     async def use(client: httpx.AsyncClient) -> list[httpx.Response]:
         both = {"files": {"file": ("a.vcf", b"x")}, "data": {"upload": "0" * 32}}
         return [await client.post(path, headers=bearer("ann"), **given) for given in ({}, {"data": {}}, both)]
@@ -110,7 +110,7 @@ def test_a_request_has_a_file_or_an_upload(app: FastAPI, path: str) -> None:
         assert answer.json()["hint"]
 
 
-def test_a_refused_job_leaves_the_upload_for_another_try(app: FastAPI, tiny_files: TinyFiles) -> None:
+def test_refused_job_leaves_the_kept_upload(app: FastAPI, tiny_files: TinyFiles) -> None:
     async def use(client: httpx.AsyncClient) -> None:
         content = tiny_files.target.read_bytes()
         uploads = [(await check(client, content))["upload"]["id"] for _ in range(3)]
@@ -123,7 +123,7 @@ def test_a_refused_job_leaves_the_upload_for_another_try(app: FastAPI, tiny_file
     with_client(app, use)
 
 
-def test_an_upload_is_checked_for_another_model(tiny_files: TinyFiles, tmp_path: Path) -> None:
+def test_kept_upload_is_checked_for_another_model(tiny_files: TinyFiles, tmp_path: Path) -> None:
     app = real_app(tmp_path, tiny_files.bundle, api_keys=API_KEYS, models=f"other={tiny_files.bundle}")
 
     async def use(client: httpx.AsyncClient) -> None:
@@ -156,7 +156,7 @@ class Kept:
         return {path.name for path in (self.folder / "data" / "kept").iterdir()}
 
 
-def test_the_oldest_of_a_caller_gives_way(tmp_path: Path) -> None:
+def test_kept_upload_beyond_the_maximum_replaces_the_oldest(tmp_path: Path) -> None:
     kept = Kept(tmp_path, kept_uploads=2)
     first, other, second, third = kept.keep(), kept.keep("bob"), kept.keep(), kept.keep()
     assert kept.present() == {other, second, third}
@@ -165,7 +165,7 @@ def test_the_oldest_of_a_caller_gives_way(tmp_path: Path) -> None:
     assert kept.uploads.get("ann", third).upload.target.read_text() == "genotypes"
 
 
-def test_time_ends_them_asked_for_or_not(tmp_path: Path) -> None:
+def test_kept_upload_expires_with_and_without_housekeeping(tmp_path: Path) -> None:
     kept = Kept(tmp_path, kept_minutes=1)
     first = kept.keep()
     kept.now += 30
@@ -178,7 +178,7 @@ def test_time_ends_them_asked_for_or_not(tmp_path: Path) -> None:
     assert kept.present() == {second}
 
 
-def test_a_folder_that_is_not_whole_is_none(tmp_path: Path) -> None:
+def test_incomplete_kept_folder_is_ignored(tmp_path: Path) -> None:
     kept = Kept(tmp_path)
     upload = kept.keep()
     os.remove(tmp_path / "data" / "kept" / upload / "about.json")
