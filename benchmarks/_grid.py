@@ -25,7 +25,7 @@ from vcfbert.training.progress import FitProgress
 from vcfbert.tuning.identity import Identity, code_digest
 from vcfbert.tuning.storage import RUN_ID, first_number, patiently
 from vcfbert.tuning.study import Settings, Worker, settled_or_waiting
-from vcfbert.tuning.trial import UNLUCKY, TrialFailed, TrialRecord
+from vcfbert.tuning.trial import TRIAL_ERRORS, TrialFailed, TrialRecord
 
 Cell = Mapping[str, Any]  # numbers and texts by name
 # Measures a cell. It starts the cell's run through the record, which is a trainer's tracker, and may write to the
@@ -85,7 +85,7 @@ class GridWorker(Worker):
             try:
                 figures = self._measure(cell, record, own)
             except VcfbertError as error:
-                if error.code not in UNLUCKY:
+                if error.code not in TRIAL_ERRORS:
                     raise
                 raise TrialFailed(error.what) from error
             finally:

@@ -9,7 +9,7 @@ from rich.console import Console
 from pipelines.common import METRICS, REPORTS, run_stage
 from vcfbert.config import Config
 from vcfbert.constants import VARIANTS
-from vcfbert.metrics.r2_sums import read_moments
+from vcfbert.metrics.r2_sums import read_r2_sums
 from vcfbert.reports.comparison import compare
 from vcfbert.reports.drawing import save_figure
 from vcfbert.reports.plots import calibration, training_curves
@@ -19,8 +19,8 @@ from vcfbert.tracking.mlflow_tracker import open_tracker
 def main(config: Config) -> None:
     reports = [json.loads((REPORTS / "evaluate" / f"{variant}.json").read_text()) for variant in VARIANTS]
     reports[0]["peers"] = json.loads((REPORTS / "evaluate" / "baselines.json").read_text())
-    moments = {variant: read_moments(REPORTS / "evaluate" / f"{variant}.npz") for variant in VARIANTS}
-    comparison = compare(reports, moments=moments)
+    r2_sums = {variant: read_r2_sums(REPORTS / "evaluate" / f"{variant}.npz") for variant in VARIANTS}
+    comparison = compare(reports, r2_sums=r2_sums)
     comparison.write(REPORTS)
     histories = {variant: METRICS / variant / "latest.csv" for variant in VARIANTS}
     save_figure(training_curves(histories), REPORTS / "training.png")

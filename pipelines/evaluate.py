@@ -13,7 +13,7 @@ from vcfbert.bundle import load_bundle
 from vcfbert.config import Config
 from vcfbert.evaluation.protocols import array_protocol, masked_protocol, training_cost
 from vcfbert.evaluation.scoring import FIGURES
-from vcfbert.tracking.run_evaluations import MOMENTS, REPORT, keep_evaluation
+from vcfbert.tracking.run_evaluations import R2_SUMS, REPORT, keep_evaluation
 from vcfbert.tracking.store import project_root
 
 
@@ -35,8 +35,8 @@ def main(variant: str, config: Config) -> None:
         report |= {"array_unphased": unphased.as_dict(), "imputation_unphased": cost}
     path = REPORTS / "evaluate" / f"{variant}.json"
     write_json(path, report)
-    scores.moments.write(path.with_suffix(".npz"))
-    keep_evaluation(trained["run_id"], {REPORT: path, MOMENTS: path.with_suffix(".npz")}, project_root())
+    scores.r2_sums.write(path.with_suffix(".npz"))
+    keep_evaluation(trained["run_id"], {REPORT: path, R2_SUMS: path.with_suffix(".npz")}, project_root())
     write_json(METRICS / variant / "evaluate.json", _summary(report))
     write_text(METRICS / variant / "bins.csv", scores.csv())
     print(scores.table())

@@ -38,7 +38,7 @@ PANEL_FORMAT: Final = 2
 ENCODING_FORMAT: Final = 2
 EMBEDDING_FORMAT: Final = 2
 BUNDLE_FORMAT: Final = 3
-MOMENTS_FORMAT: Final = 1
+R2_SUMS_FORMAT: Final = 1
 # Kind of artifact in a bundle's manifest.
 BUNDLE_KIND: Final = "bundle"
 

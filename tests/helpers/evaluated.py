@@ -10,7 +10,7 @@ SAMPLES = tuple(f"s{i}" for i in range(40))
 SITES = 200
 
 
-def moments_of(noise: float, *, rare_noise: float | None = None, noise_seed: int = 2, truth_seed: int = 1) -> R2Sums:
+def r2_sums_of(noise: float, *, rare_noise: float | None = None, noise_seed: int = 2, truth_seed: int = 1) -> R2Sums:
     """Half of the sites are of MAF 0.2%, half of 30%; ``noise``: standard deviation of the dosages' errors, at rare
     sites ``rare_noise``. Of the same ``truth_seed`` they pair."""
     generator = np.random.default_rng(truth_seed)

@@ -44,12 +44,12 @@ def compare(
     vcfbert compare --runs models:/vcfbert@champion,v19 --out reports/challenge
     """
     from vcfbert.reports.comparison import compare as compare_reports
-    from vcfbert.tracking.load_evaluations import from_file, from_run, read_report, told_apart
+    from vcfbert.tracking.load_evaluations import from_file, from_run, read_report, with_distinct_names
     from vcfbert.tracking.mlflow_tracker import open_tracker
     from vcfbert.tracking.store import project_root
 
     names = [name.strip() for name in (runs or "").split(",") if name.strip()]
-    evaluated = told_apart(
+    evaluated = with_distinct_names(
         [*(from_run(name, project_root()) for name in names), *(from_file(path) for path in reports or [])]
     )
     if not evaluated:
@@ -59,8 +59,8 @@ def compare(
     read = [one.report for one in evaluated]
     if baselines is not None:
         read[0] = {**read[0], "peers": read_report(baselines)}
-    moments = {str(one.report.get("variant")): one.moments for one in evaluated if one.moments is not None}
-    comparison = compare_reports(read, moments=moments)
+    r2_sums = {str(one.report.get("variant")): one.r2_sums for one in evaluated if one.r2_sums is not None}
+    comparison = compare_reports(read, r2_sums=r2_sums)
     if out is not None:
         comparison.write(out)
     if bool(names) if track is None else track:

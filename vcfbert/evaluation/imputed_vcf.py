@@ -1,4 +1,4 @@
-"""The records of an imputed VCF as they are scored: dosages, probabilities, and what the file says of its quality."""
+"""Reads an imputed VCF in blocks for scoring: dosages, genotype probabilities, calls and estimated r2."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from vcfbert.genotypes.vcf_file import inspect
 
 SiteKey = tuple[int, str, str]  # POS, REF, ALT
 
-_ESTIMATES = ("DR2", "R2")  # of INFO
+_ESTIMATES = ("DR2", "R2")  # INFO fields
 
 
 @dataclass(frozen=True)
 class ScoredBlock:
-    """l records of the imputed file that are to be scored, their n samples in the truth's order."""
+    """A block of l records to score, with n samples in the order of the truth."""
 
-    at: npt.NDArray[np.intp]  # [l], the number of each site among those scored
-    dosage: npt.NDArray[np.float32]  # [l, n], of ALT alleles, NaN where the file has none
-    probability: npt.NDArray[np.float32]  # [l, n, 3], of genotypes, likewise
-    called: npt.NDArray[np.int8]  # [l, n], ALT alleles of GT, MISSING where there is none or no GQ
-    quality: npt.NDArray[np.int16]  # [l, n], GQ of that call, MISSING likewise
-    estimated_r2: npt.NDArray[np.float64]  # [l], NaN where the file has none
+    at: npt.NDArray[np.intp]  # [l], index of each site among those scored
+    dosage: npt.NDArray[np.float32]  # [l, n], of ALT alleles; NaN without one
+    probability: npt.NDArray[np.float32]  # [l, n, 3], of genotypes; NaN without one
+    called: npt.NDArray[np.int8]  # [l, n], ALT alleles of GT; MISSING without GT or GQ
+    quality: npt.NDArray[np.int16]  # [l, n], GQ of that call; MISSING likewise
+    estimated_r2: npt.NDArray[np.float64]  # [l], NaN without one
 
 
 def imputed_blocks(
@@ -43,8 +43,11 @@ def imputed_blocks(
     *,
     size: int,
 ) -> Iterator[ScoredBlock]:
-    """Those records of ``chrom`` that ``row_of`` numbers, some ``size`` at a time. Columns in the order of ``samples``,
-    those of the ``haploid`` [n] made homozygous. Raises InputError where the file lacks a sample or cannot be read."""
+    """The records of ``chrom`` at the sites of ``row_of``, in blocks of about ``size``.
+
+    ``row_of``: index of each site among those scored. Columns follow the order of ``samples``; ``haploid`` [n] samples
+    become homozygous. Raises InputError if the file lacks a sample or cannot be read.
+    """
     order = sample_order(path, inspect(path).samples, samples)
     block: list[_Values] = []
     for record in records(path):
@@ -62,14 +65,15 @@ def imputed_blocks(
 
 
 def records(path: Path) -> Iterator[Any]:
-    """The records of a VCF or BCF. Raises InputError where it cannot be read to its end."""
+    """The records of a VCF or BCF. Raises InputError if it cannot be read to its end."""
     try:
         yield from cyvcf2.VCF(str(path))
-    except Exception as error:  # cyvcf2 raises bare Exceptions too
+    except Exception as error:  # cyvcf2 also raises bare Exceptions
         raise InputError("vcf_unreadable", f"cannot be read as VCF or BCF ({error})", where=str(path)) from error
 
 
 def sample_order(path: Path, present: Sequence[str], wanted: Sequence[str]) -> npt.NDArray[np.intp]:
+    """Column [n] in the file of each ``wanted`` sample. Raises InputError if one is not ``present``."""
     column = {name: index for index, name in enumerate(present)}
     missing = [name for name in wanted if name not in column]
     if missing:
@@ -78,19 +82,19 @@ def sample_order(path: Path, present: Sequence[str], wanted: Sequence[str]) -> n
             f"{len(missing)} of the truth's {len(wanted)} samples are not here: {', '.join(missing[:5])}"
             + (" ..." if len(missing) > 5 else ""),
             where=str(path),
-            hint="truth and imputed file must name the samples alike",
+            hint="truth and imputed file must use the same sample names",
         )
     return np.array([column[name] for name in wanted])
 
 
-# The fields of a ScoredBlock, of one record.
+# The fields of a ScoredBlock for one record.
 _Values = tuple[
     int, npt.NDArray[np.float32], npt.NDArray[np.float32], npt.NDArray[np.int8], npt.NDArray[np.int16], float
 ]
 
 
 def _values(record: Any, index: int, row: int, order: npt.NDArray[np.intp]) -> _Values:
-    """Of ALT ``index``."""
+    """The values of ALT ``index`` of a record; ``order``: column of each sample."""
     dosage, probability = _dosage_and_probability(record, index)
     called, quality = _called_and_quality(record, len(dosage))
     return row, dosage[order], probability[order], called[order], quality[order], _estimated_r2(record, index)
@@ -109,7 +113,7 @@ def _stacked(block: Sequence[_Values], haploid: npt.NDArray[np.bool_]) -> Scored
 
 
 def _dosage_and_probability(record: Any, index: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """Dosage [n] and genotype probabilities [n, 3] of ALT ``index`` of a record; NaN where it gives none."""
+    """Dosage [n] and genotype probabilities [n, 3] of ALT ``index`` of a record; NaN where it has none."""
     n_alt, fields = len(record.ALT), record.FORMAT
     haplotypes = record.format("HDS") if "HDS" in fields and n_alt == 1 else None  # [n, 1 or 2]
     if "DS" in fields:
@@ -117,7 +121,7 @@ def _dosage_and_probability(record: Any, index: int) -> tuple[npt.NDArray[np.flo
     elif haplotypes is not None:
         dosage = np.nansum(haplotypes, axis=1)
     else:
-        alleles = record.genotype.array()[:, :-1]  # [n, 1 or 2]; the last column tells the phase
+        alleles = record.genotype.array()[:, :-1]  # [n, 1 or 2]; the last column is the phase
         missing = (alleles[:, 0] < 0) | (alleles == MISSING).any(axis=1)
         dosage = np.where(missing, np.nan, (alleles == index + 1).sum(axis=1))
     probability = np.full((len(dosage), 3), np.nan, dtype=np.float32)
@@ -132,12 +136,14 @@ def _dosage_and_probability(record: Any, index: int) -> tuple[npt.NDArray[np.flo
 
 
 def _called_and_quality(record: Any, n_samples: int) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.int16]]:
-    """ALT alleles that GT has and GQ [n] each; MISSING where the record lacks either, or has several ALT alleles: its
-    GQ is of them all."""
+    """ALT alleles in GT and GQ, [n] each; MISSING where either is missing.
+
+    All are MISSING in a record of several ALT alleles, because its GQ covers all of them.
+    """
     called, quality = np.full(n_samples, MISSING, np.int8), np.full(n_samples, MISSING, np.int16)
     if not {"GT", "GQ"} <= set(record.FORMAT) or len(record.ALT) > 1:
         return called, quality
-    alleles = record.genotype.array()[:, :-1]  # [n, 1 or 2]; the last column tells the phase
+    alleles = record.genotype.array()[:, :-1]  # [n, 1 or 2]; the last column is the phase
     given = record.format("GQ")[:, 0]  # a large negative integer, or NaN, where missing
     known = (alleles[:, 0] >= 0) & ~(alleles == MISSING).any(axis=1) & (given >= 0)
     called[known], quality[known] = (alleles[known] == 1).sum(axis=1), given[known]
@@ -145,13 +151,15 @@ def _called_and_quality(record: Any, n_samples: int) -> tuple[npt.NDArray[np.int
 
 
 def _estimated_r2(record: Any, index: int) -> float:
-    """What the file says that r2 is of ALT ``index`` of a record: DR2 of Beagle and vcfbert, R2 of Minimac4; NaN where
-    it says nothing."""
+    """The file's estimate of r2 for ALT ``index`` of a record; NaN without one.
+
+    Beagle and vcfbert write it as DR2, Minimac4 as R2.
+    """
     for name in _ESTIMATES:
         given = record.INFO.get(name)
         if given is None:
             continue
-        if isinstance(given, str):  # of a field that the header does not declare
+        if isinstance(given, str):  # the header does not declare the field
             given = given.split(",")
         values = list(given) if isinstance(given, Iterable) else [given]
         try:

@@ -1,4 +1,4 @@
-"""The two evaluation protocols on a bundle: *masked* haplotypes of the panel, and *array* targets."""
+"""The two evaluation protocols of a bundle: *masked* haplotypes of the panel, and *array* targets."""
 
 from __future__ import annotations
 
@@ -21,8 +21,11 @@ from vcfbert.training.validation import Scores, masked_typing, score_windows
 
 
 def masked_protocol(bundle: Bundle, config: EvaluateConfig, seed: int) -> dict[str, dict[str, float]]:
-    """F1 and rare F1 of masked alleles (half of the sites, 70% of the rare ones, MAF >= 1%) of the validation
-    samples and of as many training samples. The memory is the training split alone, a query's own sample left out."""
+    """F1 and rare F1 of masked alleles, of the validation samples and of as many training samples.
+
+    ``config`` has the fractions of masked sites and the minimum MAF. The reference subset is the training split; a
+    query's own sample is excluded from it.
+    """
     figures = {"train": Scores(), "validation": Scores()}
     for part in bundle.parts:
         panel = part.panel
@@ -48,8 +51,10 @@ def masked_protocol(bundle: Bundle, config: EvaluateConfig, seed: int) -> dict[s
 
 
 def training_cost(trained: Mapping[str, Any]) -> dict[str, float | None]:
-    """What training took, from what it reported: milliseconds, MB, seconds. ``refreshes``: of the index, up to the
-    epoch that was kept; ``refresh_seconds`` of one."""
+    """The cost of training, from its report, in milliseconds, MB and seconds.
+
+    ``refreshes``: number of refreshes of the index up to the best epoch. ``refresh_seconds``: time of one refresh.
+    """
     metrics = trained["metrics"]
     return {
         "ms_per_batch": metrics["ms_per_batch"],
@@ -65,8 +70,10 @@ def training_cost(trained: Mapping[str, Any]) -> dict[str, float | None]:
 def array_protocol(
     bundle: Bundle, config: EvaluateConfig, out: Path, *, unphased: bool = False, progress: Progress | None = None
 ) -> tuple[Evaluation, dict[str, Any]]:
-    """Imputes the targets from their typed sites, phased or ``unphased``, into ``out`` and scores them. Returns the
-    scores and what imputing took. This alone opens the truth."""
+    """Imputes the targets from their typed sites, phased or ``unphased``, into ``out`` and scores them.
+
+    Returns the scores and the cost of imputation. Only this protocol reads the truth.
+    """
     typed = typed_targets(config, unphased=unphased)
     started = perf_counter()
     impute_file(Imputer(bundle, batch_size=config.batch_size), typed, out, progress=progress)

@@ -1,12 +1,12 @@
-"""Scores an imputed VCF against the truth: sites match on (POS, REF, ALT), samples on name.
+"""Scores an imputed VCF against the truth. Sites match by (POS, REF, ALT), samples by name.
 
-A site that the imputed file lacks, and a missing dosage, count as imputed to the panel's allele frequency: leaving
-out what is hard never pays. A sample that it lacks is an error.
+A missing site or dosage counts as imputed to the panel's allele frequency. A method therefore gains nothing by omitting
+difficult sites. A missing sample is an error.
 
-A haploid sample counts as a homozygous one, with twice its dosage and 0 or 2 ALT alleles: so sexes have the same mean
-where they have the same frequency, and a figure over both says nothing of how they differ in ploidy.
+A haploid sample counts as homozygous, with twice its dosage and 0 or 2 ALT alleles. Both sexes then have the same mean
+at the same allele frequency, so figures over both do not reflect their difference in ploidy.
 
-Beside the true r2 of a site stands the one that the imputed file estimates of itself, where it does.
+The imputed file's own estimate of r2, if it has one, is reported beside the true r2.
 """
 
 from __future__ import annotations
@@ -39,23 +39,26 @@ _NO_GROUP = {"", ".", "NA"}
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Figures by bin of the panel's MAF, the last row over all bins; ``by_group`` the same for each group of
-    samples. ``absent``: scored sites that the imputed file lacks. ``genotype_quality``: how often genotypes are wrong,
-    by the file's GQ; empty where it has none. ``moments``: what a comparison in pairs resamples."""
+    """Figures by bin of the panel's MAF; the last row covers all bins.
+
+    ``absent``: number of scored sites that the imputed file lacks. ``r2_sums``: what a paired comparison resamples.
+    ``by_group``: rows for each group of samples. ``genotype_quality``: error rate by GQ; empty if the file has no GQ.
+    """
 
     rows: tuple[BinScores, ...]
     samples: int
     absent: int
-    moments: R2Sums = field(compare=False, repr=False)
+    r2_sums: R2Sums = field(compare=False, repr=False)
     by_group: Mapping[str, tuple[BinScores, ...]] = field(default_factory=dict)
     group_samples: Mapping[str, int] = field(default_factory=dict)
     genotype_quality: tuple[QualityPoint, ...] = ()
 
     def row(self, name: str = ALL) -> BinScores:
+        """The row of the bin ``name``."""
         return next(row for row in self.rows if row.bin == name)
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values for JSON: six decimals, None where a figure is undefined."""
+        """Plain values for JSON: six decimals, None for an undefined figure."""
         return {
             "rows": [row.as_dict() for row in self.rows],
             "samples": self.samples,
@@ -66,14 +69,14 @@ class Evaluation:
         }
 
     def csv(self) -> str:
-        """A line a bin, for plots: empty where a figure is undefined."""
+        """One line per bin, for plots; an undefined figure is an empty cell."""
         names = ("bin", "sites", *FIGURES)
         rows = (row.as_dict() for row in self.rows)
         lines = [",".join("" if row[name] is None else str(row[name]) for name in names) for row in rows]
         return "\n".join([",".join(names), *lines]) + "\n"
 
     def table(self) -> str:
-        """The figures as aligned text, groups below; '-' where a figure is undefined."""
+        """The figures as aligned text, with groups below; '-' for an undefined figure."""
         lines = [_HEADER, *map(_line, self.rows)]
         lines.append(f"samples: {self.samples}, sites absent from the imputed file: {self.absent}")
         for name, rows in self.by_group.items():
@@ -95,7 +98,7 @@ _COLUMNS = (
     ("est r2", "mean_estimated_r2"),
     ("est cor", "estimate_correlation"),
 )
-FIGURES = tuple(name for _, name in _COLUMNS)  # of a row, beside its numbers of sites
+FIGURES = tuple(name for _, name in _COLUMNS)  # of a row, besides its numbers of sites
 _HEADER = f"{'MAF bin':>8} {'sites':>8} {'poly':>8}" + "".join(f" {title:>8}" for title, _ in _COLUMNS)
 
 
@@ -119,13 +122,15 @@ def evaluate_files(
 ) -> Evaluation:
     """Scores ``imputed`` (VCF, VCF.gz or BCF) against ``truth`` at the sites of ``reference``.
 
-    Dosage is FORMAT/DS, else the sum of HDS, else the ALT alleles of GT; genotype probabilities are GP, else
-    follow from HDS, else from the dosage. Of haploid samples the dosage is of one allele, 0..1. The estimated r2 of a
-    site is INFO/DR2, else INFO/R2, of all samples of the file: groups of them have none. ``reference``: the panels, or
-    their VCF, whose frequencies make the bins. ``typed``: sites not to score (by position), a table CHROM POS or a VCF.
-    ``groups``: a tab-separated table of sample and group. ``region``: CHROM or CHROM:FROM-TO, 1-based and inclusive.
+    Dosage is FORMAT/DS, else the sum of HDS, else the count of ALT alleles in GT. A haploid sample has a dosage of
+    0..1. Genotype probabilities are GP, else derived from HDS, else from the dosage. The estimated r2 of a site is
+    INFO/DR2, else INFO/R2; it covers all samples of the file, so groups have none.
 
-    Raises InputError where a file cannot be read, a sample is missing or no site is left to score.
+    ``reference``: panels, or a panel VCF, whose allele frequencies define the bins. ``typed``: a table of CHROM and POS
+    or a VCF; sites at its positions are not scored. ``groups``: a tab-separated table of sample and group.
+    ``region``: CHROM or CHROM:FROM-TO, 1-based and inclusive.
+
+    Raises InputError if a file cannot be read, a sample is missing or no site is left to score.
     """
     if truth.resolve() == imputed.resolve():
         raise InputError("same_file", "truth and imputed are the same file", where=str(truth))
@@ -135,16 +140,16 @@ def evaluate_files(
     if not len(rows):
         raise InputError(
             "nothing_to_score",
-            "no site of the truth is in the reference panel, varies there and is untyped",
+            "no site of the truth is untyped and varies in the reference panel",
             where=str(truth),
-            hint="are truth and reference of the same chromosome and build?",
+            hint="check that truth and reference have the same chromosome and build",
         )
     members = _group_members(groups, actual.samples)
     scored = actual.sites.take(rows)
     counts = _alt_counts(actual, rows)
     haploid = _haploid_samples(imputed, scored.chrom, actual)
     scores = _Scores(members, R2SumsBuilder(actual.samples, len(rows)))
-    seen = np.zeros(len(rows), dtype=np.int64)  # how often the imputed file has each site
+    seen = np.zeros(len(rows), dtype=np.int64)  # number of records of each site in the imputed file
     quality = QualityScores()
     size = _block_size(len(actual.samples))
     row_of = {key: row for row, key in enumerate(_keys(scored))}
@@ -156,7 +161,7 @@ def evaluate_files(
         scores.update(at, counts[at], dosage, af[at], block.probability, block.estimated_r2)
     if (seen > 1).any():
         pos, ref, alt = _keys(scored)[int(np.argmax(seen > 1))]
-        raise InputError("duplicate_records", f"the site {pos} {ref}>{alt} comes twice", where=str(imputed))
+        raise InputError("duplicate_records", f"the site {pos} {ref}>{alt} has several records", where=str(imputed))
     for at in _blocks(np.flatnonzero(seen == 0), len(actual.samples)):
         scores.update(at, counts[at], np.repeat(2.0 * af[at, None], len(actual.samples), axis=1), af[at], None)
     return Evaluation(
@@ -166,14 +171,14 @@ def evaluate_files(
         by_group={name: tuple(group.rows()) for name, group in scores.by_group.items()},
         group_samples={name: len(columns) for name, columns in members.items()},
         genotype_quality=tuple(quality.points()),
-        moments=scores.moments.result(),
+        r2_sums=scores.r2_sums.result(),
     )
 
 
 def score_array(
     config: EvaluateConfig, imputed: Path, panels: Sequence[Panel], *, unphased: bool = False
 ) -> Evaluation:
-    """Scores an imputed VCF of the targets at the sites that were not typed, in the phased or ``unphased`` file."""
+    """Scores an imputed VCF of the targets at the sites that the phased or ``unphased`` file does not type."""
     groups = None if config.groups is None else Path(config.groups)
     return evaluate_files(
         given(config.truth, "truth"), imputed, panels, typed=typed_targets(config, unphased=unphased), groups=groups
@@ -181,25 +186,25 @@ def score_array(
 
 
 def typed_targets(config: EvaluateConfig, *, unphased: bool = False) -> Path:
-    """The targets' typed sites, phased or not. Raises InputError where the parameters name none."""
+    """The file of the targets' typed sites, phased or ``unphased``. Raises InputError if the parameters name none."""
     if unphased:
         return given(config.typed_unphased, "typed_unphased")
     return given(config.typed_phased, "typed_phased")
 
 
 def given(path: str | None, name: str) -> Path:
-    """A path of the parameters' section ``evaluate``. Raises InputError where it is null."""
+    """The path of the parameter ``evaluate.name``. Raises InputError if it is null."""
     if path is None:
         raise InputError("params_invalid", f"evaluate.{name} is not set", hint="name the targets' files in params.yaml")
     return Path(path)
 
 
 class _Scores:
-    """One accumulator for all samples, one for each group, and the moments."""
+    """Accumulators for all samples, for each group, and for the R2 sums."""
 
-    def __init__(self, members: Mapping[str, npt.NDArray[np.intp]], moments: R2SumsBuilder) -> None:
+    def __init__(self, members: Mapping[str, npt.NDArray[np.intp]], r2_sums: R2SumsBuilder) -> None:
         self.overall = SiteScores()
-        self.moments = moments
+        self.r2_sums = r2_sums
         self.by_group = {name: SiteScores() for name in members}
         self._members = members
 
@@ -213,7 +218,7 @@ class _Scores:
         estimated_r2: npt.NDArray[np.float64] | None = None,
     ) -> None:
         self.overall.update(truth, dosage, af, probability, estimated_r2)
-        self.moments.update(at, truth, dosage, af)
+        self.r2_sums.update(at, truth, dosage, af)
         for name, columns in self._members.items():
             part = None if probability is None else probability[:, columns]
             self.by_group[name].update(truth[:, columns], dosage[:, columns], af, part)
@@ -224,7 +229,7 @@ def _keys(sites: Sites) -> list[SiteKey]:
 
 
 def _site_frequencies(reference: Path | Sequence[Panel], region: str) -> dict[SiteKey, float]:
-    """ALT frequency in the panel of each of its sites on the region's chromosome."""
+    """Panel ALT frequency of each panel site on the region's chromosome."""
     if not isinstance(reference, Path):
         chrom = Region.parse(region).chrom
         there = [panel for panel in reference if same_chrom(panel.region.chrom, chrom)]
@@ -235,20 +240,22 @@ def _site_frequencies(reference: Path | Sequence[Panel], region: str) -> dict[Si
 
 
 def _alt_counts(genotypes: Genotypes, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """ALT alleles 0..2 of sites ``rows`` [l, n], haploid samples counted as homozygous; -1 where missing."""
+    """Counts [l, n] of ALT alleles, 0..2, at sites ``rows``; -1 where missing. Haploid samples count as homozygous."""
     alleles = genotypes.alleles[rows].astype(np.int64)
     alleles[:, genotypes.haploid, 1] = alleles[:, genotypes.haploid, 0]
     return np.where((alleles < 0).any(axis=2), -1, alleles.sum(axis=2))
 
 
 def _haploid_samples(imputed: Path, chrom: str, truth: Genotypes) -> npt.NDArray[np.bool_]:
-    """[n]: samples of the truth whose dosages in the imputed file are of one allele, by the calls of its first
-    record: tools may well write males as diploid. As in the truth where there is no call."""
+    """Whether each sample of the truth [n] is haploid in the imputed file, by the calls of its first record.
+
+    Some tools write males as diploid. A sample without a call is haploid if it is so in the truth.
+    """
     order = sample_order(imputed, inspect(imputed).samples, truth.samples)
     first = next((record for record in records(imputed) if same_chrom(record.CHROM, chrom)), None)
     if first is None or "GT" not in first.FORMAT:
         return truth.haploid
-    calls = first.genotype.array()[order]  # [n, ploidy + 1], the last column tells the phase
+    calls = first.genotype.array()[order]  # [n, ploidy + 1]; the last column is the phase
     one = (calls[:, 1] == ABSENT) | (calls.shape[1] == 2)
     return np.where(calls[:, 0] >= 0, one, truth.haploid)
 
@@ -256,14 +263,14 @@ def _haploid_samples(imputed: Path, chrom: str, truth: Genotypes) -> npt.NDArray
 def _scored_sites(
     sites: Sites, frequency: Mapping[SiteKey, float], typed: set[int]
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
-    """Rows of ``sites`` to score and their panel ALT frequencies."""
+    """Indices of the ``sites`` to score and their panel ALT frequencies."""
     af = np.array([frequency.get(key, 0.0) for key in _keys(sites)])
     rows = np.flatnonzero((af > 0.0) & (af < 1.0) & ~np.isin(sites.pos, sorted(typed)))
     return rows, af[rows]
 
 
 def typed_positions(typed: Path | None) -> set[int]:
-    """1-based positions of a table CHROM POS (no header needed) or of a VCF."""
+    """1-based positions in a VCF or in a table of CHROM and POS, with or without a header."""
     if typed is None:
         return set()
     if typed.name.endswith(_VCF_SUFFIXES):
@@ -279,7 +286,7 @@ def typed_positions(typed: Path | None) -> set[int]:
 
 
 def _group_members(groups: Path | None, samples: Sequence[str]) -> dict[str, npt.NDArray[np.intp]]:
-    """Columns of each group, in the order of the groups' names; samples without a group belong to none."""
+    """Sample indices by group name, sorted; samples without a group are in none."""
     if groups is None:
         return {}
     group_of: dict[str, str] = {}
@@ -292,15 +299,15 @@ def _group_members(groups: Path | None, samples: Sequence[str]) -> dict[str, npt
     if not names:
         raise InputError(
             "groups_no_sample",
-            "no sample of the truth has a group here",
+            "no sample of the truth has a group in this table",
             where=str(groups),
-            hint="the first column must be the sample's name as in the VCF",
+            hint="the first column must hold sample names as in the VCF",
         )
     return {name: np.flatnonzero(named == name) for name in names}
 
 
 def _table(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """(line number from 1, fields) of a table separated by tabs or blanks."""
+    """Line number, from 1, and fields of each line of a table separated by tabs or blanks."""
     try:
         lines = path.read_text().splitlines()
     except (OSError, UnicodeDecodeError) as error:

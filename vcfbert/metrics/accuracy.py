@@ -1,7 +1,7 @@
-"""Accuracy figures as streaming accumulators: ``update`` block by block, ``merge`` across workers, read at the end.
+"""Accumulators of accuracy figures: ``update`` adds a block, ``merge`` joins the counts of two workers.
 
-Dosage figures are by bin of the panel's minor-allele frequency (MAF). In them alleles are oriented to the panel's
-minor allele, and sites where the panel does not vary are left out.
+Dosage figures are grouped by the panel's minor-allele frequency (MAF). Their alleles are oriented to the panel's minor
+allele. Sites that do not vary in the panel are excluded.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ Floats = npt.NDArray[np.float64]
 ALL = "all"  # name of the row over all MAF bins
 CALIBRATION_BINS = 10
 _N_BINS = len(MAF_BINS)
-# Below this standard deviation (alleles) a dosage is constant and has no correlation with anything.
+# A dosage with a standard deviation below this, in alleles, counts as constant and has no correlation.
 _CONSTANT = 1e-9
 
 
 def maf_bin(af: npt.ArrayLike) -> npt.NDArray[np.intp]:
-    """Index into MAF_BINS of each panel ALT frequency [l]; -1 where the panel does not vary."""
+    """Index into MAF_BINS of each panel ALT frequency [l]; -1 for sites that do not vary in the panel."""
     frequency = np.asarray(af, dtype=np.float64)
     maf = np.minimum(frequency, 1.0 - frequency)
     edges = [low for low, _ in MAF_BINS]
@@ -35,7 +35,7 @@ def maf_bin(af: npt.ArrayLike) -> npt.NDArray[np.intp]:
 
 
 class F1Counter:
-    """F1 of the ALT allele over haplotype sites, and over rare sites (panel MAF < RARE_MAF) alone."""
+    """F1 of the ALT allele over all sites, and over rare sites (panel MAF < RARE_MAF)."""
 
     def __init__(self) -> None:
         # [common, rare] x [true positive, false positive, false negative]
@@ -48,8 +48,11 @@ class F1Counter:
         maf: npt.ArrayLike,
         where: npt.NDArray[np.bool_] | None = None,
     ) -> None:
-        """Adds alleles ``truth`` [..., l] (0 = REF, 1 = ALT) predicted as ``probability`` [..., l] of ALT, which is
-        called from 0.5 (0/1 calls do as well), at sites of panel ``maf`` [l]. ``where`` ([..., l] or [l]): counted."""
+        """Adds true alleles ``truth`` [..., l] (0 = REF, 1 = ALT) with their predictions.
+
+        ``probability`` [..., l]: of ALT, which is called from 0.5 upwards; calls 0 and 1 work too. ``maf`` [l]: in
+        the panel. ``where`` [..., l] or [l]: the alleles to count; None = all.
+        """
         actual = np.atleast_2d(np.asarray(truth) == 1)
         called = np.atleast_2d(np.asarray(probability) >= 0.5)
         counted = np.ones((), dtype=bool) if where is None else np.asarray(where)
@@ -64,11 +67,12 @@ class F1Counter:
 
     @property
     def f1(self) -> float:
-        """F1 over all sites; 0 where there is no ALT allele, true or called."""
+        """F1 over all sites; 0 if no allele is ALT, true or called."""
         return _f1(self._counts.sum(axis=0))
 
     @property
     def rare_f1(self) -> float:
+        """F1 over rare sites; 0 likewise."""
         return _f1(self._counts[1])
 
     def values(self) -> dict[str, float]:
@@ -76,29 +80,34 @@ class F1Counter:
 
 
 class DosageR2:
-    """Aggregate dosage r2 by MAF bin: squared Pearson correlation over every (site, sample) pair of the bin."""
+    """Aggregate dosage r2 by MAF bin: the squared Pearson correlation over all (site, sample) pairs of the bin."""
 
     def __init__(self) -> None:
         self._sums = np.zeros((_N_BINS, 6))  # n, t, d, tt, dd, td
 
     def update(self, truth: npt.ArrayLike, dosage: npt.ArrayLike, af: npt.ArrayLike) -> None:
-        """Adds true ALT counts ``truth`` [l, n] (negative or NaN = missing, left out) and ``dosage`` [l, n] (0..2)
-        at sites of panel ALT frequency ``af`` [l]. A site's samples may come in several blocks."""
+        """Adds sites of panel ALT frequency ``af`` [l]: true ALT counts ``truth`` and ``dosage`` (0..2), both [l, n].
+
+        A negative or NaN count is missing, and its pair is excluded. A site's samples may come in several blocks.
+        """
         bins, t, d, valid = oriented(truth, dosage, af)
-        self._sums += _by_bin(bins, site_moments(t, d, valid))
+        self._sums += _by_bin(bins, site_sums(t, d, valid))
 
     def merge(self, other: DosageR2) -> None:
         self._sums += other._sums
 
     def values(self) -> dict[str, float]:
-        """r2 of each bin that has pairs, then of ``all``; 0 where truth or dosage is constant."""
+        """r2 of each bin that has pairs, then of ``all``; 0 if truth or dosage is constant."""
         rows = dict(zip((*MAF_BIN_NAMES, ALL), _with_total(self._sums), strict=True))
         return {name: _r2(sums) for name, sums in rows.items() if sums[0] > 0}
 
 
 @dataclass(frozen=True)
 class CalibrationPoint:
-    """Pairs whose predicted minor-allele probability (dosage / 2) falls in one tenth: means and their number."""
+    """The pairs whose predicted minor-allele probability (dosage / 2) falls in one tenth of 0..1.
+
+    ``predicted`` is their mean probability, ``observed`` their mean true frequency, ``pairs`` their number.
+    """
 
     predicted: float
     observed: float
@@ -107,9 +116,12 @@ class CalibrationPoint:
 
 @dataclass(frozen=True)
 class BinScores:
-    """Figures of one MAF bin; NaN where undefined. ``polymorphic_sites``: sites whose truth varies, over which
-    ``mean_site_r2`` and ``iqs`` are means. So is ``mean_estimated_r2``, of those that the imputed file tells its own
-    estimate of; ``estimate_correlation`` is Pearson's, over them, of the estimate with the site's r2."""
+    """Figures of one MAF bin; NaN where undefined.
+
+    ``polymorphic_sites`` counts the sites that vary in the truth. ``mean_site_r2`` and ``iqs`` are means over them.
+    ``mean_estimated_r2`` is a mean over those with an estimated r2 in the imputed file. ``estimate_correlation`` is
+    Pearson's correlation of estimated and true r2 over the same sites.
+    """
 
     bin: str
     sites: int
@@ -125,25 +137,25 @@ class BinScores:
     calibration: tuple[CalibrationPoint, ...]
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values for JSON: six decimals, None where undefined."""
+        """Plain values for JSON: six decimals, None for NaN."""
         return {key: _plain(value) for key, value in dataclasses.asdict(self).items()}
 
 
 class SiteScores:
-    """Every dosage figure by MAF bin. Unlike DosageR2, an update must bring all samples of its sites.
+    """All dosage figures by MAF bin. Unlike for DosageR2, an update must have all samples of its sites.
 
-    Per bin: aggregate r2 and mean per-site r2 of the dosage; concordance of rounded dosages over pairs where truth
-    or call carries the minor allele; F1 of the minor allele; the imputation quality score, (Po - Pc) / (1 - Pc)
-    from genotype probabilities (Lin et al. 2010, PLoS ONE 5:e9697); the calibration of dosage / 2; and how the
-    imputed file's own estimate of each site's r2 compares with that r2.
+    The figures of a bin are: aggregate r2 and mean r2 per site; non-reference concordance, over pairs whose truth or
+    rounded dosage has the minor allele; F1 of the minor allele; the imputation quality score,
+    (Po - Pc) / (1 - Pc) from genotype probabilities (Lin et al. 2010, PLoS ONE 5:e9697); the calibration of
+    dosage / 2; and the estimated r2 of the imputed file beside the true one.
     """
 
     def __init__(self) -> None:
-        self._moments = np.zeros((_N_BINS, 6))
+        self._r2_sums = np.zeros((_N_BINS, 6))
         # sites, polymorphic, site r2, IQS, concordant, non-reference, true positive, false positive, false negative
         self._sums = np.zeros((_N_BINS, 9))
         self._calibration = np.zeros((_N_BINS, CALIBRATION_BINS, 3))  # pairs, predicted, observed
-        self._estimates = np.zeros((_N_BINS, 6))  # as moments, of r2 and its estimate by site
+        self._estimates = np.zeros((_N_BINS, 6))  # sums as for r2, of true and estimated r2 by site
 
     def update(
         self,
@@ -153,19 +165,21 @@ class SiteScores:
         genotype_probability: npt.ArrayLike | None = None,
         estimated_r2: npt.ArrayLike | None = None,
     ) -> None:
-        """Adds sites of panel ALT frequency ``af`` [l]: true ALT counts ``truth`` [l, n] (negative or NaN =
-        missing, left out), ``dosage`` [l, n] (0..2) and ``genotype_probability`` [l, n, 3]; without it, and
-        where it is NaN, the two genotypes next to the dosage share the probability. ``estimated_r2`` [l]: what the
-        imputed file says of the sites, NaN where nothing."""
+        """Adds sites of panel ALT frequency ``af`` [l].
+
+        ``truth`` [l, n]: true ALT counts; a negative or NaN count is missing, and its pair is excluded.
+        ``dosage`` [l, n]: 0..2. ``genotype_probability`` [l, n, 3]: where it is None or NaN, the two genotypes
+        nearest to the dosage share the probability. ``estimated_r2`` [l]: of the imputed file, NaN without one.
+        """
         bins, t, d, valid = oriented(truth, dosage, af)
         columns = [np.ones(len(t)), *_site_r2(t, d, valid)]
         varies = columns[1] > 0
         keep = maf_bin(af) >= 0
         if estimated_r2 is not None:
             estimate = np.asarray(estimated_r2, dtype=np.float64)[keep]
-            told = varies & np.isfinite(estimate)
-            pairs = (columns[2][told, None], estimate[told, None])
-            self._estimates += _by_bin(bins[told], site_moments(*pairs, np.ones((int(told.sum()), 1), dtype=bool)))
+            known = varies & np.isfinite(estimate)
+            pairs = (columns[2][known, None], estimate[known, None])
+            self._estimates += _by_bin(bins[known], site_sums(*pairs, np.ones((int(known.sum()), 1), dtype=bool)))
         flipped = np.asarray(af)[keep] > 0.5
         probability = genotype_probabilities(d)
         if genotype_probability is not None:
@@ -175,12 +189,12 @@ class SiteScores:
         columns.append(np.where(varies, _iqs(t, probability, valid), 0.0))
         columns.extend(_call_counts(t, d, valid))
         self._sums += _by_bin(bins, np.stack(columns, axis=1))
-        self._moments += _by_bin(bins, site_moments(t, d, valid))
+        self._r2_sums += _by_bin(bins, site_sums(t, d, valid))
         self._calibration += _calibration(bins, t, d, valid)
 
     def merge(self, other: SiteScores) -> None:
         self._sums += other._sums
-        self._moments += other._moments
+        self._r2_sums += other._r2_sums
         self._calibration += other._calibration
         self._estimates += other._estimates
 
@@ -189,11 +203,11 @@ class SiteScores:
         return int(self._sums[:, 0].sum())
 
     def rows(self) -> list[BinScores]:
-        """One row for each MAF bin that has sites, then ``all``; empty when nothing was added."""
+        """One row per MAF bin that has sites, then ``all``; empty if no site was added."""
         parts = zip(
             (*MAF_BIN_NAMES, ALL),
             _with_total(self._sums),
-            _with_total(self._moments),
+            _with_total(self._r2_sums),
             _with_total(self._calibration),
             _with_total(self._estimates),
             strict=True,
@@ -202,13 +216,15 @@ class SiteScores:
 
 
 def genotype_probabilities(dosage: npt.ArrayLike) -> Floats:
-    """Probabilities [..., 3] of 0, 1, 2 ALT alleles for a dosage [...] given alone: shared by the two genotypes
-    next to it, the least spread that the dosage allows."""
+    """Probabilities [..., 3] of 0, 1 and 2 ALT alleles for a dosage [...].
+
+    The two genotypes nearest to the dosage share the probability: no other choice of that mean has a lower variance.
+    """
     d = np.asarray(dosage, dtype=np.float64)[..., None]
     return np.asarray(np.clip(1.0 - np.abs(d - np.arange(3)), 0.0, 1.0))
 
 
-def _row(name: str, sums: Floats, moments: Floats, calibration: Floats, estimates: Floats) -> BinScores:
+def _row(name: str, sums: Floats, r2_sums: Floats, calibration: Floats, estimates: Floats) -> BinScores:
     sites, polymorphic, site_r2, iqs, concordant, nonref = sums[:6]
     pairs = calibration[:, 0]
     points = calibration[pairs > 0]
@@ -217,13 +233,13 @@ def _row(name: str, sums: Floats, moments: Floats, calibration: Floats, estimate
         bin=name,
         sites=int(sites),
         polymorphic_sites=int(polymorphic),
-        aggregate_r2=_r2(moments),
-        mean_site_r2=_share(site_r2, polymorphic),
-        nonref_concordance=_share(concordant, nonref),
+        aggregate_r2=_r2(r2_sums),
+        mean_site_r2=_ratio(site_r2, polymorphic),
+        nonref_concordance=_ratio(concordant, nonref),
         minor_f1=_f1(sums[6:9]),
-        iqs=_share(iqs, polymorphic),
+        iqs=_ratio(iqs, polymorphic),
         calibration_error=float(error),
-        mean_estimated_r2=_share(estimates[2], estimates[0]),
+        mean_estimated_r2=_ratio(estimates[2], estimates[0]),
         estimate_correlation=_correlation(estimates),
         calibration=tuple(CalibrationPoint(p / n, o / n, int(n)) for n, p, o in points.tolist()),
     )
@@ -232,7 +248,10 @@ def _row(name: str, sums: Floats, moments: Floats, calibration: Floats, estimate
 def oriented(
     truth: npt.ArrayLike, dosage: npt.ArrayLike, af: npt.ArrayLike
 ) -> tuple[npt.NDArray[np.intp], Floats, Floats, npt.NDArray[np.bool_]]:
-    """Bins [l], minor-allele counts and dosages [l, n] (0 where missing) and validity of the sites that vary."""
+    """Orients the sites that vary in the panel to its minor allele.
+
+    Returns bins [l], minor-allele counts and dosages [l, n] (0 where missing), and where the truth is known [l, n].
+    """
     bins = maf_bin(af)
     keep = bins >= 0
     t = np.asarray(truth, dtype=np.float64)[keep]
@@ -252,34 +271,34 @@ def _with_total(by_bin: Floats) -> Floats:
     return np.concatenate([by_bin, by_bin.sum(axis=0, keepdims=True)])
 
 
-def site_moments(t: Floats, d: Floats, valid: npt.NDArray[np.bool_]) -> Floats:
-    """[l, 6]: n and the sums of t, d, t^2, d^2, t d over the samples of each site."""
+def site_sums(t: Floats, d: Floats, valid: npt.NDArray[np.bool_]) -> Floats:
+    """[l, 6]: number of valid samples and the sums of t, d, t^2, d^2 and t d over them, by site."""
     n = valid.sum(axis=1, dtype=np.float64)
     return np.stack([n, t.sum(1), d.sum(1), (t * t).sum(1), (d * d).sum(1), (t * d).sum(1)], axis=1)
 
 
 def _r2(sums: Floats) -> float:
-    """0 where either is constant."""
+    """Squared correlation from sums; 0 if either variable is constant."""
     correlation = _correlation(sums)
     return 0.0 if math.isnan(correlation) else correlation**2
 
 
 def _correlation(sums: Floats) -> float:
-    """Pearson's, from moments; NaN where either is constant."""
+    """Pearson's correlation from sums; NaN if either variable is constant."""
     n, t, d, tt, dd, td = sums.tolist()
     if n < 2:
         return math.nan
     variance_t, variance_d = tt / n - (t / n) ** 2, dd / n - (d / n) ** 2
-    # The difference of two sums cannot tell a variance below their rounding from zero.
+    # A variance below the rounding of the two sums cannot be told from zero.
     if variance_t <= max(_CONSTANT**2, 1e-13 * tt / n) or variance_d <= max(_CONSTANT**2, 1e-13 * dd / n):
         return math.nan
     return float((td / n - t * d / n**2) / math.sqrt(variance_t * variance_d))
 
 
 def _site_r2(t: Floats, d: Floats, valid: npt.NDArray[np.bool_]) -> tuple[Floats, Floats]:
-    """[l] each: 1 where the truth varies, and there r2 of that site (0 if its dosage is constant)."""
+    """[l] each: whether the truth varies (1 or 0), and r2 of the site (0 if truth or dosage is constant)."""
     n = np.maximum(valid.sum(axis=1, keepdims=True), 1)
-    # Centred first: at one site the difference of raw sums is too coarse to tell a constant dosage.
+    # Centred first: at a single site raw sums are too coarse to show that a dosage is constant.
     ct = np.where(valid, t - t.sum(axis=1, keepdims=True) / n, 0.0)
     cd = np.where(valid, d - d.sum(axis=1, keepdims=True) / n, 0.0)
     vt, vd = (ct * ct).sum(1) / n[:, 0], (cd * cd).sum(1) / n[:, 0]
@@ -290,7 +309,7 @@ def _site_r2(t: Floats, d: Floats, valid: npt.NDArray[np.bool_]) -> tuple[Floats
 
 
 def _iqs(t: Floats, probability: Floats, valid: npt.NDArray[np.bool_]) -> Floats:
-    """Imputation quality score [l] of each site; 0 where chance alone agrees always."""
+    """Imputation quality score [l] of each site; 0 where agreement by chance is 1."""
     n = np.maximum(valid.sum(axis=1), 1).astype(np.float64)
     agreement, chance = np.zeros(len(t)), np.zeros(len(t))
     for genotype in range(3):
@@ -303,7 +322,7 @@ def _iqs(t: Floats, probability: Floats, valid: npt.NDArray[np.bool_]) -> Floats
 
 
 def _call_counts(t: Floats, d: Floats, valid: npt.NDArray[np.bool_]) -> list[Floats]:
-    """[l] each: concordant and all pairs with the minor allele in truth or call; true/false positives, negatives."""
+    """[l] each: concordant and all pairs with the minor allele in truth or call; true positives, false ones, misses."""
     call = np.clip(np.round(d), 0.0, 2.0)
     carries = ((t > 0) | (call > 0)) & valid
     counts = (
@@ -331,7 +350,7 @@ def _f1(counts: npt.NDArray[Any]) -> float:
     return float(2 * true_positive / max(2 * true_positive + false_positive + false_negative, 1))
 
 
-def _share(part: float, whole: float) -> float:
+def _ratio(part: float, whole: float) -> float:
     return float(part / whole) if whole > 0 else math.nan
 
 

@@ -1,9 +1,10 @@
-"""Whether one evaluation is better than another: paired differences of aggregate r2 by MAF bin, with intervals.
+"""Paired differences of aggregate r2 between two evaluations, by MAF bin, with bootstrap intervals.
 
-Intervals are percentile bootstraps (Efron and Tibshirani 1993, chapter 13) of the difference, over samples and over
-blocks of the genome. Neighbouring sites err together and so do relatives' samples: the wider of the two decides. They
-hold for all bins at once, 95 resamples in 100 lying within them in every bin: judged one by one, a candidate that is no
-worse was called worse in some bin in one of nine comparisons (simulated; of one in 27 so).
+Intervals are percentile bootstraps of the difference (Efron and Tibshirani 1993, chapter 13), over samples and over
+genome blocks. Errors are correlated between relatives and between neighbouring sites, so the wider interval decides.
+
+Intervals are simultaneous: 95% of the resamples lie within them in every bin. In simulations, intervals of single bins
+called a candidate that was no worse "worse" in some bin in 1 of 9 comparisons; simultaneous ones did in 1 of 27.
 """
 
 from __future__ import annotations
@@ -24,14 +25,14 @@ Verdict = Literal["better", "worse", "even", "unknown"]
 
 RESAMPLES = 2000
 SEED = 17
-MIN_UNITS = 10  # samples or blocks with pairs in a bin, below which resampling them tells no interval
+MIN_UNITS = 10  # samples or blocks with pairs that a bin needs for an interval
 _LEVEL = 0.95
-_CELLS = 1 << 22  # of counts drawn at once: 32 MB
+_CELLS = 1 << 22  # counts sampled at once: 32 MB
 
 
 @dataclass(frozen=True)
 class Interval:
-    """Of a difference; NaN where it cannot be told."""
+    """The interval of a difference; NaN if it is unknown."""
 
     low: float
     high: float
@@ -43,7 +44,7 @@ class Interval:
 
 @dataclass(frozen=True)
 class Difference:
-    """Of aggregate r2 in one bin, candidate minus baseline."""
+    """The difference of aggregate r2 in one bin, candidate minus baseline."""
 
     bin: str
     candidate: float
@@ -57,12 +58,12 @@ class Difference:
 
     @property
     def decisive(self) -> Interval:
-        """The wider interval; where either cannot be told, that one."""
+        """The wider interval; an unknown interval if either is unknown."""
         return max(self.over_blocks, self.over_samples, key=lambda interval: interval.width)
 
     @property
     def verdict(self) -> Verdict:
-        """Whether the candidate is better or worse beyond the interval."""
+        """better or worse if the decisive interval excludes 0, else even; unknown without an interval."""
         interval = self.decisive
         if not math.isfinite(interval.width):
             return "unknown"
@@ -71,14 +72,14 @@ class Difference:
         return "worse" if interval.high < 0.0 else "even"
 
     def text(self) -> str:
-        """Such as "0-0.5% -0.0123 (-0.0210 to -0.0042), worse"."""
+        """For example "0-0.5% -0.0123 (-0.0210 to -0.0042), worse"."""
         interval = self.decisive
         known = math.isfinite(interval.width)
         bounds = f"{interval.low:+.4f} to {interval.high:+.4f}" if known else "no interval"
         return f"{self.bin} {self.value:+.4f} ({bounds}), {self.verdict}"
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values for JSON: six decimals, None where unknown."""
+        """Plain values for JSON: six decimals, None for an unknown interval."""
         return {
             "bin": self.bin,
             "candidate": round(self.candidate, 6),
@@ -93,14 +94,14 @@ class Difference:
 def paired_differences(
     candidate: R2Sums, baseline: R2Sums, *, resamples: int = RESAMPLES, seed: int = SEED
 ) -> tuple[Difference, ...]:
-    """A difference for each bin that has pairs, then ``all``. The same arguments give the same intervals.
+    """One difference per bin that has pairs, then ``all``. The same arguments give the same intervals.
 
-    Raises InputError 'not_paired' where the two were not scored at the same sites and samples.
+    Raises InputError 'not_paired' if the two were not scored at the same sites and samples.
     """
     if not candidate.pairs_with(baseline):
         raise InputError(
             "not_paired",
-            "the two evaluations are not of the same sites and samples",
+            "the two evaluations have different sites or samples",
             hint="evaluate both on the same targets, with the same panel and typed sites",
         )
     point = [_r2(_with_total(side.by_block.sum(axis=0))) for side in (candidate, baseline)]
@@ -117,51 +118,57 @@ def paired_differences(
 
 
 def worse_bins(differences: Sequence[Difference]) -> list[Difference]:
+    """The differences whose verdict is worse."""
     return [difference for difference in differences if difference.verdict == "worse"]
 
 
 def _intervals(candidate: Floats, baseline: Floats, resamples: int, generator: np.random.Generator) -> list[Interval]:
-    """By bin and over all, from moments [units, bins, 6] of both: the same units are drawn, with replacement."""
+    """Intervals by bin, then over all bins, from the R2 sums [units, bins, 6] of both.
+
+    Units are sampled with replacement, the same for both.
+    """
     units = len(candidate)
     above, below = _with_total(candidate), _with_total(baseline)  # [units, bins + 1, 6]
-    drawn, step = [], max(_CELLS // units, 1)
+    resampled, step = [], max(_CELLS // units, 1)
     for start in range(0, resamples, step):
         counts = generator.multinomial(units, np.full(units, 1.0 / units), size=min(step, resamples - start))
         weights = counts.astype(np.float64)  # [resamples, units]
-        drawn.append(_r2(np.tensordot(weights, above, axes=1)) - _r2(np.tensordot(weights, below, axes=1)))
-    differences = np.concatenate(drawn)  # [resamples, bins + 1]
+        resampled.append(_r2(np.tensordot(weights, above, axes=1)) - _r2(np.tensordot(weights, below, axes=1)))
+    differences = np.concatenate(resampled)  # [resamples, bins + 1]
     with_pairs = (above[..., 0] > 0).sum(axis=0)
-    # Unknown also where the truth is constant in more than half of the resamples.
+    # An interval is also unknown if the truth is constant in more than half of the resamples.
     known = (with_pairs >= MIN_UNITS) & (2 * np.isfinite(differences).sum(axis=0) >= resamples)
     found = iter(_simultaneous(differences[:, known]))
     return [next(found) if one else Interval(math.nan, math.nan) for one in known.tolist()]
 
 
-def _simultaneous(drawn: Floats) -> list[Interval]:
-    """An interval for each column of [resamples, bins], all from the same quantiles, which are the least extreme ones
-    between which a share ``_LEVEL`` of the resamples lies in every column (Besag et al. 1995, Stat. Sci. 10:3, section
-    6.3). NaN says nothing of its bin."""
-    extreme = np.zeros(len(drawn))  # how far from the median, in quantiles, a resample's most extreme bin is
-    for values in drawn.T:
+def _simultaneous(resampled: Floats) -> list[Interval]:
+    """One interval per column of the differences [resamples, bins], all between the same two quantiles.
+
+    The quantiles are the least extreme ones that hold a fraction ``_LEVEL`` of the resamples in every column (Besag et
+    al. 1995, Stat. Sci. 10:3, section 6.3). NaN values are ignored.
+    """
+    extreme = np.zeros(len(resampled))  # distance of a resample's most extreme bin from the median, in quantiles
+    for values in resampled.T:
         ordered = np.sort(values[np.isfinite(values)])
-        rank = sum(np.searchsorted(ordered, values, side) for side in ("left", "right")) / 2.0  # ties share theirs
+        rank = sum(np.searchsorted(ordered, values, side) for side in ("left", "right")) / 2.0  # the mean rank of ties
         far = np.abs(rank / len(ordered) - 0.5)
         extreme = np.maximum(extreme, np.where(np.isfinite(values), far, 0.0))
-    reach = np.quantile(extreme, _LEVEL) if drawn.size else 0.0
-    bounds = np.nanquantile(drawn, [0.5 - reach, 0.5 + reach], axis=0) if drawn.size else np.empty((2, 0))
+    reach = np.quantile(extreme, _LEVEL) if resampled.size else 0.0
+    bounds = np.nanquantile(resampled, [0.5 - reach, 0.5 + reach], axis=0) if resampled.size else np.empty((2, 0))
     return [Interval(float(low), float(high)) for low, high in bounds.T]
 
 
-def _with_total(moments: Floats) -> Floats:
-    """[..., bins, 6] with the sum over bins as one more."""
-    return np.concatenate([moments, moments.sum(axis=-2, keepdims=True)], axis=-2)
+def _with_total(sums: Floats) -> Floats:
+    """[..., bins + 1, 6]: ``sums`` [..., bins, 6] with the total over bins as the last."""
+    return np.concatenate([sums, sums.sum(axis=-2, keepdims=True)], axis=-2)
 
 
-def _r2(moments: Floats) -> Floats:
-    """Of moments [..., 6]: 0 where the dosage is constant, NaN where the truth is or there are no pairs."""
-    n, t, d, tt, dd, td = np.moveaxis(moments, -1, 0)
+def _r2(sums: Floats) -> Floats:
+    """r2 [...] from ``sums`` [..., 6]: 0 if the dosage is constant, NaN if the truth is or without pairs."""
+    n, t, d, tt, dd, td = np.moveaxis(sums, -1, 0)
     n = np.where(n > 0, n, np.nan)
-    # As in metrics: the difference of two sums cannot tell a variance below their rounding from zero.
+    # As in accuracy.py: a variance below the rounding of the two sums cannot be told from zero.
     vt, vd = tt / n - (t / n) ** 2, dd / n - (d / n) ** 2
     vt = np.where(vt > np.maximum(1e-18, 1e-13 * tt / n), vt, np.nan)
     varies = vd > np.maximum(1e-18, 1e-13 * dd / n)

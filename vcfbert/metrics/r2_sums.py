@@ -1,6 +1,6 @@
 """Sufficient statistics of aggregate dosage r2, by sample and by genome block.
 
-An evaluation stores them. A comparison then resamples samples and blocks without reading genotypes.
+An evaluation stores them. A comparison resamples them by sample and by block, without reading genotypes again.
 """
 
 from __future__ import annotations
@@ -13,26 +13,29 @@ import numpy as np
 import numpy.typing as npt
 
 from vcfbert.artifacts import atomic_file
-from vcfbert.constants import MAF_BIN_NAMES, MOMENTS_FORMAT
+from vcfbert.constants import MAF_BIN_NAMES, R2_SUMS_FORMAT
 from vcfbert.errors import ArtifactError, InputError
-from vcfbert.metrics.accuracy import Floats, maf_bin, oriented, site_moments
+from vcfbert.metrics.accuracy import Floats, maf_bin, oriented, site_sums
 
-BLOCKS = 50  # consecutive scored sites, an equal number in each block
+BLOCKS = 50  # of consecutive scored sites, an equal number in each
 _N_BINS = len(MAF_BIN_NAMES)
-_OF_TRUTH = [0, 1, 3]  # of the sums: those that do not depend on the dosage
+_OF_TRUTH = [0, 1, 3]  # indices of the sums that do not depend on the dosage
 
 
 @dataclass(frozen=True)
 class R2Sums:
-    """Sums over (site, sample) pairs: number, true minor alleles t, dosage d, t^2, d^2, t d. ``samples``: their
-    names; ``by_sample`` [n, bins, 6] over sites, ``by_block`` [blocks, bins, 6] over sites of a block and samples."""
+    """Sums over (site, sample) pairs: their number, and the sums of t, d, t^2, d^2 and t d.
+
+    t is the true count of minor alleles and d the dosage. ``samples``: names [n]. ``by_sample`` [n, bins, 6]: sums over
+    all sites. ``by_block`` [blocks, bins, 6]: sums over all samples and the sites of a block.
+    """
 
     samples: tuple[str, ...]
     by_sample: Floats
     by_block: Floats
 
     def pairs_with(self, other: R2Sums) -> bool:
-        """Whether both are of the same truth: samples, sites, blocks and bins. Only such are compared in pairs."""
+        """Whether both have the same truth (samples, sites, blocks and bins), as a paired comparison requires."""
         return self.samples == other.samples and all(
             own.shape == others.shape and np.array_equal(own[..., _OF_TRUTH], others[..., _OF_TRUTH])
             for own, others in ((self.by_sample, other.by_sample), (self.by_block, other.by_block))
@@ -42,33 +45,33 @@ class R2Sums:
         with atomic_file(path) as temporary, temporary.open("wb") as handle:
             np.savez_compressed(
                 handle,
-                version=MOMENTS_FORMAT,
+                version=R2_SUMS_FORMAT,
                 samples=np.array(self.samples, dtype=np.str_),
                 by_sample=self.by_sample,
                 by_block=self.by_block,
             )
 
 
-def read_moments(path: Path) -> R2Sums:
-    """Raises InputError 'file_not_found', ArtifactError where it is damaged or of another format."""
+def read_r2_sums(path: Path) -> R2Sums:
+    """Reads what ``R2Sums.write`` wrote. Raises InputError 'file_not_found', ArtifactError if it is damaged."""
     hint = "run `dvc repro evaluate` again"
     try:
         with np.load(path, allow_pickle=False) as stored:
-            if int(stored["version"]) != MOMENTS_FORMAT:
-                raise ArtifactError("moments_version", "moments of another version", where=str(path), hint=hint)
-            moments = R2Sums(tuple(stored["samples"].tolist()), stored["by_sample"], stored["by_block"])
+            if int(stored["version"]) != R2_SUMS_FORMAT:
+                raise ArtifactError("moments_version", "R2 sums of another format version", where=str(path), hint=hint)
+            r2_sums = R2Sums(tuple(stored["samples"].tolist()), stored["by_sample"], stored["by_block"])
     except FileNotFoundError as error:
-        raise InputError("file_not_found", "no moments of an evaluation here", where=str(path), hint=hint) from error
+        raise InputError("file_not_found", "no R2 sums of an evaluation here", where=str(path), hint=hint) from error
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise ArtifactError("moments_invalid", f"not moments ({error})", where=str(path), hint=hint) from error
-    shapes = moments.by_sample.shape, moments.by_block.shape[1:]
-    if shapes != ((len(moments.samples), _N_BINS, 6), (_N_BINS, 6)):
-        raise ArtifactError("moments_invalid", "moments of other bins", where=str(path), hint=hint)
-    return moments
+        raise ArtifactError("moments_invalid", f"not R2 sums ({error})", where=str(path), hint=hint) from error
+    shapes = r2_sums.by_sample.shape, r2_sums.by_block.shape[1:]
+    if shapes != ((len(r2_sums.samples), _N_BINS, 6), (_N_BINS, 6)):
+        raise ArtifactError("moments_invalid", "R2 sums of other bins or samples", where=str(path), hint=hint)
+    return r2_sums
 
 
 class R2SumsBuilder:
-    """Accumulates the sufficient statistics of ``sites`` sites for ``samples``."""
+    """Accumulates the R2 sums of ``sites`` sites for ``samples``."""
 
     def __init__(self, samples: tuple[str, ...], sites: int) -> None:
         self._samples = samples
@@ -79,13 +82,13 @@ class R2SumsBuilder:
     def update(
         self, at: npt.NDArray[np.intp], truth: npt.ArrayLike, dosage: npt.ArrayLike, af: npt.NDArray[np.float64]
     ) -> None:
-        """Adds sites ``at`` [l], by their places among all of them; the rest as ``SiteScores.update`` takes it."""
+        """Adds sites ``at`` [l], by their index among all. The other arguments are those of ``SiteScores.update``."""
         bins, t, d, valid = oriented(truth, dosage, af)
         of_bin = np.eye(_N_BINS)[bins].T  # [bins, l]
         for column, values in enumerate((valid.astype(np.float64), t, d, t * t, d * d, t * d)):
             self._by_sample[..., column] += (of_bin @ values).T
         block = at[maf_bin(af) >= 0] * len(self._by_block) // self._sites
-        np.add.at(self._by_block, (block, bins), site_moments(t, d, valid))
+        np.add.at(self._by_block, (block, bins), site_sums(t, d, valid))
 
     def result(self) -> R2Sums:
         return R2Sums(self._samples, self._by_sample, self._by_block)

@@ -163,12 +163,12 @@ class Comparison:
 def compare(
     reports: Sequence[Mapping[str, Any]],
     references: Mapping[str, Mapping[str, Any]] | None = None,
-    moments: Mapping[str, R2Sums] | None = None,
+    r2_sums: Mapping[str, R2Sums] | None = None,
 ) -> Comparison:
     """Puts the reports of several variants side by side (see the module's docstring for their form).
 
     A baseline in several reports is taken from the first. ``references``: further points by name, each with
-    ``array`` as in a report. ``moments``: R2 sums of the evaluations, by variant. The first variant that has them
+    ``array`` as in a report. ``r2_sums``: R2 sums of the evaluations, by variant. The first variant that has them
     is the baseline of the paired differences. Raises InputError where a report names no variant or two name the
     same one.
     """
@@ -188,7 +188,7 @@ def compare(
             baselines.setdefault(tool, _row(tool, "peer", measured))
     extra = [_row(name, "reference", report) for name, report in (references or {}).items()]
     rows = (*(variants[name] for name in sorted(variants)), *baselines.values(), *extra)
-    return Comparison(rows, _ratios(variants), *_differences({name: (moments or {}).get(name) for name in variants}))
+    return Comparison(rows, _ratios(variants), *_differences({name: (r2_sums or {}).get(name) for name in variants}))
 
 
 def _differences(sums: Mapping[str, R2Sums | None]) -> tuple[str, dict[str, tuple[Difference, ...]]]:
@@ -206,9 +206,9 @@ def _row(name: str, kind: Kind, report: Mapping[str, Any]) -> Row:
         source[f"r2{form}"] = {key: row.get("aggregate_r2") for key, row in rows.items()}
         source[f"all{form}"] = rows.get(ALL, {})
         # The true r2 per site is shown only beside an estimate.
-        told = {key: row for key, row in rows.items() if row.get("mean_estimated_r2") is not None}
+        estimated = {key: row for key, row in rows.items() if row.get("mean_estimated_r2") is not None}
         for figure in ("mean_estimated_r2", "mean_site_r2"):
-            source[f"{figure}{form}"] = {key: row.get(figure) for key, row in told.items()}
+            source[f"{figure}{form}"] = {key: row.get(figure) for key, row in estimated.items()}
     measures = (*(measure for *_, measures in TABLES for measure in measures), *QUALITY)
     found = {measure.name: value_at(source, measure.path) for measure in measures}
     values = {key: float(value) for key, value in found.items() if is_number(value)}

@@ -1,7 +1,7 @@
-"""Which versions an alias stood on, and since when and why: a tag of the registered model, the oldest first.
+"""The history of an alias: which versions had it, since when and why.
 
-MLflow itself remembers the present one alone. Its tag ``ALIAS_history`` is a JSON list; a version that got the alias
-by other means, such as MLflow's own page, is added when the alias moves next.
+MLflow itself knows only the present holder. The registered model's tag ``ALIAS_history`` is a JSON list of all holders,
+oldest first. A version that got the alias by other means, such as MLflow's own page, is added at the next move.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-Client = Any  # mlflow.MlflowClient, of which this module imports nothing
+Client = Any  # mlflow.MlflowClient; this module does not import mlflow
 
 _MAX_TAG = 4500  # characters; MLflow takes 5000
 _MAX_WHY = 300
@@ -19,7 +19,7 @@ _MAX_WHY = 300
 
 @dataclass(frozen=True)
 class Holder:
-    """A version that had the alias; ``since`` is a UTC time, '' where it is not known."""
+    """A version that had the alias. ``since`` is a UTC time, or '' if it is unknown."""
 
     version: int
     since: str = ""
@@ -27,9 +27,9 @@ class Holder:
 
 
 def read_history(client: Client, name: str, alias: str) -> list[Holder]:
-    """Oldest first; the last one has the alias now. Empty where the alias stands on nothing.
+    """All holders of the alias, oldest first; the last has it now. Empty if no version has the alias.
 
-    Before this tag there were only the versions' own ``ALIAS_since``: those are taken where it is missing.
+    Earlier releases wrote only the tag ``ALIAS_since`` of each version. It is used if the history is missing.
     """
     model = client.get_registered_model(name)
     now = model.aliases.get(alias)
@@ -45,7 +45,7 @@ def read_history(client: Client, name: str, alias: str) -> list[Holder]:
 
 
 def give_alias(client: Client, name: str, alias: str, version: int, why: str) -> None:
-    """Puts ``alias`` on ``version`` and notes it."""
+    """Gives ``alias`` to ``version`` and records it in the history."""
     holders = read_history(client, name, alias)
     if not holders or holders[-1].version != version:
         holders.append(_now(version, why))
@@ -53,7 +53,7 @@ def give_alias(client: Client, name: str, alias: str, version: int, why: str) ->
 
 
 def take_back(client: Client, name: str, alias: str, before: list[Holder], why: str) -> None:
-    """Puts ``alias`` back on the last of ``before``, which are all that its history keeps."""
+    """Gives ``alias`` back to the last of ``before``; its history then holds these alone."""
     _move(client, name, alias, [*before[:-1], _now(before[-1].version, why)])
 
 
@@ -67,7 +67,7 @@ def _move(client: Client, name: str, alias: str, holders: list[Holder]) -> None:
         holders = holders[1:]
     client.set_model_version_tag(name, str(last.version), f"{alias}_since", last.since)
     client.set_registered_model_alias(name, alias, str(last.version))
-    # After the alias: killed in between, `read_history` adds the version that has it.
+    # Last: if the process dies before this line, `read_history` adds the version that has the alias.
     client.set_registered_model_tag(name, _tag(alias), text)
 
 

@@ -1,4 +1,4 @@
-"""The data's digests as DVC knows them."""
+"""The digests of the data stages' outputs, as DVC recorded them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ DATA_STAGES = ("prepare", "encode", "embed")
 
 
 def stage_digests(lock: Path = Path("dvc.lock")) -> dict[str, str]:
-    """MD5s of the data stages' outputs by path, from ``dvc.lock``; empty without one."""
+    """MD5 of each output of the data stages, by path, from ``dvc.lock``; empty without that file."""
     if not lock.is_file():
         return {}
     stages = (yaml.safe_load(lock.read_text()) or {}).get("stages", {})

@@ -29,12 +29,12 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 EXPERIMENT = "vcfbert"
-SYSTEM_METRICS_SECONDS = 5.0  # between two readings of CPU, memory, disk, network and GPU
-BUNDLE_ARTIFACT = "bundle"  # the key of the bundle's folder among the MLflow model's artifacts
+SYSTEM_METRICS_SECONDS = 5.0  # interval between samples of CPU, memory, disk, network and GPU use
+BUNDLE_ARTIFACT = "bundle"  # key of the bundle's folder among the MLflow model's artifacts
 BUNDLE_DIGEST_TAG = "bundle_digest"
 _PARENT_TAG = "mlflow.parentRunId"
 
-_MAX_VALUE = 500  # characters of a parameter: what every MLflow server of the last years accepts
+_MAX_VALUE = 500  # characters of a parameter; older MLflow servers accept no more
 _PARAMS_A_REQUEST = 100
 _METRICS_A_REQUEST = 1000
 _REQUIREMENTS = ("mlflow", "numpy", "torch", "faiss-cpu", "safetensors", "cyvcf2", "pysam")
@@ -43,7 +43,7 @@ _REQUIREMENTS = ("mlflow", "numpy", "torch", "faiss-cpu", "safetensors", "cyvcf2
 class MlflowTracker:
     """Records in MLflow. ``root`` is the project's folder, which holds the default store.
 
-    Where a server stops answering, training goes on and the figures are sent with the next call.
+    If a server stops answering, training continues. The figures are sent with the next call.
     """
 
     def __init__(self, root: Path | None = None, *, experiment: str = EXPERIMENT, system_metrics: bool = True) -> None:
@@ -80,7 +80,7 @@ class MlflowTracker:
         ) as run:
             self._run_id, self._waiting, self._non_finite = run.info.run_id, [], {}
             try:
-                # By itself MLflow may give two runs colours that look alike.
+                # MLflow itself may give two runs similar colours.
                 colour = VARIANT_COLOURS.get(tags.get("variant", ""))
                 mlflow.set_tags({"git_commit": git_commit(), **tags} | ({"mlflow.runColor": colour} if colour else {}))
                 self._log_params(params, known or {})
@@ -92,7 +92,7 @@ class MlflowTracker:
                 self._run_id = ""
 
     def _log_params(self, params: Mapping[str, Any], known: Mapping[str, str]) -> None:
-        """Parameters cannot be changed once logged: a continued run keeps those it started with."""
+        """Logs the parameters. MLflow forbids changes, so a continued run keeps those that it started with."""
         import mlflow
 
         flat = {key: value for key, value in flatten(params).items() if key not in known}
@@ -100,7 +100,7 @@ class MlflowTracker:
         for first in range(0, len(keys), _PARAMS_A_REQUEST):
             mlflow.log_params({key: flat[key] for key in keys[first : first + _PARAMS_A_REQUEST]})
         if params and not known:
-            mlflow.log_dict(_plain(params), "params.json")  # whole, where a value above was too long
+            mlflow.log_dict(_plain(params), "params.json")  # unabridged: long values are cut above
 
     def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:
         from mlflow.entities import Metric
@@ -114,7 +114,7 @@ class MlflowTracker:
         if dropped:
             self._non_finite |= dropped
             text = ", ".join(f"{name} from step {first}" for name, first in self._non_finite.items())
-            log.warning("not a finite number, not recorded: %s", text)
+            log.warning("figures that are not finite are not recorded: %s", text)
             self.set_tags({"warning.non_finite": text})
 
     def _flush(self) -> None:
@@ -124,7 +124,7 @@ class MlflowTracker:
             try:
                 mlflow.MlflowClient().log_batch(self._run_id, metrics=self._waiting[:_METRICS_A_REQUEST])
             except mlflow.MlflowException as error:
-                log.warning("MLflow does not answer, %d figures wait: %s", len(self._waiting), error)
+                log.warning("MLflow does not answer; %d figures wait: %s", len(self._waiting), error)
                 return
             del self._waiting[:_METRICS_A_REQUEST]
 
@@ -134,14 +134,14 @@ class MlflowTracker:
         mlflow.log_artifact(str(path), folder)
 
     def log_bundle(self, bundle: Path, variant: str) -> str:
-        """The bundle as models-from-code: the class in ``pyfunc.py`` with the folder as its artifact."""
+        """Logs the bundle as a model from code: the class in ``pyfunc.py``, with the folder as its artifact."""
         import mlflow
         from mlflow.models import ModelSignature
         from mlflow.types import ColSpec, DataType, Schema
 
         tags = {"variant": variant, BUNDLE_DIGEST_TAG: bundle_digest(bundle)}
         target, output = ColSpec(DataType.string, "target"), ColSpec(DataType.string, "output")
-        # MLflow's advice does not fit here (an input example would be a VCF), and it overrides filters by message.
+        # MLflow asks for an input example, which would be a VCF. It overrides filters by message, so all are recorded.
         with warnings.catch_warnings(record=True):
             info = mlflow.pyfunc.log_model(
                 name=variant,
@@ -161,12 +161,12 @@ class MlflowTracker:
 
 
 def open_tracker(root: Path | None = None, *, enabled: bool = True, system_metrics: bool = True) -> Tracker:
-    """The tracker of this process."""
+    """A tracker for MLflow, or one that records nothing if not ``enabled``."""
     return MlflowTracker(root, system_metrics=system_metrics) if enabled else NullTracker()
 
 
 def close_run(run_id: str, tags: Mapping[str, str], root: Path | None = None) -> None:
-    """Ends a run as FAILED after its process died, where no other will continue it. A missing run is only logged."""
+    """Ends a run as FAILED after its process died and no other will continue it. A missing run only gives a warning."""
     mlflow = connect(root or project_root())
     client = mlflow.MlflowClient()
     try:
@@ -178,14 +178,14 @@ def close_run(run_id: str, tags: Mapping[str, str], root: Path | None = None) ->
 
 
 def _experiment_id(root: Path, name: str) -> str:
-    """The experiment's id, created if need be. Raises VcfbertError where the store cannot be used."""
+    """The id of the experiment, which is created if missing. Raises VcfbertError if the store cannot be used."""
     import mlflow
 
-    # A server decides on its own where artifacts go.
+    # A server itself decides where artifacts go.
     local = mlflow.get_tracking_uri().startswith("sqlite:")
     location = (root.resolve() / "mlartifacts").as_uri() if local else None
     try:
-        with store_lock(root, "schema"):  # two processes that create the SQLite schema at once would break it
+        with store_lock(root, "schema"):  # two processes must not create the SQLite schema at once
             found = mlflow.get_experiment_by_name(name)
             if found is not None and found.lifecycle_stage == "active":
                 return str(found.experiment_id)
@@ -203,7 +203,7 @@ def _experiment_id(root: Path, name: str) -> str:
 
 
 def _known_run(run_id: str | None) -> dict[str, str] | None:
-    """The parameters of a run that can be continued; None where there is no such run."""
+    """The parameters of a run that can be continued; None if there is no such run."""
     import mlflow
 
     if not run_id:
@@ -216,7 +216,7 @@ def _known_run(run_id: str | None) -> dict[str, str] | None:
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    """``{"train": {"lr": 0.1}}`` -> ``{"train.lr": "0.1"}``; a text over 500 characters is cut, with '...'."""
+    """``{"train": {"lr": 0.1}}`` -> ``{"train.lr": "0.1"}``; a text over 500 characters is cut and ends with '...'."""
     flat: dict[str, str] = {}
     for key, value in values.items():
         if isinstance(value, Mapping):
@@ -228,7 +228,7 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
 
 
 def _plain(value: Any) -> Any:
-    """The value as JSON can hold it."""
+    """The value in types of JSON."""
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -237,7 +237,7 @@ def _plain(value: Any) -> Any:
 
 
 def pip_requirements() -> list[str]:
-    """What the logged model needs, at the versions that wrote it (without build suffixes such as +cpu)."""
+    """Requirements of the logged model, at the versions that wrote it, without build suffixes such as +cpu."""
     requirements = [f"vcfbert=={__version__}"]
     for name in _REQUIREMENTS:
         try:

@@ -1,4 +1,4 @@
-"""Registered bundles on this machine: downloaded once, checked by digest, found again without the registry."""
+"""Caches registered bundles on this machine: downloads each once, checks its digest, works without the registry."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from vcfbert.tracking.mlflow_tracker import BUNDLE_ARTIFACT
 from vcfbert.tracking.registry import ModelReference, RegisteredVersion, find_version
 from vcfbert.tracking.store import open_registry, project_root, unavailable
 
-_FOLDER = re.compile(r"(?P<number>\d+)-(?P<digest>[0-9a-f]{1,16})")  # of a cached bundle, after its model's name
+_FOLDER = re.compile(r"(?P<number>\d+)-(?P<digest>[0-9a-f]{1,16})")  # folder of a cached bundle, after the model's name
 
 
 def resolve(reference: str, *, root: Path | None = None, cache: Path | None = None) -> Path:
     """The local bundle folder of ``reference``: ``models:/NAME@ALIAS``, ``models:/NAME/VERSION`` or a folder.
 
-    A registered bundle is downloaded once, into ``cache`` (default ``~/.cache/vcfbert/models``), by its digest.
-    Raises InputError where there is none, ArtifactError where the download differs from what was registered.
+    A registered bundle is downloaded once, into ``cache`` (default ``~/.cache/vcfbert/models``).
+    Raises InputError if there is no such model, ArtifactError if the download differs from the registered bundle.
     """
     if not reference.startswith("models:"):
         return Path(reference)
@@ -33,17 +33,17 @@ def resolve(reference: str, *, root: Path | None = None, cache: Path | None = No
 
 
 def look_up(reference: str, *, root: Path | None = None, cache: Path | None = None) -> RegisteredVersion:
-    """The version that ``models:/NAME@ALIAS`` or ``models:/NAME/VERSION`` names now; nothing is downloaded.
+    """The version that ``models:/NAME@ALIAS`` or ``models:/NAME/VERSION`` refers to now; nothing is downloaded.
 
-    What an alias names is remembered in ``cache``. Raises InputError where there is none, VcfbertError
-    'registry_unavailable' within seconds where a server does not answer.
+    The version of an alias is stored in ``cache``. Raises InputError if there is no such model, VcfbertError
+    'registry_unavailable' within seconds if a server does not answer.
     """
     model = ModelReference.parse(reference)
     version = find_version(open_registry(root or project_root()), model)
     if model.alias is not None:
         memo = _memo(cache or _default_cache(), model.name, model.alias)
         if _recall(memo, model.name) != version:
-            with suppress(VcfbertError):  # where the cache cannot be written to, `fetch` says so
+            with suppress(VcfbertError):  # `fetch` reports a cache that cannot be written
                 write_json(memo, {"number": version.number, "digest": version.bundle_digest})
     return version
 
@@ -51,7 +51,7 @@ def look_up(reference: str, *, root: Path | None = None, cache: Path | None = No
 def look_up_cached(reference: str, *, cache: Path | None = None) -> RegisteredVersion | None:
     """The version of ``reference`` by the cache alone, for when the registry does not answer.
 
-    An alias gives the version that it last named here, else the newest one. None where the cache has no such bundle.
+    An alias gives the version that it last had on this machine, else the newest one. None if no such bundle is cached.
     """
     model = ModelReference.parse(reference)
     cache = cache or _default_cache()
@@ -75,8 +75,10 @@ def cached_versions(name: str, *, cache: Path | None = None) -> list[RegisteredV
 
 
 def fetch(version: RegisteredVersion, *, root: Path | None = None, cache: Path | None = None) -> Path:
-    """The version's bundle folder in ``cache``, downloaded where it is not there yet. Raises ArtifactError
-    'bundle_hash' where it differs from what was registered, VcfbertError 'registry_unavailable'."""
+    """The version's bundle folder in ``cache``, downloaded if missing.
+
+    Raises ArtifactError 'bundle_hash' if it differs from the registered bundle, VcfbertError 'registry_unavailable'.
+    """
     folder = (cache or _default_cache()) / f"{version.name}-{version.number}-{version.bundle_digest[:16]}"
     if not folder.is_dir():
         _download(open_registry(root or project_root()), version.reference, folder)
@@ -85,7 +87,7 @@ def fetch(version: RegisteredVersion, *, root: Path | None = None, cache: Path |
             "bundle_hash",
             f"not the bundle that was registered as {version.reference}",
             where=str(folder),
-            hint="remove the folder: it will be downloaded again",
+            hint="remove the folder; the next call downloads it again",
         )
     return folder
 
@@ -107,7 +109,7 @@ def _recall(memo: Path, name: str) -> RegisteredVersion | None:
 
 
 def _download(mlflow: Any, model_uri: str, folder: Path) -> None:
-    """The bundle's folder out of the MLflow model, put in place whole."""
+    """Downloads the MLflow model and moves its bundle folder into place as a whole."""
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
@@ -118,14 +120,14 @@ def _download(mlflow: Any, model_uri: str, folder: Path) -> None:
             model = Path(mlflow.artifacts.download_artifacts(model_uri, dst_path=str(temporary)))
         except mlflow.MlflowException as error:
             raise unavailable(f"{model_uri} cannot be downloaded", mlflow.get_tracking_uri()) from error
-        except OSError as error:  # of the network, or of the disk
+        except OSError as error:  # network or disk
             if error.errno in DISK_FULL:
                 raise
             raise unavailable(f"{model_uri} cannot be downloaded", mlflow.get_tracking_uri()) from error
         flavor = mlflow.models.Model.load(str(model)).flavors["python_function"]
         os.replace(model / flavor["artifacts"][BUNDLE_ARTIFACT]["path"], folder)
     except OSError as error:
-        if not folder.is_dir():  # else another process put it there first
+        if not folder.is_dir():  # otherwise another process was faster
             raise output_error(error, folder) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

@@ -1,7 +1,7 @@
-"""The gate before the alias: what a bundle's figures must be for it to become champion, and the reasons it gives.
+"""The promotion gate: the conditions for a bundle to become champion, and the reasons of the decision.
 
-Three things are asked: the figure is at least the minimum; on the same data it is not below the champion's; and in no
-MAF bin is r2 at the targets worse than the champion's beyond its interval, where both were evaluated at the same ones.
+There are three conditions. The figure is at least the minimum. On the same data, it is not below the champion's. If
+both were evaluated at the same targets, r2 is not worse than the champion's in any MAF bin, outside its interval.
 """
 
 from __future__ import annotations
@@ -15,20 +15,26 @@ from vcfbert.metrics.r2_sums import R2Sums
 
 @dataclass(frozen=True)
 class Measured:
-    """A bundle as the gate sees it. ``label``: such as 'v18' or 'version 3 (v18)'; ``data_digest`` names the data
-    behind ``value``; ``moments`` are of its evaluation at the targets, None where it is not known."""
+    """A bundle's figures for the promotion gate.
+
+    ``label``: for example 'v18' or 'version 3 (v18)'. ``data_digest`` identifies the data behind ``value``; '' if
+    unknown. ``r2_sums`` are of its evaluation at the targets; None if unknown.
+    """
 
     label: str
     metric: str
     value: float
     data_digest: str = ""
-    moments: R2Sums | None = None
+    r2_sums: R2Sums | None = None
 
 
 @dataclass(frozen=True)
 class Passed:
-    """Why a bundle may become champion. ``differences`` from the champion, empty where they are not known; ``forced``:
-    the reason given for it although the gate would refuse, '' where it would not."""
+    """The reason why a bundle may become champion.
+
+    ``differences`` are from the champion; empty if unknown. ``forced`` is the user's reason to pass although the gate
+    refuses; '' if it does not refuse.
+    """
 
     why: str
     differences: tuple[Difference, ...] = ()
@@ -45,9 +51,10 @@ def pass_gate(
     others: str = "",
     force: str = "",
 ) -> Passed:
-    """Raises InputError 'gate_refused', unless ``force`` gives a reason to pass all the same.
+    """Checks the conditions. Raises InputError 'gate_refused', unless ``force`` gives a reason to pass anyway.
 
-    ``champion``: what stands on ``alias`` of model ``name``. ``others``: the figures of those not chosen.
+    ``champion``: the bundle that has ``alias`` of model ``name``. ``others``: text with the figures of the candidates
+    that were not chosen.
     """
     refusals = [below_minimum(candidate.label, candidate.metric, candidate.value, minimum)]
     why = f"{candidate.label} has {candidate.metric} {candidate.value:.4f}{others}"
@@ -56,12 +63,12 @@ def pass_gate(
     if champion is None:
         why += "; first of this alias"
     else:
-        refusal, said = _against_figure(candidate, champion, name, alias)
+        refusal, text = _against_figure(candidate, champion, name, alias)
         refusals.append(refusal)
-        why += said
-        refusal, said, differences = _against_bins(candidate, champion, name, alias)
+        why += text
+        refusal, text, differences = _against_bins(candidate, champion, name, alias)
         refusals.append(refusal)
-        why += said
+        why += text
     refused = [refusal for refusal in refusals if refusal is not None]
     if not refused:
         return Passed(why, differences)
@@ -72,18 +79,18 @@ def pass_gate(
 
 
 def below_minimum(label: str, metric: str, value: float, minimum: float) -> InputError | None:
-    """The refusal of a figure that is too low, or NaN."""
+    """The refusal of a figure that is too low or NaN; None for any other."""
     if value >= minimum:
         return None
     return InputError(
         "gate_refused",
-        f"{label} has {metric} {value:.4f}, and {minimum:g} is the least to be published",
+        f"{label} has {metric} {value:.4f}, and the minimum for publishing is {minimum:g}",
         hint="train longer or on more samples, or lower publish.minimum if you know why",
     )
 
 
 def _against_figure(candidate: Measured, champion: Measured, name: str, alias: str) -> tuple[InputError | None, str]:
-    """A refusal, or what is to be said, of the figure that variants are chosen by."""
+    """Compares the metric with the champion's: a refusal or None, and the text for the reason."""
     same_data = not candidate.data_digest or not champion.data_digest or candidate.data_digest == champion.data_digest
     if candidate.metric != champion.metric or not same_data:
         return None, f"; not compared with {champion.label}, which was measured by another metric or on other data"
@@ -94,7 +101,7 @@ def _against_figure(candidate: Measured, champion: Measured, name: str, alias: s
         f"{candidate.label} has {candidate.metric} {candidate.value:.4f}, below the {champion.value:.4f} of "
         f"{alias} {champion.label}",
         where=name,
-        hint="the champion stays; train a better one, publish under another name, or give a reason to force it",
+        hint="the champion stays; train a better model, publish under another name, or give a reason to force it",
     )
     return refusal, ""
 
@@ -102,22 +109,22 @@ def _against_figure(candidate: Measured, champion: Measured, name: str, alias: s
 def _against_bins(
     candidate: Measured, champion: Measured, name: str, alias: str
 ) -> tuple[InputError | None, str, tuple[Difference, ...]]:
-    """A refusal, or what is to be said, of r2 at the targets by MAF bin, and the differences."""
-    if candidate.moments is None or champion.moments is None:
+    """Compares r2 at the targets by MAF bin: a refusal or None, the text for the reason, and the differences."""
+    if candidate.r2_sums is None or champion.r2_sums is None:
         return None, "", ()
-    if not candidate.moments.pairs_with(champion.moments):
+    if not candidate.r2_sums.pairs_with(champion.r2_sums):
         return None, "; not evaluated at the same targets and sites, so bins are not compared", ()
-    differences = paired_differences(candidate.moments, champion.moments)
+    differences = paired_differences(candidate.r2_sums, champion.r2_sums)
     worse = worse_bins(differences)
     if not worse:
         unknown = ", ".join(difference.bin for difference in differences if difference.verdict == "unknown")
-        unjudged = f" ({unknown}: too few samples or sites to tell)" if unknown else ""
-        return None, f"; at the targets worse in no MAF bin beyond its interval{unjudged}", differences
+        unjudged = f" ({unknown}: too few samples or sites for an interval)" if unknown else ""
+        return None, f"; worse in no MAF bin at the targets, outside its interval{unjudged}", differences
     refusal = InputError(
         "gate_refused",
-        f"{candidate.label} is at the targets worse than {alias} {champion.label} beyond the interval of r2: "
+        f"{candidate.label} is worse than {alias} {champion.label} at the targets, outside the interval of r2: "
         + "; ".join(difference.text() for difference in worse),
         where=name,
-        hint="the champion stays; train one that loses in no bin, or give a reason to force it",
+        hint="the champion stays; train a model that is worse in no bin, or give a reason to force it",
     )
     return refusal, "", differences

@@ -1,4 +1,4 @@
-"""The script that MLflow runs to load a logged bundle (models-from-code: source text, no pickle)."""
+"""The script by which MLflow loads a logged bundle. It is a model from code, so nothing is pickled."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from mlflow.pyfunc.model import PythonModel, PythonModelContext
 
 
 class BundleModel(PythonModel):
-    """Imputes files: a row names a target VCF (``target``) and where to write the imputed one (``output``)."""
+    """Imputes files. Each input row has the path of a target VCF (``target``) and of the output (``output``)."""
 
     def load_context(self, context: PythonModelContext) -> None:
-        # MLflow runs this script when it logs the model too: torch is imported only where the model is used.
+        # MLflow also runs this script when it logs the model, so torch is imported only here.
         from vcfbert.bundle import load_bundle
         from vcfbert.imputation.imputer import Imputer
 
         self._imputer = Imputer(load_bundle(Path(context.artifacts["bundle"])))
 
-    # Without type hints: MLflow would take them for the schema of the input, which the logged signature gives.
+    # No type hints: MLflow would use them as the input schema, instead of the logged signature.
     def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]
         from vcfbert.imputation.files import impute_file
 

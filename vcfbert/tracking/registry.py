@@ -1,4 +1,4 @@
-"""The model registry: versions of a model, their tags and the aliases that say which one is in use (no stages)."""
+"""The model registry: versions of a model, their tags, and the aliases that mark the one in use."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
 
 _REFERENCE = re.compile(r"models:/(?P<name>[^/@]+)(@(?P<alias>[^/@]+)|/(?P<number>\d+))")
-_NOT_FOUND = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")  # MLflow's codes for what is not registered
+_NOT_FOUND = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")  # MLflow's codes for a missing model or version
 _METRIC_TAG, _VALUE_TAG, _DATA_TAG, _WHY_TAG, _SINCE_SUFFIX = "metric", "metric_value", "data_digest", "why", "_since"
 FORCED_TAG, DIFFERENCES_TAG = "forced", "differences"
 
@@ -40,16 +40,16 @@ class ModelReference:
         match = _REFERENCE.fullmatch(text)
         if match is None:
             hint = "write models:/NAME@ALIAS or models:/NAME/VERSION"
-            raise InputError("model_reference", f"{text!r} names no model", hint=hint)
+            raise InputError("model_reference", f"{text!r} is no reference to a model", hint=hint)
         number = match["number"]
         return cls(match["name"], match["alias"], None if number is None else int(number))
 
 
 @dataclass(frozen=True)
 class RegisteredVersion:
-    """A version of a registered model. Name, number and digest identify it; the rest is what its tags say.
+    """A version of a registered model. Name, number and digest identify it; the other fields come from its tags.
 
-    The cache of bundles knows the identity alone: there the other fields keep their defaults.
+    The cache of bundles stores only the identity; the other fields of a cached version have their defaults.
     """
 
     name: str
@@ -94,7 +94,7 @@ class RegisteredVersion:
 
 
 def find_version(mlflow: Any, reference: ModelReference) -> RegisteredVersion:
-    """Raises InputError 'model_not_found', VcfbertError 'registry_unavailable'."""
+    """The version of ``reference``. Raises InputError 'model_not_found', VcfbertError 'registry_unavailable'."""
     client: MlflowClient = mlflow.MlflowClient()
     name, alias, number = reference.name, reference.alias, reference.number
     try:
@@ -113,7 +113,7 @@ def find_version(mlflow: Any, reference: ModelReference) -> RegisteredVersion:
 
 
 def champion(name: str, alias: str, *, root: Path | None = None) -> RegisteredVersion | None:
-    """The version that has ``alias``; None where there is no such model or alias."""
+    """The version that has ``alias``; None if there is no such model or alias."""
     mlflow = connect(root or project_root())
     try:
         return RegisteredVersion.from_mlflow(mlflow.MlflowClient().get_model_version_by_alias(name, alias))
@@ -124,7 +124,7 @@ def champion(name: str, alias: str, *, root: Path | None = None) -> RegisteredVe
 
 
 def list_versions(name: str, *, root: Path | None = None) -> list[tuple[RegisteredVersion, tuple[str, ...]]]:
-    """Each version with its aliases, the newest first. Raises InputError 'model_not_found', or as ``open_registry``."""
+    """Each version with its aliases, newest first. Raises InputError 'model_not_found', or as ``open_registry``."""
     mlflow = open_registry(root or project_root())
     client = mlflow.MlflowClient()
     try:
@@ -161,10 +161,10 @@ def register(
     forced: str = "",
     root: Path | None = None,
 ) -> RegisteredVersion:
-    """A version of model ``name`` for ``bundle``, tagged with its figure, and ``alias`` set on it (None = no alias).
+    """Registers ``bundle`` as a version of model ``name``, tags it with its figure and gives it ``alias``, if any.
 
-    A bundle that is registered already keeps its version. Without ``model_uri`` the bundle is logged in a run of
-    its own. Raises InputError 'gate_refused' below ``minimum``, unless ``forced`` gives a reason, which is tagged.
+    A bundle that is already registered keeps its version. Without ``model_uri``, the bundle is logged in a run of its
+    own. Raises InputError 'gate_refused' below ``minimum``, unless ``forced`` gives a reason, which is tagged.
     """
     if not forced and (refusal := below_minimum(variant, metric, value, minimum)):
         raise refusal
@@ -181,13 +181,13 @@ def register(
         client.set_model_version_tag(name, version.version, key, text)
     number = int(version.version)
     tag_reasons(client, name, number, why, forced)
-    if alias is not None:  # last: a reader of the alias sees a version that is complete
+    if alias is not None:  # last, so that readers of the alias see a complete version
         give_alias(client, name, alias, number, why)
     return RegisteredVersion.from_mlflow(client.get_model_version(name, version.version))
 
 
 def tag_reasons(client: MlflowClient, name: str, number: int, why: str, forced: str) -> None:
-    """Why the version got the alias; of an earlier time that it was forced nothing stays."""
+    """Tags the reason why the version got the alias. An earlier reason to force it is removed."""
     client.set_model_version_tag(name, str(number), _WHY_TAG, why)
     if forced:
         client.set_model_version_tag(name, str(number), FORCED_TAG, forced)
@@ -201,8 +201,10 @@ def _registered(client: MlflowClient, name: str, digest: str) -> ModelVersion | 
 
 
 def _holds(mlflow: Any, model_uri: str, digest: str) -> bool:
-    """Whether the logged model is in this store and is this bundle: DVC may restore a bundle that was trained
-    elsewhere, with the URI that it had there."""
+    """Whether the logged model is in this store and is this bundle.
+
+    DVC may restore a bundle that was trained elsewhere, with the URI that it had there.
+    """
     if not model_uri:
         return False
     try:
@@ -214,6 +216,6 @@ def _holds(mlflow: Any, model_uri: str, digest: str) -> bool:
 
 def _log_alone(bundle: Path, variant: str, root: Path) -> str:
     tracker = MlflowTracker(root, system_metrics=False)
-    # Without the tag `variant`, by which training runs are found.
+    # No tag `variant`: it marks training runs.
     with tracker.start(f"register {variant}", {}, {"kind": "register"}):
         return tracker.log_bundle(bundle, variant)

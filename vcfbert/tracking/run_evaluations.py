@@ -1,6 +1,6 @@
-"""Evaluations kept with the MLflow run that trained what was evaluated: its report and the moments of its r2.
+"""Stores evaluations with the MLflow run that trained the model: the report and its R2 sums.
 
-They lie in the run's folder ``evaluation``, so that runs and registered versions are compared wherever MLflow is.
+They are artifacts in the run's folder ``evaluation``, so runs and registered versions can be compared from any machine.
 """
 
 from __future__ import annotations
@@ -16,18 +16,20 @@ from typing import Any
 
 from vcfbert.artifacts import write_json
 from vcfbert.errors import VcfbertError
-from vcfbert.metrics.r2_sums import R2Sums, read_moments
+from vcfbert.metrics.r2_sums import R2Sums, read_r2_sums
 from vcfbert.tracking.store import connect
 
 log = logging.getLogger(__name__)
 
-REPORT, MOMENTS = "report.json", "moments.npz"
+REPORT, R2_SUMS = "report.json", "moments.npz"
 _FOLDER = "evaluation"
 
 
 def keep_evaluation(run_id: str, files: Mapping[str, Path], root: Path) -> bool:
-    """Copies ``files`` (by REPORT and MOMENTS) to the run. False, with a warning, where the run is not in this store:
-    DVC may restore what was trained elsewhere."""
+    """Copies ``files``, by their names REPORT and R2_SUMS, to the run.
+
+    Returns False, with a warning, if the run is not in this store: DVC may restore a model trained elsewhere.
+    """
     with tempfile.TemporaryDirectory(prefix="vcfbert-") as folder:
         for name, path in files.items():
             shutil.copyfile(path, Path(folder) / name)
@@ -35,20 +37,20 @@ def keep_evaluation(run_id: str, files: Mapping[str, Path], root: Path) -> bool:
 
 
 def keep_table(run_id: str, name: str, table: Mapping[str, Any], root: Path) -> bool:
-    """Writes ``table`` as JSON beside the run's evaluation; returns as ``keep_evaluation``."""
+    """Writes ``table`` as JSON beside the run's evaluation. Returns as ``keep_evaluation``."""
     with tempfile.TemporaryDirectory(prefix="vcfbert-") as folder:
         write_json(Path(folder) / name, table)
         return _log(run_id, Path(folder), root)
 
 
-def kept_moments(run_id: str, root: Path) -> R2Sums | None:
-    """None where the run has none. Raises VcfbertError where the store cannot be read."""
-    with _fetched(run_id, MOMENTS, root) as path:
-        return None if path is None else read_moments(path)
+def kept_r2_sums(run_id: str, root: Path) -> R2Sums | None:
+    """The R2 sums of the run's evaluation; None without them. Raises VcfbertError if the store cannot be read."""
+    with _fetched(run_id, R2_SUMS, root) as path:
+        return None if path is None else read_r2_sums(path)
 
 
 def kept_report(run_id: str, root: Path) -> dict[str, Any] | None:
-    """Likewise."""
+    """The report of the run's evaluation; None without one. Raises VcfbertError if the store cannot be read."""
     with _fetched(run_id, REPORT, root) as path:
         return None if path is None else json.loads(path.read_text())
 
@@ -57,7 +59,7 @@ def _log(run_id: str, folder: Path, root: Path) -> bool:
     mlflow = connect(root)
     client = mlflow.MlflowClient()
     if not run_id or not _has_run(client, mlflow, run_id):
-        log.warning("run %s is not in %s: its evaluation is not kept there", run_id or "?", mlflow.get_tracking_uri())
+        log.warning("run %s is not in %s: its evaluation is not stored there", run_id or "?", mlflow.get_tracking_uri())
         return False
     client.log_artifacts(run_id, str(folder), _FOLDER)
     return True
@@ -75,7 +77,7 @@ def _has_run(client: Any, mlflow: Any, run_id: str) -> bool:
 
 @contextmanager
 def _fetched(run_id: str, name: str, root: Path) -> Iterator[Path | None]:
-    """The run's file in a folder that lives as long as the ``with`` block."""
+    """The run's file, in a folder that exists as long as the ``with`` block; None if the run has no such file."""
     mlflow = connect(root)
     client = mlflow.MlflowClient()
     path = f"{_FOLDER}/{name}"

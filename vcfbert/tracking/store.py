@@ -1,7 +1,7 @@
-"""The project's MLflow store and database of studies: where they are, how they are opened and locked.
+"""Locates, opens and locks the project's MLflow store and its database of studies.
 
-The MLflow store is ``MLFLOW_TRACKING_URI`` where that is set, else SQLite in the project's folder: ``mlflow.db`` with
-the artifacts under ``mlartifacts/``. This module alone reads the environment for the library.
+The MLflow store is at ``MLFLOW_TRACKING_URI`` if that is set. Otherwise it is SQLite in the project's folder:
+``mlflow.db``, with artifacts in ``mlartifacts/``. In the library, only this module reads the environment.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _ANSWER_SECONDS = 5.0  # a server that takes longer is reported as unavailable
 
 
 def project_root(start: Path | None = None) -> Path:
-    """The nearest folder, from ``start`` (default: the current one) upwards, that holds params.yaml; else ``start``."""
+    """The nearest folder with a params.yaml, from ``start`` (default: the current folder) upwards; else ``start``."""
     start = (start or Path.cwd()).resolve()
     return next((folder for folder in (start, *start.parents) if (folder / "params.yaml").is_file()), start)
 
@@ -34,23 +34,25 @@ def tracking_uri(root: Path) -> str:
 
 
 def study_storage(root: Path | None = None) -> str:
-    """URL of the database of studies: ``VCFBERT_STUDIES`` where that is set, else SQLite beside ``mlflow.db``."""
+    """URL of the database of studies: ``VCFBERT_STUDIES`` if that is set, else SQLite beside ``mlflow.db``."""
     return os.environ.get("VCFBERT_STUDIES") or f"sqlite:///{(root or project_root()).resolve() / 'studies.db'}"
 
 
 def connect(root: Path, *, must_exist: bool = False) -> ModuleType:
-    """The ``mlflow`` module, pointed at the project's store. Raises InputError where ``must_exist`` and it doesn't,
-    MissingExtraError without MLflow."""
+    """The ``mlflow`` module, connected to the project's store.
+
+    Raises InputError if the store ``must_exist`` and does not, MissingExtraError without MLflow.
+    """
     uri = tracking_uri(root)
     database = Path(uri.removeprefix("sqlite:///"))
     if must_exist and uri.startswith("sqlite:///") and not database.is_file():
         raise InputError(
             "no_tracking_store",
-            "no MLflow store here",
+            "there is no MLflow store",
             where=str(database),
             hint="run in the project's folder, or set MLFLOW_TRACKING_URI to your server",
         )
-    # Tools for people's genomes do not report home; who wants MLflow's telemetry can still set it to false.
+    # A tool for human genomes sends no telemetry. Users can still set the variable to false.
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     try:
@@ -62,29 +64,32 @@ def connect(root: Path, *, must_exist: bool = False) -> ModuleType:
             hint="pip install 'vcfbert[mlops]'; `vcfbert fit --no-track` trains without it",
         ) from error
 
-    for name in ("mlflow", "alembic"):  # their INFO lines would run into our own progress bars
+    for name in ("mlflow", "alembic"):  # their INFO lines would break our progress bars
         logging.getLogger(name).setLevel(logging.WARNING)
     mlflow.set_tracking_uri(uri)
     return mlflow
 
 
 def open_registry(root: Path) -> ModuleType:
-    """The ``mlflow`` module, to read with. Raises InputError 'no_tracking_store' where there is no store yet,
-    VcfbertError 'registry_unavailable' within seconds where a server does not answer."""
+    """The ``mlflow`` module, for reading.
+
+    Raises InputError 'no_tracking_store' if there is no store yet, VcfbertError 'registry_unavailable' within seconds
+    if a server does not answer.
+    """
     check_reachable(tracking_uri(root))
     return connect(root, must_exist=True)
 
 
 def check_reachable(uri: str) -> None:
-    """Raises 'registry_unavailable' where a server does not answer at once: MLflow itself tries for minutes."""
+    """Raises VcfbertError 'registry_unavailable' if a server does not answer in time; MLflow tries for minutes."""
     if not uri.startswith(("http://", "https://")):
         return
-    uri = _without_password(uri)  # nor does the request below take one: a server that refuses it answers
+    uri = _without_password(uri)  # urlopen takes no password either; a server that refuses the request does answer
     try:
         with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=_ANSWER_SECONDS):
             return
     except urllib.error.HTTPError as error:
-        if error.code < 500:  # a server that hides this page answers others
+        if error.code < 500:  # a server without this page may have all others
             return
         raise unavailable(f"it answers {error.code}", uri) from error
     except (OSError, ValueError, HTTPException) as error:
@@ -105,7 +110,7 @@ def _without_password(uri: str) -> str:
 
 @contextmanager
 def store_lock(root: Path, purpose: str) -> Iterator[None]:
-    """One process of this project at a time for ``purpose``; not to be taken twice by the same thread."""
+    """A lock between the processes of this project, one per ``purpose``. A thread must not take it twice."""
     path = root / f"mlflow.db.{purpose}.lock"
     try:
         handle = path.open("a")

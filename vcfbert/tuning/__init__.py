@@ -1,6 +1,7 @@
-"""Studies of parameters with Optuna. This package alone imports it.
+"""Searches parameters with Optuna. Only this package imports it.
 
-A study belongs to a variant, the data, the code and what is not searched (``identity``); its trials are rows of a
-database (``storage``) that any number of workers take from (``study``). A trial trains without writing a bundle and is
-a child run in MLflow (``trial``). What won is a patch of ``params.yaml`` (``patch``); ``plots`` shows the rest.
+A study is identified by its variant, data, code and fixed parameters (``identity``). Its trials are rows of a database
+(``storage``), from which any number of workers take them (``study``). A trial trains without writing a bundle and is a
+child run in MLflow (``trial``). The best parameters become a patch of ``params.yaml`` (``patch``). ``plots`` and
+``listing`` show all trials.
 """

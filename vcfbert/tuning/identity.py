@@ -1,4 +1,4 @@
-"""Which study a trial belongs to, so that figures of different data, code or settings never mix."""
+"""The identity of a study: trials of different data, code or settings never share one."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from vcfbert.genotypes.panel import Panel
 from vcfbert.training.data import data_digest
 from vcfbert.tuning.space import searched
 
-# The folders and files of ``vcfbert`` whose source a trial's figures depend on.
+# The folders and files of ``vcfbert`` on whose source a trial's figures depend.
 TRIAL_ROOMS = (
     "bundle",
     "copying",
@@ -34,22 +34,27 @@ _SHOWN = 8  # hexadecimal digits of each digest in a study's name
 
 @dataclass(frozen=True)
 class Identity:
+    """The variant of a study and the digests of all that its figures depend on."""
+
     variant: str
     data: str  # digest of the panel, its split and its genetic map
-    code: str  # of the source that a trial runs: finer than a commit, which a changed checkout shares
-    settings: str  # of all parameters that are not searched, and of the choices for those that are
+    code: str  # digest of the source that a trial runs; unlike a commit, it changes with every edit
+    settings: str  # digest of the fixed parameters and of the choices for the searched ones
 
     @property
     def name(self) -> str:
+        """The study's name: variant and shortened digests."""
         return "-".join([self.variant, *(digest[:_SHOWN] for digest in (self.data, self.code, self.settings))])
 
 
 def identity(config: Config, variant: str, panels: Sequence[Panel]) -> Identity:
+    """The identity of the study that searches parameters of ``variant`` on these panels."""
     return Identity(variant, data_digest(panels), code_digest(), settings_digest(config, variant))
 
 
 @cache
 def code_digest() -> str:
+    """sha256 of the source files in TRIAL_ROOMS."""
     root = Path(vcfbert.__file__).parent
     digest = hashlib.sha256()
     for path in sorted(path for room in TRIAL_ROOMS for path in [root / f"{room}.py", *(root / room).rglob("*.py")]):
@@ -59,7 +64,10 @@ def code_digest() -> str:
 
 
 def settings_digest(config: Config, variant: str) -> str:
-    """Applying a study's patch does not change it, so that the study can go on; nor does asking for more trials."""
+    """Digest of the parameters, without the searched ones.
+
+    Neither applying a study's patch nor asking for more trials changes it, so the study can continue.
+    """
     body = config.as_dict()
     sections = {name: body[name] for name in ("encode", "model", "retrieval", "masks", "train", "tune")}
     sections["evaluate"] = {name: body["evaluate"][name] for name in ("mask_rate", "mask_rare", "min_maf")}

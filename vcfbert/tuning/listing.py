@@ -1,4 +1,4 @@
-"""Studies and trials as rows: what ``vcfbert tune show`` prints and ``trials.csv`` holds."""
+"""Studies and trials as table rows, for ``vcfbert tune show`` and ``trials.csv``."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from vcfbert.tuning.trial import COSTS, WORKER
 
 
 def studies_in(storage: BaseStorage) -> list[dict[str, Any]]:
+    """One row per study: trials by state, objective and best value."""
     rows = []
     for name in optuna.get_all_study_names(storage):
         study = optuna.load_study(study_name=name, storage=storage)
@@ -27,16 +28,16 @@ def studies_in(storage: BaseStorage) -> list[dict[str, Any]]:
 
 
 def trials_of(storage: BaseStorage, name: str) -> list[dict[str, Any]]:
-    """Raises InputError 'study_missing'."""
+    """The rows of one study. Raises InputError 'study_missing'."""
     try:
         return trial_rows(optuna.load_study(study_name=name, storage=storage))
     except KeyError:
-        hint = "`vcfbert tune show` lists what there is"
+        hint = "`vcfbert tune show` lists all studies"
         raise InputError("study_missing", f"there is no study {name}", hint=hint) from None
 
 
 def trial_rows(study: optuna.Study) -> list[dict[str, Any]]:
-    """What is known of each trial, of the attempts at it the last."""
+    """One row per trial, with the values of its last attempt."""
     rows = []
     for trial in settled_or_waiting(study):
         rows.append(

@@ -1,4 +1,4 @@
-"""The best parameters as a patch of ``params.yaml``: written, read and applied."""
+"""Writes the best parameters as a patch of ``params.yaml``, and applies such a patch."""
 
 from __future__ import annotations
 
@@ -18,26 +18,30 @@ from vcfbert.tuning.storage import first_number
 
 
 def write_patch(path: Path, study: optuna.Study, best: optuna.trial.FrozenTrial, config: Config, variant: str) -> None:
+    """Writes the parameters of trial ``best`` to ``path``, with a comment that names the study and its value."""
     values = suggest(optuna.trial.FixedTrial(best.params), variant, config.tune)
     constraint = config.tune.constraint
     within = "" if constraint == "none" else f", {constraint} at most {config.tune.limit:g}"
     head = (
         f"# The best of study {study.study_name}: trial {first_number(best)},\n"
         f"# {config.tune.objective} {best.value:.4f}{within}.\n"
-        f"# `vcfbert tune apply {path}` puts it into params.yaml.\n"
+        f"# `vcfbert tune apply {path}` writes it to params.yaml.\n"
     )
     write_text(path, head + yaml.safe_dump(nested(values), sort_keys=False))
 
 
 def apply_patch(patch: Path, params: Path) -> dict[str, tuple[Any, Any]]:
-    """Puts the patch's values into ``params``, whose comments and order stay. Returns what changed: path -> (old, new).
-    Nothing is written where the result would not be valid. Raises InputError."""
+    """Writes the patch's values into ``params``, keeping its comments and order.
+
+    Returns the changes: name -> (old value, new value). Raises InputError, and writes nothing, if the result would not
+    be valid.
+    """
     try:
         from ruamel.yaml import YAML
     except ModuleNotFoundError as error:
         hint = "pip install 'vcfbert[tune]'"
         raise MissingExtraError(
-            "ruamel_missing", "ruamel.yaml, which keeps comments, is not installed", hint=hint
+            "ruamel_missing", "ruamel.yaml, which preserves comments, is not installed", hint=hint
         ) from error
 
     changes, body = _mapping(patch), _mapping(params)
@@ -46,12 +50,12 @@ def apply_patch(patch: Path, params: Path) -> dict[str, tuple[Any, Any]]:
     unknown = [name for name in flat if name not in old]
     if unknown:
         what = f"there is no {', '.join(unknown)} in {params}"
-        raise InputError("patch_invalid", what, where=str(patch), hint="give a patch that `vcfbert tune` wrote")
+        raise InputError("patch_invalid", what, where=str(patch), hint="give a patch written by `vcfbert tune`")
     merge(body, changes)
     build(Config, body)
     editor = YAML()
     editor.preserve_quotes = True
-    editor.width = 4096  # no line is broken
+    editor.width = 4096  # keep long lines whole
     editor.representer.add_representer(type(None), _null)
     document = editor.load(params.read_text())
     for name, value in flat.items():
@@ -63,13 +67,13 @@ def apply_patch(patch: Path, params: Path) -> dict[str, tuple[Any, Any]]:
     text = io.StringIO()
     editor.dump(document, text)
     if build(Config, yaml.safe_load(text.getvalue())) != build(Config, body):
-        raise InputError("params_invalid", "the patch cannot be written into this file", where=str(params))
+        raise InputError("params_invalid", "the patch cannot be written to this file", where=str(params))
     write_text(params, text.getvalue())
     return {name: (old[name], value) for name, value in flat.items() if old[name] != value}
 
 
 def _null(representer: Any, value: None) -> Any:
-    """Spelled out, as in our profiles."""
+    """Writes ``null`` in full, as the profiles do."""
     return representer.represent_scalar("tag:yaml.org,2002:null", "null")
 
 
@@ -83,7 +87,7 @@ def _mapping(path: Path) -> dict[str, Any]:
         what = f"not valid YAML: {' '.join(str(error).split())}"
         raise InputError("params_invalid", what, where=str(path), hint="repair the file") from error
     if not isinstance(body, dict):
-        raise InputError("params_invalid", "holds no sections of parameters", where=str(path), hint="repair the file")
+        raise InputError("params_invalid", "must hold sections of parameters", where=str(path), hint="repair the file")
     return body
 
 

@@ -1,4 +1,4 @@
-"""A study's figures as one page of HTML that needs nothing else, and its trials as a table."""
+"""Reports a study as one self-contained HTML page of figures and a CSV table of trials."""
 
 from __future__ import annotations
 
@@ -26,7 +26,10 @@ _REFRESH = "retrieval.refresh_every"
 
 
 def write_report(study: optuna.Study, config: Config, variant: str, folder: Path) -> dict[Path, str | None]:
-    """``study.html``, ``trials.csv`` and, if a trial finished within the constraint, ``params.yaml``, the patch."""
+    """Writes ``study.html``, ``trials.csv`` and, if a trial finished within the constraint, the patch ``params.yaml``.
+
+    Returns the files, each with its folder among the artifacts of the study's run.
+    """
     page, table, patch = folder / "study.html", folder / "trials.csv", folder / "params.yaml"
     write_text(page, study_page(study, config.tune.objective))
     write_text(table, trials_csv(study))
@@ -41,6 +44,7 @@ def write_report(study: optuna.Study, config: Config, variant: str, folder: Path
 
 
 def trials_csv(study: optuna.Study) -> str:
+    """The rows of all trials as CSV."""
     rows = trial_rows(study)
     columns = list(dict.fromkeys(name for row in rows for name in row))
     text = io.StringIO()
@@ -51,8 +55,10 @@ def trials_csv(study: optuna.Study) -> str:
 
 
 def study_page(study: optuna.Study, objective: str) -> str:
-    """Importance, history, slices, and refresh frequency against quality; a figure for which there are too few trials
-    says so. Raises MissingExtraError without plotly."""
+    """HTML page with importance, history, slices, and refresh frequency against quality.
+
+    A figure that needs more trials is replaced by a sentence. Raises MissingExtraError without plotly.
+    """
     try:
         import plotly  # type: ignore[import-untyped]  # noqa: F401
     except ModuleNotFoundError as error:
@@ -60,15 +66,15 @@ def study_page(study: optuna.Study, objective: str) -> str:
         raise MissingExtraError("plotly_missing", "plotly is not installed", hint=hint) from error
     from optuna import visualization
 
-    drawn: dict[str, Callable[[], Any]] = {
+    figures: dict[str, Callable[[], Any]] = {
         "Importance of parameters": lambda: visualization.plot_param_importances(study, target_name=objective),
         "History": lambda: visualization.plot_optimization_history(study, target_name=objective),
         "Slices": lambda: visualization.plot_slice(study, target_name=objective),
     }
     if any(_REFRESH in trial.params for trial in study.get_trials(deepcopy=False)):
-        drawn["Refresh frequency against quality"] = lambda: refresh_figure(study, objective)
+        figures["Refresh frequency against quality"] = lambda: refresh_figure(study, objective)
     parts, scripts = [], False
-    for title, draw in drawn.items():
+    for title, draw in figures.items():
         try:
             with warnings.catch_warnings():
                 warnings.filterwarnings("error", message="The number of trials is too small")
@@ -78,7 +84,7 @@ def study_page(study: optuna.Study, objective: str) -> str:
             RuntimeError,
             UserWarning,
         ) as error:  # too few trials, or all of one value
-            parts.append(f"<h2>{title}</h2>\n<p>Not drawn: {html.escape(str(error))}</p>")
+            parts.append(f"<h2>{title}</h2>\n<p>No figure: {html.escape(str(error))}</p>")
             continue
         scripts = True
         parts.append(f"<h2>{title}</h2>\n{figure}")
@@ -91,7 +97,7 @@ def study_page(study: optuna.Study, objective: str) -> str:
 
 
 def refresh_figure(study: optuna.Study, objective: str) -> Any:
-    """Each trial's value by the epochs between its refreshes, coloured by what the refreshes took."""
+    """Each trial's value by the epochs between its refreshes, coloured by the seconds of its refreshes."""
     from plotly import graph_objects
 
     trials = [t for t in settled_or_waiting(study) if t.value is not None and _REFRESH in t.params]

@@ -1,4 +1,4 @@
-"""What is searched, a variant: from Optuna's suggestions to parameters and back."""
+"""The search space of each variant: maps Optuna's suggestions to parameters."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import optuna
 
 from vcfbert.config import Config, TuneConfig, build
 
-HEAD_WIDTH = "head_width"  # what Optuna is asked for in the place of heads, so that heads divide dims by construction
+HEAD_WIDTH = "head_width"  # suggested instead of the number of heads, so that heads always divide dims
 
 
 def suggest(trial: optuna.trial.BaseTrial, variant: str, tune: TuneConfig) -> dict[str, Any]:
-    """Parameters by their path in ``params.yaml``, such as ``train.lr``."""
+    """Suggested parameters of a trial, by their path in ``params.yaml``, such as ``train.lr``."""
     k = f"retrieval.k.{variant}"
     found: dict[str, Any] = {k: trial.suggest_categorical(k, tune.k[variant])}
     if variant == "v19":
@@ -35,12 +35,12 @@ def suggest(trial: optuna.trial.BaseTrial, variant: str, tune: TuneConfig) -> di
 
 
 def learns_retrieval(variant: str) -> bool:
-    """Whether the variant's index is of learned embeddings, which grow old: what a refresh renews."""
+    """Whether the variant retrieves by learned embeddings, whose index needs refreshes."""
     return variant == "v18"
 
 
 def _rate(trial: optuna.trial.BaseTrial, name: str, bounds: tuple[float, float]) -> float:
-    """Three digits, so that what is tried is what a patch can say."""
+    """A suggested rate, rounded to three digits so that a patch can state it exactly."""
     return float(f"{trial.suggest_float(name, *bounds, log=True):.3g}")
 
 
@@ -67,7 +67,7 @@ def nested(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def merge(body: dict[str, Any], changes: Mapping[str, Any]) -> None:
-    """Puts ``changes`` into ``body``, section by section."""
+    """Merges ``changes`` into the nested ``body``, in place."""
     for name, value in changes.items():
         if isinstance(value, Mapping) and isinstance(body.get(name), dict):
             merge(body[name], value)
@@ -76,7 +76,7 @@ def merge(body: dict[str, Any], changes: Mapping[str, Any]) -> None:
 
 
 def trial_config(config: Config, values: Mapping[str, Any]) -> Config:
-    """The configuration that a trial trains with. Raises InputError where a choice is out of bounds."""
+    """The configuration of a trial. Raises InputError if a choice is out of bounds."""
     body = config.as_dict()
     merge(body, nested(values))
     tried = build(Config, body)

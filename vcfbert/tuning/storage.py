@@ -1,8 +1,8 @@
-"""Where studies are kept: SQLite for one machine, PostgreSQL for many workers.
+"""The database of studies: SQLite for one machine, PostgreSQL for many workers.
 
-Workers give signs of life (heartbeats) while a trial runs. One that is killed stops giving them; whoever asks for the
-next trial puts its trial back into the queue, with all that it had found, and the trial goes on from its last epoch's
-checkpoint where that is within reach, else from its start.
+A worker sends heartbeats while a trial runs. After three misses, the worker that asks for the next trial re-queues the
+dead worker's trial with its recorded values. The trial resumes from its last checkpoint if the new worker can read it,
+and otherwise from its start.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from sqlalchemy.exc import ArgumentError, OperationalError, SQLAlchemyError
 from vcfbert.errors import InputError
 from vcfbert.tracking.mlflow_tracker import close_run
 
-PATIENCE = 300.0  # seconds that a database may be away, as while it is restarted, before a worker gives up
-_PAUSE = 0.5  # between two attempts
-_MISSED = 3  # heartbeats without which a worker is dead
+PATIENCE = 300.0  # seconds that a database may be unavailable, such as during a restart, before a worker gives up
+_PAUSE = 0.5  # seconds between two attempts
+_MISSED = 3  # missed heartbeats after which a worker counts as dead
 RUN_ID = "run_id"  # user attribute of studies and trials: their run in MLflow
 
 T = TypeVar("T")
 
 
 class TakeUp:
-    """Queues a dead worker's trial again, ``retries`` times at most; then its MLflow run ends as FAILED."""
+    """Re-queues a dead worker's trial, at most ``retries`` times. Then its MLflow run ends as FAILED."""
 
     def __init__(self, retries: int) -> None:
         self._retries = retries
@@ -47,31 +47,33 @@ class TakeUp:
 
 
 def first_number(trial: optuna.trial.FrozenTrial) -> int:
-    """The number under which a trial was first tried: what its attempts have in common."""
+    """The number of the trial's first attempt, which all its attempts share."""
     return int(trial.system_attrs.get("failed_trial", trial.number))
 
 
 def earlier_attempts(trial: optuna.trial.FrozenTrial) -> list[int]:
-    """Numbers of the attempts at this trial whose workers died, in their order."""
+    """Numbers of the attempts at this trial whose workers died, in order."""
     return list(trial.system_attrs.get("retry_history", []))
 
 
 class PatientStorage(RDBStorage):
-    """A sign of life that cannot be given because the database is away is given when it is back: the thread that
-    gives them would end with the first error, and a trial that runs would be taken for dead."""
+    """Repeats a heartbeat while the database is unavailable.
+
+    Otherwise the thread that sends them would end at the first error, and a running trial would count as dead.
+    """
 
     def record_heartbeat(self, trial_id: int) -> None:
         patiently(lambda: super(PatientStorage, self).record_heartbeat(trial_id))
 
 
 def open_storage(url: str, *, heartbeat: int, retries: int) -> PatientStorage:
-    """The database at ``url``, its tables created if need be. Raises InputError where it cannot be used."""
-    optuna.logging.set_verbosity(optuna.logging.ERROR)  # trials are told of in our own messages
+    """Opens the database at ``url`` and creates missing tables. Raises InputError if it cannot be used."""
+    optuna.logging.set_verbosity(optuna.logging.ERROR)  # our own messages report trials
     logging.getLogger("alembic").setLevel(logging.WARNING)
     if url.startswith(("postgres://", "postgresql://")):
         url = f"postgresql+psycopg://{url.split('://', 1)[1]}"
     sqlite = url.startswith("sqlite")
-    # A connection that a restart cut is noticed and replaced before it is used.
+    # A connection cut by a restart is replaced before its next use.
     engine: dict[str, Any] = {"pool_pre_ping": True, "connect_args": {"timeout" if sqlite else "connect_timeout": 30}}
     try:
         with warnings.catch_warnings():
@@ -96,7 +98,7 @@ def open_storage(url: str, *, heartbeat: int, retries: int) -> PatientStorage:
 
 
 def shown_url(url: str) -> str:
-    """Without the password."""
+    """The URL without its password."""
     try:
         return sqlalchemy.engine.make_url(url).render_as_string(hide_password=True)
     except ArgumentError:
@@ -104,14 +106,14 @@ def shown_url(url: str) -> str:
 
 
 def patiently(call: Callable[[], T], patience: float = PATIENCE) -> T:
-    """The call's value, asked for again while the database is away."""
+    """The result of ``call``, which is repeated for ``patience`` seconds while the database is unavailable."""
     deadline = time.monotonic() + patience
     while True:
         try:
             return call()
         except (StorageInternalError, OperationalError) as error:
-            away = isinstance(error, OperationalError) or isinstance(error.__cause__, OperationalError)
-            if not away or time.monotonic() > deadline:
+            unavailable = isinstance(error, OperationalError) or isinstance(error.__cause__, OperationalError)
+            if not unavailable or time.monotonic() > deadline:
                 raise
         time.sleep(_PAUSE)
 

@@ -1,4 +1,4 @@
-"""A study: a queue of trials in a database, that this process and any others work off."""
+"""A study: a queue of trials in a database, shared by this process and any other worker."""
 
 from __future__ import annotations
 
@@ -39,14 +39,17 @@ from vcfbert.tuning.storage import (
 )
 from vcfbert.tuning.trial import REFRESH_SECONDS, SECONDS, Objective, TakenOver, TrialFailed
 
-_FIRST_PRUNED = 1  # epoch: after one alone figures say little
-_MIN_COMPARED = 2  # trials that must have reported an epoch before another is pruned there
-_MAX_WAIT = 5.0  # seconds between two looks for the trials of dead workers
+_FIRST_PRUNED = 1  # first epoch at which trials are pruned; figures of epoch 0 say little
+_MIN_COMPARED = 2  # trials that must report an epoch before another can be pruned at it
+_MAX_WAIT = 5.0  # seconds between two checks for trials of dead workers
 
 
 class SeededByTrial(BaseSampler):
-    """TPE whose randomness is a function of the study's seed and a trial's number: a study that is continued, or
-    shared by workers, draws neither the same parameters twice nor others than it would at one go."""
+    """A TPE sampler seeded by the study's seed and the trial's number.
+
+    A continued or shared study therefore never repeats random numbers, and a single worker that resumes a study samples
+    the same parameters as without the interruption.
+    """
 
     def __init__(self, tune: TuneConfig) -> None:
         self._tune = tune
@@ -75,16 +78,16 @@ class SeededByTrial(BaseSampler):
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """Where a study's parts lie."""
+    """Where a study is stored."""
 
     storage: str  # URL of the database
-    folder: Path  # of the trials' checkpoints; shared by workers that are to go on with each other's
+    folder: Path  # of the trials' checkpoints; workers that resume each other's trials share it
     track: bool = True  # record in MLflow
-    root: Path | None = None  # the project, where it is not the current folder's
+    root: Path | None = None  # the project's folder; None = found from the current folder
 
 
 class Worker:
-    """Runs trials of one study on one panel, one at a time."""
+    """Runs trials of one study, one at a time."""
 
     def __init__(
         self,
@@ -104,9 +107,11 @@ class Worker:
 
     @property
     def root(self) -> Path:
+        """The project's folder."""
         return self.settings.root or project_root()
 
     def tracker(self, *, system_metrics: bool = True) -> Tracker:
+        """A tracker for one run."""
         return open_tracker(self.settings.root, enabled=self.settings.track, system_metrics=system_metrics)
 
     def _identity(self) -> Identity:
@@ -125,7 +130,7 @@ class Worker:
         )
 
     def create(self) -> optuna.Study:
-        """The study, new or as it was left."""
+        """Creates the study, or loads it if it exists."""
         with store_lock(self.root, "studies"):
             study = optuna.create_study(
                 study_name=self.identity.name,
@@ -139,15 +144,17 @@ class Worker:
         return study
 
     def queue(self, study: optuna.Study, trials: int, parent: str) -> None:
-        """Fills the queue up to so many trials in all. ``parent``, the study's run in MLflow, is told first: who takes
-        a trial makes its run a child of it."""
+        """Fills the queue up to ``trials`` trials in total.
+
+        ``parent``, the study's run in MLflow, is stored first, because the run of each trial becomes its child.
+        """
         with store_lock(self.root, "studies"):
             study.set_user_attr(RUN_ID, parent)
             for _ in range(trials - len(settled_or_waiting(study))):
                 study.enqueue_trial({})
 
     def join(self) -> optuna.Study:
-        """The study that was created for this data, code and settings. Raises InputError 'study_missing'."""
+        """Loads the study of this data, code and settings. Raises InputError 'study_missing'."""
         name = self.identity.name
         try:
             sampler, pruner = SeededByTrial(self.config.tune), _pruner(self.config.tune)
@@ -163,7 +170,7 @@ class Worker:
         return study
 
     def _others(self) -> str:
-        """In what the newest study of this variant differs, where there is one."""
+        """Text that says how the newest study of this variant differs; empty without one."""
         found = patiently(lambda: optuna.get_all_study_summaries(self.storage, include_best_trial=False))
         own = [one for one in found if one.user_attrs.get("variant") == self.variant and RUN_ID in one.user_attrs]
         if not own:
@@ -172,29 +179,29 @@ class Worker:
         named = {"data": "panel, split or map", "code": "code (vcfbert's source)", "settings": "params.yaml"}
         here = dataclasses.asdict(self.identity)
         differing = [what for key, what in named.items() if newest.user_attrs.get(key) != here[key]]
-        return f"; {newest.study_name} is of another {' and another '.join(differing)}"
+        return f"; {newest.study_name} has another {' and another '.join(differing)}"
 
     def work(self, study: optuna.Study) -> int:
-        """Runs trials until none waits and none runs elsewhere; returns how many ran here."""
-        done, told, folder = 0, False, self.settings.folder / study.study_name
+        """Runs trials until none waits and none runs elsewhere. Returns the number of trials that ran here."""
+        done, said, folder = 0, False, self.settings.folder / study.study_name
         objective = self._objective(study, folder)
         while True:
             self._take_up(study)
             states = [trial.state for trial in patiently(lambda: study.get_trials(deepcopy=False))]
             if TrialState.WAITING in states:
-                done, told = done + self._one(study, objective), False
+                done, said = done + self._one(study, objective), False
             elif TrialState.RUNNING in states:
-                if not told:
-                    self.progress.message(f"{states.count(TrialState.RUNNING)} trials run elsewhere: waiting for them")
-                told = True
+                if not said:
+                    self.progress.message(f"{states.count(TrialState.RUNNING)} trials run elsewhere; waiting for them")
+                said = True
                 time.sleep(min(_MAX_WAIT, self.config.tune.heartbeat))
             else:
-                with contextlib.suppress(OSError):  # another worker may have done so
+                with contextlib.suppress(OSError):  # another worker may have removed it
                     folder.rmdir()
                 return done
 
     def _one(self, study: optuna.Study, objective: Callable[[optuna.Trial], float]) -> bool:
-        """Whether a trial was finished here."""
+        """Runs one trial. Returns whether it finished here."""
         numbers: list[int] = []
 
         def run(trial: optuna.Trial) -> float:
@@ -204,11 +211,11 @@ class Worker:
         try:
             study.optimize(run, n_trials=1, catch=(TrialFailed,))
         except Interrupted:
-            if numbers:  # given back at once: nobody need wait until it looks dead
+            if numbers:  # re-queued at once, without waiting for missed heartbeats
                 self._give_back(study, numbers[0])
             raise
         except (TakenOver, ValueError) as error:
-            # A worker that was away too long for its signs of life finds its trial declared dead and queued again.
+            # A worker that missed its heartbeats finds that its trial was re-queued.
             if not numbers or (isinstance(error, ValueError) and not _lost(study, numbers[0], error)):
                 raise
             self.progress.message(f"trial {numbers[0]} was taken over by another worker")
@@ -222,11 +229,11 @@ class Worker:
             TakeUp(self.config.tune.retries)(study, trial)
 
     def _take_up(self, study: optuna.Study) -> None:
-        """Queues the trials of dead workers again."""
+        """Re-queues the trials of dead workers."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ExperimentalWarning)
             patiently(lambda: optuna.storages.fail_stale_trials(study))
-        # A worker may also die between taking a trial and its first sign of life, before it asked for parameters.
+        # A worker may also die before its first heartbeat, with no parameters suggested yet.
         grace = timedelta(seconds=self.storage.grace_period or 0)
         for trial in patiently(lambda: study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))):
             if not trial.params and trial.datetime_start is not None and datetime.now() - trial.datetime_start > grace:
@@ -237,8 +244,10 @@ class Worker:
 def run_study(
     worker: Worker, trials: int, report: Callable[[optuna.Study], Mapping[Path, str | None]]
 ) -> tuple[optuna.Study, dict[Path, str | None]]:
-    """Creates or continues the study, works on it until it has ``trials`` trials, and records what ``report`` writes
-    (files, and the folder of each among the artifacts) in the study's run."""
+    """Creates or continues the study, runs it up to ``trials`` trials, and records the files of ``report`` in its run.
+
+    ``report`` returns its files, each with its folder among the artifacts.
+    """
     tune, who = worker.config.tune, worker.identity
     study = worker.create()
     tracker = worker.tracker(system_metrics=False)
@@ -256,16 +265,18 @@ def run_study(
 
 
 def run_worker(worker: Worker) -> tuple[optuna.Study, int]:
-    """Works on a study that was started elsewhere; returns how many trials ran here."""
+    """Joins a study that was started elsewhere. Returns it and the number of trials that ran here."""
     study = worker.join()
     return study, worker.work(study)
 
 
 def storage_of(config: Config, url: str) -> PatientStorage:
+    """Opens the database of studies with the heartbeat and retries of ``config``."""
     return open_storage(url, heartbeat=config.tune.heartbeat, retries=config.tune.retries)
 
 
 def describe(study: optuna.Study, who: Identity, objective: str) -> None:
+    """Stores the study's identity and the name of its objective."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
         study.set_metric_names([objective])
@@ -274,14 +285,14 @@ def describe(study: optuna.Study, who: Identity, objective: str) -> None:
 
 
 def settled_or_waiting(study: optuna.Study) -> list[FrozenTrial]:
-    """The trials that were asked for: of the attempts at one, the last."""
+    """The trials of the study, each by its last attempt."""
     trials = patiently(lambda: study.get_trials(deepcopy=False))
     repeated = {number for trial in trials for number in earlier_attempts(trial)}
     return [trial for trial in trials if trial.number not in repeated]
 
 
 def best_trial(study: optuna.Study) -> FrozenTrial | None:
-    """The best that keeps to the constraint; None where there is none."""
+    """The best trial within the constraint; None without one."""
     try:
         return study.best_trial
     except ValueError:
@@ -303,7 +314,7 @@ def summary(study: optuna.Study) -> dict[str, float]:
 
 
 def _lost(study: optuna.Study, number: int, error: ValueError) -> bool:
-    """Whether Optuna refused the result of a trial because somebody else had ended it."""
+    """Whether Optuna refused a trial's result because another worker had ended the trial."""
     state = next(t.state for t in study.get_trials(deepcopy=False) if t.number == number)
     return str(error).startswith("Cannot tell") and state.is_finished()
 

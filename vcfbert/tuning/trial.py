@@ -1,12 +1,11 @@
 """A trial: one training with suggested parameters, without a bundle, as a child run in MLflow.
 
-**Pruning at equal index age.** V18 retrieves by embeddings that grow old between refreshes, and its validation figures
-sink and rise with them. A trial that refreshes every third epoch, measured just before a refresh, would be compared
-with one that refreshes every epoch at an unfair moment, and pruned for an age that passes. So a figure is reported to
-the pruner only from epochs that begin with a new index (age 0), under the epoch's number: two trials are compared where
-both have trained equally long and both have just refreshed, whatever their ``refresh_every``. Without refreshes there
-is such an epoch only at the start, which the pruner passes over: such a trial is never pruned. V17 and V19 have no
-learned index and report every epoch.
+**Pruning at equal index age.** V18 retrieves by embeddings that become outdated between refreshes, and its validation
+figures fall and rise with their age. A trial with rare refreshes would be compared just before a refresh, and pruned
+for an age that passes. The pruner therefore gets figures only from epochs that begin with a new index (age 0), by the
+epoch's number. Two trials are then compared after equal training and a refresh, whatever their ``refresh_every``.
+Without refreshes, only epoch 0 has a new index; the pruner ignores that epoch, so such a trial is never pruned. V17 and
+V19 have no learned index and report every epoch.
 """
 
 from __future__ import annotations
@@ -36,24 +35,24 @@ from vcfbert.training.progress import FitProgress
 from vcfbert.tuning.space import learns_retrieval, suggest, trial_config
 from vcfbert.tuning.storage import RUN_ID, first_number, patiently
 
-# Costs of a trial, all its sessions: user attributes in the study, metrics in MLflow.
+# Costs of a trial over all its attempts: user attributes in the study, metrics in MLflow.
 SECONDS, REFRESH_SECONDS = "seconds", "refresh_seconds"
 MEMORY, MS_PER_BATCH = "memory_mb", "ms_per_batch"
 COSTS = (SECONDS, REFRESH_SECONDS, MEMORY, MS_PER_BATCH)
 WORKER = "worker"  # user attribute: host and process of the latest attempt
-UNLUCKY = ("diverged", "out_of_memory")  # errors of a trial's parameters, which do not end the study
+TRIAL_ERRORS = ("diverged", "out_of_memory")  # codes of errors that end a trial and not the study
 
 
 class TrialFailed(Exception):
-    """The parameters of this trial do not work; the study goes on."""
+    """The parameters of this trial do not work. The study continues."""
 
 
 class TakenOver(Exception):
-    """This worker was taken for dead, and another has the trial."""
+    """Another worker has the trial, because this one missed its heartbeats."""
 
 
 class Objective:
-    """Trains with what a trial suggests; its value is ``config.tune.objective`` of the best epoch."""
+    """Trains with the suggested parameters. Its value is ``config.tune.objective`` of the best epoch."""
 
     def __init__(
         self,
@@ -67,7 +66,7 @@ class Objective:
         open_tracker: Callable[[], Tracker],
         progress: FitProgress,
     ) -> None:
-        """``folder``: of the trials' checkpoints; ``parent``: the study's run in MLflow."""
+        """``folder``: for the trials' checkpoints. ``parent``: the study's run in MLflow."""
         self._panels, self._encodings, self._config, self._variant = panels, encodings, config, variant
         self._folder, self._parent, self._open_tracker, self._progress = folder, parent, open_tracker, progress
 
@@ -75,13 +74,13 @@ class Objective:
         tune = self._config.tune
         values = suggest(trial, self._variant, tune)
         config = trial_config(self._config, values)
-        # By the first attempt's number: two trials may well have the same parameters, and so the same checkpoint.
+        # Named by the first attempt: two trials may have the same parameters and would share a checkpoint.
         folder = self._folder / str(first_number(_frozen(trial)))
         shown = "  ".join(f"{path} {value}" for path, value in values.items())
         self._progress.message(f"trial {trial.number}  {shown}")
         patiently(lambda: trial.set_user_attr(WORKER, f"{socket.gethostname()}:{os.getpid()}"))
         record = TrialRecord(trial, self._open_tracker(), tune.objective, self._variant, self._parent)
-        _forget_peak_memory()
+        _reset_peak_memory()
         try:
             trainer = Trainer(self._panels, self._encodings, config, self._variant, progress=self._progress)
             result = trainer.fit(
@@ -94,7 +93,7 @@ class Objective:
                 after_epoch=record.after_epoch,
             )
         except VcfbertError as error:
-            if error.code not in UNLUCKY:
+            if error.code not in TRIAL_ERRORS:
                 raise
             shutil.rmtree(folder, ignore_errors=True)
             self._progress.message(f"trial {trial.number}  failed: {error.what}")
@@ -114,13 +113,13 @@ class Objective:
 
 
 class TrialRecord:
-    """The trainer's tracker for a trial: its run in MLflow, its costs, its reports to the pruner."""
+    """The trainer's tracker for a trial. It records the run in MLflow, the costs, and the reports to the pruner."""
 
     def __init__(self, trial: optuna.Trial, tracker: Tracker, objective: str, variant: str, parent: str) -> None:
         self._trial, self._tracker, self._objective, self._parent = trial, tracker, objective, parent
-        self._ages = learns_retrieval(variant)
+        self._has_index_age = learns_retrieval(variant)
         self.pruned = False
-        kept = patiently(lambda: trial.user_attrs)  # of earlier attempts
+        kept = patiently(lambda: trial.user_attrs)  # from earlier attempts
         self.costs = {name: float(kept.get(name, 0.0)) for name in COSTS}
         self._run_id: str | None = kept.get(RUN_ID)
 
@@ -134,7 +133,7 @@ class TrialRecord:
         run_id: str | None = None,
         parent: str | None = None,
     ) -> Iterator[str]:
-        """The run of an attempt whose worker died is gone on with, whether or not it left a checkpoint."""
+        """Starts the trial's run. The run of an earlier attempt is continued, with or without a checkpoint."""
         frozen = _frozen(self._trial)
         first = first_number(frozen)
         tags = {**tags, "trial.number": str(first), "trial.state": "RUNNING"}
@@ -148,7 +147,7 @@ class TrialRecord:
             try:
                 yield started
             except VcfbertError as error:
-                self._close("FAILED" if error.code in UNLUCKY else "INTERRUPTED", error.what)
+                self._close("FAILED" if error.code in TRIAL_ERRORS else "INTERRUPTED", error.what)
                 raise
             except BaseException as error:
                 self._close("INTERRUPTED", type(error).__name__)
@@ -181,8 +180,8 @@ class TrialRecord:
         self._tracker.set_tags(tags)
 
     def after_epoch(self, epoch: int, metrics: Mapping[str, float]) -> bool:
-        """Whether to go on. Reports where figures can be compared: see the module's text."""
-        if self._ages and metrics["index/age"] > 0:
+        """Reports the epoch to the pruner if its index is new. Returns whether training continues."""
+        if self._has_index_age and metrics["index/age"] > 0:
             return True
         value = _value(metrics, self._objective)
         patiently(lambda: self._trial.report(value, epoch))
@@ -194,7 +193,7 @@ def _value(metrics: Mapping[str, float], objective: str) -> float:
     if objective not in metrics:
         raise InputError(
             "objective_missing",
-            f"validation gives no {objective}: no site of that frequency was scored",
+            f"validation has no {objective}: no site of that frequency was scored",
             hint="choose another tune.objective, such as val/r2/all, or hold out more samples",
         )
     return float(metrics[objective])
@@ -204,9 +203,11 @@ def _frozen(trial: optuna.Trial) -> optuna.trial.FrozenTrial:
     return patiently(lambda: next(t for t in trial.study.get_trials(deepcopy=False) if t.number == trial.number))
 
 
-def _forget_peak_memory() -> None:
-    """Peaks are of a process, which may have run other trials before. Where the system does not forget (not Linux),
-    a trial's peak is at least that of those before it."""
+def _reset_peak_memory() -> None:
+    """Resets the process's peak memory, which may come from an earlier trial.
+
+    Only Linux can reset it. Elsewhere a trial's peak is at least that of the trials before it.
+    """
     trim_memory()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

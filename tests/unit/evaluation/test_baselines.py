@@ -65,7 +65,7 @@ def install(folder: Path, name: str, script: str) -> None:
     (folder / name).chmod(0o755)
 
 
-def test_finds_what_is_on_path(programs: Path) -> None:
+def test_find_baselines_returns_programs_on_path(programs: Path) -> None:
     assert find_baselines() == {}
     install(programs, "minimac4", MINIMAC4)
     assert find_baselines() == {"minimac4": programs / "minimac4"}

@@ -38,7 +38,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
 
 
 @pytest.mark.parametrize("unphased", [False, True])
-def test_each_protocol_imputes_and_leaves_out_its_own_typed_sites(
+def test_array_protocol_excludes_the_typed_sites_of_its_targets(
     bundle: Bundle, asked: list[Path], tmp_path: Path, unphased: bool
 ) -> None:
     phased = tmp_path / "phased.tsv"
@@ -54,7 +54,7 @@ def test_each_protocol_imputes_and_leaves_out_its_own_typed_sites(
     assert more.row().sites > fewer.row().sites
 
 
-def test_unphased_targets_that_are_not_named(bundle: Bundle, asked: list[Path], tmp_path: Path) -> None:
+def test_unphased_targets_without_a_file_are_refused(bundle: Bundle, asked: list[Path], tmp_path: Path) -> None:
     config = EvaluateConfig(truth=str(CASE / "truth.vcf.gz"), typed_phased=str(CASE / "typed.tsv"))
     with pytest.raises(InputError, match=r"evaluate\.typed_unphased is not set") as caught:
         array_protocol(bundle, config, tmp_path / "out.vcf.gz", unphased=True)

@@ -104,18 +104,18 @@ def test_blocks_do_not_change_the_figures(monkeypatch: pytest.MonkeyPatch) -> No
     assert score().as_dict() == whole
 
 
-def test_moments_are_of_every_scored_pair(tmp_path: Path) -> None:
+def test_r2_sums_cover_every_scored_pair(tmp_path: Path) -> None:
     """Also at sites that the imputed file lacks: in pairs with itself an evaluation differs nowhere, and its r2 is
     that of the rows."""
     result = score(groups=CASE / "groups.tsv")
     assert result.absent > 0
-    found = {d.bin: d.candidate for d in paired_differences(result.moments, result.moments)}
+    found = {d.bin: d.candidate for d in paired_differences(result.r2_sums, result.r2_sums)}
     assert found == pytest.approx({row.bin: row.aggregate_r2 for row in result.rows})
-    assert len(result.moments.samples) == 21
-    assert len(result.moments.by_block) == 50
+    assert len(result.r2_sums.samples) == 21
+    assert len(result.r2_sums.by_block) == 50
 
 
-def test_a_panel_serves_as_reference() -> None:
+def test_panel_as_reference_gives_the_same_figures() -> None:
     vcf = read_genotypes(CASE / "panel.vcf.gz")
     flat = vcf.alleles.reshape(len(vcf.sites), -1)
     packed = np.packbits(flat.astype(np.uint8), axis=1)
@@ -168,7 +168,7 @@ def test_multiallelic_imputed_record_is_taken_by_alt(small: dict[str, Path], tmp
         ("XYZ=1", "XYZ=1", None),
     ],
 )
-def test_the_files_own_estimate_of_r2_is_read(
+def test_estimated_r2_of_the_file_is_read(
     small: dict[str, Path], tmp_path: Path, first: str, second: str, mean: float | None
 ) -> None:
     path = write_vcf(tmp_path / "e.vcf", "S1 S2", f"10 A G {first} DS 0.9 0.1", f"20 C T {second} DS 1.8 0.2")
@@ -182,7 +182,7 @@ def test_the_files_own_estimate_of_r2_is_read(
     assert result.csv().splitlines()[1].endswith("," if mean is None else f"{mean},")
 
 
-def test_estimates_of_a_record_with_several_alts_are_taken_by_alt(small: dict[str, Path], tmp_path: Path) -> None:
+def test_estimated_r2_of_several_alts_is_read_by_alt(small: dict[str, Path], tmp_path: Path) -> None:
     def estimated(info: str) -> float | None:
         path = write_vcf(tmp_path / "m.vcf", "S1 S2", f"10 A C,G {info} DS 0.7,0.9 0.3,0.1")
         result = evaluate_files(small["truth"], path, small["reference"])
@@ -195,9 +195,7 @@ def test_estimates_of_a_record_with_several_alts_are_taken_by_alt(small: dict[st
     assert estimated("R2=0.75") is None  # of which ALT it is nobody knows
 
 
-def test_an_estimate_that_the_header_does_not_declare_is_read_and_groups_have_none(
-    small: dict[str, Path], tmp_path: Path
-) -> None:
+def test_estimated_r2_without_header_line_is_read(small: dict[str, Path], tmp_path: Path) -> None:
     path = write_vcf(tmp_path / "u.vcf", "S1 S2", "10 A G DR2=0.75 DS 0.9 0.1", "20 C T DR2=0.25 DS 1.8 0.2")
     path.write_text("".join(line for line in path.open() if not line.startswith("##INFO")))
     groups = tmp_path / "groups.tsv"
@@ -275,7 +273,7 @@ def test_refuses_an_imputed_file_without_a_sample_of_the_truth(small: dict[str, 
     assert error.where == str(other)
 
 
-def test_refuses_what_cannot_be_scored(small: dict[str, Path], tmp_path: Path) -> None:
+def test_evaluation_without_scorable_site_is_refused(small: dict[str, Path], tmp_path: Path) -> None:
     refused("same_file", **{**small, "imputed": small["truth"]})
     elsewhere = write_vcf(tmp_path / "elsewhere.vcf", "P1", "99 A G GT 0|1")
     refused("nothing_to_score", **{**small, "reference": elsewhere})
@@ -286,7 +284,7 @@ def test_refuses_what_cannot_be_scored(small: dict[str, Path], tmp_path: Path) -
     refused("not_vcf", **{**small, "imputed": text})
 
 
-def test_refuses_tables_that_name_nothing(small: dict[str, Path], tmp_path: Path) -> None:
+def test_table_without_usable_rows_is_refused(small: dict[str, Path], tmp_path: Path) -> None:
     table = tmp_path / "table.tsv"
     table.write_text("sample\tgroup\nX\tEUR\n")
     refused("groups_no_sample", **small, groups=table)

@@ -7,12 +7,12 @@ from vcfbert.constants import MAF_BIN_NAMES
 from vcfbert.metrics.accuracy import DosageR2, F1Counter, SiteScores, genotype_probabilities, maf_bin
 
 
-def test_maf_bin_is_half_open_and_leaves_out_sites_that_do_not_vary() -> None:
+def test_maf_bin_is_half_open_and_excludes_constant_sites() -> None:
     af = [0.0, 0.004, 0.005, 0.01, 0.05, 0.5, 0.96, 0.997, 1.0]
     assert maf_bin(af).tolist() == [-1, 0, 1, 2, 3, 3, 2, 0, -1]
 
 
-def test_f1_counts_alt_over_haplotype_sites_and_rare_sites_apart() -> None:
+def test_f1_counts_all_and_rare_sites() -> None:
     truth = np.array([[1, 0, 1], [1, 1, 0]], dtype=np.uint8)  # [haplotype, site]
     probability = np.array([[0.9, 0.6, 0.2], [0.5, 0.7, 0.1]])
     counter = F1Counter()
@@ -22,7 +22,7 @@ def test_f1_counts_alt_over_haplotype_sites_and_rare_sites_apart() -> None:
     assert counter.rare_f1 == 0.0
 
 
-def test_f1_counts_only_where_asked_by_site_or_by_cell() -> None:
+def test_f1_with_where_counts_only_those_alleles() -> None:
     truth = np.array([[[1, 1], [1, 0]]], dtype=np.uint8)  # [sample, haplotype, site]
     probability = np.array([[[1, 0], [1, 1]]])
     by_site, by_cell = F1Counter(), F1Counter()
@@ -45,7 +45,7 @@ def test_dosage_r2_is_squared_pearson_over_all_pairs_of_the_bin() -> None:
     assert r2.values() == pytest.approx({MAF_BIN_NAMES[3]: expected, "all": expected})
 
 
-def test_dosage_r2_orients_to_the_minor_allele_and_leaves_missing_truth_out() -> None:
+def test_dosage_r2_orients_to_minor_allele_and_excludes_missing_truth() -> None:
     truth = np.array([[2, 1, 2, -1], [0, 1, 0, 2]])  # the first site's minor allele is REF
     dosage = np.array([[1.9, 1.2, 2.0, 0.3], [0.1, 0.7, 0.0, 1.5]])
     r2 = DosageR2()
@@ -55,7 +55,7 @@ def test_dosage_r2_orients_to_the_minor_allele_and_leaves_missing_truth_out() ->
 
 
 @pytest.mark.parametrize("dosage", [0.0, 0.3, 1.0])
-def test_a_constant_dosage_has_no_correlation(dosage: float) -> None:
+def test_constant_dosage_has_r2_of_zero(dosage: float) -> None:
     truth = np.tile([0, 1, 2, 1, 0, 0, 1], (40, 1))
     r2, scores = DosageR2(), SiteScores()
     for accumulator in (r2, scores):
@@ -127,7 +127,7 @@ def test_undefined_figures_are_none_in_json() -> None:
     assert row["aggregate_r2"] == 0.0
 
 
-def test_nothing_added_gives_no_rows() -> None:
+def test_site_scores_without_sites_have_no_rows() -> None:
     scores = SiteScores()
     scores.update(np.zeros((2, 3)), np.zeros((2, 3)), [0.0, 1.0])
     assert scores.rows() == []
@@ -152,7 +152,7 @@ def test_estimates_are_compared_with_r2_at_the_same_sites_by_hand() -> None:
     assert total.polymorphic_sites == 4
 
 
-def test_a_correlation_with_estimates_may_be_negative_and_needs_estimates_that_vary() -> None:
+def test_estimate_correlation_can_be_negative_and_needs_varying_estimates() -> None:
     truth = np.array([[0, 1, 2, 0], [0, 2, 0, 1]])
     dosage = np.array([[0.0, 1.0, 2.0, 0.1], [1.0, 0.9, 0.8, 0.4]])
     scores, constant, none = SiteScores(), SiteScores(), SiteScores()

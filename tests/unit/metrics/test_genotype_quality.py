@@ -10,7 +10,7 @@ from vcfbert.evaluation.scoring import evaluate_files
 from vcfbert.metrics.genotype_quality import QualityPoint, QualityScores
 
 
-def test_classes_hold_shares_wrong_and_promised() -> None:
+def test_quality_points_have_observed_and_expected_error_rates() -> None:
     scores = QualityScores()
     truth, called = np.array([[0, 1, 2, 0]]), np.array([[0, 2, 1, 0]])
     scores.update(truth, called, np.array([[0, 9, 10, 99]]))
@@ -23,7 +23,7 @@ def test_classes_hold_shares_wrong_and_promised() -> None:
     assert high.promised == pytest.approx((10**-9.9 + 10**-9) / 2)
 
 
-def test_what_is_not_known_does_not_count() -> None:
+def test_unknown_genotypes_are_excluded() -> None:
     scores = QualityScores()
     scores.update(np.array([-1, 0, 0]), np.array([0, -1, 0]), np.array([20, 20, -1]))
     assert list(scores.points()) == []

@@ -35,7 +35,7 @@ def noisy(truth: npt.NDArray[np.float64], sd: float, seed: int = 2) -> npt.NDArr
     return np.asarray(truth + np.random.default_rng(seed).normal(0.0, sd, truth.shape))
 
 
-def test_the_intervals_are_those_of_resampled_genotypes(truth: npt.NDArray[np.float64]) -> None:
+def test_intervals_equal_those_of_resampled_genotypes(truth: npt.NDArray[np.float64]) -> None:
     """Slowly, from the genotypes themselves: means and spread of the difference agree."""
     good, bad = noisy(truth, 0.3), noisy(truth, 0.5, seed=4)
     difference = paired_differences(of(bad, truth), of(good, truth))[0]
@@ -58,7 +58,7 @@ def test_the_intervals_are_those_of_resampled_genotypes(truth: npt.NDArray[np.fl
         assert interval.high == pytest.approx(high, abs=0.15 * (high - low))
 
 
-def test_intervals_hold_for_all_bins_at_once() -> None:
+def test_intervals_are_simultaneous_over_bins() -> None:
     """Of 4000 draws 95% lie within every one of five independent columns' intervals, as of one column's; columns that
     move together pay nothing, and one that says nothing of most draws is none of the others' business."""
     drawn = np.random.default_rng(3).normal(size=(4000, 5)) * [1.0, 2.0, 3.0, 4.0, 5.0]
@@ -77,7 +77,7 @@ def test_intervals_hold_for_all_bins_at_once() -> None:
     assert [one.width for one in constant] == pytest.approx([alone[0].width, 0.0])
 
 
-def test_what_differs_in_every_unit_alike_has_an_interval_of_no_width(truth: npt.NDArray[np.float64]) -> None:
+def test_equal_difference_in_every_unit_has_zero_width(truth: npt.NDArray[np.float64]) -> None:
     """By hand: all units are alike, so resampling them changes nothing. t = 0, 1, 2 against d = 0, 1, 1 has r2 3/4."""
     same = np.tile([[0.0, 1.0, 2.0]], (12, 4))
     block_alone = of(np.minimum(same, 1.0), same)
@@ -89,7 +89,7 @@ def test_what_differs_in_every_unit_alike_has_an_interval_of_no_width(truth: npt
     assert difference.verdict == "worse"
 
 
-def test_what_is_clearly_worse_is_told_from_what_is_even(truth: npt.NDArray[np.float64]) -> None:
+def test_verdict_distinguishes_worse_from_even(truth: npt.NDArray[np.float64]) -> None:
     baseline = of(noisy(truth, 0.4), truth)
     verdicts = {
         sd: {d.bin: d.verdict for d in paired_differences(of(noisy(truth, sd, seed=9), truth), baseline)}
@@ -112,13 +112,13 @@ def test_one_bad_block_is_within_the_interval_over_blocks_alone(truth: npt.NDArr
     assert (difference.decisive, difference.verdict) == (difference.over_blocks, "even")
 
 
-def test_the_same_seed_gives_the_same_intervals(truth: npt.NDArray[np.float64]) -> None:
+def test_same_seed_gives_same_intervals(truth: npt.NDArray[np.float64]) -> None:
     one, other = of(noisy(truth, 0.3), truth), of(noisy(truth, 0.4), truth)
     assert paired_differences(one, other) == paired_differences(one, other)
     assert paired_differences(one, other, seed=1) != paired_differences(one, other)
 
 
-def test_few_units_tell_no_interval(truth: npt.NDArray[np.float64]) -> None:
+def test_few_units_have_no_interval(truth: npt.NDArray[np.float64]) -> None:
     few = truth[:, : MIN_UNITS - 1]
     difference = paired_differences(of(noisy(few, 0.9), few), of(few, few))[0]
     assert (difference.verdict, difference.as_dict()["over_samples"]) == ("unknown", None)
@@ -126,7 +126,7 @@ def test_few_units_tell_no_interval(truth: npt.NDArray[np.float64]) -> None:
     assert difference.text().endswith("(no interval), unknown")
 
 
-def test_a_constant_dosage_has_r2_0_and_a_constant_truth_no_interval(truth: npt.NDArray[np.float64]) -> None:
+def test_constant_dosage_has_r2_zero_and_constant_truth_no_interval(truth: npt.NDArray[np.float64]) -> None:
     difference = paired_differences(of(np.ones_like(truth), truth), of(truth, truth))[0]
     assert difference.value == pytest.approx(-1.0)
     lonely = np.zeros((40, 40))
@@ -135,12 +135,12 @@ def test_a_constant_dosage_has_r2_0_and_a_constant_truth_no_interval(truth: npt.
     assert paired_differences(of(lonely, lonely * 0.0), of(lonely, lonely * 0.0)) == ()
 
 
-def test_evaluations_of_other_truths_are_refused(truth: npt.NDArray[np.float64]) -> None:
+def test_paired_differences_of_other_truth_are_refused(truth: npt.NDArray[np.float64]) -> None:
     with pytest.raises(InputError) as caught:
         paired_differences(of(truth, truth), of(truth, truth[::-1]))
     assert caught.value.code == "not_paired"
 
 
-def test_a_difference_in_words() -> None:
+def test_difference_text_states_value_interval_and_verdict() -> None:
     difference = Difference("1-5%", 0.8, 0.9, Interval(-0.11, -0.09), Interval(-0.13, -0.07))
     assert difference.text() == "1-5% -0.1000 (-0.1300 to -0.0700), worse"

@@ -7,7 +7,7 @@ import pytest
 
 from vcfbert.errors import ArtifactError, InputError
 from vcfbert.metrics.accuracy import DosageR2
-from vcfbert.metrics.r2_sums import BLOCKS, R2Sums, R2SumsBuilder, read_moments
+from vcfbert.metrics.r2_sums import BLOCKS, R2Sums, R2SumsBuilder, read_r2_sums
 
 
 def small() -> R2Sums:
@@ -20,19 +20,19 @@ def small() -> R2Sums:
 
 
 def test_sums_by_sample_and_by_block_are_those_written_by_hand() -> None:
-    moments = small()
+    r2_sums = small()
     common, low = 3, 2  # bins 5-50% and 1-5%
-    assert moments.by_sample[0, common].tolist() == [2, 0, 0.5, 0, 0.25, 0]
-    assert moments.by_sample[1, common].tolist() == [2, 2, 1.5, 2, 1.25, 1.5]
-    assert moments.by_sample[0, low].tolist() == [0] * 6  # missing
-    assert moments.by_sample[1, low].tolist() == [1, 2, 1, 4, 1, 2]
-    assert moments.by_block.shape == (3, 4, 6)
-    assert moments.by_block[0, common].tolist() == [2, 1, 1.5, 1, 1.25, 1]
-    assert moments.by_block[2, low].tolist() == [1, 2, 1, 4, 1, 2]
-    assert np.array_equal(moments.by_block.sum(axis=0), moments.by_sample.sum(axis=0))
+    assert r2_sums.by_sample[0, common].tolist() == [2, 0, 0.5, 0, 0.25, 0]
+    assert r2_sums.by_sample[1, common].tolist() == [2, 2, 1.5, 2, 1.25, 1.5]
+    assert r2_sums.by_sample[0, low].tolist() == [0] * 6  # missing
+    assert r2_sums.by_sample[1, low].tolist() == [1, 2, 1, 4, 1, 2]
+    assert r2_sums.by_block.shape == (3, 4, 6)
+    assert r2_sums.by_block[0, common].tolist() == [2, 1, 1.5, 1, 1.25, 1]
+    assert r2_sums.by_block[2, low].tolist() == [1, 2, 1, 4, 1, 2]
+    assert np.array_equal(r2_sums.by_block.sum(axis=0), r2_sums.by_sample.sum(axis=0))
 
 
-def test_r2_from_moments_is_that_of_the_figures_and_blocks_are_of_equal_number() -> None:
+def test_r2_sums_give_the_r2_of_the_scores_in_equal_blocks() -> None:
     generator = np.random.default_rng(3)
     truth = generator.integers(0, 3, (500, 8))
     dosage, af = generator.uniform(0, 2, truth.shape), generator.uniform(0.001, 0.999, 500)
@@ -41,42 +41,42 @@ def test_r2_from_moments_is_that_of_the_figures_and_blocks_are_of_equal_number()
     for at in np.array_split(order, 7):  # in whatever order the file has them
         sums.update(at, truth[at], dosage[at], af[at])
     whole.update(truth, dosage, af)
-    moments = sums.result()
-    assert np.allclose(moments.by_sample.sum(axis=0), whole._sums)
-    assert moments.by_block[:, :, 0].sum(axis=1).tolist() == [500 * 8 / BLOCKS] * BLOCKS
+    r2_sums = sums.result()
+    assert np.allclose(r2_sums.by_sample.sum(axis=0), whole._sums)
+    assert r2_sums.by_block[:, :, 0].sum(axis=1).tolist() == [500 * 8 / BLOCKS] * BLOCKS
 
 
-def test_moments_are_read_as_they_were_written(tmp_path: Path) -> None:
-    moments = small()
-    moments.write(tmp_path / "m.npz")
-    again = read_moments(tmp_path / "m.npz")
+def test_r2_sums_round_trip(tmp_path: Path) -> None:
+    r2_sums = small()
+    r2_sums.write(tmp_path / "m.npz")
+    again = read_r2_sums(tmp_path / "m.npz")
     assert again.samples == ("a", "b")
-    assert np.array_equal(again.by_sample, moments.by_sample)
-    assert np.array_equal(again.by_block, moments.by_block)
+    assert np.array_equal(again.by_sample, r2_sums.by_sample)
+    assert np.array_equal(again.by_block, r2_sums.by_block)
     assert [path.name for path in tmp_path.iterdir()] == ["m.npz"]
-    moments.write(tmp_path / "again.npz")
+    r2_sums.write(tmp_path / "again.npz")
     assert (tmp_path / "again.npz").read_bytes() == (tmp_path / "m.npz").read_bytes()  # DVC goes by content
 
 
-def test_what_is_not_moments_is_refused(tmp_path: Path) -> None:
+def test_file_without_r2_sums_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
-        read_moments(tmp_path / "none.npz")
+        read_r2_sums(tmp_path / "none.npz")
     assert caught.value.code == "file_not_found"
-    moments = small()
-    moments.write(tmp_path / "cut.npz")
+    r2_sums = small()
+    r2_sums.write(tmp_path / "cut.npz")
     whole = (tmp_path / "cut.npz").read_bytes()
     for content in (b"", b"text", whole[: len(whole) // 2]):
         (tmp_path / "cut.npz").write_bytes(content)
         with pytest.raises(ArtifactError) as caught:
-            read_moments(tmp_path / "cut.npz")
+            read_r2_sums(tmp_path / "cut.npz")
         assert caught.value.code == "moments_invalid"
     np.savez(tmp_path / "old.npz", version=0)
     with pytest.raises(ArtifactError) as caught:
-        read_moments(tmp_path / "old.npz")
+        read_r2_sums(tmp_path / "old.npz")
     assert caught.value.code == "moments_version"
 
 
-def test_only_evaluations_of_the_same_truth_pair() -> None:
+def test_pairs_with_requires_the_same_truth() -> None:
     one, other = small(), small()
     other.by_sample[..., [2, 4, 5]] += 1.0  # another dosage
     assert one.pairs_with(other)

@@ -12,20 +12,20 @@ from typing import Any
 import pytest
 
 from pipelines import baselines, evaluate, publish
-from tests.helpers.evaluated import moments_of
+from tests.helpers.evaluated import r2_sums_of
 from vcfbert.artifacts import write_json
 from vcfbert.config import Config, PublishConfig, profile
 from vcfbert.evaluation.baselines import BaselineRun
 from vcfbert.evaluation.scoring import Evaluation
 from vcfbert.metrics.accuracy import BinScores
-from vcfbert.metrics.r2_sums import read_moments
+from vcfbert.metrics.r2_sums import read_r2_sums
 
 CONFIG = profile("cpu")
 
 
 def scored(r2: float) -> Evaluation:
     row = BinScores("all", 10, 8, r2, r2, 0.8, 0.9, 0.7, 0.01, 0.6, 0.5, ())
-    return Evaluation((row,), samples=3, absent=0, moments=moments_of(1.0 - r2))
+    return Evaluation((row,), samples=3, absent=0, r2_sums=r2_sums_of(1.0 - r2))
 
 
 @pytest.fixture(autouse=True)
@@ -35,7 +35,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.parametrize("takes_unphased", [False, True])
-def test_evaluate_imputes_unphased_targets_where_the_variant_takes_them(
+def test_evaluate_imputes_unphased_targets_for_variants_that_phase(
     folder: Path, monkeypatch: pytest.MonkeyPatch, takes_unphased: bool
 ) -> None:
     written: list[str] = []
@@ -67,7 +67,7 @@ def test_evaluate_imputes_unphased_targets_where_the_variant_takes_them(
     summary = json.loads((folder / "metrics/v18/evaluate.json").read_text())
     assert report["array"] == scored(0.9).as_dict()
     assert report["training"]["refreshes"] == 2
-    assert read_moments(Path("reports/evaluate/v18.npz")).pairs_with(moments_of(0.5))
+    assert read_r2_sums(Path("reports/evaluate/v18.npz")).pairs_with(r2_sums_of(0.5))
     files = {"report.json": Path("reports/evaluate/v18.json"), "moments.npz": Path("reports/evaluate/v18.npz")}
     assert kept == [("r18", files)]
     if takes_unphased:
@@ -101,9 +101,7 @@ def test_unphased_targets_go_to_beagle_only(folder: Path, monkeypatch: pytest.Mo
     assert "array_unphased" not in report["minimac4"]
 
 
-def test_publish_says_why_it_refused_and_what_it_forced(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, empty_store: Path
-) -> None:
+def test_publish_reports_refusal_and_force(folder: Path, monkeypatch: pytest.MonkeyPatch, empty_store: Path) -> None:
     """The second bundle loses at rare sites: refused, and published where params.yaml gives a reason."""
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     shutil.copy(empty_store, folder)
@@ -118,7 +116,7 @@ def test_publish_says_why_it_refused_and_what_it_forced(
             ),
         ):
             write_json(folder / path, value)
-        moments_of(0.3, rare_noise=rare_noise).write(folder / "reports/evaluate/v18.npz")
+        r2_sums_of(0.3, rare_noise=rare_noise).write(folder / "reports/evaluate/v18.npz")
         publish.main(config)
         return json.loads((folder / "reports/publish.json").read_text())
 

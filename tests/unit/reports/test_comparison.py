@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from tests.helpers.evaluated import moments_of
+from tests.helpers.evaluated import r2_sums_of
 from vcfbert.errors import InputError
 from vcfbert.reports.comparison import compare
 
@@ -57,7 +57,7 @@ V19: dict[str, Any] = {
 }
 
 
-def test_what_is_from_unphased_targets_stands_apart() -> None:
+def test_unphased_figures_have_their_own_table() -> None:
     comparison = compare([V19, V17, V18])
     by_method = {row["method"]: row for row in comparison.as_dict()["rows"]}
     assert list(by_method) == ["v17", "v18", "v19", "beagle"]
@@ -95,7 +95,7 @@ def with_estimates(report: dict[str, Any], estimated: float | None, true: float)
     return report | {"rows": rows}
 
 
-def test_estimated_r2_stands_beside_the_true_one_in_a_table_of_its_own() -> None:
+def test_estimated_r2_is_shown_beside_true_r2() -> None:
     beagle = PEERS["beagle"] | {"array": with_estimates(PEERS["beagle"]["array"], 0.55, 0.5)}
     v19 = V19 | {
         "array": with_estimates(V19["array"], 0.625, 0.6),
@@ -123,16 +123,16 @@ def test_estimated_r2_stands_beside_the_true_one_in_a_table_of_its_own() -> None
     assert "0.625 / 0.600" in console.file.getvalue()  # type: ignore[attr-defined]
 
 
-def test_ratios_leave_estimates_out() -> None:
+def test_ratios_exclude_estimated_r2() -> None:
     both = [report | {"array": with_estimates(report["array"], 0.5, 0.4)} for report in (V17, V18)]
     assert compare(both).as_dict()["ratios"] == compare([V17, V18]).as_dict()["ratios"]
 
 
-def test_without_estimates_there_is_no_table_of_them() -> None:
+def test_comparison_without_estimates_omits_their_table() -> None:
     assert "Estimated and true" not in compare([V17, V18]).markdown()
 
 
-def test_without_unphased_figures_there_is_no_such_block() -> None:
+def test_comparison_without_unphased_figures_omits_them() -> None:
     assert "unphased targets" not in compare([V17, V18]).markdown()
 
 
@@ -149,7 +149,7 @@ def test_rows_are_variants_then_baselines_then_reference_points() -> None:
     assert "iqs" not in values[0]  # undefined in the report
 
 
-def test_ratios_are_v18_over_v17_where_both_are_known_and_v17_is_not_zero() -> None:
+def test_ratios_are_v18_over_v17_of_known_nonzero_values() -> None:
     ratios = compare([V17, V18]).as_dict()["ratios"]["v18/v17"]
     assert ratios["ms_per_batch"] == pytest.approx(0.2)
     assert ratios["peak_memory_mb"] == pytest.approx(0.25)
@@ -159,7 +159,7 @@ def test_ratios_are_v18_over_v17_where_both_are_known_and_v17_is_not_zero() -> N
     assert "train_f1" not in ratios
 
 
-def test_one_variant_alone_has_no_ratios() -> None:
+def test_comparison_of_one_variant_has_no_ratios() -> None:
     comparison = compare([{"variant": "v18", "array": V18["array"]}])
     assert comparison.as_dict()["ratios"] == {}
     assert "V18 / V17" not in comparison.markdown()
@@ -201,16 +201,16 @@ def test_writes_json_markdown_and_both_figures(tmp_path: Path) -> None:
     ("reports", "code"),
     [([], "nothing_to_compare"), ([{"array": {}}], "report_invalid"), ([V18, V18], "report_twice")],
 )
-def test_refuses_reports_that_cannot_be_told_apart(reports: list[dict[str, Any]], code: str) -> None:
+def test_compare_refuses_reports_without_distinct_variants(reports: list[dict[str, Any]], code: str) -> None:
     with pytest.raises(InputError) as caught:
         compare(reports)
     assert caught.value.code == code
 
 
-def test_differences_are_from_the_first_report_that_has_moments() -> None:
-    moments = {"v18": moments_of(0.4), "v17": moments_of(0.05, rare_noise=0.8)}
-    assert compare([V18, V17], moments=moments).baseline == "v18"
-    comparison = compare([V18, V17], moments=moments)
+def test_differences_are_from_the_first_report_with_r2_sums() -> None:
+    r2_sums = {"v18": r2_sums_of(0.4), "v17": r2_sums_of(0.05, rare_noise=0.8)}
+    assert compare([V18, V17], r2_sums=r2_sums).baseline == "v18"
+    comparison = compare([V18, V17], r2_sums=r2_sums)
     found = {one.bin: one.verdict for one in comparison.differences["v17"]}
     assert found == {"0-0.5%": "worse", "5-50%": "better", "all": "worse"}
     told = comparison.as_dict()["differences"]
@@ -221,18 +221,18 @@ def test_differences_are_from_the_first_report_that_has_moments() -> None:
     assert "| r² less that of V18 | 0-0.5% | 5-50% | all |" in text
 
 
-def test_evaluations_of_other_targets_and_without_moments_have_no_differences() -> None:
-    other = {"v17": moments_of(0.4), "v18": moments_of(0.2, truth_seed=5)}
-    for moments in (None, {}, {"v17": moments_of(0.4)}, other):
-        comparison = compare([V17, V18], moments=moments)
+def test_evaluations_without_paired_r2_sums_have_no_differences() -> None:
+    other = {"v17": r2_sums_of(0.4), "v18": r2_sums_of(0.2, truth_seed=5)}
+    for r2_sums in (None, {}, {"v17": r2_sums_of(0.4)}, other):
+        comparison = compare([V17, V18], r2_sums=r2_sums)
         assert comparison.differences == {}
         assert "Differences of r² from" not in comparison.markdown()
         assert "differences" not in comparison.as_dict()
 
 
-def test_the_page_needs_nothing_else_and_marks_what_is_worse(tmp_path: Path) -> None:
+def test_html_page_is_self_contained_and_marks_worse_cells(tmp_path: Path) -> None:
     odd = {**V18, "variant": "<v18>"}
-    compare([V17, odd], moments={"v17": moments_of(0.2), "<v18>": moments_of(0.6)}).write(tmp_path)
+    compare([V17, odd], r2_sums={"v17": r2_sums_of(0.2), "<v18>": r2_sums_of(0.6)}).write(tmp_path)
     page = (tmp_path / "compare.html").read_text()
     assert page.count("<svg") == page.count("</svg>") == 3
     assert not re.search(r"(src|href)=.(https?:)?//|@import|<script|<link", page)

@@ -30,7 +30,7 @@ stages:
 """
 
 
-def test_outputs_of_the_data_stages_alone(tmp_path: Path) -> None:
+def test_stage_digests_cover_only_the_data_stages(tmp_path: Path) -> None:
     lock = tmp_path / "dvc.lock"
     lock.write_text(LOCK)
     assert stage_digests(lock) == {
@@ -39,13 +39,13 @@ def test_outputs_of_the_data_stages_alone(tmp_path: Path) -> None:
     }
 
 
-def test_nothing_without_a_lock(tmp_path: Path) -> None:
+def test_stage_digests_without_lock_file_are_empty(tmp_path: Path) -> None:
     assert stage_digests(tmp_path / "dvc.lock") == {}
     (tmp_path / "dvc.lock").write_text("")
     assert stage_digests(tmp_path / "dvc.lock") == {}
 
 
-def test_the_stages_are_those_of_the_pipeline() -> None:
+def test_data_stages_exist_in_the_pipeline() -> None:
     """A stage renamed in dvc.yaml would silently vanish from every run's tags."""
     import yaml
 

@@ -8,12 +8,12 @@ import mlflow
 import pytest
 
 from tests.helpers.command_line import vcfbert
-from tests.helpers.evaluated import moments_of
+from tests.helpers.evaluated import r2_sums_of
 from vcfbert.errors import InputError
-from vcfbert.tracking.load_evaluations import from_file, from_run, told_apart
+from vcfbert.tracking.load_evaluations import from_file, from_run, with_distinct_names
 from vcfbert.tracking.mlflow_tracker import MlflowTracker
 from vcfbert.tracking.promotion import Candidate, publish
-from vcfbert.tracking.run_evaluations import MOMENTS, REPORT, keep_evaluation
+from vcfbert.tracking.run_evaluations import R2_SUMS, REPORT, keep_evaluation
 from vcfbert.tracking.store import connect
 
 
@@ -26,7 +26,7 @@ def write(folder: Path, variant: str, r2: float, noise: float) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{variant}.json"
     path.write_text(json.dumps(report(variant, r2)))
-    moments_of(noise).write(path.with_suffix(".npz"))
+    r2_sums_of(noise).write(path.with_suffix(".npz"))
     return path
 
 
@@ -36,22 +36,22 @@ def run(root: Path, variant: str, *, r2: float | None, noise: float = 0.4) -> st
         pass
     if r2 is not None:
         path = write(root / run_id, variant, r2, noise)
-        assert keep_evaluation(run_id, {REPORT: path, MOMENTS: path.with_suffix(".npz")}, root)
+        assert keep_evaluation(run_id, {REPORT: path, R2_SUMS: path.with_suffix(".npz")}, root)
     return run_id
 
 
-def test_a_report_has_the_moments_beside_it(tmp_path: Path) -> None:
+def test_from_file_reads_r2_sums_beside_the_report(tmp_path: Path) -> None:
     path = write(tmp_path, "v18", 0.9, 0.3)
     found = from_file(path)
     assert found.report == report("v18", 0.9)
-    assert found.moments is not None
-    assert found.moments.pairs_with(moments_of(0.1))
+    assert found.r2_sums is not None
+    assert found.r2_sums.pairs_with(r2_sums_of(0.1))
     path.with_suffix(".npz").unlink()
-    assert from_file(path).moments is None
+    assert from_file(path).r2_sums is None
 
 
 @pytest.mark.parametrize(("text", "code"), [(None, "file_not_found"), ("{", "json_invalid"), ("[]", "json_invalid")])
-def test_what_is_no_report_is_refused(tmp_path: Path, text: str | None, code: str) -> None:
+def test_file_that_is_no_report_is_refused(tmp_path: Path, text: str | None, code: str) -> None:
     if text is not None:
         (tmp_path / "r.json").write_text(text)
     with pytest.raises(InputError) as caught:
@@ -59,7 +59,7 @@ def test_what_is_no_report_is_refused(tmp_path: Path, text: str | None, code: st
     assert caught.value.code == code
 
 
-def test_a_run_is_found_by_id_by_name_and_by_what_was_registered_of_it(root: Path) -> None:
+def test_from_run_finds_id_name_and_registered_version(root: Path) -> None:
     first, second = run(root, "v18", r2=0.8), run(root, "v18", r2=0.9)
     run(root, "v18", r2=None)  # the newest of the name was not evaluated
     assert from_run(first, root).report == report("v18", 0.8)
@@ -73,33 +73,33 @@ def test_a_run_is_found_by_id_by_name_and_by_what_was_registered_of_it(root: Pat
     path = write(root / "again", "v18", 0.7, 0.4)
     keep_evaluation(promotion.version.run_id, {REPORT: path}, root)
     found = from_run("models:/vcfbert@champion", root)
-    assert (found.report, found.moments) == (report("v18", 0.7), None)
+    assert (found.report, found.r2_sums) == (report("v18", 0.7), None)
 
 
 @pytest.mark.parametrize(
     ("reference", "code"),
     [("v17", "run_not_evaluated"), ("v16", "run_not_found"), ("0" * 32, "run_not_found"), ("it's", "run_not_found")],
 )
-def test_a_run_that_is_not_there_or_not_evaluated_is_named(root: Path, reference: str, code: str) -> None:
+def test_from_run_names_missing_or_unevaluated_run(root: Path, reference: str, code: str) -> None:
     run(root, "v17", r2=None)
     with pytest.raises(InputError, match=reference) as caught:
         from_run(reference, root)
     assert caught.value.code == code
 
 
-def test_an_evaluation_of_a_run_trained_elsewhere_is_let_be(root: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_keep_evaluation_of_run_in_another_store_only_warns(root: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = write(root, "v18", 0.9, 0.3)
     assert not keep_evaluation("0" * 32, {REPORT: path}, root)
-    assert "is not kept there" in caplog.text
+    assert "is not stored there" in caplog.text
 
 
-def test_two_of_a_variant_are_told_apart(tmp_path: Path) -> None:
+def test_evaluations_of_one_variant_get_distinct_names(tmp_path: Path) -> None:
     paths = [write(tmp_path / name, variant, 0.9, 0.3) for name, variant in (("a", "v18"), ("b", "v18"), ("b", "v19"))]
-    names = [one.report["variant"] for one in told_apart([from_file(path) for path in paths])]
+    names = [one.report["variant"] for one in with_distinct_names([from_file(path) for path in paths])]
     assert names == [f"v18 {tmp_path / 'a/v18'}", f"v18 {tmp_path / 'b/v18'}", "v19"]
 
 
-def test_runs_are_compared_in_pairs_and_the_comparison_is_a_run_of_its_own(root: Path) -> None:
+def test_compare_of_runs_is_recorded_as_a_run(root: Path) -> None:
     champion, candidate = run(root, "v18", r2=0.8, noise=0.5), run(root, "v18", r2=0.9, noise=0.2)
     compared = vcfbert("compare", "--runs", f"{champion},{candidate}", "--json")
     assert compared.code == 0, compared.err
@@ -115,7 +115,7 @@ def test_runs_are_compared_in_pairs_and_the_comparison_is_a_run_of_its_own(root:
     assert {"compare.html", "compare.json", "compare.png"} <= {item.path for item in files}
 
 
-def test_files_are_compared_without_a_run_unless_asked(root: Path) -> None:
+def test_compare_of_files_is_recorded_only_on_request(root: Path) -> None:
     paths = [write(root / "reports", variant, 0.9, noise) for variant, noise in (("v18", 0.3), ("v19", 0.31))]
     compared = vcfbert("compare", *paths, "--out", root / "out")
     assert compared.code == 0, compared.err

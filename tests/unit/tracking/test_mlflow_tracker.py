@@ -26,7 +26,7 @@ def history(run_id: str, name: str) -> list[tuple[int, float]]:
     return [(m.step, m.value) for m in mlflow.MlflowClient().get_metric_history(run_id, name)]
 
 
-def test_a_run_keeps_params_tags_metrics_and_where_its_artifacts_are(root: Path, tracker: MlflowTracker) -> None:
+def test_run_records_params_tags_metrics_and_artifacts(root: Path, tracker: MlflowTracker) -> None:
     with tracker.start("v18", {"train": {"lr": 0.5}, "variant": "v18"}, {"variant": "v18"}) as run_id:
         tracker.log_metrics({"val/r2/0-0.5": 0.25, "train/loss": 2.0}, 0)
         seen_at_once = history(run_id, "train/loss")
@@ -42,7 +42,7 @@ def test_a_run_keeps_params_tags_metrics_and_where_its_artifacts_are(root: Path,
     assert mlflow.get_experiment(run.info.experiment_id).name == "vcfbert"
 
 
-def test_a_run_whose_body_raises_is_marked_failed_and_keeps_its_metrics(tracker: MlflowTracker) -> None:
+def test_run_after_exception_is_failed_with_its_metrics(tracker: MlflowTracker) -> None:
     def crash() -> None:
         with tracker.start("v17", {}, {}) as run_id:
             seen.append(run_id)
@@ -58,7 +58,7 @@ def test_a_run_whose_body_raises_is_marked_failed_and_keeps_its_metrics(tracker:
 
 
 @pytest.mark.integration  # a process of its own imports MLflow: 6 s of CPU
-def test_a_killed_run_is_continued_by_its_id(root: Path, tracker: MlflowTracker) -> None:
+def test_killed_run_is_continued_by_its_id(root: Path, tracker: MlflowTracker) -> None:
     script = f"""
         import os, signal
         from pathlib import Path
@@ -89,7 +89,7 @@ def test_continuing_an_unknown_run_starts_a_new_one(tracker: MlflowTracker) -> N
     assert mlflow.get_run(run_id).info.status == "FINISHED"
 
 
-def test_non_finite_figures_are_left_out_and_named_in_a_tag(tracker: MlflowTracker) -> None:
+def test_non_finite_figures_are_omitted_and_named_in_a_tag(tracker: MlflowTracker) -> None:
     with tracker.start("v18", {}, {}) as run_id:
         tracker.log_metrics({"loss": 1.0, "r2": math.nan}, 0)
         tracker.log_metrics({"loss": math.inf, "r2": math.nan}, 1)
@@ -100,14 +100,16 @@ def test_non_finite_figures_are_left_out_and_named_in_a_tag(tracker: MlflowTrack
 
 
 @pytest.mark.parametrize("name", ["r2 (all)", "r2%", "", "maf<5", "a\nb"])
-def test_a_name_that_mlflow_refuses_is_named_before_anything_is_logged(tracker: MlflowTracker, name: str) -> None:
+def test_invalid_metric_name_is_refused_before_logging(tracker: MlflowTracker, name: str) -> None:
     with tracker.start("v18", {}, {}) as run_id, pytest.raises(InputError, match="metric") as caught:
         tracker.log_metrics({"loss": 1.0, name: 1.0}, 0)
     assert caught.value.code == "metric_name"
     assert mlflow.get_run(run_id).data.metrics == {}
 
 
-def test_figures_wait_while_the_server_does_not_answer(tracker: MlflowTracker, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_figures_are_sent_when_the_server_answers_again(
+    tracker: MlflowTracker, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def refuse(*args: object, **kwargs: object) -> None:
         raise mlflow.MlflowException("no answer")
 
@@ -119,7 +121,7 @@ def test_figures_wait_while_the_server_does_not_answer(tracker: MlflowTracker, m
     assert history(run_id, "loss") == [(0, 3.0), (1, 2.0)]
 
 
-def test_many_and_long_params_are_taken(tracker: MlflowTracker) -> None:
+def test_many_and_long_params_are_accepted(tracker: MlflowTracker) -> None:
     params = {"many": {f"p{i}": i for i in range(250)}, "long": "x" * 7000}
     with tracker.start("v18", params, {}) as run_id:
         pass
@@ -136,7 +138,7 @@ def test_system_metrics_are_recorded(root: Path, monkeypatch: pytest.MonkeyPatch
     assert "system/cpu_utilization_percentage" in mlflow.get_run(run_id).data.metrics
 
 
-def test_a_bundle_becomes_a_model_without_pickle(tracker: MlflowTracker, tmp_path: Path) -> None:
+def test_log_bundle_writes_a_model_without_pickle(tracker: MlflowTracker, tmp_path: Path) -> None:
     bundle = tmp_path / "models" / "v18"
     bundle.mkdir(parents=True)
     (bundle / "manifest.json").write_text("{}")
@@ -155,13 +157,13 @@ def test_a_bundle_becomes_a_model_without_pickle(tracker: MlflowTracker, tmp_pat
     assert "+" not in requirements
 
 
-def test_logging_a_folder_that_is_no_bundle_is_refused(tracker: MlflowTracker, tmp_path: Path) -> None:
+def test_log_bundle_of_another_folder_is_refused(tracker: MlflowTracker, tmp_path: Path) -> None:
     with pytest.raises(ArtifactError) as caught, tracker.start("v18", {}, {}):
         tracker.log_bundle(tmp_path, "v18")
     assert caught.value.code == "bundle_missing"
 
 
-def test_null_tracker_records_nothing_and_checks_names_all_the_same(tmp_path: Path) -> None:
+def test_null_tracker_records_nothing_and_checks_names(tmp_path: Path) -> None:
     tracker = open_tracker(tmp_path, enabled=False)
     assert isinstance(tracker, NullTracker)
     assert isinstance(open_tracker(tmp_path), MlflowTracker)
@@ -173,7 +175,7 @@ def test_null_tracker_records_nothing_and_checks_names_all_the_same(tmp_path: Pa
     assert list(tmp_path.iterdir()) == []
 
 
-def test_where_the_store_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tracking_uri_is_environment_else_project_database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "params.yaml").touch()
     (tmp_path / "deep" / "er").mkdir(parents=True)
     assert project_root(tmp_path / "deep" / "er") == tmp_path
@@ -183,10 +185,10 @@ def test_where_the_store_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert tracking_uri(tmp_path) == "http://mlflow:5000"
 
 
-def test_flatten_names_nested_parameters_by_their_path() -> None:
+def test_flatten_joins_nested_names() -> None:
     assert flatten({"a": {"b": {"c": 1}}, "d": (1, 2), "e": None}) == {"a.b.c": "1", "d": "(1, 2)", "e": "None"}
 
 
-def test_importing_tracking_imports_no_mlflow() -> None:
+def test_import_of_tracking_does_not_import_mlflow() -> None:
     code = "import sys, vcfbert.tracking.mlflow_tracker, vcfbert.tracking.registry; sys.exit('mlflow' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -9,13 +9,13 @@ import pytest
 import yaml
 
 from tests.helpers.command_line import vcfbert
-from tests.helpers.evaluated import moments_of
+from tests.helpers.evaluated import r2_sums_of
 from vcfbert.config import profile_text
 from vcfbert.errors import InputError
 from vcfbert.metrics.r2_sums import R2Sums
 from vcfbert.tracking.promotion import Candidate, promote, publish, roll_back
 from vcfbert.tracking.registry import champion, list_versions
-from vcfbert.tracking.run_evaluations import kept_moments
+from vcfbert.tracking.run_evaluations import kept_r2_sums
 
 MODEL = {"name": "vcfbert", "alias": "champion"}
 GATE = {**MODEL, "metric": "r2", "minimum": 0.5}
@@ -24,17 +24,17 @@ GATE = {**MODEL, "metric": "r2", "minimum": 0.5}
 pytestmark = pytest.mark.integration
 
 
-def add(root: Path, r2: float, moments: R2Sums | None = None, **options: Any) -> int:
+def add(root: Path, r2: float, r2_sums: R2Sums | None = None, **options: Any) -> int:
     """Publishes another bundle; its version."""
     folder = root / f"bundle-{r2}"
     folder.mkdir()
     (folder / "manifest.json").write_text(json.dumps({"r2": r2}))
     path = None
-    if moments is not None:
+    if r2_sums is not None:
         path = root / f"{r2}.npz"
-        moments.write(path)
+        r2_sums.write(path)
     return publish(
-        {"v18": Candidate(folder, {"r2": r2}, moments=path)}, root=root, **{**GATE, **options}
+        {"v18": Candidate(folder, {"r2": r2}, r2_sums=path)}, root=root, **{**GATE, **options}
     ).version.number
 
 
@@ -48,31 +48,31 @@ def tags(version: int) -> dict[str, str]:
     return dict(mlflow.MlflowClient().get_model_version("vcfbert", str(version)).tags)
 
 
-def test_a_candidate_worse_in_a_bin_is_refused_and_forced_with_the_reason_kept(root: Path) -> None:
-    add(root, 0.8, moments_of(0.4))
-    trading = moments_of(0.05, rare_noise=0.8)
-    with pytest.raises(InputError, match=r"beyond the interval of r2: 0-0\.5%"):
+def test_publish_worse_in_a_bin_needs_force_and_tags_the_reason(root: Path) -> None:
+    add(root, 0.8, r2_sums_of(0.4))
+    trading = r2_sums_of(0.05, rare_noise=0.8)
+    with pytest.raises(InputError, match=r"outside the interval of r2: 0-0\.5%"):
         add(root, 0.9, trading)
     assert len(mlflow.MlflowClient().search_model_versions("name = 'vcfbert'")) == 1
     assert add(root, 0.91, trading, force="common variants alone count") == 2
     assert tags(2)["forced"] == "common variants alone count"
-    assert "although v18 is at the targets worse than champion version 1" in tags(2)["why"]
+    assert "although v18 is worse than champion version 1" in tags(2)["why"]
     assert tags(2)["differences"].startswith("from version 1 (v18): 0-0.5% -0.")
     run = mlflow.MlflowClient().get_model_version("vcfbert", "2").run_id
     table = mlflow.artifacts.load_dict(f"runs:/{run}/evaluation/from-version-1.json")
     assert [(row["bin"], row["verdict"]) for row in table["rows"]][:2] == [("0-0.5%", "worse"), ("5-50%", "better")]
 
 
-def test_moments_are_kept_with_the_version_and_renewed(root: Path) -> None:
+def test_publish_stores_r2_sums_with_the_run(root: Path) -> None:
     add(root, 0.8)
     run = mlflow.MlflowClient().get_model_version("vcfbert", "1").run_id
-    assert kept_moments(run, root) is None  # of before there were any
-    moments_of(0.4).write(root / "m.npz")
-    again = publish({"v18": Candidate(root / "bundle-0.8", {"r2": 0.8}, moments=root / "m.npz")}, root=root, **GATE)
+    assert kept_r2_sums(run, root) is None  # of before there were any
+    r2_sums_of(0.4).write(root / "m.npz")
+    again = publish({"v18": Candidate(root / "bundle-0.8", {"r2": 0.8}, r2_sums=root / "m.npz")}, root=root, **GATE)
     assert not again.changed
-    kept = kept_moments(run, root)
+    kept = kept_r2_sums(run, root)
     assert kept is not None
-    assert kept.pairs_with(moments_of(0.1))
+    assert kept.pairs_with(r2_sums_of(0.1))
 
 
 def test_list_versions_gives_aliases_figures_and_reasons_newest_first(root: Path) -> None:
@@ -91,8 +91,8 @@ def test_list_versions_gives_aliases_figures_and_reasons_newest_first(root: Path
 
 
 def test_promote_refused_by_gate_needs_force(root: Path) -> None:
-    add(root, 0.8, moments_of(0.4))
-    add(root, 0.9, moments_of(0.2))
+    add(root, 0.8, r2_sums_of(0.4))
+    add(root, 0.9, r2_sums_of(0.2))
     with pytest.raises(InputError) as caught:
         promote(number=1, minimum=0.5, root=root, **MODEL)
     assert caught.value.code == "gate_refused"
@@ -104,7 +104,7 @@ def test_promote_refused_by_gate_needs_force(root: Path) -> None:
     assert "not below the 0.8000 of version 1" in back.version.why
     assert "forced" not in tags(2)
     promote(number=1, minimum=0.5, force="again", root=root, **MODEL)
-    with pytest.raises(InputError, match=r"0\.95 is the least"):
+    with pytest.raises(InputError, match=r"publishing is 0\.95"):
         promote(number=2, minimum=0.95, root=root, **MODEL)
     assert not promote(number=1, minimum=0.95, root=root, **MODEL).changed  # has it already
     with pytest.raises(InputError) as caught:
@@ -151,7 +151,7 @@ def test_roll_back_after_alias_moved_in_mlflow_finds_previous_version(root: Path
 
 
 @pytest.mark.parametrize("text", [None, "no list", '[{"number": 1}]'])
-def test_without_a_history_the_versions_own_tags_tell_it(root: Path, text: str | None) -> None:
+def test_history_without_its_tag_comes_from_version_tags(root: Path, text: str | None) -> None:
     """Of versions that were published before there was one."""
     for r2 in (0.7, 0.8):
         add(root, r2)
@@ -180,7 +180,7 @@ def test_alias_history_longer_than_a_tag_drops_its_oldest_holders(root: Path) ->
 # The command line
 
 
-def test_the_command_line_lists_promotes_and_rolls_back(root: Path) -> None:
+def test_registry_commands_list_promote_and_roll_back(root: Path) -> None:
     for r2 in (0.7, 0.8):
         add(root, r2)
     listed = vcfbert("registry", "list")
@@ -198,11 +198,11 @@ def test_the_command_line_lists_promotes_and_rolls_back(root: Path) -> None:
     assert vcfbert("registry", "rollback", "--reason", " ").code == 2
 
 
-def test_the_command_line_goes_by_the_projects_parameters(root: Path) -> None:
+def test_registry_commands_use_params_of_the_project(root: Path) -> None:
     add(root, 0.7, name="other", alias="best")
     params = yaml.safe_load(profile_text("cpu"))
     params["publish"] |= {"name": "other", "alias": "best", "minimum": 0.9}
     (root / "params.yaml").write_text(yaml.safe_dump(params))
     assert "1 @best" in vcfbert("registry", "list").out
     mlflow.MlflowClient().delete_registered_model_alias("other", "best")
-    assert "0.9 is the least" in vcfbert("registry", "promote", "1").err
+    assert "publishing is 0.9" in vcfbert("registry", "promote", "1").err

@@ -5,14 +5,14 @@ from typing import Any
 
 import pytest
 
-from tests.helpers.evaluated import moments_of
+from tests.helpers.evaluated import r2_sums_of
 from vcfbert.errors import InputError
 from vcfbert.tracking.promotion_gate import Measured, Passed, pass_gate
 
-CHAMPION = Measured("version 1 (v17)", "r2", 0.8, "chr20", moments_of(0.4))
-CANDIDATE = Measured("v18", "r2", 0.85, "chr20", moments_of(0.2))
-# Better over all and at common sites, worse at rare ones.
-TRADING = dataclasses.replace(CANDIDATE, moments=moments_of(0.05, rare_noise=0.8))
+CHAMPION = Measured("version 1 (v17)", "r2", 0.8, "chr20", r2_sums_of(0.4))
+CANDIDATE = Measured("v18", "r2", 0.85, "chr20", r2_sums_of(0.2))
+# Better over all bins and at common sites, worse at rare ones.
+TRADING = dataclasses.replace(CANDIDATE, r2_sums=r2_sums_of(0.05, rare_noise=0.8))
 
 
 def passed(candidate: Measured, champion: Measured | None = CHAMPION, **options: Any) -> Passed:
@@ -26,51 +26,51 @@ def refused(candidate: Measured, **options: Any) -> InputError:
     return caught.value
 
 
-def test_what_is_better_in_every_bin_passes_and_its_differences_are_told() -> None:
+def test_gate_passes_candidate_better_in_every_bin() -> None:
     outcome = passed(CANDIDATE)
     assert outcome.why == (
         "v18 has r2 0.8500, at least 0.5; not below the 0.8000 of version 1 (v17); "
-        "at the targets worse in no MAF bin beyond its interval"
+        "worse in no MAF bin at the targets, outside its interval"
     )
     assert {d.bin: d.verdict for d in outcome.differences} == {"0-0.5%": "better", "5-50%": "better", "all": "better"}
     assert outcome.forced == ""
 
 
-def test_a_candidate_that_loses_in_one_bin_is_refused_though_its_figure_is_better() -> None:
+def test_gate_refuses_candidate_worse_in_one_bin() -> None:
     refusal = refused(TRADING)
-    assert "worse than champion version 1 (v17) beyond the interval of r2: 0-0.5% -0." in refusal.what
+    assert "worse than champion version 1 (v17) at the targets, outside the interval of r2: 0-0.5% -0." in refusal.what
     assert "5-50%" not in refusal.what
     assert refusal.where == "vcfbert"
 
 
-def test_a_bin_worse_within_its_interval_is_no_reason() -> None:
-    even = dataclasses.replace(CANDIDATE, moments=moments_of(0.405, noise_seed=3))
+def test_gate_passes_bin_worse_within_its_interval() -> None:
+    even = dataclasses.replace(CANDIDATE, r2_sums=r2_sums_of(0.405, noise_seed=3))
     outcome = passed(even)
     assert min(difference.value for difference in outcome.differences) < -0.001
     assert {difference.verdict for difference in outcome.differences} == {"even"}
 
 
-def test_bins_that_cannot_be_judged_are_named() -> None:
-    """Eight samples tell no interval."""
+def test_gate_names_bins_without_interval() -> None:
+    """Eight samples are too few for an interval."""
     few = [
         dataclasses.replace(side, samples=side.samples[:8], by_sample=side.by_sample[:8])
-        for side in (moments_of(0.05, rare_noise=0.8), moments_of(0.4))
+        for side in (r2_sums_of(0.05, rare_noise=0.8), r2_sums_of(0.4))
     ]
-    measured = [dataclasses.replace(one, moments=m) for one, m in zip((CANDIDATE, CHAMPION), few, strict=True)]
-    assert passed(*measured).why.endswith("beyond its interval (0-0.5%, 5-50%, all: too few samples or sites to tell)")
+    measured = [dataclasses.replace(one, r2_sums=m) for one, m in zip((CANDIDATE, CHAMPION), few, strict=True)]
+    assert passed(*measured).why.endswith("(0-0.5%, 5-50%, all: too few samples or sites for an interval)")
 
 
-def test_force_passes_and_says_what_was_objected() -> None:
+def test_force_passes_and_records_the_refusals() -> None:
     low = dataclasses.replace(TRADING, value=0.4)
     outcome = passed(low, force=" rare variants do not matter here ")
     assert outcome.forced == "rare variants do not matter here"
-    assert "forced (rare variants do not matter here) although v18 has r2 0.4000, and 0.5 is the least" in outcome.why
+    assert "forced (rare variants do not matter here) although v18 has r2 0.4000, and the minimum" in outcome.why
     assert "below the 0.8000 of champion version 1 (v17)" in outcome.why
     assert "0-0.5% -0." in outcome.why
     assert "at least 0.5;" not in outcome.why
 
 
-def test_a_reason_that_is_not_needed_is_not_recorded() -> None:
+def test_force_that_is_not_needed_is_not_recorded() -> None:
     outcome = passed(CANDIDATE, force="never mind")
     assert (outcome.forced, "never mind" in outcome.why) == ("", False)
     refused(TRADING, force="  ")  # blanks are no reason
@@ -79,22 +79,25 @@ def test_a_reason_that_is_not_needed_is_not_recorded() -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"moments": None}, ""),
-        ({"moments": moments_of(0.9, truth_seed=2)}, "not evaluated at the same targets"),
+        ({"r2_sums": None}, ""),
+        ({"r2_sums": r2_sums_of(0.9, truth_seed=2)}, "not evaluated at the same targets"),
     ],
 )
-def test_bins_are_compared_at_the_same_targets_alone(change: dict[str, Any], words: str) -> None:
+def test_bins_of_other_targets_are_not_compared(change: dict[str, Any], words: str) -> None:
     outcome = passed(dataclasses.replace(CANDIDATE, **change))
     assert outcome.differences == ()
     assert words in outcome.why
 
 
-def test_bins_are_compared_also_where_figures_are_of_other_data() -> None:
+def test_bins_are_compared_when_figures_are_of_other_data() -> None:
     other = dataclasses.replace(TRADING, data_digest="chr22", value=0.6)
-    assert "beyond the interval" in refused(other).what
+    assert "outside the interval" in refused(other).what
     assert "not compared with version 1" in passed(dataclasses.replace(CANDIDATE, data_digest="chr22", value=0.6)).why
 
 
-def test_the_first_of_an_alias_needs_the_minimum_alone() -> None:
+def test_first_version_of_an_alias_needs_only_the_minimum() -> None:
     assert passed(CANDIDATE, None).why.endswith("first of this alias")
-    assert "is the least" in refused(dataclasses.replace(CANDIDATE, value=float("nan")), champion=None).what
+    assert (
+        "the minimum for publishing is 0.5"
+        in refused(dataclasses.replace(CANDIDATE, value=float("nan")), champion=None).what
+    )

@@ -37,7 +37,7 @@ def candidates(root: Path, content: str = "weights", data: str = "", **r2: float
 GATE = {"name": "vcfbert", "alias": "champion", "metric": "r2", "minimum": 0.5}
 
 
-def test_the_best_variant_becomes_champion_and_its_tags_say_why(root: Path) -> None:
+def test_publish_makes_the_best_variant_champion_with_reason(root: Path) -> None:
     done = publish(candidates(root, v17=0.85, v18=0.875), root=root, **GATE)
     assert (done.version.variant, done.version.number, done.changed) == ("v18", 1, True)
     version = mlflow.MlflowClient().get_model_version_by_alias("vcfbert", "champion")
@@ -47,7 +47,7 @@ def test_the_best_variant_becomes_champion_and_its_tags_say_why(root: Path) -> N
     assert champion("vcfbert", "champion", root=root) == done.version
 
 
-def test_a_model_logged_by_the_training_run_is_registered_as_it_is(root: Path) -> None:
+def test_register_uses_the_model_of_the_training_run(root: Path) -> None:
     folder = bundle(root, "v18")
     tracker = MlflowTracker(root, system_metrics=False)
     with tracker.start("v18", {}, {"variant": "v18"}) as run_id:
@@ -58,7 +58,7 @@ def test_a_model_logged_by_the_training_run_is_registered_as_it_is(root: Path) -
     assert len(mlflow.search_runs(experiment_names=["vcfbert"])) == 1
 
 
-def test_a_bundle_whose_logged_model_is_not_in_this_store_is_logged_now(root: Path) -> None:
+def test_register_logs_a_bundle_from_another_store(root: Path) -> None:
     folder = bundle(root, "v18")
     tracker = MlflowTracker(root, system_metrics=False)
     with tracker.start("v17", {}, {"variant": "v17"}):
@@ -71,7 +71,7 @@ def test_a_bundle_whose_logged_model_is_not_in_this_store_is_logged_now(root: Pa
     assert len(mlflow.search_runs(filter_string="tags.variant LIKE 'v%'", experiment_names=["vcfbert"])) == 1
 
 
-def test_publishing_the_same_bundle_again_changes_nothing(root: Path) -> None:
+def test_publish_of_the_champions_bundle_changes_nothing(root: Path) -> None:
     publish(candidates(root, v18=0.9), root=root, **GATE)
     again = publish(candidates(root, v18=0.9), root=root, **GATE)
     assert (again.version.number, again.changed) == (1, False)
@@ -79,9 +79,9 @@ def test_publishing_the_same_bundle_again_changes_nothing(root: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "words"), [(0.49, "0.5 is the least"), (0.89, "below the 0.9000 of champion version 1")]
+    ("value", "words"), [(0.49, "the minimum for publishing is 0.5"), (0.89, "below the 0.9000 of champion version 1")]
 )
-def test_the_gate_refuses_below_the_minimum_or_the_champion(root: Path, value: float, words: str) -> None:
+def test_gate_refuses_below_minimum_or_champion(root: Path, value: float, words: str) -> None:
     publish(candidates(root, v18=0.9), root=root, **GATE)
     with pytest.raises(InputError, match=words) as caught:
         publish(candidates(root, "other", v17=value), root=root, **GATE)
@@ -90,7 +90,7 @@ def test_the_gate_refuses_below_the_minimum_or_the_champion(root: Path, value: f
     assert len(mlflow.MlflowClient().search_model_versions("name = 'vcfbert'")) == 1
 
 
-def test_a_better_bundle_takes_the_alias_and_going_back_reuses_the_version(root: Path) -> None:
+def test_better_bundle_gets_the_alias_and_republishing_reuses_its_version(root: Path) -> None:
     first = publish(candidates(root, v17=0.8), root=root, **GATE)
     second = publish(candidates(root, v18=0.9), root=root, **GATE)
     assert (first.version.number, second.version.number) == (1, 2)
@@ -110,13 +110,13 @@ def test_figures_on_other_data_are_not_compared(root: Path) -> None:
 
 
 @pytest.mark.parametrize("figures", [{}, {"r2": float("nan")}])
-def test_a_candidate_without_the_figure_is_named(root: Path, figures: dict[str, float]) -> None:
+def test_candidate_without_the_metric_is_refused(root: Path, figures: dict[str, float]) -> None:
     with pytest.raises(InputError, match="v17 has no figure 'r2'") as caught:
         publish({"v18": Candidate(root, {"r2": 0.9}), "v17": Candidate(root, figures)}, root=root, **GATE)
     assert caught.value.code == "metric_missing"
 
 
-def test_resolve_downloads_once_and_gives_the_bundle_back(root: Path, tmp_path: Path) -> None:
+def test_resolve_downloads_a_bundle_once(root: Path, tmp_path: Path) -> None:
     publish(candidates(root, v18=0.9), root=root, **GATE)
     cache = tmp_path / "cache"
     folder = resolve("models:/vcfbert@champion", root=root, cache=cache)
@@ -128,7 +128,7 @@ def test_resolve_downloads_once_and_gives_the_bundle_back(root: Path, tmp_path: 
     assert resolve(str(root / "models" / "v18")) == root / "models" / "v18"
 
 
-def test_a_cached_bundle_that_was_changed_is_refused(root: Path, tmp_path: Path) -> None:
+def test_changed_cached_bundle_is_refused(root: Path, tmp_path: Path) -> None:
     publish(candidates(root, v18=0.9), root=root, **GATE)
     folder = resolve("models:/vcfbert@champion", root=root, cache=tmp_path / "cache")
     (folder / "manifest.json").write_text("{}")
@@ -147,14 +147,14 @@ def test_a_cached_bundle_that_was_changed_is_refused(root: Path, tmp_path: Path)
         ("models:/nobody@champion", "model_not_found"),
     ],
 )
-def test_a_model_that_is_not_there_is_named(root: Path, reference: str, code: str) -> None:
+def test_missing_model_is_named(root: Path, reference: str, code: str) -> None:
     publish(candidates(root, v18=0.9), root=root, **GATE)
     with pytest.raises(InputError) as caught:
         resolve(reference, root=root, cache=root / "cache")
     assert caught.value.code == code
 
 
-def test_reading_where_there_is_no_store_makes_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reading_without_store_creates_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     with pytest.raises(InputError) as caught:
         resolve("models:/vcfbert@champion", root=tmp_path)
@@ -162,7 +162,7 @@ def test_reading_where_there_is_no_store_makes_none(tmp_path: Path, monkeypatch:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_an_alias_named_is_known_without_the_registry(root: Path, tmp_path: Path) -> None:
+def test_last_version_of_an_alias_is_known_without_registry(root: Path, tmp_path: Path) -> None:
     cache, alias = tmp_path / "cache", "models:/vcfbert@champion"
     assert look_up_cached(alias, cache=cache) is None
     publish(candidates(root, v17=0.8), root=root, **GATE)
@@ -181,7 +181,7 @@ def test_what_an_alias_named_is_known_without_the_registry(root: Path, tmp_path:
     assert look_up_cached("models:/vcfbert/1", cache=cache) is None
 
 
-def test_a_cached_version_needs_no_registry(root: Path, tmp_path: Path) -> None:
+def test_cached_version_needs_no_registry(root: Path, tmp_path: Path) -> None:
     publish(candidates(root, v18=0.9), root=root, **GATE)
     version = look_up("models:/vcfbert/1", root=root, cache=tmp_path / "cache")
     folder = fetch(version, root=root, cache=tmp_path / "cache")
@@ -189,7 +189,7 @@ def test_a_cached_version_needs_no_registry(root: Path, tmp_path: Path) -> None:
     assert fetch(version, root=root, cache=tmp_path / "cache") == folder
 
 
-def test_a_model_whose_name_begins_as_anothers_is_not_taken_for_it(root: Path, tmp_path: Path) -> None:
+def test_cached_versions_ignore_models_with_the_same_prefix(root: Path, tmp_path: Path) -> None:
     cache = tmp_path / "cache"
     publish(candidates(root, v18=0.9), root=root, **{**GATE, "name": "vcfbert-7"})
     resolve("models:/vcfbert-7/1", root=root, cache=cache)
@@ -197,7 +197,7 @@ def test_a_model_whose_name_begins_as_anothers_is_not_taken_for_it(root: Path, t
     assert [version.number for version in cached_versions("vcfbert-7", cache=cache)] == [1]
 
 
-def test_a_server_that_does_not_answer_is_told_within_seconds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unreachable_server_is_reported_within_seconds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("vcfbert.tracking.store._ANSWER_SECONDS", 0.2)
     with socket.socket() as silent:  # takes connections and says nothing
         silent.bind(("127.0.0.1", 0))
@@ -213,7 +213,7 @@ def test_a_server_that_does_not_answer_is_told_within_seconds(tmp_path: Path, mo
             assert "secret" not in str(caught.value)
 
 
-def test_a_server_that_asks_for_a_password_is_one_that_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_server_that_asks_for_a_password_counts_as_reachable(monkeypatch: pytest.MonkeyPatch) -> None:
     class Asks(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             self.send_error(401)

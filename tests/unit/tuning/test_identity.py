@@ -10,7 +10,7 @@ from vcfbert.tuning.identity import identity
 from vcfbert.tuning.space import trial_config
 
 
-def test_a_study_is_of_one_variant_data_code_and_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_identity_depends_on_variant_data_code_and_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     panel, other = random_panel(8, 40, seed=1), random_panel(8, 40, seed=2)
     config = small_config()
     names = {
@@ -26,7 +26,7 @@ def test_a_study_is_of_one_variant_data_code_and_settings(monkeypatch: pytest.Mo
     assert len(names) == 7
 
 
-def test_more_trials_or_an_applied_patch_do_not_make_another_study() -> None:
+def test_identity_ignores_trials_and_searched_parameters() -> None:
     panel = random_panel(8, 40, seed=1)
     config = small_config()
     applied = trial_config(config, {"model.dims": 16, "model.heads": 2, "train.lr": 1e-3, "retrieval.k.v18": 4})

@@ -29,7 +29,7 @@ def patch_of(tmp_path: Path, values: Mapping[str, Any]) -> Path:
     return path
 
 
-def test_a_patch_changes_its_values_and_no_other_line(tmp_path: Path, params: Path) -> None:
+def test_apply_patch_changes_only_its_values(tmp_path: Path, params: Path) -> None:
     before = params.read_text().splitlines()
     patch = patch_of(tmp_path, {"model.dims": 48, "model.heads": 3, "retrieval.k.v18": 32, "train.lr": 0.00366})
     outcome = vcfbert("tune", "apply", patch, "--params", params)
@@ -51,7 +51,7 @@ def test_a_patch_changes_its_values_and_no_other_line(tmp_path: Path, params: Pa
         ({"train.lr": "fast"}, "params_invalid"),
     ],
 )
-def test_a_patch_that_makes_no_valid_file_changes_nothing(
+def test_apply_patch_with_invalid_result_changes_nothing(
     tmp_path: Path, params: Path, values: dict[str, Any], code: str
 ) -> None:
     with pytest.raises(InputError) as caught:
@@ -60,7 +60,7 @@ def test_a_patch_that_makes_no_valid_file_changes_nothing(
     assert params.read_text() == profile_text("cpu")
 
 
-def test_a_studys_patch_can_be_applied(make: Callable[..., Worker], tmp_path: Path, params: Path) -> None:
+def test_patch_of_a_study_can_be_applied(make: Callable[..., Worker], tmp_path: Path, params: Path) -> None:
     study = run(make("v17"), 2, tmp_path / "out")
     best = best_trial(study)
     assert best is not None

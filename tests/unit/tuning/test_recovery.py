@@ -21,7 +21,7 @@ from vcfbert.tuning.study import Worker, run_worker, summary
 pytestmark = pytest.mark.integration
 
 
-def test_parameters_that_diverge_end_a_trial_and_not_the_study(
+def test_divergence_ends_the_trial_and_not_the_study(
     root: Path, make: Callable[..., Worker], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     epoch, calls = Trainer._epoch, []
@@ -62,9 +62,7 @@ class Stops(SilentProgress):
             raise Interrupted(2)
 
 
-def test_an_interrupted_trial_goes_on_at_once_from_its_epoch_and_in_its_run(
-    root: Path, make: Callable[..., Worker]
-) -> None:
+def test_interrupted_trial_resumes_at_its_epoch_in_its_run(root: Path, make: Callable[..., Worker]) -> None:
     with pytest.raises(Interrupted):
         run(make("v18", track=True, epochs=3, heartbeat=600, progress=Stops()), 1, root / "out")
     study = run(make("v18", track=True, epochs=3, heartbeat=600), 1, root / "out")
@@ -77,9 +75,7 @@ def test_an_interrupted_trial_goes_on_at_once_from_its_epoch_and_in_its_run(
     assert len(trial_rows(study)) == 1
 
 
-def test_a_worker_that_died_before_its_first_sign_of_life_leaves_no_gap(
-    make: Callable[..., Worker], tmp_path: Path
-) -> None:
+def test_trial_of_worker_dead_before_first_heartbeat_is_requeued(make: Callable[..., Worker], tmp_path: Path) -> None:
     worker = make("v17")
     study = queued(worker, 1)
     study.ask()  # taken from the queue, and never heard of again
@@ -88,7 +84,7 @@ def test_a_worker_that_died_before_its_first_sign_of_life_leaves_no_gap(
     assert [trial.state for trial in study.trials] == [TrialState.FAIL, TrialState.COMPLETE]
 
 
-def test_a_trial_whose_workers_keep_dying_is_given_up(root: Path, make: Callable[..., Worker]) -> None:
+def test_trial_fails_after_its_retries(root: Path, make: Callable[..., Worker]) -> None:
     worker = make("v17", track=True, retries=0)
     study = queued(worker, 1)
     tracker = worker.tracker(system_metrics=False)
@@ -102,7 +98,7 @@ def test_a_trial_whose_workers_keep_dying_is_given_up(root: Path, make: Callable
     assert (dead.info.status, dead.data.tags["trial.state"]) == ("FAILED", "FAILED")
 
 
-def test_a_worker_that_was_taken_for_dead_leaves_the_trial_to_the_other(
+def test_worker_that_missed_heartbeats_gives_up_its_trial(
     make: Callable[..., Worker], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Declared(SilentProgress):
@@ -118,7 +114,7 @@ def test_a_worker_that_was_taken_for_dead_leaves_the_trial_to_the_other(
     assert [trial.state for trial in study.trials] == [TrialState.FAIL, TrialState.COMPLETE]
 
 
-def test_a_worker_needs_a_study(make: Callable[..., Worker]) -> None:
+def test_worker_without_a_study_is_refused(make: Callable[..., Worker]) -> None:
     with pytest.raises(InputError, match=r"no study .* was started") as caught:
         run_worker(make("v17"))
     assert caught.value.code == "study_missing"
@@ -130,12 +126,12 @@ def test_a_worker_needs_a_study(make: Callable[..., Worker]) -> None:
     assert run_worker(make("v17"))[1] == 1
 
 
-def test_a_worker_is_told_in_what_the_study_is_another(
+def test_worker_of_another_study_is_told_the_difference(
     make: Callable[..., Worker], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     there = make("v17")
     there.queue(there.create(), 1, "run")
-    with pytest.raises(InputError, match=f"{there.identity.name} is of another params.yaml\n") as caught:
+    with pytest.raises(InputError, match=f"{there.identity.name} has another params.yaml\n") as caught:
         run_worker(make("v17", epochs=7))
     assert "the same panel, code and params.yaml" in str(caught.value.hint)
     monkeypatch.setattr("vcfbert.tuning.identity.code_digest", lambda: "another")

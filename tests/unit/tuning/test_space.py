@@ -32,12 +32,12 @@ def profile_config(name: str) -> Config:
     return profile(name)
 
 
-def test_the_original_profile_searches_the_sizes_that_were_asked_for() -> None:
+def test_original_profile_searches_the_original_sizes() -> None:
     tune = profile_config("original").tune
     assert (tune.dims, tune.layers) == ((128, 192, 256), (8, 10, 12))
 
 
-def test_a_trial_may_have_fewer_epochs_than_a_training() -> None:
+def test_trial_config_has_epochs_of_the_tune_section() -> None:
     assert trial_config(small_config(epochs=1), {}).train.epochs == 1
     assert trial_config(small_config(epochs=0), {}).train.epochs == small_config().train.epochs
 
@@ -54,6 +54,6 @@ def test_a_trial_may_have_fewer_epochs_than_a_training() -> None:
         ("refresh_every", ()),
     ],
 )
-def test_bounds_of_the_section(name: str, value: Any) -> None:
+def test_tune_section_out_of_bounds_is_refused(name: str, value: Any) -> None:
     with pytest.raises(InputError, match=r"tune\."):
         build(TuneConfig, {name: value}, "tune.")

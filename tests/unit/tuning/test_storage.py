@@ -10,7 +10,7 @@ from vcfbert.tuning import storage as storage_module
 from vcfbert.tuning.storage import open_storage, patiently, shown_url
 
 
-def test_a_database_that_is_away_for_a_while_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unavailable_database_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(storage_module, "_PAUSE", 0.01)
     answers = [OperationalError("select", {}, sqlite3.OperationalError("gone")), None]
 
@@ -33,7 +33,7 @@ def failing() -> None:
 @pytest.mark.parametrize(
     "url", ["nonsense", "sqlite:////nonexistent/folder/studies.db", "postgresql://u:pw@127.0.0.1:1/x"]
 )
-def test_a_database_that_cannot_be_used_is_named_without_its_password(url: str) -> None:
+def test_unusable_database_is_named_without_its_password(url: str) -> None:
     with pytest.raises(InputError) as caught:
         open_storage(url, heartbeat=1, retries=1)
     assert caught.value.code == "studies_unavailable"

@@ -18,7 +18,7 @@ from vcfbert.tuning.study import Worker, best_trial
 pytestmark = pytest.mark.integration
 
 
-def test_a_study_and_its_trials_are_recorded_and_go_on(root: Path, make: Callable[..., Worker]) -> None:
+def test_study_is_recorded_and_continued(root: Path, make: Callable[..., Worker]) -> None:
     study = run(make("v18", track=True), 2, root / "out")
     parent = mlflow.get_run(study.user_attrs["run_id"])
     runs = children(parent.info.run_id)
@@ -46,24 +46,24 @@ def suggest_again(trial: optuna.trial.FrozenTrial) -> dict[str, Any]:
     return suggest(optuna.trial.FixedTrial(trial.params), "v18", small_config().tune)
 
 
-def test_a_report_shows_four_figures_without_network(make: Callable[..., Worker], tmp_path: Path) -> None:
+def test_study_page_has_four_figures_and_needs_no_network(make: Callable[..., Worker], tmp_path: Path) -> None:
     study = run(make("v18", epochs=1), 6, tmp_path / "out")
     page = (tmp_path / "out" / "study.html").read_text()
     for title in ("Importance of parameters", "History", "Slices", "Refresh frequency against quality"):
         assert f"<h2>{title}</h2>" in page
-    assert "Not drawn" not in page
+    assert "No figure" not in page
     assert '<script src="' not in page
     assert page.count("plotly.js v") == 1  # the library itself, once
     assert (tmp_path / "out" / "trials.csv").read_text().count("\n") == 7
     assert [row["state"] for row in trial_rows(study)] == ["COMPLETE"] * 6
 
 
-def test_figures_for_which_there_are_too_few_trials_say_so(make: Callable[..., Worker], tmp_path: Path) -> None:
+def test_study_page_with_few_trials_names_missing_figures(make: Callable[..., Worker], tmp_path: Path) -> None:
     run(make("v17"), 1, tmp_path / "out")
-    assert "Not drawn" in (tmp_path / "out" / "study.html").read_text()
+    assert "No figure" in (tmp_path / "out" / "study.html").read_text()
 
 
-def test_trials_beyond_the_constraint_do_not_win(make: Callable[..., Worker], tmp_path: Path) -> None:
+def test_best_trial_is_within_the_constraint(make: Callable[..., Worker], tmp_path: Path) -> None:
     study = run(make("v17", constraint="memory_mb", limit=1.0), 1, tmp_path / "out")
     assert study.trials[0].state == TrialState.COMPLETE
     assert [row["feasible"] for row in trial_rows(study)] == [False]

@@ -32,7 +32,7 @@ def drawn(path: Path, *goes: int) -> list[dict[str, Any]]:
     return [trial.params for trial in study.trials]
 
 
-def test_a_study_draws_the_same_in_one_go_and_in_two(tmp_path: Path) -> None:
+def test_continued_study_samples_the_same_parameters(tmp_path: Path) -> None:
     whole = drawn(tmp_path / "whole.db", 6)
     assert whole == drawn(tmp_path / "parts.db", 2, 4)
     assert len({params["train.lr"] for params in whole}) == 6
@@ -63,7 +63,7 @@ class FakeTrial:
         ("v19", 3, [0, 1, 2, 3, 4, 5]),
     ],
 )
-def test_trials_are_compared_only_where_their_indexes_are_new(variant: str, every: int, reported: list[int]) -> None:
+def test_pruner_gets_only_epochs_with_a_new_index(variant: str, every: int, reported: list[int]) -> None:
     trial: Any = FakeTrial()
     record = TrialRecord(trial, NullTracker(), "val/f1", variant, "")
     for epoch in range(6):
@@ -72,14 +72,14 @@ def test_trials_are_compared_only_where_their_indexes_are_new(variant: str, ever
     assert trial.reported == reported
 
 
-def test_the_trainers_index_is_new_where_the_report_expects_it(make: Callable[..., Worker], tmp_path: Path) -> None:
+def test_trainer_has_a_new_index_at_reported_epochs(make: Callable[..., Worker], tmp_path: Path) -> None:
     """The whole way: epochs reported by a real V18 with refreshes every second epoch."""
     worker = make("v18", epochs=4, refresh_every=(2,))
     study = run(worker, 1, tmp_path / "out")
     assert list(study.trials[0].intermediate_values) == [0, 2]
 
 
-def test_a_pruned_trial_ends_early_and_its_run_says_so(
+def test_pruned_trial_ends_early_and_tags_its_run(
     root: Path, make: Callable[..., Worker], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(study_module, "_pruner", lambda tune: optuna.pruners.ThresholdPruner(lower=2.0))
@@ -93,7 +93,7 @@ def test_a_pruned_trial_ends_early_and_its_run_says_so(
     assert not (root / "checkpoints" / study.study_name).exists()
 
 
-def test_a_fit_without_a_bundle_ends_where_it_is_told_to(tiny_panel: Panel, tmp_path: Path) -> None:
+def test_fit_without_bundle_stops_on_request(tiny_panel: Panel, tmp_path: Path) -> None:
     config = tiny_config({"train": {"epochs": 3}})
     tracker, told = MemoryTracker(), []
 
