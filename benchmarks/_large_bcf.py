@@ -1,4 +1,4 @@
-"""A phased panel of any size as BCF, written block by block: mosaics of a few hundred founders, most sites rare."""
+"""Writes a simulated phased panel of any size as BCF, block by block: mosaics of founders, with mostly rare sites."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ import numpy.typing as npt
 from vcfbert.genotypes.bgzf import BgzfWriter
 
 FOUNDERS = 400
-SITES_PER_SWITCH = 2000  # mean length of a stretch copied from one founder
-PRIVATE = 0.4  # share of sites that one or two haplotypes alone carry, as most are in sequenced panels
+SITES_PER_SWITCH = 2000  # mean length of a segment copied from one founder
+PRIVATE = 0.4  # fraction of sites with one or two carriers; they are the majority in sequenced panels
 BASES_PER_SITE = 60
-BLOCK = 2000  # sites drawn at a time
+BLOCK = 2000  # sites sampled at a time
 
 Bits = npt.NDArray[np.uint8]
 
 
 def write_large_bcf(path: Path, n_samples: int, n_sites: int, *, seed: int = 17, threads: int = 2) -> None:
-    """Memory is bounded by a block. No index is written: a conversion reads from end to end."""
+    """Writes the BCF. One block bounds the memory. No index is written, because a conversion reads the whole file."""
     names = "\t".join(f"L{i}" for i in range(n_samples))
     header = (
         '##fileformat=VCFv4.3\n##FILTER=<ID=PASS,Description="All filters passed",IDX=0>\n'
@@ -47,7 +47,7 @@ def _blocks(rng: np.random.Generator, n_haplotypes: int, n_sites: int) -> Iterat
         private = np.flatnonzero(rng.random(size) < PRIVATE)
         pool[private] = 0
         block = pool[:, founder]
-        # A few switch in the middle of a block: who does, and where, is drawn for all at once.
+        # Some haplotypes switch founders within a block. All switches of a block are sampled at once.
         switching = np.flatnonzero(rng.random(n_haplotypes) < size / SITES_PER_SWITCH)
         founder[switching] = rng.integers(FOUNDERS, size=len(switching))
         for haplotype, place in zip(switching.tolist(), rng.integers(size, size=len(switching)).tolist(), strict=True):
@@ -67,5 +67,5 @@ def _record(site: int, alleles: Bits, n_samples: int) -> bytes:
     shared += identifier + b"\x17" + ref.encode() + b"\x17" + alt.encode() + b"\x11\0"  # FILTER is PASS
     calls = (alleles + 1) << 1
     calls[1::2] |= 1  # phased
-    genotypes = b"\x11\1\x21" + calls.tobytes()  # GT is the header's entry 1: two numbers of a byte for each sample
+    genotypes = b"\x11\1\x21" + calls.tobytes()  # GT is entry 1 of the header; each sample has two one-byte values
     return struct.pack("<II", len(shared), len(genotypes)) + shared + genotypes

@@ -1,4 +1,4 @@
-"""What every benchmark says of the machine it ran on, and how it reports."""
+"""Describes the machine of a benchmark and writes its report."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def describe_machine() -> dict[str, Any]:
 
 
 def write_report(path: Path | None, report: Mapping[str, Any]) -> None:
-    """Prints the report and writes it as JSON to ``path``; a description of the machine is added where it has none."""
+    """Prints the report and writes it as JSON to ``path``; a missing description of the machine is added."""
     whole = {"machine": describe_machine(), **report}
     text = json.dumps(whole, indent=1) + "\n"
     print(text, end="")

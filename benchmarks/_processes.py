@@ -1,4 +1,4 @@
-"""Runs a program as a process of its own, and says how long it took and how much memory it and its children held."""
+"""Runs a program in a process of its own and measures its time and the memory of it and its children."""
 
 from __future__ import annotations
 
@@ -14,15 +14,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 PROC = Path("/proc")
-# Between two looks: a short process is looked at often, a long one is disturbed little.
+# Seconds between two readings: short at first, for short processes; longer later, to disturb little.
 FIRST_POLL, LAST_POLL, POLL_GROWTH = 0.003, 0.05, 1.05
 
 
 @dataclass(frozen=True)
 class Finished:
-    """``peak_mib``: the most that processes alive at the same time have held between them, each by its own peak; what
-    a process allocates after the last look at it, ``LAST_POLL`` seconds at most, is missed. 0 where nothing was seen:
-    a process of a few milliseconds, or a system without /proc."""
+    """The outcome of a run. ``peak_mib`` is the maximum, over time, of the summed peaks of the living processes.
+
+    Allocations after the last reading, at most ``LAST_POLL`` seconds before the end, are missed. It is 0 for a process
+    of a few milliseconds and on systems without /proc."""
 
     seconds: float
     peak_mib: float
@@ -37,8 +38,8 @@ def run_measured(
 ) -> Finished:
     """Runs ``command`` for ``limit`` seconds at most, then ends it with its children.
 
-    ``environment`` is added to this process's. ``whole``: memory of the process and its children; without it that of
-    the children alone, for a process that only starts another.
+    ``environment`` is added to that of this process. ``whole``: measure the process and its children; otherwise only
+    the children, for a process that only starts another.
     """
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
         started = time.perf_counter()
@@ -62,7 +63,7 @@ def run_measured(
 
 
 class _Watch:
-    """A thread beside the process: waiting for it stays exact, and the limit and memory are looked after."""
+    """A thread that watches limit and memory of a process, so that waiting for its end stays exact."""
 
     def __init__(self, pid: int, deadline: float, whole: bool) -> None:
         self.peak_kib = 0
@@ -74,7 +75,7 @@ class _Watch:
         self._thread.start()
 
     def end(self) -> None:
-        """To be called on every way out: also ends what the process may have left behind."""
+        """Ends the watch and any process left behind. Call it on every way out."""
         self._over.set()
         self._thread.join()
         with suppress(ProcessLookupError):
@@ -96,7 +97,7 @@ class _Watch:
 
     def _held_kib(self, pid: int) -> int:
         if _read(PROC / str(pid) / "cmdline") == self._own:
-            return 0  # forked a moment ago, it still shows our own memory
+            return 0  # just forked: it still shows the memory of this process
         lines = _read(PROC / str(pid) / "status").splitlines()
         return sum(int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))
 

@@ -1,4 +1,4 @@
-"""A panel for benchmarks on machines that have numpy and torch alone: no VCF is read."""
+"""Simulates a panel, so that benchmarks run without a VCF reader."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ from vcfbert.genotypes.panel import Panel, Sites
 from vcfbert.genotypes.regions import Region
 
 FOUNDERS = 60
-SITES_PER_SWITCH = 1500  # mean length of a stretch copied from one founder
+SITES_PER_SWITCH = 1500  # mean length of a segment copied from one founder
 SITES_PER_CM = 6000.0  # chr20:1-4 Mb of the demo panel has 24,990 sites in 4 cM
 
 
 def simulate_panel(n_haplotypes: int, n_sites: int, seed: int = 17) -> Panel:
-    """Mosaics of a few founders, most sites rare as in sequenced panels; so windows hold haplotypes that are alike."""
+    """A panel of mosaics of a few founders. As in real panels, most sites are rare and windows have identical
+    haplotypes.
+    """
     rng = np.random.default_rng(seed)
     frequency = rng.beta(0.15, 1.2, size=n_sites).clip(0.5 / FOUNDERS, 0.99)
     founders = (rng.random((FOUNDERS, n_sites)) < frequency).astype(np.uint8)

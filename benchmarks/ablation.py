@@ -1,13 +1,12 @@
-"""What each part of V19 adds: dosage r2 by MAF bin from the vote of the nearest haplotypes to averaged phasings.
+"""Ablation of V19: dosage r2 by MAF bin, from the vote of the nearest haplotypes to averaged phasings.
 
     python benchmarks/ablation.py --json reports/bench_ablation.json         # models/ and data/demo, after `make demo`
     python benchmarks/ablation.py --models FOLDER --data FOLDER --no-track   # the demo data's layout
 
-FOLDER of ``--models`` holds bundles v17, v18 and v19 of one panel; a row whose bundle is not there is left out with a
-note. Rows of V19 are variants of its bundle: one of its copying heads or all, with and without a prior, as learning
-starts and as it left them. Each row imputes the same targets in this process and is scored at their untyped sites;
-reading, writing and compiled kernels are the same for all. Figures also go to MLflow: a run ``ablation`` whose children
-are the rows.
+The folder of ``--models`` has bundles v17, v18 and v19 of one panel. A row without its bundle is omitted with a note.
+Rows of V19 change its bundle: one HMM of the mixture or all, with and without a prior, before and after training. Each
+row imputes the same targets in this process and is scored at their untyped sites. Reading, writing and compiled kernels
+are the same for all. Figures also go to MLflow: a run ``ablation`` whose children are the rows.
 """
 
 from __future__ import annotations
@@ -49,10 +48,10 @@ from vcfbert.tracking.mlflow_tracker import open_tracker
 ROOT = Path(__file__).resolve().parents[1]
 DEMO = ROOT / "data" / "demo"
 NEAREST = 32  # haplotypes that vote
-VOTE_SPAN_CM = 0.1  # a side of a window, where typed sites tell how near they are
-FLAT = -50.0  # log strength of a prior that tells no haplotype from another
-PHASINGS = 8  # that are averaged
-NEVER = -50.0  # log chance that a copied allele is not inherited
+VOTE_SPAN_CM = 0.1  # on each side of a window, whose typed sites define the distance
+FLAT = -50.0  # log strength of a prior that is the same for all haplotypes
+PHASINGS = 8  # phasings that are averaged
+NEVER = -50.0  # log probability that a copied allele is not inherited
 BINS = (*MAF_BIN_NAMES, ALL)
 
 # A rejected experiment, with its figures on the demo from docs/dev/LOG.md of 2026-11-23. The one head that it
@@ -68,7 +67,7 @@ COPY_HEAD = {
 
 @dataclass(frozen=True)
 class Row:
-    """``of``: the variant whose bundle it needs, or None where any will do; ``imputer`` is made of that bundle."""
+    """A row. ``of``: the variant whose bundle it needs, None = any. ``imputer`` builds its imputer from that bundle."""
 
     name: str
     label: str
@@ -78,8 +77,9 @@ class Row:
 
 
 class Vote(Variant):
-    """No model: the share that ALT has among the retrieved haplotypes, each weighing e to the minus number of typed
-    sites at which it differs."""
+    """No network: the weighted ALT fraction among the retrieved haplotypes.
+
+    A haplotype has the weight exp(-number of typed sites at which it differs)."""
 
     name = "vote"
 
@@ -93,7 +93,7 @@ class Vote(Variant):
 
 
 def nearest_vote(bundle: Bundle) -> Imputer:
-    """Over V17's windows and by its distance, whatever variant the bundle is of."""
+    """The vote over V17's windows by V17's distance, for a bundle of any variant."""
     encode = build(EncodeConfig, {**bundle.manifest["encode"], "span_cm": VOTE_SPAN_CM}, "encode.")
     parts = []
     for part in bundle.parts:
@@ -112,8 +112,10 @@ def nearest_vote(bundle: Bundle) -> Imputer:
 def copying(
     bundle: Bundle, *, all_haplotypes: bool = False, heads: int | None = None, rates: bool = False, prior: bool = False
 ) -> Imputer:
-    """V19 untrained, always inheriting what is copied: with its first ``heads``, all by default, with the textbook's
-    ``rates`` or the panel's, and with a flat ``prior`` or the initial one."""
+    """V19 before training. Every copied allele is inherited.
+
+    It has its first ``heads`` (default: all), the textbook's ``rates`` or the panel's, and a flat ``prior`` or the
+    initial one."""
     model = create(V19.name, build(ModelConfig, bundle.manifest["model"], "model."))
     assert isinstance(model, V19)
     assert isinstance(bundle.model, V19)
@@ -136,7 +138,7 @@ def _fewest(bundle: Bundle) -> int:
 
 
 def over_phasings(bundle: Bundle, *, phasings: int, ignore_phase: bool = False) -> Imputer:
-    """The mean over so many phasings of targets that come without phase, or whose phase is ignored."""
+    """The mean over several phasings of targets without phase, or whose phase is ignored."""
     imputer = Imputer(bundle, ignore_phase=ignore_phase)
     imputer.mode = dataclasses.replace(imputer.mode, phasings=phasings)
     return imputer
@@ -171,7 +173,7 @@ def targets_of(data: Path) -> EvaluateConfig:
 
 
 def load_bundles(folder: Path) -> dict[str, Bundle]:
-    """Those of v17, v18 and v19 that are in ``folder``. SystemExit if there is none, or they are not of one panel."""
+    """The bundles of v17, v18 and v19 in ``folder``. SystemExit if there is none, or they have different panels."""
     found = {name: load_bundle(folder / name) for name in VARIANTS if (folder / name / MANIFEST).is_file()}
     if not found:
         raise SystemExit(f"{folder}: no bundle v17, v18 or v19; run `dvc repro`, or name their folder with --models")
@@ -197,7 +199,7 @@ def described(row: Row) -> dict[str, Any]:
 
 
 def track(tracker: Tracker, row: dict[str, Any], scores: Evaluation, variant: str | None, parent: str) -> None:
-    """The row as a run of its own, figures by bin."""
+    """Records the row as an MLflow run, with its figures by bin."""
     by_bin = (("r2", "aggregate_r2"), ("site_r2", "mean_site_r2"), ("estimated_r2", "mean_estimated_r2"))
     figures = {f"{key}/{r.bin.rstrip('%')}": getattr(r, name) for r in scores.rows for key, name in by_bin}
     tags = {"source": "ablation", "kind": "ablation", **({"variant": variant} if variant else {})}
@@ -210,7 +212,7 @@ def track(tracker: Tracker, row: dict[str, Any], scores: Evaluation, variant: st
 def run_rows(
     bundles: dict[str, Bundle], models: Path, config: EvaluateConfig, done: Callable[[dict[str, Any], Evaluation], None]
 ) -> Iterator[dict[str, Any]]:
-    """Every row, in order; ``done`` is told what each that ran came to."""
+    """Runs the rows in order. ``done`` is called with the result of each."""
     with tempfile.TemporaryDirectory(prefix="vcfbert-ablation-") as folder:
         for row in ROWS:
             bundle = next(iter(bundles.values())) if row.of is None else bundles.get(row.of)

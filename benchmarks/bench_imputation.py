@@ -1,16 +1,16 @@
-"""Imputation by vcfbert, Beagle and Minimac4, whole processes on the same files: time, memory and accuracy.
+"""Measures time, memory and accuracy of imputation by vcfbert, Beagle and Minimac4, as whole processes.
 
     python benchmarks/bench_imputation.py --json reports/bench_imputation.json       # the demo data
-    python benchmarks/bench_imputation.py --bundle models/v18 --quick                # a bundle that is there, one run
+    python benchmarks/bench_imputation.py --bundle models/v18 --quick                # an existing bundle, one run
     python benchmarks/bench_imputation.py --data FOLDER --variant v18                # the demo data's layout
     python benchmarks/bench_imputation.py --growth --json reports/bench_imputation_growth.json
 
-Every run is a process that reads the target file and writes VCF.gz with DS and GP, on two threads; the tools take
-turns, so that a busy machine slows all alike. Starting Python or Java is included. vcfbert reads the panel from its
-bundle, which it fitted once (reported apart); Minimac4 from its own format, converted once (reported apart); Beagle
-from the VCF.gz at every run. Beagle phases unphased targets itself, Minimac4 cannot. Memory is that of the program
-and its children, Minimac4's with the conversion. ``--growth`` simulates panels of 600 to 50,000 haplotypes with 100
-targets, and 10, 100 and 1,000 targets at 2,000 haplotypes; it needs msprime.
+Every run is a process that reads the target file and writes VCF.gz with DS and GP, on two threads. It includes the
+start of Python or Java. The tools take turns, so a busy machine slows all of them. vcfbert reads the panel from its
+bundle and Minimac4 from its own format; each is prepared once, and that time is reported separately. Beagle reads the
+VCF.gz at every run. Beagle phases unphased targets itself; Minimac4 cannot. Memory is that of the program and its
+children, for Minimac4 with the conversion. ``--growth`` simulates panels of 600 to 50,000 haplotypes with 100 targets,
+and 10, 100 and 1,000 targets at 2,000 haplotypes. It needs msprime.
 """
 
 from __future__ import annotations
@@ -91,13 +91,13 @@ class Settings:
 
     @property
     def environment(self) -> dict[str, str]:
-        """The thread pools that a command line cannot set; threads that wait sleep, as in the Makefile."""
+        """Environment that sets thread pools without an option. Waiting threads sleep, as in the Makefile."""
         count = str(self.threads)
         return {"OMP_NUM_THREADS": count, "NUMBA_NUM_THREADS": count, "OMP_WAIT_POLICY": "PASSIVE"}
 
 
 class Case:
-    """One tool on one kind of target: its runs so far, and why there are no more."""
+    """One tool on one kind of target: its runs, and the reason if they ended early."""
 
     def __init__(self, tool: str, phase: str, out: Path, note: str | None = None) -> None:
         self.tool, self.phase, self.out, self.note = tool, phase, out, note
@@ -143,14 +143,14 @@ def run_ours(target: Path, bundle: Path | None, out: Path, settings: Settings) -
 
 
 def run_other(tool: str, data: Data, target: Path, out: Path, settings: Settings) -> Finished:
-    """A peer, through a process that the limit can end; its own time is what that process prints."""
+    """Runs a baseline in a process that the limit can end. That process prints the baseline's own time."""
     asked = [tool, data.panel, target, data.genetic_map or "", out, settings.threads]
     command = [sys.executable, str(Path(__file__).resolve()), "--peer", *map(str, asked)]
     return run_measured(command, limit=settings.limit, environment=settings.environment, whole=False)
 
 
 def peer_process(tool: str, panel: str, target: str, genetic_map: str, out: str, threads: str) -> None:
-    """What ``run_other`` starts."""
+    """The process that ``run_other`` starts."""
     known = Path(genetic_map) if genetic_map else None
     try:
         run = run_baseline(tool, Path(panel), Path(target), known, Path(out), threads=int(threads))
@@ -160,7 +160,7 @@ def peer_process(tool: str, panel: str, target: str, genetic_map: str, out: str,
 
 
 def trouble(done: Finished, settings: Settings) -> str | None:
-    """Why a run does not count, if so."""
+    """The reason why a run does not count; None if it does."""
     if done.stopped:
         return f"stopped after {settings.limit:g} s"
     if done.status == 0:
@@ -179,7 +179,7 @@ def fit(data: Data, out: Path, settings: Settings) -> dict[str, Any]:
 
 
 def bench(data: Data, bundle: Path | None, settings: Settings, folder: Path) -> dict[str, Any]:
-    """All tools on one folder of data; ``folder`` is for what they write."""
+    """Runs all tools on one folder of data. They write to ``folder``."""
     fitted = None
     if bundle is None:
         fitted = fit(data, folder / "bundle", settings)
@@ -225,7 +225,7 @@ def cases_of(bundle: Path | None, folder: Path) -> Iterator[Case]:
 
 
 def reference(data: Data, bundle: Path | None, folder: Path) -> Panel:
-    """The panel whose frequencies make the MAF bins, from the bundle where there is one: no second reading."""
+    """The panel whose frequencies define the MAF bins: that of the bundle, if there is one."""
     if bundle is not None:
         return open_panels(bundle / "panel", verify=False)[0]
     maps = [] if data.genetic_map is None else [data.genetic_map]
@@ -239,7 +239,7 @@ def variant_of(bundle: Path | None) -> str | None:
 
 
 def growth(settings: Settings, length_mb: float, sizes: Sequence[int], counts: Sequence[int]) -> list[dict[str, Any]]:
-    """One case a panel size, and one a number of targets, which share panel and bundle; no folder outlives its case."""
+    """One case per panel size and per number of targets; the latter share a panel. Each case removes its folder."""
     cases = []
     for size in sizes:
         with tempfile.TemporaryDirectory(prefix="vcfbert-bench-") as name:
@@ -262,7 +262,7 @@ def growth(settings: Settings, length_mb: float, sizes: Sequence[int], counts: S
 
 
 def cut_targets(source: Path, out: Path, count: int) -> None:
-    """The data of ``source`` with ``count`` of its targets, evenly spread: they are sorted by population."""
+    """The data of ``source`` with ``count`` of its targets, evenly spaced because they are sorted by population."""
     out.mkdir()
     for path in source.iterdir():
         if not path.name.startswith("target_"):

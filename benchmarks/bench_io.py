@@ -1,10 +1,10 @@
-"""Reading and writing genotypes, in cells (sites x samples) a second, beside pysam's per-sample route.
+"""Measures reading and writing of genotypes in cells (sites x samples) per second, beside pysam per sample.
 
     python benchmarks/bench_io.py --json reports/bench_io.json
     python benchmarks/bench_io.py --large       # also reads 2,504 samples x 100,000 sites: 1 GB of text, some minutes
-    python benchmarks/bench_io.py --scale 10000 1000000   # converts a BCF of so many samples and sites alone
+    python benchmarks/bench_io.py --scale 10000 1000000   # only converts a BCF of this many samples and sites
 
-Every figure is the best of a few runs on the same data in the same process.
+Every figure is the best of several runs on the same data in the same process.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ from vcfbert.genotypes.vcf_writer import ImputedPanel, write_imputed
 from vcfbert.imputation.files import read_target
 
 DEMO_PANEL = Path(__file__).resolve().parents[1] / "data" / "demo" / "panel.vcf.gz"
-N_TARGETS = 203  # samples imputed, as many as the demo's targets
+N_TARGETS = 203  # imputed samples, as many as the demo's targets
 BLOCK_SITES = 1000
-PYSAM_SITES = 1500  # pysam's route writes these only: its speed does not depend on how many
+PYSAM_SITES = 1500  # pysam writes only these; its speed does not depend on the number
 LARGE_SITES, LARGE_SAMPLES = 100_000, 2_504
 CHROMOSOMES, CHROMOSOME_SITES, CHROMOSOME_SAMPLES = 22, 2_000, 50
 
@@ -60,7 +60,7 @@ def read_per_sample(path: Path) -> list[list[tuple[int | None, ...]]]:
 
 
 def imputed_like(genotypes: Genotypes) -> npt.NDArray[np.float32]:
-    """Haplotype dosages [n_sites, N_TARGETS, 2] as imputation gives them: weighted votes of a few real haplotypes."""
+    """Haplotype dosages [n_sites, N_TARGETS, 2] like imputed ones: weighted votes of a few real haplotypes."""
     rng = np.random.default_rng(7)
     haplotypes = genotypes.alleles.reshape(len(genotypes.sites), -1)
     dosage = np.zeros((len(haplotypes), 2 * N_TARGETS), dtype=np.float32)
@@ -137,7 +137,7 @@ def ratio(ours: dict[str, Any], other: dict[str, Any]) -> float:
 
 
 def write_large(path: Path, genotypes: Genotypes) -> None:
-    """A panel of ``LARGE_SAMPLES`` x ``LARGE_SITES``: real sites over and over, their haplotypes drawn anew."""
+    """A panel of ``LARGE_SAMPLES`` x ``LARGE_SITES``: real sites repeated, with resampled haplotypes."""
     rng = np.random.default_rng(7)
     haplotypes = genotypes.alleles.reshape(len(genotypes.sites), -1).astype(np.uint8)
     drawn = rng.integers(0, haplotypes.shape[1], size=2 * LARGE_SAMPLES)
@@ -187,7 +187,7 @@ def write_chromosomes(folder: Path) -> dict[str, Path]:
 
 
 def bench_chromosomes(folder: Path, runs: int) -> dict[str, Any]:
-    """Reading a target of 22 chromosomes and matching it to a panel of each, by the kind of file."""
+    """Reads a target of 22 chromosomes and matches it to a panel of each, for each kind of file."""
     paths = write_chromosomes(folder)
     panels = build_panels([paths["bcf"]], folder / "panels", holdout=0.1, seed=17)
     cells = CHROMOSOMES * CHROMOSOME_SITES * CHROMOSOME_SAMPLES
@@ -199,8 +199,9 @@ def bench_chromosomes(folder: Path, runs: int) -> dict[str, Any]:
 
 
 def bench_conversion(folder: Path, n_samples: int, n_sites: int) -> dict[str, Any]:
-    """`vcfbert panel build` of a simulated BCF, as a process of its own: what it holds at most does not grow with the
-    number of sites."""
+    """Runs `vcfbert panel build` on a simulated BCF in a process of its own.
+
+    Its peak memory must not grow with the number of sites."""
     path, out = folder / "panel.bcf", folder / "panel"
     started = time.perf_counter()
     write_large_bcf(path, n_samples, n_sites)
@@ -224,14 +225,14 @@ def bench_conversion(folder: Path, n_samples: int, n_sites: int) -> dict[str, An
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--panel", type=Path, default=DEMO_PANEL, help="VCF to read, and to take haplotypes from")
+    parser.add_argument("--panel", type=Path, default=DEMO_PANEL, help="VCF to read and to sample haplotypes from")
     parser.add_argument("--threads", type=int, default=2, help="threads that compress")
-    parser.add_argument("--runs", type=int, default=3, help="runs of which the best counts")
-    parser.add_argument("--large", action="store_true", help="read 2,504 samples x 100,000 sites too")
+    parser.add_argument("--runs", type=int, default=3, help="number of runs; the best counts")
+    parser.add_argument("--large", action="store_true", help="also read 2,504 samples x 100,000 sites")
     parser.add_argument(
-        "--scale", type=int, nargs=2, metavar=("SAMPLES", "SITES"), help="convert a panel so large alone"
+        "--scale", type=int, nargs=2, metavar=("SAMPLES", "SITES"), help="only convert a panel of this size"
     )
-    parser.add_argument("--folder", type=Path, help="where that is written, and removed again")
+    parser.add_argument("--folder", type=Path, help="folder for that panel, which is removed afterwards")
     parser.add_argument("--json", type=Path, help="where the report goes")
     options = parser.parse_args()
     machine = describe_machine()

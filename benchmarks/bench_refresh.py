@@ -1,13 +1,13 @@
-"""What the collapsed index saves beside the flattened L*D space, and what a refresh of a whole panel costs.
+"""Compares the collapsed index with the flattened L*D space, and measures a refresh of a whole panel.
 
     python benchmarks/bench_refresh.py --json reports/bench_refresh.json
     python benchmarks/bench_refresh.py --simulated       # without the demo panel: no VCF reader needed
     python benchmarks/bench_refresh.py --profile gpu --steps 5
 
-One window is searched twice with a model whose metric is not the initial one: over flattened embeddings [L * dims],
-and over the collapsed keys [L]. Both must find neighbours at the same distances (rows at equal distance may swap).
-Then the refresh of the whole panel is timed, and set against an epoch of the profile: the measured time of a
-training batch times the batches of an epoch, validation left out.
+One window is searched twice with a model whose metric has been changed: over flattened embeddings [L * dims] and over
+the collapsed keys [L]. Both must find neighbours at the same distances; rows at equal distance may swap. Then the
+refresh of the whole panel is compared with an epoch of the profile: the measured time of a training batch times the
+batches per epoch, without validation.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def load_panel(simulated: bool) -> Panel:
 
 
 def model_with_metric(config: ModelConfig) -> V18:
-    """A V18 whose embedding has left its start, where every site weighs the same."""
+    """A V18 with a changed embedding; in the initial one all sites have the same weight."""
     model = create("v18", config)
     assert isinstance(model, V18)
     last = model.embedding.scale[-1]
@@ -87,7 +87,7 @@ def median_seconds(work: Callable[[], object], runs: int) -> float:
 
 
 def flattened_search(keys: Tensor, queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """The k nearest of ``keys`` [m, L * dims] by squared L2, with what ``FaissKeyIndex`` searches with."""
+    """The k nearest of ``keys`` [m, L * dims] by squared L2, searched like ``FaissKeyIndex`` does."""
     try:
         distances, rows = import_faiss().knn(queries.numpy(), keys.numpy(), k)
         return torch.from_numpy(distances), torch.from_numpy(rows)
@@ -103,7 +103,7 @@ def bench_search(memory: ReferenceSubset, config: ModelConfig, window: int, k: i
     start = (memory.panel.n_sites - window) // 2
     sites = torch.arange(start, start + window)
     alleles = torch.from_numpy(memory.alleles(slice(start, start + window)))  # [m, L]
-    # Queries are mosaics of two memory rows, so that none is its own neighbour at distance 0.
+    # Queries are mosaics of two reference rows, so none has itself as a neighbour at distance 0.
     rng = np.random.default_rng(17)
     first, second = torch.from_numpy(rng.integers(len(memory), size=(2, QUERIES)))
     queries = torch.cat([alleles[first, : window // 2], alleles[second, window // 2 :]], dim=1)
@@ -132,7 +132,7 @@ def bench_search(memory: ReferenceSubset, config: ModelConfig, window: int, k: i
         "sites": window,
         "dims": config.dims,
         "backend": type(index).__name__,
-        "same_distances": True,  # check_neighbours ends the run otherwise
+        "same_distances": True,  # otherwise check_neighbours has ended the run
         "same_rows": round(float((flat[1] == collapsed[1]).float().mean()), 4),
         **{name: round(value, 6) for name, value in seconds.items()},
         "search_times_faster": round(seconds["flattened_search_seconds"] / seconds["collapsed_search_seconds"], 1),
@@ -145,7 +145,7 @@ def bench_search(memory: ReferenceSubset, config: ModelConfig, window: int, k: i
 def check_neighbours(
     keys: Tensor, queries: Tensor, flat: tuple[Tensor, Tensor], collapsed: tuple[Tensor, Tensor]
 ) -> None:
-    """The rows that the collapsed index found lie as near, in the flattened space, as the nearest there are."""
+    """Ends the run unless the collapsed index found rows that are nearest in the flattened space too."""
     nearest = (keys[flat[1]] - queries[:, None]).square().sum(dim=-1)  # [n, k], exact where knn rounds
     found = (keys[collapsed[1]] - queries[:, None]).square().sum(dim=-1)
     torch.testing.assert_close(found, nearest, rtol=TOLERANCE, atol=TOLERANCE)
@@ -153,7 +153,7 @@ def check_neighbours(
 
 
 def bench_epoch(memory: ReferenceSubset, config: Config, steps: int, runs: int) -> dict[str, Any]:
-    """Refresh of the whole panel, and training batches of the profile."""
+    """Times the refresh of the whole panel and training batches of the profile."""
     device = torch.device("cpu")
     model = create("v18", config.model)
     assert isinstance(model, V18)
@@ -185,7 +185,7 @@ def bench_epoch(memory: ReferenceSubset, config: Config, steps: int, runs: int) 
     started = time.perf_counter()
     for _ in range(steps):
         train_batch()
-    batch_seconds = (time.perf_counter() - started) / steps  # the mean: masks, and so keys, differ in length
+    batch_seconds = (time.perf_counter() - started) / steps  # the mean, because masks, and so keys, differ in length
     epoch_seconds = batch_seconds * len(plan)
     share = refresh_seconds / epoch_seconds
     return {
@@ -209,13 +209,13 @@ def print_table(title: str, values: dict[str, Any]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--profile", choices=PROFILES, default="cpu", help="whose epoch the refresh is set against")
-    parser.add_argument("--simulated", action="store_true", help="a simulated panel in place of the demo panel")
+    parser.add_argument("--profile", choices=PROFILES, default="cpu", help="profile of the compared epoch")
+    parser.add_argument("--simulated", action="store_true", help="use a simulated panel instead of the demo panel")
     parser.add_argument("--window", type=int, default=1030, help="sites searched over")
-    parser.add_argument("--dims", type=int, default=64, help="width of the embeddings that are searched")
+    parser.add_argument("--dims", type=int, default=64, help="width of the searched embeddings")
     parser.add_argument("--k", type=int, default=8, help="neighbours")
     parser.add_argument("--steps", type=int, default=20, help="training batches timed")
-    parser.add_argument("--runs", type=int, default=5, help="runs of which the median counts")
+    parser.add_argument("--runs", type=int, default=5, help="number of runs; the median counts")
     parser.add_argument("--json", type=Path, help="where the report goes")
     options = parser.parse_args()
     machine = describe_machine()

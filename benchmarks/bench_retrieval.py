@@ -1,21 +1,21 @@
-"""What retrieval is worth: how often to refresh it, which retriever serves, and retrieved against random against none.
+"""Measures the effect of retrieval: refresh frequency, choice of retriever, and retrieved, random or no haplotypes.
 
     python benchmarks/bench_retrieval.py --out reports/retrieval                      # the demo's second Mb
     python benchmarks/bench_retrieval.py --panel PANEL --map MAP --region 20:1-5000000
     python benchmarks/bench_retrieval.py --quick
     python benchmarks/bench_retrieval.py --docs docs/results                         # puts tables and figure there
 
-An Optuna grid (``_grid.py``): interrupted, it goes on where it was; each cell is a child run of one run
-in MLflow. Three parts:
+The cells are an Optuna grid (``_grid.py``). An interrupted grid resumes; each cell is a child run of one MLflow run.
+There are three parts:
 
 refresh    V18 trained with a refresh of its index every 0 (never), 1, 2, 3 or 5 epochs.
-retriever  V17's and V18's networks trained on what each retriever gives them, and the copying model of V19, untrained,
-           over the same: by Hamming distance (V17's), learned embeddings (V18's), runs (V19's), at random, none.
-           ``copying`` over embeddings takes those that a V18 of the same seed and 64 haplotypes has learned.
-all        the copying model over the whole panel: what retrieving fewer costs.
+retriever  V17's and V18's networks trained with each retriever, and V19's HMM before training, with the same
+           retrievers: Hamming distance (V17's), learned embeddings (V18's), IBS segments (V19's, called runs), random,
+           none. ``copying`` with embeddings uses those of a V18 trained with the same seed and 64 haplotypes.
+all        V19's HMM over the whole panel, to show the cost of retrieving fewer haplotypes.
 
-All are scored on the panel's held-out samples at the same sites, a fiftieth of which is typed as an array has them. In
-a part a seed draws the same weights, batches and masks for every cell. No target of the demo is opened.
+All cells are scored on the panel's held-out samples at the same sites. A fiftieth of the sites is typed, like on an
+array. Within a part, a seed gives the same weights, batches and masks to every cell. The demo's targets are not read.
 """
 
 from __future__ import annotations
@@ -64,21 +64,21 @@ from vcfbert.tuning.study import Settings, run_study
 from vcfbert.tuning.trial import TrialRecord
 
 ROOT = Path(__file__).resolve().parents[1]
-REGION = "20:1000000-2000000"  # of the demo's panel, for the time that 3 Mb would take
+REGION = "20:1000000-2000000"  # of the demo's panel; all 3 Mb would take too long
 SEEDS = (17, 18, 19)
 REFRESH_EVERY, REFRESH_EPOCHS = (0, 1, 2, 3, 5), 6
 RETRIEVER_EPOCHS = 3
-SAMPLES = 16  # training samples of a window and epoch: half of the default, for time
+SAMPLES = 16  # training samples per window and epoch; half of the default, to save time
 SIZES = (16, 64, 256)
-OWN_K = 64  # of V18 in the default profile: where all seeds are run
-V17_SIZES = (2, 16)  # V17 encodes what it retrieves, and 64 would take longer than all the rest
-DENSITY = 0.02  # typed share of the sites that all are scored at
+OWN_K = 64  # V18's K in the default profile, for which all seeds run
+V17_SIZES = (2, 16)  # V17 encodes what it retrieves; K = 64 would take longer than all other cells
+DENSITY = 0.02  # typed fraction of the scored sites
 TYPING_SEED = 5
 COPYING = "copying"
 
 
 class Frequency(Variant):
-    """What is left of the copying model without anything to copy: the panel's frequency, for everybody."""
+    """V19's HMM without haplotypes to copy: it predicts the panel's frequency for every sample."""
 
     name = "frequency"
 
@@ -95,7 +95,7 @@ class Cells:
         self.memory = ReferenceSubset(panel, panel.training_haplotypes)
         self.features = reference_features(self.memory, torch.device("cpu"))
         self.typed = array_mask(panel.maf, np.random.default_rng(TYPING_SEED), DENSITY)
-        self.learned: dict[int, Retriever] = {}  # by seed, of V18 as it is
+        self.learned: dict[int, Retriever] = {}  # by seed, V18's own
 
     def measure(self, cell: Cell, record: TrialRecord, folder: Path) -> dict[str, Any]:
         if cell["network"] == COPYING:
@@ -103,7 +103,7 @@ class Cells:
         return self._trained(cell, record, folder)
 
     def retriever(self, name: str, seed: int) -> Retriever | None:
-        """None for what a variant makes of itself."""
+        """The named retriever; None for the variant's own."""
         if name in ("embedding", "none"):
             return None
         index = build_index(
@@ -117,7 +117,7 @@ class Cells:
         return IbsSegmentRetriever(index, self.memory) if name == "runs" else HammingRetriever(index)
 
     def _trained(self, cell: Cell, record: Any, folder: Path) -> dict[str, Any]:
-        """A network trained on what it is given. ``curve``: of each epoch, in the order of training."""
+        """Trains a network with the cell's retriever. ``curve``: figures by epoch."""
         variant, seed = cell["network"], cell["seed"]
         config = cell_config(self.config, cell)
         retriever = self.retriever(cell["retriever"], seed)
@@ -159,7 +159,7 @@ class Cells:
         return {VALUE: figures[ALL], "r2": figures, "curve": curve}
 
     def _copied(self, cell: Cell, record: TrialRecord, folder: Path) -> dict[str, Any]:
-        """The copying model, as learning starts, over what it is given."""
+        """Scores V19's HMM before training, with the cell's retriever."""
         model: Variant = create("v19", self.config.model)
         k, seed = cell["k"], cell["seed"]
         retriever = self.retriever(cell["retriever"], seed)
@@ -174,7 +174,7 @@ class Cells:
         return {VALUE: figures[ALL], "r2": figures, "curve": []}
 
     def _learned(self, seed: int, folder: Path) -> Retriever:
-        if seed not in self.learned:  # the cell that has it was measured by another process
+        if seed not in self.learned:  # another process measured the cell that trains it
             self._trained(cell_of("retriever", "v18", "embedding", OWN_K, 1, seed), NullTracker(), folder)
         return self.learned[seed]
 
@@ -204,7 +204,7 @@ def cell_of(part: str, network: str, retriever: str, k: int, refresh_every: int,
 
 
 def all_cells(panel: Panel, sizes: tuple[int, ...], seeds: tuple[int, ...]) -> list[Cell]:
-    """Cheap parts first, so that a table is there early."""
+    """All cells, cheap parts first, so that the first table appears early."""
     held, first = len(panel.training_haplotypes), seeds[:1]
     cells = [cell_of("all", COPYING, "hamming", held, 1, seeds[0])]
     for network, ks, retrievers in (
@@ -212,9 +212,9 @@ def all_cells(panel: Panel, sizes: tuple[int, ...], seeds: tuple[int, ...]) -> l
         (COPYING, sizes, ("embedding", "hamming", "runs", "random")),
         ("v17", V17_SIZES, ("hamming", "runs", "random")),
     ):
-        varies = {"v18": (OWN_K,), COPYING: sizes, "v17": ()}[network]  # where seeds are worth their time
+        varies = {"v18": (OWN_K,), COPYING: sizes, "v17": ()}[network]  # K for which all seeds run
         for retriever in retrievers:
-            fixed = network == COPYING and retriever in ("hamming", "runs")  # no seed plays a part
+            fixed = network == COPYING and retriever in ("hamming", "runs")  # independent of the seed
             for k in ks:
                 many = seeds if k in varies and not fixed else first
                 cells += [cell_of("retriever", network, retriever, k, 1, seed) for seed in many]
@@ -225,7 +225,7 @@ def all_cells(panel: Panel, sizes: tuple[int, ...], seeds: tuple[int, ...]) -> l
 
 
 def cell_config(config: Config, cell: Cell) -> Config:
-    """What a network of this cell is trained with."""
+    """The configuration by which a network of this cell is trained."""
     epochs = REFRESH_EPOCHS if cell["part"] == "refresh" else RETRIEVER_EPOCHS
     k = {**config.retrieval.k, cell["network"]: cell["k"]}
     return dataclasses.replace(
@@ -237,23 +237,23 @@ def cell_config(config: Config, cell: Cell) -> Config:
 
 
 def tags_of(cell: Cell) -> dict[str, str]:
-    """For MLflow's columns and filters."""
+    """The cell as tags, for MLflow's columns and filters."""
     return {"source": "retrieval", "kind": "retrieval", **{name: str(value) for name, value in cell.items()}}
 
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--params", type=Path, default=ROOT / "params.yaml", help="what networks are trained with")
-    parser.add_argument("--panel", type=Path, help="VCF; without: prepare.panels")
-    parser.add_argument("--map", type=Path, help="its genetic map; without: prepare.maps")
+    parser.add_argument("--params", type=Path, default=ROOT / "params.yaml", help="parameters of the trained networks")
+    parser.add_argument("--panel", type=Path, help="panel VCF; default: prepare.panel")
+    parser.add_argument("--map", type=Path, help="its genetic map; default: prepare.map")
     parser.add_argument("--region", default=REGION, help="of the panel")
     parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS))
-    parser.add_argument("--storage", help="database of the grid; without: VCFBERT_STUDIES, else studies.db")
+    parser.add_argument("--storage", help="database of the grid; default: VCFBERT_STUDIES, else studies.db")
     parser.add_argument("--checkpoints", type=Path, default=ROOT / ".checkpoints" / "retrieval")
-    parser.add_argument("--quick", action="store_true", help="one seed, one K: that it runs, not what comes out")
+    parser.add_argument("--quick", action="store_true", help="one seed and one K, to test that the benchmark runs")
     parser.add_argument("--no-track", action="store_true", help="leave MLflow out")
     parser.add_argument("--out", type=Path, default=ROOT / "reports" / "retrieval", help="folder of the report")
-    parser.add_argument("--docs", type=Path, help="folder whose retrieval.md gets the tables, and retrieval.png")
+    parser.add_argument("--docs", type=Path, help="folder of retrieval.md, which gets the tables, and of retrieval.png")
     options = parser.parse_args()
     if options.quick:
         options.seeds = options.seeds[:1]
@@ -274,7 +274,7 @@ def read_panel(options: argparse.Namespace, config: Config, folder: Path) -> Pan
 
 
 def write_results(study: Any, folder: Path, report: Mapping[str, Any]) -> dict[Path, str | None]:
-    """``bench_retrieval.json``, ``retrieval.md`` and ``retrieval.png``, which become the grid's artifacts."""
+    """``bench_retrieval.json``, ``retrieval.md`` and ``retrieval.png``, the artifacts of the grid's run."""
     whole = {**report, "cells": measured_cells(study)}
     write_report(folder / "bench_retrieval.json", whole)
     write_text(folder / "retrieval.md", retrieval_table(whole) + "\n")

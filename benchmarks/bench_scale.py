@@ -1,9 +1,9 @@
-"""What tasks of a cut imputation cost: CPU seconds, peak memory and bytes handed on, by stage.
+"""Measures the tasks of a distributed imputation: CPU seconds, peak memory and transferred bytes, by stage.
 
 The figures are in docs/explanation/scale.md.
 
-Every task runs in a process of its own, as a worker would have it, one after the other; CPU seconds hardly feel other
-programs beside it. Prints a table and writes JSON.
+Tasks run one after the other, each in a process of its own, like on a worker. Other programs hardly change CPU seconds.
+Prints a table and writes JSON.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from vcfbert.imputation.files import ImputeOptions
 
 
 class MeasuredProcesses:
-    """A pool of one that runs each task in a new process and keeps what it took."""
+    """A pool of one worker that runs each task in a new process and records its costs."""
 
     slots = 1
 
@@ -58,7 +58,7 @@ class MeasuredProcesses:
 def measured(task: Task, settings: Settings, out: Connection) -> None:
     imputer_of(settings)  # a worker loads the bundle once, for all its tasks
     loaded = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    task.run()  # and compiled kernels when it first calls them
+    task.run()  # and compiled kernels at their first call
     began = seconds()
     task.run()
     used = seconds() - began

@@ -1,14 +1,15 @@
-"""The service on loopback: latency, throughput beside the library's, overload, memory, cold start, identity.
+"""Measures the service on loopback: latency, throughput, overload, memory, cold start and identical output.
 
     python benchmarks/bench_service.py --bundle models/v19 --json reports/bench_service.json
     python benchmarks/bench_service.py --bundle models/v19 --quick          # fewer requests, 10 s of overload
 
-A real `python -m service` process answers POST /v1/impute; clients are threads of this process, each with a connection
-of its own. Latency: the first sample of the targets, sent again and again by 1, 8 and 32 clients; from the first byte
-sent to the last one received. Throughput: all targets in one request, in turn with `impute_file` within this process,
-by the same bundle, batch and threads. Overload: as many clients as `--clients`, of which the service lets 32 in at a
-time and asks the others to wait, which they do as long as it says; the memory of the service is looked at meanwhile.
-What it answers is compared with what `vcfbert impute` writes, the header apart.
+A `python -m service` process answers POST /v1/impute. Clients are threads of this process, with a connection each.
+
+Latency: 1, 8 and 32 clients send the first target sample repeatedly; time runs from the first byte sent to the last one
+received. Throughput: one request has all targets; requests alternate with `impute_file` in this process, with the same
+bundle, batch and threads. Overload: `--clients` clients send requests, of which the service accepts 32 at a time; the
+others wait as long as it tells them. The memory of the service is sampled meanwhile. The answers, without the header,
+are compared with the output of `vcfbert impute`.
 """
 
 from __future__ import annotations
@@ -37,9 +38,9 @@ from update_results import service_table
 
 ROOT = Path(__file__).resolve().parents[1]
 CLIENTS = (1, 8, 32)
-ADMITTED = max(CLIENTS)  # requests that the service answers at the same time
+ADMITTED = max(CLIENTS)  # requests that the service handles at the same time
 START_SECONDS, ANSWER_SECONDS = 300.0, 600.0
-LOOK_SECONDS = 0.2  # between two looks at the service's memory
+LOOK_SECONDS = 0.2  # seconds between two samples of the service's memory
 
 
 @dataclass(frozen=True)
@@ -48,21 +49,21 @@ class Settings:
     targets: Path
     threads: int
     batch_size: int
-    requests: int  # of each number of clients, at least one a client
+    requests: int  # for each number of clients, at least one per client
     runs: int  # of the whole file
     overload_clients: int
     overload_seconds: float
 
     @property
     def environment(self) -> dict[str, str]:
-        """Thread pools that no option sets; threads that wait sleep, as in the Makefile."""
+        """Environment that sets thread pools without an option. Waiting threads sleep, as in the Makefile."""
         count = str(self.threads)
         return {"OMP_NUM_THREADS": count, "NUMBA_NUM_THREADS": count, "OMP_WAIT_POLICY": "PASSIVE"}
 
 
 @dataclass
 class Answers:
-    """What clients were answered: seconds of each 200, and how often there was each other status, or none."""
+    """The answers to clients: seconds of each 200, and the number of each other status."""
 
     seconds: list[float] = field(default_factory=list)
     others: Counter[str] = field(default_factory=Counter)
@@ -73,7 +74,7 @@ class Answers:
 
 
 class Service:
-    """A process of its own, and the seconds from its start until it was ready."""
+    """The service process, and the seconds from its start until it was ready."""
 
     def __init__(self, settings: Settings, folder: Path) -> None:
         with socket.socket() as probe:
@@ -119,7 +120,7 @@ class Service:
                 time.sleep(0.02)
 
     def memory_mib(self) -> float:
-        """Resident; 0 on systems without /proc."""
+        """Resident memory; 0 on systems without /proc."""
         try:
             lines = Path(f"/proc/{self.process.pid}/status").read_text().splitlines()
         except OSError:
@@ -140,7 +141,7 @@ def ask(client: httpx.Client, url: str, name: str, content: bytes) -> httpx.Resp
 
 
 def run_clients(url: str, content: bytes, count: int, more: Callable[[], bool]) -> Answers:
-    """Each of ``count`` clients asks as long as ``more`` says so."""
+    """Each of ``count`` clients sends requests while ``more`` returns True."""
     answers, lock = Answers(), threading.Lock()
 
     def run() -> None:
@@ -193,7 +194,7 @@ def latency(service: Service, content: bytes, clients: int, requests: int) -> di
 
 
 def throughput(service: Service, settings: Settings, folder: Path) -> dict[str, Any]:
-    """All targets by one request and by the library, in turn."""
+    """Imputes all targets alternately by one request and by the library."""
     import torch
 
     from vcfbert.bundle import load_bundle
@@ -351,7 +352,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         options.clients,
         10.0 if options.quick else options.seconds,
     )
-    os.environ.update(settings.environment)  # before this process imports what makes thread pools
+    os.environ.update(settings.environment)  # before this process imports libraries that create thread pools
     machine = describe_machine()
     with tempfile.TemporaryDirectory(prefix="vcfbert-bench-") as name:
         figures = bench(settings, Path(name))

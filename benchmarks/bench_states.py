@@ -1,15 +1,15 @@
-"""How well K retrieved haplotypes stand in for the whole panel in the copying model, by way of retrieval.
+"""Measures how well K retrieved haplotypes replace the whole panel in V19's HMM, for each way of retrieval.
 
     python benchmarks/bench_states.py --json reports/bench_states.json
     python benchmarks/bench_states.py --panel STORE --bundle models/v18     # adds the learned embedding's metric
     python benchmarks/bench_states.py --panel STORE --typed PHASED.vcf.gz --truth TRUTH.vcf.gz
     python benchmarks/bench_states.py --quick
 
-By default the panel's validation samples are the targets, typed as an array has them; neither haplotype of a sample
-may be its state. Of each way and K: the share of the whole panel's posterior copying probability that falls on the K
-(mean over typed sites and targets), dosage r2 by bin of MAF, and seconds a target haplotype to retrieve. Genotypes
-without phase are retrieved for as well: how much of their two haplotypes' posterior the states hold, before and after
-a phasing is known.
+By default the targets are the panel's validation samples, typed like on an array. A sample's own haplotypes are
+excluded from its states. For each way and K, the benchmark reports the fraction of the whole panel's posterior copying
+probability on the K states (mean over typed sites and targets), dosage r2 by MAF bin, and seconds of retrieval per
+target haplotype. For unphased genotypes it reports the fraction of both haplotypes' posterior on the states, before and
+after phasing.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ from vcfbert.model.li_stephens import CopyingProblem, LiStephens, interpolated_d
 
 DEMO = Path(__file__).resolve().parents[1] / "data" / "demo"
 SIZES = (16, 32, 64, 128, 256, 400, 800, 1600)
-HOLDOUT = 0.1  # share of the samples of a panel read from VCF that are targets
-DENSITY = 0.02  # typed share of a sequenced panel's sites, as arrays have
+HOLDOUT = 0.1  # fraction of a VCF panel's samples that become targets
+DENSITY = 0.02  # typed fraction of a sequenced panel's sites, like on arrays
 QUICK_SAMPLES = 4
 
 Numbers = npt.NDArray[np.int32]
@@ -52,9 +52,10 @@ Retrieve = Callable[[int], Numbers]
 
 @dataclass(frozen=True)
 class Targets:
-    """``observed`` int8 [t, n] of phased haplotypes at the sites ``typed`` [t] of a panel; ``exclude`` int64 [n, e]
-    haplotypes that may not be retrieved, None where all may; ``truth`` [l, n / 2] ALT counts, -1 where unknown, of
-    the sites ``scored`` [l]."""
+    """Target haplotypes. ``observed`` int8 [t, n]: phased alleles at the panel's sites ``typed`` [t].
+
+    ``exclude`` int64 [n, e]: haplotypes excluded from retrieval; None = none. ``truth`` [l, n / 2]: ALT counts at the
+    sites ``scored`` [l], -1 where unknown."""
 
     observed: npt.NDArray[np.int8]
     typed: npt.NDArray[np.int64]
@@ -67,7 +68,7 @@ class Targets:
 
 
 def held_out_targets(panel: Panel, density: float, seed: int, samples: int | None) -> Targets:
-    """The panel's validation samples, each without its own two haplotypes."""
+    """The panel's validation samples as targets, each with its own two haplotypes excluded."""
     haplotypes = panel.validation_haplotypes[: None if samples is None else 2 * samples]
     typed = np.flatnonzero(array_mask(panel.maf, np.random.default_rng(seed), density))
     scored = np.setdiff1d(np.arange(panel.n_sites), typed)
@@ -90,7 +91,7 @@ def file_targets(panel: Panel, typed: Path, truth: Path, samples: int | None) ->
 
 
 class Copying:
-    """The copying model with its initial parameters, over the whole panel or over K states a target."""
+    """V19's HMM with its initial parameters, over the whole panel or over K states per target."""
 
     def __init__(self, panel: Panel, targets: Targets) -> None:
         self.panel, self.targets = panel, targets
@@ -115,7 +116,7 @@ class Copying:
             yield from LiStephens().posteriors(problem)
 
     def captured(self, states: Numbers) -> float:
-        """Share of the whole panel's posterior that falls on ``states`` [n, k]."""
+        """Fraction of the whole panel's posterior on ``states`` [n, k]."""
         index = torch.from_numpy(states).long().expand(len(self.whole), -1, -1)
         return float(self.whole.gather(2, index).sum(dim=2).mean())
 
@@ -132,7 +133,7 @@ class Copying:
         return {name: round(value, 4) for name, value in score.values().items()}
 
     def _dosage(self, posterior: Tensor) -> npt.NDArray[np.float32]:
-        """ALT counts expected of each sample, [n_sites, n / 2]."""
+        """Expected ALT counts [n_sites, n / 2] of each sample."""
         t, n = len(self.cm), len(self.targets)
         dosage = np.empty((self.panel.n_sites, n // 2), np.float32)
         bounds = [0, *(self.targets.typed + 1), self.panel.n_sites]
@@ -148,7 +149,7 @@ class Copying:
 
 
 def nearest(copying: Copying, weights: npt.NDArray[np.float32]) -> Retrieve:
-    """The K at the least distance over all typed sites, a mismatch at a site counting its weight."""
+    """The K nearest haplotypes by the weighted number of mismatches over all typed sites."""
     targets = copying.targets
 
     def retrieve(k: int) -> Numbers:
@@ -174,7 +175,7 @@ def ways(copying: Copying, bundle: Path | None, threads: int) -> dict[str, Retri
 
 
 def unphased_ways(copying: Copying, threads: int) -> dict[str, Retrieve]:
-    """States of both haplotypes of a sample from its genotypes, and from its haplotypes as they are."""
+    """States of a sample's two haplotypes, retrieved by its genotypes and by its true haplotypes."""
     targets, cm, alleles = copying.targets, copying.cm, copying.alleles
     pairs = np.ascontiguousarray(targets.observed.reshape(len(cm), -1, 2))
     genotypes = np.where((pairs < 0).any(axis=2), np.int8(-1), pairs.sum(axis=2, dtype=np.int8))
@@ -200,7 +201,7 @@ def load_panel(options: argparse.Namespace) -> Panel:
     if options.panel.is_dir():
         return open_panels(options.panel)[0]
     with tempfile.TemporaryDirectory() as folder:
-        # The store stays mapped after its folder has gone.
+        # The store stays mapped after its folder is removed.
         out = Path(folder) / "panel"
         maps = [] if options.map is None else [options.map]
         return build_panels([options.panel], out, maps=maps, holdout=HOLDOUT, seed=options.seed)[0]
@@ -219,12 +220,12 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--panel", type=Path, default=DEMO / "panel.vcf.gz", help="a panel store, or a phased VCF")
     parser.add_argument("--map", type=Path, default=DEMO / "chr20.b37.gmap.gz", help="genetic map of a VCF")
-    parser.add_argument("--bundle", type=Path, help="of V18: adds the metric that its embedding has learned")
-    parser.add_argument("--typed", type=Path, help="phased targets, in place of the panel's validation samples")
+    parser.add_argument("--bundle", type=Path, help="bundle of V18; adds the metric of its learned embedding")
+    parser.add_argument("--typed", type=Path, help="phased targets instead of the panel's validation samples")
     parser.add_argument("--truth", type=Path, help="what --typed is scored by")
-    parser.add_argument("--density", type=float, default=DENSITY, help="share of the panel's sites that is typed")
+    parser.add_argument("--density", type=float, default=DENSITY, help="fraction of the panel's sites that is typed")
     parser.add_argument("--seed", type=int, default=17, help="of the typed sites")
-    parser.add_argument("--samples", type=int, help="the first so many samples; default: all")
+    parser.add_argument("--samples", type=int, help="number of samples to use, from the first; default: all")
     parser.add_argument("--k", type=int, nargs="+", default=list(SIZES), help="states")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--quick", action="store_true", help=f"{QUICK_SAMPLES} samples, two sizes")

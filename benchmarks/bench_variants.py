@@ -1,17 +1,18 @@
-"""V17 against V18 on the same batches: forward+backward time, peak memory, refresh and epoch, for K = 1 and 8.
+"""Compares V17 and V18 on the same batches: forward+backward time, peak memory, refresh and epoch, for K = 1 and 8.
 
     python benchmarks/bench_variants.py                         # 64 x 4 x 4, 1,030 sites, CPU
     python benchmarks/bench_variants.py --original --k 1        # dims 192, 10 layers, 6 heads: 16 GB for V17 at K = 8
     python benchmarks/bench_variants.py --device cuda --original --bf16 --batch 32 --json reports/bench_variants.json
     python benchmarks/bench_variants.py --panel data/demo/panel.vcf.gz --map data/demo/chr20.b37.gmap.gz
 
-Needs numpy and torch alone, and runs from a checkout (PYTHONPATH=. where vcfbert is not installed); ``--panel``
-reads real haplotypes and needs cyvcf2. V17 is shown twice: *as designed*, each retrieved haplotype passing the
-encoder for itself, and *as run* here, rows that are alike once. Both variants get the same retrieved haplotypes.
+Without ``--panel`` it needs only numpy, torch, numba and pydantic, and runs from a checkout (PYTHONPATH=. if vcfbert is
+not installed). ``--panel`` reads real haplotypes and needs cyvcf2. V17 is shown twice: *as designed*, where the encoder
+processes each retrieved haplotype, and *as run*, where it processes identical rows once. Both variants get the same
+retrieved haplotypes.
 
-Time: medians of rounds in which every case runs in turn, so that a busy machine slows all alike. Memory: each case
-in a process of its own; the peak of the whole process, and how far it rises above what the process held with the
-packages imported, the model built and the batch loaded.
+Time: medians of rounds in which every case runs in turn, so a busy machine slows all cases. Memory: each case runs in a
+process of its own; the report has the peak of the process, and its rise above the memory with the packages imported,
+the model built and the batch loaded.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ TYPED_SHARE = 0.05  # of the sites of a retrieval window
 SPAN_CM = 0.2
 FLANK = 16
 MEMORY_PASSES = 2  # forward+backward passes of a memory measurement: the allocator still grows in the second
-# What V18 is to reach beside V17 as designed: times faster, share of its memory saved.
+# V18's goals relative to V17 as designed: speed-up and fraction of memory saved.
 GOALS = {1: (1.8, 0.37), 8: (5.0, 0.75)}
 
 
@@ -62,7 +63,7 @@ GOALS = {1: (1.8, 0.37), 8: (5.0, 0.75)}
 class Case:
     variant: str
     k: int
-    designed: bool  # V17 without sharing rows that are alike
+    designed: bool  # V17 without sharing identical rows
 
     @property
     def label(self) -> str:
@@ -71,7 +72,7 @@ class Case:
 
 @dataclass
 class Work:
-    """A batch and the alleles uint8 [b, 2, l] to be predicted where ``masked`` bool [l]."""
+    """A batch, and the alleles uint8 [b, 2, l] to predict where ``masked`` bool [l]."""
 
     batch: WindowBatch
     alleles: torch.Tensor
@@ -114,7 +115,7 @@ def make_work(memory: ReferenceSubset, window: Window, k: int, size: int, seed: 
 
 
 def as_designed(batch: WindowBatch) -> WindowBatch:
-    """The same batch with a pattern of its own for each of the 2bk retrieved haplotypes, alike or not."""
+    """The same batch with a row for each of the 2bk retrieved haplotypes, identical or not."""
     patterns = batch.patterns[batch.retrieved].flatten(0, 2)
     retrieved = torch.arange(len(patterns), device=patterns.device).view_as(batch.retrieved)
     return dataclasses.replace(batch, patterns=patterns, retrieved=retrieved)
@@ -139,7 +140,7 @@ def autocast(device: torch.device, bf16: bool) -> AbstractContextManager[Any]:
 
 
 def forward_backward(model: Variant, work: Work, bf16: bool) -> float:
-    """Seconds of one training pass, without the optimiser's step."""
+    """Seconds of one training pass without the optimiser step."""
     device = work.alleles.device
     model.zero_grad(set_to_none=True)
     synchronize(device)
@@ -217,7 +218,7 @@ def process_mib(field: str) -> float:
 
 
 def refresh_seconds(memory: ReferenceSubset, options: argparse.Namespace) -> float:
-    """Seconds in which V18's metric over all sites of the panel takes the place of the old one."""
+    """Seconds to replace V18's metric over all sites of the panel."""
     device = torch.device(options.device)
     model = create("v18", model_config(options)).to(device)
     assert isinstance(model, V18)
@@ -245,7 +246,7 @@ def tabulate(
     batches: int,
     works: dict[int, Work],
 ) -> list[dict[str, Any]]:
-    """One row a case; the ratios are of V17 as designed to this case."""
+    """One row per case. Ratios are V17 as designed to this case."""
     rows = []
     for case, seconds in times.items():
         designed = Case("v17", case.k, True)
@@ -270,7 +271,7 @@ def tabulate(
 
 
 def encoded_rows(case: Case, works: dict[int, Work]) -> int:
-    """Haplotypes that pass the encoder for one batch."""
+    """Number of haplotypes that the encoder processes for one batch."""
     batch = works[case.k].batch
     queries = batch.tokens.shape[0] * 2
     if case.variant == "v18":
@@ -279,7 +280,7 @@ def encoded_rows(case: Case, works: dict[int, Work]) -> int:
 
 
 def judge(rows: list[dict[str, Any]]) -> dict[str, bool]:
-    """Whether V18 reaches its goals: speed, and memory of the whole process and of what it adds to it."""
+    """Whether V18 reaches its goals in speed, peak memory and rise in memory."""
     reached = {}
     for row in rows:
         if row["case"] == "v18" and row["k"] in GOALS:
@@ -307,13 +308,13 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--heads", type=int, default=4)
     parser.add_argument("--original", action="store_true", help="dims 192, 10 layers, 6 heads")
     parser.add_argument("--window", type=int, default=1030, help="sites of a window")
-    parser.add_argument("--batch", type=int, help="diploid samples a batch; default: 16, and 4 with --original")
+    parser.add_argument("--batch", type=int, help="diploid samples per batch; default: 16, or 4 with --original")
     parser.add_argument("--k", type=int, nargs="+", default=[1, 8], help="retrieved haplotypes")
     parser.add_argument("--rounds", type=int, default=3, help="timed rounds")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--bf16", action="store_true", help="bf16 autocast")
     parser.add_argument("--threads", type=int, help="torch's threads; default: all cores")
-    parser.add_argument("--panel", type=Path, help="VCF to take haplotypes from; simulated otherwise")
+    parser.add_argument("--panel", type=Path, help="VCF of haplotypes; default: simulated")
     parser.add_argument("--map", type=Path, help="genetic map of --panel")
     parser.add_argument("--haplotypes", type=int, default=600, help="of the simulated panel")
     parser.add_argument("--sites", type=int, default=25_000, help="of the simulated panel")
@@ -322,7 +323,7 @@ def parse() -> argparse.Namespace:
     options = parser.parse_args()
     if options.original:
         options.dims, options.layers, options.heads = 192, 10, 6
-    # Large enough for activations to outweigh what a process holds with torch imported.
+    # Large enough for activations to exceed the memory of a process that imports torch.
     options.batch = options.batch or (4 if options.original else 16)
     return options
 

@@ -15,11 +15,11 @@ Row = Mapping[str, Any]
 
 NETWORKS = {"copying": "Li-Stephens HMMs, unfitted", "v18": "V18's network", "v17": "V17's network"}
 RETRIEVERS = {"random": "random", "hamming": "Hamming", "embedding": "embeddings", "runs": "IBS segments"}
-SHOWN = "1-5"  # the bin of the figure: rare, and yet of many variants in few samples
+SHOWN = "1-5"  # the bin of the figure: rare, with enough variants in few samples
 
 
 def retrieval_table(report: Report) -> str:
-    """Both parts in Markdown; a part none of whose cells is done is left out."""
+    """Both parts in Markdown. A part without finished cells is omitted."""
     cells = report["cells"]
     parts = []
     if refresh := [cell for cell in cells if cell["part"] == "refresh"]:
@@ -39,8 +39,11 @@ def retrieval_table(report: Report) -> str:
 
 
 def refresh_table(cells: Sequence[Row]) -> str:
-    """A row for each interval. What epochs take is the median over all cells, for the same batches cost the same and
-    other programs disturb the clock more than a refresh does; to it each adds the seconds of its own refreshes."""
+    """One row per refresh interval.
+
+    The time of an epoch is the median over all cells, because other programs disturb it more than a refresh does. Each
+    row adds the seconds of its own refreshes.
+    """
     each = epoch_seconds(cells)
     daily = {cell["seed"]: cell["r2"]["all"] for cell in cells if cell["refresh_every"] == 1}
     bins = list(cells[0]["r2"])
@@ -68,7 +71,7 @@ def refresh_table(cells: Sequence[Row]) -> str:
 
 
 def retriever_table(cells: Sequence[Row], name: str) -> str:
-    """r2 of the bin ``name`` by network and K, a column a retriever."""
+    """r2 of the bin ``name`` by network and K, with one column per retriever."""
     whole = [cell["r2"][name] for cell in cells if cell["part"] == "all"]
     of_part = [cell for cell in cells if cell["part"] == "retriever"]
     rows = []
@@ -110,9 +113,9 @@ def retrieval_figure(report: Report) -> Figure:
             levels["whole panel"] = [cell["r2"][SHOWN] for cell in cells if cell["part"] == "all"]
         known = {label: statistics.fmean(values) for label, values in levels.items() if values}
         if any(lines.values()):
-            drawn = {label: points for label, points in lines.items() if points}
+            shown = {label: points for label, points in lines.items() if points}
             y = f"r², MAF {SHOWN}%"
-            panels.append(LinePanel(NETWORKS[network], "K haplotypes retrieved", y, drawn, known, log_x=True))
+            panels.append(LinePanel(NETWORKS[network], "K haplotypes retrieved", y, shown, known, log_x=True))
     return line_panels(panels)
 
 
@@ -147,7 +150,7 @@ def _mean(values: Iterable[float]) -> str:
 
 
 def _spread(values: Sequence[float]) -> str:
-    """The mean and half the range; empty where there is none."""
+    """The mean and half the range; empty without values."""
     if not values:
         return ""
     half = (max(values) - min(values)) / 2.0

@@ -31,13 +31,13 @@ PAGES = {  # table -> its page
 }
 REPORTS = "reports"
 
-# What the benchmarks do not judge themselves. Of V18 at the original size, on two CPU cores:
+# Targets that the benchmarks do not check themselves. For V18 at the original size, on two CPU cores:
 ORIGINAL = {"dims": 192, "layers": 10, "heads": 6, "window": 1030, "batch": 4, "device": "cpu", "bf16": False}
 ORIGINAL_CORES = 2
 ORIGINAL_SECONDS, ORIGINAL_BYTES = 8.0, 4e9
 READ_SECONDS, READ_LARGE_SECONDS = 1.0, 60.0  # the demo panel, and LARGE
 LARGE = "2,504 samples x 100,000 sites"
-# Times Beagle's wall time on the same targets. Phased: at or below it; unphased, where Beagle phases: floor and goal.
+# Limits as multiples of Beagle's wall time on the same targets: for phased ones, and floor and goal for unphased ones.
 PHASED_TIMES, UNPHASED_FLOOR_TIMES, UNPHASED_GOAL_TIMES = 1.0, 10.0, 2.0
 SERVICE_SHARE, SERVICE_GROWTH = 0.8, 1.1  # of the throughput within a process; of memory under overload
 
@@ -59,7 +59,7 @@ def machine_line(machine: Report) -> str:
 
 
 def section(table: str, machine: Report, targets: Mapping[str, bool | None]) -> str:
-    """The table, its machine, and a line for each target; None is one that the run did not measure."""
+    """The table, its machine, and one line per target; None marks a target that the run did not measure."""
     words = {True: "reached", False: "**missed**", None: "not measured"}
     lines = [f"- {words[reached]}: {target}" for target, reached in targets.items()]
     return "\n\n".join([table, machine_line(machine), "\n".join(lines)]).strip()
@@ -87,7 +87,7 @@ def variants_table(report: Report) -> str:
 
 
 def original_targets(report: Report) -> dict[str, bool]:
-    """The absolute targets, where this run is one that they were set for."""
+    """The absolute targets, if they were set for the size of this run."""
     settings, cores = report["settings"], report["settings"]["threads"] or report["machine"]["cores"]
     if cores > ORIGINAL_CORES or any(settings[name] != value for name, value in ORIGINAL.items()):
         return {}
@@ -195,7 +195,7 @@ def tool_name(case: Report, row: Report) -> str:
 
 
 def preparation(case: Report) -> str:
-    """What each tool did once for the panel, in a sentence."""
+    """A sentence on the time that each tool needed once for the panel."""
     fit = case["fit"]
     parts = [f"fit {fit['seconds']:,.1f} s"] if fit and not fit["note"] else []
     parts += [f"Minimac4's panel {row['panel_seconds']:,.1f} s" for row in case["rows"] if row.get("panel_seconds")]
@@ -203,7 +203,7 @@ def preparation(case: Report) -> str:
 
 
 def imputation_targets(report: Report) -> dict[str, bool | None]:
-    """Speed beside Beagle; of growth, whether time per target grows less than the panel."""
+    """Speed relative to Beagle and, for growth, whether time per target grows less than the panel."""
     if report["growth"]:
         return growth_targets(report["cases"])
     targets: dict[str, bool | None] = {}
@@ -220,7 +220,7 @@ def imputation_targets(report: Report) -> dict[str, bool | None]:
 
 
 def growth_targets(cases: Sequence[Report]) -> dict[str, bool | None]:
-    """Between the smallest and the largest panel that were run with the same number of targets."""
+    """Compares the smallest with the largest panel that ran with the same number of targets."""
     targets: dict[str, bool | None] = {}
     for kind in ("phased", "unphased"):
         ours = [
@@ -291,7 +291,7 @@ def service_table(report: Report) -> str:
 
 
 def without_headings(markdown: str) -> str:
-    """Tables and paragraphs, without headings: the page has its own."""
+    """The text without headings, because the page has its own."""
     kept = "\n".join(line for line in markdown.splitlines() if not line.startswith("#"))
     return re.sub(r"\n{3,}", "\n\n", kept).strip()
 
@@ -314,7 +314,7 @@ def render(path: Path, table: Callable[[Report], str]) -> str:
 
 
 def tables_of(reports: Path) -> dict[str, str | None]:
-    """The Markdown for each marker; None where no run left a report."""
+    """The Markdown for each marker; None without a report."""
     compare = reports / "compare.md"
     tables = {"compare": without_headings(compare.read_text(encoding="utf-8")) if compare.is_file() else None}
     for name, table in BENCHMARKS.items():

@@ -24,7 +24,7 @@ def main(config: Config) -> None:
     )
     found = find_baselines() if config.evaluate.peers and single else {}
     if not found:
-        print("neither Beagle nor Minimac4 is on PATH, or the panel is no single file: compared without them")
+        print("neither Beagle nor Minimac4 is on PATH, or the panel is not a single file; the comparison omits them")
     report: dict[str, dict[str, Any]] = {}
     for name in found:
         scores, run = _score(name, config, panels, files)

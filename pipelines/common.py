@@ -1,4 +1,4 @@
-"""What all stages share: where things are, and how errors end."""
+"""Paths of all stages, and the function that runs a stage."""
 
 from __future__ import annotations
 
@@ -16,5 +16,6 @@ CHECKPOINTS = Path(".checkpoints")
 
 
 def run_stage(main: Callable[[Config], None]) -> None:
+    """Runs ``main`` with the configuration of ``params.yaml``. Errors go to stderr and set the exit code."""
     with clean_exit(lambda text: print(text, file=sys.stderr)):
         main(load(Path("params.yaml")))

@@ -1,4 +1,4 @@
-"""embed: panel store -> the pre-encoded embeddings of the untrained V18 and their FAISS index, version 0."""
+"""embed: panel store -> embeddings of the untrained V18 and their FAISS index, version 0."""
 
 from __future__ import annotations
 

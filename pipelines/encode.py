@@ -14,7 +14,7 @@ def main(config: Config) -> None:
     save_encodings(encodings, ENCODED)
     for panel, encoding in zip(panels, encodings, strict=True):
         print(
-            f"{panel.region}: {len(encoding.windows)} windows; {encoding.n_distinct.mean():.0f} distinct rows of "
+            f"{panel.region}: {len(encoding.windows)} windows; {encoding.n_distinct.mean():.0f} distinct haplotypes of "
             f"{panel.n_haplotypes} haplotypes in the average window"
         )
 

@@ -1,4 +1,4 @@
-"""evaluate VARIANT: bundle -> imputed targets and figures of both protocols; unphased targets too, if it takes them."""
+"""evaluate VARIANT: bundle -> imputed targets and figures of both protocols; also of unphased targets, if supported."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def main(variant: str, config: Config) -> None:
 
 
 def _summary(report: dict[str, Any]) -> dict[str, Any]:
-    """What `dvc metrics` and `dvc exp show` list."""
+    """The figures that `dvc metrics` and `dvc exp show` list."""
     figures = {name: {row["bin"]: row[name] for row in report["array"]["rows"]} for name in FIGURES}
     if "array_unphased" in report:
         figures["unphased_r2"] = {row["bin"]: row["aggregate_r2"] for row in report["array_unphased"]["rows"]}

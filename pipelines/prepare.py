@@ -12,7 +12,7 @@ from vcfbert.genotypes.store import is_panel, write_panels
 
 def main(config: Config) -> None:
     panels = panels_of(config.prepare, PANEL)
-    if is_panel(Path(config.prepare.panels[0])):  # built before, and a stage's output is its own
+    if is_panel(Path(config.prepare.panels[0])):  # an existing store is copied, because DVC owns the stage's output
         write_panels(panels, PANEL)
     for panel in panels:
         print(

@@ -37,7 +37,7 @@ def main(config: Config) -> None:
     except InputError as error:
         if error.code != "gate_refused":
             raise
-        # An experiment that does not beat the champion is a result, not a failure of the pipeline.
+        # A refusal is a result of the experiment; the pipeline does not fail.
         write_json(REPORTS / "publish.json", {"published": False, "why": error.what})
         print(f"not published: {error.what}")
         return

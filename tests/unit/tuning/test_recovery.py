@@ -135,7 +135,7 @@ def test_worker_of_another_study_is_told_the_difference(
         run_worker(make("v17", epochs=7))
     assert "the same panel, code and params.yaml" in str(caught.value.hint)
     monkeypatch.setattr("vcfbert.tuning.identity.code_digest", lambda: "another")
-    with pytest.raises(InputError, match=r"of another code \(vcfbert's source\) and another params.yaml\n"):
+    with pytest.raises(InputError, match=r"has another code \(vcfbert's source\) and another params.yaml\n"):
         run_worker(make("v17", epochs=7))
     with pytest.raises(InputError, match=r"for this data, code and params.yaml\n"):
         run_worker(make("v18"))
