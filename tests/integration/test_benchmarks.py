@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -74,7 +75,8 @@ def test_refresh_finds_the_neighbours_of_the_flattened_space(tmp_path: Path) -> 
     assert 0 < report["epoch"]["refresh_share_of_epoch"] < 1
 
 
-def test_a_quick_study_of_retrieval_measures_every_cell_and_fills_the_page(tmp_path: Path) -> None:
+@pytest.mark.slow  # 73 s of CPU; tests/unit/benchmarks checks the grid and the tables on less
+def test_quick_retrieval_study_measures_every_cell_and_fills_the_page(tmp_path: Path) -> None:
     panel = cut_demo(tmp_path, samples=30, sites=300, targets=2)
     arguments = ["--quick", "--no-track", "--panel", str(panel), "--region", "20", "--out", str(tmp_path / "out")]
     arguments += ["--storage", f"sqlite:///{tmp_path / 'studies.db'}", "--checkpoints", str(tmp_path / "checkpoints")]
@@ -237,7 +239,12 @@ def test_a_conversion_at_scale_is_measured(tmp_path: Path) -> None:
     "name",
     ["bench_variants", "bench_refresh", "bench_io", "bench_imputation", "bench_states", "bench_service", "ablation"],
 )
-def test_help_has_examples(name: str) -> None:
-    done = run([f"benchmarks/{name}.py", "--help"])
-    assert done.returncode == 0, done.stderr
-    assert f"python benchmarks/{name}.py" in done.stdout
+def test_benchmark_help_has_examples(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", [f"benchmarks/{name}.py", "--help"])
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    with pytest.raises(SystemExit) as stopped:
+        runpy.run_path(str(ROOT / "benchmarks" / f"{name}.py"), run_name="__main__")
+    assert stopped.value.code == 0
+    assert f"python benchmarks/{name}.py" in capsys.readouterr().out
