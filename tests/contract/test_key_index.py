@@ -33,7 +33,7 @@ def brute_force(
     return (coordinates.double() * root)[:, None].sub(keys[None]).square().sum(dim=-1)
 
 
-def test_three_rows_by_hand(build: Build) -> None:
+def test_search_of_three_rows_equals_hand_computation(build: Build) -> None:
     reference = ReferenceSubset(
         panel_from_alleles(np.array([[0, 0, 0], [1, 0, 1], [1, 1, 1], [0, 1, 0]], np.uint8)), np.arange(4)
     )
@@ -45,7 +45,7 @@ def test_three_rows_by_hand(build: Build) -> None:
 
 
 @pytest.mark.parametrize("n_sites", [1, 2, 7, 40])  # odd and even: two codes share a byte
-def test_distances_and_rows_are_those_of_brute_force(build: Build, n_sites: int) -> None:
+def test_search_equals_brute_force(build: Build, n_sites: int) -> None:
     panel = random_panel(15, n_sites, seed=n_sites)
     reference = ReferenceSubset(panel, np.array([0, 1, 4, 5, 6, 7, 12, 13, 28, 29]))
     weights = torch.rand(n_sites, generator=torch.Generator().manual_seed(1)) * 3
@@ -60,13 +60,13 @@ def test_distances_and_rows_are_those_of_brute_force(build: Build, n_sites: int)
     assert all(len(set(r)) == 6 for r in rows.tolist())
 
 
-def test_weights_kept_are_those_given(build: Build) -> None:
+def test_index_keeps_the_given_weights(build: Build) -> None:
     weights = torch.tensor([0.0, 1.0, 2.5, 1e-3, 40.0])
     index = build(ReferenceSubset(random_panel(3, 5), np.arange(6)), weights)
     torch.testing.assert_close(index.weights, weights, rtol=1e-5, atol=1e-7)
 
 
-def test_a_refresh_changes_the_ranking_and_not_the_alleles(build: Build) -> None:
+def test_refresh_changes_the_ranking_and_keeps_the_alleles(build: Build) -> None:
     reference = ReferenceSubset(panel_from_alleles(np.array([[1, 0], [0, 1]], np.uint8)), np.arange(2))
     index = build(reference, torch.tensor([4.0, 1.0]))
     query, sites = torch.tensor([[0.0, 0.0]]), torch.tensor([0, 1])
@@ -77,7 +77,7 @@ def test_a_refresh_changes_the_ranking_and_not_the_alleles(build: Build) -> None
     assert distances.tolist() == [pytest.approx([1.0, 4.0])]
 
 
-def test_half_ranks_nothing(build: Build) -> None:
+def test_allele_of_one_half_leaves_the_ranking_unchanged(build: Build) -> None:
     reference = ReferenceSubset(panel_from_alleles(np.array([[1, 0], [0, 1]], np.uint8)), np.arange(2))
     index = build(reference, torch.tensor([9.0, 1.0]))
     distances, rows = index.search(torch.tensor([0, 1]), torch.tensor([[0.5, 1.0]]), 2)
@@ -85,7 +85,7 @@ def test_half_ranks_nothing(build: Build) -> None:
     assert (distances[0, 1] - distances[0, 0]).item() == pytest.approx(1.0)
 
 
-def test_without_a_typed_site_every_row_is_as_near(build: Build) -> None:
+def test_search_without_typed_site_gives_equal_distances(build: Build) -> None:
     index = build(ReferenceSubset(random_panel(3, 5), np.arange(6)), torch.ones(5))
     distances, rows = index.search(torch.empty(0, dtype=torch.int64), torch.empty(2, 0), 3)
     assert distances.tolist() == [[0.0] * 3] * 2
@@ -93,7 +93,7 @@ def test_without_a_typed_site_every_row_is_as_near(build: Build) -> None:
 
 
 @pytest.mark.parametrize("k", [0, 7])
-def test_k_beyond_the_rows_is_refused(build: Build, k: int) -> None:
+def test_k_above_the_number_of_rows_is_refused(build: Build, k: int) -> None:
     index = build(ReferenceSubset(random_panel(3, 5), np.arange(6)), torch.ones(5))
     with pytest.raises(InputError, match=f"cannot find {k} neighbours in an index of 6") as caught:
         index.search(torch.tensor([0]), torch.zeros(1, 1), k)
@@ -101,7 +101,7 @@ def test_k_beyond_the_rows_is_refused(build: Build, k: int) -> None:
 
 
 @pytest.mark.parametrize(("n_rows", "n_sites"), [(203, 43), (1001, 250)])  # both have failed
-def test_a_query_gets_the_same_rows_alone_and_among_others(build: Build, n_rows: int, n_sites: int) -> None:
+def test_query_in_a_batch_gets_the_rows_it_gets_alone(build: Build, n_rows: int, n_sites: int) -> None:
     """Ties are the rule at few typed sites; which of the tied rows is taken must not depend on the batch."""
     rng = np.random.default_rng(0)
     founders = random_panel(n_rows // 10, n_sites, seed=n_sites).alleles(slice(None))
@@ -117,7 +117,7 @@ def test_a_query_gets_the_same_rows_alone_and_among_others(build: Build, n_rows:
         assert torch.equal(torch.cat(parts), together)
 
 
-def test_both_back_ends_rank_alike() -> None:
+def test_torch_and_faiss_indexes_rank_equally() -> None:
     panel = random_panel(50, 60, seed=6)
     reference = ReferenceSubset(panel, np.arange(100))
     weights = torch.rand(60, generator=torch.Generator().manual_seed(5)) + 0.1
@@ -128,7 +128,7 @@ def test_both_back_ends_rank_alike() -> None:
     assert torch.equal(found[0][1], found[1][1])
 
 
-def test_a_saved_faiss_index_searches_alike(tmp_path: Path) -> None:
+def test_saved_faiss_index_finds_the_same_rows(tmp_path: Path) -> None:
     panel = random_panel(10, 13, seed=7)
     reference = ReferenceSubset(panel, np.arange(20))
     index = FaissKeyIndex.build(reference, torch.rand(13, generator=torch.Generator().manual_seed(6)))

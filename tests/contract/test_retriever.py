@@ -77,7 +77,7 @@ def assert_nearest(found: torch.Tensor, expected: torch.Tensor) -> None:
     assert all(len(set(rows)) == k for rows in found.tolist())
 
 
-def test_rows_of_the_memory_each_once(retriever: Retriever) -> None:
+def test_retrieved_rows_are_distinct_and_in_the_reference_subset(retriever: Retriever) -> None:
     found = retriever.retrieve(SITES, DISTANCE, QUERIES, 7)
     assert (found.shape, found.dtype) == ((30, 7), torch.int64)
     assert int(found.min()) >= 0
@@ -85,19 +85,19 @@ def test_rows_of_the_memory_each_once(retriever: Retriever) -> None:
     assert all(len(set(rows)) == 7 for rows in found.tolist())
 
 
-def test_none_may_be_asked_for(retriever: Retriever) -> None:
+def test_k_of_zero_gives_no_rows(retriever: Retriever) -> None:
     exclude = torch.zeros(30, 2, dtype=torch.int64)
     for found in (retriever.retrieve(SITES, DISTANCE, QUERIES, 0, exclude=e) for e in (None, exclude)):
         assert (found.shape, found.dtype) == ((30, 0), torch.int64)
 
 
-def test_a_querys_rows_do_not_depend_on_the_others(retriever: Retriever) -> None:
+def test_query_in_a_batch_gets_the_rows_it_gets_alone(retriever: Retriever) -> None:
     found = retriever.retrieve(SITES, DISTANCE, QUERIES, 7)
     assert torch.equal(retriever.retrieve(SITES, DISTANCE, QUERIES[11:13], 7), found[11:13])
     assert torch.equal(retriever.retrieve(SITES, DISTANCE, QUERIES.flip(0), 7), found.flip(0))
 
 
-def test_what_stands_where_a_call_is_missing_counts_nothing(retriever: Retriever) -> None:
+def test_value_stored_at_a_missing_call_is_ignored(retriever: Retriever) -> None:
     known = torch.rand(QUERIES.shape, generator=torch.Generator().manual_seed(1)) < 0.6
     known[0] = False
     found = retriever.retrieve(SITES, DISTANCE, QUERIES, 7, known=known)
@@ -105,7 +105,7 @@ def test_what_stands_where_a_call_is_missing_counts_nothing(retriever: Retriever
     assert torch.equal(found, retriever.retrieve(SITES, DISTANCE, hidden, 7, known=known))
 
 
-def test_excluded_rows_never_come(retriever: Retriever) -> None:
+def test_excluded_rows_are_never_retrieved(retriever: Retriever) -> None:
     exclude = retriever.retrieve(SITES, DISTANCE, QUERIES, 2)
     before = exclude[0].clone()
     exclude[0] = -1  # none
@@ -116,7 +116,7 @@ def test_excluded_rows_never_come(retriever: Retriever) -> None:
     assert torch.equal(retriever.retrieve(SITES, DISTANCE, QUERIES, 2, exclude=exclude)[0], before)
 
 
-def test_too_many_are_refused(retriever: Retriever) -> None:
+def test_k_above_the_eligible_rows_is_refused(retriever: Retriever) -> None:
     assert retriever.retrieve(SITES, DISTANCE, QUERIES, 34).shape == (30, 34)
     with pytest.raises(InputError) as caught:
         retriever.retrieve(SITES, DISTANCE, QUERIES, 35)
@@ -125,19 +125,19 @@ def test_too_many_are_refused(retriever: Retriever) -> None:
         retriever.retrieve(SITES, DISTANCE, QUERIES, 33, exclude=torch.zeros(30, 2, dtype=torch.int64))
 
 
-def test_the_nearest_rows(case: tuple[Retriever, torch.Tensor]) -> None:
+def test_retriever_finds_the_nearest_rows(case: tuple[Retriever, torch.Tensor]) -> None:
     retriever, costs = case
     assert_nearest(retriever.retrieve(SITES, DISTANCE, QUERIES, 7), distances(costs))
 
 
-def test_missing_calls_cost_nothing(case: tuple[Retriever, torch.Tensor]) -> None:
+def test_missing_calls_add_no_distance(case: tuple[Retriever, torch.Tensor]) -> None:
     retriever, costs = case
     known = torch.rand(QUERIES.shape, generator=torch.Generator().manual_seed(1)) < 0.6
     found = retriever.retrieve(SITES, DISTANCE, QUERIES, 7, known=known)
     assert_nearest(found, distances(costs, known))
 
 
-def test_the_nearest_of_those_not_excluded(case: tuple[Retriever, torch.Tensor]) -> None:
+def test_exclusion_leaves_the_nearest_of_the_other_rows(case: tuple[Retriever, torch.Tensor]) -> None:
     retriever, costs = case
     exclude = retriever.retrieve(SITES, DISTANCE, QUERIES, 2)
     exclude[0] = -1
@@ -147,7 +147,7 @@ def test_the_nearest_of_those_not_excluded(case: tuple[Retriever, torch.Tensor])
     assert_nearest(retriever.retrieve(SITES, DISTANCE, QUERIES, 7, exclude=exclude), expected)
 
 
-def test_random_rows_are_drawn_evenly_and_by_the_seed() -> None:
+def test_random_retriever_samples_evenly_and_by_its_seed() -> None:
     index = TorchKeyIndex(REFERENCE, torch.ones(PANEL.n_sites))
     queries = torch.randint(2, (2000, len(SITES)), generator=torch.Generator().manual_seed(3)).to(torch.uint8)
     rows = RandomRetriever(index).retrieve(SITES, DISTANCE, queries, 5)

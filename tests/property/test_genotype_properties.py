@@ -56,7 +56,7 @@ def normal(call: str) -> str:
 
 @settings(max_examples=40, deadline=None)
 @given(records(), st.sampled_from(["t.vcf", "t.vcf.gz", "t.bcf"]))
-def test_reading_splits_without_loss(written: list[Record], name: str) -> None:
+def test_multiallelic_records_read_and_rejoined_are_unchanged(written: list[Record], name: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = write_vcf(Path(folder) / name, vcf_text(written))
         expected = [(p, r, a, " ".join(map(normal, calls.split()))) for p, r, a, calls in written]
@@ -65,7 +65,7 @@ def test_reading_splits_without_loss(written: list[Record], name: str) -> None:
 
 @settings(max_examples=40, deadline=None)
 @given(records(max_alts=1, missing=False))
-def test_a_stored_panel_opens_unchanged(written: list[Record]) -> None:
+def test_stored_panel_opens_unchanged(written: list[Record]) -> None:
     panel = panel_of(written)
     with tempfile.TemporaryDirectory() as folder:
         write_panels([panel], Path(folder) / "panel")
@@ -110,7 +110,7 @@ def test_matching_undoes_swaps_and_flips(written: list[Record], data: st.DataObj
     st.lists(st.floats(0, 5), min_size=20, max_size=20),
     st.lists(st.integers(1, 20_000_000), min_size=1, max_size=50),
 )
-def test_a_map_never_falls(points: list[int], steps: list[float], asked: list[int]) -> None:
+def test_genetic_map_never_falls_and_keeps_its_points(points: list[int], steps: list[float], asked: list[int]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "map"
         cm = np.cumsum(steps[: len(points)])

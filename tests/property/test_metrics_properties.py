@@ -28,7 +28,7 @@ def cases(draw: st.DrawFn) -> Case:
 
 @given(case=cases(), cut=st.integers(0, 30))
 @settings(max_examples=60, deadline=None)
-def test_site_scores_do_not_depend_on_the_cut(case: Case, cut: int) -> None:
+def test_site_scores_in_blocks_equal_those_of_the_whole(case: Case, cut: int) -> None:
     truth, dosage, af = case
     estimate = np.where(af == 0.2, np.nan, dosage[:, 0] / 2)
     whole, first, second = SiteScores(), SiteScores(), SiteScores()

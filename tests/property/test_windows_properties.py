@@ -73,7 +73,7 @@ def test_blending_weights_sum_to_one_everywhere(cut: Cut) -> None:
 
 @settings(max_examples=100, deadline=None)
 @given(cuts())
-def test_a_windows_own_middle_is_its_own(cut: Cut) -> None:
+def test_blend_weights_rise_to_the_core_middle_and_fall_after_it(cut: Cut) -> None:
     """Weights rise to the core's middle and fall after it."""
     cm, length, flank, span_cm = cut
     windows = tile(cm, length=length, flank=flank, span_cm=span_cm)

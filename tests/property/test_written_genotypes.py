@@ -97,7 +97,7 @@ def test_fields_agree_with_each_other_and_with_the_block(block: ImputedBlock) ->
 
 @settings(max_examples=40, deadline=None)
 @given(blocks(), st.data())
-def test_swapping_exchanges_every_field(block: ImputedBlock, data: st.DataObject) -> None:
+def test_swapped_site_has_every_field_exchanged(block: ImputedBlock, data: st.DataObject) -> None:
     swapped = data.draw(hnp.arrays(np.bool_, block.stop))
     plain = formatted(block, np.zeros(block.stop, dtype=bool))
     other = formatted(block, swapped)
@@ -113,7 +113,7 @@ def test_swapping_exchanges_every_field(block: ImputedBlock, data: st.DataObject
 
 @settings(max_examples=40, deadline=None)
 @given(blocks(), st.data())
-def test_haploid_samples_are_their_first_haplotype_and_change_no_other_sample(
+def test_haploid_sample_is_written_as_its_first_haplotype_and_others_are_unchanged(
     block: ImputedBlock, data: st.DataObject
 ) -> None:
     n_sites, n_samples, _ = block.haplotype_dosage.shape
