@@ -64,7 +64,10 @@ class CallerLimits:
 
 
 class RequestRate:
-    """At most ``per_minute`` requests of each caller in any minute, by a sliding window counter.
+    """Limits each caller to ``per_minute`` requests by a sliding window counter.
+
+    The counter adds the current window's requests to a fraction of the previous window's: it assumes that those were
+    evenly spread. Windows are of one minute. Right after a burst, a caller can thus exceed the rate within 60 seconds.
 
     With ``redis_url`` all processes that share the Redis server share the counts. While the server does not answer,
     each process counts in its own memory.
