@@ -286,9 +286,8 @@ class LineFormatter:
     ) -> bytes:
         sites = range(block.start, block.stop)
         ids = dict.fromkeys(i for site in sites for i in self._id(site).split(";") if i != ".")
-        maf = sorted([max(round(1.0 - float(af.sum()), 9), 0.0), *af.tolist()])[
-            -2
-        ]  # frequency of the second most common allele
+        # MAF of a multiallelic record: the frequency of its second most common allele.
+        maf = sorted([max(round(1.0 - float(af.sum()), 9), 0.0), *af.tolist()])[-2]
         info = ";".join(
             [
                 "AF=" + ",".join(f"{value:.5g}" for value in af.tolist()),
