@@ -14,6 +14,20 @@ from mkdocs.structure.files import File, Files
 ROOT = Path(__file__).resolve().parents[1]
 SOURCES = ("vcfbert", "service")
 ROOT_PAGES = {"dev/contributing.md": "CONTRIBUTING.md", "dev/changelog.md": "CHANGELOG.md"}
+# Texts of codes whose text is not a literal beside the code: another function or another package makes it.
+OTHER_TEXTS = {
+    "closed": "this service has no access keys and accepts requests from its own machine only",
+    "http_error": "any other HTTP error; the status says which",
+    "method_not_allowed": "Method Not Allowed",
+    "not_found": "Not Found",
+    "not_ready": "the model is being loaded, or why it could not be loaded",
+    "range_invalid": "the range of the request lies outside the file",
+    "reload_refused": "each alias whose newest version cannot be served, with the reason",
+    "settings": "each setting whose value is not valid, with the reason",
+    "simulation_invalid": "the parameter that is out of bounds, with its bounds",
+    "unsupported_type": "Unsupported Media Type",
+    "vcf_invalid": "why the header or a record cannot be used",
+}
 CODE = re.compile(r"[a-z][a-z0-9_]*(\{\.\.\.\}[a-z0-9_]*)*")
 
 
@@ -99,10 +113,13 @@ def params_page() -> str:
 
 
 def errors_page() -> str:
-    """Every error code in the sources, with the texts that it is raised with."""
-    rows = [
-        f"| `{code}` | {'<br>'.join(cell(text) for text in texts)} |" for code, texts in sorted(error_codes().items())
-    ]
+    """Every error code in the sources, with the texts that it is raised with. Raises ValueError if a code has none."""
+    codes = error_codes()
+    for code, text in OTHER_TEXTS.items():
+        codes[code].append(text)
+    if without := [code for code, texts in codes.items() if not texts]:
+        raise ValueError(f"docs/hooks.py: OTHER_TEXTS lacks {', '.join(without)}")
+    rows = [f"| `{code}` | {'<br>'.join(cell(text) for text in texts)} |" for code, texts in sorted(codes.items())]
     intro = (
         "An error is printed as `error [code] where: text`, with a hint where there is one. "
         "The service answers the same code as `application/problem+json`. "
@@ -204,7 +221,12 @@ def text_of(node: ast.expr, named: dict[str, list[tuple[int, str]]]) -> str:
 
 
 def literals(node: ast.expr) -> list[str]:
-    """The strings that an expression can be: a string, an f-string, a side of a condition, or the default of get()."""
+    """The strings that an expression can be: a string, an f-string, a side of a condition, or the default of get().
+
+    Of a sum, only the first term is read.
+    """
+    if isinstance(node, ast.BinOp):
+        return literals(node.left)
     if isinstance(node, ast.IfExp):
         return [*literals(node.body), *literals(node.orelse)]
     if isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "get" and len(node.args) == 2:
