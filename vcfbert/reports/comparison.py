@@ -90,15 +90,17 @@ class Comparison:
         return "\n".join([*parts, _NOTES, ""])
 
     def table(self) -> Group:
-        """Accuracy, cost and quality as tables for a rich console."""
+        """Accuracy, cost and quality as tables for a rich console: a line per measure, so that they fit a terminal."""
         tables = []
-        for title, (head, *body) in self._tables:
+        for title, cells in self._tables:
+            (corner, *methods), *lines = zip(*cells, strict=True)
             table = Table(title=title, title_justify="left")
-            table.add_column(head[0])
-            for name in head[1:]:
-                table.add_column(name, justify="right")
-            for line in body:
-                table.add_row(*line, style="bold" if line[0] == ratio_label() else None)
+            table.add_column(corner, overflow="fold")
+            for method in methods:
+                style = "bold" if method == ratio_label() else ""
+                table.add_column(method, justify="right", overflow="fold", style=style)
+            for line in lines:
+                table.add_row(*line)
             tables.append(table)
         return Group(*tables)
 
