@@ -24,22 +24,22 @@ class Target(NamedTuple):
     alleles: Alleles  # [t, k]: of the haplotypes it may copy
     calls: Calls  # [t]: genotypes
     stay: Doubles  # [t + 1]: probability of no switch before each site, 0 at both ends
-    mismatch: Doubles  # [t]: probability of seeing the other allele than the copied one
-    prior: Floats  # [k]: where a switch leads
+    mismatch: Doubles  # [t]: probability that the observed allele differs from the copied one
+    prior: Floats  # [k]: probability of each haplotype after a switch
     first: Indices  # [n_blocks + 1]: each block's first site
     classes: Classes  # [n_blocks, k]: each haplotype's class
     counts: Numbers  # [n_blocks]: classes of each block
-    unswitched: Floats  # [sites and blocks of the longest span, k]
-    switched: Floats  # [the same, most classes of a block]
-    mass: Doubles  # [the same]
+    unswitched: Floats  # [rows, k], with one row for each site and each block of the longest span
+    switched: Floats  # [rows, maximum number of classes]
+    mass: Doubles  # [rows]
 
 
 class Block(NamedTuple):
     """A block of b sites whose k haplotypes form u classes, and what the forward pass keeps of it.
 
-    ``stay`` has one entry more, for the site after the block. ``unswitched`` R [b + 1, k], ``switched`` M [b + 1, u]
-    and ``mass`` T [b + 1] are those of ``pair_forward.py``, from the block's start on. The mass of a site is the
-    probability of its genotype given those before.
+    ``stay`` has one more entry, for the site after the block. ``unswitched``, ``switched`` and ``mass`` are R, M and T
+    of ``pair_forward.py``. Their first row is at the block's start, and each site has one more row. The mass of a site
+    is the probability of its genotype given the genotypes before it.
     """
 
     alleles: Alleles  # [b, k]
@@ -59,8 +59,8 @@ class Block(NamedTuple):
 def blocks(alleles: Alleles, max_classes: int, max_sites: int) -> tuple[Indices, Classes, Numbers]:
     """Cuts ``alleles`` [t, k] into blocks of at most ``max_classes`` classes and ``max_sites`` sites.
 
-    Returns the blocks' first sites and t, [n_blocks + 1], each haplotype's class [n_blocks, k] and the number of
-    classes [n_blocks].
+    Returns the blocks' first sites, followed by t, [n_blocks + 1], each haplotype's class [n_blocks, k] and the number
+    of classes [n_blocks].
     """
     t, k = alleles.shape
     first = np.empty(t + 1, np.int64)
@@ -75,6 +75,8 @@ def blocks(alleles: Alleles, max_classes: int, max_sites: int) -> tuple[Indices,
         own[:] = 0
         count = 1
         while site < t and site - first[n_blocks] < max_sites:
+            # The site's alleles split each class into two parts at most. Parts without haplotypes get no number, so
+            # only classes that occur count towards ``max_classes``.
             renamed[: 2 * count] = -1
             split = 0
             for j in range(k):

@@ -2,8 +2,8 @@
 
 The forward pass over pairs of copied haplotypes is exact (``pair_forward.py``). The two copied paths are then sampled
 backwards from their exact joint posterior, and the alleles given the paths (``pair_sampling.py``). The mean of the
-haploid model's dosages over phasings is a Rao-Blackwellised estimate of the diploid model's dosage. Each phasing may
-copy from more haplotypes than the pairs did.
+haploid model's dosages over phasings is a Rao-Blackwellised estimate of the diploid model's dosage. The haploid model
+may copy from more haplotypes than the model of pairs.
 """
 
 from __future__ import annotations
@@ -47,9 +47,10 @@ def sample_phasings(
 
     ``genotypes`` int8 [t, n]: 0, 1 or 2 ALT alleles; -1 where missing, whose two alleles are then -1; HALF_REF or
     HALF_ALT, whose known allele is placed on one haplotype and whose other allele is -1. ``panel_alleles`` uint8
-    [t, h]. ``states`` [n, k]: the haplotypes that each target may copy. ``prior`` [n, k]: where a switch leads, rows of
-    sum 1; None is uniform. ``stay`` [t]: probability of no switch before a site; the first is ignored. ``mismatch``
-    [t], in (0, 0.5]: probability of seeing the other allele. ``seeds`` uint64 [n], one a target.
+    [t, h]. ``states`` [n, k]: the haplotypes that each target may copy. ``prior`` [n, k]: probability of each haplotype
+    after a switch, rows of sum 1; None is uniform. ``stay`` [t]: probability of no switch before a site; the first is
+    ignored. ``mismatch`` [t], in (0, 0.5]: probability that the observed allele differs from the copied one. ``seeds``
+    uint64 [n], one a target.
 
     A target's phasings depend on its own seed and data alone, and its first phasings do not depend on ``n_phasings``.
     ``max_bytes`` limits the matrices of each of ``threads``. If k^2 floats a block exceed it, the number of matrices
@@ -105,7 +106,7 @@ def fill_phasings(
 
 
 class _Worker:
-    """One thread's buffers, reused for every target: allocating them costs more time than the passes do."""
+    """One thread's buffers. All targets reuse them, because allocating them takes longer than the passes."""
 
     def __init__(self, k: int, max_bytes: int) -> None:
         self.max_classes = int(np.clip(k // HAPLOTYPES_PER_CLASS, MIN_CLASSES, MAX_CLASSES))

@@ -108,9 +108,9 @@ def copy(
     """ALT probabilities of n target haplotypes by the mixture of ``heads``.
 
     ``observed`` int8 [t, n]: alleles at typed sites, -1 where missing. ``alleles`` uint8 [t, r] of the reference
-    haplotypes. ``states`` int32 [n, k]: which of the r each target may copy. ``prior`` float32 [n, k]: where a switch
-    leads, rows of sum 1. ``fraction`` float32 [l]: how far, in cM, a site lies on the way from the typed site before it
-    to the one after; 1 before the first typed site and 0 after the last.
+    haplotypes. ``states`` int32 [n, k]: which of the r each target may copy. ``prior`` float32 [n, k]: probability of
+    each state after a switch, rows of sum 1. ``fraction`` float32 [l]: the site's place between its two typed
+    neighbours, in genetic distance from 0 (left) to 1 (right); 1 before the first typed site and 0 after the last.
     """
     t, n = observed.shape
     dosage = np.empty((n, len(fraction)), dtype=np.float32)
@@ -154,7 +154,7 @@ def _copy(
     heads, t = stay.shape
     k = states.shape[1]
     one, none = np.float32(1.0), np.float32(0.0)
-    padded = -(-k // LANES) * LANES  # number of states, of which the last have a prior of 0
+    padded = -(-k // LANES) * LANES  # number of states, rounded up; the added ones have a prior of 0
     carried = np.full((t, padded), np.uint8(2))  # padding: an allele no target has, or messages would grow
     row_of = np.zeros((t + 1, padded), dtype=np.uint32)
     forward = np.empty((heads, t, padded), dtype=np.float32)
@@ -171,6 +171,7 @@ def _copy(
             for j in range(k):
                 row_of[s, j] = number[s, own_states[j]]
         pi[:k] = prior[target]
+        # Forward pass, kept for every typed site.
         for head in range(heads):
             # Rows stay unscaled. Their sum divides the next step's stay probability, which saves a pass.
             moving, total = message[head], one
@@ -188,6 +189,7 @@ def _copy(
                     moving[j] = value
                     row[j] = value
                     total += value
+        # Backward pass. Each interval's dosages are computed as soon as the posteriors at both of its ends are known.
         message[:] = one
         kept[:] = none
         jump[:] = one

@@ -29,9 +29,9 @@ from vcfbert.constants import HALF_ALT, HALF_REF
 from vcfbert.copying.blocks import Block, Classes, Float, Target, block_of
 from vcfbert.kernels import Floats, Numbers, compiled
 
-# Added where a product could underflow: the least fraction of all mass that a pair keeps, far below rounding. Without
-# it, pairs that many calls in a row contradict would fall to 0 where nothing recombines, and could never return.
-# Denormal numbers on the way there would be slow.
+# Added where a product could underflow. Masses sum to 1, so it is far below rounding error. Without it, a pair that
+# many consecutive calls contradict would fall to 0 where nothing recombines, and could never regain mass. Denormal
+# numbers on the way there would be slow.
 _TINY: Final = np.float32(1e-30)
 _ZERO: Final = np.float32(0.0)
 _ONE: Final = np.float32(1.0)
@@ -70,7 +70,7 @@ def emission(genotype: int, mismatch: float) -> tuple[Float, Float, Float]:
 
 @compiled
 def moves(stay: float, mass: float) -> tuple[Float, Float, Float]:
-    """Factors of neither haplotype, a given one alone, and both switching before a site.
+    """Factors of three events before a site: neither haplotype switches, only a given one does, or both do.
 
     The first two are divided by ``mass``, all mass so far, which scales it to 1. The third applies to a mass of 1.
     """

@@ -179,8 +179,10 @@ def ranked_states(
     threads: int = 1,
     segments_per_site: int = SEGMENTS_PER_SITE,
 ) -> Numbers:
-    """States int32 [n, k], best first, of targets that are homozygous REF where ``zero`` and homozygous ALT where
-    ``two``, bool [t, n] each; all else as in ``phased_states``."""
+    """States int32 [n, k], best first; all else as in ``phased_states``.
+
+    ``zero`` and ``two`` bool [t, n]: where each target is homozygous REF and homozygous ALT.
+    """
     (t, n), h = zero.shape, alleles.shape[1]
     excluded = np.empty((n, 0), np.int64) if exclude is None else np.ascontiguousarray(exclude, dtype=np.int64)
     if len(alleles) != t or len(cm) != t or len(excluded) != n:

@@ -86,7 +86,7 @@ class AlleleEmbedding(nn.Module):
 def look_up(tokens: Tensor, table: Tensor) -> Tensor:
     """Looks ``tokens`` [..., l] up in ``table`` [l, N_TOKENS, dims], giving [..., l, dims].
 
-    Terms that are the same for all haplotypes of a batch belong in the table, where they cost N_TOKENS rows a site.
+    Terms that all haplotypes of a batch share are added to the table, which has only N_TOKENS rows a site.
     """
     place = tokens + N_TOKENS * torch.arange(len(table), device=tokens.device)
     return F.embedding(place, table.flatten(0, 1))
@@ -102,6 +102,7 @@ class PositionEmbedding(nn.Module):
         self.register_buffer("frequency", 2.0 * math.pi / 4.0 * 2.0 ** torch.arange(POSITION_SCALES), persistent=False)
 
     def forward(self, offset_cm: Tensor) -> Tensor:
+        """``offset_cm`` [l] -> [l, dims]."""
         frequency = self.get_buffer("frequency")
         angles = offset_cm[:, None] * frequency
         projected: Tensor = self.project(torch.cat([angles.sin(), angles.cos()], dim=1))

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 INITIAL_DECAY = (0.5, 4.0, 12.0, 30.0)  # each head's decay, per cM, of a key site's weight with distance to the window
-INITIAL_TEMPERATURE = 1.0  # mismatches of full weight that divide a haplotype's weight by e
+INITIAL_TEMPERATURE = 1.0  # number of mismatches, of full weight, that divide a haplotype's weight by e
 
 
 class RetrievalHeads(nn.Module):

@@ -19,6 +19,7 @@ class HaplotypeHead(nn.Module):
         nn.init.zeros_(self.project.bias)
 
     def forward(self, hidden: Tensor) -> Tensor:
+        """``hidden`` [..., l, dims] -> [..., l]."""
         correction: Tensor = self.project(hidden).squeeze(-1)
         return correction
 

@@ -1,9 +1,10 @@
 """The haploid HMM of Li and Stephens (2003, Genetics 165:2213): exact, batched and differentiable.
 
-A target haplotype is a mosaic of K reference haplotypes. Between typed sites d cM apart the copied haplotype switches
-with probability 1 - exp(-r d) to one sampled from a prior over the K. At a typed site the other allele than the copied
-one is seen with a small mismatch probability. Forward and backward messages are rescaled at every site, so float32 does
-not underflow on long chromosomes. The rate r, the mismatch probability and the prior have gradients.
+A target haplotype is a mosaic of K reference haplotypes. Between typed sites d cM apart a switch happens with
+probability 1 - exp(-r d); the next haplotype is then sampled from a prior over the K. At a typed site the observed
+allele differs from the copied one with a small mismatch probability. Forward and backward messages are rescaled at
+every site, so float32 does not underflow on long chromosomes. The rate r, the mismatch probability and the prior have
+gradients.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from torch.utils.checkpoint import checkpoint
 
 # Initial values.
 INITIAL_RATE = 7.5  # switches per cM
-INITIAL_MISMATCH = 2e-3  # probability of seeing the other allele than the copied one
+INITIAL_MISMATCH = 2e-3  # probability that the observed allele differs from the copied one
 _CENTRE_LOG_MAF = math.log10(0.25)  # the MAF at which ``mismatch_logit`` alone gives the mismatch probability
 
 
@@ -29,7 +30,7 @@ class CopyingProblem:
 
     ``observed`` int8 [t, n]: alleles, -1 where missing. ``states`` uint8: alleles of the reference haplotypes, [t, k]
     if all targets have the same ones, else [t, n, k]. ``cm`` [t], ascending. ``maf`` [t]. ``prior`` float32 [n, k]:
-    where a switch leads, rows of sum 1.
+    probability of each state after a switch, rows of sum 1.
     """
 
     observed: Tensor
@@ -64,16 +65,17 @@ class LiStephens(nn.Module):
         return torch.cat([kept.new_zeros(1), kept])
 
     def mismatch(self, maf: Tensor) -> Tensor:
-        """[t]: probability of seeing the other allele than the copied one, at sites of ``maf`` [t]."""
+        """[t]: probability that the observed allele differs from the copied one, at sites of ``maf`` [t]."""
         depth = maf.to(self.mismatch_slope.dtype).clamp(1e-4, 0.5).log10() - _CENTRE_LOG_MAF
         return torch.sigmoid(self.mismatch_logit + self.mismatch_slope * depth)
 
     def posteriors(self, problem: CopyingProblem, *, chunk: int | None = None) -> Iterator[tuple[int, Tensor]]:
         """Yields, left to right, the first site of a chunk and its posterior copying probabilities [c, n, k].
 
-        ``chunk``: sites of a chunk, by default sqrt(t). The backward pass comes first and keeps its messages at the
-        chunks' ends alone. Each chunk's messages are computed again when the forward pass reaches it, and once more
-        when gradients are computed. So the memory used is some sqrt(t) matrices [n, k], besides what the caller keeps.
+        ``chunk``: sites of a chunk, by default sqrt(t). The backward pass comes first and keeps only its messages at
+        the chunks' ends. Each chunk's messages are computed again when the forward pass reaches it, and once more when
+        gradients are computed. Memory is therefore bounded by about sqrt(t) matrices [n, k], besides what the caller
+        keeps.
         """
         t = len(problem)
         size = chunk or max(math.isqrt(t), 1)
@@ -84,15 +86,17 @@ class LiStephens(nn.Module):
             at_end.append(message)
             if start:
                 stop = min(start + size, t)
-                message = _checkpointed(self._back_through, problem, stay, mismatch, start, stop, message)
+                message = _checkpointed(self._backward_chunk, problem, stay, mismatch, start, stop, message)
         forward = problem.prior
         for start, message in zip(range(0, t, size), reversed(at_end), strict=True):
             stop = min(start + size, t)
-            posterior, forward = _checkpointed(self._through, problem, stay, mismatch, start, stop, forward, message)
+            posterior, forward = _checkpointed(
+                self._forward_chunk, problem, stay, mismatch, start, stop, forward, message
+            )
             yield start, posterior
 
     @staticmethod
-    def _back_through(
+    def _backward_chunk(
         problem: CopyingProblem, stay: Tensor, mismatch: Tensor, start: int, stop: int, message: Tensor
     ) -> Tensor:
         for site in range(stop - 1, start - 1, -1):
@@ -100,10 +104,10 @@ class LiStephens(nn.Module):
         return message
 
     @staticmethod
-    def _through(
+    def _forward_chunk(
         problem: CopyingProblem, stay: Tensor, mismatch: Tensor, start: int, stop: int, forward: Tensor, message: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Posteriors [stop - start, n, k] of a chunk and the forward message at its end.
+        """Forward pass over a chunk. Returns its posteriors [stop - start, n, k] and the forward message at its end.
 
         ``forward`` is the message before the chunk and ``message`` the backward message after it.
         """
@@ -152,7 +156,7 @@ def interpolated_dosage(left: Tensor, right: Tensor, alleles: Tensor, fraction: 
     """ALT probability [n, l] at l sites between two typed sites, by linear interpolation in cM.
 
     ``left``, ``right`` [n, k]: posteriors at the typed sites. ``alleles`` [k, l] of the reference haplotypes.
-    ``fraction`` [l]: how far, in cM, each site lies on the way from left to right.
+    ``fraction`` [l]: each site's place between them, in genetic distance from 0 (left) to 1 (right).
     """
     n = len(left)
     both = torch.cat([left, right]) @ alleles.to(left.dtype)

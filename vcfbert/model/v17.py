@@ -52,7 +52,7 @@ class V17(Network):
         retrieved = encoded[batch.retrieved]  # [b, 2, k, l, dims]
         query = self.encode(batch.tokens.view(2 * b, l), batch.sites).view(b, 2, l, -1)
         scale = query.shape[-1] ** -0.5
-        # Products and sums, not einsum: each site has a product of its own, and batched matmul is slow for tiny ones.
+        # Elementwise products and sums, not einsum: each site is a tiny product of its own, slow as a matmul.
         scores = (self.query(query)[:, :, None] * retrieved).sum(dim=-1) * scale  # [b, 2, k, l]
         attended = (torch.softmax(scores, dim=2)[..., None] * retrieved).sum(dim=2)  # [b, 2, l, dims]
         fraction = batch.patterns[batch.retrieved].float().mean(dim=2)  # [b, 2, l]

@@ -23,10 +23,11 @@ from vcfbert.model.li_stephens import (
 if TYPE_CHECKING:
     from vcfbert.copying.haploid import Heads, Intervals
 
-# Switches per cM and mismatch probability of the first head, the textbook's, and those of every head as multiples of
-# them. The last head's state depends on a few typed sites only, so it spreads its weight over all haplotypes that match
-# there. By itself it is a poor model, but it helps where ALT is so rare that no single match is good evidence. A
-# panel's own rates and mixture weights are found before training (training/rate_search.py).
+# The first head starts with textbook values of (switches per cM, mismatch probability). ``HEADS`` gives the values of
+# each head as multiples of these. The last head switches so often that its state depends on a few typed sites only, and
+# its weight spreads over all haplotypes that match there. By itself it is a poor model, but it helps where ALT is so
+# rare that no single match is good evidence. A panel's own rates and mixture weights are found before training
+# (training/rate_search.py).
 INITIAL_RATES = (INITIAL_RATE, INITIAL_MISMATCH)
 HEADS = ((1.0, 1.0), (2.0, 20.0), (32.0, 10.0))
 INITIAL_MIXTURE = (0.495, 0.495, 0.01)
@@ -42,16 +43,16 @@ class CompiledWindow:
     """What the compiled kernel needs of a window and does not depend on the targets."""
 
     intervals: Intervals
-    fraction: Tensor  # float32 [l], how far, in cM, a site lies on the way between its two typed neighbours
+    fraction: Tensor  # float32 [l], as in ``intervals_of``
     heads: Heads
 
 
 class V19(Variant):
     """Several heads over a wide window, each a Li-Stephens HMM with its own switch rate and mismatch probability.
 
-    Their ALT probabilities are mixed by learned weights that depend on the site's MAF. A switch leads to haplotype k
-    with probability softmax(-strength * d_k), where d_k is the mean over typed sites of the embedding's weight of a
-    mismatch. A copied allele is inherited except for small learned probabilities, which matter at rare sites:
+    Their ALT probabilities are mixed by learned weights that depend on the site's MAF. After a switch the haplotype is
+    k with probability softmax(-strength * d_k), where d_k is the mean over typed sites of the embedding's weight of a
+    mismatch. A copied ALT is lost, or an ALT gained, with small learned probabilities that matter at rare sites:
     p' = p (1 - lost) + (1 - p) gained.
 
     Module and parameter names such as ``drawn_heads`` and ``share`` are keys of stored weights, so they stay.
@@ -62,11 +63,11 @@ class V19(Variant):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(config)
-        # No distance between alleles depends on it. Without this, DDP would wait for its gradient.
+        # The HMM uses only distances between alleles, and the shift changes none. DDP would wait for its gradient.
         self.embedding.shift.requires_grad_(False)
         self.heads = nn.ModuleList(LiStephens() for _ in HEADS)
-        # Sampled phasings follow the mosaics of the HMM of pairs that they come from, so they need other rates than a
-        # phase inferred once. No gradient passes through a sampled phasing: these rates are searched.
+        # Phasings sampled from the HMM of pairs follow its mosaics, so they need other rates than a phase that is given
+        # or inferred once. No gradient passes through a sampled phasing, so these rates are searched.
         self.phasing = LiStephens().requires_grad_(False)
         self.drawn_heads = nn.ModuleList(LiStephens() for _ in HEADS).requires_grad_(False)
         self.share = nn.Parameter(torch.empty(len(KNOTS), len(HEADS)))
@@ -150,10 +151,10 @@ class V19(Variant):
         return WindowOutput(probability, loo=loo)
 
     def prior(self, batch: WindowBatch) -> Tensor:
-        """Where a switch leads: probabilities [n, k] of the retrieved haplotypes, for n = 2b query haplotypes."""
+        """Probabilities [n, k] of the retrieved haplotypes after a switch, for n = 2b query haplotypes."""
         sign = batch.key_sign.flatten(0, 1).float()  # [n, t]
         weights = self.embedding.allele_weights(batch.sites.key_features)
-        # Up to a constant of the query, the weighted mismatches are one matrix product (see RetrievalHeads).
+        # Up to a constant of each query, the weighted mismatches are one matrix product (see RetrievalHeads).
         typed = sign.abs().sum(dim=1, keepdim=True).clamp(min=1.0)
         distance = (sign * weights) @ batch.key_rows.float().T / typed
         return torch.softmax(-self.log_strength.exp() * distance.gather(1, batch.key_retrieved.flatten(0, 1)), dim=1)
@@ -188,7 +189,7 @@ class V19(Variant):
         return out
 
     def _copied_by_head(self, batch: WindowBatch) -> Iterator[Tensor]:
-        """Yields the same by each head alone."""
+        """As ``_copied``, but yields the probability [n, l] of each head alone."""
         sites = batch.sites
         states = batch.key_retrieved.flatten(0, 1)  # [n, k]
         n_patterns = len(batch.patterns)
@@ -203,7 +204,7 @@ class V19(Variant):
         interval, fraction = intervals_of(sites)
         numbers, sizes = torch.unique_consecutive(interval, return_counts=True)
         for head in self.hmms(sites.sampled):
-            # Posteriors of haplotypes with the same alleles in the window are summed before they meet the alleles.
+            # Posteriors of haplotypes with the same pattern are summed before one product with the patterns.
             weight: list[Tensor] = []  # of each typed site, [n, patterns]
             for _, posterior in head.posteriors(problem):
                 onto = number.expand(len(posterior), -1, -1)
@@ -250,10 +251,10 @@ def observed(key_sign: Tensor) -> Tensor:
 
 
 def intervals_of(sites: SiteContext) -> tuple[Tensor, Tensor]:
-    """The interval [l] of ``haploid.Intervals`` of each site of the window, and the site's fraction [l].
+    """For each site of the window, its interval (``haploid.Intervals``) int64 [l] and its fraction float32 [l].
 
-    The fraction says how far, in cM, the site lies on the way between the interval's two typed sites. Beyond the
-    outermost typed site the copying probabilities of that site hold.
+    The fraction is the site's place between the interval's two typed sites, in genetic distance from 0 (left) to 1
+    (right). Beyond the outermost typed site the copying probabilities of that site hold.
     """
     key = sites.key_offset_cm
     interval = torch.searchsorted(sites.key_place, torch.arange(len(sites.offset_cm), device=key.device))
