@@ -29,20 +29,20 @@ def masked_protocol(bundle: Bundle, config: EvaluateConfig, seed: int) -> dict[s
     figures = {"train": Scores(), "validation": Scores()}
     for part in bundle.parts:
         panel = part.panel
-        memory = ReferenceSubset(panel, panel.training_haplotypes)
-        features = reference_features(memory, bundle.device)
-        retriever = build_retriever(bundle.model, memory, features, device=bundle.device)
+        subset = ReferenceSubset(panel, panel.training_haplotypes)
+        features = reference_features(subset, bundle.device)
+        retriever = build_retriever(bundle.model, subset, features, device=bundle.device)
         trained = [i for i in range(len(panel.samples)) if i not in set(panel.validation)]
         for split, samples in (("train", trained[: len(panel.validation)]), ("validation", list(panel.validation))):
             scores = score_windows(
                 bundle.model,
                 retriever,
-                memory,
+                subset,
                 features,
                 part.windows,
                 panel.haplotypes_of(samples),
-                masked_typing(memory, config, seed),
-                k=usable_k(bundle.k, [len(memory)], n_excluded=2),
+                masked_typing(subset, config, seed),
+                k=usable_k(bundle.k, [len(subset)], n_excluded=2),
                 batch_size=config.batch_size,
                 min_maf=config.min_maf,
             )

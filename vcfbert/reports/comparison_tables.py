@@ -86,8 +86,10 @@ def _text(value: float | None, form: str) -> str:
 
 
 def ratio_label() -> str:
+    """The first cell of the line of ratios."""
     return " / ".join(method_label(name) for name in RATIO)
 
 
 def markdown_line(cells: Sequence[str]) -> str:
+    """A row of a Markdown table."""
     return "| " + " | ".join(cells) + " |"

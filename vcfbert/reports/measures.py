@@ -72,7 +72,7 @@ def _quality(prefix: str, form: str) -> tuple[Measure, ...]:
 
 
 QUALITY = (*_quality("", ""), *_quality(UNPHASED, "_unphased"))
-# Title, header of the methods' column, measures. The README shows the tables without titles.
+# Title, header of the methods' column, measures. docs/results/accuracy.md shows the tables without titles.
 TABLES = (
     ("Accuracy", "method", _ACCURACY),
     ("Accuracy from unphased targets", "method, unphased targets", _ACCURACY_UNPHASED),
@@ -88,10 +88,11 @@ BARS = (
     ("Imputation, unphased, s", f"{UNPHASED}imputation_seconds"),
     ("One refresh, s", "refresh_seconds"),
 )
-RATIO = ("v18", "v17")
+RATIO = ("v18", "v17")  # the variants of the last line of a table: the first divided by the second
 
 
 def value_at(report: Mapping[str, Any], path: tuple[str, ...]) -> Any:
+    """The value at the keys of ``path``; None if one of them is missing."""
     value: Any = report
     for key in path:
         value = value.get(key) if isinstance(value, Mapping) else None
@@ -99,6 +100,7 @@ def value_at(report: Mapping[str, Any], path: tuple[str, ...]) -> Any:
 
 
 def is_number(value: Any) -> bool:
+    """Whether the value is a finite number; a bool is none."""
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
@@ -117,7 +119,7 @@ def nested(values: Mapping[str, float]) -> dict[str, Any]:
 
 
 def r2_by_bin(values: Mapping[str, float]) -> dict[str, float]:
-    """r2 by bin."""
+    """The aggregate r2 among the values, by bin."""
     return _by_bin(values, "r2 ")
 
 

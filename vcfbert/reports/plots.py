@@ -187,7 +187,7 @@ def draw_r2_by_bin(axes: Axes, r2: Mapping[str, Mapping[str, float]]) -> None:
 def draw_bars(axes: Axes, values: Mapping[str, float], title: str, *, rows: int = 0) -> None:
     """Draws horizontal bars, each with its value.
 
-    ``rows``: the least number of bars to leave room for, so that neighbouring panels have bars of one thickness.
+    ``rows``: minimum number of bars to leave room for, so that neighbouring panels have bars of one thickness.
     """
     names = list(values)
     longest = max((value for value in values.values() if math.isfinite(value)), default=0.0) or 1.0
