@@ -48,7 +48,7 @@ log = logging.getLogger(__name__)
 OpenSource = Callable[[Settings, Callable[[str, float], None]], ModelSource]  # settings, observer of searches
 
 HOUSEKEEPING_SECONDS = 10.0
-_MAX_PAUSE = 0.5  # seconds between two looks at an empty SQLite queue; Redis notifies
+_MAX_PAUSE = 0.5  # seconds between two checks of an empty SQLite queue; Redis notifies
 _RELEASE_SECONDS = 5.0  # allowed for a job to stop between two blocks, after draining
 
 
@@ -97,7 +97,7 @@ def run_worker(settings: Settings, source: ModelSource, observer: Observer) -> N
 
 
 def every(huey: Huey, name: str, act: Callable[[], None]) -> None:
-    """Registers a periodic task that runs at each look of the scheduler. Its VcfbertError is logged."""
+    """Registers a task that runs every ``HOUSEKEEPING_SECONDS``. Its VcfbertError is logged."""
 
     def task() -> None:
         try:
@@ -141,6 +141,7 @@ def alone(data: Path) -> Iterator[None]:
 
 
 def main(open_source: OpenSource = BundleSource) -> None:
+    """Runs a worker and ends its process. Exits with the code of a VcfbertError."""
     embedded = EMBEDDED in sys.argv[1:]
     try:
         settings = embedded_settings() if embedded else read_settings()

@@ -80,12 +80,15 @@ class Attempt:
 
     @property
     def seconds(self) -> float:
+        """Seconds since the attempt began."""
         return time.monotonic() - self._started
 
     def begin(self, total: int, qc: Mapping[str, Any] | None) -> None:
+        """Sets the number of panel sites to impute and the QC summary, which the next heartbeat stores."""
         self._total, self._qc = total, qc
 
     def advance(self, sites: int) -> None:
+        """Adds ``sites`` to the number of finished panel sites."""
         self._done += sites
 
     def check(self) -> None:

@@ -12,9 +12,11 @@ from typing import Protocol
 class Observer(Protocol):
     """Receives every finished job and every search. Called by one thread."""
 
-    def job(self, model: str, n_targets: int, seconds: float) -> None: ...
+    def job(self, model: str, n_targets: int, seconds: float) -> None:
+        """A job of ``n_targets`` samples for the model ``model``, by its alias, took ``seconds``."""
 
-    def retrieval(self, variant: str, seconds: float) -> None: ...
+    def retrieval(self, variant: str, seconds: float) -> None:
+        """A search of a window's reference subset took ``seconds``."""
 
 
 class SentMetrics:

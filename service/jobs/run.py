@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import threading
 import time
@@ -16,6 +15,7 @@ from vcfbert.artifacts import output_error, write_json
 from vcfbert.errors import ResourceError, VcfbertError
 
 from ..models.model import Model, ModelSource
+from ..uploads.files import read_qc, without_paths
 from .attempt import Attempt, ClaimLostError, StoppingError
 from .files import JobFiles
 from .job import Claim, Job, PinnedModel
@@ -161,7 +161,7 @@ class JobRunner:
                     result,
                     options,
                     qc_report=qc_report,
-                    begin=lambda total: attempt.begin(total, _qc(qc_report)),
+                    begin=lambda total: attempt.begin(total, read_qc(qc_report)),
                     progress=attempt.advance,
                     cancelled=attempt.check,
                 )
@@ -183,30 +183,14 @@ class JobRunner:
 
     def _fail(self, claim: Claim, job: Job, error: VcfbertError) -> bool:
         log.info("job %s: failed (%s)", job.id, error.code)
-        target, folder = str(self._files.target(job.id)), str(self._files.folder)
-
-        def shown(text: str | None) -> str | None:
-            """The text with the upload's own name in place of its path; None if it names another path of this host."""
-            text = text and text.replace(target, job.name)
-            return None if text is None or folder in text else text
-
+        own = (self._files.target(job.id), job.name, self._files.folder)
         row = {
             "code": error.code,
-            "detail": shown(error.what) or "the service failed on this job",
-            "where": shown(error.where),
-            "hint": shown(error.hint),
+            "detail": without_paths(error.what, *own) or "the service failed on this job",
+            "where": without_paths(error.where, *own),
+            "hint": without_paths(error.hint, *own),
         }
-        return self._table.fail(claim, row, qc=_qc(self._files.qc(job.id)))
-
-
-def _qc(path: Path) -> dict[str, Any] | None:
-    """The QC summary that the imputation wrote; None if it wrote none."""
-    try:
-        summary: dict[str, Any] = json.loads(path.read_text())
-    except FileNotFoundError:
-        return None
-    summary.pop("sites", None)  # the file name of the table of sites
-    return summary
+        return self._table.fail(claim, row, qc=read_qc(self._files.qc(job.id)))
 
 
 def _report(

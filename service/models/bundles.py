@@ -108,11 +108,17 @@ class BundleModel:
 
         part = self.imputer.bundle.parts[0]
         panel, window = part.panel, part.windows[0]
-        site = np.arange(window.start, window.stop, 10)
+        site = np.arange(window.start, window.stop, 10)  # every tenth site is typed
         alleles = panel.alleles(site, panel.haplotypes_of([0])).T[:, None, :].astype(np.int8)  # [m, 1, 2]
-        no = np.zeros(len(site), dtype=bool)
-        ids = np.full(len(site), ".", dtype=object)
-        target = MatchedTarget(panel.digest, (panel.samples[0],), site, alleles, ~no[:, None], no, ids)
+        target = MatchedTarget(
+            panel_digest=panel.digest,
+            samples=(panel.samples[0],),
+            panel_site=site,
+            alleles=alleles,
+            phased=np.ones((len(site), 1), dtype=bool),
+            swapped=np.zeros(len(site), dtype=bool),
+            id=np.full(len(site), ".", dtype=object),
+        )
         list(self.imputer.impute(target, sites=(0, 1)))
 
     def impute(self, target: Path, output: Path, options: ImputeOptions, **hooks: Unpack[ImputeHooks]) -> Imputed:

@@ -67,6 +67,7 @@ class ModelsManager:
         self._stopped = threading.Event()
 
     def start(self) -> threading.Thread:
+        """Loads the models, then checks for newer versions, in the thread that is returned."""
         thread = threading.Thread(target=self._run, name="models", daemon=True)
         thread.start()
         return thread
@@ -77,11 +78,11 @@ class ModelsManager:
 
     def _run(self) -> None:
         for alias in self._references:
-            self._look(alias)
+            self._try_update(alias)
         self._tried_all.set()
         while self._poll_seconds and not self._stopped.wait(self._poll_seconds):
             for alias in self._references:
-                self._look(alias)
+                self._try_update(alias)
 
     @property
     def not_ready(self) -> str | None:
@@ -158,7 +159,7 @@ class ModelsManager:
             )
         return {"models": done}
 
-    def _look(self, alias: str) -> None:
+    def _try_update(self, alias: str) -> None:
         """Updates an alias. A failure is logged and kept as the reason."""
         try:
             self._update(alias, again=False)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Annotated, Any, BinaryIO
+from typing import Annotated, BinaryIO
 
 import anyio.from_thread
 from fastapi import APIRouter, Depends, File, Request, UploadFile
@@ -18,7 +17,7 @@ from vcfbert.genotypes.qc import short
 from ..http.examples import OPTIONS, SHORT_QC, VCF, form, problems
 from ..http.options import Requested
 from ..settings import Settings
-from ..uploads.files import FILE_FIELD, check_upload, one_file, received, stem
+from ..uploads.files import FILE_FIELD, check_upload, one_file, read_qc, received, stem
 from .deps import AppSettings, Manager
 
 router = APIRouter(prefix="/v1", tags=["impute"])
@@ -80,7 +79,8 @@ def impute(
                 upload.target, output, requested.options, qc_report=qc_report, cancelled=_check(request, settings)
             )
         except VcfbertError as error:
-            error.more = _qc(qc_report)  # type: ignore[attr-defined]
+            qc = read_qc(qc_report)  # None if the file was refused before it was matched to the panel
+            error.more = None if qc is None else {"qc": qc}  # type: ignore[attr-defined]
             raise
         # The open file outlives its directory entry, so no clean-up is needed however the response ends.
         handle = output.open("rb")
@@ -109,16 +109,6 @@ def _check(request: Request, settings: Settings) -> Callable[[], None]:
             raise InputError("disconnected", "the client disconnected")  # ends the imputation; nobody receives it
 
     return check
-
-
-def _qc(path: Path) -> dict[str, Any] | None:
-    """Return the QC summary of a refused file as a member of the response body; None if there is no summary yet."""
-    try:
-        summary: dict[str, Any] = json.loads(path.read_text())
-    except FileNotFoundError:
-        return None
-    del summary["sites"]  # a file name on this machine
-    return {"qc": summary}
 
 
 def _attachment(name: str) -> str:

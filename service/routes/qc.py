@@ -67,13 +67,13 @@ def qc(
     served = manager.get(form_model or model or None)
     before = kept.named(caller.name, file, upload)
     if before is not None:
-        return {**_answer(served.imputer, before.upload), "upload": _told(before)}
+        return {**_answer(served.imputer, before.upload), "upload": _kept_members(before)}
     assert file is not None
     with received(file, settings) as chosen:
         check_upload(chosen.target, settings)
         answer = _answer(served.imputer, chosen)
         if keep and "refused" not in answer:
-            answer["upload"] = _told(kept.keep(caller.name, chosen))
+            answer["upload"] = _kept_members(kept.keep(caller.name, chosen))
         return answer
 
 
@@ -100,7 +100,7 @@ def _answer(imputer: Any, upload: Upload) -> dict[str, Any]:
     return answer if refusal is None else {**answer, "refused": _refused(refusal, upload)}
 
 
-def _told(kept: KeptUpload) -> dict[str, Any]:
+def _kept_members(kept: KeptUpload) -> dict[str, Any]:
     expires = datetime.fromtimestamp(kept.expires, UTC).isoformat()
     return {"id": kept.id, "name": kept.name, "size": kept.size, "expires": expires}
 

@@ -3,6 +3,7 @@ before any parser reads them."""
 
 from __future__ import annotations
 
+import json
 import shutil
 import struct
 import tempfile
@@ -93,13 +94,26 @@ def stem(name: str) -> str:
     return name or "target"
 
 
-def _hide_paths(error: VcfbertError, upload: Upload) -> None:
-    def shown(text: str | None) -> str | None:
-        text = text and text.replace(str(upload.target), upload.name)
-        return None if text is None or str(upload.folder) in text else text
+def without_paths(text: str | None, target: Path, name: str, folder: Path) -> str | None:
+    """Return the text with ``name`` in place of the path ``target``; None if it names another path of ``folder``."""
+    text = text and text.replace(str(target), name)
+    return None if text is None or str(folder) in text else text
 
-    error.what = shown(error.what) or "the service failed on this file"
-    error.where, error.hint = shown(error.where), shown(error.hint)
+
+def read_qc(path: Path) -> dict[str, Any] | None:
+    """Return the QC summary that the imputation wrote; None if it wrote none."""
+    try:
+        summary: dict[str, Any] = json.loads(path.read_text())
+    except FileNotFoundError:
+        return None
+    summary.pop("sites", None)  # the table's file name on this machine
+    return summary
+
+
+def _hide_paths(error: VcfbertError, upload: Upload) -> None:
+    own = (upload.target, upload.name, upload.folder)
+    error.what = without_paths(error.what, *own) or "the service failed on this file"
+    error.where, error.hint = without_paths(error.where, *own), without_paths(error.hint, *own)
 
 
 def _remove_stale(parent: Path) -> None:
