@@ -28,8 +28,8 @@ from vcfbert.imputation.phasing import unphased_error
 from vcfbert.imputation.progress import Progress
 
 FORMATS: Final = ("vcf.gz", "bcf")
-# Errors of a target without sites of one panel. They are raised only if it has no sites of any panel.
-_NOT_THERE: Final = ("chromosome_missing", "region_empty", "no_overlap")
+# Codes of the errors of a target without sites of one panel. They are raised only if it has no site of any panel.
+_WITHOUT_SITES: Final = ("chromosome_missing", "region_empty", "no_overlap")
 
 
 def read_target(path: Path, panels: Sequence[Panel], region: str | None = None) -> tuple[list[MatchedTarget], QcReport]:
@@ -49,9 +49,9 @@ def read_target(path: Path, panels: Sequence[Panel], region: str | None = None) 
     missing: list[RefusedTargetError] = []
     for panel in wanted:
         try:
-            found, report = _match(next(read), panel, source.samples)  # unnamed: freed once matched
+            found, report = _match(next(read), panel, source.samples)  # not bound to a name here, so freed once matched
         except RefusedTargetError as error:
-            if error.code not in _NOT_THERE:
+            if error.code not in _WITHOUT_SITES:
                 raise error.with_report(QcReport.of_all([error.report], absent)) from None
             missing.append(error)
             continue
@@ -66,7 +66,7 @@ def _match(genotypes: Genotypes | InputError, panel: Panel, samples: tuple[str, 
     if isinstance(genotypes, Genotypes):
         return match_target(genotypes, panel)
     error = genotypes
-    if error.code not in _NOT_THERE:
+    if error.code not in _WITHOUT_SITES:
         raise error
     report = report_without_sites(samples, panel)
     raise RefusedTargetError(error.code, error.what, report=report, where=error.where, hint=error.hint)

@@ -23,8 +23,8 @@ from vcfbert.retrieval.context import key_sites
 FloatArray = npt.NDArray[np.float32]
 Index = npt.NDArray[np.int64]
 
-# Maximum samples x sites (28 bytes each) imputed before any is yielded, under a device guard. For a few samples,
-# writing takes longer than predicting; for many samples it does not.
+# Maximum samples x sites (28 bytes each) that are computed whole under a device guard, before any is yielded. Only for
+# a few samples does writing take longer than predicting.
 _MAX_HELD_CELLS: Final = 250_000
 
 
@@ -179,7 +179,8 @@ def _add(carried: WindowPrediction, weighted: WindowPrediction) -> None:
 def _genotype(prediction: WindowPrediction, phased: PhasedTarget) -> FloatArray | None:
     """Genotype probabilities [l, n, 3]; None if all samples' haplotypes are independent.
 
-    In a file with unphased samples the phased ones get what they would get without such company.
+    In a file that also has unphased samples, phased samples get the probabilities of independent haplotypes, as they do
+    in a file of phased samples.
     """
     genotype = prediction.genotype
     if genotype is not None and phased.phasings is not None:

@@ -32,8 +32,10 @@ OVERLAP_SITES = 96  # of them shared with the next window
 
 @dataclass(frozen=True)
 class Phasings:
-    """Sampled phasings of the unphased ``samples`` int64 [u] of a target, given by number: ``calls`` int8
-    [phasings, t, u, 2]."""
+    """Sampled phasings of a target's unphased samples.
+
+    ``samples`` int64 [u]: their indices in the target. ``calls`` int8 [phasings, t, u, 2].
+    """
 
     samples: npt.NDArray[np.int64]
     calls: Calls
@@ -41,8 +43,10 @@ class Phasings:
 
 @dataclass(frozen=True)
 class PhasedTarget:
-    """A target in which every sample's calls are in phase. ``phasings``: those of the samples that came unphased; None
-    if all came phased."""
+    """A target in which every sample's calls are in phase.
+
+    ``phasings``: those of the samples that were unphased in the input; None if there are none.
+    """
 
     target: MatchedTarget
     phasings: Phasings | None
@@ -50,7 +54,11 @@ class PhasedTarget:
 
 @dataclass(frozen=True)
 class PhasingMode:
-    """``states``: maximum haplotypes that a target's pair can copy. ``phasings``: number sampled for each target."""
+    """Accuracy and cost of phasing.
+
+    ``states``: maximum reference haplotypes that the HMM of pairs copies for a target. ``phasings``: number sampled for
+    each target.
+    """
 
     states: int
     phasings: int
@@ -70,7 +78,7 @@ def phase_target(
     check: Callable[[], None] | None = None,
     progress: Callable[[float], None] | None = None,
 ) -> PhasedTarget:
-    """Returns the target with every sample's calls in phase, and phasings of the samples that came unphased.
+    """Returns the target with every sample's calls in phase, and phasings of the samples that are unphased in it.
 
     ``reference``: haplotypes of the target's panel. ``hmm``: the variant's ``phasing_hmm``. ``ignore_phase``: treat
     all samples as unphased. ``check`` and ``progress``: as in ``phase_alleles``.
@@ -123,7 +131,7 @@ def phase_alleles(
 
     A missing allele is -1; the known allele of a half call is put on either haplotype. A sample's phasings depend on
     its own genotypes alone. Each phasing is consistent along all sites: neighbouring windows are aligned where they
-    overlap. ``check`` is called before each window and may raise. ``progress`` is told, after each window, the share
+    overlap. ``check`` is called before each window and may raise. After each window ``progress`` receives the fraction
     of the sites that is done.
     """
     genotypes = _genotypes(alleles)
@@ -207,4 +215,5 @@ def orientation(phasings: Calls, reference: Calls, position: npt.NDArray[np.floa
 
 
 def _seed(genotypes: Calls) -> int:
+    """A seed made of one sample's genotypes [t], so that its phasings do not depend on other samples or their order."""
     return int.from_bytes(hashlib.sha256(genotypes.tobytes()).digest()[:8], "little")

@@ -21,9 +21,9 @@ class SitesDone:
         self._imputed = 0
         self._reported = 0
 
-    def phased(self, share: float) -> None:
-        """``share`` of the phasing is done."""
-        self._by_phasing = int(share * self._n_sites / 3)
+    def phased(self, fraction: float) -> None:
+        """``fraction`` of the phasing is done."""
+        self._by_phasing = int(fraction * self._n_sites / 3)
         self._report(self._by_phasing)
 
     def imputed(self, n_sites: int) -> None:

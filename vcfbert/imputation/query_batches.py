@@ -44,12 +44,10 @@ def predict_batches(
 
 
 def distinct_queries(queries: Tensor, rows: Tensor, known: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Returns the first place of each distinct query, int64 [u], and for each query the number of its distinct one,
-    int64 [n].
+    """Returns the index of the first of each group of equal queries, int64 [u], and each query's group, int64 [n].
 
     Two queries are equal if their alleles uint8 [n, t], the ``known`` alleles and the retrieved ``rows`` int64 [n, k]
-    are equal: the model then predicts the same. ``u`` is even, because batches hold pairs; the last place is repeated
-    if need be.
+    are equal: the model then predicts the same. Batches hold pairs, so ``u`` is made even by repeating the last index.
     """
     parts = [np.packbits(queries.cpu().numpy(), axis=1), rows.cpu().numpy().view(np.uint8)]
     if known is not None:

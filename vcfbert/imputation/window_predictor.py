@@ -79,7 +79,7 @@ class WindowPredictor:
         """Predicts all samples of a target at the window's sites.
 
         A sample with sampled phasings gets the mean over them, with its haplotypes in the order of its consensus phase.
-        Each other sample is predicted along its own phase.
+        Every other sample is predicted along its given phase.
         """
         target, phasings = phased.target, phased.phasings
         windows, key = self._windows[part.panel.digest], key_sites(window, target.panel_site, part.panel.cm)
@@ -181,7 +181,7 @@ def _at_sites(loo: Tensor | None, context: WindowContext) -> FloatArray | None:
 
 
 def _side_by_side(parts: list[tuple[Index, WindowPrediction]]) -> WindowPrediction:
-    """Joins predictions of some samples each, given by number, into one of all samples in order."""
+    """Joins predictions of disjoint sets of samples, given by their indices, into one of all samples in order."""
     if len(parts) == 1:
         return parts[0][1]
     order = np.argsort(np.concatenate([samples for samples, _ in parts]))

@@ -61,8 +61,10 @@ class Retriever(ABC):
         """[t] in [0, 1]: the factor g on the weights of sites that lie ``distance_cm`` [t] outside the window."""
 
     def update(self, heads: RetrievalHeads, weights: Tensor) -> None:
-        """Replaces a learned metric by that of the model's ``heads`` and site ``weights`` float32 [n_sites]. Raises
-        TypeError if the metric is fixed."""
+        """Replaces a learned metric by that of the model's ``heads`` and site ``weights`` float32 [n_sites].
+
+        Raises TypeError if the metric is fixed.
+        """
         raise TypeError(f"the metric of {type(self).__name__} is fixed")
 
     def snapshot(self) -> dict[str, Any]:

@@ -26,10 +26,10 @@ def reference_features(reference: ReferenceSubset, device: torch.device) -> Tens
 
 
 def key_sites(window: Window, typed: npt.NDArray[np.int64], cm: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
-    """The key sites int64 [t] of a window: the typed sites of its retrieval window, or the nearest ones if these are
-    fewer than ``MIN_KEY_SITES``.
+    """The key sites int64 [t] of a window: the typed sites of its retrieval window.
 
-    ``typed``: the target's typed sites, ascending panel site indices. ``cm`` [n_sites]: genetic positions.
+    If these are fewer than ``MIN_KEY_SITES``, the typed sites nearest to the window take their place. ``typed``: the
+    target's typed sites, ascending panel site indices. ``cm`` [n_sites]: genetic positions.
     """
     low, high = np.searchsorted(typed, window.retrieval)
     if high - low >= MIN_KEY_SITES or high - low == len(typed):
@@ -119,8 +119,11 @@ class WindowContext:
         return kept, renumbered
 
     def batch(self, queries: Tensor, rows: Tensor, known: Tensor | None = None) -> WindowBatch:
-        """A batch of b queries. ``queries`` uint8 [2b, t]: alleles at the key sites, two haplotypes a query. ``rows``
-        int64 [2b, k]: retrieved rows. ``known`` bool [2b, t]: False where a call is missing; None if none is."""
+        """A batch of b queries.
+
+        ``queries`` uint8 [2b, t]: alleles at the key sites, two haplotypes a query. ``rows`` int64 [2b, k]: retrieved
+        rows. ``known`` bool [2b, t]: False where a call is missing; None if none is.
+        """
         n, k = rows.shape
         tokens = torch.full((n, len(self.typed)), MASK_TOKEN, device=queries.device)
         shown = queries[:, self.typed_in_key].long() + REF_TOKEN

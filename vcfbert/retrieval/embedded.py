@@ -53,7 +53,10 @@ def embed_references(references: Sequence[ReferenceSubset], config: ModelConfig,
 
 
 def open_indexes(path: Path, references: Sequence[ReferenceSubset]) -> list[FaissKeyIndex]:
-    """The indexes of an embedding artifact, one a reference subset. Raises ArtifactError if it was made for others."""
+    """The indexes of an embedding artifact, one for each of ``references``.
+
+    Raises ArtifactError if the artifact was made of other panels or another validation split.
+    """
     manifest = read_manifest(path, kind="embedding", version=EMBEDDING_FORMAT)
     if manifest["panel_digests"] != [reference.panel.digest for reference in references]:
         raise ArtifactError("embedding_panel", "was made from another panel", where=str(path), hint="run `embed` again")

@@ -15,10 +15,10 @@ from vcfbert.retrieval.base import KeyIndex, Retriever
 
 @torch.no_grad()
 def site_weights(model: Variant, features: Tensor, *, rank: int = 0, world: int = 1) -> Tensor:
-    """[n_sites]: what a mismatch at each site adds to the squared distance, by the model's current weights.
+    """float32 [n_sites]: what a mismatch at each site adds to the squared distance, by the model's current weights.
 
-    ``features`` [n_sites, F]. Each of several ranks computes the weights of its own part of the sites, so all must call
-    it together.
+    ``features`` [n_sites, F]. With several ranks, each computes the weights of its own part of the sites, so all ranks
+    must call it together.
     """
     own = model.embedding.allele_weights(features.tensor_split(world)[rank]).float()
     if world == 1:

@@ -21,7 +21,7 @@ def import_faiss() -> Any:
     except ImportError as error:
         raise MissingExtraError("faiss_missing", "FAISS is not installed", hint="pip install faiss-cpu") from error
     # For 20 queries or more FAISS would compute distances by a matrix product, whose rounding depends on the batch.
-    # Equal rows would no longer tie, and a query's rows would depend on the other queries. This is no slower.
+    # Equal rows would no longer tie, and a query's rows would depend on the other queries. The direct sum is no slower.
     faiss.cvar.distance_compute_blas_threshold = 2**31 - 1
     return faiss
 

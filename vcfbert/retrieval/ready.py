@@ -1,7 +1,7 @@
 """Prepares windows for a target's typed sites, and caches them for later targets typed at the same sites.
 
-When a single sample is imputed, most of the time goes into cutting the window's haplotypes at the typed sites, which
-does not depend on the sample. A service receives many files typed by the same array.
+Cutting the window's haplotypes at the typed sites takes most of the time of imputing a single sample, and does not
+depend on the sample. A service receives many files typed by the same array.
 """
 
 from __future__ import annotations
@@ -23,15 +23,17 @@ from vcfbert.model.base import Variant
 from vcfbert.model.v19 import CompiledWindow
 from vcfbert.retrieval.context import WindowContext
 
-# The whole reference subset is encoded, and cached, if it has at most this many times k haplotypes. Else each batch
-# encodes what it retrieved.
+# The whole reference subset is encoded and cached if it has at most this many times k haplotypes. Otherwise the
+# rows that a set of queries retrieves are encoded for these queries alone.
 _MAX_TIMES_RETRIEVED: Final = 4
 
 
 @dataclass(frozen=True)
 class WholeWindow:
-    """A window compiled by V19 for all of its patterns. ``interval`` int64: the interval of each entry of
-    ``Intervals.carriers``."""
+    """A window compiled by V19 for all of its patterns.
+
+    ``interval`` int64 [entries of ``Intervals.carriers``]: the interval that each entry belongs to.
+    """
 
     compiled: CompiledWindow
     interval: npt.NDArray[np.int64]
@@ -62,7 +64,7 @@ class WholeWindow:
 
 @dataclass(frozen=True)
 class ReadyWindow:
-    """A window for one set of typed sites. ``whole`` is None if retrieved rows are encoded batch by batch."""
+    """A window for one set of typed sites. ``whole`` is None if each set of queries encodes what it retrieves."""
 
     context: WindowContext
     whole: WholeWindow | None = None

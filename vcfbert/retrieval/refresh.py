@@ -36,6 +36,8 @@ class Probe:
 
 @dataclass(frozen=True)
 class RefreshReport:
+    """What one refresh changed."""
+
     version: int  # of the index; 0 is the initial one
     seconds: float  # spent on the new weights, without the probes
     drift: float  # mean |new - old| of the site weights, divided by their old mean
@@ -43,7 +45,7 @@ class RefreshReport:
 
 
 def joint_report(reports: Sequence[RefreshReport]) -> RefreshReport:
-    """One report on the refresh of several panels' retrievers: the sum of seconds, the means of drift and overlap."""
+    """One report on the refreshes of several panels: the sum of their seconds, and the means of drift and overlap."""
     mean = {name: fmean(getattr(report, name) for report in reports) for name in ("drift", "overlap")}
     return RefreshReport(reports[0].version, sum(report.seconds for report in reports), **mean)
 

@@ -48,7 +48,7 @@ def assemble(
     indexes: Sequence[KeyIndex] | None,
     retrievers: Sequence[Retriever] | None,
 ) -> Assembly:
-    """The parts of a run that trains ``variant``; the arguments of ``Trainer``. Starts the other ranks, if any."""
+    """Builds the parts of a run that trains ``variant``. Starts the other ranks. Arguments: as for ``Trainer``."""
     fabric = fabric_of(config.train, accelerator, devices)
     fabric.launch()
     model = create(variant, config.model)

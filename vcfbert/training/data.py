@@ -54,9 +54,9 @@ class Example:
 
 @dataclass(frozen=True)
 class ExampleNoise:
-    """Errors of the examples' typed alleles. Wrong and missing calls are as frequent as ``MaskConfig`` says."""
+    """Errors of the examples' typed alleles. ``MaskConfig`` sets the fractions of wrong and missing calls."""
 
-    switches_per_cm: float  # phase errors: a sample's two haplotypes change places this often, as in an inferred phase
+    switches_per_cm: float  # phase errors: a sample's two haplotypes are exchanged this often, as in an inferred phase
 
 
 def plan_epoch(n_samples: Sequence[int], config: TrainConfig, epoch: int) -> list[Step]:
@@ -155,8 +155,10 @@ class TrainingPanel:
 def phase_flipped(
     key_cm: Tensor, sites_cm: Tensor, n: int, per_cm: float, rng: np.random.Generator
 ) -> tuple[Tensor, Tensor]:
-    """Where each of n samples has its two haplotypes in the other order: bool [n, t] at ``key_cm`` [t] and bool [n, l]
-    at ``sites_cm`` [l], both in cM. The order flips at random positions, ``per_cm`` times a cM on average."""
+    """Where each of n samples is phase-flipped: bool [n, t] at ``key_cm`` [t] and bool [n, l] at ``sites_cm`` [l].
+
+    Both are in cM, the first ascending. The phase flips at random positions, on average ``per_cm`` times per cM.
+    """
     low, high = float(key_cm[0]), float(key_cm[-1])
     count = rng.poisson(per_cm * (high - low), size=n)
     points = rng.uniform(low, high, size=(n, count.max()))
@@ -193,7 +195,10 @@ class TrainingData:
         return self.panels[number].maf[window.sites]
 
     def examples(self, steps: list[Step], epoch: int, k: int, noise: ExampleNoise | None = None) -> Iterator[Example]:
-        """Yields the examples of ``steps``, with ``k`` rows retrieved for each haplotype."""
+        """Yields the examples of ``steps`` of ``epoch`` (from 0), with ``k`` rows retrieved for each haplotype.
+
+        ``noise``: errors in the typed alleles; None for no errors.
+        """
         for step in steps:
             place, window = self.places[step.window]
             panel = self.panels[place]

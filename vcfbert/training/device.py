@@ -11,8 +11,10 @@ from vcfbert.config import TrainConfig
 
 
 def fabric_of(config: TrainConfig, accelerator: str, devices: int) -> Fabric:
-    """Fabric for ``devices`` ranks on CUDA if ``accelerator`` allows it and there is one, else on the CPU. Automatic
-    precision is bfloat16 on CUDA and float32 on the CPU."""
+    """Fabric for ``devices`` ranks: on CUDA if ``accelerator`` allows it and a GPU is present, else on the CPU.
+
+    Automatic precision is bfloat16 on CUDA and float32 on the CPU.
+    """
     cuda = accelerator in ("auto", "cuda", "gpu") and torch.cuda.is_available()
     precision = config.precision
     if precision == "auto":

@@ -24,7 +24,7 @@ TRIM_EVERY = 32  # batches between returns of freed memory to the system
 
 
 class EpochTrainer:
-    """Changes the model's weights by one epoch at a time. Each rank trains on its own share of the batches."""
+    """Trains the model one epoch at a time. Each rank trains on its own part of the batches."""
 
     def __init__(self, parts: Assembly, config: Config, progress: FitProgress) -> None:
         self.parts = parts

@@ -1,4 +1,4 @@
-"""Failures of training that another configuration avoids, as errors that say which."""
+"""Failures of training that another configuration avoids. Their errors name that configuration."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def check_finite(loss: float, where: str) -> None:
 
 @contextmanager
 def memory_errors(config: TrainConfig) -> Iterator[None]:
-    """Turns out-of-memory errors of the host or a GPU into ResourceError('out_of_memory') with a way out."""
+    """Turns out-of-memory errors of the host or a GPU into ResourceError('out_of_memory') with a hint."""
     try:
         yield
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:

@@ -51,8 +51,7 @@ class HmmRecipe(Recipe):
         return ExampleNoise(self.search.switches_per_cm)
 
     def loss_weight(self, weight: Tensor, example: Example) -> Tensor:
-        """Weight 0 for alleles that no other sample carries: without their own carrier the panel would lack them, so
-        they cannot be copied."""
+        """Weight 0 where no other sample carries ALT: a query cannot copy from its own sample."""
         carriers = (example.batch.sites.af * example.n_haplotypes).round()
         return weight * (example.alleles.sum(dim=1, keepdim=True) < carriers)  # [b, 1, l]
 
@@ -61,7 +60,7 @@ class HmmRecipe(Recipe):
         return learning_rate(step, total, peak=self.config.train.copy_lr, warmup_steps=0)
 
     def validation_windows(self, windows: list[Window]) -> tuple[list[Window], list[Window]]:
-        """Every other window by the masked protocol, all windows as typed by an array: there may be only one."""
+        """Every other window by the masked protocol, all windows as typed by an array. There may be only one window."""
         return [w for w in windows if w.index % 2 == 0], windows
 
     def validation_metrics(self) -> dict[str, float]:

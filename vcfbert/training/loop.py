@@ -35,6 +35,8 @@ AfterEpoch = Callable[[int, Mapping[str, float]], bool]
 
 @dataclass(frozen=True)
 class FitResult:
+    """The result of a fit. ``run_id`` and ``model_uri`` are '' where no run or no bundle is recorded."""
+
     run_id: str
     model_uri: str
     metrics: dict[str, float]  # of the best epoch
@@ -44,7 +46,7 @@ class FitResult:
 
 
 class Trainer:
-    """Fits one variant on the training split of panels, all chromosomes together, and writes a bundle."""
+    """Fits one variant to the training splits of all panels together, and writes a bundle."""
 
     def __init__(
         self,
@@ -59,9 +61,10 @@ class Trainer:
         retrievers: Sequence[Retriever] | None = None,
         progress: FitProgress | None = None,
     ) -> None:
-        """``indexes``: initial indexes, one a panel, if they were built before. ``retrievers``: one a panel, used in
-        training in place of the variant's own (for studies; a bundle always has the variant's own). ``devices``:
-        processes, started by ``torchrun``."""
+        """``encodings``: one a panel. ``indexes``: initial indexes, one a panel, if they were built before.
+        ``retrievers``: one a panel, used in training in place of the variant's own. Studies set them; a bundle always
+        has the variant's own. ``devices``: processes, started by ``torchrun``.
+        """
         self.config = config
         self.panels = panels
         self.parts = assemble(
@@ -92,11 +95,10 @@ class Trainer:
         data: Mapping[str, str],
         after_epoch: AfterEpoch | None = None,
     ) -> FitResult:
-        """Trains, from the last checkpoint if there is one, and writes the best epoch's bundle to ``out``; None writes
-        no bundle.
+        """Trains, from the last checkpoint if there is one, and writes the best epoch's bundle to ``out``.
 
-        ``tags`` and ``data`` (digests of the inputs) are recorded. Raises ResourceError('out_of_memory') and
-        VcfbertError('diverged').
+        If ``out`` is None, no bundle is written. ``tags`` and ``data`` (digests of the inputs) are recorded. Raises
+        ResourceError('out_of_memory') and VcfbertError('diverged').
         """
         train, name = self.config.train, self.parts.model.name
         digest = self.config.training_digest(name, data_digest(self.panels))

@@ -19,8 +19,10 @@ def optimizer_of(model: Variant, config: TrainConfig) -> torch.optim.Optimizer:
 
 
 def learning_rate(step: int, total: int, *, peak: float, warmup_steps: int) -> float:
-    """The learning rate of ``step`` (from 0) of ``total``: a linear warm-up over ``warmup_steps``, then a cosine from
-    ``peak`` down to a tenth of it."""
+    """The learning rate of ``step`` (from 0) of ``total``.
+
+    It rises linearly over ``warmup_steps`` to ``peak`` and then follows a cosine down to a tenth of it.
+    """
     if step < warmup_steps:
         return peak * (step + 1) / warmup_steps
     progress = (step - warmup_steps) / max(total - warmup_steps, 1)

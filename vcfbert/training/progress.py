@@ -20,7 +20,7 @@ class FitProgress(Protocol):
 
 
 class SilentProgress:
-    """Discards what it receives: for ranks other than 0, and where nobody listens."""
+    """Discards what it receives: for ranks other than 0, and for callers without a listener."""
 
     def epoch(self, epoch: int, epochs: int, steps: int) -> None:
         pass

@@ -1,13 +1,13 @@
 """Searches the switch rates and mismatch probabilities that V19 starts training from, by how well they impute.
 
-The best rates depend on the panel: among ten thousand haplotypes a target finds longer matches than among six hundred,
-and gradient descent would take hundreds of steps from one to the other. Three pairs of a switch rate and a mismatch
-probability are searched: of the heads for a given or inferred phase, of the heads for sampled phasings, and of the HMM
-of pairs that phasings are sampled from. Then the heads' mixture weights are fitted.
+The best rates depend on the panel: among ten thousand haplotypes a target finds longer matches than among six hundred.
+Gradient descent would take hundreds of steps from the rates of one such panel to those of the other. Three pairs of a
+switch rate and a mismatch probability are searched: of the heads for a given or inferred phase, of the heads for
+sampled phasings, and of the HMM of pairs that phasings are sampled from. Then the heads' mixture weights are fitted.
 
-The loss is on the validation samples, which are not in the reference subset. They are shown as targets are: typed as by
-an array, with errors and missing calls, in an inferred phase (which has more errors than the panel's) and over sampled
-phasings.
+The loss is on the validation samples, which are not in the reference subset. They look like targets: typed as by an
+array, with errors and missing calls, once in an inferred phase (which has more errors than the panel's phase) and once
+over sampled phasings.
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ class RateSearch:
 
     @cached_property
     def switches_per_cm(self) -> float:
-        """Phase errors of the inferred phase: changes from one haplotype of a sample to the other."""
+        """Switch errors per cM of a sample's inferred phase, against the panel's phase."""
         switches, length = 0, 0.0
         for typed, phasings in self._phasings:
             cm = typed.context.sites.key_offset_cm
@@ -132,12 +132,12 @@ class RateSearch:
 
     @cached_property
     def inferred(self) -> list[_Queries]:
-        """Of each window, the samples in the consensus of their sampled phasings."""
+        """For each window, the samples in the consensus of their sampled phasings."""
         return [self._queries(typed, consensus(phasings)[None]) for typed, phasings in self._phasings]
 
     @cached_property
     def sampled(self) -> list[_Queries]:
-        """Of each window, the samples in all of their sampled phasings."""
+        """For each window, the samples in all of their sampled phasings."""
         return [self._queries(typed, phasings, sampled=True) for typed, phasings in self._phasings]
 
     @cached_property

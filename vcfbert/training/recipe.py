@@ -37,8 +37,10 @@ class Recipe(Protocol):
         """Sets the model to its starting point and returns the figures to log; None if initial weights stay."""
 
     def refresh(self, epoch: int, version: int, *, rank: int, world: int) -> RefreshReport | None:
-        """Brings learned retrievers up to date before ``epoch``, as index ``version``; None if none is due. Of several
-        ranks all call it."""
+        """Brings learned retrievers up to date before ``epoch``, as index ``version``; None if no refresh is due.
+
+        All ranks must call it.
+        """
 
     def plan(self, n_samples: Sequence[int], epoch: int) -> list[Step]:
         """All batches of ``epoch``, of all ranks. ``n_samples`` [n_windows]: samples available in each window."""
@@ -53,7 +55,7 @@ class Recipe(Protocol):
         """The learning rate of optimiser step ``step`` (from 0) of ``total``."""
 
     def validation_windows(self, windows: list[Window]) -> tuple[list[Window], list[Window]]:
-        """Of one rank's ``windows``: those scored by the masked protocol, and those scored as typed by an array."""
+        """Chooses, of one rank's ``windows``, those for the masked protocol and those scored as typed by an array."""
 
     def validation_metrics(self) -> dict[str, float]:
         """Further figures of the model as it is now. 'val/genotype_loss', if present, chooses the best epoch."""

@@ -19,4 +19,5 @@ _RECIPES: dict[str, Callable[[Any, Config], Recipe]] = {
 
 
 def recipe_of(model: Variant, config: Config) -> Recipe:
+    """A new recipe for training ``model``."""
     return _RECIPES[model.name](model, config)

@@ -26,8 +26,10 @@ class Recorder:
     def recording(
         self, name: str, params: Mapping[str, Any], tags: Mapping[str, str], *, run_id: str, resume: bool
     ) -> Iterator[str]:
-        """Opens the tracked run ``name``, or continues ``run_id`` if it is not empty, and yields its id ('' if nothing
-        is written). ``resume`` keeps the rows of an existing metrics CSV."""
+        """Opens the tracked run ``name``, or continues ``run_id`` if it is not empty, and yields the run's id.
+
+        The id is '' if nothing is written. ``resume`` keeps the rows of an existing metrics CSV.
+        """
         if not self._writes:
             yield ""
             return

@@ -20,7 +20,7 @@ from vcfbert.retrieval.base import Retriever
 from vcfbert.retrieval.context import WindowContext
 from vcfbert.retrieval.ready import ReadyWindow
 
-MAX_VALIDATED = 200  # samples; on large panels, validating more would take longer than training
+MAX_VALIDATED = 200  # samples; on large panels, validating all would take longer than training
 
 TypedSites = Callable[[Window], npt.NDArray[np.bool_]]  # which sites [of the retrieval window] are typed
 
@@ -35,6 +35,7 @@ class Scores:
     count: int = 0  # alleles scored
 
     def merge(self, other: Scores) -> None:
+        """Adds the scores of other sites or samples."""
         self.f1.merge(other.f1)
         self.r2.merge(other.r2)
         self.loss += other.loss
@@ -46,8 +47,10 @@ class Scores:
 
 
 def masked_typing(reference: ReferenceSubset, config: EvaluateConfig, seed: int) -> TypedSites:
-    """Typed sites of the masked protocol: ``config`` gives the fractions of common and of rare sites that are masked,
-    and the MAF below which all are masked."""
+    """Typed sites of the masked protocol.
+
+    ``config`` gives the fractions of common and of rare sites that are masked, and the MAF below which all are masked.
+    """
     maf = reference.panel.maf
 
     def typed(window: Window) -> npt.NDArray[np.bool_]:
