@@ -8,7 +8,17 @@ import pytest
 import yaml
 
 from tests.helpers.tiny import tiny_config
-from vcfbert.config import PROFILES, Config, ModelConfig, TrainConfig, build, load, profile, profile_text
+from vcfbert.config import (
+    PROFILES,
+    Config,
+    ModelConfig,
+    TrainConfig,
+    build,
+    load,
+    profile,
+    profile_text,
+    with_overrides,
+)
 from vcfbert.errors import InputError
 
 PROJECT = Path(__file__).parents[2]
@@ -94,6 +104,8 @@ def test_section_built_in_python_is_checked() -> None:
         ("train", "loss", "hinge"),
         ("train", "precision", "16"),
         ("train", "seed", -5),
+        ("train", "seed", 2**31),
+        ("train", "epochs", 10**30),
         ("evaluate", "mask_rate", 1.5),
         ("evaluate", "batch_size", 0),
     ],
@@ -170,6 +182,55 @@ def test_file_without_sections_is_refused(tmp_path: Path, text: str) -> None:
     with pytest.raises(InputError) as caught:
         load(path)
     assert caught.value.code == "params_invalid"
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        (b"[" * 5000, "nested too deeply"),
+        (b"a: " + b"9" * 5000, "cannot be read"),
+        (b"a: 2001-99-99", "cannot be read"),
+        (b"a: !!int ''", "cannot be read"),
+        (b'a: "\\UFFFFFFFF"', "cannot be read"),
+        ("a: é".encode("latin1"), "can't decode byte"),
+        (b"a: 1\n---\nb: 2", "at line 2"),
+        (b"train: {lr: 1}\ntrain: {epochs: 2}", "train is given twice at line 2"),
+        (b"train: {lr: 1, lr: 2}", "lr is given twice at line 1"),
+    ],
+    ids=["nested", "digits", "date", "int", "character", "latin1", "documents", "section", "parameter"],
+)
+def test_file_that_yaml_cannot_read_is_refused(tmp_path: Path, text: bytes, what: str) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_bytes(text)
+    with pytest.raises(InputError, match=what) as caught:
+        load(path)
+    assert (caught.value.code, caught.value.where) == ("params_invalid", str(path))
+    assert caught.value.hint is not None
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["x" * 5000, 2**20000, [[["x" * 5000] * 50] * 50] * 50, {"a": {"b": "x" * 5000}}],
+    ids=["text", "number", "lists", "mapping"],
+)
+def test_value_of_any_size_is_shown_within_a_line(value: object) -> None:
+    given = values()
+    given["train"]["epochs"] = value
+    with pytest.raises(InputError) as caught:
+        build(Config, given)
+    assert caught.value.what.startswith("train.epochs is ")
+    assert len(caught.value.what) < 700
+
+
+@pytest.mark.parametrize(
+    "assignment",
+    ["train.epochs=2001-99-99", "train.epochs=" + "[" * 5000, "a" * 5000],
+    ids=["date", "nested", "no value"],
+)
+def test_assignment_that_yaml_cannot_read_is_refused(assignment: str) -> None:
+    with pytest.raises(InputError, match="--set is") as caught:
+        with_overrides("cpu", [assignment])
+    assert len(str(caught.value)) < 300
 
 
 def test_missing_file_is_named(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ A profile (``vcfbert/profiles/*.yaml``) is a whole file of the same form as ``pa
 from __future__ import annotations
 
 import dataclasses
+import reprlib
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -15,6 +16,7 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
 from vcfbert.config.sections import Config
+from vcfbert.config.yaml_text import parse_yaml, read_yaml
 from vcfbert.errors import InputError
 
 PROFILES = ("cpu", "gpu", "original")
@@ -43,6 +45,21 @@ _TEXTS = {
 T = TypeVar("T")
 
 
+class _ShortRepr(reprlib.Repr):
+    """Shows a value within a line. Aliases let a short YAML file hold a value of any size."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxstring = self.maxother = 80
+        self.maxlevel = 2
+
+    def repr_int(self, value: int, level: int) -> str:
+        return super().repr_int(value, level) if value.bit_length() < 128 else f"a number of {value.bit_length()} bits"
+
+
+_SHORT = _ShortRepr()
+
+
 def build(cls: type[T], values: Mapping[Any, Any], where: str = "") -> T:
     """An instance of the dataclass ``cls`` from plain YAML values.
 
@@ -65,7 +82,7 @@ def _problem(cls: type, detail: ErrorDetails, where: str) -> str:
     kind = detail["type"]
     if kind == "missing":
         return f"{name} is missing"
-    shown = f"{name} is {detail['input']!r}"
+    shown = f"{name} is {_SHORT.repr(detail['input'])}"
     if kind in ("unexpected_keyword_argument", "invalid_key"):
         return f"{shown}: there is no such parameter; known: {', '.join(_known(cls, path[:-1]))}"
     text = _TEXTS.get(kind)
@@ -81,20 +98,7 @@ def _known(cls: type, path: Sequence[int | str]) -> list[str]:
 
 def load(path: Path) -> Config:
     """The configuration in a ``params.yaml``. Raises InputError."""
-    import yaml  # here, so that a bundle is opened without it
-
-    try:
-        values = yaml.safe_load(path.read_text())
-    except OSError as error:
-        raise InputError(
-            "params_missing", f"cannot be read ({error.strerror})", where=str(path), hint="check the path"
-        ) from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        detail = " ".join(str(error).split())
-        hint = "`vcfbert config show` prints a valid file"
-        raise InputError("params_invalid", f"not valid YAML: {detail}", where=str(path), hint=hint) from error
-    if not isinstance(values, Mapping):
-        raise InputError("params_invalid", "must hold sections of parameters", where=str(path), hint=_HINT)
+    values = read_yaml(path, missing="params_missing", hint="`vcfbert config show` prints a valid file")
     try:
         return build(Config, values)
     except InputError as error:
@@ -118,9 +122,7 @@ def with_overrides(name: str, assignments: Sequence[str], **sections: Mapping[st
 
     An assignment reads ``section.parameter=value``, with the value as in YAML. Raises InputError.
     """
-    import yaml
-
-    values = yaml.safe_load(profile_text(name))
+    values = parse_yaml(profile_text(name))
     for section, changes in sections.items():
         values[section] |= changes
     for assignment in assignments:
@@ -130,8 +132,6 @@ def with_overrides(name: str, assignments: Sequence[str], **sections: Mapping[st
 
 def _assign(values: dict[str, Any], assignment: str) -> None:
     """Sets one value of the nested ``values``, in place."""
-    import yaml
-
     path, separator, text = assignment.partition("=")
     *parents, last = path.split(".")
     if not (separator and parents):
@@ -142,10 +142,10 @@ def _assign(values: dict[str, Any], assignment: str) -> None:
             raise _assignment_error(assignment, f"there is no section {parent}")
         place = place[parent]
     try:
-        place[last] = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+        place[last] = parse_yaml(text)
+    except ValueError as error:
         raise _assignment_error(assignment, "the value is not valid YAML") from error
 
 
 def _assignment_error(assignment: str, rule: str) -> InputError:
-    return InputError("params_invalid", f"--set is {assignment!r}: {rule}", hint=_HINT)
+    return InputError("params_invalid", f"--set is {_SHORT.repr(assignment)}: {rule}", hint=_HINT)

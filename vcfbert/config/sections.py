@@ -31,6 +31,8 @@ from vcfbert.constants import VARIANTS
 # Unknown names and non-finite numbers are errors. Schemas are built on first use: an imputation needs two of the ten.
 _RULES = ConfigDict(extra="forbid", allow_inf_nan=False, validate_default=True, defer_build=True)
 
+_MAX_WHOLE = 2**31 - 1  # counts and seeds beyond it would fail in the libraries that receive them
+
 
 def _number_from_text(value: object) -> object:
     if isinstance(value, str):
@@ -62,8 +64,10 @@ def _ascending(value: tuple[float, float]) -> tuple[float, float]:
 
 
 Number = Annotated[float, Strict(), BeforeValidator(_number_from_text)]
-NonNegative = Annotated[StrictInt, Field(ge=0)]
-AtLeastOne = Annotated[StrictInt, Field(ge=1)]
+WholeNumber = Annotated[StrictInt, Field(le=_MAX_WHOLE)]
+NonNegative = Annotated[WholeNumber, Field(ge=0)]
+AtLeastOne = Annotated[WholeNumber, Field(ge=1)]
+AtLeastEight = Annotated[WholeNumber, Field(ge=8)]
 NonNegativeNumber = Annotated[Number, Field(ge=0)]
 PositiveNumber = Annotated[Number, Field(gt=0)]
 BetweenZeroAndOne = Annotated[Number, Field(gt=0, lt=1)]
@@ -107,10 +111,10 @@ class PrepareConfig:
 
 @dataclass(frozen=True, config=_RULES)
 class EncodeConfig:
-    window: Annotated[StrictInt, Field(ge=8)] = 256  # V17 and V18: sites per window, flanks included
+    window: AtLeastEight = 256  # V17 and V18: sites per window, flanks included
     flank: NonNegative = 16  # V17 and V18: sites on each side that neighbouring windows share; at most window / 4
     span_cm: NonNegativeNumber = 0.2  # V17 and V18: retrieval also uses typed sites this far around a window, cM
-    copy_window: Annotated[StrictInt, Field(ge=8)] = 16384  # V19: sites per window
+    copy_window: AtLeastEight = 16384  # V19: sites per window
     copy_span_cm: NonNegativeNumber = 1.5  # V19: also uses typed sites this far around a window, cM
 
     @field_validator("flank")
@@ -123,7 +127,7 @@ class EncodeConfig:
 
 @dataclass(frozen=True, config=_RULES)
 class ModelConfig:
-    dims: Annotated[StrictInt, Field(ge=8)] = 64  # width of embeddings and encoder
+    dims: AtLeastEight = 64  # width of embeddings and encoder
     layers: AtLeastOne = 2  # encoder blocks
     heads: AtLeastOne = 4  # attention heads; must divide dims
     mlp_ratio: AtLeastOne = 4  # hidden width of a block's MLP, as a multiple of dims

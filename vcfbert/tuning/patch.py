@@ -12,6 +12,7 @@ import yaml
 
 from vcfbert.artifacts import write_text
 from vcfbert.config import Config, build
+from vcfbert.config.yaml_text import parse_yaml, read_yaml
 from vcfbert.errors import InputError, MissingExtraError
 from vcfbert.tuning.space import merge, nested, suggest
 from vcfbert.tuning.storage import first_number
@@ -44,7 +45,8 @@ def apply_patch(patch: Path, params: Path) -> dict[str, tuple[Any, Any]]:
             "ruamel_missing", "ruamel.yaml, which preserves comments, is not installed", hint=hint
         ) from error
 
-    changes, body = _mapping(patch), _mapping(params)
+    changes = read_yaml(patch, missing="file_not_found", hint="give a patch written by `vcfbert tune`")
+    body = read_yaml(params, missing="file_not_found", hint="repair the file")
     flat = dict(_leaves(changes))
     old = dict(_leaves(body))
     unknown = [name for name in flat if name not in old]
@@ -66,7 +68,7 @@ def apply_patch(patch: Path, params: Path) -> dict[str, tuple[Any, Any]]:
         place[last] = value
     text = io.StringIO()
     editor.dump(document, text)
-    if build(Config, yaml.safe_load(text.getvalue())) != build(Config, body):
+    if build(Config, parse_yaml(text.getvalue())) != build(Config, body):
         raise InputError("params_invalid", "the patch cannot be written to this file", where=str(params))
     write_text(params, text.getvalue())
     return {name: (old[name], value) for name, value in flat.items() if old[name] != value}
@@ -75,20 +77,6 @@ def apply_patch(patch: Path, params: Path) -> dict[str, tuple[Any, Any]]:
 def _null(representer: Any, value: None) -> Any:
     """Writes ``null`` in full, as the profiles do."""
     return representer.represent_scalar("tag:yaml.org,2002:null", "null")
-
-
-def _mapping(path: Path) -> dict[str, Any]:
-    try:
-        body = yaml.safe_load(path.read_text())
-    except OSError as error:
-        what = f"cannot be read ({error.strerror})"
-        raise InputError("file_not_found", what, where=str(path), hint="`vcfbert tune` writes patches") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        what = f"not valid YAML: {' '.join(str(error).split())}"
-        raise InputError("params_invalid", what, where=str(path), hint="repair the file") from error
-    if not isinstance(body, dict):
-        raise InputError("params_invalid", "must hold sections of parameters", where=str(path), hint="repair the file")
-    return body
 
 
 def _leaves(body: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
