@@ -27,9 +27,8 @@ from vcfbert.genotypes.vcf_texts import (
     independent_g2,
     multiallelic_gq,
 )
+from vcfbert.kernels import Calls, Floats, Numbers
 
-IntArray = npt.NDArray[np.int32]
-FloatArray = npt.NDArray[np.float32]
 Flags = npt.NDArray[np.bool_]
 
 # Sites x samples formatted at a time, so that the look-up tables stay in the processor's cache.
@@ -133,7 +132,7 @@ class LineFormatter:
     def _records(
         self,
         block: ImputedBlock,
-        hds: FloatArray,
+        hds: Floats,
         dr2: npt.NDArray[np.float64],
         typed: Flags,
         single: Flags,
@@ -160,9 +159,7 @@ class LineFormatter:
         columns = self._site_columns(site, typed, self._frequencies(q), dr2[row], er2)
         return [b"%b%b\n" % both for both in zip(columns, samples, strict=True)]
 
-    def _quality(
-        self, hds: FloatArray, gp: FloatArray | None, calls: npt.NDArray[np.int8], q: IntArray, swapped: Flags
-    ) -> IntArray:
+    def _quality(self, hds: Floats, gp: Floats | None, calls: Calls, q: Numbers, swapped: Flags) -> Numbers:
         """GQ [l, n] of the written genotypes ``q`` [l, n, 2].
 
         It is NO_GQ where all alleles are the input's, because the input's own quality is not known here.
@@ -180,13 +177,13 @@ class LineFormatter:
         gq[self._own(calls)] = NO_GQ
         return gq
 
-    def _own(self, calls: npt.NDArray[np.int8]) -> Flags:
+    def _own(self, calls: Calls) -> Flags:
         """[l, n]: True where the input has all alleles of the genotype."""
         own = np.asarray((calls >= 0).all(axis=-1))
         own[:, self._haploid] = calls[:, self._haploid, 0] >= 0
         return own
 
-    def _certainty(self, q: IntArray, g2: IntArray | None) -> IntArray:
+    def _certainty(self, q: Numbers, g2: Numbers | None) -> Numbers:
         """Probabilities [l, n], in thousandths, of the genotypes that GT has, from dosages ``q`` [l, n, 2]."""
         first, second = q[..., 0], q[..., 1]
         ds = first + second
@@ -195,7 +192,7 @@ class LineFormatter:
         even = (first >= HALF) == (second >= HALF)
         return np.where(even, np.where(first >= HALF, g2, ONE - ds + g2), ds - 2 * g2)
 
-    def _frequencies(self, q: IntArray) -> npt.NDArray[np.float64]:
+    def _frequencies(self, q: Numbers) -> npt.NDArray[np.float64]:
         """AF [l] of dosages [l, n, 2]; the second haplotype of haploid samples must be 0."""
         return np.asarray(q.sum(axis=(1, 2)) / max(ONE * (2 * q.shape[1] - len(self._haploid)), 1))
 
@@ -203,7 +200,7 @@ class LineFormatter:
         self,
         block: ImputedBlock,
         row: npt.NDArray[np.int64] | slice,
-        calls: npt.NDArray[np.int8],
+        calls: Calls,
         typed: Flags,
     ) -> npt.NDArray[np.float64]:
         """ER2 [rows] of the block; NaN at sites without it."""
@@ -268,7 +265,7 @@ class LineFormatter:
         return b"".join([self._multiallelic_columns(block, self._frequencies(q), dr2, er2), *text, b"\n"])
 
     def _multiallelic_texts(
-        self, block: ImputedBlock, hds: npt.NDArray[np.float64], q: IntArray, samples: slice
+        self, block: ImputedBlock, hds: npt.NDArray[np.float64], q: Numbers, samples: slice
     ) -> list[bytes]:
         """Texts of the chosen samples. Dosages ``hds`` and ``q`` [k, n, ploidy] have all samples."""
         gq = None
@@ -311,7 +308,7 @@ def _er2(values: list[float]) -> str:
     return ";ER2=" + ",".join("." if value != value else f"{value:.4g}" for value in values)
 
 
-def _with_calls(block: ImputedBlock) -> FloatArray:
+def _with_calls(block: ImputedBlock) -> Floats:
     """Haplotype dosages [l, n, 2] in which typed haplotypes have their alleles."""
     typed = block.typed
     if not typed.any():
@@ -334,11 +331,11 @@ def _check_probability(values: npt.NDArray[np.floating]) -> None:
         )
 
 
-def _thousandths(probability: npt.NDArray[np.floating]) -> IntArray:
+def _thousandths(probability: npt.NDArray[np.floating]) -> Numbers:
     return np.asarray(np.rint(probability * np.float32(ONE)).clip(0, ONE), dtype=np.int32)
 
 
-def _constrained_g2(gp: FloatArray, calls: npt.NDArray[np.int8], q: IntArray, swapped: Flags) -> IntArray:
+def _constrained_g2(gp: Floats, calls: Calls, q: Numbers, swapped: Flags) -> Numbers:
     """Probability of two ALT alleles [l, n] from ``gp`` [l, n, 3], rounded so that GP agrees with DS.
 
     ``q`` [l, n, 2] is in the written orientation; ``gp`` and ``calls`` are in the panel's.

@@ -26,7 +26,6 @@ HALF: Final = 500
 MAX_GQ: Final = 99
 NO_GQ: Final = 100  # stands for '.'
 
-IntArray = npt.NDArray[np.int32]
 Characters = npt.NDArray[np.uint8]
 Texts = npt.NDArray[np.object_]
 
@@ -53,14 +52,14 @@ class TextStore:
         self._start = np.zeros(1, dtype=np.uint32)
         self._length = np.zeros(1, dtype=np.uint8)
 
-    def table(self, size: int, build: Callable[[IntArray], list[bytes]]) -> TextTable:
+    def table(self, size: int, build: Callable[[Numbers], list[bytes]]) -> TextTable:
         """A table for codes 0 to ``size`` - 1, whose texts ``build`` makes."""
         first = len(self._start)
         self._start = np.zeros(first + size, dtype=np.uint32)
         self._length = np.zeros(first + size, dtype=np.uint8)
         return TextTable(self, first, size, build)
 
-    def add(self, numbers: IntArray, texts: list[bytes]) -> None:
+    def add(self, numbers: Numbers, texts: list[bytes]) -> None:
         """Stores the texts of the given numbers."""
         length = np.array([len(text) for text in texts], dtype=np.int64)
         stop = self._used + np.cumsum(length)
@@ -82,13 +81,13 @@ class TextStore:
 class TextTable:
     """The texts of integer codes below ``size``. ``build`` makes the text of a code at its first use."""
 
-    def __init__(self, store: TextStore, first: int, size: int, build: Callable[[IntArray], list[bytes]]) -> None:
+    def __init__(self, store: TextStore, first: int, size: int, build: Callable[[Numbers], list[bytes]]) -> None:
         self._store = store
         self._first = first
         self._known = np.zeros(size, dtype=bool)
         self._build = build
 
-    def __getitem__(self, codes: IntArray) -> Numbers:
+    def __getitem__(self, codes: Numbers) -> Numbers:
         """The numbers of the codes' texts, in the same shape."""
         unseen = codes[~self._known[codes]]
         if unseen.size:
@@ -130,7 +129,7 @@ def _spelled(columns: list[Characters | bytes]) -> list[bytes]:
     return np.concatenate(matrices, axis=1).tobytes().translate(None, b"\0").split(b"\n")[:-1]
 
 
-def independent_g2(q: IntArray) -> IntArray:
+def independent_g2(q: Numbers) -> Numbers:
     """Probability of two ALT alleles where the haplotypes [..., 2] are independent, in thousandths."""
     return np.asarray((q[..., 0] * q[..., 1] + HALF) // ONE)
 
@@ -164,7 +163,7 @@ class SampleTexts:
         self._haploid = store.table(ONE + 1, partial(_haploid_texts, self.fields))
         self._qualities = store.table(len(_QUALITY), lambda gq: _QUALITY[gq].tolist())
 
-    def diploid(self, q: IntArray, g2: IntArray | None, gq: IntArray | None) -> list[Numbers]:
+    def diploid(self, q: Numbers, g2: Numbers | None, gq: Numbers | None) -> list[Numbers]:
         """Numbers [l, n] of each part of the samples' texts, in order, for ``q`` [l, n, 2], ``g2`` and ``gq`` [l, n].
 
         Without ``g2`` the haplotypes are independent.
@@ -176,11 +175,11 @@ class SampleTexts:
             parts = [self._heads[code], self._tails[(q[..., 0] + q[..., 1]) * (ONE + 1) + g2]]
         return parts if gq is None else [*parts, self._qualities[gq]]
 
-    def haploid(self, q: IntArray) -> Numbers:
+    def haploid(self, q: Numbers) -> Numbers:
         """Numbers [l, n] of the texts of haploid samples with dosages ``q`` [l, n], without GQ."""
         return self._haploid[q]
 
-    def multiallelic(self, q: IntArray, gq: IntArray | None) -> list[bytes]:
+    def multiallelic(self, q: Numbers, gq: Numbers | None) -> list[bytes]:
         """Texts of the samples of one record with k ALT alleles, for dosages ``q`` [k, n, ploidy] and ``gq`` [n]."""
         n_alts, n_samples, ploidy = q.shape
         probability = _with_ref(q)
@@ -206,7 +205,7 @@ class SampleTexts:
         return [b"".join(row) for row in text.tolist()]
 
 
-def _head(fields: tuple[str, ...], code: IntArray) -> list[Characters | bytes]:
+def _head(fields: tuple[str, ...], code: Numbers) -> list[Characters | bytes]:
     """GT, DS and HDS of a sample with the haplotype dosages ``divmod(code, 1001)``."""
     q1, q2 = np.divmod(code, ONE + 1)
     columns: list[Characters | bytes] = [_GENOTYPE[2 * (q1 >= HALF) + (q2 >= HALF)]]
@@ -217,25 +216,25 @@ def _head(fields: tuple[str, ...], code: IntArray) -> list[Characters | bytes]:
     return columns
 
 
-def _tail(ds: IntArray, g2: IntArray) -> list[Characters | bytes]:
+def _tail(ds: Numbers, g2: Numbers) -> list[Characters | bytes]:
     """GP of a dosage and a probability of two ALT alleles."""
     return [b":", _NUMBER[ONE - ds + g2], b",", _NUMBER[ds - 2 * g2], b",", _NUMBER[g2]]
 
 
-def _head_texts(fields: tuple[str, ...], code: IntArray) -> list[bytes]:
+def _head_texts(fields: tuple[str, ...], code: Numbers) -> list[bytes]:
     return _spelled(_head(fields, code))
 
 
-def _tail_texts(code: IntArray) -> list[bytes]:
+def _tail_texts(code: Numbers) -> list[bytes]:
     return _spelled(_tail(*np.divmod(code, ONE + 1)))
 
 
-def _independent_texts(fields: tuple[str, ...], code: IntArray) -> list[bytes]:
+def _independent_texts(fields: tuple[str, ...], code: Numbers) -> list[bytes]:
     q = np.stack(np.divmod(code, ONE + 1), axis=-1)
     return _spelled(_head(fields, code) + (_tail(q.sum(axis=-1), independent_g2(q)) if "GP" in fields else []))
 
 
-def _haploid_texts(fields: tuple[str, ...], q: IntArray) -> list[bytes]:
+def _haploid_texts(fields: tuple[str, ...], q: Numbers) -> list[bytes]:
     columns: list[Characters | bytes] = [_ALLELE[(q >= HALF).astype(np.int64)]]
     for name, values in (("DS", [q]), ("HDS", [q]), ("GP", [ONE - q, q])):
         if name in fields:
@@ -244,7 +243,7 @@ def _haploid_texts(fields: tuple[str, ...], q: IntArray) -> list[bytes]:
     return _spelled(columns)
 
 
-def _with_ref(q: npt.NDArray[np.integer]) -> IntArray:
+def _with_ref(q: npt.NDArray[np.integer]) -> Numbers:
     """Probabilities [1 + k, n, ploidy] of REF and k ALT alleles, from dosages [k, n, ploidy]."""
     return np.concatenate([np.maximum(ONE - q.sum(axis=0, keepdims=True), 0), q]).astype(np.int32)
 
@@ -257,20 +256,20 @@ def _called(probability: npt.NDArray[np.integer]) -> npt.NDArray[np.int64]:
     return np.asarray((np.roll(probability, -1, axis=0).argmax(axis=0) + 1) % len(probability))
 
 
-def _unordered(probability: npt.NDArray[np.integer], j: int, k: int) -> IntArray:
+def _unordered(probability: npt.NDArray[np.integer], j: int, k: int) -> Numbers:
     """Probability [n], in millionths, that one haplotype has allele j and the other k, of [1 + k, n, 2]."""
     first, second = probability[..., 0], probability[..., 1]
     return np.asarray(first[j] * second[k] + (first[k] * second[j] if j != k else 0))
 
 
-def phred(wrong: npt.NDArray[np.floating]) -> IntArray:
+def phred(wrong: npt.NDArray[np.floating]) -> Numbers:
     """GQ of the probability that a genotype is wrong: -10 log10, rounded, at most MAX_GQ."""
     return np.asarray(np.rint(-10.0 * np.log10(np.clip(wrong, 1e-10, 1.0))).clip(0, MAX_GQ), dtype=np.int32)
 
 
 def biallelic_gq(
     hds: npt.NDArray[np.floating], gp: npt.NDArray[np.floating] | None, called: npt.NDArray[np.bool_]
-) -> IntArray:
+) -> Numbers:
     """GQ [l, n] of the written alleles ``called`` [l, n, ploidy].
 
     Uses the genotype probabilities ``gp`` [l, n, 3], or without them the ALT probabilities ``hds`` [l, n, ploidy] of
@@ -289,7 +288,7 @@ def biallelic_gq(
     return phred(np.choose(n_alt, others))
 
 
-def multiallelic_gq(hds: npt.NDArray[np.floating], q: IntArray) -> IntArray:
+def multiallelic_gq(hds: npt.NDArray[np.floating], q: Numbers) -> Numbers:
     """GQ [n] of the written genotypes of a record with k ALT alleles.
 
     ``hds`` [k, n, ploidy] are the dosages, and ``q`` the same in thousandths.

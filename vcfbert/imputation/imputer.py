@@ -7,7 +7,6 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 
 from vcfbert.bundle import Bundle, Part
 from vcfbert.constants import MISSING
@@ -18,10 +17,8 @@ from vcfbert.genotypes.windows import Window, blend_weights
 from vcfbert.imputation.phasing import DEFAULT_MODE, MODES, PhasedTarget, phase_target
 from vcfbert.imputation.progress import Progress, SitesDone
 from vcfbert.imputation.window_predictor import WindowPrediction, WindowPredictor, of_independent
+from vcfbert.kernels import Calls, Floats, Indices
 from vcfbert.retrieval.context import key_sites
-
-FloatArray = npt.NDArray[np.float32]
-Index = npt.NDArray[np.int64]
 
 # Maximum samples x sites (28 bytes each) that are computed whole under a device guard, before any is yielded. Only for
 # a few samples does writing take longer than predicting.
@@ -107,7 +104,7 @@ class Imputer:
         with self._guard or nullcontext():
             return self._phase(target)
 
-    def reach(self, part: Part, sites: tuple[int, int], typed: Index) -> slice:
+    def reach(self, part: Part, sites: tuple[int, int], typed: Indices) -> slice:
         """The typed sites that the interval ``sites`` of the part's panel depends on, as a slice of ``typed`` [m]."""
         windows, cm = part.windows, part.panel.cm
         keys = [key_sites(window, typed, cm) for window in _overlapping(windows, *sites)]
@@ -176,7 +173,7 @@ def _add(carried: WindowPrediction, weighted: WindowPrediction) -> None:
             after[: len(before)] += before
 
 
-def _genotype(prediction: WindowPrediction, phased: PhasedTarget) -> FloatArray | None:
+def _genotype(prediction: WindowPrediction, phased: PhasedTarget) -> Floats | None:
     """Genotype probabilities [l, n, 3]; None if all samples' haplotypes are independent.
 
     In a file that also has unphased samples, phased samples get the probabilities of independent haplotypes, as they do
@@ -189,14 +186,14 @@ def _genotype(prediction: WindowPrediction, phased: PhasedTarget) -> FloatArray 
     return genotype
 
 
-def _target_rows(target: MatchedTarget, n_sites: int) -> Index:
+def _target_rows(target: MatchedTarget, n_sites: int) -> Indices:
     """int64 [n_sites]: the target's row for each panel site, -1 where untyped."""
     row = np.full(n_sites, -1, dtype=np.int64)
     row[target.panel_site] = np.arange(len(target.panel_site))
     return row
 
 
-def _dense_calls(row: Index, target: MatchedTarget, low: int, high: int) -> npt.NDArray[np.int8]:
+def _dense_calls(row: Indices, target: MatchedTarget, low: int, high: int) -> Calls:
     """Typed alleles int8 [high - low, n, 2] at panel sites [low, high), -1 where untyped."""
     calls = np.full((high - low, len(target.samples), 2), MISSING, dtype=np.int8)
     typed = row[low:high] >= 0

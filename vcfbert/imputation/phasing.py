@@ -22,9 +22,8 @@ from vcfbert.errors import InputError
 from vcfbert.genotypes.panel import Panel
 from vcfbert.genotypes.reference_subset import ReferenceSubset
 from vcfbert.genotypes.sites import MatchedTarget
+from vcfbert.kernels import Calls, Indices
 from vcfbert.model.li_stephens import LiStephens
-
-Calls = npt.NDArray[np.int8]
 
 WINDOW_SITES = 384  # typed sites phased at once
 OVERLAP_SITES = 96  # of them shared with the next window
@@ -37,7 +36,7 @@ class Phasings:
     ``samples`` int64 [u]: their indices in the target. ``calls`` int8 [phasings, t, u, 2].
     """
 
-    samples: npt.NDArray[np.int64]
+    samples: Indices
     calls: Calls
 
 
@@ -119,7 +118,7 @@ def unphased_error(target: MatchedTarget, panel: Panel) -> InputError:
 def phase_alleles(
     hmm: LiStephens,
     reference: ReferenceSubset,
-    sites: npt.NDArray[np.int64],
+    sites: Indices,
     alleles: Calls,
     mode: PhasingMode,
     *,
@@ -162,7 +161,7 @@ def _genotypes(alleles: Calls) -> Calls:
 def _phase_window(
     hmm: LiStephens,
     reference: ReferenceSubset,
-    sites: npt.NDArray[np.int64],
+    sites: Indices,
     genotypes: Calls,
     seeds: npt.NDArray[np.uint64],
     mode: PhasingMode,

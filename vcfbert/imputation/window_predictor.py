@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -15,14 +14,11 @@ from vcfbert.constants import MISSING
 from vcfbert.genotypes.windows import Window
 from vcfbert.imputation.phasing import PhasedTarget, orientation
 from vcfbert.imputation.query_batches import predict_batches
+from vcfbert.kernels import Calls, Floats, Indices
 from vcfbert.model.base import SiteContext, WindowOutput
 from vcfbert.model.heads import independent
 from vcfbert.retrieval.context import WindowContext, key_sites
 from vcfbert.retrieval.ready import ReadyWindow, ReadyWindows, WindowCache
-
-FloatArray = npt.NDArray[np.float32]
-Calls = npt.NDArray[np.int8]
-Index = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -34,25 +30,25 @@ class WindowPrediction:
     without its own call, NaN elsewhere; None if the model does not give them.
     """
 
-    haplotype: FloatArray
-    genotype: FloatArray | None
-    loo: FloatArray | None = None
+    haplotype: Floats
+    genotype: Floats | None
+    loo: Floats | None = None
 
     @property
-    def genotypes(self) -> FloatArray:
+    def genotypes(self) -> Floats:
         """Genotype probabilities [l, n, 3], also for independent haplotypes."""
         if self.genotype is not None:
             return self.genotype
         return of_independent(self.haplotype)
 
-    def times(self, weight: FloatArray) -> WindowPrediction:
+    def times(self, weight: Floats) -> WindowPrediction:
         """The values of each site multiplied by its ``weight`` [l]."""
         return self._each(lambda values: values * weight[:, None, None])
 
     def sites(self, inside: slice) -> WindowPrediction:
         return self._each(lambda values: values[inside])
 
-    def _each(self, change: Callable[[FloatArray], FloatArray]) -> WindowPrediction:
+    def _each(self, change: Callable[[Floats], Floats]) -> WindowPrediction:
         genotype, loo = self.genotype, self.loo
         return WindowPrediction(
             change(self.haplotype),
@@ -85,7 +81,7 @@ class WindowPredictor:
         windows, key = self._windows[part.panel.digest], key_sites(window, target.panel_site, part.panel.cm)
         place = np.searchsorted(target.panel_site, key)
         alleles = target.alleles[place]
-        parts: list[tuple[Index, WindowPrediction]] = []
+        parts: list[tuple[Indices, WindowPrediction]] = []
         with_phasings = np.empty(0, dtype=np.int64) if phasings is None else phasings.samples
         with_phase = np.setdiff1d(np.arange(len(target.samples)), with_phasings)
         if len(with_phase):
@@ -144,7 +140,7 @@ class WindowPredictor:
         )
 
 
-def of_independent(haplotype: FloatArray) -> FloatArray:
+def of_independent(haplotype: Floats) -> Floats:
     """Genotype probabilities [..., 3] of independent haplotypes with ALT probabilities [..., 2]."""
     p, q = torch.from_numpy(haplotype).unbind(dim=-1)
     return independent(p, q).numpy()
@@ -170,7 +166,7 @@ def _joined(outputs: list[WindowOutput]) -> tuple[Tensor, Tensor | None, Tensor 
     return probability, joined("coupled"), joined("loo")
 
 
-def _at_sites(loo: Tensor | None, context: WindowContext) -> FloatArray | None:
+def _at_sites(loo: Tensor | None, context: WindowContext) -> Floats | None:
     """[l, n, 2] at the window's sites, NaN where not typed, from [n, 2, t] at the key sites."""
     if loo is None:
         return None
@@ -180,13 +176,13 @@ def _at_sites(loo: Tensor | None, context: WindowContext) -> FloatArray | None:
     return sites
 
 
-def _side_by_side(parts: list[tuple[Index, WindowPrediction]]) -> WindowPrediction:
+def _side_by_side(parts: list[tuple[Indices, WindowPrediction]]) -> WindowPrediction:
     """Joins predictions of disjoint sets of samples, given by their indices, into one of all samples in order."""
     if len(parts) == 1:
         return parts[0][1]
     order = np.argsort(np.concatenate([samples for samples, _ in parts]))
 
-    def joined(name: str) -> FloatArray:
+    def joined(name: str) -> Floats:
         return np.concatenate([getattr(part, name) for _, part in parts], axis=1)[:, order]
 
     loo = None if any(part.loo is None for _, part in parts) else joined("loo")

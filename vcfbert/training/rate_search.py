@@ -20,7 +20,6 @@ from dataclasses import dataclass
 from functools import cached_property, reduce
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -29,6 +28,7 @@ from vcfbert.copying.diploid import consensus, heterozygous_calls
 from vcfbert.genotypes.reference_subset import ReferenceSubset
 from vcfbert.genotypes.windows import Window
 from vcfbert.imputation.phasing import PhasingMode, phase_alleles
+from vcfbert.kernels import Calls
 from vcfbert.model.heads import independent
 from vcfbert.model.v19 import INITIAL_MIXTURE, INITIAL_RATES, KNOTS, V19, CompiledWindow, knot_weights
 from vcfbert.retrieval.base import Retriever
@@ -36,8 +36,6 @@ from vcfbert.retrieval.context import WindowContext
 from vcfbert.training.data import TrainingData
 from vcfbert.training.mixture_weights import SufficientStatistics, better_weights
 from vcfbert.training.validation import array_typing
-
-Calls = npt.NDArray[np.int8]
 
 MAX_SAMPLES = 60  # validation samples of a window
 MAX_WINDOWS = 2
