@@ -25,7 +25,7 @@ __all__ = ["Imputer", "__version__", "evaluate_files", "fit_panel", "impute_file
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    # By name: the modules import this one for its version, and no room may import a higher one.
+    # Imported by name, because both modules import this one for its version.
     home = "vcfbert.imputation.imputer" if name == "Imputer" else "vcfbert.api"
     return getattr(import_module(home), name)
 

@@ -1,4 +1,4 @@
-"""``python -m vcfbert``, which is what ``torchrun -m`` needs."""
+"""Runs the command line as ``python -m vcfbert``. ``torchrun -m vcfbert`` requires this module."""
 
 from vcfbert.cli.app import main
 

@@ -41,15 +41,16 @@ def fit_panel(
     track: bool = False,
     progress: FitProgress | None = None,
 ) -> FitResult:
-    """Fits a model to a phased panel and writes the bundle ``out``.
+    """Fits a model to a phased panel and writes the bundle ``out``. Returns the figures of the best epoch.
 
-    ``panel``: VCF, BCF, VCF Zarr or a panel store; several files, or one name with ``{chrom}``. ``map``: genetic map,
-    likewise; without one the rate is 1 cM/Mb. ``region``: CHROM or CHROM:FROM-TO, 1-based and inclusive. ``build``:
-    b37 or b38, for chromosome X. ``holdout``: share of samples held out for validation. ``parameters``: values that
-    replace those of the profile, such as ``{"train.epochs": 1}``. ``track``: record the run in MLflow. ``progress``:
-    an object whose methods ``epoch``, ``step`` and ``message`` are called while the fit runs
-    (``vcfbert.training.progress.FitProgress``). An interrupted fit resumes from its last epoch when it is called
-    again. Raises InputError.
+    ``panel``: VCF, BCF, VCF Zarr or a panel store; one file, several, or one name with ``{chrom}``. ``map``: genetic
+    maps, given in the same ways; without one the rate is 1 cM/Mb. ``variant``: v17, v18 or v19. ``profile``: the
+    parameters to start from: cpu, gpu or original. ``region``: CHROM or CHROM:FROM-TO, 1-based and inclusive.
+    ``build``: b37 or b38, for chromosome X. ``holdout``: fraction of samples held out for validation. ``parameters``:
+    values that replace those of the profile, such as ``{"train.epochs": 1}``. ``track``: record the run in MLflow.
+    ``progress``: an object whose methods ``epoch``, ``step`` and ``message`` are called while the fit runs
+    (``vcfbert.training.progress.FitProgress``). An interrupted fit resumes from its last epoch when it is called again.
+    Raises InputError for input that cannot be used, and VcfbertError 'diverged' or 'out_of_memory'.
 
     Examples:
         >>> result = vcfbert.fit_panel("panel.vcf.gz", "bundle", map="chr20.gmap.gz", parameters={"train.epochs": 1})
@@ -100,7 +101,8 @@ def impute_file(
     the arguments of these names are then ignored. ``out``: ``.vcf.gz`` or ``.bcf``, both indexed, or ``.vcf``.
     ``region``: CHROM:FROM-TO to write, 1-based and inclusive. ``fields``: FORMAT fields, comma-separated. ``min_dr2``:
     imputed sites with a lower estimated r2 (DR2) are excluded. ``mode``: ``fast`` or ``accurate``, for unphased
-    targets. ``ignore_phase``: treat phased targets as unphased. ``qc_report``: path of a JSON report of the input.
+    targets. ``ignore_phase``: treat phased targets as unphased. ``threads``: number of threads that compress the
+    output. ``qc_report``: path of a JSON report of the input.
 
     Returns the QC report and a summary. Raises InputError. ``out`` is put in place only when it is complete.
 
@@ -169,7 +171,8 @@ def read_panel(
 ) -> Panel:
     """Reads one chromosome's phased panel (VCF, BCF, VCF Zarr or a panel store) into memory.
 
-    Raises InputError; 'panel_several' if the file holds several chromosomes and ``region`` does not choose one.
+    ``map``, ``region`` and ``build``: as in ``fit_panel``; a panel store has its own, so they are ignored. Raises
+    InputError; 'panel_several' if the file holds several chromosomes and ``region`` does not choose one.
 
     Examples:
         >>> panel = vcfbert.read_panel("panel.vcf.gz", map="chr20.gmap.gz")

@@ -27,6 +27,7 @@ DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def sha256_file(path: Path) -> str:
+    """sha256 of a file's bytes, in hexadecimal."""
     with path.open("rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
@@ -83,11 +84,13 @@ def atomic_file(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
+    """Writes a text file under a temporary name and renames it. Raises InputError or DiskFullError."""
     with atomic_file(path) as temporary:
         temporary.write_text(text)
 
 
 def write_json(path: Path, value: Any) -> None:
+    """Writes a JSON file with sorted keys, as ``write_text`` does."""
     write_text(path, json.dumps(value, indent=1, sort_keys=True) + "\n")
 
 

@@ -10,8 +10,8 @@ ALT: Final = 1
 MISSING: Final = -1
 ABSENT: Final = -2  # the second allele of a haploid sample, at every site
 
-# An unphased genotype: its number of ALT alleles (0, 1 or 2), MISSING, or one of these codes of a half call, such as
-# 0/., of which one allele is missing.
+# An unphased genotype is coded as its number of ALT alleles (0, 1 or 2), as MISSING, or as a half call, such as 0/.,
+# of which only one allele is known: REF or ALT.
 HALF_REF: Final = 3
 HALF_ALT: Final = 4
 

@@ -1,4 +1,4 @@
-"""Shared by all compiled kernels: array types, compilation, and the division of targets among threads."""
+"""Names of array types, and what all compiled kernels share: compilation, and dividing targets among threads."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Indices = npt.NDArray[np.int64]
 Alleles = npt.NDArray[np.uint8]
 Calls = npt.NDArray[np.int8]
 
-# Allows sums to be reordered, which vectorises them. Infinities and NaN keep their meaning.
+# Lets the compiler reorder sums, so that it can vectorise them. Infinities and NaN keep their meaning.
 _FAST_MATH: Final = {"reassoc", "contract", "arcp", "nsz"}
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
@@ -38,7 +38,7 @@ def compiled_exactly(function: _Function) -> _Function:
 
 
 def divide_among_threads(work: Callable[[Indices], None], n: int, threads: int) -> None:
-    """Divides the numbers of n targets among ``threads`` threads; each calls ``work`` once with its numbers."""
+    """Divides n targets among ``threads`` threads. Each thread calls ``work`` once, with its targets' indices int64."""
     parts = [np.arange(first, n, threads) for first in range(min(threads, n))]
     with ThreadPoolExecutor(max(len(parts), 1)) as pool:
         list(pool.map(work, parts))

@@ -41,13 +41,17 @@ class Tracker(Protocol):
         """
         ...
 
-    def log_artifact(self, path: Path, folder: str | None = None) -> None: ...
+    def log_artifact(self, path: Path, folder: str | None = None) -> None:
+        """Records a copy of a file, in ``folder`` of the run's artifacts."""
+        ...
 
     def log_bundle(self, bundle: Path, variant: str) -> str:
         """Records the bundle's folder as a model of this run; returns the model's URI."""
         ...
 
-    def set_tags(self, tags: Mapping[str, str]) -> None: ...
+    def set_tags(self, tags: Mapping[str, str]) -> None:
+        """Sets tags of the run. A tag of the same name is replaced."""
+        ...
 
 
 class NullTracker:
