@@ -24,7 +24,7 @@ from vcfbert.training.data import data_digest
 from vcfbert.training.progress import FitProgress
 from vcfbert.tuning.identity import Identity, code_digest
 from vcfbert.tuning.storage import RUN_ID, first_number, patiently
-from vcfbert.tuning.study import Settings, Worker, settled_or_waiting
+from vcfbert.tuning.study import Settings, Worker, last_attempts
 from vcfbert.tuning.trial import TRIAL_ERRORS, TrialFailed, TrialRecord
 
 Cell = Mapping[str, Any]  # numbers and texts by name
@@ -98,5 +98,5 @@ class GridWorker(Worker):
 
 def measured_cells(study: optuna.Study) -> list[dict[str, Any]]:
     """The finished cells with their figures, in the order of the grid."""
-    done = [trial for trial in settled_or_waiting(study) if trial.state == TrialState.COMPLETE]
+    done = [trial for trial in last_attempts(study) if trial.state == TrialState.COMPLETE]
     return [{**trial.params, **trial.user_attrs[_FIGURES]} for trial in sorted(done, key=first_number)]

@@ -1,6 +1,6 @@
 """The command line, ``vcfbert --help``: assembles the commands, of which each has a module in this room.
 
-The modules of this room parse arguments and call the library. No other room does.
+The modules of this room parse arguments and call the library. No other room parses arguments.
 """
 
 from __future__ import annotations

@@ -37,6 +37,7 @@ def tell(text: str) -> None:
 
 
 def print_json(value: Any) -> None:
+    """Writes the value to standard output as JSON."""
     say(json.dumps(value, indent=1))
 
 
@@ -63,7 +64,7 @@ def _short(value: Any) -> str:
 
 
 class Bar:
-    """One line of a progress display. Without a terminal it writes nothing, or ``lines`` plain lines on its way."""
+    """One line of a progress display. Without a terminal it writes ``lines`` plain lines, which may be 0."""
 
     def __init__(self, progress: Progress, title: str, unit: str, *, lines: int) -> None:
         self._progress = progress

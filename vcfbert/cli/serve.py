@@ -10,7 +10,8 @@ import typer
 
 from vcfbert.errors import MissingExtraError
 
-# An installation has the first; a checkout has the second in its folder. The library imports neither by statement.
+# The wheel installs the first; a checkout has the second. Imported by name, because no module of the library may depend
+# on the service.
 PACKAGES = ("vcfbert_service", "service")
 
 

@@ -142,7 +142,7 @@ def _stitch(plan: Plan, out: Path) -> Imputed:
     head = header_text(panels, plan.samples, file_header(bundle), job.options.fields)
     summary = Summary(panels[0])
     for chunk in range(len(job.chunks)):
-        summary.add_counts(Tensors(job.part(chunk).places).meta)
+        summary.add_counts(Tensors(job.part(chunk).offsets_path).meta)
     of_chromosomes = groupby(range(len(job.chunks)), key=lambda chunk: panels[job.chunks[chunk].panel].region.chrom)
     chromosomes = [(chrom, [job.part(chunk) for chunk in chunks]) for chrom, chunks in of_chromosomes]
     save_records(out, Stitched(head, chromosomes), panels, job.settings.threads)

@@ -84,12 +84,14 @@ class Job:
 
 @lru_cache(maxsize=1)  # one per worker, for all tasks of a job
 def imputer_of(settings: Settings) -> Imputer:
+    """The imputer of these settings, with torch's threads set."""
     torch.set_num_threads(settings.threads)
     bundle = load_bundle(settings.bundle)
     return Imputer(bundle, batch_size=settings.batch_size, mode=settings.mode, ignore_phase=settings.ignore_phase)
 
 
 def write_record_options(path: Path, target: MatchedTarget) -> None:
+    """Writes what the records need of the whole target: IDs, exchanged REF and ALT, and which samples are haploid."""
     ids = np.frombuffer("\n".join(target.id).encode(), dtype=np.uint8)
     arrays: dict[str, Array] = {
         "panel_site": target.panel_site,
@@ -101,6 +103,7 @@ def write_record_options(path: Path, target: MatchedTarget) -> None:
 
 
 def write_target(path: Path, target: MatchedTarget, phasings: Phasings | None = None) -> None:
+    """Writes a group's genotypes and, if some are unphased, their sampled phasings. ``read_group`` reads them."""
     arrays: dict[str, Array] = {"panel_site": target.panel_site, "alleles": target.alleles, "phased": target.phased}
     if phasings is not None:
         arrays |= {"unphased_samples": phasings.samples, "phasings": phasings.calls}

@@ -46,7 +46,7 @@ def job_tasks(job: Job) -> list[Task]:
         imputed = [_impute_task(job, chunk, group) for group in range(len(job.groups))]
         names, files = tuple(task.name for task in imputed), tuple(task.done for task in imputed)
         write = partial(write_chunk, job, chunk)
-        tasks += [*imputed, Task(f"write {chunk}", "write", write, job.part(chunk).places, names, files)]
+        tasks += [*imputed, Task(f"write {chunk}", "write", write, job.part(chunk).offsets_path, names, files)]
     return tasks
 
 

@@ -16,17 +16,17 @@ from vcfbert.genotypes import bgzf
 from vcfbert.genotypes.vcf_lines import Line
 from vcfbert.genotypes.vcf_writer import write_lines
 
-_PLACES: Final = ("start", "stop", "offsets")  # fields of ``bgzf.RecordOffsets``
+_OFFSET_FIELDS: Final = ("start", "stop", "offsets")  # fields of ``bgzf.RecordOffsets``
 
 
 @dataclass(frozen=True)
 class Part:
-    """Consecutive records without a header. ``path`` holds their text and ``places`` their offsets in it."""
+    """Consecutive records without a header. ``path`` holds their text, and ``offsets_path`` where each begins in it."""
 
     path: Path
 
     @property
-    def places(self) -> Path:
+    def offsets_path(self) -> Path:
         """Written last: if this file exists, the part is complete."""
         return self.path.with_name(f"{self.path.name}.places")
 
@@ -34,8 +34,8 @@ class Part:
 def write_part(part: Part, chrom: str, lines: Iterator[Line], *, meta: dict[str, Any], threads: int) -> None:
     """Writes a part of one chromosome. ``meta`` is stored with it and may be filled while ``lines`` is consumed."""
     with atomic_file(part.path) as temporary, temporary.open("wb") as handle:
-        (placed,) = write_lines(handle, b"", [(chrom, lines)], threads)
-    write_tensors(part.places, {name: getattr(placed, name) for name in _PLACES}, meta)
+        (record_offsets,) = write_lines(handle, b"", [(chrom, lines)], threads)
+    write_tensors(part.offsets_path, {name: getattr(record_offsets, name) for name in _OFFSET_FIELDS}, meta)
 
 
 @dataclass(frozen=True)
@@ -56,18 +56,18 @@ class Stitched:
         head = bgzf.compress(self.head).removesuffix(bgzf.EOF_BLOCK)
         handle.write(head)
         position = len(head)
-        placed = []
+        of_chromosomes = []
         for chrom, parts in self.chromosomes:
             found: list[tuple[Array, ...]] = []
             for part in parts:
-                stored = Tensors(part.places)
-                start, stop, offsets = (stored[name] for name in _PLACES)
+                stored = Tensors(part.offsets_path)
+                start, stop, offsets = (stored[name] for name in _OFFSET_FIELDS)
                 found.append((start, stop, offsets[:-1] + (position << 16)))
                 position += _append(handle, part.path)
             start, stop, offsets = (np.concatenate(arrays) for arrays in zip(*found, strict=True))
-            placed.append(bgzf.RecordOffsets(chrom, start, stop, np.append(offsets, position << 16)))
+            of_chromosomes.append(bgzf.RecordOffsets(chrom, start, stop, np.append(offsets, position << 16)))
         handle.write(bgzf.EOF_BLOCK)
-        return bgzf.tabix_index(placed)
+        return bgzf.tabix_index(of_chromosomes)
 
 
 def _append(handle: BinaryIO, path: Path) -> int:

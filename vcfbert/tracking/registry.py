@@ -14,14 +14,13 @@ from vcfbert.errors import InputError
 from vcfbert.tracking.alias_history import give_alias
 from vcfbert.tracking.mlflow_tracker import BUNDLE_DIGEST_TAG, MlflowTracker
 from vcfbert.tracking.promotion_gate import below_minimum
-from vcfbert.tracking.store import connect, open_registry, project_root, unavailable
+from vcfbert.tracking.store import NOT_FOUND, connect, open_registry, project_root, unavailable
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion
 
 _REFERENCE = re.compile(r"models:/(?P<name>[^/@]+)(@(?P<alias>[^/@]+)|/(?P<number>\d+))")
-_NOT_FOUND = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")  # MLflow's codes for a missing model or version
 _METRIC_TAG, _VALUE_TAG, _DATA_TAG, _WHY_TAG, _SINCE_SUFFIX = "metric", "metric_value", "data_digest", "why", "_since"
 FORCED_TAG, DIFFERENCES_TAG = "forced", "differences"
 
@@ -102,7 +101,7 @@ def find_version(mlflow: Any, reference: ModelReference) -> RegisteredVersion:
             return RegisteredVersion.from_mlflow(client.get_model_version_by_alias(name, alias))
         return RegisteredVersion.from_mlflow(client.get_model_version(name, str(number)))
     except mlflow.MlflowException as error:
-        if error.error_code not in _NOT_FOUND:
+        if error.error_code not in NOT_FOUND:
             raise unavailable(error.error_code, mlflow.get_tracking_uri()) from error
         raise InputError(
             "model_not_found",
@@ -118,7 +117,7 @@ def champion(name: str, alias: str, *, root: Path | None = None) -> RegisteredVe
     try:
         return RegisteredVersion.from_mlflow(mlflow.MlflowClient().get_model_version_by_alias(name, alias))
     except mlflow.MlflowException as error:
-        if error.error_code in _NOT_FOUND:
+        if error.error_code in NOT_FOUND:
             return None
         raise
 
@@ -130,7 +129,7 @@ def list_versions(name: str, *, root: Path | None = None) -> list[tuple[Register
     try:
         aliases = client.get_registered_model(name).aliases
     except mlflow.MlflowException as error:
-        if error.error_code not in _NOT_FOUND:
+        if error.error_code not in NOT_FOUND:
             raise
         raise InputError(
             "model_not_found",

@@ -17,7 +17,7 @@ from typing import Any
 from vcfbert.artifacts import write_json
 from vcfbert.errors import VcfbertError
 from vcfbert.metrics.r2_sums import R2Sums, read_r2_sums
-from vcfbert.tracking.store import connect
+from vcfbert.tracking.store import NOT_FOUND, connect
 
 log = logging.getLogger(__name__)
 
@@ -69,7 +69,7 @@ def _has_run(client: Any, mlflow: Any, run_id: str) -> bool:
     try:
         client.get_run(run_id)
     except mlflow.MlflowException as error:
-        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+        if error.error_code in NOT_FOUND:
             return False
         raise
     return True

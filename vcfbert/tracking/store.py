@@ -20,6 +20,7 @@ from types import ModuleType
 from vcfbert.artifacts import output_error
 from vcfbert.errors import InputError, MissingExtraError, VcfbertError
 
+NOT_FOUND = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")  # MLflow's codes for a missing run, model or version
 _ANSWER_SECONDS = 5.0  # a server that takes longer is reported as unavailable
 
 
@@ -30,6 +31,7 @@ def project_root(start: Path | None = None) -> Path:
 
 
 def tracking_uri(root: Path) -> str:
+    """URI of the MLflow store: ``MLFLOW_TRACKING_URI`` if that is set, else SQLite in the project's folder."""
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{root.resolve() / 'mlflow.db'}"
 
 

@@ -10,7 +10,7 @@ from optuna.trial import TrialState
 
 from vcfbert.errors import InputError
 from vcfbert.tuning.storage import earlier_attempts, first_number
-from vcfbert.tuning.study import best_trial, settled_or_waiting
+from vcfbert.tuning.study import best_trial, last_attempts
 from vcfbert.tuning.trial import COSTS, WORKER
 
 
@@ -20,7 +20,7 @@ def studies_in(storage: BaseStorage) -> list[dict[str, Any]]:
     for name in optuna.get_all_study_names(storage):
         study = optuna.load_study(study_name=name, storage=storage)
         best = best_trial(study)
-        states = [trial.state.name for trial in settled_or_waiting(study)]
+        states = [trial.state.name for trial in last_attempts(study)]
         counts = {state.lower(): states.count(state) for state in ("COMPLETE", "PRUNED", "FAIL", "RUNNING", "WAITING")}
         metric = (study.metric_names or [""])[0]
         rows.append({"study": name, **counts, "objective": metric, "best": None if best is None else best.value})
@@ -39,7 +39,7 @@ def trials_of(storage: BaseStorage, name: str) -> list[dict[str, Any]]:
 def trial_rows(study: optuna.Study) -> list[dict[str, Any]]:
     """One row per trial, with the values of its last attempt."""
     rows = []
-    for trial in settled_or_waiting(study):
+    for trial in last_attempts(study):
         rows.append(
             {
                 "trial": first_number(trial),

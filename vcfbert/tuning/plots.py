@@ -20,7 +20,7 @@ from vcfbert.errors import MissingExtraError
 from vcfbert.tuning.listing import trial_rows
 from vcfbert.tuning.patch import write_patch
 from vcfbert.tuning.storage import first_number
-from vcfbert.tuning.study import best_trial, settled_or_waiting
+from vcfbert.tuning.study import best_trial, last_attempts
 
 _REFRESH = "retrieval.refresh_every"
 
@@ -100,7 +100,7 @@ def refresh_figure(study: optuna.Study, objective: str) -> Any:
     """Each trial's value by the epochs between its refreshes, coloured by the seconds of its refreshes."""
     from plotly import graph_objects
 
-    trials = [t for t in settled_or_waiting(study) if t.value is not None and _REFRESH in t.params]
+    trials = [t for t in last_attempts(study) if t.value is not None and _REFRESH in t.params]
     figure = graph_objects.Figure()
     for state, symbol in ((TrialState.COMPLETE, "circle"), (TrialState.PRUNED, "x")):
         own = [trial for trial in trials if trial.state == state]

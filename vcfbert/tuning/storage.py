@@ -30,7 +30,7 @@ RUN_ID = "run_id"  # user attribute of studies and trials: their run in MLflow
 T = TypeVar("T")
 
 
-class TakeUp:
+class RequeueTrial:
     """Re-queues a dead worker's trial, at most ``retries`` times. Then its MLflow run ends as FAILED."""
 
     def __init__(self, retries: int) -> None:
@@ -83,7 +83,7 @@ def open_storage(url: str, *, heartbeat: int, retries: int) -> PatientStorage:
                 engine_kwargs=engine,
                 heartbeat_interval=heartbeat,
                 grace_period=_MISSED * heartbeat,
-                heartbeat_stale_trial_callback=TakeUp(retries),
+                heartbeat_stale_trial_callback=RequeueTrial(retries),
             )
     except (ArgumentError, ImportError, SQLAlchemyError, RuntimeError) as error:
         raise InputError(

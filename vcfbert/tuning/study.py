@@ -31,7 +31,7 @@ from vcfbert.tuning.identity import Identity, identity
 from vcfbert.tuning.storage import (
     RUN_ID,
     PatientStorage,
-    TakeUp,
+    RequeueTrial,
     earlier_attempts,
     first_number,
     open_storage,
@@ -150,7 +150,7 @@ class Worker:
         """
         with store_lock(self.root, "studies"):
             study.set_user_attr(RUN_ID, parent)
-            for _ in range(trials - len(settled_or_waiting(study))):
+            for _ in range(trials - len(last_attempts(study))):
                 study.enqueue_trial({})
 
     def join(self) -> optuna.Study:
@@ -186,7 +186,7 @@ class Worker:
         done, said, folder = 0, False, self.settings.folder / study.study_name
         objective = self._objective(study, folder)
         while True:
-            self._take_up(study)
+            self._requeue_dead_trials(study)
             states = [trial.state for trial in patiently(lambda: study.get_trials(deepcopy=False))]
             if TrialState.WAITING in states:
                 done, said = done + self._one(study, objective), False
@@ -212,7 +212,7 @@ class Worker:
             study.optimize(run, n_trials=1, catch=(TrialFailed,))
         except Interrupted:
             if numbers:  # re-queued at once, without waiting for missed heartbeats
-                self._give_back(study, numbers[0])
+                self._requeue(study, numbers[0])
             raise
         except (TakenOver, ValueError) as error:
             # A worker that missed its heartbeats finds that its trial was re-queued.
@@ -222,13 +222,13 @@ class Worker:
             return False
         return True
 
-    def _give_back(self, study: optuna.Study, number: int) -> None:
+    def _requeue(self, study: optuna.Study, number: int) -> None:
         trial = next(t for t in study.get_trials(deepcopy=True) if t.number == number)
         if trial.state == TrialState.RUNNING:
             study.tell(number, state=TrialState.FAIL)
-            TakeUp(self.config.tune.retries)(study, trial)
+            RequeueTrial(self.config.tune.retries)(study, trial)
 
-    def _take_up(self, study: optuna.Study) -> None:
+    def _requeue_dead_trials(self, study: optuna.Study) -> None:
         """Re-queues the trials of dead workers."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ExperimentalWarning)
@@ -238,7 +238,7 @@ class Worker:
         for trial in patiently(lambda: study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))):
             if not trial.params and trial.datetime_start is not None and datetime.now() - trial.datetime_start > grace:
                 with store_lock(self.root, "studies"):
-                    self._give_back(study, trial.number)
+                    self._requeue(study, trial.number)
 
 
 def run_study(
@@ -255,7 +255,7 @@ def run_study(
     tags = {"source": "tune", "kind": "study", "study": who.name, "study.code": who.code, "study.data": who.data}
     with tracker.start(f"study {who.name}", params, tags, run_id=study.user_attrs.get(RUN_ID)) as run_id:
         worker.queue(study, trials, run_id)
-        worker.progress.message(f"study {who.name}, {len(settled_or_waiting(study))} trials")
+        worker.progress.message(f"study {who.name}, {len(last_attempts(study))} trials")
         worker.work(study)
         files = dict(report(study))
         for path, folder in files.items():
@@ -284,7 +284,7 @@ def describe(study: optuna.Study, who: Identity, objective: str) -> None:
         study.set_user_attr(key, value)
 
 
-def settled_or_waiting(study: optuna.Study) -> list[FrozenTrial]:
+def last_attempts(study: optuna.Study) -> list[FrozenTrial]:
     """The trials of the study, each by its last attempt."""
     trials = patiently(lambda: study.get_trials(deepcopy=False))
     repeated = {number for trial in trials for number in earlier_attempts(trial)}
@@ -301,7 +301,7 @@ def best_trial(study: optuna.Study) -> FrozenTrial | None:
 
 def summary(study: optuna.Study) -> dict[str, float]:
     """Figures of a study as a whole: trials by state, costs, the best value."""
-    trials = settled_or_waiting(study)
+    trials = last_attempts(study)
     ends = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
     figures = {f"trials/{end.name.lower()}": float(sum(trial.state == end for trial in trials)) for end in ends}
     for name in (SECONDS, REFRESH_SECONDS):

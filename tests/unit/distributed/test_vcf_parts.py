@@ -31,7 +31,7 @@ def test_stitched_parts_equal_one_file_with_one_index(tmp_path: Path) -> None:
     parts = [Part(tmp_path / f"part-{number}.gz") for number in range(len(bounds))]
     for part, (first, last) in zip(parts, bounds, strict=True):
         write_part(part, "20", iter(lines(first, last)), meta={"n": last - first}, threads=1)
-        assert Tensors(part.places).meta == {"n": last - first}
+        assert Tensors(part.offsets_path).meta == {"n": last - first}
     stitched = Stitched(HEAD, [("20", parts)])
     whole = io.BytesIO()
     write_indexed(whole, HEAD, [("20", iter(lines(0, 700)))], 1)

@@ -106,7 +106,7 @@ def test_worker_that_missed_heartbeats_gives_up_its_trial(
 
         def epoch(self, epoch: int, epochs: int, steps: int) -> None:
             if study.trials[0].state == TrialState.RUNNING:
-                worker._give_back(study, 0)
+                worker._requeue(study, 0)
 
     worker = make("v17", progress=Declared())
     study = queued(worker, 1)
