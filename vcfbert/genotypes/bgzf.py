@@ -23,7 +23,9 @@ from isal import isal_zlib
 from vcfbert.errors import InputError
 
 BLOCK_BYTES: Final = 0xFF00  # text of a block; incompressible text of this size still fits into 64 KiB
+# The empty block that ends every complete BGZF file.
 EOF_BLOCK: Final = bytes.fromhex("1f8b08040000000000ff0600424302001b0003000000000000000000")
+GZIP_MAGIC: Final = b"\x1f\x8b"
 # Magic, deflate, FEXTRA, no time, and an extra field of 6 bytes: "BC", its length 2, and the block's size.
 _BLOCK_HEAD: Final = bytes.fromhex("1f8b08040000000000ff060042430200")
 _BLOCK_OVERHEAD: Final = len(_BLOCK_HEAD) + 2 + 8
@@ -42,7 +44,7 @@ MAX_TABIX_POSITION: Final = 1 << 29
 
 
 def compress_block(text: bytes | memoryview) -> bytes:
-    """One BGZF block of at most ``BLOCK_BYTES`` bytes of text."""
+    """Compresses at most ``BLOCK_BYTES`` bytes of text to one BGZF block."""
     body = isal_zlib.compress(text, _LEVEL, -15)
     size = struct.pack("<H", len(body) + _BLOCK_OVERHEAD - 1)
     return b"".join((_BLOCK_HEAD, size, body, struct.pack("<II", isal_zlib.crc32(text), len(text))))
@@ -54,7 +56,7 @@ def _compress_task(text: bytes) -> list[bytes]:
 
 
 def compress(text: bytes) -> bytes:
-    """A whole BGZF file in memory."""
+    """Compresses text to the bytes of a whole BGZF file."""
     return b"".join((*_compress_task(text), EOF_BLOCK))
 
 
@@ -160,7 +162,7 @@ def _bins(start: npt.NDArray[np.int64], stop: npt.NDArray[np.int64]) -> npt.NDAr
 
 
 def _bin_index(bins: npt.NDArray[np.int64], offsets: npt.NDArray[np.int64]) -> list[bytes]:
-    """The index of bins: one chunk of the file for consecutive records of the same bin."""
+    """The binning index, with one chunk of the file for each run of consecutive records in the same bin."""
     run = np.flatnonzero(np.diff(bins, prepend=-1))
     chunks: dict[int, list[tuple[int, int]]] = {}
     ends = offsets[np.append(run[1:], len(bins))].tolist()
@@ -209,7 +211,7 @@ def _name(handle: BinaryIO) -> str | None:
 
 
 class OffsetSpan(NamedTuple):
-    """Virtual offsets in a tabix-indexed file: of its first record, and of start and end of the requested records."""
+    """Virtual offsets in a tabix-indexed file: of its first record, and of the requested records' begin and end."""
 
     first_record: int
     begin: int

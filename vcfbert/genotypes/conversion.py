@@ -36,6 +36,8 @@ from vcfbert.genotypes.vcf_records import Source
 
 _LOG = logging.getLogger(__name__)
 CHROM = "{chrom}"  # placeholder in a file name for the chromosome, such as 20 or X
+_SEX_CHROMOSOMES_AND_MT = {"X": 23, "Y": 24, "MT": 25}
+_NOT_A_CHROMOSOME = 99
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,7 @@ def convert_panels(
 
     Each file is read once, and host memory is bounded by one block of records. A file may hold several chromosomes.
     Each chromosome becomes one panel; X becomes three panels, split at the borders of its PARs in ``build`` (b37 or
-    b38). Without ``build`` the length of X in the header decides. ``maps`` are genetic maps of one or several
+    b38). Without ``build``, the length of X in the header decides. ``maps`` are genetic maps of one or several
     chromosomes; a name may contain ``{chrom}``. Without maps, 1 cM/Mb is assumed. ``holdout`` is the fraction of
     samples for validation, sampled with ``seed``; each split has at least one sample. ``blocks``: the blocks of the
     only file, if they are already read. ``progress`` is called with the number of sites read so far. If the conversion
@@ -96,8 +98,8 @@ def convert_panels(
     n_sites = 0
     with atomic_folder(out, kind=KIND, version=PANEL_FORMAT, manifest=manifest) as folder:
         for file in files:
-            told = None if progress is None else partial(_tell, progress, n_sites)
-            read = blocks or packed_blocks(file, region=wanted, build=build, progress=told)
+            shifted = None if progress is None else partial(_with_earlier_files, progress, n_sites)
+            read = blocks or packed_blocks(file, region=wanted, build=build, progress=shifted)
             for part, group in groupby(read, key=lambda block: block.region):
                 place = folder / region_folder(len(stored))
                 _refuse_twice(part, stored, file)
@@ -146,23 +148,21 @@ def chromosome_files(patterns: Sequence[str]) -> list[Path]:
             continue
         whole = Path(pattern)
         before, after = whole.name.split(CHROM)
-        found = [
-            file
-            for file in whole.parent.glob(f"{before}*{after}")
-            if _order(file.name[len(before) : len(file.name) - len(after)]) < _UNKNOWN
+        ranked = [
+            (_rank(file.name[len(before) : len(file.name) - len(after)]), file)
+            for file in sorted(whole.parent.glob(f"{before}*{after}"))
         ]
+        found = [(rank, file) for rank, file in ranked if rank < _NOT_A_CHROMOSOME]
         if not found:
             raise InputError("file_not_found", "no file of any chromosome has such a name", where=pattern)
-        files += sorted(found, key=lambda file: _order(file.name[len(before) : len(file.name) - len(after)]))
+        files += [file for _, file in sorted(found)]
     return files
 
 
-_UNKNOWN = 99
-
-
-def _order(chrom: str) -> int:
+def _rank(chrom: str) -> int:
+    """Place of a chromosome in the order of the genome; ``_NOT_A_CHROMOSOME`` for any other text."""
     name = canonical_chrom(chrom)
-    return int(name) if name.isdigit() else {"X": 23, "Y": 24, "MT": 25}.get(name, _UNKNOWN)
+    return int(name) if name.isdigit() else _SEX_CHROMOSOMES_AND_MT.get(name, _NOT_A_CHROMOSOME)
 
 
 def panel_from_genotypes(
@@ -237,7 +237,7 @@ def _haplotypes(block: Genotypes) -> npt.NDArray[np.uint8]:
     return flat[:, block.alleles[0].reshape(-1) != ABSENT] if block.haploid.any() else flat
 
 
-def _tell(progress: Progress, before: int, n_sites: int) -> None:
+def _with_earlier_files(progress: Progress, before: int, n_sites: int) -> None:
     progress(before + n_sites)
 
 

@@ -74,15 +74,17 @@ class Encoding:
         return np.diff(self.offset)
 
     def rows(self, window: Window, haplotypes: npt.NDArray[np.int64]) -> WindowRows:
-        """The distinct rows of a window. ``number`` is that of the given panel ``haplotypes``."""
+        """The distinct rows of a window, with ``number`` [n] for the given panel ``haplotypes`` int64 [n]."""
         packed = self.packed[self.offset[window.index] : self.offset[window.index + 1]]
         patterns = np.unpackbits(packed, axis=1, count=window.stop - window.start)
         return WindowRows(patterns, self.number[window.index, haplotypes].astype(np.int64))
 
 
 def windows_of(panel: Panel, config: EncodeConfig, *, is_hmm: bool = False) -> list[Window]:
-    """The windows of a variant. Those of an HMM are wide and have no flanks, because the HMM reads the typed sites of
-    the whole retrieval window."""
+    """The windows of a variant.
+
+    Those of an HMM are wide and have no flanks, because the HMM reads the typed sites of the whole retrieval window.
+    """
     if is_hmm:
         # As few windows as possible, of equal width: sites in two windows are predicted twice.
         count = math.ceil(panel.n_sites / config.copy_window)

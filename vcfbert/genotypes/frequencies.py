@@ -15,13 +15,13 @@ import numpy.typing as npt
 
 from vcfbert.genotypes.panel import Panel
 
-# A site is reported where both limits are reached. Chi-squared is that of the allele counts with one degree of freedom:
-# 30 is p = 4e-8. The Michigan server's limit is 300, which a hundred samples hardly reach.
+# A site differs if it reaches both limits. Chi-squared compares allele counts, with one degree of freedom: 30 is
+# p = 4e-8. The Michigan server's limit is 300, which a hundred samples hardly reach.
 _MIN_DIFFERENCE: Final = 0.2
 _MIN_CHI_SQUARED: Final = 30.0
-# Side of a cell of the grid: the sites of a cell are one point of the figure.
+# Width and height, in frequency, of a cell of the grid. The sites of a cell are one point of the figure.
 _CELL: Final = 0.02
-# At most so many sites are listed, those that differ most.
+# Maximum number of sites listed; those that differ most are.
 _MAX_LISTED: Final = 100
 # A smaller variance of frequencies is rounding error.
 _MIN_VARIANCE: Final = 1e-12

@@ -13,9 +13,8 @@ import numpy.typing as npt
 
 from vcfbert.constants import DEFAULT_CM_PER_MB
 from vcfbert.errors import InputError
+from vcfbert.genotypes.bgzf import GZIP_MAGIC
 from vcfbert.genotypes.regions import same_chrom
-
-_GZIP_MAGIC = b"\x1f\x8b"
 
 
 @dataclass(frozen=True)
@@ -23,9 +22,8 @@ class GeneticMap:
     """A genetic map of one chromosome.
 
     ``pos`` int64 [n]: base positions, 1-based and ascending. ``cm_at`` float64 [n]: their genetic positions in
-    centimorgans, never falling.
-
-    Outside of the first and last point the map continues at ``end_rate`` cM/Mb. ``source`` names the file and format.
+    centimorgans, which never fall. Before the first and after the last point the map continues at ``end_rate`` cM/Mb.
+    ``source`` names the file and format.
     """
 
     pos: npt.NDArray[np.int64]
@@ -93,7 +91,7 @@ class _Layout:
 def _rows(path: Path) -> list[list[str]]:
     try:
         data = path.read_bytes()
-        text = (gzip.decompress(data) if data[:2] == _GZIP_MAGIC else data).decode()
+        text = (gzip.decompress(data) if data[:2] == GZIP_MAGIC else data).decode()
     except (FileNotFoundError, IsADirectoryError) as error:
         raise InputError("file_not_found", "no such file", where=str(path), hint="check the path") from error
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:

@@ -14,7 +14,7 @@ class ImputedBlock:
 
     ``haplotype_dosage`` float32 [l, n, 2]: probability that the haplotype carries ALT (VCF's HDS).
     ``genotype_probability`` float32 [l, n, 3]: probabilities of 0, 1 and 2 ALT alleles (GP). They agree with the
-    dosages: GP1 + 2 GP2 = HDS1 + HDS2. None means that the two haplotypes are independent.
+    dosages: P(1) + 2 P(2) = HDS1 + HDS2. None means that the two haplotypes are independent.
     ``calls`` int8 [l, n, 2]: the input's typed alleles in the panel's orientation, negative where the sample was not
     typed. A typed call is written unchanged. A haploid sample has its haplotype first; its second place is never
     written.

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from vcfbert.config import MaskConfig
 from vcfbert.constants import RARE_MAF
 
-# First number of the seed sequence: masks share no random numbers with batches and weights.
+# Follows the seed in every seed sequence, so that masks share no random numbers with batches and weights.
 MASK_STREAM = 1
 
 

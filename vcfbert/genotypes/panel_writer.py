@@ -79,10 +79,11 @@ class PanelDigest:
 
     def __init__(self, region: Region, samples: Sequence[str], haploid: Sequence[int]) -> None:
         head = "\n".join([str(region), ",".join(map(str, haploid)), *samples]).encode()
-        # Separate hashes, so that bytes at a border cannot move from one part to the next unnoticed.
+        # One hash for each part, so that the same bytes divided differently among the parts give another digest.
         self._parts = (hashlib.sha256(head), hashlib.sha256(), hashlib.sha256(), hashlib.sha256())
 
     def update(self, sites: Sites, packed: npt.NDArray[np.uint8]) -> None:
+        """Adds the next sites; ``packed`` as in ``Panel``."""
         _, pos, alleles, haplotypes = self._parts
         pos.update(np.ascontiguousarray(sites.pos, dtype="<i4").tobytes())
         alleles.update("".join(f"{ref}\t{alt}\n" for ref, alt in zip(sites.ref, sites.alt, strict=True)).encode())

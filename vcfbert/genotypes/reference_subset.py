@@ -50,6 +50,6 @@ class ReferenceSubset:
         return self.panel.alleles(sites, self.haplotypes)
 
     def rows(self, haplotypes: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-        """Rows of the given panel haplotypes; -1 for a haplotype not in the subset."""
+        """Rows int64 of the given panel ``haplotypes``, in their shape; -1 for a haplotype not in the subset."""
         place = np.searchsorted(self.haplotypes, haplotypes).clip(max=len(self) - 1)
         return np.where(self.haplotypes[place] == haplotypes, place, -1)

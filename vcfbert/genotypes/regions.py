@@ -20,6 +20,7 @@ def canonical_chrom(name: str) -> str:
 
 
 def same_chrom(a: str, b: str) -> bool:
+    """Whether two names, such as '20' and 'chr20', are of the same chromosome."""
     return canonical_chrom(a) == canonical_chrom(b)
 
 

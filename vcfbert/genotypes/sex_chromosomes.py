@@ -34,6 +34,7 @@ BUILDS: Final = {
 
 
 def is_x(chrom: str) -> bool:
+    """Whether ``chrom`` is a name of chromosome X."""
     return canonical_chrom(chrom) == "X"
 
 

@@ -80,10 +80,15 @@ class MatchedTarget:
         return haploid_samples(self.alleles)
 
     @property
+    def heterozygous(self) -> Flags:
+        """[m, n_samples]: True where both alleles of a call are known and differ."""
+        first, second = self.alleles[:, :, 0], self.alleles[:, :, 1]
+        return np.asarray((first >= 0) & (second >= 0) & (first != second))
+
+    @property
     def unphased(self) -> Flags:
         """[m, n_samples]: True at unphased heterozygous calls. A sample without any is phased."""
-        first, second = self.alleles[:, :, 0], self.alleles[:, :, 1]
-        return np.asarray(~self.phased & (first >= 0) & (second >= 0) & (first != second))
+        return ~self.phased & self.heterozygous
 
     def of_samples(self, samples: Index) -> MatchedTarget:
         """The target with the samples of these indices, in this order."""
@@ -183,8 +188,9 @@ def _related(target: Sites, panel: Sites, target_index: Index, panel_index: Inde
     whole = ~split[target_index]
     other_ref, other_alt = _complement(ref), _complement(alt)
 
-    def reads(a: Text, b: Text, beside_a: Text, beside_b: Text) -> Flags:
-        return _equal(a, beside_a) & np.where(no_alt, snp, _equal(b, beside_b))
+    def reads(a: Text, b: Text, panel_a: Text, panel_b: Text) -> Flags:
+        """Whether the target's alleles equal the panel's. Without ALT only ``a``, its REF, is compared, at SNPs."""
+        return _equal(a, panel_a) & np.where(no_alt, snp, _equal(b, panel_b))
 
     relation = np.full(len(ref), _NO_RELATION)
     relation[snp & whole & reads(other_ref, other_alt, panel_alt, panel_ref)] = _FLIP_SWAP
@@ -298,10 +304,8 @@ def _n_homozygous_coded(matched: MatchedTarget, panel: Panel) -> int:
     af = panel.af[matched.panel_site]
     if np.sum(2.0 * af * (1.0 - af)) < _MIN_EXPECTED_HETEROZYGOUS:
         return 0
-    first, second = matched.alleles[:, :, 0], matched.alleles[:, :, 1]
-    heterozygous = ((first != second) & (first >= 0) & (second >= 0)).any(axis=0)
-    called = (first >= 0).any(axis=0)
-    return int((~heterozygous & called & ~matched.haploid).sum())
+    called = (matched.alleles[:, :, 0] >= 0).any(axis=0)
+    return int((~matched.heterozygous.any(axis=0) & called & ~matched.haploid).sum())
 
 
 def _reason(status: str, reading: int) -> str:

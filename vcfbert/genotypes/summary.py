@@ -83,9 +83,8 @@ class Summary:
 
     def _gq_histogram(self) -> list[dict[str, int]]:
         wrong = np.maximum(1.0 - np.arange(1001) / 1000, 1e-10)
-        place = np.digitize(
-            -10.0 * np.log10(wrong) + 1e-9, _GQ_EDGES[1:-1]
-        )  # 1e-9 against rounding: 0.9 is 10 and not 9.99...
+        # 1e-9 makes up for rounding: a probability of 0.9 has a GQ of 10 and not of 9.99...
+        place = np.digitize(-10.0 * np.log10(wrong) + 1e-9, _GQ_EDGES[1:-1])
         counts = np.bincount(place, weights=self._certainty, minlength=len(_GQ_EDGES) - 1).astype(np.int64)
         rows = zip(_GQ_EDGES[:-1], _GQ_EDGES[1:], counts.tolist(), strict=True)
         return [{"low": low, "high": high, "n": n} for low, high, n in rows]

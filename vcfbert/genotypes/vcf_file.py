@@ -1,6 +1,6 @@
-"""Checks before any record is parsed: is the file a VCF or BCF, is it complete, and is its header usable?
+"""Checks, before any record is parsed, that a file is a complete VCF or BCF with a usable header.
 
-htslib accepts a file that ends at a block's border and reports other damage on stderr only. These checks raise an
+htslib accepts a file that is cut at a block's border and reports other damage on stderr only. These checks raise an
 error with a hint for both.
 """
 
@@ -10,17 +10,15 @@ import gzip
 import struct
 import zlib
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Literal, cast
 
 from vcfbert.errors import InputError
+from vcfbert.genotypes.bgzf import EOF_BLOCK, GZIP_MAGIC
 
-_GZIP_MAGIC = b"\x1f\x8b"
 _BGZF_MAGIC = b"\x1f\x8b\x08\x04"
-# The empty block that ends every complete BGZF file (SAM specification, section 4.1.2).
-_BGZF_EOF = bytes.fromhex("1f8b08040000000000ff0600424302001b0003000000000000000000")
 _VCF_MAGIC = b"##fileformat=VCF"
 _BCF_MAGIC = b"BCF\x02"
 _CHUNK = 1 << 20
@@ -65,14 +63,14 @@ def _container(handle: BinaryIO) -> Container:
     head = handle.read(14)
     if head[:4] == _BGZF_MAGIC and head[12:14] == b"BC":
         return "bgzf"
-    return "gzip" if head[:2] == _GZIP_MAGIC else "plain"
+    return "gzip" if head[:2] == GZIP_MAGIC else "plain"
 
 
 def _check_complete(path: Path, container: Container) -> None:
     if container == "bgzf":
         with path.open("rb") as handle:
-            handle.seek(max(path.stat().st_size - len(_BGZF_EOF), 0))
-            if handle.read() != _BGZF_EOF:
+            handle.seek(max(path.stat().st_size - len(EOF_BLOCK), 0))
+            if handle.read() != EOF_BLOCK:
                 raise truncated(path, "its BGZF end-of-file block is missing")
     elif container == "gzip":
         # Plain gzip has no end marker to look up. Its checksum is known only after the whole file is read.
@@ -101,18 +99,19 @@ def _samples(path: Path, container: Container) -> tuple[str, ...]:
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise truncated(path, str(error)) from error
     samples = tuple(columns[9:])
+    check_samples(samples, path, hint="rename them: bcftools reheader --samples")
+    return samples
+
+
+def check_samples(samples: Sequence[str], path: Path, *, hint: str) -> None:
+    """Raises InputError: no_samples, or duplicate_samples with ``hint``, which says how to rename samples."""
     if not samples:
-        hint = "give a file with genotypes; sites alone cannot be used"
-        raise InputError("no_samples", "the file has no samples", where=str(path), hint=hint)
+        remedy = "give a file with genotypes; sites alone cannot be used"
+        raise InputError("no_samples", "the file has no samples", where=str(path), hint=remedy)
     repeated = [name for name, count in Counter(samples).items() if count > 1]
     if repeated:
-        raise InputError(
-            "duplicate_samples",
-            f"{len(repeated)} sample names appear more than once, such as {repeated[0]!r}",
-            where=str(path),
-            hint="rename them: bcftools reheader --samples",
-        )
-    return samples
+        what = f"{len(repeated)} sample names appear more than once, such as {repeated[0]!r}"
+        raise InputError("duplicate_samples", what, where=str(path), hint=hint)
 
 
 def _header_columns(stream: BinaryIO, path: Path) -> list[str]:

@@ -163,7 +163,7 @@ def _batches(
                     yield part, batch
                 if part.chrom != record.CHROM:
                     if record.CHROM in seen:
-                        raise _twice(source, record)
+                        raise _scattered_chromosome(source, record)
                     seen[record.CHROM] = parts_of(record.CHROM)
                 following = next(one for one in seen[record.CHROM] if one.holds(record.POS))
                 if following.start < part.start and following.chrom == part.chrom:
@@ -182,6 +182,7 @@ def batch_size(source: Source, block_genotypes: int) -> int:
 
 
 def several_chromosomes(path: Path, first: Region | str, second: Region | str) -> InputError:
+    """The error of a file with several chromosomes where one is expected."""
     return InputError(
         "several_chromosomes",
         f"the file holds several chromosomes ({first}, {second}, ...)",
@@ -190,7 +191,8 @@ def several_chromosomes(path: Path, first: Region | str, second: Region | str) -
     )
 
 
-def _twice(source: Source, record: Record) -> InputError:
+def _scattered_chromosome(source: Source, record: Record) -> InputError:
+    """The error of a record whose chromosome had records before another chromosome's."""
     return InputError(
         "unsorted_records",
         f"records of chromosome {record.CHROM} follow another chromosome's: sort records by chromosome and position",

@@ -190,9 +190,8 @@ class SampleTexts:
         if ploidy == 2:
             columns += [b"|", allele[call[:, 1]]]
             genotypes = [(_unordered(probability, j, k) + HALF) // ONE for k in range(n_alts + 1) for j in range(k + 1)]
-        haplotypes = np.moveaxis(q, 2, 0).reshape(
-            -1, n_samples
-        )  # the ALT alleles of the first haplotype, then those of the second
+        # The ALT alleles of the first haplotype, then those of the second.
+        haplotypes = np.moveaxis(q, 2, 0).reshape(-1, n_samples)
         for name, values in (("DS", q.sum(axis=2)), ("HDS", haplotypes), ("GP", genotypes)):
             if name in self.fields:
                 for separator, value in zip([b":", *[b","] * (len(values) - 1)], values, strict=True):

@@ -6,7 +6,6 @@ vcztools is not used.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ import numpy.typing as npt
 
 from vcfbert.errors import InputError, MissingExtraError
 from vcfbert.genotypes.regions import Region, same_chrom
+from vcfbert.genotypes.vcf_file import check_samples
 
 if TYPE_CHECKING:  # without cyvcf2 at run time
     from vcfbert.genotypes.vcf_records import Record
@@ -38,6 +38,8 @@ def is_vcf_zarr(path: Path) -> bool:
 
 @dataclass(frozen=True)
 class _Calls:
+    """``vcf_records.Calls`` over the arrays."""
+
     alleles: npt.NDArray[np.int8]  # [n_samples, ploidy]
     phased: npt.NDArray[np.bool_]  # [n_samples]
 
@@ -47,6 +49,8 @@ class _Calls:
 
 @dataclass(frozen=True)
 class _Record:
+    """``vcf_records.Record`` over the arrays."""
+
     CHROM: str
     POS: int
     ID: str | None
@@ -67,12 +71,7 @@ class ZarrRecords:
             raise _not_vcf(path, f"the arrays {', '.join(lacking)} are missing")
         self.samples = tuple(str(name) for name in self._read("sample_id"))
         self._contigs = [str(name) for name in self._read("contig_id")]
-        repeated = [name for name, count in Counter(self.samples).items() if count > 1]
-        if not self.samples:
-            raise InputError("no_samples", "the file has no samples", where=str(path))
-        if repeated:
-            what = f"{len(repeated)} sample names appear more than once, such as {repeated[0]!r}"
-            raise InputError("duplicate_samples", what, where=str(path), hint="rename the samples")
+        check_samples(self.samples, path, hint="rename the samples")
 
     def records(self, region: Region | None) -> Iterator[Record]:
         for start, stop in self._chunks(region):
