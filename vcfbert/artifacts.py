@@ -1,7 +1,8 @@
 """Artifacts: folders that are written under a temporary name, fsynced and renamed, with ``manifest.json`` last.
 
 A manifest holds the artifact's kind and format version, the values of its writer, and the sha256 of every other file.
-Readers check the version and the hashes before they parse anything.
+Readers check the version and the hashes before they parse anything. The section ``provenance`` names the code that
+wrote the artifact.
 """
 
 from __future__ import annotations
@@ -10,17 +11,25 @@ import errno
 import hashlib
 import json
 import os
+import platform
 import secrets
 import shutil
+import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import cache
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from vcfbert import __version__
 from vcfbert.errors import ArtifactError, DiskFullError, InputError, VcfbertError
 
 MANIFEST = "manifest.json"
+
+# Packages that affect results.
+_PACKAGES = ("torch", "numpy", "faiss-cpu", "lightning-fabric", "cyvcf2", "pysam", "safetensors")
 
 # errno where the device is full or a quota is used up.
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -204,3 +213,36 @@ def bundle_digest(bundle: Path) -> str:
     if not manifest.is_file():
         raise ArtifactError("bundle_missing", f"no bundle here: {MANIFEST} is missing", where=str(bundle))
     return sha256_file(manifest)
+
+
+def git_commit(folder: Path | None = None) -> str:
+    """Commit of the checkout that holds this code, with '-dirty' if it has changes; 'unknown' outside git."""
+    where = folder or Path(__file__).resolve().parent
+    try:
+        out = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude", "*"],
+            cwd=where,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return out.stdout.strip()
+
+
+def package_versions() -> dict[str, str]:
+    """Versions of Python, vcfbert and those packages that affect results, as far as they are installed."""
+    found = {"python": platform.python_version(), "vcfbert": __version__}
+    for name in _PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+@cache
+def provenance() -> dict[str, object]:
+    """The section ``provenance`` of every manifest."""
+    return {"git_commit": git_commit(), "packages": package_versions()}

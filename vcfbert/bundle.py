@@ -23,7 +23,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from vcfbert.artifacts import atomic_folder, read_manifest
+from vcfbert.artifacts import atomic_folder, provenance, read_manifest
 from vcfbert.config import Config, EncodeConfig, ModelConfig, build
 from vcfbert.constants import BUNDLE_FORMAT, BUNDLE_KIND
 from vcfbert.errors import ArtifactError
@@ -35,7 +35,6 @@ from vcfbert.genotypes.store import open_panels, panels_digest, write_panels
 from vcfbert.genotypes.windows import Window
 from vcfbert.model.base import Variant
 from vcfbert.model.variants import VARIANT_CLASSES, create
-from vcfbert.provenance import provenance
 from vcfbert.retrieval.base import KeyIndex, Retriever, usable_k
 from vcfbert.retrieval.context import reference_features
 from vcfbert.retrieval.faiss_index import FaissKeyIndex

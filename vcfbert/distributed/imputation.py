@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vcfbert import __version__
-from vcfbert.artifacts import MANIFEST, sha256_file, sha256_json
+from vcfbert.artifacts import MANIFEST, git_commit, sha256_file, sha256_json
 from vcfbert.bundle import Part as BundlePart
 from vcfbert.distributed.chunks import Interval, cut_samples, cut_sites
 from vcfbert.distributed.job import Chunk, ChunkSpec, Job, Settings, imputer_of, write_record_options, write_target
@@ -37,7 +37,6 @@ from vcfbert.genotypes.vcf_writer import check_suffix, header_text, save_records
 from vcfbert.imputation.files import Imputed, ImputeOptions, file_header, panel_interval, per_panel_site, read_target
 from vcfbert.imputation.imputer import Imputer
 from vcfbert.imputation.phasing import unphased_error
-from vcfbert.provenance import git_commit
 
 FloatArray = npt.NDArray[np.float32]
 

@@ -16,7 +16,7 @@ import numpy as np
 import pysam
 
 from vcfbert import __version__
-from vcfbert.artifacts import sha256_file, sha256_json
+from vcfbert.artifacts import git_commit, sha256_file, sha256_json
 from vcfbert.distributed.scheduler import Pool, Task, run_tasks
 from vcfbert.distributed.tensors import Array, Tensors, write_tensors
 from vcfbert.errors import InputError
@@ -26,7 +26,6 @@ from vcfbert.genotypes.panel_writer import TEXTS, pack_text, unpack_text
 from vcfbert.genotypes.regions import Region, same_chrom
 from vcfbert.genotypes.vcf_file import inspect
 from vcfbert.genotypes.vcf_reader import join_sites
-from vcfbert.provenance import git_commit
 
 FORMAT = 2  # version of the files that tasks write
 

@@ -10,14 +10,13 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from vcfbert.artifacts import atomic_folder, read_manifest
+from vcfbert.artifacts import atomic_folder, provenance, read_manifest
 from vcfbert.config import EncodeConfig, build
 from vcfbert.constants import ENCODING_FORMAT
 from vcfbert.errors import ArtifactError
 from vcfbert.genotypes.panel import Panel
 from vcfbert.genotypes.panel_writer import region_folder
 from vcfbert.genotypes.windows import Window, tile
-from vcfbert.provenance import provenance
 
 
 @dataclass(frozen=True)

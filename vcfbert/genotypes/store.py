@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from vcfbert.artifacts import atomic_folder, read_manifest, sha256_json
+from vcfbert.artifacts import atomic_folder, provenance, read_manifest, sha256_json
 from vcfbert.constants import PANEL_FORMAT
 from vcfbert.errors import ArtifactError
 from vcfbert.genotypes.panel import Panel, Sites
@@ -31,7 +31,6 @@ from vcfbert.genotypes.panel_writer import (
 )
 from vcfbert.genotypes.regions import Region
 from vcfbert.genotypes.vcf_zarr import is_vcf_zarr
-from vcfbert.provenance import provenance
 
 KIND = "panel"
 

@@ -10,14 +10,13 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from vcfbert.artifacts import atomic_folder, read_manifest
+from vcfbert.artifacts import atomic_folder, provenance, read_manifest
 from vcfbert.config import ModelConfig
 from vcfbert.constants import EMBEDDING_FORMAT
 from vcfbert.errors import ArtifactError
 from vcfbert.genotypes.panel_writer import region_folder
 from vcfbert.genotypes.reference_subset import ReferenceSubset
 from vcfbert.model.variants import create
-from vcfbert.provenance import provenance
 from vcfbert.retrieval.context import reference_features
 from vcfbert.retrieval.faiss_index import FaissKeyIndex
 

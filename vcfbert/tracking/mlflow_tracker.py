@@ -16,10 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vcfbert import __version__
-from vcfbert.artifacts import bundle_digest
+from vcfbert.artifacts import bundle_digest, git_commit
 from vcfbert.constants import VARIANT_COLOURS
 from vcfbert.errors import VcfbertError
-from vcfbert.provenance import git_commit
 from vcfbert.tracker import NullTracker, Tracker, check_metric_names
 from vcfbert.tracking.store import connect, project_root, store_lock
 
