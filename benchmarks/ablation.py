@@ -88,8 +88,8 @@ class Vote(Variant):
         agreement = sign @ (1.0 - 2.0 * batch.key_rows.float()).T
         mismatches = (sign.abs().sum(dim=1, keepdim=True) - agreement) / 2.0  # [2b, r]
         weight = torch.softmax(-mismatches.gather(1, batch.key_retrieved.flatten(0, 1)), dim=1)  # [2b, k]
-        share = torch.einsum("nk,nkl->nl", weight, batch.patterns[batch.retrieved.flatten(0, 1)].float())
-        return WindowOutput(share.view(-1, 2, share.shape[1]) if batch.pairs is None else share[batch.pairs])
+        alt = torch.einsum("nk,nkl->nl", weight, batch.patterns[batch.retrieved.flatten(0, 1)].float())  # [2b, l]
+        return WindowOutput(alt.view(-1, 2, alt.shape[1]) if batch.pairs is None else alt[batch.pairs])
 
 
 def nearest_vote(bundle: Bundle) -> Imputer:

@@ -149,7 +149,7 @@ def run_other(tool: str, data: Data, target: Path, out: Path, settings: Settings
     return run_measured(command, limit=settings.limit, environment=settings.environment, whole=False)
 
 
-def peer_process(tool: str, panel: str, target: str, genetic_map: str, out: str, threads: str) -> None:
+def baseline_process(tool: str, panel: str, target: str, genetic_map: str, out: str, threads: str) -> None:
     """The process that ``run_other`` starts."""
     known = Path(genetic_map) if genetic_map else None
     try:
@@ -166,7 +166,7 @@ def trouble(done: Finished, settings: Settings) -> str | None:
     if done.status == 0:
         return None
     lines = [line for line in done.err.splitlines() if line.startswith("error [")]
-    return lines[0] if lines else f"ended with status {done.status}: {(done.err.splitlines() or ['no words'])[-1]}"
+    return lines[0] if lines else f"ended with status {done.status}: {(done.err.splitlines() or ['no message'])[-1]}"
 
 
 def fit(data: Data, out: Path, settings: Settings) -> dict[str, Any]:
@@ -304,7 +304,7 @@ def main() -> None:
     parser.add_argument("--peer", nargs=6, help=argparse.SUPPRESS)  # the process that run_other starts
     options = parser.parse_args()
     if options.peer is not None:
-        peer_process(*options.peer)
+        baseline_process(*options.peer)
         return
     machine = describe_machine()
     runs = 1 if options.quick else options.runs

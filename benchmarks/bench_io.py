@@ -140,7 +140,7 @@ def write_large(path: Path, genotypes: Genotypes) -> None:
     """A panel of ``LARGE_SAMPLES`` x ``LARGE_SITES``: real sites repeated, with resampled haplotypes."""
     rng = np.random.default_rng(7)
     haplotypes = genotypes.alleles.reshape(len(genotypes.sites), -1).astype(np.uint8)
-    drawn = rng.integers(0, haplotypes.shape[1], size=2 * LARGE_SAMPLES)
+    sampled = rng.integers(0, haplotypes.shape[1], size=2 * LARGE_SAMPLES)
     columns = ["#CHROM", "POS", "ID", "REF", "ALT", "QUAL", "FILTER", "INFO", "FORMAT"]
     head = '##fileformat=VCFv4.2\n##contig=<ID=20>\n##FORMAT=<ID=GT,Number=1,Type=String,Description="Genotype">\n'
     head += "\t".join([*columns, *(f"L{i}" for i in range(LARGE_SAMPLES))]) + "\n"
@@ -148,7 +148,7 @@ def write_large(path: Path, genotypes: Genotypes) -> None:
     with path.open("wb") as handle, BgzfWriter(handle, threads=2) as writer:
         writer.write(head.encode())
         for site in range(LARGE_SITES):
-            cells[:, 1::2] = haplotypes[site % len(haplotypes), drawn].reshape(-1, 2) + ord("0")
+            cells[:, 1::2] = haplotypes[site % len(haplotypes), sampled].reshape(-1, 2) + ord("0")
             writer.write(f"20\t{1000 + 30 * site}\t.\tA\tC\t.\tPASS\t.\tGT".encode() + cells.tobytes() + b"\n")
 
 

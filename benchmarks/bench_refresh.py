@@ -70,11 +70,11 @@ def model_with_metric(config: ModelConfig) -> V18:
     return model
 
 
-def make_index(memory: ReferenceSubset, weights: Tensor) -> KeyIndex:
+def make_index(subset: ReferenceSubset, weights: Tensor) -> KeyIndex:
     try:
-        return FaissKeyIndex.build(memory, weights)
+        return FaissKeyIndex.build(subset, weights)
     except MissingExtraError:
-        return TorchKeyIndex(memory, weights)
+        return TorchKeyIndex(subset, weights)
 
 
 def median_seconds(work: Callable[[], object], runs: int) -> float:
@@ -97,17 +97,17 @@ def flattened_search(keys: Tensor, queries: Tensor, k: int) -> tuple[Tensor, Ten
 
 
 @torch.inference_mode()
-def bench_search(memory: ReferenceSubset, config: ModelConfig, window: int, k: int, runs: int) -> dict[str, Any]:
+def bench_search(subset: ReferenceSubset, config: ModelConfig, window: int, k: int, runs: int) -> dict[str, Any]:
     model = model_with_metric(config)
-    features = reference_features(memory, torch.device("cpu"))
-    start = (memory.panel.n_sites - window) // 2
+    features = reference_features(subset, torch.device("cpu"))
+    start = (subset.panel.n_sites - window) // 2
     sites = torch.arange(start, start + window)
-    alleles = torch.from_numpy(memory.alleles(slice(start, start + window)))  # [m, L]
+    alleles = torch.from_numpy(subset.alleles(slice(start, start + window)))  # [m, L]
     # Queries are mosaics of two reference rows, so none has itself as a neighbour at distance 0.
     rng = np.random.default_rng(17)
-    first, second = torch.from_numpy(rng.integers(len(memory), size=(2, QUERIES)))
+    first, second = torch.from_numpy(rng.integers(len(subset), size=(2, QUERIES)))
     queries = torch.cat([alleles[first, : window // 2], alleles[second, window // 2 :]], dim=1)
-    index = make_index(memory, torch.ones(memory.panel.n_sites))
+    index = make_index(subset, torch.ones(subset.panel.n_sites))
 
     def flatten(rows: Tensor) -> Tensor:
         return model.embedding(rows.long() + 1, features[sites]).flatten(1)  # tokens: REF 1, ALT 2
@@ -126,9 +126,9 @@ def bench_search(memory: ReferenceSubset, config: ModelConfig, window: int, k: i
         "flattened_search_seconds": median_seconds(lambda: flattened_search(keys, flat_queries, k), runs),
         "collapsed_search_seconds": median_seconds(lambda: index.search(sites, queries.float(), k), runs),
     }
-    bytes_flat, bytes_collapsed = keys.nbytes, len(memory) * window * 4
+    bytes_flat, bytes_collapsed = keys.nbytes, len(subset) * window * 4
     return {
-        "rows": len(memory),
+        "rows": len(subset),
         "sites": window,
         "dims": config.dims,
         "backend": type(index).__name__,
@@ -152,21 +152,21 @@ def check_neighbours(
     torch.testing.assert_close(collapsed[0], found, rtol=TOLERANCE, atol=TOLERANCE)
 
 
-def bench_epoch(memory: ReferenceSubset, config: Config, steps: int, runs: int) -> dict[str, Any]:
+def bench_epoch(subset: ReferenceSubset, config: Config, steps: int, runs: int) -> dict[str, Any]:
     """Times the refresh of the whole panel and training batches of the profile."""
     device = torch.device("cpu")
     model = create("v18", config.model)
     assert isinstance(model, V18)
-    encoding = encode(memory.panel, config.encode)
-    split = TrainingPanel(memory, encoding.windows, encoding, config.masks, device)
+    encoding = encode(subset.panel, config.encode)
+    split = TrainingPanel(subset, encoding.windows, encoding, config.masks, device)
     started = time.perf_counter()
-    index = make_index(memory, torch.ones(memory.panel.n_sites))
+    index = make_index(subset, torch.ones(subset.panel.n_sites))
     build_seconds = time.perf_counter() - started
-    retriever = attach_retriever(model, index, memory, split.features, update=True)
-    refresh_seconds = median_seconds(lambda: attach_retriever(model, index, memory, split.features, update=True), runs)
+    retriever = attach_retriever(model, index, subset, split.features, update=True)
+    refresh_seconds = median_seconds(lambda: attach_retriever(model, index, subset, split.features, update=True), runs)
     data = TrainingData([split], [retriever], config.masks, config.train)
     plan = plan_epoch(data.n_samples, config.train, epoch=0)
-    examples = data.examples(plan[: steps + 1], 0, usable_k(config.retrieval.k["v18"], [len(memory)], n_excluded=2))
+    examples = data.examples(plan[: steps + 1], 0, usable_k(config.retrieval.k["v18"], [len(subset)], n_excluded=2))
     optimizer = torch.optim.AdamW(model.parameters(), lr=config.train.lr)
 
     def train_batch() -> None:
@@ -189,8 +189,8 @@ def bench_epoch(memory: ReferenceSubset, config: Config, steps: int, runs: int) 
     epoch_seconds = batch_seconds * len(plan)
     share = refresh_seconds / epoch_seconds
     return {
-        "panel_sites": memory.panel.n_sites,
-        "memory_rows": len(memory),
+        "panel_sites": subset.panel.n_sites,
+        "memory_rows": len(subset),
         "index_build_seconds": round(build_seconds, 4),
         "refresh_seconds": round(refresh_seconds, 5),
         "ms_per_batch": round(batch_seconds * 1e3, 1),
@@ -220,10 +220,10 @@ def main() -> None:
     options = parser.parse_args()
     machine = describe_machine()
     panel = load_panel(options.simulated)
-    memory = ReferenceSubset(panel, np.arange(panel.n_haplotypes))
+    subset = ReferenceSubset(panel, np.arange(panel.n_haplotypes))
     model = ModelConfig(dims=options.dims, layers=1, heads=1)  # only its embedding is used
-    search = bench_search(memory, model, min(options.window, panel.n_sites), options.k, options.runs)
-    epoch = bench_epoch(memory, profile(options.profile), options.steps, options.runs)
+    search = bench_search(subset, model, min(options.window, panel.n_sites), options.k, options.runs)
+    epoch = bench_epoch(subset, profile(options.profile), options.steps, options.runs)
     print_table("collapsed keys beside the flattened space", search)
     print_table(f"refresh of the whole panel, {options.profile} profile", epoch)
     write_report(options.json, {"machine": machine, "search": search, "epoch": epoch})

@@ -92,8 +92,8 @@ class Cells:
 
     def __init__(self, panel: Panel, encoding: Encoding, config: Config, progress: ConsoleProgress) -> None:
         self.panel, self.encoding, self.config, self.progress = panel, encoding, config, progress
-        self.memory = ReferenceSubset(panel, panel.training_haplotypes)
-        self.features = reference_features(self.memory, torch.device("cpu"))
+        self.subset = ReferenceSubset(panel, panel.training_haplotypes)
+        self.features = reference_features(self.subset, torch.device("cpu"))
         self.typed = array_mask(panel.maf, np.random.default_rng(TYPING_SEED), DENSITY)
         self.learned: dict[int, Retriever] = {}  # by seed, V18's own
 
@@ -107,14 +107,14 @@ class Cells:
         if name in ("embedding", "none"):
             return None
         index = build_index(
-            self.memory,
+            self.subset,
             torch.ones(self.panel.n_sites),
             backend=self.config.retrieval.backend,
             device=torch.device("cpu"),
         )
         if name == "random":
             return RandomRetriever(index, seed)
-        return IbsSegmentRetriever(index, self.memory) if name == "runs" else HammingRetriever(index)
+        return IbsSegmentRetriever(index, self.subset) if name == "runs" else HammingRetriever(index)
 
     def _trained(self, cell: Cell, record: Any, folder: Path) -> dict[str, Any]:
         """Trains a network with the cell's retriever. ``curve``: figures by epoch."""
@@ -187,7 +187,7 @@ class Cells:
         scores = score_windows(
             model,
             retriever,
-            self.memory,
+            self.subset,
             self.features,
             windows,
             self.panel.validation_haplotypes,

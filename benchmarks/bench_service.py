@@ -40,7 +40,7 @@ ROOT = Path(__file__).resolve().parents[1]
 CLIENTS = (1, 8, 32)
 ADMITTED = max(CLIENTS)  # requests that the service handles at the same time
 START_SECONDS, ANSWER_SECONDS = 300.0, 600.0
-LOOK_SECONDS = 0.2  # seconds between two samples of the service's memory
+MEMORY_SECONDS = 0.2  # seconds between two samples of the service's memory
 
 
 @dataclass(frozen=True)
@@ -68,9 +68,10 @@ class Answers:
     seconds: list[float] = field(default_factory=list)
     others: Counter[str] = field(default_factory=Counter)
 
-    def quantile_ms(self, share: float) -> float | None:
+    def quantile_ms(self, fraction: float) -> float | None:
+        """Milliseconds within which this fraction of the 200s came; None without any."""
         ordered = sorted(self.seconds)
-        return round(1e3 * ordered[min(int(share * len(ordered)), len(ordered) - 1)], 1) if ordered else None
+        return round(1e3 * ordered[min(int(fraction * len(ordered)), len(ordered) - 1)], 1) if ordered else None
 
 
 class Service:
@@ -173,6 +174,7 @@ def run_clients(url: str, content: bytes, count: int, more: Callable[[], bool]) 
 
 
 def latency(service: Service, content: bytes, clients: int, requests: int) -> dict[str, Any]:
+    """Measures ``requests`` requests, sent by ``clients`` clients at once."""
     left = iter(range(max(requests, clients)))
     lock = threading.Lock()
 
@@ -253,11 +255,12 @@ def overload(service: Service, content: bytes, settings: Settings) -> dict[str, 
 
 @contextmanager
 def sampled(look: Callable[[], float]) -> Iterator[list[float]]:
+    """Calls ``look`` every MEMORY_SECONDS within the block. Yields the list that its values are added to."""
     seen: list[float] = []
     over = threading.Event()
 
     def run() -> None:
-        while not over.wait(LOOK_SECONDS):
+        while not over.wait(MEMORY_SECONDS):
             seen.append(look())
 
     thread = threading.Thread(target=run)

@@ -51,7 +51,7 @@ from vcfbert.retrieval.embedding import EmbeddingRetriever, site_weights
 from vcfbert.retrieval.hamming import HammingRetriever
 from vcfbert.retrieval.torch_index import TorchKeyIndex
 
-TYPED_SHARE = 0.05  # of the sites of a retrieval window
+TYPED_FRACTION = 0.05  # of the sites of a retrieval window
 SPAN_CM = 0.2
 FLANK = 16
 MEMORY_PASSES = 2  # forward+backward passes of a memory measurement: the allocator still grows in the second
@@ -95,19 +95,19 @@ def load_panel(options: argparse.Namespace) -> Panel:
     return panel_from_genotypes(genotypes, genetic_map=genetic_map)
 
 
-def make_work(memory: ReferenceSubset, window: Window, k: int, size: int, seed: int = 17) -> Work:
+def make_work(subset: ReferenceSubset, window: Window, k: int, size: int, seed: int = 17) -> Work:
     """A training batch of ``size`` diploid samples with their k nearest haplotypes by Hamming distance."""
     rng = np.random.default_rng(seed)
     n_key = window.retrieval[1] - window.retrieval[0]
-    typed = rng.random(n_key) < TYPED_SHARE
+    typed = rng.random(n_key) < TYPED_FRACTION
     typed[n_key // 2] = True
     key = np.flatnonzero(typed) + window.retrieval[0]
     cpu = torch.device("cpu")
-    context = WindowContext.build(memory, reference_features(memory, cpu), window, key, cpu)
-    pairs = torch.from_numpy(memory.pairs[rng.choice(len(memory.pairs), size, replace=False)])
+    context = WindowContext.build(subset, reference_features(subset, cpu), window, key, cpu)
+    pairs = torch.from_numpy(subset.pairs[rng.choice(len(subset.pairs), size, replace=False)])
     own = pairs.view(-1)
     queries = context.key_alleles[own]
-    retriever = HammingRetriever(TorchKeyIndex(memory, torch.ones(memory.panel.n_sites)))
+    retriever = HammingRetriever(TorchKeyIndex(subset, torch.ones(subset.panel.n_sites)))
     exclude = pairs.repeat_interleave(2, dim=0)
     rows = retriever.retrieve(context.key, context.sites.key_distance_cm, queries, k, exclude=exclude)
     kept, renumbered = context.keeping(rows)
@@ -217,13 +217,13 @@ def process_mib(field: str) -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
 
 
-def refresh_seconds(memory: ReferenceSubset, options: argparse.Namespace) -> float:
+def refresh_seconds(subset: ReferenceSubset, options: argparse.Namespace) -> float:
     """Seconds to replace V18's metric over all sites of the panel."""
     device = torch.device(options.device)
     model = create("v18", model_config(options)).to(device)
     assert isinstance(model, V18)
-    features = reference_features(memory, device)
-    index = TorchKeyIndex(memory, torch.ones(memory.panel.n_sites, device=device))
+    features = reference_features(subset, device)
+    index = TorchKeyIndex(subset, torch.ones(subset.panel.n_sites, device=device))
     retriever = EmbeddingRetriever(index, model.retrieval)
     seconds = []
     for _ in range(options.rounds + 1):
@@ -337,9 +337,9 @@ def main() -> None:
         torch.set_num_threads(options.threads)
     machine = describe_machine()
     panel = load_panel(options)
-    memory = ReferenceSubset(panel, np.arange(panel.n_haplotypes))
+    subset = ReferenceSubset(panel, np.arange(panel.n_haplotypes))
     windows = tile(panel.cm, length=options.window, flank=min(FLANK, options.window // 4), span_cm=SPAN_CM)
-    works = {k: make_work(memory, windows[len(windows) // 2], k, options.batch) for k in options.k}
+    works = {k: make_work(subset, windows[len(windows) // 2], k, options.batch) for k in options.k}
     cases = cases_of(options.k)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "works.pt"
@@ -347,7 +347,7 @@ def main() -> None:
         use = {case: measure_memory(case, path, options) for case in cases}
     times = measure_times(cases, works, options)
     batches = len(windows) * math.ceil(len(panel.samples) / options.batch)
-    rows = tabulate(times, use, refresh_seconds(memory, options), batches, works)
+    rows = tabulate(times, use, refresh_seconds(subset, options), batches, works)
     print_table(rows)
     settings = {n: v for n, v in vars(options).items() if n not in ("memory_of", "json", "map", "original")}
     settings = {n: str(v) if isinstance(v, Path) else v for n, v in settings.items()}

@@ -45,7 +45,7 @@ def refresh_table(cells: Sequence[Row]) -> str:
     row adds the seconds of its own refreshes.
     """
     each = epoch_seconds(cells)
-    daily = {cell["seed"]: cell["r2"]["all"] for cell in cells if cell["refresh_every"] == 1}
+    every_epoch = {cell["seed"]: cell["r2"]["all"] for cell in cells if cell["refresh_every"] == 1}
     bins = list(cells[0]["r2"])
     rows = []
     for every, own in _grouped(cells, "refresh_every"):
@@ -53,7 +53,7 @@ def refresh_table(cells: Sequence[Row]) -> str:
         spent = statistics.fmean(_refresh_seconds(curve) for curve in curves)
         training = each * len(curves[0]) + spent
         overlaps = [point["refresh/overlap"] for curve in curves for point in curve if "refresh/overlap" in point]
-        differences = [cell["r2"]["all"] - daily[cell["seed"]] for cell in own if cell["seed"] in daily]
+        differences = [cell["r2"]["all"] - every_epoch[cell["seed"]] for cell in own if cell["seed"] in every_epoch]
         rows.append(
             (
                 f"every {every} epochs" if every > 1 else "every epoch" if every else "never",

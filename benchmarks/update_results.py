@@ -39,7 +39,7 @@ READ_SECONDS, READ_LARGE_SECONDS = 1.0, 60.0  # the demo panel, and LARGE
 LARGE = "2,504 samples x 100,000 sites"
 # Limits as multiples of Beagle's wall time on the same targets: for phased ones, and floor and goal for unphased ones.
 PHASED_TIMES, UNPHASED_FLOOR_TIMES, UNPHASED_GOAL_TIMES = 1.0, 10.0, 2.0
-SERVICE_SHARE, SERVICE_GROWTH = 0.8, 1.1  # of the throughput within a process; of memory under overload
+SERVICE_FRACTION, SERVICE_GROWTH = 0.8, 1.1  # of the throughput within a process; of memory under overload
 
 Report = Mapping[str, Any]
 
@@ -209,13 +209,13 @@ def imputation_targets(report: Report) -> dict[str, bool | None]:
     targets: dict[str, bool | None] = {}
     for case in report["cases"]:
         times = {row["input"]: row["times_beagle"] for row in case["rows"] if row["tool"] == "vcfbert"}
-        for kind, what, most in (
+        for kind, what, limit in (
             ("phased", "at or below Beagle's time", PHASED_TIMES),
             ("unphased", "at most ten times Beagle's phasing and imputation", UNPHASED_FLOOR_TIMES),
             ("unphased", "at most twice", UNPHASED_GOAL_TIMES),
         ):
             ratio = times.get(kind)
-            targets[f"{case['data']}, {kind} targets: {what}"] = None if ratio is None else ratio <= most
+            targets[f"{case['data']}, {kind} targets: {what}"] = None if ratio is None else ratio <= limit
     return targets
 
 
@@ -279,11 +279,10 @@ def service_table(report: Report) -> str:
         f"{over['memory_first_half_mib']:,} and {over['memory_second_half_mib']:,} in its first and second half.",
         *(f"Not answered, {line}" for line in missed),
     ]
-    least = SERVICE_SHARE
     grown = over["memory_second_half_mib"] <= SERVICE_GROWTH * over["memory_first_half_mib"]
     targets = {
         "records are those of `vcfbert impute`, byte for byte": all(report["identical"].values()),
-        f"at least {least:.0%} of the throughput in process": beside["ratio"] >= least,
+        f"at least {SERVICE_FRACTION:.0%} of the throughput in process": beside["ratio"] >= SERVICE_FRACTION,
         "overload: nothing but 200 and 429": bool(over["accepted"]) and not over["others"] and over["alive"],
         f"overload: memory of the second half at most {SERVICE_GROWTH - 1:.0%} above the first's": grown,
     }
