@@ -84,6 +84,18 @@ class Settings(BaseSettings):
                 raise ValueError(f"{origin!r} is not an origin: write https://host or https://host:port")
         return text
 
+    @field_validator("redis_url")
+    @classmethod
+    def _redis_address(cls, text: str) -> str:
+        if text:
+            from redis import ConnectionPool
+
+            try:
+                ConnectionPool.from_url(text).make_connection()  # connects to nothing yet
+            except (TypeError, ValueError):  # their texts may quote a part of the password
+                raise ValueError("write redis://HOST:PORT/DB, rediss://HOST:PORT/DB or unix:///PATH") from None
+        return text
+
     @model_validator(mode="after")
     def _check(self) -> Self:
         self.references  # noqa: B018 - validates `models`

@@ -12,6 +12,7 @@ from limits import RateLimitItem, RateLimitItemPerMinute
 from limits.aio.storage import MemoryStorage, RedisStorage
 from limits.aio.strategies import SlidingWindowCounterRateLimiter
 from limits.errors import StorageError
+from redis.asyncio import ConnectionPool
 
 from vcfbert.errors import VcfbertError
 
@@ -98,7 +99,7 @@ class RequestRate:
                     return await self._hit(self._shared, name)
             except (StorageError, TimeoutError) as error:
                 self._shared_from = time.monotonic() + _REDIS_PAUSE
-                kind = type(error.__cause__ or error).__name__
+                kind = type(error.__cause__ if isinstance(error, StorageError) else error).__name__
                 log.warning("Redis does not answer (%s): this process counts requests in its own memory", kind)
         return await self._hit(self._local, name)
 
@@ -109,6 +110,11 @@ class RequestRate:
 
 
 def _redis(url: str) -> RedisStorage:
-    # `limits` writes a UNIX socket's address as redis+unix://, Huey and redis-py as unix://.
-    address = f"redis+{url}" if url.startswith("unix:") else url
-    return RedisStorage(address, wrap_exceptions=True, implementation="redispy", key_prefix=_PREFIX)
+    # redis-py reads the address, as it does for the queue: `limits` itself refuses one without a port.
+    return RedisStorage(
+        "redis://",
+        wrap_exceptions=True,
+        implementation="redispy",
+        key_prefix=_PREFIX,
+        connection_pool=ConnectionPool.from_url(url),
+    )

@@ -40,6 +40,9 @@ def test_models_setting_gives_references_by_alias() -> None:
         ("DEVICE", "tpu", "VCFBERT_DEVICE"),
         ("BATCH_SIZE", "0", "VCFBERT_BATCH_SIZE"),
         ("PORT", "http", "VCFBERT_PORT"),
+        ("REDIS_URL", "http://h", "VCFBERT_REDIS_URL: write redis://"),
+        ("REDIS_URL", "redis://h:port", "VCFBERT_REDIS_URL: write redis://"),
+        ("REDIS_URL", "redis://h?no_option=1", "VCFBERT_REDIS_URL: write redis://"),
     ],
 )
 def test_invalid_setting_is_named_in_the_error(

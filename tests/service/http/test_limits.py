@@ -1,14 +1,19 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import time
 from pathlib import Path
 
 import httpx
 import pytest
+import redis
 
 from service.app import create_app
+from service.http import limits
 from service.http.limits import CallerLimits, LimitedError, RequestRate
+from service.settings import Settings
 from tests.helpers.service import API_KEYS, StubSource, bearer, settings, with_client
 from tests.service.jobs.test_processes import free_port, redis_server
 
@@ -68,6 +73,36 @@ def test_rate_without_redis_server_counts_in_this_process(caplog: pytest.LogCapt
     asyncio.run(run())
     assert [record.message for record in caplog.records if "Redis does not answer" in record.message] != []
     assert len(caplog.records) == 1  # Redis is not asked again for each request
+
+
+@pytest.mark.parametrize(
+    "url", ["redis://127.0.0.1", "redis://:secret@127.0.0.1/3", "rediss://127.0.0.1", "unix:///no"]
+)
+def test_redis_address_without_port_is_accepted(url: str) -> None:
+    assert Settings(redis_url=url).redis_url == url
+    RequestRate(10, url)
+
+
+def test_redis_that_hangs_and_returns_delays_one_request(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def run(url: str) -> None:
+        rate, pid = RequestRate(10, url), redis.Redis.from_url(url).info("server")["process_id"]
+        assert await admitted(rate, "ann", 4) == 4
+        os.kill(pid, signal.SIGSTOP)
+        started = time.monotonic()
+        assert await admitted(rate, "ann", 10) == 10  # counted in this process
+        assert time.monotonic() - started < 5.0
+        os.kill(pid, signal.SIGCONT)
+        monkeypatch.setattr(limits, "_REDIS_PAUSE", 0.0)
+        rate._shared_from = 0.0
+        assert await admitted(rate, "ann", 12) <= 6  # counted in Redis again
+
+    with redis_server(tmp_path) as url:
+        asyncio.run(run(url))
+    assert [record.message for record in caplog.records] == [
+        "Redis does not answer (TimeoutError): this process counts requests in its own memory"
+    ]
 
 
 def test_running_requests_of_a_caller_are_limited_and_released_on_errors() -> None:
