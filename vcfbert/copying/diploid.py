@@ -20,13 +20,13 @@ from vcfbert.copying.pair_forward import Scratch, forward
 from vcfbert.copying.pair_sampling import backward, mixed
 from vcfbert.kernels import Alleles, Calls, Doubles, Floats, Indices, divide_among_threads
 
-# Limits of a block. The work at every site grows with the number of classes; the work once a block grows with the
+# Limits of a block. The work at every site grows with the number of classes; the work per block grows with the
 # square of the haplotypes and is shared by the block's sites.
 HAPLOTYPES_PER_CLASS: Final = 12
 MIN_CLASSES, MAX_CLASSES = 8, 64
 MAX_SITES: Final = 48
-# Limit of the matrices at the blocks' starts, in bytes a thread. If the chromosome needs more, only the matrices at the
-# starts of sqrt(blocks) spans of blocks are kept, and the others are computed again.
+# Limit of the matrices at the blocks' starts, in bytes per thread. If the chromosome needs more, only the matrices at
+# the starts of sqrt(blocks) spans of blocks are kept, and the others are computed again.
 MAX_BYTES: Final = 200_000_000
 
 
@@ -50,10 +50,10 @@ def sample_phasings(
     [t, h]. ``states`` [n, k]: the haplotypes that each target may copy. ``prior`` [n, k]: probability of each haplotype
     after a switch, rows of sum 1; None is uniform. ``stay`` [t]: probability of no switch before a site; the first is
     ignored. ``mismatch`` [t], in (0, 0.5]: probability that the observed allele differs from the copied one. ``seeds``
-    uint64 [n], one a target.
+    uint64 [n], one per target.
 
     A target's phasings depend on its own seed and data alone, and its first phasings do not depend on ``n_phasings``.
-    ``max_bytes`` limits the matrices of each of ``threads``. If k^2 floats a block exceed it, the number of matrices
+    ``max_bytes`` limits the matrices of each of ``threads``. If k^2 floats per block exceed it, the number of matrices
     kept is the square root of the number of blocks and the forward pass runs twice. Raises ValueError if shapes
     disagree or a mismatch is out of range.
     """

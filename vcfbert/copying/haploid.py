@@ -87,8 +87,11 @@ class Heads:
 
 @dataclass(frozen=True)
 class Copied:
-    """``dosage`` float32 [n, l]: ALT probability at the window's sites. ``loo`` float32 [n, t]: leave-one-out ALT
-    probability at each typed site, as if it had not been typed; NaN where the call is missing."""
+    """ALT probabilities of n target haplotypes.
+
+    ``dosage`` float32 [n, l]: at the window's sites. ``loo`` float32 [n, t]: leave-one-out probability at each typed
+    site, as if it had not been typed; NaN where the call is missing.
+    """
 
     dosage: Floats
     loo: Floats
@@ -229,7 +232,7 @@ def _copy(
             out[bounds[s] : bounds[s + 1]] = none
             n_rows, beside, place = counts[s], np.uint32(counts[s]), row_of[s]
             for head in range(heads):
-                # Most states share few rows. LANES partial sums a row keep an addition from waiting for the last one.
+                # Many states share a row. LANES partial sums per row keep an addition from waiting for the last.
                 of_left, of_right = left[head], right[head]
                 sums[:, : 2 * n_rows] = none
                 for first in range(0, padded, LANES):

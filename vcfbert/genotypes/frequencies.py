@@ -21,7 +21,7 @@ _MIN_DIFFERENCE: Final = 0.2
 _MIN_CHI_SQUARED: Final = 30.0
 # Width and height, in frequency, of a cell of the grid. The sites of a cell are one point of the figure.
 _CELL: Final = 0.02
-# Maximum number of sites listed; those that differ most are.
+# Maximum number of sites listed, those that differ most.
 _MAX_LISTED: Final = 100
 # A smaller variance of frequencies is rounding error.
 _MIN_VARIANCE: Final = 1e-12

@@ -1,7 +1,7 @@
-"""The sites that a training query shows: a pure function of (seed, epoch, window), equal in every worker.
+"""Masks: which sites of a query are typed. A pure function of (seed, epoch, window), equal in every worker.
 
-Two kinds of masks are mixed. The *curriculum* mask hides a fraction of sites that rises with the epochs; rare sites
-have their own fraction. The *array-like* mask shows few sites, all common, as genotyping arrays do.
+Training mixes two kinds. The *curriculum* mask leaves a fraction of sites untyped that rises with the epochs; rare
+sites have their own fraction. The *array-like* mask has few typed sites, all common, as genotyping arrays do.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ MASK_STREAM = 1
 
 
 def curriculum_rate(epoch: int, epochs: int, config: MaskConfig) -> float:
-    """Fraction of common sites hidden in ``epoch`` (from 0).
+    """Fraction of common sites that are masked in ``epoch`` (from 0).
 
     It rises from ``start`` to ``end`` in equal steps, one every ``step_epochs`` epochs.
     """
@@ -28,7 +28,7 @@ def curriculum_rate(epoch: int, epochs: int, config: MaskConfig) -> float:
 def window_mask(
     maf: npt.NDArray[np.float64], *, seed: int, epoch: int, epochs: int, window: int, config: MaskConfig
 ) -> npt.NDArray[np.bool_]:
-    """Flags [n_sites of the retrieval window]: True where the query shows its allele."""
+    """Flags [n_sites of the retrieval window]: True at typed sites. ``maf`` [n_sites]; ``window``: its number."""
     rng = np.random.default_rng([seed, MASK_STREAM, epoch, window])
     if rng.random() < config.array_share:
         return array_mask(maf, rng, np.exp(rng.uniform(*np.log(config.array_density))))
@@ -39,9 +39,10 @@ def window_mask(
 def fixed_rate_mask(
     maf: npt.NDArray[np.float64], *, seed: int, window: int, rate: float, rare_rate: float, min_maf: float
 ) -> npt.NDArray[np.bool_]:
-    """The mask of the masked evaluation protocol: True at shown sites.
+    """The mask [n_sites] of the masked evaluation protocol: True at typed sites.
 
-    All sites below ``min_maf`` are hidden, rare sites at ``rare_rate`` and the others at ``rate``.
+    All sites whose ``maf`` [n_sites] is below ``min_maf`` are masked, rare sites at ``rare_rate`` and others at
+    ``rate``.
     """
     rng = np.random.default_rng([seed, MASK_STREAM, window])
     typed = rng.random(len(maf)) >= np.where(maf < RARE_MAF, rare_rate, rate)

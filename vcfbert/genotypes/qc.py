@@ -66,15 +66,16 @@ class DensityBin:
 
 @dataclass(frozen=True)
 class QcReport:
-    """What was found when a target was matched to one panel, or to several; then ``parts`` has one report a panel.
+    """What was found when a target was matched to one panel or to several.
 
-    Fractions are between 0 and 1. ``counts`` has a number for each status of this module. ``n_used`` counts the panel's
-    typed sites and ``n_haploid`` the haploid samples. ``n_homozygous_coded`` counts the diploid samples without a
-    heterozygous call between the PARs of X: most probably males. ``missing`` [n_samples] is the fraction of missing
-    calls at used sites. ``n_unphased`` counts the used sites with an unphased heterozygous call. ``n_in_span`` counts
-    the target's sites within the panel's span, and ``bases`` is the span's length. ``density`` counts used sites along
-    the span. ``frequencies`` compares allele frequencies at used sites with the panel's. ``absent`` counts the target's
-    records by chromosome, for chromosomes that no panel covers.
+    Of several panels, ``parts`` has one report each. Fractions are between 0 and 1. ``counts`` has a number for each
+    status of this module. ``n_used`` counts the panel's typed sites and ``n_haploid`` the haploid samples.
+    ``n_homozygous_coded`` counts the diploid samples without a heterozygous call between the PARs of X: most probably
+    males. ``missing`` [n_samples] is the fraction of missing calls at used sites. ``n_unphased`` counts the used sites
+    with an unphased heterozygous call. ``n_in_span`` counts the target's sites within the panel's span, and ``bases``
+    is the span's length. ``density`` counts used sites along the span. ``frequencies`` compares allele frequencies at
+    used sites with the panel's. ``absent`` counts the target's records by chromosome, for chromosomes that no panel
+    covers.
     """
 
     n_samples: int

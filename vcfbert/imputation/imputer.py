@@ -79,9 +79,9 @@ class Imputer:
         """Yields blocks, in order, that tile the panel's sites, or the half-open interval ``sites`` of them.
 
         Each sample is imputed as if it were alone: along its own phase, or averaged over phasings if any of its
-        heterozygous calls is unphased. Host memory is bounded by a window times the number of samples. ``progress`` is
-        told the number of further sites done; phasing counts as a third of them. ``cancelled`` is called before each
-        phased window and each predicted window; it raises to stop.
+        heterozygous calls is unphased. Host memory is bounded by a window times the number of samples. ``progress``
+        receives the number of further sites done; phasing counts as a third of them. ``cancelled`` is called before
+        each phased window and each predicted window; it raises to stop.
 
         Close the generator if you do not exhaust it: it may hold the device guard. Raises InputError 'unphased' if a
         sample is unphased and the variant requires phase.

@@ -1,4 +1,4 @@
-"""The interface of all variants: a batch of queries in one window in, ALT probabilities out. Tensors only.
+"""The interface of all variants, which turn a batch of queries in one window into ALT probabilities. Tensors only.
 
 The dataclasses are not frozen, because Lightning Fabric rebuilds them field by field when it casts precision.
 """
@@ -76,10 +76,10 @@ class WindowOutput:
 
 
 class Variant(nn.Module, ABC):
-    """A model variant: how retrieved haplotypes and the query become ALT probabilities."""
+    """Base of the model variants, which predict ALT probabilities from the query and the retrieved haplotypes."""
 
     name: ClassVar[str]
-    is_hmm: ClassVar[bool] = False  # a Li-Stephens HMM, over the wide windows of ``encode.copy_window``
+    is_hmm: ClassVar[bool] = False  # whether it is a Li-Stephens HMM, over the wide windows of ``encode.copy_window``
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -108,7 +108,7 @@ class Variant(nn.Module, ABC):
         """What the forward pass needs of the window's unmasked rows uint8 [u, l] and does not depend on the query.
 
         V17 returns their features from the encoder, V19 the rows cut at the typed sites, other variants None. Inference
-        calls it once a window.
+        calls it once per window.
         """
         return None
 

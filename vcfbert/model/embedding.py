@@ -86,7 +86,7 @@ class AlleleEmbedding(nn.Module):
 def look_up(tokens: Tensor, table: Tensor) -> Tensor:
     """Looks ``tokens`` [..., l] up in ``table`` [l, N_TOKENS, dims], giving [..., l, dims].
 
-    Terms that all haplotypes of a batch share are added to the table, which has only N_TOKENS rows a site.
+    Terms that all haplotypes of a batch share are added to the table, which has only N_TOKENS rows per site.
     """
     place = tokens + N_TOKENS * torch.arange(len(table), device=tokens.device)
     return F.embedding(place, table.flatten(0, 1))

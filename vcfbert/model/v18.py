@@ -51,7 +51,7 @@ class V18(Network):
             fractions = fraction_or_frequency(self._pool(weights, batch), batch.retrieved, sites.af)  # [b, 2, heads, l]
             fraction = torch.einsum("bhrl,r->bhl", fractions, torch.softmax(self.mixture, dim=0))
 
-        # The projection of the pooled embedding is linear in the fraction too, so it is applied once a site.
+        # The projection of the pooled embedding is linear in the fraction too, so it is applied once per site.
         table = self.embedding.table(sites.features)  # [l, N_TOKENS, dims]
         pooled = F.linear(table[:, ALT_TOKEN] - table[:, REF_TOKEN], self.pooled.weight)  # [l, dims]
         table = table + (self.position(sites.offset_cm) + self.pooled.bias)[:, None]

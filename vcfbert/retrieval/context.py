@@ -121,7 +121,7 @@ class WindowContext:
     def batch(self, queries: Tensor, rows: Tensor, known: Tensor | None = None) -> WindowBatch:
         """A batch of b queries.
 
-        ``queries`` uint8 [2b, t]: alleles at the key sites, two haplotypes a query. ``rows`` int64 [2b, k]: retrieved
+        ``queries`` uint8 [2b, t]: alleles at the key sites, two haplotypes per query. ``rows`` int64 [2b, k]: retrieved
         rows. ``known`` bool [2b, t]: False where a call is missing; None if none is.
         """
         n, k = rows.shape

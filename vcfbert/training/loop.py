@@ -61,8 +61,8 @@ class Trainer:
         retrievers: Sequence[Retriever] | None = None,
         progress: FitProgress | None = None,
     ) -> None:
-        """``encodings``: one a panel. ``indexes``: initial indexes, one a panel, if they were built before.
-        ``retrievers``: one a panel, used in training in place of the variant's own. Studies set them; a bundle always
+        """``encodings``: one per panel. ``indexes``: initial indexes, one per panel, if they were built before.
+        ``retrievers``: one per panel, used in training in place of the variant's own. Studies set them; a bundle always
         has the variant's own. ``devices``: processes, started by ``torchrun``.
         """
         self.config = config

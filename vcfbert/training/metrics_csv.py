@@ -1,4 +1,4 @@
-"""The metrics CSV: one row an epoch, readable at any time, also after a crash."""
+"""The metrics CSV: one row per epoch, readable at any time, also after a crash."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from vcfbert.training.optimizer import learning_rate
 from vcfbert.training.recipe import Recipe
 from vcfbert.training.validation import MAX_VALIDATED, array_typing
 
-PROBE_WINDOWS = 4  # windows a panel by which refreshes are compared
+PROBE_WINDOWS = 4  # windows per panel by which refreshes are compared
 PROBE_K = 8  # rows retrieved for each probe
 
 

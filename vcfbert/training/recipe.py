@@ -18,10 +18,10 @@ from vcfbert.training.data import Example, ExampleNoise, Step, TrainingData, Tra
 class Recipe(Protocol):
     """All that differs between variants in training. The trainer calls the methods in this order:
 
-    1. ``training_panel`` once a panel, then ``attach`` once with the data of all panels.
+    1. ``training_panel`` once per panel, then ``attach`` once with the data of all panels.
     2. ``start`` once, before the first epoch of a run that is not resumed.
     3. Each epoch: ``refresh``, ``plan``, ``noise``; each batch ``loss_weight``; each step ``learning_rate``.
-    4. After each epoch: ``validation_windows`` once a panel, then ``validation_metrics``.
+    4. After each epoch: ``validation_windows`` once per panel, then ``validation_metrics``.
 
     Every method but ``start`` and ``refresh`` leaves the model unchanged. A resumed run calls the same methods with the
     same arguments and gets the same answers.

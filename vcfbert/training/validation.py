@@ -91,11 +91,11 @@ def score_windows(
     batch_size: int,
     min_maf: float = 0.0,
 ) -> Scores:
-    """Scores predictions of the masked alleles of panel ``haplotypes`` int64 [2n], two a sample, in the windows' cores.
+    """Scores predictions of the masked alleles of panel ``haplotypes`` int64 [2n] in the windows' cores.
 
-    ``features`` [n_sites, F]: ``reference_features``. ``k``: rows retrieved for each haplotype. A haplotype of the
-    reference subset retrieves neither itself nor the other one of its sample. Sites whose MAF in the panel is below
-    ``min_maf`` are not scored.
+    Each sample's two haplotypes are consecutive. ``features`` [n_sites, F]: ``reference_features``. ``k``: rows
+    retrieved for each haplotype. A haplotype of the reference subset retrieves neither itself nor the other one of its
+    sample. Sites whose MAF in the panel is below ``min_maf`` are not scored.
     """
     device = features.device
     panel = reference.panel
