@@ -45,19 +45,15 @@ class SiteFrequency:
 
 @dataclass(frozen=True)
 class FrequencyCheck:
-    """Allele frequencies at the used sites that have a known call.
-
-    ``sums``: sums over sites of the panel's frequency, the target's frequency, their squares and their product, in
-    this order. ``n_different`` counts sites that differ clearly. ``n_mirrored`` counts those of them whose target
-    frequency is nearer to 1 minus the panel's, as if REF and ALT were exchanged. ``different`` lists the sites that
-    differ most. ``cells``: for each cell of a grid, mean frequency in the panel and in the target, and number of sites.
-    """
+    """Allele frequencies at the used sites that have a known call."""
 
     n_sites: int
+    # Sums over sites: of the panel's frequency, the target's, the square of each, and their product.
     sums: tuple[float, float, float, float, float]
-    n_different: int
-    n_mirrored: int
-    different: tuple[SiteFrequency, ...]
+    n_different: int  # sites that differ clearly
+    n_mirrored: int  # of these, sites that would differ less with REF and ALT exchanged
+    different: tuple[SiteFrequency, ...]  # the sites that differ most
+    # For each occupied cell of a grid: mean frequency in the panel and in the target, and number of sites.
     cells: tuple[tuple[float, float, int], ...]
 
     @classmethod

@@ -66,35 +66,25 @@ class DensityBin:
 
 @dataclass(frozen=True)
 class QcReport:
-    """What was found when a target was matched to one panel or to several.
-
-    Of several panels, ``parts`` has one report each. Fractions are between 0 and 1. ``counts`` has a number for each
-    status of this module. ``n_used`` counts the panel's typed sites and ``n_haploid`` the haploid samples.
-    ``n_homozygous_coded`` counts the diploid samples without a heterozygous call between the PARs of X: most probably
-    males. ``missing`` [n_samples] is the fraction of missing calls at used sites. ``n_unphased`` counts the used sites
-    with an unphased heterozygous call. ``n_in_span`` counts the target's sites within the panel's span, and ``bases``
-    is the span's length. ``density`` counts used sites along the span. ``frequencies`` compares allele frequencies at
-    used sites with the panel's. ``absent`` counts the target's records by chromosome, for chromosomes that no panel
-    covers.
-    """
+    """What was found when a target was matched to one panel or to several. Fractions are between 0 and 1."""
 
     n_samples: int
-    n_haploid: int
-    n_homozygous_coded: int
+    n_haploid: int  # samples
+    n_homozygous_coded: int  # diploid samples without a heterozygous call between the PARs of X: most probably males
     n_target_sites: int
     n_panel_sites: int
-    n_used: int
-    counts: dict[str, int]
-    missing: tuple[float, ...]
-    n_unphased: int
-    n_in_span: int
+    n_used: int  # typed sites of the panel
+    counts: dict[str, int]  # the target's sites of each status of this module
+    missing: tuple[float, ...]  # [n_samples], fraction of missing calls at used sites
+    n_unphased: int  # used sites with an unphased heterozygous call
+    n_in_span: int  # the target's sites within the panel's span
     n_used_in_span: int
-    bases: int
-    density: tuple[DensityBin, ...]
-    frequencies: FrequencyCheck
-    notes: tuple[SiteNote, ...]
-    parts: tuple[QcReport, ...] = ()
-    absent: Mapping[str, int] = field(default_factory=dict)
+    bases: int  # length of the panel's span
+    density: tuple[DensityBin, ...]  # used sites along the span
+    frequencies: FrequencyCheck  # allele frequencies at used sites, compared with the panel's
+    notes: tuple[SiteNote, ...]  # the repaired and excluded sites
+    parts: tuple[QcReport, ...] = ()  # one report per panel, where there are several
+    absent: Mapping[str, int] = field(default_factory=dict)  # the target's records on chromosomes that no panel covers
 
     @classmethod
     def of_all(cls, parts: Sequence[QcReport], absent: Mapping[str, int]) -> QcReport:
