@@ -106,10 +106,12 @@ class Settings(BaseSettings):
 
     @property
     def max_upload_bytes(self) -> int:
+        """Maximum bytes of a request body."""
         return self.max_upload_mb * 1_000_000
 
     @property
     def max_unpacked_bytes(self) -> int:
+        """Maximum bytes of a decompressed upload."""
         return self.max_unpacked_mb * 1_000_000
 
     @cached_property
@@ -135,10 +137,12 @@ class Settings(BaseSettings):
 
     @cached_property
     def admins(self) -> frozenset[str]:
+        """Names of the keys that may reload models."""
         return frozenset(_parts(self.admin_keys))
 
     @cached_property
     def origins(self) -> tuple[str, ...]:
+        """Other origins whose pages may call the service."""
         return _parts(self.cors_origins)
 
 

@@ -63,6 +63,8 @@ class HousekeepingScheduler(Scheduler):  # type: ignore[misc]
 
 
 class JobConsumer(Consumer):  # type: ignore[misc]
+    """Takes messages from the queue and runs their jobs in one worker thread."""
+
     scheduler_class = HousekeepingScheduler
 
     def _set_signal_handlers(self) -> None:

@@ -24,16 +24,19 @@ class JobFiles:
         self.folder = data / "jobs"
 
     def of(self, job_id: str) -> Path:
+        """The job's folder, which may not exist."""
         return self.folder / job_id
 
     def target(self, job_id: str) -> Path:
+        """The upload."""
         return self.of(job_id) / "target"
 
     def result(self, job_id: str, extension: str) -> Path:
-        """``extension``: vcf.gz or bcf."""
+        """The imputed file. ``extension``: vcf.gz or bcf."""
         return self.of(job_id) / f"imputed.{extension}"
 
     def index(self, job_id: str, extension: str) -> Path:
+        """The index of the imputed file: .tbi of a vcf.gz, .csi of a bcf."""
         return self.of(job_id) / f"imputed.{extension}.{'tbi' if extension == 'vcf.gz' else 'csi'}"
 
     def qc(self, job_id: str) -> Path:
@@ -86,6 +89,7 @@ class JobFiles:
         self.target(job_id).unlink(missing_ok=True)
 
     def remove(self, job_id: str) -> None:
+        """Deletes the job's folder, if there is one."""
         shutil.rmtree(self.of(job_id), ignore_errors=True)
 
     def untouched(self) -> list[str]:

@@ -54,6 +54,7 @@ class Jobs:
 
     @property
     def table(self) -> JobTable:
+        """The job table, once started."""
         assert self._table is not None, "not started"
         return self._table
 

@@ -42,5 +42,5 @@ def receive(lines: Iterable[str], observer: Observer) -> None:
         if not line.endswith("\n"):
             return
         name, *values = json.loads(line)
-        tell = observer.job if name == "job" else observer.retrieval
-        tell(*values)
+        record = observer.job if name == "job" else observer.retrieval
+        record(*values)

@@ -112,6 +112,7 @@ class JobList(BaseModel):
 
 
 def job_out(job: Job, *, position: int | None, now: float) -> JobOut:
+    """The job for its caller. ``position``: place in the queue, from 1. ``now``: seconds since the epoch."""
     total = max(job.total, job.done)
     begun = job.started is not None
     share = 1.0 if job.state == DONE else job.done / total if total else 0.0

@@ -68,6 +68,7 @@ class JobTable:
         self._clock = clock
 
     def close(self) -> None:
+        """Closes the connections to the database."""
         self._engine.dispose()
 
     # For callers.
@@ -135,8 +136,8 @@ class JobTable:
     def remove(self, caller: str, job_id: str) -> None:
         """Cancels a queued or running job, or deletes the row of one that has ended.
 
-        The worker of a running job notices at its next heartbeat. The files remain: deleting them is the task of who
-        calls this. Raises InputError 'job_unknown'.
+        The worker of a running job notices at its next heartbeat. The caller of this method deletes the files.
+        Raises InputError 'job_unknown'.
         """
         own = (jobs.c.id == job_id, jobs.c.caller == caller)
         active = jobs.c.state.in_((states.QUEUED, states.RUNNING))

@@ -30,7 +30,7 @@ class Served:
     model: Model
     device: Device
     places: FifoSemaphore  # bounds the files that are read, predicted or written at once
-    observe: Callable[[Served, int, float], None]  # told the samples and device seconds of each imputation
+    observe: Callable[[Served, int, float], None]  # receives the samples and device seconds of each imputation
     stopped: threading.Event  # set when the process ends; running imputations then end after their current block
 
     @property

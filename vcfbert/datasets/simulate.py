@@ -86,6 +86,7 @@ class Simulation:
 
     @property
     def bases(self) -> int:
+        """Length of the region in base pairs."""
         return round(self.length_mb * 1e6)
 
 
@@ -98,6 +99,7 @@ class SiteTable(NamedTuple):
     af: npt.NDArray[np.float64]
 
     def rows(self, at: npt.NDArray[Any] | slice) -> SiteTable:
+        """The sites ``at``: their indices, or a slice."""
         return SiteTable(self.pos[at], self.ref[at], self.alt[at], self.af[at])
 
 
@@ -151,6 +153,7 @@ def simulate(
 
 
 def sample_names(letter: str, count: int) -> list[str]:
+    """Names of ``count`` samples, such as P00001."""
     return [f"{letter}{i:05d}" for i in range(1, count + 1)]
 
 

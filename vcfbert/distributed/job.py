@@ -67,18 +67,23 @@ class Job:
     phases: bool
 
     def records(self, panel: int) -> Path:
+        """What ``write_record_options`` writes: one file per panel."""
         return self.folder / f"records-{panel:02d}"
 
     def typed(self, panel: int, group: int) -> Path:
+        """The typed genotypes of a group of samples."""
         return self.folder / f"typed-{panel:02d}-{group:05d}"
 
     def phased(self, panel: int, group: int) -> Path:
+        """The group's genotypes after the phasing stage, or as typed if the job has no such stage."""
         return self.folder / f"phased-{panel:02d}-{group:05d}" if self.phases else self.typed(panel, group)
 
     def imputed(self, chunk: int, group: int) -> Path:
+        """The imputed values of a chunk for a group of samples."""
         return self.folder / f"imputed-{chunk:05d}-{group:05d}"
 
     def part(self, chunk: int) -> Part:
+        """The records of a chunk for all samples."""
         return Part(self.folder / f"part-{chunk:05d}.gz")
 
 

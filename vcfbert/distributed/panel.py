@@ -48,9 +48,11 @@ class PanelJob:
     build: str | None = None
 
     def block(self, number: int) -> Path:
+        """The file that the task of region ``number`` writes."""
         return self.folder / f"block-{number:05d}"
 
     def tasks(self) -> list[Task]:
+        """One task per region, independent of each other."""
         return [
             Task(f"convert {region}", "convert", partial(convert_region, self, number), self.block(number))
             for number, region in enumerate(self.regions)

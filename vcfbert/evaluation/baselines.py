@@ -47,6 +47,7 @@ class BaselineRun:
     panel_seconds: float = 0.0
 
     def as_dict(self) -> dict[str, str | float]:
+        """Version and seconds for a report; two decimals."""
         return {
             "version": self.version,
             "seconds": round(self.seconds, 2),
@@ -151,10 +152,10 @@ def _run(name: str, command: list[str], folder: Path, stdout: BinaryIO | None = 
 
 def _failed(name: str, what: str, messages: Path) -> VcfbertError:
     lines = [line for line in messages.read_text(errors="replace").splitlines() if line.strip()]
-    said = "\n".join(f"  | {line}" for line in lines[-_ERROR_LINES:])
+    output = "\n".join(f"  | {line}" for line in lines[-_ERROR_LINES:])
     return VcfbertError(
         "peer_failed",
-        f"{name} {what}; its last output:\n{said or '  | (none)'}",
+        f"{name} {what}; its last output:\n{output or '  | (none)'}",
         hint="check that panel and target are of one chromosome and name it alike, and that both are phased",
     )
 

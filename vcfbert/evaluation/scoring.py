@@ -181,18 +181,22 @@ def score_array(
     """Scores an imputed VCF of the targets at the sites that the phased or ``unphased`` file does not type."""
     groups = None if config.groups is None else Path(config.groups)
     return evaluate_files(
-        given(config.truth, "truth"), imputed, panels, typed=typed_targets(config, unphased=unphased), groups=groups
+        _required_path(config.truth, "truth"),
+        imputed,
+        panels,
+        typed=typed_targets(config, unphased=unphased),
+        groups=groups,
     )
 
 
 def typed_targets(config: EvaluateConfig, *, unphased: bool = False) -> Path:
     """The file of the targets' typed sites, phased or ``unphased``. Raises InputError if the parameters name none."""
     if unphased:
-        return given(config.typed_unphased, "typed_unphased")
-    return given(config.typed_phased, "typed_phased")
+        return _required_path(config.typed_unphased, "typed_unphased")
+    return _required_path(config.typed_phased, "typed_phased")
 
 
-def given(path: str | None, name: str) -> Path:
+def _required_path(path: str | None, name: str) -> Path:
     """The path of the parameter ``evaluate.name``. Raises InputError if it is null."""
     if path is None:
         raise InputError("params_invalid", f"evaluate.{name} is not set", hint="name the targets' files in params.yaml")

@@ -63,6 +63,7 @@ class F1Counter:
         self._counts += np.stack([by_site[~rare].sum(axis=0), by_site[rare].sum(axis=0)])
 
     def merge(self, other: F1Counter) -> None:
+        """Adds the counts of ``other``."""
         self._counts += other._counts
 
     @property
@@ -76,6 +77,7 @@ class F1Counter:
         return _f1(self._counts[1])
 
     def values(self) -> dict[str, float]:
+        """``f1`` and ``rare_f1`` for a report."""
         return {"f1": self.f1, "rare_f1": self.rare_f1}
 
 
@@ -94,6 +96,7 @@ class DosageR2:
         self._sums += _by_bin(bins, site_sums(t, d, valid))
 
     def merge(self, other: DosageR2) -> None:
+        """Adds the sums of ``other``."""
         self._sums += other._sums
 
     def values(self) -> dict[str, float]:
@@ -193,6 +196,7 @@ class SiteScores:
         self._calibration += _calibration(bins, t, d, valid)
 
     def merge(self, other: SiteScores) -> None:
+        """Adds the sums of ``other``, which has other sites."""
         self._sums += other._sums
         self._r2_sums += other._r2_sums
         self._calibration += other._calibration
@@ -200,6 +204,7 @@ class SiteScores:
 
     @property
     def sites(self) -> int:
+        """Number of added sites that vary in the panel."""
         return int(self._sums[:, 0].sum())
 
     def rows(self) -> list[BinScores]:

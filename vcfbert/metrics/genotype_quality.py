@@ -29,6 +29,7 @@ class QualityPoint:
 
     @property
     def name(self) -> str:
+        """For example '20-29'; '90-' without an upper bound."""
         return f"{self.low}-{'' if self.high is None else self.high}"
 
     def as_dict(self) -> dict[str, Any]:

@@ -39,6 +39,7 @@ class Interval:
 
     @property
     def width(self) -> float:
+        """Infinite if the interval is unknown."""
         return self.high - self.low if math.isfinite(self.low) else math.inf
 
 
@@ -54,6 +55,7 @@ class Difference:
 
     @property
     def value(self) -> float:
+        """Candidate minus baseline."""
         return self.candidate - self.baseline
 
     @property

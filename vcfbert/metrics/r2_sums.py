@@ -42,6 +42,7 @@ class R2Sums:
         )
 
     def write(self, path: Path) -> None:
+        """Writes an .npz file, which ``read_r2_sums`` reads."""
         with atomic_file(path) as temporary, temporary.open("wb") as handle:
             np.savez_compressed(
                 handle,
@@ -91,4 +92,5 @@ class R2SumsBuilder:
         np.add.at(self._by_block, (block, bins), site_sums(t, d, valid))
 
     def result(self) -> R2Sums:
+        """The sums of all added sites."""
         return R2Sums(self._samples, self._by_sample, self._by_block)

@@ -74,6 +74,7 @@ class Comparison:
     differences: Mapping[str, tuple[Difference, ...]] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
         rows = [{"method": row.method, "label": row.label, "kind": row.kind, **nested(row.values)} for row in self.rows]
         ratios = {"/".join(RATIO): nested(self.ratios)} if self.ratios else {}
         found = {"rows": rows, "ratios": ratios}
@@ -83,6 +84,7 @@ class Comparison:
         return found
 
     def markdown(self) -> str:
+        """All tables and the notes below them."""
         parts = ["# Comparison", ""]
         for title, (head, *body) in self._tables:
             parts += [f"## {title}", "", markdown_line(head), markdown_line(["---", *["---:"] * (len(head) - 1)])]

@@ -66,6 +66,7 @@ class RegisteredVersion:
 
     @classmethod
     def from_mlflow(cls, version: ModelVersion) -> RegisteredVersion:
+        """Reads number, tags and run of MLflow's own object."""
         tags = version.tags
         return cls(
             name=version.name,
@@ -84,6 +85,7 @@ class RegisteredVersion:
 
     @property
     def label(self) -> str:
+        """For messages, for example 'version 3 (v18)'."""
         return f"version {self.number} ({self.variant})"
 
     @property

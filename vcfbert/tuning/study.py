@@ -183,17 +183,17 @@ class Worker:
 
     def work(self, study: optuna.Study) -> int:
         """Runs trials until none waits and none runs elsewhere. Returns the number of trials that ran here."""
-        done, said, folder = 0, False, self.settings.folder / study.study_name
+        done, announced, folder = 0, False, self.settings.folder / study.study_name
         objective = self._objective(study, folder)
         while True:
             self._requeue_dead_trials(study)
             states = [trial.state for trial in patiently(lambda: study.get_trials(deepcopy=False))]
             if TrialState.WAITING in states:
-                done, said = done + self._one(study, objective), False
+                done, announced = done + self._one(study, objective), False
             elif TrialState.RUNNING in states:
-                if not said:
+                if not announced:
                     self.progress.message(f"{states.count(TrialState.RUNNING)} trials run elsewhere; waiting for them")
-                said = True
+                announced = True
                 time.sleep(min(_MAX_WAIT, self.config.tune.heartbeat))
             else:
                 with contextlib.suppress(OSError):  # another worker may have removed it
