@@ -12,21 +12,20 @@ import numpy.typing as npt
 class ImputedBlock:
     """Imputed panel sites [start, stop) of n samples. Dims: site, sample, haplotype.
 
-    ``haplotype_dosage`` float32 [l, n, 2]: probability that the haplotype carries ALT (VCF's HDS).
-    ``genotype_probability`` float32 [l, n, 3]: probabilities of 0, 1 and 2 ALT alleles (GP). They agree with the
-    dosages: P(1) + 2 P(2) = HDS1 + HDS2. None means that the two haplotypes are independent.
-    ``calls`` int8 [l, n, 2]: the input's typed alleles in the panel's orientation, negative where the sample was not
-    typed. A typed call is written unchanged. A haploid sample has its haplotype first; its second place is never
-    written.
-    ``loo_dosage`` float32 [l, n, 2]: leave-one-out dosages. At a typed site it is the dosage without that site's own
-    call, elsewhere NaN. None where the model does not compute it.
+    A haploid sample has its haplotype first; its second place is never written.
     """
 
     start: int
     stop: int
-    haplotype_dosage: npt.NDArray[np.float32]
+    haplotype_dosage: npt.NDArray[np.float32]  # [l, n, 2], probability that the haplotype carries ALT (VCF's HDS)
+    # [l, n, 2]: the input's typed alleles in the panel's orientation, negative where the sample was not typed. A typed
+    # call is written unchanged.
     calls: npt.NDArray[np.int8]
+    # [l, n, 3]: probabilities of 0, 1 and 2 ALT alleles (GP). They agree with the dosages: P(1) + 2 P(2) = HDS1 + HDS2.
+    # None means that the two haplotypes are independent.
     genotype_probability: npt.NDArray[np.float32] | None = None
+    # [l, n, 2]: leave-one-out dosages. At a typed site it is the dosage without that site's own call, elsewhere NaN.
+    # None where the model does not compute them.
     loo_dosage: npt.NDArray[np.float32] | None = None
 
     @property

@@ -20,16 +20,15 @@ _ROWS = 64  # haplotypes unpacked at a time
 class Sites:
     """Biallelic sites of one chromosome, sorted by position. Dims: site.
 
-    ``pos`` is 1-based (VCF's POS). Indices into these arrays are 0-based, and intervals of indices are half-open.
-    ``id`` is '.' where the record has none. ``continues`` is True where a site comes from the same multiallelic record
-    as the site before it; a writer joins them again.
+    Indices into these arrays are 0-based, and intervals of indices are half-open.
     """
 
     chrom: str
-    pos: npt.NDArray[np.int32]
+    pos: npt.NDArray[np.int32]  # 1-based (VCF's POS)
     ref: npt.NDArray[np.object_]
     alt: npt.NDArray[np.object_]
-    id: npt.NDArray[np.object_]
+    id: npt.NDArray[np.object_]  # '.' where the record has none
+    # True where a site comes from the same multiallelic record as the site before it; a writer joins them again.
     continues: npt.NDArray[np.bool_]
 
     def __len__(self) -> int:
@@ -46,23 +45,20 @@ class Sites:
 class Panel:
     """Phased reference haplotypes of an autosome, or of one of the regions of X that differ in ploidy.
 
-    Haplotypes are numbered sample by sample: two for a diploid sample, one for a haploid sample. ``haploid`` has the
-    indices of the haploid samples, ascending. ``region`` is what the panel covers; a target's records there are matched
-    to the panel. ``packed`` uint8 [n_sites, ceil(n_haplotypes / 8)]: bit ``h`` of row ``l`` is 1 where haplotype ``h``
-    carries ALT at site ``l``. Bits are big-endian, as ``numpy.packbits`` writes them, and may be memory-mapped.
-    ``cm`` float64 [n_sites]: genetic position in centimorgans. ``allele_count`` int64 [n_sites]: number of ALT alleles.
-    ``validation``: indices of the samples that training does not see. ``digest``: see ``PanelDigest``.
+    Haplotypes are numbered sample by sample: two for a diploid sample, one for a haploid sample.
     """
 
-    region: Region
+    region: Region  # what the panel covers; a target's records there are matched to the panel
     samples: tuple[str, ...]
     sites: Sites
+    # [n_sites, ceil(n_haplotypes / 8)]: bit h of row l is 1 where haplotype h carries ALT at site l. Bits are
+    # big-endian, as ``numpy.packbits`` writes them, and may be memory-mapped.
     packed: npt.NDArray[np.uint8]
-    cm: npt.NDArray[np.float64]
-    allele_count: IntArray
-    validation: tuple[int, ...]
-    digest: str
-    haploid: tuple[int, ...] = ()
+    cm: npt.NDArray[np.float64]  # [n_sites], genetic position in centimorgans
+    allele_count: IntArray  # [n_sites], number of ALT alleles
+    validation: tuple[int, ...]  # indices of the samples that training does not see
+    digest: str  # see ``PanelDigest``
+    haploid: tuple[int, ...] = ()  # indices of the haploid samples, ascending
 
     @property
     def n_sites(self) -> int:

@@ -57,22 +57,17 @@ _PALINDROMES = ("AT", "TA", "CG", "GC")
 
 @dataclass(frozen=True)
 class MatchedTarget:
-    """The target's genotypes at m typed sites of the panel, ascending.
-
-    ``panel_digest`` identifies the panel. ``panel_site`` int64 [m]: site indices in the panel. ``alleles`` int8
-    [m, n_samples, 2] are in the panel's orientation; -1 is missing, and -2 stands in place of a haploid sample's second
-    allele. ``phased`` bool [m, n_samples] is False where the order of a call's alleles is not known, as in
-    ``Genotypes``. ``swapped`` bool [m] is True where the input has REF and ALT exchanged. ``id`` object [m]: the
-    input's IDs.
-    """
+    """The target's genotypes at m typed sites of the panel, ascending."""
 
     panel_digest: str
     samples: tuple[str, ...]
-    panel_site: Index
+    panel_site: Index  # [m], site indices in the panel
+    # [m, n_samples, 2] in the panel's orientation: -1 is missing, -2 stands in place of a haploid sample's second
+    # allele.
     alleles: npt.NDArray[np.int8]
-    phased: Flags
-    swapped: Flags
-    id: Text
+    phased: Flags  # [m, n_samples], False where the order of a call's alleles is unknown, as in ``Genotypes``
+    swapped: Flags  # [m], True where the input has REF and ALT exchanged
+    id: Text  # [m], the input's IDs
 
     @property
     def haploid(self) -> Flags:

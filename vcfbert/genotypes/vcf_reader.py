@@ -35,16 +35,15 @@ Progress = Callable[[int], None]
 
 @dataclass(frozen=True)
 class Genotypes:
-    """Genotypes of one chromosome. Dims: site, sample, haplotype.
-
-    ``alleles`` int8 [n_sites, n_samples, 2]: 0 = REF, 1 = ALT, -1 = missing. A half call such as 0/. has one missing
-    allele. A haploid sample has -2 in place of its second allele, at every site. ``phased`` bool [n_sites, n_samples]
-    is False where a call is unphased ('/') and its two alleles differ in the record; this includes half calls.
-    """
+    """Genotypes of one chromosome. Dims: site, sample, haplotype."""
 
     samples: tuple[str, ...]
     sites: Sites
+    # [n_sites, n_samples, 2]: 0 = REF, 1 = ALT, -1 = missing. A half call such as 0/. has one missing allele. A haploid
+    # sample has -2 in place of its second allele, at every site.
     alleles: npt.NDArray[np.int8]
+    # [n_sites, n_samples]: False where a call is unphased ('/') and its two alleles differ in the record. This includes
+    # half calls.
     phased: npt.NDArray[np.bool_]
 
     @property
