@@ -32,27 +32,29 @@ def clean_exit(tell: Callable[[str], None]) -> Iterator[None]:
 
     Any other exception is a bug and keeps its traceback.
     """
-    before = {number: signal.signal(number, _interrupt) for number in SIGNALS}
+    received: list[int] = []
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        received.append(number)
+        for each in SIGNALS:  # a second signal ends the process at once
+            signal.signal(each, signal.SIG_DFL)
+        raise Interrupted(number)
+
+    before = {number: signal.signal(number, interrupt) for number in SIGNALS}
     try:
         yield
-    except VcfbertError as error:
+    except (Exception, Interrupted) as error:
+        # torch drops any exception raised while it imports numpy. A later one, of the half-imported module, then ends
+        # the command.
+        if received:
+            tell("interrupted")
+            sys.exit(Interrupted(received[0]).exit_code)
+        if isinstance(error, OSError) and error.errno in DISK_FULL:
+            error = disk_full(error, error.filename)
+        if not isinstance(error, VcfbertError):
+            raise
         tell(f"error [{error.code}] {error}")
         sys.exit(error.exit_code)
-    except OSError as error:
-        if error.errno not in DISK_FULL:
-            raise
-        full = disk_full(error, error.filename)
-        tell(f"error [{full.code}] {full}")
-        sys.exit(full.exit_code)
-    except Interrupted as interrupted:
-        tell("interrupted")
-        sys.exit(interrupted.exit_code)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    for each in SIGNALS:  # a second signal ends the process at once
-        signal.signal(each, signal.SIG_DFL)
-    raise Interrupted(number)

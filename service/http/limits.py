@@ -116,5 +116,5 @@ def _redis(url: str) -> RedisStorage:
         wrap_exceptions=True,
         implementation="redispy",
         key_prefix=_PREFIX,
-        connection_pool=ConnectionPool.from_url(url),
+        connection_pool=ConnectionPool.from_url(url),  # type: ignore[arg-type]  # its annotation lacks the pool
     )

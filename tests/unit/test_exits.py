@@ -4,6 +4,7 @@ import errno
 import os
 import signal
 from collections.abc import Callable
+from contextlib import suppress
 
 import pytest
 
@@ -73,6 +74,16 @@ def test_signal_runs_finally_blocks_and_exits_with_its_code(number: int, code: i
     assert ended(body) == (code, ["interrupted"])
     assert closed == [signal.SIG_DFL]
     assert signal.getsignal(number) is before
+
+
+def test_error_that_hides_the_signal_exits_with_the_signals_code() -> None:
+    def body() -> None:
+        with suppress(BaseException):
+            os.kill(os.getpid(), signal.SIGINT)
+            pytest.fail("went on after the signal")
+        raise AttributeError("module 'numpy' has no attribute 'matrix'")
+
+    assert ended(body) == (130, ["interrupted"])
 
 
 def test_interrupted_is_not_an_exception() -> None:

@@ -16,7 +16,7 @@ from vcfbert import __version__
 from vcfbert.cli.bundle import bundle_app
 from vcfbert.cli.compare import compare
 from vcfbert.cli.config import config_app
-from vcfbert.cli.console import say, tell
+from vcfbert.cli.console import open_missing_streams, say, tell
 from vcfbert.cli.data import data_app
 from vcfbert.cli.evaluate import evaluate
 from vcfbert.cli.fit import fit
@@ -54,6 +54,7 @@ for name, group in (
 
 def main() -> None:
     """Runs the command line. An error that the user can act on ends with its text and exit code, no traceback."""
+    open_missing_streams()
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     # Importing torch creates many permanent objects. Searching them for cycles, during the import and again at exit,
     # would take as long as imputing a few samples.

@@ -6,6 +6,7 @@ The library reports progress through callbacks and draws nothing. This module dr
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -24,6 +25,17 @@ messages = Console(stderr=True)
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON for scripts instead of text.")]
 
 _EPOCH_LINES: Final = 4  # progress lines of an epoch where standard error is not a terminal
+
+
+def open_missing_streams() -> None:
+    """Opens the null device for each standard stream that the caller closed.
+
+    Python gives such a stream as None. The next file opened would get its number, and a C library that writes to
+    standard output or error would write into that file.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115 - open until the process ends
 
 
 def say(text: str) -> None:
@@ -164,4 +176,4 @@ class ConsoleProgress:
             self._console.print(f"{self._title}  {self._done}/{self._steps}  {figures}", highlight=False)
 
     def message(self, text: str) -> None:
-        self._console.print(text, highlight=False)
+        self._console.print(text, markup=False, highlight=False, soft_wrap=True)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import subprocess
+import sys
 
 import pytest
 from rich.console import Console
@@ -19,6 +21,14 @@ def fit_output(*, terminal: bool, steps: int = 8) -> str:
             progress.step(0.5 / (number + 1), 0.25, 12.0)
         progress.message("epoch 2/5  done")
     return out.getvalue()
+
+
+def test_fit_message_with_brackets_is_written_unchanged() -> None:
+    out = io.StringIO()
+    text = "continues " + "x" * 150 + " [/red] [bold"
+    with ConsoleProgress(Console(file=out, width=120)) as progress:
+        progress.message(text)
+    assert out.getvalue() == f"{text}\n"
 
 
 def test_fit_without_terminal_writes_a_line_each_quarter_of_an_epoch() -> None:
@@ -90,3 +100,11 @@ def test_json_and_facts_and_tables_go_to_standard_output(capsys: pytest.CaptureF
     assert capsys.readouterr().out == (
         '{\n "a": 1\n}\nk        8\nmetrics  r2 0.1235, name x\ntrial  value  state\n0      0.5\n11\n'
     )
+
+
+@pytest.mark.parametrize(("closed", "code"), [(">&-", 0), ("<&- >&- 2>&-", 0), (">/dev/full", 2), ("| true", 0)])
+def test_command_with_unusable_standard_output_leaves_no_traceback(closed: str, code: int) -> None:
+    command = f"{sys.executable} -c 'from vcfbert.cli.app import main; main()' config show {closed}"
+    ended = subprocess.run(["sh", "-c", command], capture_output=True, text=True)
+    assert ended.returncode == code
+    assert "Traceback" not in ended.stderr
