@@ -27,16 +27,12 @@ class Intervals:
 
     Interval s holds the sites after typed site s - 1, up to and including typed site s. Interval 0 begins at the
     window's first site and interval t ends at its last. Typed sites may lie outside the window.
-
-    ``bounds`` int64 [t + 2]: each interval's first site. ``number`` int32 [t + 1, r]: the distinct row that each of r
-    reference haplotypes has in an interval, of ``counts`` int64 [t + 1]. The rows that carry ALT at site i are
-    ``carriers[start[i]:start[i + 1]]``, with ``carriers`` uint32 and ``start`` int64 [l + 1].
     """
 
-    bounds: Indices
-    number: Numbers
-    counts: Indices
-    start: Indices
+    bounds: Indices  # [t + 2], each interval's first site, and l
+    number: Numbers  # [t + 1, r], the distinct row that each of r reference haplotypes has in an interval
+    counts: Indices  # [t + 1], distinct rows of each interval
+    start: Indices  # [l + 1]; the rows that carry ALT at site i are carriers[start[i]:start[i + 1]]
     carriers: Rows
 
     def of_haplotypes(self, row: Indices) -> Intervals:
@@ -67,16 +63,12 @@ def cut(alleles: Alleles, place: Indices) -> Intervals:
 
 @dataclass(frozen=True)
 class Heads:
-    """Parameters of h Li-Stephens models (heads) and of their mixture.
+    """Parameters of h Li-Stephens models (heads) and of their mixture."""
 
-    ``stay`` and ``mismatch`` float32 [h, t]: probabilities at the typed sites. ``mixture`` float32 [h, l] and
-    ``key_mixture`` float32 [h, t]: mixture weights at all sites of the window and at the typed sites; columns sum to 1.
-    """
-
-    stay: Floats
-    mismatch: Floats
-    mixture: Floats
-    key_mixture: Floats
+    stay: Floats  # [h, t], probability of no switch before each typed site
+    mismatch: Floats  # [h, t], probability that the observed allele differs from the copied one
+    mixture: Floats  # [h, l], mixture weights at the window's sites; columns sum to 1
+    key_mixture: Floats  # [h, t], the same at the typed sites
 
     def alone(self, number: int) -> Heads:
         """Head ``number`` as the only one."""

@@ -21,13 +21,10 @@ from vcfbert.genotypes.windows import Window, tile
 
 @dataclass(frozen=True)
 class WindowRows:
-    """The distinct haplotypes of one window.
+    """The distinct haplotypes of one window."""
 
-    ``patterns`` uint8 [u, l]: the distinct rows of alleles. ``number`` int64 [n_haplotypes]: each haplotype's row.
-    """
-
-    patterns: npt.NDArray[np.uint8]
-    number: npt.NDArray[np.int64]
+    patterns: npt.NDArray[np.uint8]  # [u, l], the distinct rows of alleles
+    number: npt.NDArray[np.int64]  # [n_haplotypes], each haplotype's row of ``patterns``
 
 
 def distinct_rows(alleles: npt.NDArray[np.uint8]) -> WindowRows:
@@ -53,18 +50,13 @@ def _hashed(packed: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint64]:
 
 @dataclass(frozen=True)
 class Encoding:
-    """The windows of a panel and their distinct rows.
-
-    ``packed`` uint8 [sum of u, ceil(l / 8)]: the distinct rows of all windows, window after window. ``offset`` int64
-    [n_windows + 1]: where the rows of each window begin. ``number`` int32 [n_windows, n_haplotypes]: as in
-    ``WindowRows``.
-    """
+    """The windows of a panel and their distinct rows."""
 
     config: EncodeConfig
     windows: list[Window]
-    packed: npt.NDArray[np.uint8]
-    offset: npt.NDArray[np.int64]
-    number: npt.NDArray[np.int32]
+    packed: npt.NDArray[np.uint8]  # [sum of u, ceil(l / 8)], the distinct rows of all windows, window after window
+    offset: npt.NDArray[np.int64]  # [n_windows + 1], where the rows of each window begin
+    number: npt.NDArray[np.int32]  # [n_windows, n_haplotypes], as in ``WindowRows``
     panel_digest: str
 
     @property

@@ -23,15 +23,12 @@ from vcfbert.retrieval.ready import ReadyWindow, ReadyWindows, WindowCache
 
 @dataclass(frozen=True)
 class WindowPrediction:
-    """The prediction at the l sites of a window for n samples.
+    """The prediction at the l sites of a window for n samples."""
 
-    ``haplotype`` float32 [l, n, 2]: ALT probabilities. ``genotype`` float32 [l, n, 3]: genotype probabilities; None if
-    the two haplotypes are independent. ``loo`` float32 [l, n, 2]: leave-one-out ALT probabilities of typed sites, each
-    without its own call, NaN elsewhere; None if the model does not give them.
-    """
-
-    haplotype: Floats
-    genotype: Floats | None
+    haplotype: Floats  # [l, n, 2], ALT probabilities
+    genotype: Floats | None  # [l, n, 3], genotype probabilities; None if the two haplotypes are independent
+    # [l, n, 2]: leave-one-out ALT probabilities of typed sites, each without its own call, NaN elsewhere. None if the
+    # model does not give them.
     loo: Floats | None = None
 
     @property

@@ -26,18 +26,13 @@ _CENTRE_LOG_MAF = math.log10(0.25)  # the MAF at which ``mismatch_logit`` alone 
 
 @dataclass(frozen=True)
 class CopyingProblem:
-    """n target haplotypes over t typed sites, each with k reference haplotypes to copy from.
+    """n target haplotypes over t typed sites, each with k reference haplotypes (states) to copy from."""
 
-    ``observed`` int8 [t, n]: alleles, -1 where missing. ``states`` uint8: alleles of the reference haplotypes, [t, k]
-    if all targets have the same ones, else [t, n, k]. ``cm`` [t], ascending. ``maf`` [t]. ``prior`` float32 [n, k]:
-    probability of each state after a switch, rows of sum 1.
-    """
-
-    observed: Tensor
-    states: Tensor
-    cm: Tensor
-    maf: Tensor
-    prior: Tensor
+    observed: Tensor  # int8 [t, n], alleles, -1 where missing
+    states: Tensor  # uint8 [t, n, k], alleles of the states; [t, k] if all targets have the same ones
+    cm: Tensor  # [t], genetic positions, ascending
+    maf: Tensor  # [t]
+    prior: Tensor  # float32 [n, k], probability of each state after a switch; rows sum to 1
 
     def __len__(self) -> int:
         return len(self.observed)
