@@ -2,13 +2,14 @@
 
 ``tests/helpers/pair_hmm.py`` is the plain algorithm. The forward pass touches the k x k matrix once a *block* of sites,
 not once a site. Within a block the haplotypes that carry the same alleles form u classes (the state-space reduction of
-Howie et al. 2012, Nat. Genet. 44:955, here for pairs). The mass of a pair (i, j) of classes (u, v) after site l is
-split by which of the two have switched since the block began, with A the matrix at its start and pi the prior:
+Howie et al. 2012, Nat. Genet. 44:955, here for pairs). A is the matrix at the block's start and pi the prior. The mass
+of a pair (i, j) of classes (u, v) after site l has four parts, by which of the two haplotypes have switched since the
+block began:
 
     A_l[i, j] = N_l[u, v] A[i, j] + O_l[i, v] pi[j] + pi[i] O_l[j, u] + Z_l[u, v] pi[i] pi[j]
 
-A site whose stay probability is s updates them, and its emission e(u, v) then multiplies N, O and Z. The emission
-depends on the classes alone:
+A site whose stay probability is s updates N, O and Z as below. Then its emission e(u, v), which depends on the classes
+alone, multiplies them:
 
     N[u, v] <- s^2 N[u, v]
     O[i, v] <- s^2 O[i, v] + s (1 - s) R[i]

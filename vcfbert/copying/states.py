@@ -6,8 +6,9 @@ sums are the target's states. A haplotype that matches the target over one long 
 elsewhere; a distance over the whole retrieval window would not see it. Unphased genotypes have segments too: those
 break where target and haplotype are opposite homozygotes.
 
-Alleles are compared 64 sites at a time. The sites where a target is homozygous REF and homozygous ALT are two bit
-masks, and a haplotype of bits A conflicts with it at ``A & ref | ~A & alt``. A phased allele is coded as homozygous.
+Alleles are compared 64 sites at a time. Two bit masks, ``ref`` and ``alt``, mark where a target is homozygous REF and
+homozygous ALT. A haplotype with allele bits A conflicts with the target at ``A & ref | ~A & alt``. A phased allele is
+coded as homozygous.
 """
 
 from __future__ import annotations

@@ -19,8 +19,8 @@ def site_features(af: Tensor, cm: Tensor) -> Tensor:
     """Features of sites that exist for any panel, float32 [n_sites, N_SITE_FEATURES].
 
     ``af`` [n_sites]: ALT frequencies in the reference subset. ``cm`` float64 [n_sites]: genetic positions. The features
-    are Fourier features of the square root of AF, which spreads rare alleles out, log10 MAF, and the log10 distance in
-    cM to the next site on either side.
+    are Fourier features of the square root of AF, log10 MAF, and the log10 distance in cM to the next site on either
+    side. The square root spreads rare alleles out.
     """
     root = af.clamp(0.0, 1.0).sqrt()
     angles = math.pi * root[:, None] * 2.0 ** torch.arange(AF_FREQUENCIES, device=af.device)

@@ -219,8 +219,10 @@ class V19(Variant):
             yield torch.cat(parts, dim=1)
 
     def _copied_compiled(self, batch: WindowBatch, window: CompiledWindow) -> tuple[Tensor, Tensor]:
-        """The same as ``_copied`` on CPU without gradients, some fifty times faster, and the leave-one-out ALT
-        probability [n, t] at the key sites, NaN where the call is missing."""
+        """As ``_copied``, on CPU and without gradients, some fifty times faster.
+
+        Also returns the leave-one-out ALT probability [n, t] at the key sites, NaN where the call is missing.
+        """
         from vcfbert.copying import haploid  # as above
 
         states = batch.key_retrieved.flatten(0, 1)

@@ -6,8 +6,8 @@ switch rate and a mismatch probability are searched: of the heads for a given or
 sampled phasings, and of the HMM of pairs that phasings are sampled from. Then the heads' mixture weights are fitted.
 
 The loss is on the validation samples, which are not in the reference subset. They look like targets: typed as by an
-array, with errors and missing calls, once in an inferred phase (which has more errors than the panel's phase) and once
-over sampled phasings.
+array, with errors and missing calls. Each is scored in an inferred phase, which has more errors than the panel's phase,
+and over sampled phasings.
 """
 
 from __future__ import annotations
