@@ -82,6 +82,8 @@ class Data:
 
 @dataclass(frozen=True)
 class Settings:
+    """What is fitted and how the tools run."""
+
     variant: str
     threads: int
     runs: int
@@ -106,6 +108,7 @@ class Case:
         self.panel_seconds: float | None = None
 
     def run(self, data: Data, bundle: Path | None, settings: Settings) -> None:
+        """Runs the tool once. Does nothing after a run that did not count."""
         if self.note is not None:
             return
         if self.tool == OURS:
@@ -120,6 +123,7 @@ class Case:
             self.peak_mib = max(self.peak_mib, done.peak_mib)
 
     def row(self, data: Data, panel: Panel, n_targets: int) -> dict[str, Any]:
+        """Median and fastest seconds, peak memory and r2 by MAF bin."""
         row: dict[str, Any] = {"tool": self.tool, "input": self.phase, "note": self.note, "runs": len(self.seconds)}
         if not self.seconds:
             return row
@@ -137,6 +141,7 @@ class Case:
 
 
 def run_ours(target: Path, bundle: Path | None, out: Path, settings: Settings) -> Finished:
+    """Runs ``vcfbert impute`` in a process of its own."""
     command = [sys.executable, "-m", "vcfbert", "impute", "--model", str(bundle), "--target", str(target)]
     command += ["--out", str(out), "--threads", str(settings.threads), "--device", settings.device]
     return run_measured(command, limit=settings.limit, environment=settings.environment)
@@ -170,6 +175,7 @@ def trouble(done: Finished, settings: Settings) -> str | None:
 
 
 def fit(data: Data, out: Path, settings: Settings) -> dict[str, Any]:
+    """Runs ``vcfbert fit`` in a process of its own."""
     command = [sys.executable, "-m", "vcfbert", "fit", "--panel", str(data.panel), "--out", str(out), "--no-track"]
     command += ["--variant", settings.variant]
     command += [] if data.genetic_map is None else ["--map", str(data.genetic_map)]
@@ -211,6 +217,7 @@ def bench(data: Data, bundle: Path | None, settings: Settings, folder: Path) -> 
 
 
 def cases_of(bundle: Path | None, folder: Path) -> Iterator[Case]:
+    """Every tool on phased and on unphased targets; a note says why a tool cannot run."""
     found = find_baselines()
     for phase in (PHASED, UNPHASED):
         for tool in (OURS, BEAGLE, MINIMAC4):

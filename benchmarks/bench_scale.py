@@ -56,6 +56,7 @@ class MeasuredProcesses:
 
 
 def measured(task: Task, settings: Settings, out: Connection) -> None:
+    """The process of one task: sends its CPU seconds, host memory and the size of its files, in MiB."""
     imputer_of(settings)  # a worker loads the bundle once, for all its tasks
     loaded = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     task.run()  # and compiled kernels at their first call
@@ -75,6 +76,7 @@ def measured(task: Task, settings: Settings, out: Connection) -> None:
 
 
 def seconds() -> float:
+    """CPU seconds that this process has used."""
     used = resource.getrusage(resource.RUSAGE_SELF)
     return used.ru_utime + used.ru_stime
 

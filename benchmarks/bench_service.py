@@ -45,6 +45,8 @@ MEMORY_SECONDS = 0.2  # seconds between two samples of the service's memory
 
 @dataclass(frozen=True)
 class Settings:
+    """What is served and how it is measured."""
+
     bundle: Path
     targets: Path
     threads: int
@@ -232,6 +234,7 @@ def throughput(service: Service, settings: Settings, folder: Path) -> dict[str, 
 
 
 def overload(service: Service, content: bytes, settings: Settings) -> dict[str, Any]:
+    """Counts answers and refusals, and samples the memory, while more clients send than the service accepts."""
     end = time.perf_counter() + settings.overload_seconds
     before = service.memory_mib()
     with sampled(service.memory_mib) as memory:
@@ -290,6 +293,7 @@ def records(content: bytes) -> list[bytes]:
 
 
 def cut_first_sample(source: Path, out: Path) -> None:
+    """Writes a VCF.gz with the first sample alone."""
     with pysam.BGZFile(str(source)) as lines, pysam.BGZFile(str(out), "wb") as handle:
         for line in lines:
             kept = line if line.startswith(b"##") else b"\t".join(line.split(b"\t")[:10])

@@ -79,6 +79,7 @@ def held_out_targets(panel: Panel, density: float, seed: int, samples: int | Non
 
 
 def file_targets(panel: Panel, typed: Path, truth: Path, samples: int | None) -> Targets:
+    """The targets of files, scored at the sites of ``truth`` that ``typed`` lacks. ``samples``: the first so many."""
     (target,), _ = read_target(typed, [panel])
     (actual,), _ = read_target(truth, [panel])
     column = {name: i for i, name in enumerate(actual.samples)}
@@ -163,6 +164,7 @@ def nearest(copying: Copying, weights: npt.NDArray[np.float32]) -> Retrieve:
 
 
 def ways(copying: Copying, bundle: Path | None, threads: int) -> dict[str, Retrieve]:
+    """The ways of retrieval by name; the learned embedding's only with a ``bundle`` of V18."""
     targets, cm = copying.targets, copying.cm
     found = {"hamming": nearest(copying, np.ones(len(cm), np.float32))}
     if bundle is not None:
@@ -187,6 +189,7 @@ def unphased_ways(copying: Copying, threads: int) -> dict[str, Retrieve]:
 
 
 def measure(copying: Copying, found: dict[str, Retrieve], sizes: list[int], *, score: bool) -> Iterator[dict[str, Any]]:
+    """One row per way and K. ``score``: also r2 by MAF bin."""
     for way, retrieve in found.items():
         retrieve(sizes[0])  # compiles
         for k in sizes:

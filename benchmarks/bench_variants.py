@@ -61,6 +61,8 @@ GOALS = {1: (1.8, 0.37), 8: (5.0, 0.75)}
 
 @dataclass(frozen=True)
 class Case:
+    """A variant with K retrieved haplotypes."""
+
     variant: str
     k: int
     designed: bool  # V17 without sharing identical rows
