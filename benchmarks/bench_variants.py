@@ -31,14 +31,13 @@ import time
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
 from _machine import describe_machine, write_report
 from _simulated import simulate_panel
 
-from vcfbert.config import ModelConfig
 from vcfbert.genotypes.panel import Panel
 from vcfbert.genotypes.reference_subset import ReferenceSubset
 from vcfbert.genotypes.windows import Window, tile
@@ -50,6 +49,9 @@ from vcfbert.retrieval.context import WindowContext, reference_features
 from vcfbert.retrieval.embedding import EmbeddingRetriever, site_weights
 from vcfbert.retrieval.hamming import HammingRetriever
 from vcfbert.retrieval.torch_index import TorchKeyIndex
+
+if TYPE_CHECKING:
+    from vcfbert.config import ModelConfig
 
 TYPED_FRACTION = 0.05  # of the sites of a retrieval window
 SPAN_CM = 0.2
@@ -196,7 +198,7 @@ def memory_child(spec: dict[str, Any]) -> None:
     case, device = Case(**spec["case"]), torch.device(spec["device"])
     works: dict[int, Work] = torch.load(spec["works"], weights_only=False)
     work = to_device(work_for(case, {case.k: works[case.k]}), device)
-    model = create(case.variant, ModelConfig(**spec["model"])).to(device).train()
+    model = create(case.variant, cast("ModelConfig", Shape(**spec["model"]))).to(device).train()
     del works
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
@@ -237,8 +239,20 @@ def refresh_seconds(subset: ReferenceSubset, options: argparse.Namespace) -> flo
     return statistics.median(seconds[1:])
 
 
+@dataclass(frozen=True)
+class Shape:
+    """``ModelConfig`` without its checks, which need pydantic: this script runs with torch and numpy alone."""
+
+    dims: int
+    layers: int
+    heads: int
+    mlp_ratio: int = 4
+    dropout: float = 0.0
+    seed: int = 17
+
+
 def model_config(options: argparse.Namespace) -> ModelConfig:
-    return ModelConfig(dims=options.dims, layers=options.layers, heads=options.heads)
+    return cast("ModelConfig", Shape(options.dims, options.layers, options.heads))
 
 
 def tabulate(

@@ -25,7 +25,10 @@ from vcfbert.evaluation.protocols import array_protocol
 
 ROOT = Path(__file__).resolve().parents[2]
 # Packages that a bare machine with a GPU need not have.
-NOT_NEEDED = ("faiss", "mlflow", "dvc", "cyvcf2", "pysam", "yaml", "scipy", "pandas", "lightning_fabric", "safetensors")
+NOT_NEEDED = (
+    *("faiss", "mlflow", "dvc", "cyvcf2", "pysam", "yaml", "scipy", "pandas", "lightning_fabric", "safetensors"),
+    *("pydantic", "pydantic_core", "rich", "typer"),
+)
 
 
 def run(arguments: list[str], *, folder: Path = ROOT, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -6,17 +6,20 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from vcfbert.artifacts import atomic_folder, provenance, read_manifest
-from vcfbert.config import EncodeConfig, build
 from vcfbert.constants import ENCODING_FORMAT
 from vcfbert.errors import ArtifactError
 from vcfbert.genotypes.panel import Panel
 from vcfbert.genotypes.panel_writer import region_folder
 from vcfbert.genotypes.windows import Window, tile
+
+if TYPE_CHECKING:
+    from vcfbert.config import EncodeConfig
 
 
 @dataclass(frozen=True)
@@ -125,6 +128,8 @@ def open_encodings(path: Path, panels: Sequence[Panel]) -> list[Encoding]:
     manifest = read_manifest(path, kind="encoding", version=ENCODING_FORMAT)
     if manifest["panel_digests"] != [panel.digest for panel in panels]:
         raise ArtifactError("encoding_panel", "was made from another panel", where=str(path), hint="run `encode` again")
+    from vcfbert.config import EncodeConfig, build  # needs pydantic, which a bare GPU machine lacks
+
     config = build(EncodeConfig, manifest["config"], "encode.")
     return [_open(path / region_folder(number), panel, config) for number, panel in enumerate(panels)]
 

@@ -7,17 +7,19 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from vcfbert.config import ModelConfig
 from vcfbert.model.embedding import AlleleEmbedding, PositionEmbedding
 from vcfbert.model.encoder import Encoder
 from vcfbert.model.fusion import RetrievalHeads
 from vcfbert.model.heads import GenotypeHead, HaplotypeHead, independent
 from vcfbert.model.li_stephens import LiStephens
+
+if TYPE_CHECKING:
+    from vcfbert.config import ModelConfig
 
 
 @dataclass

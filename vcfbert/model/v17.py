@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
-from vcfbert.config import ModelConfig
 from vcfbert.constants import REF_TOKEN
 from vcfbert.model.base import Network, SiteContext, WindowBatch, WindowOutput
 from vcfbert.model.embedding import look_up
 from vcfbert.model.fusion import fraction_or_frequency, smoothed_logit
+
+if TYPE_CHECKING:
+    from vcfbert.config import ModelConfig
 
 
 class V17(Network):

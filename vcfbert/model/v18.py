@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vcfbert.config import ModelConfig
 from vcfbert.constants import ALT_TOKEN, REF_TOKEN
 from vcfbert.model.base import Network, WindowBatch, WindowOutput
 from vcfbert.model.embedding import look_up
 from vcfbert.model.fusion import INITIAL_DECAY, RetrievalHeads, fraction_or_frequency, smoothed_logit
+
+if TYPE_CHECKING:
+    from vcfbert.config import ModelConfig
 
 
 class V18(Network):

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, cast
 import torch
 from torch import Tensor, nn
 
-from vcfbert.config import ModelConfig
 from vcfbert.model.base import SiteContext, Variant, WindowBatch, WindowOutput
 from vcfbert.model.li_stephens import (
     INITIAL_MISMATCH,
@@ -21,6 +20,7 @@ from vcfbert.model.li_stephens import (
 )
 
 if TYPE_CHECKING:
+    from vcfbert.config import ModelConfig
     from vcfbert.copying.haploid import Heads, Intervals
 
 # The first head starts with textbook values of (switches per cM, mismatch probability). ``HEADS`` gives the values of

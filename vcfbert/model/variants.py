@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 
-from vcfbert.config import ModelConfig
 from vcfbert.model.base import Variant
 from vcfbert.model.v17 import V17
 from vcfbert.model.v18 import V18
 from vcfbert.model.v19 import V19
+
+if TYPE_CHECKING:
+    from vcfbert.config import ModelConfig
 
 VARIANT_CLASSES: dict[str, type[Variant]] = {cls.name: cls for cls in (V17, V18, V19)}
 
