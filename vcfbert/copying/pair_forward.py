@@ -1,10 +1,10 @@
 """The exact forward pass over pairs of copied haplotypes, compiled for one unphased target.
 
-``tests/helpers/pair_hmm.py`` is the plain algorithm. The forward pass touches the k x k matrix once a *block* of sites,
-not once a site. Within a block the haplotypes that carry the same alleles form u classes (the state-space reduction of
-Howie et al. 2012, Nat. Genet. 44:955, here for pairs). A is the matrix at the block's start and pi the prior. The mass
-of a pair (i, j) of classes (u, v) after site l has four parts, by which of the two haplotypes have switched since the
-block began:
+``tests/helpers/pair_hmm.py`` is the plain algorithm. The forward pass touches the k x k matrix of pair masses once per
+*block* of sites, not once per site. Within a block the haplotypes that carry the same alleles form u classes (the
+state-space reduction of Howie et al. 2012, Nat. Genet. 44:955, here for pairs). A is the matrix at the block's start
+and pi the prior. The mass of a pair (i, j) of classes (u, v) after site l has four parts, by which of the two
+haplotypes have switched since the block began:
 
     A_l[i, j] = N_l[u, v] A[i, j] + O_l[i, v] pi[j] + pi[i] O_l[j, u] + Z_l[u, v] pi[i] pi[j]
 
