@@ -9,6 +9,7 @@ may copy from more haplotypes than the model of pairs.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -20,14 +21,27 @@ from vcfbert.copying.pair_forward import Scratch, forward
 from vcfbert.copying.pair_sampling import backward, mixed
 from vcfbert.kernels import Alleles, Calls, Doubles, Floats, Indices, divide_among_threads
 
-# Limits of a block. The work at every site grows with the number of classes; the work per block grows with the
-# square of the haplotypes and is shared by the block's sites.
 HAPLOTYPES_PER_CLASS: Final = 12
-MIN_CLASSES, MAX_CLASSES = 8, 64
-MAX_SITES: Final = 48
-# Limit of the matrices at the blocks' starts, in bytes per thread. If the chromosome needs more, only the matrices at
-# the starts of sqrt(blocks) spans of blocks are kept, and the others are computed again.
-MAX_BYTES: Final = 200_000_000
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Limits of a block and of the matrices kept at the blocks' starts.
+
+    The work at every site grows with the number of classes. The work per block grows with the square of the
+    haplotypes and is shared by the block's sites.
+
+    ``max_bytes``: of the matrices, per thread. If the chromosome needs more, only the matrices at the starts of
+    sqrt(blocks) spans of blocks are kept, and the others are computed again.
+    """
+
+    min_classes: int = 8
+    max_classes: int = 64
+    max_sites: int = 48
+    max_bytes: int = 200_000_000
+
+
+LIMITS: Final = Limits()
 
 
 def sample_phasings(
@@ -41,7 +55,7 @@ def sample_phasings(
     n_phasings: int,
     seeds: Seeds,
     threads: int = 1,
-    max_bytes: int = MAX_BYTES,
+    limits: Limits = LIMITS,
 ) -> Calls:
     """Phased alleles int8 [n_phasings, t, n, 2], sampled from their exact posterior under the diploid model.
 
@@ -53,12 +67,12 @@ def sample_phasings(
     uint64 [n], one per target.
 
     A target's phasings depend on its own seed and data alone, and its first phasings do not depend on ``n_phasings``.
-    ``max_bytes`` limits the matrices of each of ``threads``. If k^2 floats per block exceed it, the number of matrices
-    kept is the square root of the number of blocks and the forward pass runs twice. Raises ValueError if shapes
-    disagree or a mismatch is out of range.
+    If k^2 floats per block exceed ``limits.max_bytes``, each of ``threads`` keeps the square root of the number of
+    blocks in matrices and runs the forward pass twice. Raises ValueError if shapes disagree or a mismatch is out of
+    range.
     """
     out = np.empty((genotypes.shape[1], n_phasings, len(genotypes), 2), np.int8)
-    fill_phasings(genotypes, panel_alleles, states, prior, stay, mismatch, seeds, threads, max_bytes, out)
+    fill_phasings(genotypes, panel_alleles, states, prior, stay, mismatch, seeds, threads, limits, out)
     phasings: Calls = np.ascontiguousarray(out.transpose(1, 2, 0, 3))
     return phasings
 
@@ -72,7 +86,7 @@ def fill_phasings(
     mismatch: npt.NDArray[np.floating],
     seeds: Seeds,
     threads: int,
-    max_bytes: int,
+    limits: Limits,
     out: Calls,
 ) -> Doubles:
     """Fills ``out`` int8 [n, n_phasings, t, 2] and returns each target's log likelihood [n].
@@ -94,7 +108,7 @@ def fill_phasings(
     errors = np.array(mismatch, np.float64)
 
     def work(targets: Indices) -> None:
-        worker = _Worker(k, max_bytes)
+        worker = _Worker(k, limits)
         for target in targets:
             weights = np.full(k, 1.0 / k, np.float32) if prior is None else np.array(prior[target], np.float32)
             alleles = np.take(panel_alleles, states[target], axis=1).astype(np.uint8, copy=False)
@@ -108,11 +122,11 @@ def fill_phasings(
 class _Worker:
     """One thread's buffers. All targets reuse them, because allocating them takes longer than the passes."""
 
-    def __init__(self, k: int, max_bytes: int) -> None:
-        self.max_classes = int(np.clip(k // HAPLOTYPES_PER_CLASS, MIN_CLASSES, MAX_CLASSES))
+    def __init__(self, k: int, limits: Limits) -> None:
+        self.limits = limits
+        self.max_classes = int(np.clip(k // HAPLOTYPES_PER_CLASS, limits.min_classes, limits.max_classes))
         most = self.max_classes
         self.matrix_bytes = 4 * k * k
-        self.max_bytes = max_bytes
         self.matrices = np.empty((2, k, k), np.float32)  # A at the starts of a span's blocks
         self.starts = np.empty((1, k, k), np.float32)  # A at the spans' starts
         self.scratch = Scratch(*(np.empty((most, width), np.float32) for width in (k, k, most, most)))
@@ -131,7 +145,7 @@ class _Worker:
         out: Calls,
     ) -> float:
         """Fills ``out`` [n_phasings, t, 2] for one target. Returns the log likelihood of its ``calls`` [t]."""
-        first, classes, counts = blocks(alleles, self.max_classes, MAX_SITES)
+        first, classes, counts = blocks(alleles, self.max_classes, self.limits.max_sites)
         spans = self._spans(first)
         trace = (self.unswitched, self.switched, self.mass)
         target = Target(alleles, calls, stay, mismatch, prior, first, classes, counts, *trace)
@@ -156,7 +170,7 @@ class _Worker:
     def _spans(self, first: Indices) -> list[tuple[int, int]]:
         """Cuts the blocks, which begin at sites ``first`` [n_blocks + 1], into spans, and enlarges the buffers."""
         n_blocks = len(first) - 1
-        size = n_blocks if n_blocks * self.matrix_bytes <= self.max_bytes else math.ceil(math.sqrt(n_blocks))
+        size = n_blocks if n_blocks * self.matrix_bytes <= self.limits.max_bytes else math.ceil(math.sqrt(n_blocks))
         spans = [(low, min(low + size, n_blocks)) for low in range(0, n_blocks, size)]
         k = self.matrices.shape[-1]
         if len(self.matrices) < size:

@@ -20,9 +20,8 @@ from vcfbert.imputation.window_predictor import WindowPrediction, WindowPredicto
 from vcfbert.kernels import Calls, Floats, Indices
 from vcfbert.retrieval.context import key_sites
 
-# Maximum samples x sites (28 bytes each) that are computed whole under a device guard, before any is yielded. Only for
-# a few samples does writing take longer than predicting.
-_MAX_HELD_CELLS: Final = 250_000
+# Samples x sites of 28 bytes each. Only for a few samples does writing take longer than predicting.
+MAX_HELD_CELLS: Final = 250_000
 
 
 class Imputer:
@@ -44,6 +43,7 @@ class Imputer:
         ignore_phase: bool = False,
         kept_bytes: int = 0,
         device_guard: AbstractContextManager[object] | None = None,
+        max_held_cells: int = MAX_HELD_CELLS,
     ) -> None:
         """``batch_size``: samples predicted at once. ``mode``: accuracy of unphased targets, a key of
         ``phasing.MODES``. ``ignore_phase``: treat phased targets as unphased; an inferred phase has errors, which the
@@ -51,9 +51,9 @@ class Imputer:
         same typed sites.
 
         ``device_guard``: a lock, or another context manager that many threads enter, shared by all users of the
-        device. The imputer enters it once for each target, around all computation. A small result is computed whole
-        and yielded after the guard is left, so others compute while it is written. A large result is yielded block by
-        block inside the guard, so host memory stays bounded.
+        device. The imputer enters it once for each target, around all computation. A result of at most
+        ``max_held_cells`` samples x sites is computed whole and yielded after the guard is left, so others compute
+        while it is written. A larger result is yielded block by block inside the guard, so host memory stays bounded.
 
         Raises InputError 'mode' or 'ignore_phase'.
         """
@@ -66,6 +66,7 @@ class Imputer:
         self.mode = MODES[mode]
         self.ignore_phase = ignore_phase
         self._guard = device_guard
+        self._max_held_cells = max_held_cells
         self._predictor = WindowPredictor(bundle, batch_size=batch_size, kept_bytes=kept_bytes)
 
     def impute(
@@ -93,7 +94,7 @@ class Imputer:
             yield from blocks
             return
         with self._guard:
-            if len(matched.samples) * (last - first) > _MAX_HELD_CELLS:
+            if len(matched.samples) * (last - first) > self._max_held_cells:
                 yield from blocks
                 return
             held = list(blocks)

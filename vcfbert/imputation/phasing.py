@@ -25,9 +25,6 @@ from vcfbert.genotypes.sites import MatchedTarget
 from vcfbert.kernels import Calls, Indices
 from vcfbert.model.li_stephens import LiStephens
 
-WINDOW_SITES = 384  # typed sites phased at once
-OVERLAP_SITES = 96  # of them shared with the next window
-
 
 @dataclass(frozen=True)
 class Phasings:
@@ -56,11 +53,14 @@ class PhasingMode:
     """Accuracy and cost of phasing.
 
     ``states``: maximum reference haplotypes that the HMM of pairs copies for a target. ``phasings``: number sampled for
-    each target.
+    each target. ``window_sites``: typed sites phased at once; ``overlap_sites`` of them are shared with the next
+    window.
     """
 
     states: int
     phasings: int
+    window_sites: int = 384
+    overlap_sites: int = 96
 
 
 MODES = {"fast": PhasingMode(states=200, phasings=4), "accurate": PhasingMode(states=640, phasings=8)}
@@ -137,10 +137,10 @@ def phase_alleles(
     seeds = np.array([_seed(genotypes[:, sample]) for sample in range(genotypes.shape[1])], dtype=np.uint64)
     t = len(genotypes)
     joined: Calls | None = None
-    for start in range(0, max(t - OVERLAP_SITES, 1), WINDOW_SITES - OVERLAP_SITES):
+    for start in range(0, max(t - mode.overlap_sites, 1), mode.window_sites - mode.overlap_sites):
         if check is not None:
             check()
-        stop = min(start + WINDOW_SITES, t)
+        stop = min(start + mode.window_sites, t)
         sampled = _phase_window(hmm, reference, sites[start:stop], genotypes[start:stop], seeds, mode)
         joined = sampled if joined is None else _join(joined, sampled, start)
         if progress is not None:

@@ -12,9 +12,10 @@ from service.models.bundles import BundleModel
 from service.models.device import Device
 from tests.helpers.command_line import TinyFiles
 from tests.helpers.service import settings
+from vcfbert.bundle import load_bundle
 from vcfbert.errors import InputError
-from vcfbert.imputation import imputer
 from vcfbert.imputation.files import ImputeOptions
+from vcfbert.imputation.imputer import Imputer
 
 
 def test_held_seconds_count_the_calling_thread_alone() -> None:
@@ -70,12 +71,10 @@ def test_bundle_model_holds_the_device_to_warm_up_and_to_impute(tiny_files: Tiny
     assert device.held_seconds > warm
 
 
-def test_file_that_cannot_be_written_leaves_the_device(
-    tiny_files: TinyFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(imputer, "_MAX_HELD_CELLS", 0)
+def test_file_that_cannot_be_written_leaves_the_device(tiny_files: TinyFiles, tmp_path: Path) -> None:
     device = Device()
     model = BundleModel(tiny_files.bundle, settings(tmp_path), device_guard=device)
+    model.imputer = Imputer(load_bundle(tiny_files.bundle), device_guard=device, max_held_cells=0)
     (tmp_path / "file").touch()
     with pytest.raises(InputError) as caught:
         model.impute(tiny_files.target, tmp_path / "file" / "out.vcf.gz", ImputeOptions())

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any
 
@@ -11,8 +11,7 @@ import torch
 
 from tests.helpers import pair_hmm as reference
 from vcfbert.constants import HALF_ALT, HALF_REF, MISSING
-from vcfbert.copying import diploid
-from vcfbert.copying.diploid import MAX_BYTES, consensus, fill_phasings, sample_phasings
+from vcfbert.copying.diploid import LIMITS, Limits, consensus, fill_phasings, sample_phasings
 from vcfbert.model.li_stephens import CopyingProblem
 
 # Most classes and most sites of a block: one site a block, a few of each, all of them.
@@ -90,28 +89,26 @@ def seeds(n: int) -> npt.NDArray[np.uint64]:
     return np.arange(n, dtype=np.uint64)
 
 
-def log_likelihood(genotypes: npt.NDArray[np.int8], *arguments: Any, threads: int = 1) -> npt.NDArray[np.float64]:
+def log_likelihood(
+    genotypes: npt.NDArray[np.int8], *arguments: Any, threads: int = 1, limits: Limits = LIMITS
+) -> npt.NDArray[np.float64]:
     """[n]: log probability of each target's genotypes, by the forward pass alone; the arguments of ``Given``."""
     t, n = genotypes.shape
     out = np.empty((n, 0, t, 2), np.int8)
-    return fill_phasings(genotypes, *arguments, seeds(n), threads, MAX_BYTES, out)
+    return fill_phasings(genotypes, *arguments, seeds(n), threads, limits, out)
 
 
 @pytest.fixture(params=BLOCKS, ids=str)
-def block_size(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> tuple[int, int]:
-    size: tuple[int, int] = request.param
-    monkeypatch.setattr(diploid, "MIN_CLASSES", size[0])
-    monkeypatch.setattr(diploid, "MAX_CLASSES", size[0])
-    monkeypatch.setattr(diploid, "MAX_SITES", size[1])
-    return size
+def limits(request: pytest.FixtureRequest) -> Limits:
+    classes, sites = request.param
+    return Limits(min_classes=classes, max_classes=classes, max_sites=sites)
 
 
 @pytest.mark.parametrize("t", [1, 2, 70])
-@pytest.mark.usefixtures("block_size")
-def test_forward_pass_equals_plain_algorithm(t: int) -> None:
+def test_forward_pass_equals_plain_algorithm(t: int, limits: Limits) -> None:
     given = random_given(t=t, n=3, k=8, h=20)
     expected = reference.log_likelihood(*given.problem).numpy()
-    np.testing.assert_allclose(log_likelihood(*given.arguments), expected, rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(log_likelihood(*given.arguments, limits=limits), expected, rtol=1e-6, atol=1e-6)
 
 
 def haploid_probability(given: Given, target: int, alleles: tuple[int, ...]) -> float:
@@ -147,12 +144,12 @@ def distinct_rows(rows: npt.NDArray[np.int8]) -> tuple[npt.NDArray[np.int8], npt
     return rows[first], counts
 
 
-@pytest.mark.parametrize("max_bytes", [diploid.MAX_BYTES, 1], ids=["one span", "spans"])
-@pytest.mark.usefixtures("block_size")
-def test_phasing_frequencies_equal_posterior(max_bytes: int) -> None:
+@pytest.mark.parametrize("max_bytes", [LIMITS.max_bytes, 1], ids=["one span", "spans"])
+def test_phasing_frequencies_equal_posterior(limits: Limits, max_bytes: int) -> None:
     given = random_given(t=9, n=2, k=5, h=7, seed=3)
     n_phasings = 40_000
-    sampled = sample_phasings(*given.arguments, n_phasings=n_phasings, seeds=seeds(2), max_bytes=max_bytes)
+    limits = replace(limits, max_bytes=max_bytes)
+    sampled = sample_phasings(*given.arguments, n_phasings=n_phasings, seeds=seeds(2), limits=limits)
     for target in range(2):
         exact = phasing_probabilities(given, target)
         assert len(exact) >= 16
@@ -190,13 +187,13 @@ def haploid_posteriors(given: Given, haplotypes: npt.NDArray[np.int8]) -> npt.ND
     return np.asarray(joint / joint.sum(axis=2, keepdims=True))
 
 
-@pytest.mark.parametrize("max_bytes", [diploid.MAX_BYTES, 1], ids=["one span", "spans"])
-@pytest.mark.usefixtures("block_size")
-def test_mean_haploid_posterior_equals_diploid_posterior(max_bytes: int) -> None:
+@pytest.mark.parametrize("max_bytes", [LIMITS.max_bytes, 1], ids=["one span", "spans"])
+def test_mean_haploid_posterior_equals_diploid_posterior(limits: Limits, max_bytes: int) -> None:
     """Over more blocks than could be enumerated."""
     given = random_given(t=40, n=1, k=8, h=12, seed=5)
     n_phasings = 600
-    sampled = sample_phasings(*given.arguments, n_phasings=n_phasings, seeds=seeds(1), max_bytes=max_bytes)
+    limits = replace(limits, max_bytes=max_bytes)
+    sampled = sample_phasings(*given.arguments, n_phasings=n_phasings, seeds=seeds(1), limits=limits)
     haplotypes = sampled[:, :, 0].transpose(1, 0, 2).reshape(40, -1)  # [t, 2 n_phasings]
     posteriors = haploid_posteriors(given, haplotypes).reshape(40, n_phasings, 2, 8).mean(axis=2)
     exact = reference.copying_posteriors(*given.problem)[:, 0].numpy()
@@ -221,7 +218,7 @@ def test_phasings_depend_on_own_target_alone() -> None:
     assert not (whole[0] == whole[1]).all()
     shared = sample_phasings(*given.arguments, n_phasings=6, seeds=seeds(5), threads=3)
     np.testing.assert_array_equal(shared, whole)
-    fewer = sample_phasings(*given.arguments, n_phasings=2, seeds=seeds(5), max_bytes=1)
+    fewer = sample_phasings(*given.arguments, n_phasings=2, seeds=seeds(5), limits=replace(LIMITS, max_bytes=1))
     np.testing.assert_array_equal(fewer, whole[:2])
     chosen = [3, 1]
     alone = sample_phasings(*given.of_targets(chosen).arguments, n_phasings=6, seeds=seeds(5)[chosen])
@@ -295,7 +292,7 @@ def test_likelihood_far_below_the_smallest_float_is_exact() -> None:
     expected = reference.log_likelihood(*hard.problem).numpy()
     assert expected[0] < np.log(np.finfo(np.float64).tiny)
     np.testing.assert_allclose(log_likelihood(*hard.arguments), expected, rtol=1e-5)
-    sampled = sample_phasings(*hard.arguments, n_phasings=2, seeds=seeds(1), max_bytes=t)
+    sampled = sample_phasings(*hard.arguments, n_phasings=2, seeds=seeds(1), limits=replace(LIMITS, max_bytes=t))
     np.testing.assert_array_equal(np.sort(sampled[0], axis=2), sorted_alleles(given.genotypes))
 
 

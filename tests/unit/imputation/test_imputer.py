@@ -19,7 +19,6 @@ from vcfbert.errors import InputError
 from vcfbert.genotypes.imputed import ImputedBlock
 from vcfbert.genotypes.panel import Panel
 from vcfbert.genotypes.sites import MatchedTarget
-from vcfbert.imputation import phasing
 from vcfbert.imputation.imputer import Imputer
 from vcfbert.imputation.phasing import MODES, PhasingMode, phase_alleles
 from vcfbert.imputation.window_predictor import nearest_key
@@ -243,6 +242,16 @@ def phased_anew(target: MatchedTarget) -> MatchedTarget:
     return dataclasses.replace(target, phased=np.ones_like(target.phased))
 
 
+N_PHASED_WINDOWS = 3  # 40 typed sites in windows that start at 0, 12 and 24
+
+
+def small_windows(bundle: Bundle) -> Imputer:
+    """An imputer that phases 16 typed sites at once, 4 of them shared with the next window."""
+    imputer = Imputer(bundle)
+    imputer.mode = dataclasses.replace(imputer.mode, window_sites=16, overlap_sites=4)
+    return imputer
+
+
 @pytest.mark.parametrize("missing", [0.0, 0.2])
 def test_unphased_target_has_consistent_probabilities(copying: Bundle, missing: float) -> None:
     target = unphased_target(missing=missing)
@@ -257,11 +266,9 @@ def test_unphased_target_has_consistent_probabilities(copying: Bundle, missing: 
     np.testing.assert_array_equal(np.sort(calls, axis=2), target.alleles)
 
 
-def test_progress_of_phasing_is_a_third_of_the_sites(copying: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(phasing, "WINDOW_SITES", 16)
-    monkeypatch.setattr(phasing, "OVERLAP_SITES", 4)
+def test_progress_of_phasing_is_a_third_of_the_sites(copying: Bundle) -> None:
     told: list[int] = []
-    blocks = Imputer(copying).impute(unphased_target(), sites=(20, 180), progress=told.append)
+    blocks = small_windows(copying).impute(unphased_target(), sites=(20, 180), progress=told.append)
     next(blocks)
     assert len(told) >= 3
     assert sum(told) == 53
@@ -274,31 +281,25 @@ def test_progress_of_phasing_is_a_third_of_the_sites(copying: Bundle, monkeypatc
     assert told == [block.stop - block.start for block in found]  # nothing but imputing is left
 
 
-def test_cancelled_is_called_before_every_phased_and_every_predicted_window(
-    copying: Bundle, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_cancelled_is_called_before_every_phased_and_every_predicted_window(copying: Bundle) -> None:
     class Stopped(Exception):
         pass
 
-    monkeypatch.setattr(phasing, "WINDOW_SITES", 16)
-    monkeypatch.setattr(phasing, "OVERLAP_SITES", 4)
-    phased: list[int] = []
-    phase_window = phasing._phase_window
-    monkeypatch.setattr(phasing, "_phase_window", lambda *given: (phased.append(1), phase_window(*given))[1])
     asked: list[int] = []
-    blocks = list(Imputer(copying).impute(unphased_target(), cancelled=lambda: asked.append(1)))
-    assert len(phased) >= 3
-    assert len(asked) == len(phased) + len(copying.parts[0].windows)
+    blocks = list(small_windows(copying).impute(unphased_target(), cancelled=lambda: asked.append(1)))
+    assert len(asked) == N_PHASED_WINDOWS + len(copying.parts[0].windows)
     assert len(blocks) == len(copying.parts[0].windows)
 
-    def stop_in_the_second() -> None:
-        if len(phased) == 1:
+    def stop_before_the_second() -> None:
+        asked.append(1)
+        if len(asked) == 2:
             raise Stopped
 
-    del phased[:]
+    asked.clear()
+    told: list[int] = []
     with pytest.raises(Stopped):
-        next(Imputer(copying).impute(unphased_target(), cancelled=stop_in_the_second))
-    assert phased == [1]
+        next(small_windows(copying).impute(unphased_target(), progress=told.append, cancelled=stop_before_the_second))
+    assert told == [pytest.approx(200 / 3 * 16 / len(TYPED), abs=1)]  # one window was phased
 
 
 def test_order_of_unphased_alleles_does_not_matter(copying: Bundle) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +16,6 @@ from vcfbert.copying.diploid import heterozygous_calls
 from vcfbert.genotypes.panel import Panel
 from vcfbert.genotypes.reference_subset import ReferenceSubset
 from vcfbert.genotypes.sites import MatchedTarget
-from vcfbert.imputation import phasing
 from vcfbert.imputation.phasing import PhasingMode, _join, orientation, phase_alleles
 from vcfbert.model.v19 import V19
 from vcfbert.model.variants import create
@@ -62,9 +61,11 @@ def unphased(samples: list[int], *, every: int = 1, missing: float = 0.0, panel:
     return dataclasses.replace(target, alleles=alleles)
 
 
-def phasings_of(target: MatchedTarget, mode: PhasingMode, panel: Panel = PANEL) -> Calls:
+def phasings_of(
+    target: MatchedTarget, mode: PhasingMode, panel: Panel = PANEL, check: Callable[[], None] | None = None
+) -> Calls:
     memory = ReferenceSubset(panel, np.arange(panel.n_haplotypes))
-    return phase_alleles(model().phasing, memory, target.panel_site, target.alleles, mode)
+    return phase_alleles(model().phasing, memory, target.panel_site, target.alleles, mode, check=check)
 
 
 def switches(phasing: Calls, truth: Calls) -> int:
@@ -139,28 +140,19 @@ def test_own_samples_of_the_panel_get_their_true_phase() -> None:
     assert max(switches(p[:, s], truth[:, s]) for p in sampled for s in range(3)) <= 2
 
 
-def in_windows(monkeypatch: pytest.MonkeyPatch, target: MatchedTarget, window: int, overlap: int) -> tuple[Calls, int]:
+def in_windows(target: MatchedTarget, window: int, overlap: int) -> tuple[Calls, int]:
     """The phasings joined from windows of ``window`` typed sites, and the number of windows."""
-    starts: list[int] = []
-    inner = phasing._phase_window
-
-    def counted(*arguments: object) -> Calls:
-        starts.append(1)
-        return inner(*arguments)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(phasing, "WINDOW_SITES", window)
-    monkeypatch.setattr(phasing, "OVERLAP_SITES", overlap)
-    monkeypatch.setattr(phasing, "_phase_window", counted)
-    sampled = phasings_of(target, MODE)
-    monkeypatch.undo()
-    return sampled, len(starts)
+    checks: list[int] = []  # one before each window
+    mode = dataclasses.replace(MODE, window_sites=window, overlap_sites=overlap)
+    sampled = phasings_of(target, mode, check=lambda: checks.append(1))
+    return sampled, len(checks)
 
 
-def test_joined_windows_keep_shape_genotypes_and_phase(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_joined_windows_keep_shape_genotypes_and_phase() -> None:
     target = unphased([0, 3, 9], missing=0.02)
     truth = target_of(PANEL, [0, 3, 9], np.arange(N_SITES)).alleles
     called = heterozygous_calls(truth) & (target.alleles >= 0).all(axis=2)
-    sampled, number = in_windows(monkeypatch, target, 60, 30)
+    sampled, number = in_windows(target, 60, 30)
     assert number == 5  # starts at 0, 30, 60, 90 and 120
     assert sampled.shape == (5, N_SITES, 3, 2)
     for one in sampled:
@@ -171,10 +163,10 @@ def test_joined_windows_keep_shape_genotypes_and_phase(monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize(("t", "expected"), [(1, 1), (30, 1), (60, 1), (61, 2), (90, 2), (91, 3)])
-def test_windows_reach_the_last_site(monkeypatch: pytest.MonkeyPatch, t: int, expected: int) -> None:
+def test_windows_reach_the_last_site(t: int, expected: int) -> None:
     whole = unphased([0, 3])
     target = dataclasses.replace(whole, panel_site=whole.panel_site[:t], alleles=whole.alleles[:t])
-    sampled, number = in_windows(monkeypatch, target, 60, 30)
+    sampled, number = in_windows(target, 60, 30)
     assert number == expected
     np.testing.assert_array_equal(sampled.sum(axis=3), np.broadcast_to(target.alleles.sum(axis=2), (5, t, 2)))
 
