@@ -86,7 +86,7 @@ BUNDLE_CASES: dict[str, tuple[Callable[[Path], object], str, tuple[str, ...]]] =
 
 @pytest.mark.parametrize("command", ["verify", "impute"])
 @pytest.mark.parametrize("case", BUNDLE_CASES)
-def test_bundle(tiny_files: TinyFiles, bundle: Path, out: Path, case: str, command: str) -> None:
+def test_bad_bundle_is_refused(tiny_files: TinyFiles, bundle: Path, out: Path, case: str, command: str) -> None:
     spoil, code, parts = BUNDLE_CASES[case]
     spoil(bundle)
     if command == "verify":
@@ -97,7 +97,7 @@ def test_bundle(tiny_files: TinyFiles, bundle: Path, out: Path, case: str, comma
     assert listing(out) == set()
 
 
-def test_registry_without_a_store(tiny_files: TinyFiles, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_registry_without_store_is_refused(tiny_files: TinyFiles, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(out)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     for reference, code in (("models:/vcfbert@champion", "no_tracking_store"), ("models:/", "model_reference")):
@@ -143,7 +143,7 @@ PARAMETER_CASES = {
 
 
 @pytest.mark.parametrize("assignment", PARAMETER_CASES)
-def test_parameter(tiny_files: TinyFiles, tmp_path: Path, out: Path, assignment: str) -> None:
+def test_bad_parameter_is_refused(tiny_files: TinyFiles, tmp_path: Path, out: Path, assignment: str) -> None:
     """The same words whether it stands in a file or on the command line, with the parameter's name."""
     what = PARAMETER_CASES[assignment]
     name, _, value = assignment.partition("=")
@@ -159,7 +159,7 @@ def test_parameter(tiny_files: TinyFiles, tmp_path: Path, out: Path, assignment:
 
 
 @pytest.mark.parametrize("assignment", ["lr=1", "train.lr", "training.lr=1", "train.lr.x=1", "train.lr=[1"])
-def test_assignment_that_is_none(tiny_files: TinyFiles, out: Path, assignment: str) -> None:
+def test_malformed_assignment_is_refused(tiny_files: TinyFiles, out: Path, assignment: str) -> None:
     assert_refused(fit(tiny_files.panel, out, "-S", assignment), "params_invalid", assignment)
 
 
@@ -174,13 +174,13 @@ def test_assignment_that_is_none(tiny_files: TinyFiles, out: Path, assignment: s
         ("traning: {}\n", "there is no such parameter; known: prepare, "),
     ],
 )
-def test_params_file(tmp_path: Path, text: str, part: str) -> None:
+def test_bad_params_file_is_refused(tmp_path: Path, text: str, part: str) -> None:
     path = tmp_path / "params.yaml"
     path.write_text(text)
     assert_refused(vcfbert("config", "check", path), "params_invalid", str(path), part)
 
 
-def test_params_file_that_is_not_text(tmp_path: Path) -> None:
+def test_binary_params_file_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "params.yaml"
     path.write_bytes(b"\xff\xfe\x00")
     assert_refused(vcfbert("config", "check", path), "params_invalid", str(path))

@@ -29,7 +29,9 @@ from tests.helpers.refusals import Lines, assert_refused, edited, fit, impute, l
 
 @pytest.mark.parametrize("suffix", [".vcf.gz", ".bcf"])
 @pytest.mark.parametrize("case", TARGET_CASES)
-def test_target(tiny_files: TinyFiles, tmp_path: Path, out: Path, case: str, suffix: str) -> None:
+def test_bad_target_is_refused_without_output(
+    tiny_files: TinyFiles, tmp_path: Path, out: Path, case: str, suffix: str
+) -> None:
     edit, header, code, parts = TARGET_CASES[case]
     target = edited(tiny_files.target, tmp_path / "target.vcf.gz", edit, header=header)
     ended = impute(tiny_files, target, out / f"imputed{suffix}")
@@ -44,7 +46,7 @@ def test_target(tiny_files: TinyFiles, tmp_path: Path, out: Path, case: str, suf
     SPOILT,
 )
 @pytest.mark.parametrize("command", ["impute", "fit", "inspect"])
-def test_file_that_is_no_whole_vcf(
+def test_target_that_is_no_whole_vcf_is_refused(
     tiny_files: TinyFiles,
     tmp_path: Path,
     out: Path,
@@ -70,13 +72,13 @@ def test_file_that_is_no_whole_vcf(
     assert listing(out) == set()
 
 
-def test_missing_target_and_folder(tiny_files: TinyFiles, out: Path) -> None:
+def test_missing_target_or_folder_is_refused(tiny_files: TinyFiles, out: Path) -> None:
     assert_refused(impute(tiny_files, out / "none.vcf", out / "o.vcf"), "file_not_found", str(out / "none.vcf"))
     assert_refused(impute(tiny_files, out, out / "o.vcf"), "file_not_found", "is a folder")
     assert listing(out) == set()
 
 
-def test_an_unphased_array_names_what_to_do(tiny_files: TinyFiles, out: Path) -> None:
+def test_unphased_target_is_refused_with_instructions(tiny_files: TinyFiles, out: Path) -> None:
     """The demo's own unphased array. The report of what was matched is there all the same."""
     ended = impute(tiny_files, tiny_files.unphased, out / "imputed.vcf.gz", "--qc-report", out / "qc.json")
     assert_refused(ended, "unphased", "beagle gt=TARGET ref=PANEL impute=false")
@@ -85,9 +87,7 @@ def test_an_unphased_array_names_what_to_do(tiny_files: TinyFiles, out: Path) ->
 
 
 @pytest.mark.parametrize("case", WITH_REPORT)
-def test_a_refusal_comes_with_the_report_of_what_was_matched(
-    tiny_files: TinyFiles, tmp_path: Path, out: Path, case: str
-) -> None:
+def test_refusal_writes_qc_report(tiny_files: TinyFiles, tmp_path: Path, out: Path, case: str) -> None:
     edit, header, code, _ = TARGET_CASES[case]
     target = edited(tiny_files.target, tmp_path / "target.vcf.gz", edit, header=header)
     ended = impute(tiny_files, target, out / "imputed.vcf.gz", "--qc-report", out / "qc.json")
@@ -101,7 +101,7 @@ def test_a_refusal_comes_with_the_report_of_what_was_matched(
     assert {**written[0], "sites": None} == {**written[1], "sites": None}
 
 
-def test_region_outside_the_panel(tiny_files: TinyFiles, out: Path) -> None:
+def test_region_outside_panel_is_refused(tiny_files: TinyFiles, out: Path) -> None:
     for region, code in (
         ("20:5000000-6000000", "region_empty"),
         ("21:1-5", "region_empty"),
@@ -133,7 +133,7 @@ PANEL_CASES: dict[str, tuple[Callable[[Lines], Lines | None], Callable[[str], st
 
 
 @pytest.mark.parametrize("case", PANEL_CASES)
-def test_panel(tiny_files: TinyFiles, tmp_path: Path, out: Path, case: str) -> None:
+def test_bad_panel_is_refused(tiny_files: TinyFiles, tmp_path: Path, out: Path, case: str) -> None:
     edit, header, code, parts = PANEL_CASES[case]
     panel = edited(tiny_files.panel, tmp_path / "panel.vcf.gz", edit, header=header)
     ended = fit(panel, out)
@@ -153,7 +153,9 @@ def test_panel(tiny_files: TinyFiles, tmp_path: Path, out: Path, case: str) -> N
     ],
     ids=["cM falls", "position falls", "another chromosome", "no map", "empty", "no number"],
 )
-def test_genetic_map(tiny_files: TinyFiles, tmp_path: Path, out: Path, text: str, code: str, part: str) -> None:
+def test_bad_genetic_map_is_refused(
+    tiny_files: TinyFiles, tmp_path: Path, out: Path, text: str, code: str, part: str
+) -> None:
     genetic_map = tmp_path / "bad.gmap"
     genetic_map.write_text(text)
     assert_refused(fit(tiny_files.panel, out, "--map", genetic_map), code, str(genetic_map), part)

@@ -20,7 +20,7 @@ from vcfbert.artifacts import sha256_file
 
 
 @pytest.mark.parametrize("suffix", [".vcf.gz", ".vcf", ".bcf"])
-def test_output_under_a_file(tiny_files: TinyFiles, out: Path, suffix: str) -> None:
+def test_output_below_a_file_is_refused(tiny_files: TinyFiles, out: Path, suffix: str) -> None:
     """No folder can be there, whoever asks: root may write where permissions say no."""
     (out / "file").write_text("mine")
     target = out / "file" / f"imputed{suffix}"
@@ -34,25 +34,25 @@ def test_output_under_a_file(tiny_files: TinyFiles, out: Path, suffix: str) -> N
     assert (out / "file").read_text() == "mine"
 
 
-def test_output_in_a_place_that_takes_none(tiny_files: TinyFiles) -> None:
+def test_output_in_unwritable_folder_is_refused(tiny_files: TinyFiles) -> None:
     ended = impute(tiny_files, tiny_files.target, Path("/proc/imputed.vcf.gz"))
     assert_refused(ended, "output_not_writable", "/proc/imputed.vcf.gz")
 
 
 @pytest.mark.parametrize("name", ["imputed.txt", "imputed", "imputed.vcf.bz2"])
-def test_output_of_unknown_kind(tiny_files: TinyFiles, out: Path, name: str) -> None:
+def test_output_of_unknown_format_is_refused(tiny_files: TinyFiles, out: Path, name: str) -> None:
     assert_refused(impute(tiny_files, tiny_files.target, out / name), "output_format", name, ".vcf.gz, .vcf, .bcf")
     assert listing(out) == set()
 
 
-def test_output_that_is_the_input(tiny_files: TinyFiles, out: Path) -> None:
+def test_output_equal_to_input_is_refused(tiny_files: TinyFiles, out: Path) -> None:
     target = Path(shutil.copy(tiny_files.target, out))
     before = sha256_file(target)
     assert_refused(impute(tiny_files, target, target), "same_file", str(target))
     assert sha256_file(target) == before
 
 
-def test_a_folder_with_other_things_is_not_replaced(tiny_files: TinyFiles, out: Path) -> None:
+def test_folder_with_other_files_is_not_replaced(tiny_files: TinyFiles, out: Path) -> None:
     (out / "bundle").mkdir()
     (out / "bundle" / "thesis.txt").write_text("years of work")
     ended = fit(tiny_files.panel, out)
@@ -82,7 +82,7 @@ def small_disk(folder: Path, kilobytes: int) -> Iterator[Path]:
 
 
 @pytest.mark.parametrize("suffix", [".vcf.gz", ".vcf", ".bcf"])
-def test_full_disk_while_imputing(tiny_files: TinyFiles, tmp_path: Path, suffix: str) -> None:
+def test_full_disk_while_imputing_leaves_no_output(tiny_files: TinyFiles, tmp_path: Path, suffix: str) -> None:
     with small_disk(tmp_path / "disk", 8) as disk:
         ended = impute(tiny_files, tiny_files.target, disk / f"imputed{suffix}")
         assert_refused(ended, "disk_full", str(disk), "free some space")
@@ -90,7 +90,7 @@ def test_full_disk_while_imputing(tiny_files: TinyFiles, tmp_path: Path, suffix:
 
 
 @pytest.mark.parametrize("kilobytes", [8, 60, 140])
-def test_full_disk_while_fitting(tiny_files: TinyFiles, tmp_path: Path, kilobytes: int) -> None:
+def test_full_disk_while_fitting_leaves_no_bundle(tiny_files: TinyFiles, tmp_path: Path, kilobytes: int) -> None:
     """On the first checkpoint of an epoch, on the second, and on the bundle."""
     with small_disk(tmp_path / "disk", kilobytes) as disk:
         ended = fit(tiny_files.panel, disk)
@@ -106,7 +106,7 @@ def _files_of_at_most(size: int) -> None:
 
 
 @pytest.mark.parametrize("suffix", [".bcf"])  # the longest way; the writer's own tests take the others
-def test_output_beyond_a_limit(tiny_files: TinyFiles, out: Path, suffix: str) -> None:
+def test_output_beyond_file_size_limit_is_refused(tiny_files: TinyFiles, out: Path, suffix: str) -> None:
     """`ulimit -f`: as a quota would, without root."""
     arguments = ("--model", tiny_files.bundle, "--target", tiny_files.target, "--out", out / f"imputed{suffix}")
     ended = finished(process("impute", *arguments, prepare=lambda: _files_of_at_most(4096)))
@@ -146,7 +146,7 @@ def much_to_impute(tiny_files: TinyFiles, tmp_path_factory: pytest.TempPathFacto
 
 
 @pytest.mark.parametrize(("number", "suffix"), [(signal.SIGINT, ".vcf.gz"), (signal.SIGTERM, ".bcf")])
-def test_interrupted_imputation(
+def test_interrupted_imputation_leaves_no_output(
     tiny_files: TinyFiles, much_to_impute: Path, out: Path, number: signal.Signals, suffix: str
 ) -> None:
     target = out / f"imputed{suffix}"
@@ -157,7 +157,7 @@ def test_interrupted_imputation(
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_interrupted_fit(tiny_files: TinyFiles, out: Path, number: signal.Signals) -> None:
+def test_interrupted_fit_leaves_no_bundle(tiny_files: TinyFiles, out: Path, number: signal.Signals) -> None:
     """No bundle, no half file; the checkpoint stays, for it goes on from there when called again."""
     arguments = ("fit", "--variant", "v18", "--panel", tiny_files.panel, "--out", out / "bundle", "--no-track", *TINY)
     long = ("-S", "train.epochs=2000", "-S", "train.patience=2000")

@@ -55,7 +55,7 @@ def bare(tmp_path: Path) -> str:
     return str(tmp_path)
 
 
-def test_variants_are_compared_with_torch_and_numpy_alone(tmp_path: Path, bare: str) -> None:
+def test_variants_benchmark_runs_with_torch_and_numpy_alone(tmp_path: Path, bare: str) -> None:
     model = ["--dims", "8", "--layers", "2", "--heads", "2", "--window", "64", "--batch", "2", "--rounds", "1"]
     sizes = [*model, "--sites", "300", "--haplotypes", "40"]
     report = report_of("bench_variants.py", sizes, tmp_path / "out.json", PYTHONPATH=bare)
@@ -70,7 +70,7 @@ def test_variants_are_compared_with_torch_and_numpy_alone(tmp_path: Path, bare: 
     assert len(report["reached"]) == 6
 
 
-def test_refresh_finds_the_neighbours_of_the_flattened_space(tmp_path: Path) -> None:
+def test_refresh_benchmark_finds_neighbours_of_flattened_space(tmp_path: Path) -> None:
     arguments = ["--simulated", "--window", "60", "--dims", "8", "--steps", "1", "--runs", "1"]
     report = report_of("bench_refresh.py", arguments, tmp_path / "out.json")
     assert report["search"]["same_distances"] is True
@@ -79,7 +79,7 @@ def test_refresh_finds_the_neighbours_of_the_flattened_space(tmp_path: Path) -> 
 
 
 @pytest.mark.slow  # 73 s of CPU; tests/unit/benchmarks checks the grid and the tables on less
-def test_quick_retrieval_study_measures_every_cell_and_fills_the_page(tmp_path: Path) -> None:
+def test_retrieval_study_measures_every_cell(tmp_path: Path) -> None:
     panel = cut_demo(tmp_path, samples=30, sites=300, targets=2)
     arguments = ["--quick", "--no-track", "--panel", str(panel), "--region", "20", "--out", str(tmp_path / "out")]
     arguments += ["--storage", f"sqlite:///{tmp_path / 'studies.db'}", "--checkpoints", str(tmp_path / "checkpoints")]
@@ -114,7 +114,7 @@ def simulated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def test_imputation_is_timed_and_scored_beside_the_peers(simulated: Path, tmp_path: Path) -> None:
+def test_imputation_benchmark_times_and_scores_baselines(simulated: Path, tmp_path: Path) -> None:
     settings = ["--set" if word == "-S" else word for word in TINY]
     arguments = ["--data", str(simulated), "--variant", "v18", "--quick", "--threads", "1", *settings]
     report = report_of("bench_imputation.py", arguments, tmp_path / "out.json")
@@ -137,7 +137,7 @@ def test_imputation_is_timed_and_scored_beside_the_peers(simulated: Path, tmp_pa
         assert row["times_beagle"] == (of_beagle and pytest.approx(row["seconds"] / of_beagle, abs=1e-3))
 
 
-def test_fewer_targets_are_cut_evenly(simulated: Path, tmp_path: Path) -> None:
+def test_imputation_benchmark_samples_targets_evenly(simulated: Path, tmp_path: Path) -> None:
     code = "import sys; from pathlib import Path; from bench_imputation import cut_targets as cut; "
     done = run(["-c", f"{code}cut(Path(sys.argv[1]), Path(sys.argv[2]), 3)", str(simulated), str(tmp_path / "cut")],
                PYTHONPATH=str(ROOT / "benchmarks"))  # fmt: skip
@@ -151,7 +151,7 @@ def test_fewer_targets_are_cut_evenly(simulated: Path, tmp_path: Path) -> None:
     assert (tmp_path / "cut" / "panel.vcf.gz").read_bytes() == (simulated / "panel.vcf.gz").read_bytes()
 
 
-def test_states_by_runs_hold_more_of_the_posterior_than_the_nearest(tmp_path: Path) -> None:
+def test_states_by_ibs_segments_hold_more_posterior_than_nearest(tmp_path: Path) -> None:
     report = report_of("bench_states.py", ["--quick"], tmp_path / "out.json")
     rows = {(row["way"], row["k"]): row for row in report["rows"]}
     assert set(rows) == {("all", 598), *((way, k) for way in ("hamming", "runs") for k in (16, 64))}
@@ -209,7 +209,7 @@ def test_ablation_measures_each_part_and_records_it_in_mlflow(tiny_files: TinyFi
     assert children["averaged"].data.tags["variant"] == "v19"
 
 
-def test_the_ablations_first_row_of_copying_is_the_textbooks_model(
+def test_ablation_first_hmm_row_is_li_stephens(
     tiny_files: TinyFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Against the layer in torch over the whole panel, with the initial parameters."""
@@ -223,13 +223,13 @@ def test_the_ablations_first_row_of_copying_is_the_textbooks_model(
     assert result["r2"] == {name: pytest.approx(value, abs=2e-3) for name, value in expected.items()}
 
 
-def test_an_ablation_without_any_bundle_says_what_to_do(tmp_path: Path) -> None:
+def test_ablation_without_bundle_is_refused(tmp_path: Path) -> None:
     done = run(["benchmarks/ablation.py", "--models", str(tmp_path), "--no-track"])
     assert done.returncode == 1
     assert done.stderr.startswith(f"{tmp_path}: no bundle v17, v18 or v19; run `dvc repro`")
 
 
-def test_a_conversion_at_scale_is_measured(tmp_path: Path) -> None:
+def test_io_benchmark_measures_conversion_at_scale(tmp_path: Path) -> None:
     arguments = ["--scale", "40", "3000", "--folder", str(tmp_path)]
     converted = report_of("bench_io.py", arguments, tmp_path / "out.json")["convert"]
     assert (converted["cells"], converted["samples"], converted["sites"]) == (120_000, 40, 3000)

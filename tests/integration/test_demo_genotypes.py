@@ -27,14 +27,14 @@ def panel(tmp_path_factory: pytest.TempPathFactory) -> Panel:
     return panel
 
 
-def test_the_panel(panel: Panel) -> None:
+def test_demo_panel_has_expected_sites_and_samples(panel: Panel) -> None:
     assert (len(panel.samples), panel.n_sites, panel.packed.shape) == (300, 24990, (24990, 75))
     assert len(panel.validation) == 30
     assert panel.cm[[0, -1]] == pytest.approx([4.7013, 11.3513], abs=1e-3)
     assert (np.diff(panel.cm) >= 0).all()
 
 
-def test_pysam_reads_the_same_alleles(panel: Panel) -> None:
+def test_panel_alleles_equal_those_of_pysam(panel: Panel) -> None:
     with pysam.VariantFile(str(DEMO / "panel.vcf.gz")) as source:
         for site, record in zip(range(200), source, strict=False):
             calls = [allele for sample in record.samples.values() for allele in sample["GT"]]
@@ -42,7 +42,7 @@ def test_pysam_reads_the_same_alleles(panel: Panel) -> None:
             assert (record.pos, record.id) == (panel.sites.pos[site], panel.sites.id[site])
 
 
-def test_every_typed_site_matches(panel: Panel) -> None:
+def test_demo_target_sites_all_match(panel: Panel) -> None:
     typed = [int(line.split()[1]) for line in (DEMO / "typed.tsv").read_text().splitlines()]
     for name, phased in (("target_array", False), ("target_array_phased", True)):
         target = read_genotypes(DEMO / f"{name}.vcf.gz", region="chr20")
@@ -54,7 +54,7 @@ def test_every_typed_site_matches(panel: Panel) -> None:
     assert report.typed_per_mb == pytest.approx(165.02, abs=0.01)
 
 
-def test_another_build_is_noticed(panel: Panel) -> None:
+def test_target_of_another_build_is_reported(panel: Panel) -> None:
     """The truth's sites moved by 33 kb, as between two builds: positions meet others by chance."""
 
     truth = read_genotypes(DEMO / "target_truth.vcf.gz", region="20:1000000-2500000")

@@ -173,7 +173,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     return project
 
 
-def test_one_mlflow_run_a_variant_with_figures_of_every_epoch(project: Project) -> None:
+def test_pipeline_logs_one_run_per_variant_with_each_epoch(project: Project) -> None:
     runs = project.runs()
     assert sorted(run.data.tags["variant"] for run in runs) == list(VARIANTS)
     for run in runs:
@@ -201,7 +201,7 @@ def test_one_mlflow_run_a_variant_with_figures_of_every_epoch(project: Project) 
         assert project.artifacts(run.info.run_id, "evaluation") == ["evaluation/moments.npz", "evaluation/report.json"]
 
 
-def test_outputs_that_scripts_rely_on(project: Project) -> None:
+def test_pipeline_writes_documented_outputs(project: Project) -> None:
     for suffix in ("html", "json", "md", "png"):
         assert (project.root / f"reports/compare.{suffix}").stat().st_size > 0
     methods = {row["method"] for row in project.read_json("reports/compare.json")["rows"]}
@@ -221,19 +221,19 @@ def test_outputs_that_scripts_rely_on(project: Project) -> None:
     assert project.read_json("reports/publish.json")["published"]
 
 
-def test_the_comparison_is_kept_in_mlflow(project: Project) -> None:
+def test_pipeline_records_comparison_in_mlflow(project: Project) -> None:
     (run,) = project.runs("compare")
     kept = project.artifacts(run.info.run_id, "")
     assert {f"compare.{suffix}" for suffix in ("html", "json", "md", "png", "svg")} <= set(kept)
     assert {"training.png", "calibration.png"} <= set(kept)
 
 
-def test_a_second_repro_runs_nothing(project: Project) -> None:
+def test_second_repro_runs_no_stage(project: Project) -> None:
     assert project.repro() == ([], [])
     assert "up to date" in project.dvc("status", "dvc.yaml")
 
 
-def test_a_new_learning_rate_trains_again_and_prepares_nothing(project: Project) -> None:
+def test_new_learning_rate_reruns_training_only(project: Project) -> None:
     before = [run.info.run_id for run in project.runs()]
     bundles = {variant: project.read_json(f"models/{variant}/manifest.json")["files"] for variant in VARIANTS}
     project.set_params({"train": {"lr": 1.0e-3}})
@@ -256,7 +256,7 @@ def test_a_new_learning_rate_trains_again_and_prepares_nothing(project: Project)
     assert "up to date" in project.dvc("status", "dvc.yaml")
 
 
-def test_push_wipe_pull(project: Project, tmp_path: Path) -> None:
+def test_pull_restores_pushed_outputs(project: Project, tmp_path: Path) -> None:
     project.dvc("remote", "add", "-d", "folder", str(tmp_path / "remote"))
     project.dvc("push")
     for wiped in (".dvc/cache", "data/work", "models", "metrics", "reports"):
@@ -267,7 +267,7 @@ def test_push_wipe_pull(project: Project, tmp_path: Path) -> None:
         assert len(imputed.header.samples) == N_TARGETS
 
 
-def test_experiments(project: Project) -> None:
+def test_dvc_experiment_changes_parameters(project: Project) -> None:
     project.git("add", "-A")
     project.git("commit", "-q", "-m", "before experiments")
     project.dvc("exp", "run", "-n", "narrow", "-S", "model.dims=8")

@@ -27,7 +27,7 @@ DEMO = PROJECT / "data" / "demo"
 TARGET = DEMO / "target_array_phased.vcf.gz"
 
 
-def test_library_model_and_service_give_the_same_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_library_registry_and_service_give_equal_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
     config = load(PROJECT / "params.yaml")
     panels = build_panels(

@@ -45,7 +45,7 @@ def task(path: Path, function: object, *arguments: object, **options: object) ->
     return Task(path.name, "test", partial(function, path, *arguments), path, **options)  # type: ignore[arg-type]
 
 
-def test_a_worker_that_dies_is_replaced(pool: RayPool, tmp_path: Path) -> None:
+def test_ray_replaces_dead_worker(pool: RayPool, tmp_path: Path) -> None:
     paths = [tmp_path / str(number) for number in range(6)]
     dying = task(tmp_path / "dying", cluster_tasks.die_once, tmp_path / "mark")
     run_tasks([dying, *(task(path, cluster_tasks.write, path.name) for path in paths)], pool)
@@ -53,19 +53,19 @@ def test_a_worker_that_dies_is_replaced(pool: RayPool, tmp_path: Path) -> None:
     assert dying.done.read_text() == "risen"
 
 
-def test_a_task_that_kills_every_worker_ends_the_job(pool: RayPool, tmp_path: Path) -> None:
+def test_task_that_kills_every_worker_ends_job(pool: RayPool, tmp_path: Path) -> None:
     with pytest.raises(WorkerLost, match="died 4 times") as caught:
         run_tasks([task(tmp_path / "deadly", cluster_tasks.die)], pool)
     assert (caught.value.code, caught.value.exit_code) == ("worker_lost", 3)
 
 
-def test_an_error_of_a_task_comes_back_as_it_is(pool: RayPool, tmp_path: Path) -> None:
+def test_task_error_is_raised_unchanged(pool: RayPool, tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
         run_tasks([task(tmp_path / "refused", cluster_tasks.refuse)], pool)
     assert str(caught.value) == f"{tmp_path / 'refused'}: this cannot be\n  hint: try another"
 
 
-def test_a_straggler_is_overtaken_by_its_copy(pool: RayPool, tmp_path: Path) -> None:
+def test_copy_of_straggling_task_wins(pool: RayPool, tmp_path: Path) -> None:
     paths = [tmp_path / str(number) for number in range(3)]
     slow = task(tmp_path / "slow", cluster_tasks.hang_once, tmp_path / "mark")
     started = time.monotonic()
@@ -89,7 +89,7 @@ def kill_a_worker(killed: list[int]) -> None:
         time.sleep(0.05)
 
 
-def test_an_imputation_survives_the_death_of_a_worker(pool: RayPool, tiny_files: TinyFiles, tmp_path: Path) -> None:
+def test_imputation_survives_dead_worker(pool: RayPool, tiny_files: TinyFiles, tmp_path: Path) -> None:
     settings = Settings(tiny_files.bundle, "fast", False, batch_size=64, threads=1)
     out, whole = tmp_path / "out.vcf.gz", tmp_path / "whole.vcf.gz"
     plan = plan_job(settings, tiny_files.target, out, DEFAULT_OPTIONS, chunking=ChunkSpec(0.0), work=tmp_path / "work")
@@ -106,7 +106,7 @@ def test_an_imputation_survives_the_death_of_a_worker(pool: RayPool, tiny_files:
     assert imputed == expected
 
 
-def test_the_command_joins_a_cluster(pool: RayPool, tiny_files: TinyFiles, tmp_path: Path) -> None:
+def test_impute_command_joins_ray_cluster(pool: RayPool, tiny_files: TinyFiles, tmp_path: Path) -> None:
     options = ["--model", tiny_files.bundle, "--target", tiny_files.target, "--threads", "1"]
     cluster = ["--ray", address(), "--chunk-cm", "0", "--work-dir", tmp_path / "work"]
     whole, out = tmp_path / "whole.vcf.gz", tmp_path / "out.vcf.gz"
@@ -117,7 +117,7 @@ def test_the_command_joins_a_cluster(pool: RayPool, tiny_files: TinyFiles, tmp_p
     assert gzip.decompress(out.read_bytes()) == gzip.decompress(whole.read_bytes())
 
 
-def test_an_address_without_a_cluster_is_refused(tiny_files: TinyFiles, tmp_path: Path) -> None:
+def test_ray_address_without_cluster_is_refused(tiny_files: TinyFiles, tmp_path: Path) -> None:
     options = ["--model", tiny_files.bundle, "--target", tiny_files.target, "--out", tmp_path / "out.vcf.gz"]
     done = finished(process("impute", *options, "--ray", "127.0.0.1:9"))
     assert done.code == 2
@@ -125,7 +125,7 @@ def test_an_address_without_a_cluster_is_refused(tiny_files: TinyFiles, tmp_path
     assert not (tmp_path / "out.vcf.gz").exists()
 
 
-def test_a_panel_converted_by_several_workers(pool: RayPool, tmp_path: Path) -> None:
+def test_panel_converted_by_several_workers_is_complete(pool: RayPool, tmp_path: Path) -> None:
     vcf, region = DEMO / "panel.vcf.gz", "20:1000000-1100000"
     options = {"maps": [DEMO / "chr20.b37.gmap.gz"], "holdout": 0.1, "seed": 17, "region": region}
     job = plan_panel(vcf, region=region, chunk_mb=0.02, work=tmp_path / "work")

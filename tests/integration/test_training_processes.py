@@ -59,7 +59,7 @@ def wait_for_epochs(out: Path, epochs: int) -> Path:
     raise AssertionError("no checkpoint: " + (out / "log").read_text())
 
 
-def test_killed_in_the_middle_of_an_epoch_and_resumed(stored: Path, tmp_path: Path) -> None:
+def test_fit_killed_within_epoch_resumes_equal(stored: Path, tmp_path: Path) -> None:
     """Bit for bit the weights of a run that nothing interrupted; dropout and refreshes included."""
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     uninterrupted = start([], stored, whole)
@@ -92,9 +92,7 @@ def fit_by_two(stored: Path, out: Path, variant: str, config: dict[str, Any]) ->
 
 
 @pytest.mark.parametrize("variant", ["v17", "v18", "v19"])
-def test_two_processes_have_the_loss_curve_of_one(
-    stored: Path, tmp_path: Path, tiny_panel: Panel, variant: str
-) -> None:
+def test_two_processes_log_loss_curve_of_one(stored: Path, tmp_path: Path, tiny_panel: Panel, variant: str) -> None:
     """Batches of two ranks count as two accumulated ones. Each rank computes what is its own of every refresh and of
     every validation, and both end with the same weights."""
     train = {"epochs": 3, "batch_size": 10, "lr": 5e-3, "copy_steps": 6}  # an even number of batches: 2 a window, or 6

@@ -167,7 +167,7 @@ def check_whole(project: Project, killed: int) -> None:
     assert list((project.folder / ".checkpoints").rglob("last.pt")) == []
 
 
-def test_a_killed_workers_trial_is_taken_up_again(projects: Callable[[str], Project], tmp_path: Path) -> None:
+def test_trial_of_killed_worker_is_requeued(projects: Callable[[str], Project], tmp_path: Path) -> None:
     project = projects(f"sqlite:///{tmp_path / 'studies.db'}")
     check_whole(project, two_workers_one_killed(project))
     # The study's own process was the one killed: called again it has nothing to train, and writes the report.
@@ -179,7 +179,9 @@ def test_a_killed_workers_trial_is_taken_up_again(projects: Callable[[str], Proj
     assert len(study.trials) == TRIALS + 1
 
 
-def test_postgres_is_restarted_while_a_worker_is_killed(projects: Callable[[str], Project], postgres: Postgres) -> None:
+def test_study_survives_postgres_restart_and_killed_worker(
+    projects: Callable[[str], Project], postgres: Postgres
+) -> None:
     project = projects(postgres.url)
 
     def away() -> None:

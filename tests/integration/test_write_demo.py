@@ -23,7 +23,7 @@ def known() -> Genotypes:
 
 
 @pytest.mark.parametrize("kind", [".vcf.gz", ".bcf", ".vcf"])
-def test_genotypes_come_back_as_they_were_written(tmp_path: Path, known: Genotypes, kind: str) -> None:
+def test_written_genotypes_read_back_equal(tmp_path: Path, known: Genotypes, kind: str) -> None:
     panel = panel_from_genotypes(known)
     rng = np.random.default_rng(5)
     # Dosages on the right side of one half, every twentieth site typed.
@@ -46,7 +46,7 @@ def test_genotypes_come_back_as_they_were_written(tmp_path: Path, known: Genotyp
     np.testing.assert_array_equal(back.alleles, np.where(swapped[:, None, None], 1 - known.alleles, known.alleles))
 
 
-def test_dosages_as_a_reader_by_sample_sees_them(tmp_path: Path, known: Genotypes) -> None:
+def test_written_dosages_read_by_sample_equal(tmp_path: Path, known: Genotypes) -> None:
     panel = panel_from_genotypes(known)
     hds = np.random.default_rng(6).random(known.alleles.shape, dtype=np.float32)
     calls = np.full(hds.shape, -1, dtype=np.int8)
