@@ -17,8 +17,7 @@ from .store import JobTable
 log = logging.getLogger(__name__)
 
 BEAT_SECONDS = 1.0
-# An imputation stops between two blocks. If it has not stopped this long after its time limit, its process is ended.
-GRACE_SECONDS = 60.0
+GRACE_SECONDS = 60.0  # an imputation stops between two blocks
 
 
 class ClaimLostError(Exception):
@@ -41,7 +40,8 @@ class Attempt:
     """A context manager around one attempt. The imputation calls ``check`` between blocks.
 
     ``max_seconds``: time limit of the attempt. ``stale_seconds``: other workers take this one for dead after so long
-    without a heartbeat. ``stopping``: set when the worker must stop. ``end_process``: ends the worker's process.
+    without a heartbeat. ``stopping``: set when the worker must stop. ``end_process``: ends the worker's process, if the
+    imputation has not stopped ``grace_seconds`` after its time limit.
     """
 
     def __init__(
@@ -53,6 +53,7 @@ class Attempt:
         stale_seconds: float,
         stopping: threading.Event,
         end_process: Callable[[], None],
+        grace_seconds: float = GRACE_SECONDS,
     ) -> None:
         self._table = table
         self._claim = claim
@@ -60,6 +61,7 @@ class Attempt:
         self._stale_seconds = stale_seconds
         self._stopping = stopping
         self._end_process = end_process
+        self._grace_seconds = grace_seconds
         self._started = time.monotonic()
         self._done = 0
         self._total = 0
@@ -121,7 +123,7 @@ class Attempt:
                 log.warning("job %s: no heartbeat (%s)", self._claim.job_id, error.code)
                 if time.monotonic() - last_beat > self._stale_seconds:  # other workers now take this one for dead
                     self._lost.set()
-            if self.seconds > self._max_seconds + GRACE_SECONDS:
+            if self.seconds > self._max_seconds + self._grace_seconds:
                 self._end_by_force()
                 return
 

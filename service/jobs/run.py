@@ -16,7 +16,7 @@ from vcfbert.errors import ResourceError, VcfbertError
 
 from ..models.model import Model, ModelSource
 from ..uploads.files import read_qc, without_paths
-from .attempt import Attempt, ClaimLostError, StoppingError
+from .attempt import GRACE_SECONDS, Attempt, ClaimLostError, StoppingError
 from .files import JobFiles
 from .job import Claim, Job, PinnedModel
 from .store import JobTable
@@ -66,6 +66,7 @@ class JobRunner:
         check_upload: Callable[[Path], object],
         observe: Callable[[str, int, float], None],
         end_process: Callable[[], None],
+        grace_seconds: float = GRACE_SECONDS,
     ) -> None:
         self._table = table
         self._files = files
@@ -76,6 +77,7 @@ class JobRunner:
         self._check_upload = check_upload
         self._observe = observe
         self._end_process = end_process
+        self._grace_seconds = grace_seconds
         self._stopping = threading.Event()
         self._idle = threading.Event()
         self._idle.set()
@@ -114,6 +116,7 @@ class JobRunner:
                 stale_seconds=self._stale_seconds,
                 stopping=self._stopping,
                 end_process=self._end_process,
+                grace_seconds=self._grace_seconds,
             ) as attempt:
                 qc, summary, seconds = self._impute(claim, job, attempt)
             held = self._table.finish(claim, qc=qc, summary=summary)

@@ -18,9 +18,9 @@ log = logging.getLogger(__name__)
 EMBEDDED = "--embedded"
 # The package is `service` in a checkout and `vcfbert_service` in a wheel.
 WORKER = f"{__name__.partition('.')[0]}.worker"
-_FIRST_DELAY, _MAX_DELAY = 0.5, 60.0  # seconds before a worker that died is restarted
+FIRST_DELAY, MAX_DELAY = 0.5, 60.0  # seconds before a worker that died is restarted
 _STEADY_SECONDS = 60.0  # after a worker ran this long, the delay is reset
-_MARGIN_SECONDS = 10.0  # allowed for ending, after draining
+MARGIN_SECONDS = 10.0  # allowed for ending, after draining
 
 
 class WorkerSupervisor:
@@ -29,6 +29,9 @@ class WorkerSupervisor:
     The worker receives its settings through a pipe that stays open. When this process ends, even if killed, the pipe
     closes and the worker ends too. The worker has its own session, so Ctrl-C does not reach it and it can drain. It
     writes lines to a second pipe; a thread passes them to ``receive``.
+
+    ``first_delay``: seconds before the first restart; they double with each further one, up to MAX_DELAY.
+    ``margin_seconds``: what a stopped worker may take beyond its drain time before it is killed.
     """
 
     def __init__(
@@ -36,10 +39,15 @@ class WorkerSupervisor:
         settings: Settings,
         receive: Callable[[Iterable[str]], object],
         command: Sequence[str] = (sys.executable, "-m", WORKER),
+        *,
+        first_delay: float = FIRST_DELAY,
+        margin_seconds: float = MARGIN_SECONDS,
     ) -> None:
         self._settings = settings
         self._receive = receive
         self._command = [*command, EMBEDDED]
+        self._first_delay = first_delay
+        self._margin_seconds = margin_seconds
         self._stopped = threading.Event()
         self._starting = threading.Lock()
         self._process: subprocess.Popen[str] | None = None
@@ -61,23 +69,23 @@ class WorkerSupervisor:
         if self._process is None:
             return
         self._process.terminate()
-        self._thread.join(self._settings.drain_seconds + _MARGIN_SECONDS)
+        self._thread.join(self._settings.drain_seconds + self._margin_seconds)
         if self._thread.is_alive():
             self._process.kill()
             self._thread.join()
 
     def _keep_alive(self) -> None:
-        delay = _FIRST_DELAY
+        delay = self._first_delay
         while True:
             started = time.monotonic()
             code = self._run_once()
             if self._stopped.is_set():
                 return
             if time.monotonic() - started > _STEADY_SECONDS:
-                delay = _FIRST_DELAY
+                delay = self._first_delay
             log.warning("the worker ended with code %s; it restarts in %.1f s", code, delay)
             self._stopped.wait(delay)
-            delay = min(2 * delay, _MAX_DELAY)
+            delay = min(2 * delay, MAX_DELAY)
 
     def _run_once(self) -> int | None:
         with self._starting:

@@ -25,7 +25,7 @@ FILE_FIELD: Final = "a VCF, VCF.gz or BCF"
 _CHUNK: Final = 1 << 20
 _MAX_NAME: Final = 200
 # Maximum bytes of a header or of one record: parsers hold either in memory as a whole.
-_MAX_PIECE: Final = 64_000_000
+MAX_PIECE: Final = 64_000_000
 # Age in seconds at which a folder counts as left behind by a killed process.
 _STALE_SECONDS: Final = 86_400.0
 _GZIP: Final = b"\x1f\x8b"
@@ -123,14 +123,16 @@ def _remove_stale(parent: Path) -> None:
                 shutil.rmtree(folder, ignore_errors=True)
 
 
-def check_upload(path: Path, settings: Settings) -> Counted:
+def check_upload(path: Path, settings: Settings, *, chunk_bytes: int = _CHUNK, max_piece: int = MAX_PIECE) -> Counted:
     """Decompress a VCF, VCF.gz or BCF as a stream and count its samples and sites.
 
     Raises InputError 'too_large_unpacked', 'too_many_samples' or 'too_many_sites', and 'not_vcf' for a zip file: the
     decompressed size of a VCF Zarr cannot be checked. Other formats and truncated files pass: the parser raises their
     error, and it reads no more bytes than were counted here.
+
+    ``chunk_bytes``: decompressed bytes read at once. ``max_piece``: maximum bytes of the header and of each record.
     """
-    count = _Count(path, settings)
+    count = _Count(path, settings, chunk_bytes, max_piece)
     with path.open("rb") as raw:
         magic = raw.read(2)
         if magic == _ZIP:
@@ -145,7 +147,7 @@ def check_upload(path: Path, settings: Settings) -> Counted:
                 count.bcf(stream)
             else:
                 count.vcf(stream, magic)
-            while count.read(stream, _CHUNK):
+            while count.read(stream, chunk_bytes):
                 pass
     return Counted(count.n_samples, count.n_sites)
 
@@ -153,9 +155,11 @@ def check_upload(path: Path, settings: Settings) -> Counted:
 class _Count:
     """Counts bytes, samples and sites while a file is read, and raises the error of an exceeded limit."""
 
-    def __init__(self, path: Path, settings: Settings) -> None:
+    def __init__(self, path: Path, settings: Settings, chunk_bytes: int, max_piece: int) -> None:
         self._path = path
         self._settings = settings
+        self._chunk_bytes = chunk_bytes
+        self._max_piece = max_piece
         self._n_bytes = 0
         self.n_samples = 0
         self.n_sites = 0
@@ -172,7 +176,7 @@ class _Count:
         """Count a VCF whose first bytes are ``text``, without splitting it into lines."""
         header = text
         while (start := _columns_line(header)) < 0 or b"\n" not in header[start:]:
-            data = self.read(stream, _CHUNK)
+            data = self.read(stream, self._chunk_bytes)
             if not data:
                 return
             header += data
@@ -180,7 +184,7 @@ class _Count:
         end = header.index(b"\n", start)
         self._samples(header[start:end])
         rest, held = header[end + 1 :], 0  # held: bytes of the unfinished line
-        while rest or (rest := self.read(stream, _CHUNK)):
+        while rest or (rest := self.read(stream, self._chunk_bytes)):
             self._sites(rest.count(b"\n"))
             first, last = rest.find(b"\n"), rest.rfind(b"\n")
             self._check_piece(held + (len(rest) if first < 0 else first), "a record")
@@ -216,8 +220,8 @@ class _Count:
             raise self._error("too_many_sites", what)
 
     def _check_piece(self, size: int, name: str) -> None:
-        if size > _MAX_PIECE:
-            raise self._error("too_large_unpacked", f"{name} is longer than {_MAX_PIECE // 1_000_000} MB")
+        if size > self._max_piece:
+            raise self._error("too_large_unpacked", f"{name} is longer than {self._max_piece // 1_000_000} MB")
 
     def _error(self, code: str, what: str) -> InputError:
         hint = "send fewer samples (`bcftools view -S SAMPLES`) or fewer sites (`bcftools view -r REGION`)"

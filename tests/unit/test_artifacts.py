@@ -1,12 +1,11 @@
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
-import os
 import platform
 import re
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -121,11 +120,8 @@ def test_unwritable_place_is_refused(tmp_path: Path) -> None:
         assert "hint:" in str(caught.value)
 
 
-def test_full_disk_raises_disk_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(_: int) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", full)
+def test_full_disk_raises_disk_full(tmp_path: Path, full_disk: Callable[[], None]) -> None:
+    full_disk()
     for attempt in (lambda: write(tmp_path / "thing"), lambda: write_json(tmp_path / "report.json", {})):
         with pytest.raises(ResourceError, match="No space left") as caught:
             attempt()

@@ -1,9 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
-import errno
 import json
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -202,15 +200,14 @@ def test_index_that_does_not_match_the_panel_is_refused(bundle: Path, kind: str)
     assert caught.value.code == ("index_damaged" if kind == "damaged" else "index_mismatch")
 
 
-def test_interrupted_write_keeps_the_earlier_bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_interrupted_write_keeps_the_earlier_bundle(
+    tmp_path: Path, full_disk: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
     out = tmp_path / "v18"
     save(out)
     before = (out / MANIFEST).read_bytes()
 
-    def full(_: int) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", full)
+    full_disk()
     with pytest.raises(ResourceError, match="No space left"):
         save(out)
     with pytest.raises(ResourceError):

@@ -43,9 +43,9 @@ def say(text: str) -> None:
     sys.stdout.write(f"{text}\n")
 
 
-def tell(text: str) -> None:
+def tell(text: str, console: Console = messages) -> None:
     """Writes a message to standard error, above any progress bar."""
-    messages.print(text, markup=False, highlight=False, soft_wrap=True)
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 def print_json(value: Any) -> None:
@@ -97,12 +97,12 @@ class Bar:
         before, self._done, self._total = self._done, done, total or self._total
         self._progress.update(self._task, completed=done, total=self._total or None)
         passed = self._total and done * self._lines // self._total > before * self._lines // self._total
-        if passed and not messages.is_terminal:
-            tell(f"{self._title}  {done}/{self._total} {self._unit}")
+        if passed and not self._progress.console.is_terminal:
+            tell(f"{self._title}  {done}/{self._total} {self._unit}", self._progress.console)
 
 
 @contextmanager
-def progress_bars(unit: str, *, lines: int = 0) -> Iterator[Callable[[str], Bar]]:
+def progress_bars(unit: str, *, lines: int = 0, console: Console = messages) -> Iterator[Callable[[str], Bar]]:
     """Yields a function that adds a bar under a title. Bars are drawn on terminals alone.
 
     ``unit``: what is counted; 'bytes' adds the speed, and '%' writes a percentage in place of the count. ``lines``:
@@ -112,7 +112,7 @@ def progress_bars(unit: str, *, lines: int = 0) -> Iterator[Callable[[str], Bar]
 
     columns = (TextColumn("{task.description}"), BarColumn(), *_amount(unit))
     with Progress(
-        *columns, TimeElapsedColumn(), TimeRemainingColumn(), console=messages, disable=not messages.is_terminal
+        *columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console, disable=not console.is_terminal
     ) as progress:
         yield lambda title: Bar(progress, title, unit, lines=lines)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import gzip
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from math import exp
 from pathlib import Path
@@ -50,7 +50,7 @@ BASES_PER_HOT_SPOT: Final = 75_000
 TYPED_MAF: Final = 0.05
 _TRANSITION: Final = 0.68  # fraction of SNPs, as in sequenced genomes
 _BASES: Final = np.array(["A", "G", "C", "T"], dtype=object)  # a base's transition is index ^ 1
-_BLOCK_CELLS: Final = 1 << 24  # alleles decoded and written at once: some 100 MB of temporaries
+BLOCK_CELLS: Final = 1 << 24  # alleles decoded and written at once: some 100 MB of temporaries
 
 Alleles = npt.NDArray[np.uint8]
 Begin = Callable[[int], None]
@@ -110,6 +110,7 @@ def simulate(
     threads: int = 2,
     begin: Begin | None = None,
     progress: Progress | None = None,
+    block_cells: int = BLOCK_CELLS,
 ) -> dict[str, Any]:
     """Simulates a panel and targets, writes them to the folder ``out`` and returns the figures of its manifest.
 
@@ -118,7 +119,8 @@ def simulate(
     complementary (A/T or C/G). Sites that do not vary in the panel are excluded. The same parameters and version of
     msprime give the same files.
 
-    ``begin`` receives the maximum number of sites, ``progress`` the number of newly written ones. Host memory grows
+    ``begin`` receives the maximum number of sites, ``progress`` the number of newly written ones.
+    ``block_cells``: alleles decoded and written at once; it does not change the files. Host memory grows
     with the tree sequence and with targets x sites / 4 bytes, not with haplotypes x sites.
 
     Raises MissingExtraError without msprime, and InputError where ``out`` cannot be written or no site can be typed.
@@ -128,14 +130,14 @@ def simulate(
     figures: dict[str, Any] = {}
     with atomic_folder(out, kind=KIND, version=FORMAT_VERSION, manifest=figures) as folder:
         edges, rates = recombination_rates(simulation.bases, rng)
-        trees = _trees(simulation, edges, rates, rng)
+        trees = simulate_trees(simulation, edges, rates, rng)
         if begin is not None:
             begin(int(trees.num_sites))
         targets = _Targets(simulation.targets)
         _write_vcf(
             folder / PANEL,
             sample_names("P", simulation.haplotypes // 2),
-            _panel_lines(trees, simulation, rng, targets, progress),
+            _panel_lines(_decoded(trees, block_cells), trees, simulation, rng, targets, progress),
             threads,
         )
         typed = _write_targets(folder, simulation, targets, rng, threads)
@@ -179,7 +181,7 @@ def recombination_rates(bases: int, rng: np.random.Generator) -> tuple[npt.NDArr
     return np.append(edges[change], bases), rates[change]
 
 
-def _trees(
+def simulate_trees(
     simulation: Simulation, edges: npt.NDArray[np.int64], rates: npt.NDArray[np.float64], rng: np.random.Generator
 ) -> Any:
     """A tree sequence. Its first samples are the targets' haplotypes by population, then the panel's."""
@@ -251,14 +253,22 @@ class _Targets:
 
 
 def _panel_lines(
-    trees: Any, simulation: Simulation, rng: np.random.Generator, targets: _Targets, progress: Progress | None
+    decoded: Iterable[Alleles],
+    trees: Any,
+    simulation: Simulation,
+    rng: np.random.Generator,
+    targets: _Targets,
+    progress: Progress | None,
 ) -> Iterator[Line]:
-    """The panel's records. Fills ``targets`` meanwhile, so that the trees are traversed once."""
+    """The panel's records, from blocks of the trees' ``decoded`` alleles.
+
+    Fills ``targets`` meanwhile, so that the trees are traversed once.
+    """
     n_targets = 2 * simulation.targets
     pos = trees.sites_position.astype(np.int64) + 1
     ref, alt = _bases(len(pos), rng)
     start = 0
-    for alleles in _decoded(trees):
+    for alleles in decoded:
         stop = start + len(alleles)
         panel = alleles[:, n_targets:]
         sites = SiteTable(pos[start:stop], ref[start:stop], alt[start:stop], panel.mean(axis=1))
@@ -270,10 +280,10 @@ def _panel_lines(
         start = stop
 
 
-def _decoded(trees: Any) -> Iterator[Alleles]:
+def _decoded(trees: Any, block_cells: int) -> Iterator[Alleles]:
     """Alleles [l, n_haplotypes], 1 for derived, in blocks of sites. A block is valid until the next one."""
     n_sites, n_haplotypes = int(trees.num_sites), int(trees.num_samples)
-    block = np.empty((min(max(_BLOCK_CELLS // n_haplotypes, 1), n_sites), n_haplotypes), dtype=np.uint8)
+    block = np.empty((min(max(block_cells // n_haplotypes, 1), n_sites), n_haplotypes), dtype=np.uint8)
     filled = 0
     for done, variant in enumerate(trees.variants(alleles=("0", "1"), copy=False), start=1):
         block[filled] = variant.genotypes

@@ -33,7 +33,7 @@ from vcfbert.metrics.genotype_quality import QualityPoint, QualityScores
 from vcfbert.metrics.r2_sums import R2Sums, R2SumsBuilder
 
 _VCF_SUFFIXES = (".vcf", ".vcf.gz", ".vcf.bgz", ".bcf")
-_BLOCK_CELLS = 1 << 19  # (site, sample) pairs scored at once: some 50 MB of temporaries
+BLOCK_CELLS = 1 << 19  # (site, sample) pairs scored at once: some 50 MB of temporaries
 _NO_GROUP = {"", ".", "NA"}
 
 
@@ -119,6 +119,7 @@ def evaluate_files(
     typed: Path | None = None,
     groups: Path | None = None,
     region: str | None = None,
+    block_cells: int = BLOCK_CELLS,
 ) -> Evaluation:
     """Scores ``imputed`` (VCF, VCF.gz or BCF) against ``truth`` at the sites of ``reference``.
 
@@ -128,7 +129,8 @@ def evaluate_files(
 
     ``reference``: panels, or a panel VCF, whose allele frequencies define the bins. ``typed``: a table of CHROM and POS
     or a VCF; sites at its positions are not scored. ``groups``: a tab-separated table of sample and group.
-    ``region``: CHROM or CHROM:FROM-TO, 1-based and inclusive.
+    ``region``: CHROM or CHROM:FROM-TO, 1-based and inclusive. ``block_cells``: pairs of a site and a sample scored at
+    once; it does not change the figures.
 
     Raises InputError if a file cannot be read, a sample is missing or no site is left to score.
     """
@@ -151,7 +153,7 @@ def evaluate_files(
     scores = _Scores(members, R2SumsBuilder(actual.samples, len(rows)))
     seen = np.zeros(len(rows), dtype=np.int64)  # number of records of each site in the imputed file
     quality = QualityScores()
-    size = _block_size(len(actual.samples))
+    size = max(block_cells // len(actual.samples), 1)
     row_of = {key: row for row, key in enumerate(_keys(scored))}
     for block in imputed_blocks(imputed, actual.samples, scored.chrom, row_of, haploid, size=size):
         at = block.at
@@ -162,7 +164,7 @@ def evaluate_files(
     if (seen > 1).any():
         pos, ref, alt = _keys(scored)[int(np.argmax(seen > 1))]
         raise InputError("duplicate_records", f"the site {pos} {ref}>{alt} has several records", where=str(imputed))
-    for at in _blocks(np.flatnonzero(seen == 0), len(actual.samples)):
+    for at in _blocks(np.flatnonzero(seen == 0), size):
         scores.update(at, counts[at], np.repeat(2.0 * af[at, None], len(actual.samples), axis=1), af[at], None)
     return Evaluation(
         rows=tuple(scores.overall.rows()),
@@ -319,10 +321,5 @@ def _table(path: Path) -> Iterator[tuple[int, list[str]]]:
     return ((number, line.split()) for number, line in enumerate(lines, 1) if line.strip())
 
 
-def _block_size(n_samples: int) -> int:
-    return max(_BLOCK_CELLS // n_samples, 1)
-
-
-def _blocks(rows: npt.NDArray[np.intp], n_samples: int) -> Iterator[npt.NDArray[np.intp]]:
-    size = _block_size(n_samples)
+def _blocks(rows: npt.NDArray[np.intp], size: int) -> Iterator[npt.NDArray[np.intp]]:
     return (rows[start : start + size] for start in range(0, len(rows), size))

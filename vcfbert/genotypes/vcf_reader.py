@@ -61,14 +61,23 @@ def haploid_samples(alleles: npt.NDArray[np.int8]) -> npt.NDArray[np.bool_]:
 
 
 def read_genotypes(
-    path: Path, *, region: str | Region | None = None, progress: Progress | None = None, symbolic: bool = False
+    path: Path,
+    *,
+    region: str | Region | None = None,
+    progress: Progress | None = None,
+    block_genotypes: int = BLOCK_GENOTYPES,
+    symbolic: bool = False,
 ) -> Genotypes:
     """Reads all sites of one chromosome, or of ``region`` (CHROM or CHROM:FROM-TO, 1-based, inclusive), into memory.
 
-    ``progress`` is called with the number of sites read so far. ``symbolic`` accepts ALT alleles such as <DEL> and '*'
+    ``progress`` is called with the number of sites read so far. ``block_genotypes``: genotypes parsed at once.
+    ``symbolic`` accepts ALT alleles such as <DEL> and '*'
     and keeps their text, for comparisons of files. Raises InputError; see ``stream_genotypes``.
     """
-    return _joined(list(stream_genotypes(path, region=region, progress=progress, symbolic=symbolic)))
+    blocks = stream_genotypes(
+        path, region=region, progress=progress, block_genotypes=block_genotypes, symbolic=symbolic
+    )
+    return _joined(list(blocks))
 
 
 def _joined(blocks: list[Genotypes]) -> Genotypes:

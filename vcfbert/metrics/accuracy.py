@@ -85,7 +85,7 @@ class DosageR2:
     """Aggregate dosage r2 by MAF bin: the squared Pearson correlation over all (site, sample) pairs of the bin."""
 
     def __init__(self) -> None:
-        self._sums = np.zeros((_N_BINS, 6))  # n, t, d, tt, dd, td
+        self.sums = np.zeros((_N_BINS, 6))  # n, t, d, tt, dd, td
 
     def update(self, truth: npt.ArrayLike, dosage: npt.ArrayLike, af: npt.ArrayLike) -> None:
         """Adds sites of panel ALT frequency ``af`` [l]: true ALT counts ``truth`` and ``dosage`` (0..2), both [l, n].
@@ -93,15 +93,15 @@ class DosageR2:
         A negative or NaN count is missing, and its pair is excluded. A site's samples may come in several blocks.
         """
         bins, t, d, valid = oriented(truth, dosage, af)
-        self._sums += _by_bin(bins, site_sums(t, d, valid))
+        self.sums += _by_bin(bins, site_sums(t, d, valid))
 
     def merge(self, other: DosageR2) -> None:
         """Adds the sums of ``other``."""
-        self._sums += other._sums
+        self.sums += other.sums
 
     def values(self) -> dict[str, float]:
         """r2 of each bin that has pairs, then of ``all``; 0 if truth or dosage is constant."""
-        rows = dict(zip((*MAF_BIN_NAMES, ALL), _with_total(self._sums), strict=True))
+        rows = dict(zip((*MAF_BIN_NAMES, ALL), _with_total(self.sums), strict=True))
         return {name: _r2(sums) for name, sums in rows.items() if sums[0] > 0}
 
 

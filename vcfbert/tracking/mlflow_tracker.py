@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 EXPERIMENT = "vcfbert"
-SYSTEM_METRICS_SECONDS = 5.0  # interval between samples of CPU, memory, disk, network and GPU use
+SYSTEM_METRICS_SECONDS = 5.0
 BUNDLE_ARTIFACT = "bundle"  # key of the bundle's folder among the MLflow model's artifacts
 BUNDLE_DIGEST_TAG = "bundle_digest"
 _PARENT_TAG = "mlflow.parentRunId"
@@ -41,14 +41,23 @@ _REQUIREMENTS = ("mlflow", "numpy", "torch", "faiss-cpu", "safetensors", "cyvcf2
 
 class MlflowTracker:
     """Records in MLflow. ``root`` is the project's folder, which holds the default store.
+    ``system_metrics``: whether to sample CPU, memory, disk, network and GPU use every ``system_metrics_seconds``.
 
     If a server stops answering, training continues. The figures are sent with the next call.
     """
 
-    def __init__(self, root: Path | None = None, *, experiment: str = EXPERIMENT, system_metrics: bool = True) -> None:
+    def __init__(
+        self,
+        root: Path | None = None,
+        *,
+        experiment: str = EXPERIMENT,
+        system_metrics: bool = True,
+        system_metrics_seconds: float = SYSTEM_METRICS_SECONDS,
+    ) -> None:
         self._root = root or project_root()
         self._experiment = experiment
         self._system_metrics = system_metrics
+        self._system_metrics_seconds = system_metrics_seconds
         self._run_id = ""
         self._waiting: list[Metric] = []
         self._non_finite: dict[str, int] = {}
@@ -68,7 +77,7 @@ class MlflowTracker:
         known = _known_run(run_id)
         if run_id and known is None:
             log.warning("run %s is not in %s: a new run is started", run_id, mlflow.get_tracking_uri())
-        mlflow.set_system_metrics_sampling_interval(SYSTEM_METRICS_SECONDS)
+        mlflow.set_system_metrics_sampling_interval(self._system_metrics_seconds)
         with mlflow.start_run(
             run_id=run_id if known is not None else None,
             experiment_id=experiment_id,

@@ -21,7 +21,7 @@ from vcfbert.artifacts import output_error
 from vcfbert.errors import InputError, MissingExtraError, VcfbertError
 
 NOT_FOUND = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")  # MLflow's codes for a missing run, model or version
-_ANSWER_SECONDS = 5.0  # a server that takes longer is reported as unavailable
+ANSWER_SECONDS = 5.0  # a server that takes longer is reported as unavailable
 
 
 def project_root(start: Path | None = None) -> Path:
@@ -82,13 +82,14 @@ def open_registry(root: Path) -> ModuleType:
     return connect(root, must_exist=True)
 
 
-def check_reachable(uri: str) -> None:
-    """Raises VcfbertError 'registry_unavailable' if a server does not answer in time; MLflow tries for minutes."""
+def check_reachable(uri: str, seconds: float = ANSWER_SECONDS) -> None:
+    """Raises VcfbertError 'registry_unavailable' if a server does not answer within ``seconds``; MLflow tries for
+    minutes."""
     if not uri.startswith(("http://", "https://")):
         return
     uri = _without_password(uri)  # urlopen takes no password either; a server that refuses the request does answer
     try:
-        with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=_ANSWER_SECONDS):
+        with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=seconds):
             return
     except urllib.error.HTTPError as error:
         if error.code < 500:  # a server without this page may have all others

@@ -23,7 +23,7 @@ from vcfbert.errors import InputError
 from vcfbert.tracking.mlflow_tracker import close_run
 
 PATIENCE = 300.0  # seconds that a database may be unavailable, such as during a restart, before a worker gives up
-_PAUSE = 0.5  # seconds between two attempts
+PAUSE = 0.5  # seconds between two attempts
 _MISSED = 3  # missed heartbeats after which a worker counts as dead
 RUN_ID = "run_id"  # user attribute of studies and trials: their run in MLflow
 
@@ -105,8 +105,9 @@ def shown_url(url: str) -> str:
         return "--storage"
 
 
-def patiently(call: Callable[[], T], patience: float = PATIENCE) -> T:
-    """The result of ``call``, which is repeated for ``patience`` seconds while the database is unavailable."""
+def patiently(call: Callable[[], T], patience: float = PATIENCE, pause: float = PAUSE) -> T:
+    """The result of ``call``, repeated every ``pause`` seconds for ``patience`` seconds while the database is
+    unavailable."""
     deadline = time.monotonic() + patience
     while True:
         try:
@@ -115,7 +116,7 @@ def patiently(call: Callable[[], T], patience: float = PATIENCE) -> T:
             unavailable = isinstance(error, OperationalError) or isinstance(error.__cause__, OperationalError)
             if not unavailable or time.monotonic() > deadline:
                 raise
-        time.sleep(_PAUSE)
+        time.sleep(pause)
 
 
 def _connect_patiently(dialect: Any, record: Any, arguments: Any, options: Any) -> Any:
@@ -126,4 +127,4 @@ def _connect_patiently(dialect: Any, record: Any, arguments: Any, options: Any) 
         except dialect.loaded_dbapi.OperationalError:
             if time.monotonic() > deadline:
                 raise
-        time.sleep(_PAUSE)
+        time.sleep(PAUSE)

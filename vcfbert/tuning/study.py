@@ -212,7 +212,7 @@ class Worker:
             study.optimize(run, n_trials=1, catch=(TrialFailed,))
         except Interrupted:
             if numbers:  # re-queued at once, without waiting for missed heartbeats
-                self._requeue(study, numbers[0])
+                self.requeue(study, numbers[0])
             raise
         except (TakenOver, ValueError) as error:
             # A worker that missed its heartbeats finds that its trial was re-queued.
@@ -222,7 +222,8 @@ class Worker:
             return False
         return True
 
-    def _requeue(self, study: optuna.Study, number: int) -> None:
+    def requeue(self, study: optuna.Study, number: int) -> None:
+        """Marks a running trial as failed and queues it again, if it has a retry left."""
         trial = next(t for t in study.get_trials(deepcopy=True) if t.number == number)
         if trial.state == TrialState.RUNNING:
             study.tell(number, state=TrialState.FAIL)
@@ -238,7 +239,7 @@ class Worker:
         for trial in patiently(lambda: study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))):
             if not trial.params and trial.datetime_start is not None and datetime.now() - trial.datetime_start > grace:
                 with store_lock(self.root, "studies"):
-                    self._requeue(study, trial.number)
+                    self.requeue(study, trial.number)
 
 
 def run_study(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from service.jobs import attempt as attempts
+from service.jobs.attempt import GRACE_SECONDS
 from service.jobs.files import JobFiles
 from service.jobs.housekeeping import expire, recover
 from service.jobs.job import CANCELLED, DONE, EXPIRED, FAILED, QUEUED, RUNNING, Job, PinnedModel, new_id, new_worker
@@ -35,6 +36,7 @@ class Bench:
 
     data: Path
     max_seconds: float = 60.0
+    grace_seconds: float = GRACE_SECONDS
     stale_seconds: float = 0.5
     clock: Callable[[], float] = time.time
     check_upload: Callable[[Path], None] = lambda path: None
@@ -66,6 +68,7 @@ class Bench:
             check_upload=self.check_upload,
             observe=lambda *told: self.observed.append(told),
             end_process=self.ended.set,
+            grace_seconds=self.grace_seconds,
         )
 
     def accept(self, upload: str, *, version: str = "1", **options: object) -> Job:
@@ -203,9 +206,8 @@ def test_job_over_its_time_limit_is_stopped(tmp_path: Path) -> None:
     assert not bench.ended.is_set()
 
 
-def test_job_that_does_not_stop_ends_with_its_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(attempts, "GRACE_SECONDS", 0.1)
-    bench = Bench(tmp_path, max_seconds=0.1, stale_seconds=0.25)
+def test_job_that_does_not_stop_ends_with_its_worker(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, max_seconds=0.1, grace_seconds=0.1, stale_seconds=0.25)
     job = bench.accept("steps 1 1")  # one long block
     thread, _ = bench.start(job)
     assert bench.ended.wait(5)
@@ -314,7 +316,7 @@ def test_lost_messages_are_sent_again(bench: Bench) -> None:
     assert queue.waiting() == set()
 
 
-def test_expired_jobs_and_leftovers_lose_their_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_expired_jobs_and_leftovers_lose_their_files(tmp_path: Path) -> None:
     now = [time.time()]
     bench = Bench(tmp_path, clock=lambda: now[0])
     old, new, cancelled = (bench.accept("steps 1 0") for _ in range(3))
@@ -329,6 +331,7 @@ def test_expired_jobs_and_leftovers_lose_their_files(tmp_path: Path, monkeypatch
     assert bench.names(old) == set()
     assert "imputed.vcf.gz" in bench.names(new)
     assert bench.files.of("orphan").is_dir()  # its request may still be on the way
-    monkeypatch.setattr("service.jobs.files._ORPHAN_SECONDS", -1.0)
+    for folder in bench.files.folder.iterdir():
+        os.utime(folder, (0, 0))  # unchanged for hours
     expire(bench.table, bench.files)
     assert {path.name for path in bench.files.folder.iterdir()} == {new.id}

@@ -13,8 +13,7 @@ from typing import Any
 import pytest
 
 from service import worker
-from service.jobs import supervisor
-from service.jobs.supervisor import WorkerSupervisor
+from service.jobs.supervisor import FIRST_DELAY, MARGIN_SECONDS, MAX_DELAY, WorkerSupervisor
 from service.settings import Settings
 
 
@@ -27,12 +26,20 @@ def wait_for(condition: Callable[[], object], seconds: float = 20.0) -> None:
 
 @contextmanager
 def supervised(
-    data: Path, program: str, receive: Callable[[Iterable[str]], object] = list, **settings: Any
+    data: Path,
+    program: str,
+    receive: Callable[[Iterable[str]], object] = list,
+    *,
+    first_delay: float = FIRST_DELAY,
+    margin_seconds: float = MARGIN_SECONDS,
+    **settings: Any,
 ) -> Iterator[WorkerSupervisor]:
     """A supervisor whose worker runs ``program``, a few lines of Python, with the data folder ``data``."""
     text = f"import os, sys, time; from pathlib import Path; os.chdir({str(data)!r}); {program}"
     chosen = Settings(data=data, drain_seconds=5, **settings)
-    supervised = WorkerSupervisor(chosen, receive, (sys.executable, "-c", text))
+    supervised = WorkerSupervisor(
+        chosen, receive, (sys.executable, "-c", text), first_delay=first_delay, margin_seconds=margin_seconds
+    )
     supervised.start()
     try:
         yield supervised
@@ -40,14 +47,13 @@ def supervised(
         supervised.stop()
 
 
-def test_dying_worker_is_restarted_after_growing_delays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(supervisor, "_FIRST_DELAY", 0.05)
-    with supervised(tmp_path, "print(time.time(), file=open('starts', 'a')); sys.exit(3)"):
+def test_dying_worker_is_restarted_after_growing_delays(tmp_path: Path) -> None:
+    with supervised(tmp_path, "print(time.time(), file=open('starts', 'a')); sys.exit(3)", first_delay=0.05):
         wait_for(lambda: (tmp_path / "starts").exists() and len((tmp_path / "starts").read_text().split()) >= 4)
     starts = [float(line) for line in (tmp_path / "starts").read_text().split()]
     pauses = [after - before for before, after in pairwise(starts)]
     assert [pause >= 0.05 * 2**i for i, pause in enumerate(pauses[:3])] == [True] * 3
-    assert supervisor._MAX_DELAY > 10
+    assert MAX_DELAY > 10
 
 
 def test_worker_receives_the_settings_of_the_service(tmp_path: Path) -> None:
@@ -77,10 +83,9 @@ def test_measurements_of_a_worker_are_received_as_they_come(tmp_path: Path) -> N
         wait_for(lambda: told == ["one\n", "two\n"])
 
 
-def test_worker_that_does_not_stop_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(supervisor, "_MARGIN_SECONDS", -4.8)
+def test_worker_that_does_not_stop_is_killed(tmp_path: Path) -> None:
     program = "import signal; signal.signal(15, signal.SIG_IGN); Path('up').touch(); time.sleep(60)"
-    with supervised(tmp_path, program) as child:
+    with supervised(tmp_path, program, margin_seconds=-4.8) as child:
         wait_for((tmp_path / "up").exists)
         started = time.monotonic()
         child.stop()

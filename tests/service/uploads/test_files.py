@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 from fastapi import UploadFile
 
-from service.uploads import files as inputs
 from service.uploads.files import Counted, check_upload, received, shown_name, stem
 from tests.helpers.service import settings
 from tests.helpers.vcf_text import Record, vcf_text, write_vcf
@@ -50,10 +49,9 @@ def test_zip_upload_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("chunk", [1, 7, 64])
-def test_counts_do_not_depend_on_chunk_boundaries(tmp_path: Path, chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_counts_do_not_depend_on_chunk_boundaries(tmp_path: Path, chunk: int) -> None:
     path = write_vcf(tmp_path / "t.vcf.gz", vcf_text(RECORDS))
-    monkeypatch.setattr(inputs, "_CHUNK", chunk)
-    assert check_upload(path, settings(tmp_path)) == Counted(3, 40)
+    assert check_upload(path, settings(tmp_path), chunk_bytes=chunk) == Counted(3, 40)
 
 
 @pytest.mark.parametrize("members", [1, 40])
@@ -70,17 +68,15 @@ def test_decompression_bomb_is_refused_before_it_is_unpacked(tmp_path: Path, mem
 
 @pytest.mark.parametrize("where", ["header", "record"])
 @pytest.mark.parametrize("name", KINDS)
-def test_oversized_header_or_record_is_refused(
-    tmp_path: Path, where: str, name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(inputs, "_MAX_PIECE", 50_000)
-    monkeypatch.setattr(inputs, "_CHUNK", 1000)
+def test_oversized_header_or_record_is_refused(tmp_path: Path, where: str, name: str) -> None:
     long = [(9, "A" * 60_000, "C", "0|1 1|1 0|0")] if where == "record" else []
     text = vcf_text([*long, *RECORDS])
     if where == "header":
         text = text.replace("##contig", f"##long={'x' * 60_000}\n##contig", 1)
     path = write_vcf(tmp_path / name, text)
-    assert refused(path) == "too_large_unpacked"
+    with pytest.raises(InputError) as caught:
+        check_upload(path, settings(tmp_path), chunk_bytes=1000, max_piece=50_000)
+    assert caught.value.code == "too_large_unpacked"
 
 
 def test_oversized_uncompressed_file_is_refused(tmp_path: Path) -> None:

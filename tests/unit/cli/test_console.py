@@ -9,7 +9,6 @@ import sys
 import pytest
 from rich.console import Console
 
-from vcfbert.cli import console
 from vcfbert.cli.console import ConsoleProgress, print_facts, print_json, print_table, progress_bars, say
 
 
@@ -52,10 +51,10 @@ def test_fit_on_terminal_draws_one_bar_with_figures() -> None:
         assert figure in shown
 
 
-def bar_output(monkeypatch: pytest.MonkeyPatch, unit: str, *, terminal: bool, lines: int = 0) -> str:
+def bar_output(unit: str, *, terminal: bool, lines: int = 0) -> str:
     out = io.StringIO()
-    monkeypatch.setattr(console, "messages", Console(file=out, force_terminal=terminal, color_system=None, width=120))
-    with progress_bars(unit, lines=lines) as add_bar:
+    console = Console(file=out, force_terminal=terminal, color_system=None, width=120)
+    with progress_bars(unit, lines=lines, console=console) as add_bar:
         bar = add_bar("imputing")
         bar.begin(40)
         for _ in range(20):
@@ -63,26 +62,26 @@ def bar_output(monkeypatch: pytest.MonkeyPatch, unit: str, *, terminal: bool, li
     return out.getvalue()
 
 
-def test_bar_without_terminal_is_silent(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert bar_output(monkeypatch, "sites", terminal=False) == ""
+def test_bar_without_terminal_is_silent() -> None:
+    assert bar_output("sites", terminal=False) == ""
 
 
-def test_bar_without_terminal_writes_as_many_lines_as_asked(monkeypatch: pytest.MonkeyPatch) -> None:
-    shown = bar_output(monkeypatch, "tasks", terminal=False, lines=4).splitlines()
+def test_bar_without_terminal_writes_as_many_lines_as_asked() -> None:
+    shown = bar_output("tasks", terminal=False, lines=4).splitlines()
     assert shown == [f"imputing  {done}/40 tasks" for done in (10, 20, 30, 40)]
 
 
 @pytest.mark.parametrize(("unit", "amount"), [("sites", "40/40 sites"), ("bytes", "40/40 bytes"), ("%", "100%")])
-def test_bar_on_terminal_shows_the_amount_in_its_unit(monkeypatch: pytest.MonkeyPatch, unit: str, amount: str) -> None:
-    shown = bar_output(monkeypatch, unit, terminal=True)
+def test_bar_on_terminal_shows_the_amount_in_its_unit(unit: str, amount: str) -> None:
+    shown = bar_output(unit, terminal=True)
     assert "imputing" in shown
     assert amount in shown
 
 
-def test_bar_of_unknown_total_shows_what_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bar_of_unknown_total_shows_what_is_done() -> None:
     out = io.StringIO()
-    monkeypatch.setattr(console, "messages", Console(file=out, force_terminal=True, color_system=None, width=120))
-    with progress_bars("sites") as add_bar:
+    console = Console(file=out, force_terminal=True, color_system=None, width=120)
+    with progress_bars("sites", console=console) as add_bar:
         add_bar("reading").show(1234)
     assert "1234/? sites" in out.getvalue()
 

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 
 from tests.helpers.command_line import vcfbert
-from vcfbert.datasets import simulate as module
 from vcfbert.datasets.simulate import (
     HOT_FRACTION,
     MEAN_RECOMBINATION,
@@ -22,6 +21,7 @@ from vcfbert.datasets.simulate import (
     genotype_lines,
     recombination_rates,
     simulate,
+    simulate_trees,
     split_evenly,
 )
 from vcfbert.errors import InputError, MissingExtraError
@@ -114,7 +114,7 @@ def test_most_recombination_is_in_hot_spots(bases: int) -> None:
 
 def test_files_equal_the_haplotypes_of_the_tree_sequence(folder: Path) -> None:
     rng = np.random.default_rng(SMALL.seed)
-    trees = module._trees(SMALL, *recombination_rates(SMALL.bases, rng), rng)
+    trees = simulate_trees(SMALL, *recombination_rates(SMALL.bases, rng), rng)
     alleles = trees.genotype_matrix()  # [sites, targets' haplotypes, then the panel's]
     frequency = alleles[:, 14:].mean(axis=1)
     kept = (frequency > 0) & (frequency < 1)
@@ -178,12 +178,10 @@ def test_populations_differ_and_linkage_decays_with_distance(tmp_path: Path) -> 
     assert near > 0.3 > 0.1 > far
 
 
-def test_same_seed_gives_the_same_files_for_any_block_size(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "_BLOCK_CELLS", 7 * 78)  # seven sites
+def test_same_seed_gives_the_same_files_for_any_block_size(folder: Path, tmp_path: Path) -> None:
     seen: list[int] = []
-    simulate(SMALL, tmp_path / "again", threads=1, begin=seen.append, progress=seen.append)
+    options = {"threads": 1, "begin": seen.append, "progress": seen.append, "block_cells": 7 * 78}  # seven sites
+    simulate(SMALL, tmp_path / "again", **options)  # type: ignore[arg-type]
     assert seen[0] == sum(seen[1:]) > 0
     assert set(seen[1:-1]) == {7}
     files = [path for path in folder.iterdir() if path.name != "manifest.json"]

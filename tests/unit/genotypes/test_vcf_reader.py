@@ -75,9 +75,7 @@ def test_half_calls_keep_the_allele_they_have(tmp_path: Path, name: str) -> None
 def test_a_half_call_of_a_haploid_sample_is_its_allele(tmp_path: Path, block: int) -> None:
     """It tells no ploidy: that of the sample is told by its other calls, be they before or after."""
     records: list[Record] = [(1, "A", "C", "1/. 0|1"), (2, "A", "C", "1 0|1"), (3, "A", "C", "0/. 0|1")]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("vcfbert.genotypes.vcf_reader.BLOCK_RECORDS", block)
-        found = read_genotypes(write_vcf(tmp_path / "t.vcf", vcf_text(records)))
+    found = read_genotypes(write_vcf(tmp_path / "t.vcf", vcf_text(records)), block_genotypes=2 * block)
     assert found.alleles[:, 0].tolist() == [[1, -2], [1, -2], [0, -2]]
     assert found.phased.all()
 
@@ -197,9 +195,7 @@ def test_haploid_samples_have_no_second_allele(tmp_path: Path, name: str, block:
     ]
     blocks = list(stream_genotypes(path, block_genotypes=block))
     assert blocks[-1].haploid.tolist() == [False, True, False, True]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("vcfbert.genotypes.vcf_reader.BLOCK_RECORDS", block)
-        found = read_genotypes(path)
+    found = read_genotypes(path, block_genotypes=4 * block)
     assert found.alleles.tolist() == expected
     unphased = [[True] * 4, [False, True, True, True]]
     assert found.phased.tolist() == [unphased[i] for i in (0, 0, 1, 1, 0)]

@@ -42,7 +42,7 @@ def test_r2_sums_give_the_r2_of_the_scores_in_equal_blocks() -> None:
         sums.update(at, truth[at], dosage[at], af[at])
     whole.update(truth, dosage, af)
     r2_sums = sums.result()
-    assert np.allclose(r2_sums.by_sample.sum(axis=0), whole._sums)
+    assert np.allclose(r2_sums.by_sample.sum(axis=0), whole.sums)
     assert r2_sums.by_block[:, :, 0].sum(axis=1).tolist() == [500 * 8 / BLOCKS] * BLOCKS
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -21,11 +22,23 @@ from vcfbert.metrics.accuracy import BinScores
 from vcfbert.metrics.r2_sums import read_r2_sums
 
 CONFIG = profile("cpu")
+Stub = Callable[..., None]
 
 
 def scored(r2: float) -> Evaluation:
     row = BinScores("all", 10, 8, r2, r2, 0.8, 0.9, 0.7, 0.01, 0.6, 0.5, ())
     return Evaluation((row,), samples=3, absent=0, r2_sums=r2_sums_of(1.0 - r2))
+
+
+@pytest.fixture
+def stub(monkeypatch: pytest.MonkeyPatch) -> Stub:
+    """Replaces names of a stage's module, so that the stage runs without a panel or a bundle."""
+
+    def replace(stage: ModuleType, **names: Any) -> None:
+        for name, value in names.items():
+            monkeypatch.setattr(stage, name, value)
+
+    return replace
 
 
 @pytest.fixture(autouse=True)
@@ -36,7 +49,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.parametrize("takes_unphased", [False, True])
 def test_evaluate_imputes_unphased_targets_for_variants_that_phase(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, takes_unphased: bool
+    folder: Path, stub: Stub, takes_unphased: bool
 ) -> None:
     written: list[str] = []
 
@@ -45,11 +58,14 @@ def test_evaluate_imputes_unphased_targets_for_variants_that_phase(
         return scored(0.8 if unphased else 0.9), {"seconds": 2.0 if unphased else 1.0}
 
     bundle = SimpleNamespace(k=4, model=SimpleNamespace(takes_unphased=takes_unphased))
-    monkeypatch.setattr(evaluate, "load_bundle", lambda path: bundle)
-    monkeypatch.setattr(evaluate, "array_protocol", array_protocol)
-    monkeypatch.setattr(evaluate, "masked_protocol", lambda *given: {})
     kept: list[Any] = []
-    monkeypatch.setattr(evaluate, "keep_evaluation", lambda run, files, root: kept.append((run, files)))
+    stub(
+        evaluate,
+        load_bundle=lambda path: bundle,
+        array_protocol=array_protocol,
+        masked_protocol=lambda *given: {},
+        keep_evaluation=lambda run, files, root: kept.append((run, files)),
+    )
     trained = folder / "metrics/v18/train.json"
     trained.parent.mkdir(parents=True)
     trained.write_text(
@@ -80,17 +96,20 @@ def test_evaluate_imputes_unphased_targets_for_variants_that_phase(
         assert {"array_unphased", "imputation_unphased", "unphased_r2"} & {*report, *summary} == set()
 
 
-def test_unphased_targets_go_to_beagle_only(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unphased_targets_go_to_beagle_only(folder: Path, stub: Stub) -> None:
     runs: list[tuple[str, str]] = []
 
     def run_baseline(name: str, panel: Path, target: Path, genetic_map: Any, out: Path, **options: Any) -> BaselineRun:
         runs.append((name, str(target)))
         return BaselineRun(name, "1", out, float(len(runs)))
 
-    monkeypatch.setattr(baselines, "open_panels", lambda path: None)
-    monkeypatch.setattr(baselines, "find_baselines", lambda: {"beagle": Path("b"), "minimac4": Path("m")})
-    monkeypatch.setattr(baselines, "run_baseline", run_baseline)
-    monkeypatch.setattr(baselines, "score_array", lambda *given, unphased: scored(0.8 if unphased else 0.9))
+    stub(
+        baselines,
+        open_panels=lambda path: None,
+        find_baselines=lambda: {"beagle": Path("b"), "minimac4": Path("m")},
+        run_baseline=run_baseline,
+        score_array=lambda *given, unphased: scored(0.8 if unphased else 0.9),
+    )
     baselines.main(CONFIG)
     phased, unphased = CONFIG.evaluate.typed_phased, CONFIG.evaluate.typed_unphased
     assert runs == [("beagle", phased), ("beagle", unphased), ("minimac4", phased)]
@@ -101,11 +120,13 @@ def test_unphased_targets_go_to_beagle_only(folder: Path, monkeypatch: pytest.Mo
     assert "array_unphased" not in report["minimac4"]
 
 
-def test_publish_reports_refusal_and_force(folder: Path, monkeypatch: pytest.MonkeyPatch, empty_store: Path) -> None:
+def test_publish_reports_refusal_and_force(
+    folder: Path, stub: Stub, monkeypatch: pytest.MonkeyPatch, empty_store: Path
+) -> None:
     """The second bundle loses at rare sites: refused, and published where params.yaml gives a reason."""
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     shutil.copy(empty_store, folder)
-    monkeypatch.setattr(publish, "VARIANTS", ("v18",))
+    stub(publish, VARIANTS=("v18",))
 
     def outcome(r2: float, config: Config, rare_noise: float) -> Any:
         for path, value in (

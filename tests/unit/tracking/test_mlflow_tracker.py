@@ -131,9 +131,8 @@ def test_many_and_long_params_are_accepted(tracker: MlflowTracker) -> None:
     assert mlflow.artifacts.load_dict(f"{run.info.artifact_uri}/params.json")["long"] == "x" * 7000
 
 
-def test_system_metrics_are_recorded(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vcfbert.tracking.mlflow_tracker.SYSTEM_METRICS_SECONDS", 0.1)
-    with MlflowTracker(root).start("v18", {}, {}) as run_id:
+def test_system_metrics_are_recorded(root: Path) -> None:
+    with MlflowTracker(root, system_metrics_seconds=0.1).start("v18", {}, {}) as run_id:
         subprocess.run(["sleep", "1"], check=True)
     assert "system/cpu_utilization_percentage" in mlflow.get_run(run_id).data.metrics
 

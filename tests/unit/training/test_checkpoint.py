@@ -1,7 +1,6 @@
 from __future__ import annotations
 
-import errno
-import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -29,14 +28,11 @@ def test_saved_state_is_loaded_back(tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
-def test_failed_save_keeps_previous_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failed_save_keeps_previous_checkpoint(tmp_path: Path, full_disk: Callable[[], None]) -> None:
     store = Checkpoints(tmp_path)
     store.save_last({"epoch": 1})
 
-    def full(_: int) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", full)
+    full_disk()
     with pytest.raises(ResourceError) as caught:
         store.save_last({"epoch": 2})
     assert caught.value.code == "disk_full"

@@ -20,8 +20,6 @@ from vcfbert.genotypes.encoding import encode
 from vcfbert.genotypes.panel import Panel
 from vcfbert.genotypes.reference_subset import ReferenceSubset
 from vcfbert.imputation.imputer import Imputer
-from vcfbert.model.v17 import V17
-from vcfbert.model.v18 import V18
 from vcfbert.model.v19 import V19
 from vcfbert.retrieval.embedding import EmbeddingRetriever
 from vcfbert.retrieval.torch_index import TorchKeyIndex
@@ -228,12 +226,13 @@ def test_learning_rate_schedule_spans_run(tiny_panel: Panel, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
-def test_loss_not_finite_raises_diverged(
-    tiny_panel: Panel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: float
-) -> None:
-    monkeypatch.setattr("vcfbert.training.epoch.allele_loss", lambda logit, *_, **__: logit.sum() * 0 + value)
+def test_loss_not_finite_raises_diverged(tiny_panel: Panel, tmp_path: Path, value: float) -> None:
+    trainer = trainer_of(tiny_panel, tiny_config())
+    trainer.parts.model.register_forward_hook(
+        lambda model, given, output: dataclasses.replace(output, network_logit=output.logit * 0 + value)
+    )
     with pytest.raises(VcfbertError, match=r"in epoch 1, batch 1\n.*hint: lower train.lr") as caught:
-        fit(trainer_of(tiny_panel, tiny_config()), tmp_path)
+        fit(trainer, tmp_path)
     assert caught.value.code == "diverged"
     assert not (tmp_path / "model").exists()
 
@@ -249,6 +248,15 @@ def test_weights_not_finite_raise_diverged_in_validation(tiny_panel: Panel, tmp_
     assert not (tmp_path / "model").exists()
 
 
+def fail_forward(trainer: Trainer, error: Exception) -> None:
+    """Lets every forward pass of the model raise ``error``."""
+
+    def fail(*_: object) -> None:
+        raise error
+
+    trainer.parts.model.register_forward_pre_hook(fail)
+
+
 @pytest.mark.parametrize(
     "error",
     [
@@ -257,31 +265,22 @@ def test_weights_not_finite_raise_diverged_in_validation(tiny_panel: Panel, tmp_
         MemoryError(),
     ],
 )
-def test_out_of_memory_raises_resource_error_with_hint(
-    tiny_panel: Panel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
-) -> None:
-    def forward(*_: object) -> None:
-        raise error
-
-    monkeypatch.setattr(V18, "forward", forward)
-    config = tiny_config({"train": {"batch_size": 6, "accumulate": 3}})
+def test_out_of_memory_raises_resource_error_with_hint(tiny_panel: Panel, tmp_path: Path, error: Exception) -> None:
+    trainer = trainer_of(tiny_panel, tiny_config({"train": {"batch_size": 6, "accumulate": 3}}))
+    fail_forward(trainer, error)
     with pytest.raises(ResourceError) as caught:
-        fit(trainer_of(tiny_panel, config), tmp_path)
+        fit(trainer, tmp_path)
     assert (caught.value.code, caught.value.exit_code) == ("out_of_memory", 3)
     for text in ("batches of 6 samples", "train.batch_size (6)", "train.accumulate (3)", "vcfbert config", "cpu"):
         assert text in str(caught.value)
     assert not (tmp_path / "model").exists()
 
 
-def test_other_runtime_errors_are_not_translated(
-    tiny_panel: Panel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def forward(*_: object) -> None:
-        raise RuntimeError("shapes do not fit")
-
-    monkeypatch.setattr(V17, "forward", forward)
+def test_other_runtime_errors_are_not_translated(tiny_panel: Panel, tmp_path: Path) -> None:
+    trainer = trainer_of(tiny_panel, tiny_config(), "v17")
+    fail_forward(trainer, RuntimeError("shapes do not fit"))
     with pytest.raises(RuntimeError, match="shapes do not fit"):
-        fit(trainer_of(tiny_panel, tiny_config(), "v17"), tmp_path)
+        fit(trainer, tmp_path)
 
 
 class Stop(Exception):

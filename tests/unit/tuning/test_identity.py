@@ -2,27 +2,26 @@ from __future__ import annotations
 
 import dataclasses
 
-import pytest
-
 from tests.helpers.studies import small_config
 from tests.helpers.tiny import random_panel
-from vcfbert.tuning.identity import identity
+from vcfbert.tuning.identity import code_digest, identity
 from vcfbert.tuning.space import trial_config
 
 
-def test_identity_depends_on_variant_data_code_and_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_identity_depends_on_variant_data_code_and_settings() -> None:
     panel, other = random_panel(8, 40, seed=1), random_panel(8, 40, seed=2)
     config = small_config()
+    own = identity(config, "v18", [panel])
+    assert own.code == code_digest()
     names = {
-        identity(config, "v18", [panel]).name,
+        own.name,
+        dataclasses.replace(own, code="another").name,
         identity(config, "v17", [panel]).name,
         identity(config, "v18", [other]).name,
         identity(config, "v18", [dataclasses.replace(panel, cm=panel.cm * 2)]).name,
         identity(small_config(epochs=1), "v18", [panel]).name,
         identity(small_config(dims=(8,)), "v18", [panel]).name,
     }
-    monkeypatch.setattr("vcfbert.tuning.identity.code_digest", lambda: "another")
-    names.add(identity(config, "v18", [panel]).name)
     assert len(names) == 7
 
 

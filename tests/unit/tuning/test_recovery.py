@@ -1,8 +1,8 @@
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import mlflow
 import pytest
@@ -11,7 +11,6 @@ from optuna.trial import TrialState
 from tests.helpers.studies import children, queued, run
 from vcfbert.errors import InputError, VcfbertError
 from vcfbert.exits import Interrupted
-from vcfbert.training.loop import Trainer
 from vcfbert.training.progress import SilentProgress
 from vcfbert.tuning.listing import trial_rows
 from vcfbert.tuning.storage import first_number
@@ -21,19 +20,20 @@ from vcfbert.tuning.study import Worker, run_worker, summary
 pytestmark = pytest.mark.integration
 
 
-def test_divergence_ends_the_trial_and_not_the_study(
-    root: Path, make: Callable[..., Worker], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    epoch, calls = Trainer._epoch, []
+class DivergesOnce(SilentProgress):
+    """Raises the error of a diverging loss in the first epoch of the first trial."""
 
-    def diverging(self: Trainer, *given: Any) -> dict[str, float]:
-        calls.append(1)
-        if len(calls) == 1:
+    def __init__(self) -> None:
+        self.diverged = False
+
+    def epoch(self, epoch: int, epochs: int, steps: int) -> None:
+        if not self.diverged:
+            self.diverged = True
             raise VcfbertError("diverged", "the loss became nan")
-        return epoch(self, *given)
 
-    monkeypatch.setattr(Trainer, "_epoch", diverging)
-    study = run(make("v17", track=True), 2, root / "out")
+
+def test_divergence_ends_the_trial_and_not_the_study(root: Path, make: Callable[..., Worker]) -> None:
+    study = run(make("v17", track=True, progress=DivergesOnce()), 2, root / "out")
     assert [trial.state for trial in study.trials] == [TrialState.FAIL, TrialState.COMPLETE]
     failed, _ = children(study.user_attrs["run_id"])
     assert failed.data.tags["trial.state"] == "FAILED"
@@ -98,15 +98,13 @@ def test_trial_fails_after_its_retries(root: Path, make: Callable[..., Worker]) 
     assert (dead.info.status, dead.data.tags["trial.state"]) == ("FAILED", "FAILED")
 
 
-def test_worker_that_missed_heartbeats_gives_up_its_trial(
-    make: Callable[..., Worker], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_worker_that_missed_heartbeats_gives_up_its_trial(make: Callable[..., Worker]) -> None:
     class Declared(SilentProgress):
         """Another declares the trial dead in its first epoch."""
 
         def epoch(self, epoch: int, epochs: int, steps: int) -> None:
             if study.trials[0].state == TrialState.RUNNING:
-                worker._requeue(study, 0)
+                worker.requeue(study, 0)
 
     worker = make("v17", progress=Declared())
     study = queued(worker, 1)
@@ -126,16 +124,15 @@ def test_worker_without_a_study_is_refused(make: Callable[..., Worker]) -> None:
     assert run_worker(make("v17"))[1] == 1
 
 
-def test_worker_of_another_study_is_told_the_difference(
-    make: Callable[..., Worker], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_worker_of_another_study_is_told_the_difference(make: Callable[..., Worker]) -> None:
     there = make("v17")
     there.queue(there.create(), 1, "run")
     with pytest.raises(InputError, match=f"{there.identity.name} has another params.yaml\n") as caught:
         run_worker(make("v17", epochs=7))
     assert "the same panel, code and params.yaml" in str(caught.value.hint)
-    monkeypatch.setattr("vcfbert.tuning.identity.code_digest", lambda: "another")
+    changed = make("v17", epochs=7)
+    changed.identity = dataclasses.replace(changed.identity, code="another")
     with pytest.raises(InputError, match=r"has another code \(vcfbert's source\) and another params.yaml\n"):
-        run_worker(make("v17", epochs=7))
+        run_worker(changed)
     with pytest.raises(InputError, match=r"for this data, code and params.yaml\n"):
         run_worker(make("v18"))

@@ -6,12 +6,10 @@ import pytest
 from sqlalchemy.exc import OperationalError
 
 from vcfbert.errors import InputError
-from vcfbert.tuning import storage as storage_module
 from vcfbert.tuning.storage import open_storage, patiently, shown_url
 
 
-def test_unavailable_database_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(storage_module, "_PAUSE", 0.01)
+def test_unavailable_database_is_waited_for() -> None:
     answers = [OperationalError("select", {}, sqlite3.OperationalError("gone")), None]
 
     def call() -> str:
@@ -19,7 +17,7 @@ def test_unavailable_database_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> 
             raise error
         return "back"
 
-    assert patiently(call) == "back"
+    assert patiently(call, pause=0.01) == "back"
     with pytest.raises(OperationalError):
         patiently(lambda: failing(), patience=0.0)
     with pytest.raises(ZeroDivisionError):
