@@ -132,7 +132,7 @@ def error_codes() -> dict[str, list[str]]:
     """Code -> texts, read from the syntax trees of the sources.
 
     A code is what the sources pass as an argument named ``code``: to an error class, to ``problem``, or to a helper
-    that raises. It can also be the member ``code`` of a dictionary, or a value of ``_CODES``.
+    that raises. It can also be the member ``code`` of a dictionary, or a value of ``CODES``.
     """
     trees = [ast.parse(path.read_text(encoding="utf-8")) for path in source_files()]
     places = code_arguments(trees)
@@ -181,7 +181,7 @@ def coded(tree: ast.Module, places: dict[str, int]) -> Iterator[tuple[str, str]]
         elif isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
             if node.targets[0].id == "code":
                 yield from ((code, "") for code in literals(node.value))
-            elif node.targets[0].id == "_CODES" and isinstance(node.value, ast.Dict):
+            elif node.targets[0].id == "CODES" and isinstance(node.value, ast.Dict):
                 yield from ((code, "") for value in node.value.values for code in literals(value))
         elif isinstance(node, ast.Dict):
             members = {template(key): value for key, value in zip(node.keys, node.values, strict=True) if key}

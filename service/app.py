@@ -87,7 +87,7 @@ def _served() -> FastAPI:
     """Return the application for a server. Exits with 2 if the settings are invalid or would serve everyone."""
     try:
         settings = read_settings()
-        check_exposure(settings, _host(sys.argv))
+        check_exposure(settings, uvicorn_host(sys.argv))
     except VcfbertError as error:
         print(f"error [{error.code}] {error}", file=sys.stderr)
         sys.exit(error.exit_code)
@@ -95,7 +95,7 @@ def _served() -> FastAPI:
     return create_app(settings)
 
 
-def _host(arguments: list[str]) -> str:
+def uvicorn_host(arguments: list[str]) -> str:
     """Return the host that uvicorn's command line names.
 
     Other servers' hosts are unknown here; ``AuthMiddleware`` checks the address that each request arrives at.

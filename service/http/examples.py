@@ -41,7 +41,7 @@ QC: Final[dict[str, Any]] = {
 UPLOAD: Final = {"id": UPLOAD_ID, "name": "array.vcf.gz", "size": 183442, "expires": "2026-03-01T13:00:00Z"}
 
 # Code -> status, detail, where, hint.
-_PROBLEMS: Final[dict[str, tuple[int, str, str | None, str | None]]] = {
+PROBLEMS: Final[dict[str, tuple[int, str, str | None, str | None]]] = {
     "unauthorized": (
         401, "the request has no valid access key", None,
         "send a key as `Authorization: Bearer KEY` or `X-API-Key: KEY`; the operator issues keys",
@@ -155,7 +155,7 @@ _PROBLEM_SCHEMA: Final = {
 
 def problem_example(code: str) -> dict[str, Any]:
     """Return the example body of the error with this code."""
-    status, detail, where, hint = _PROBLEMS[code]
+    status, detail, where, hint = PROBLEMS[code]
     body = {
         "type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "code": code, "detail": detail,
         "where": where, "hint": hint, "request_id": "5d0c1f2ab3e44f6a", "qc": SHORT_QC if code in _WITH_QC else None,
@@ -167,7 +167,7 @@ def problems(*codes: str) -> Responses:
     """Return the ``responses`` of a route that needs a key: its errors by status, with an example of each code."""
     by_status: dict[int, list[str]] = {}
     for code in (*_EVERYWHERE, *codes):
-        by_status.setdefault(_PROBLEMS[code][0], []).append(code)
+        by_status.setdefault(PROBLEMS[code][0], []).append(code)
     return {
         status: {
             "description": f"{HTTPStatus(status).phrase}: {', '.join(f'`{code}`' for code in there)}",
@@ -175,7 +175,7 @@ def problems(*codes: str) -> Responses:
                 "application/problem+json": {
                     "schema": _PROBLEM_SCHEMA,
                     "examples": {
-                        code: {"summary": _PROBLEMS[code][1], "value": problem_example(code)} for code in there
+                        code: {"summary": PROBLEMS[code][1], "value": problem_example(code)} for code in there
                     },
                 }
             },

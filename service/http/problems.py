@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 request_id: ContextVar[str] = ContextVar("request_id", default="")
 
 # Codes of errors that FastAPI raises itself.
-_CODES = {
+CODES = {
     400: "request_invalid",
     401: "unauthorized",
     403: "forbidden",
@@ -40,7 +40,7 @@ _CODES = {
     429: "too_many_requests",
 }
 # Codes whose status differs from that of their error class.
-_STATUS = {
+STATUS = {
     "model_unknown": 404,
     "job_unknown": 404,
     "upload_unknown": 404,
@@ -93,8 +93,8 @@ def problem(
 
 def status_of(error: VcfbertError) -> int:
     """Return the HTTP status: 422 invalid input, 507 disk full, 500 faulty installation, 503 other resources."""
-    if error.code in _STATUS:
-        return _STATUS[error.code]
+    if error.code in STATUS:
+        return STATUS[error.code]
     return next((status for kind, status in _STATUS_OF_CLASS if isinstance(error, kind)), 503)
 
 
@@ -141,7 +141,7 @@ def install(app: FastAPI) -> None:
         cause = error.__cause__
         if isinstance(cause, OSError) and cause.errno in DISK_FULL:  # the form parser spools large uploads
             return problem_of(disk_full(cause, None))
-        code = _CODES.get(error.status_code, "http_error")
+        code = CODES.get(error.status_code, "http_error")
         hint = "see /docs" if error.status_code in (400, 404, 405) else None
         return problem(error.status_code, code, str(error.detail), hint=hint, headers=error.headers)
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from vcfbert.genotypes.sites import MatchedTarget
 
 _MAX_BYTES = 20_000_000  # of a request body; parsed JSON takes many times its length in host memory
-_MAX_CELLS = 2_000_000  # sites x haplotypes of an answer
+MAX_CELLS = 2_000_000  # sites x haplotypes of an answer
 
 
 class _SmallBodies(APIRoute):
@@ -86,8 +86,8 @@ def impute_haplotypes(
     panel = _panel(served.imputer.bundle.panels, sent)
     interval = panel_interval(panel, options.region)
     cells = (interval[1] - interval[0]) * len(sent.haplotypes)
-    if cells > _MAX_CELLS:
-        what = f"the response would have {cells} dosages; the maximum is {_MAX_CELLS}"
+    if cells > MAX_CELLS:
+        what = f"the response would have {cells} dosages; the maximum is {MAX_CELLS}"
         raise InputError("use_jobs", what, hint="set `region`, send fewer haplotypes, or send a VCF to POST /v1/jobs")
     try:
         matched, report = match_target(genotypes_of(sent, sent.chrom or panel.sites.chrom), panel)

@@ -74,7 +74,7 @@ def test_training_logs_finite_figures_and_the_devices_memory(tmp_path: Path, var
 def test_automatic_precision_is_bf16(tmp_path: Path) -> None:
     config = tiny_config()
     trainer = Trainer([PANEL], [encode(PANEL, config.encode)], config, "v18")
-    assert trainer.parts.fabric._precision.precision == "bf16-mixed"
+    assert trainer.parts.fabric.strategy.precision.precision == "bf16-mixed"
     assert isinstance(trainer.parts.data.retrievers[0].index, TorchKeyIndex)
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from service.app import _host
+from service.app import uvicorn_host
 from service.keys import main, new_key
 from service.settings import Settings, check_exposure, is_loopback, read_settings
 from tests.helpers.service import API_KEYS
@@ -97,7 +97,7 @@ def test_other_interface_needs_keys_or_open(host: str) -> None:
     ],
 )
 def test_host_is_read_from_the_uvicorn_command_line(arguments: list[str], host: str) -> None:
-    assert _host(arguments) == host
+    assert uvicorn_host(arguments) == host
 
 
 def test_new_key_entry_is_a_valid_setting(capsys: pytest.CaptureFixture[str]) -> None:

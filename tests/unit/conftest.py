@@ -4,6 +4,7 @@ import errno
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import IO, Any, NoReturn, Self
 
 import pytest
 
@@ -20,14 +21,41 @@ def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root / "mlflow.db"
 
 
+def no_space(*_: object) -> NoReturn:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+class FullFile:
+    """An open file on a full disk."""
+
+    write = writelines = no_space
+
+    def __init__(self, handle: IO[Any]) -> None:
+        self.handle = handle
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.handle.close()
+
+
 @pytest.fixture
 def full_disk(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
-    """Once called, no file can be brought to disk: the disk is full."""
+    """A function after which no file can be brought to disk: the disk is full."""
+    return lambda: monkeypatch.setattr(os, "fsync", no_space)
 
-    def full(_: int) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
 
-    return lambda: monkeypatch.setattr(os, "fsync", full)
+@pytest.fixture
+def full_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lets every write to a file that is newly opened for bytes fail: the disk is full."""
+    real_open = Path.open
+
+    def open_full(self: Path, mode: str = "r", **options: Any) -> Any:
+        handle = real_open(self, mode, **options)
+        return FullFile(handle) if mode == "wb" else handle
+
+    monkeypatch.setattr(Path, "open", open_full)
 
 
 @pytest.fixture

@@ -142,7 +142,7 @@ def phase_alleles(
             check()
         stop = min(start + mode.window_sites, t)
         sampled = _phase_window(hmm, reference, sites[start:stop], genotypes[start:stop], seeds, mode)
-        joined = sampled if joined is None else _join(joined, sampled, start)
+        joined = sampled if joined is None else join_windows(joined, sampled, start)
         if progress is not None:
             progress(stop / t)
     assert joined is not None
@@ -180,7 +180,7 @@ def _phase_window(
     )
 
 
-def _join(left: Calls, right: Calls, start: int) -> Calls:
+def join_windows(left: Calls, right: Calls, start: int) -> Calls:
     """Joins each phasing of two overlapping windows; ``right`` begins at typed site ``start`` of ``left``.
 
     ``right`` is phase-flipped if most of the shared heterozygous calls disagree with ``left``. It takes over in the

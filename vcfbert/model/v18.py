@@ -51,7 +51,8 @@ class V18(Network):
         # In float32: distances are differences of large sums, and fractions lie near 0 and 1.
         with torch.autocast(batch.tokens.device.type, enabled=False):
             weights = self.copying_weights(batch)  # [b, 2, heads, k]
-            fractions = fraction_or_frequency(self._pool(weights, batch), batch.retrieved, sites.af)  # [b, 2, heads, l]
+            fractions = self.alt_fraction(weights, batch)  # [b, 2, heads, l]
+            fractions = fraction_or_frequency(fractions, batch.retrieved, sites.af)
             fraction = torch.einsum("bhrl,r->bhl", fractions, torch.softmax(self.mixture, dim=0))
 
         # The projection of the pooled embedding is linear in the fraction too, so it is applied once per site.
@@ -67,7 +68,7 @@ class V18(Network):
         return self.output(hidden, base, batch)
 
     @staticmethod
-    def _pool(weights: Tensor, batch: WindowBatch) -> Tensor:
+    def alt_fraction(weights: Tensor, batch: WindowBatch) -> Tensor:
         """Weighted ALT fraction [b, 2, heads, l], from ``weights`` [b, 2, heads, k].
 
         The weights of retrieved haplotypes with the same pattern are summed before one product with the patterns.

@@ -128,8 +128,8 @@ class V19(Variant):
         return haploid.Heads(
             stay=torch.stack([head.stay(sites.key_offset_cm) for head in hmms]).numpy(),
             mismatch=torch.stack([head.mismatch(maf) for head in hmms]).numpy(),
-            mixture=self._mixture(sites.af, sites.sampled).contiguous().numpy(),
-            key_mixture=self._mixture(sites.key_af, sites.sampled).contiguous().numpy(),
+            mixture=self.mixture_weights(sites.af, sites.sampled).contiguous().numpy(),
+            key_mixture=self.mixture_weights(sites.key_af, sites.sampled).contiguous().numpy(),
         )
 
     @staticmethod
@@ -146,8 +146,8 @@ class V19(Variant):
                 copied = self._copied(batch)
             else:
                 copied, loo = self._copied_compiled(batch, window)
-                loo = _of_samples(self._inherited(loo, batch.sites.key_af), batch.pairs)
-            probability = _of_samples(self._inherited(copied, batch.sites.af), batch.pairs)
+                loo = _of_samples(self.inherited(loo, batch.sites.key_af), batch.pairs)
+            probability = _of_samples(self.inherited(copied, batch.sites.af), batch.pairs)
         return WindowOutput(probability, loo=loo)
 
     def prior(self, batch: WindowBatch) -> Tensor:
@@ -169,12 +169,12 @@ class V19(Variant):
                 alone = replace(window, heads=window.heads.alone(number))
                 yield self._copied_compiled(batch, alone)[0]
 
-    def _mixture(self, af: Tensor, sampled: bool) -> Tensor:
+    def mixture_weights(self, af: Tensor, sampled: bool) -> Tensor:
         """Mixture weights [heads, l] at sites of ALT frequency ``af`` [l]; columns sum to 1."""
         weights = torch.softmax(self.drawn_share if sampled else self.share, dim=1)
         return (knot_weights(torch.minimum(af, 1.0 - af)) @ weights).T
 
-    def _inherited(self, copied: Tensor, af: Tensor) -> Tensor:
+    def inherited(self, copied: Tensor, af: Tensor) -> Tensor:
         """ALT probability [n, l] after inheritance, from that of the ``copied`` allele [n, l]; ``af`` [l]."""
         at = knot_weights(torch.minimum(af, 1.0 - af))
         lost, gained = torch.exp(at @ self.lost), torch.exp(at @ self.gained)
@@ -182,7 +182,7 @@ class V19(Variant):
 
     def _copied(self, batch: WindowBatch) -> Tensor:
         """ALT probability [n, l] of the copied alleles by all heads, with gradients and on any device."""
-        mixture = self._mixture(batch.sites.af, batch.sites.sampled)
+        mixture = self.mixture_weights(batch.sites.af, batch.sites.sampled)
         out = batch.sites.af.new_zeros(())
         for copied, weight in zip(self._copied_by_head(batch), mixture, strict=True):
             out = out + copied * weight

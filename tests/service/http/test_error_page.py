@@ -37,7 +37,7 @@ def page() -> Mapping[str, list[str]]:
 
 
 def test_page_names_every_code_of_the_api_documentation(page: Mapping[str, list[str]], tmp_path: Path) -> None:
-    documented = set(examples._PROBLEMS)
+    documented = set(examples.PROBLEMS)
     schema = create_app(settings(tmp_path), StubSource()).openapi()
     shown = set(re.findall(r"'code': '([a-z_0-9]+)'", str(schema)))
     assert documented <= shown | {"draining"}
@@ -45,7 +45,7 @@ def test_page_names_every_code_of_the_api_documentation(page: Mapping[str, list[
 
 
 def test_page_names_every_code_with_a_status_of_its_own(page: Mapping[str, list[str]]) -> None:
-    assert {*problems._CODES.values(), *problems._STATUS, "http_error", "internal"} - set(page) == set()
+    assert {*problems.CODES.values(), *problems.STATUS, "http_error", "internal"} - set(page) == set()
 
 
 def test_page_names_every_code_that_sources_write(page: Mapping[str, list[str]]) -> None:

@@ -63,13 +63,13 @@ def test_form_examples_use_fields_of_the_form(schema: dict[str, Any]) -> None:
 
 
 def test_documented_codes_are_in_the_sources_with_their_status() -> None:
-    from service.http.problems import _CODES, _STATUS
+    from service.http.problems import CODES, STATUS
 
     sources = [p for folder in ("service", "vcfbert") for p in (ROOT / folder).rglob("*.py") if p.name != "examples.py"]
     text = "\n".join(path.read_text() for path in sources)
-    for code, (status, *_) in examples._PROBLEMS.items():
+    for code, (status, *_) in examples.PROBLEMS.items():
         assert re.search(rf"[\"']{code}[\"']", text), code
-        told = _STATUS.get(code) or next((s for s, name in _CODES.items() if name == code and s == status), None)
+        told = STATUS.get(code) or next((s for s, name in CODES.items() if name == code and s == status), None)
         assert told in (None, status), code
 
 

@@ -45,33 +45,33 @@ class Service:
 
     def __init__(self, data: Path, module: str, **settings: str) -> None:
         self.data = data
-        self._module = module
-        self._settings = {
+        self.module = module
+        self.settings = {
             "DATA": str(data),
             "DRAIN_SECONDS": "1",
             "POLL_SECONDS": "0",
             "PORT": str(free_port()),
         } | settings
-        self._started: list[subprocess.Popen[bytes]] = []
+        self.started: list[subprocess.Popen[bytes]] = []
         self.process: subprocess.Popen[bytes]
-        self.client = httpx.Client(base_url=f"http://127.0.0.1:{self._settings['PORT']}", timeout=SECONDS)
+        self.client = httpx.Client(base_url=f"http://127.0.0.1:{self.settings['PORT']}", timeout=SECONDS)
 
     def start(self) -> None:
-        self.process = self._spawn()
-        wait_for(self._ready, "a service that is ready")
+        self.process = self.spawn()
+        wait_for(self.is_ready, "a service that is ready")
 
     def start_worker(self) -> subprocess.Popen[bytes]:
         """Starts a worker that belongs to no service, as on another host."""
-        return self._spawn("worker")
+        return self.spawn("worker")
 
-    def _spawn(self, *arguments: str) -> subprocess.Popen[bytes]:
-        environment = os.environ | {f"VCFBERT_{name}": value for name, value in self._settings.items()}
+    def spawn(self, *arguments: str) -> subprocess.Popen[bytes]:
+        environment = os.environ | {f"VCFBERT_{name}": value for name, value in self.settings.items()}
         with (self.data.parent / "log").open("ab") as log:
-            command = [sys.executable, "-m", self._module, *arguments]
-            self._started.append(subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log))
-        return self._started[-1]
+            command = [sys.executable, "-m", self.module, *arguments]
+            self.started.append(subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log))
+        return self.started[-1]
 
-    def _ready(self) -> bool:
+    def is_ready(self) -> bool:
         assert self.process.poll() is None, (self.data.parent / "log").read_text()
         try:
             return self.client.get("/readyz").status_code == 200
@@ -116,7 +116,7 @@ class Service:
 
     def close(self) -> None:
         self.client.close()
-        for process in self._started:
+        for process in self.started:
             process.kill()
             process.wait()
 

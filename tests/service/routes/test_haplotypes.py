@@ -143,7 +143,7 @@ def test_body_that_is_not_json_is_refused(app: FastAPI, text: bytes) -> None:
 def test_oversized_requests_and_responses_are_refused(
     app: FastAPI, sent: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(route, "_MAX_CELLS", 300 * 11)
+    monkeypatch.setattr(route, "MAX_CELLS", 300 * 11)
     long, many = call(
         app,
         ("POST", PATH, {"content": b"[" + b" " * 20_000_000, "headers": {"content-type": "application/json"}}),

@@ -40,6 +40,7 @@ class Site:
         self.files: dict[str, bytes] = {}
         self.cuts: dict[str, list[int]] = {}  # path -> bytes after which the next connections are cut
         self.errors: list[int] = []  # statuses of the next answers
+        self.fails_after_cut = False  # whether all answers after a cut connection are errors
         self.ranges = True
         self.validators = True
         self.sent: Counter[str] = Counter()  # bytes, by path
@@ -87,6 +88,8 @@ class Site:
         request.send_header("Content-Length", str(len(body)))
         request.end_headers()
         cuts = self.cuts.get(path, [])
+        if cuts and self.fails_after_cut:
+            self.errors = [503] * 100
         body = body[: cuts.pop(0) if cuts else len(body)]
         self.sent[path] += len(body)
         request.wfile.write(body)
@@ -175,24 +178,24 @@ def test_many_cuts_do_not_fail_while_bytes_arrive(site: Site, tmp_path: Path) ->
     assert site.sent[NAME] == len(site.files[NAME])
 
 
-def test_next_run_resumes_an_interrupted_download(site: Site, tmp_path: Path, monkeypatch: Any) -> None:
-    site.cuts[NAME] = [30_000]
-    monkeypatch.setattr(vcfbert.datasets.http_download, "MAX_FAILURES", 1)
+def test_next_run_resumes_an_interrupted_download(site: Site, tmp_path: Path) -> None:
+    site.cuts[NAME], site.fails_after_cut = [30_000], True
     with pytest.raises(VcfbertError) as caught:
         fetch(site, tmp_path)
     assert caught.value.code == "download_failed"
     assert not (tmp_path / "1kg.chr20.vcf.gz").exists()
+    site.errors.clear()
     assert fetch(site, tmp_path).records == N_RECORDS - 8
     assert site.sent[NAME] == len(site.files[NAME])
 
 
-def test_part_of_another_version_is_downloaded_again(site: Site, tmp_path: Path, monkeypatch: Any) -> None:
+def test_part_of_another_version_is_downloaded_again(site: Site, tmp_path: Path) -> None:
     new = site.files[NAME]
     site.files[NAME] = random.Random(1).randbytes(50_000)
-    site.cuts[NAME] = [30_000]
-    monkeypatch.setattr(vcfbert.datasets.http_download, "MAX_FAILURES", 1)
+    site.cuts[NAME], site.fails_after_cut = [30_000], True
     with pytest.raises(VcfbertError):
         fetch(site, tmp_path)
+    site.errors.clear()
     site.files[NAME] = new
     assert fetch(site, tmp_path).records == N_RECORDS - 8
 
@@ -260,11 +263,8 @@ def test_invalid_chromosome_or_region_is_refused(
     assert caught.value.code == code
 
 
-def test_full_disk_fails_with_disk_full(site: Site, tmp_path: Path, monkeypatch: Any) -> None:
-    def full(*_: Any, **__: Any) -> bool:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(vcfbert.datasets.http_download, "_copy", full)
+@pytest.mark.usefixtures("full_files")
+def test_full_disk_fails_with_disk_full(site: Site, tmp_path: Path) -> None:
     with pytest.raises(ResourceError) as caught:
         fetch(site, tmp_path)
     assert caught.value.code == "disk_full"

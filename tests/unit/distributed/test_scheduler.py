@@ -43,12 +43,12 @@ class Threads:
     def submit(self, task: Task) -> Hashable:
         handle = len(self.submitted)
         self.submitted.append(task.name)
-        self.running[handle] = threading.Thread(target=self._run, args=(handle, task), daemon=True)
+        self.running[handle] = threading.Thread(target=self.run_task, args=(handle, task), daemon=True)
         self.running[handle].start()
         self.max_running = max(self.max_running, len(self.running))
         return handle
 
-    def _run(self, handle: Hashable, task: Task) -> None:
+    def run_task(self, handle: Hashable, task: Task) -> None:
         try:
             self.outcomes[handle] = perform(task)
         except Exception as error:

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import errno
 import resource
 import shutil
 import subprocess
@@ -340,38 +339,13 @@ def test_write_imputed_to_an_impossible_folder_is_refused(tmp_path: Path, kind: 
     assert caught.value.code == "output_not_writable"
 
 
-def _disk_full(*_: Any) -> int:
-    raise OSError(errno.ENOSPC, "No space left on device")
-
-
 @pytest.mark.parametrize("kind", KINDS)
-def test_write_imputed_on_a_full_disk_is_refused(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    real_open = Path.open
-
-    def open_full(self: Path, mode: str = "r", **options: Any) -> Any:
-        handle = real_open(self, mode, **options)
-        return _Full(handle) if mode == "wb" else handle
-
-    monkeypatch.setattr(Path, "open", open_full)
+@pytest.mark.usefixtures("full_files")
+def test_write_imputed_on_a_full_disk_is_refused(tmp_path: Path, kind: str) -> None:
     with pytest.raises(ResourceError) as caught:
         write(tmp_path / f"out{kind}")
     assert (caught.value.code, caught.value.exit_code) == ("disk_full", 2)
     assert list(tmp_path.iterdir()) == []
-
-
-class _Full:
-    """A file on a full disk."""
-
-    write = writelines = _disk_full
-
-    def __init__(self, handle: Any) -> None:
-        self._handle = handle
-
-    def __enter__(self) -> _Full:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._handle.close()
 
 
 @pytest.fixture

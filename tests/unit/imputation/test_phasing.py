@@ -16,7 +16,7 @@ from vcfbert.copying.diploid import heterozygous_calls
 from vcfbert.genotypes.panel import Panel
 from vcfbert.genotypes.reference_subset import ReferenceSubset
 from vcfbert.genotypes.sites import MatchedTarget
-from vcfbert.imputation.phasing import PhasingMode, _join, orientation, phase_alleles
+from vcfbert.imputation.phasing import PhasingMode, join_windows, orientation, phase_alleles
 from vcfbert.model.v19 import V19
 from vcfbert.model.variants import create
 
@@ -177,7 +177,7 @@ def test_phase_flipped_window_is_flipped_back() -> None:
     whole[:, rng.random((50, 4)) < 0.1] = MISSING
     flips = rng.random((3, 4)) < 0.5
     right = np.where(flips[:, None, :, None], whole[:, 20:, :, ::-1], whole[:, 20:])
-    np.testing.assert_array_equal(_join(whole[:, :32], right, 20), whole)
+    np.testing.assert_array_equal(join_windows(whole[:, :32], right, 20), whole)
 
 
 def test_calls_nearest_to_the_seam_decide_the_flip() -> None:
@@ -186,17 +186,17 @@ def test_calls_nearest_to_the_seam_decide_the_flip() -> None:
     left[0, :, 0, 0] = 1
     right = left[:, 2:].copy()  # its first six sites are shared: weights 1/4 1/3 1/2 1 1/2 1/3
     right[0, [0, 1], 0] = [0, 1]
-    assert _join(left, right, 2)[0, :, 0].tolist() == left[0, :, 0].tolist()
+    assert join_windows(left, right, 2)[0, :, 0].tolist() == left[0, :, 0].tolist()
     right = left[:, 2:, :, ::-1].copy()
     right[0, [0, 1], 0] = [1, 0]
-    joined = _join(left, right, 2)[0, :, 0]
+    joined = join_windows(left, right, 2)[0, :, 0]
     assert joined.tolist() == left[0, :, 0].tolist()
 
 
 def test_windows_without_shared_heterozygous_call_are_not_flipped() -> None:
     left, right = np.zeros((1, 6, 1, 2), np.int8), np.zeros((1, 6, 1, 2), np.int8)
     left[0, 0, 0], right[0, 5, 0] = [1, 0], [0, 1]
-    joined = _join(left, right, 3)
+    joined = join_windows(left, right, 3)
     assert joined.shape == (1, 9, 1, 2)
     assert joined[0, [0, 8], 0].tolist() == [[1, 0], [0, 1]]
 

@@ -158,11 +158,11 @@ def test_mixture_of_single_heads_equals_forward() -> None:
     model, batch = model_of(), with_missing(batch_of(PANEL))
     with torch.no_grad():
         compiled = torch.stack(list(model.by_head(batch)))
-        window = model.encode_patterns(batch.patterns, batch.sites)
-        mixed = model._copied_compiled(batch, window)[0]
-        weights = model._mixture(batch.sites.af, sampled=False)
+        weights = model.mixture_weights(batch.sites.af, sampled=False)
+        mixed = model.inherited((compiled * weights[:, None]).sum(dim=0), batch.sites.af)
+        expected = probability(model, batch)
     assert weights.shape == (len(HEADS), 32)
-    torch.testing.assert_close((compiled * weights[:, None]).sum(dim=0), mixed, atol=1e-5, rtol=0)
+    torch.testing.assert_close(mixed, expected.flatten(0, 1), atol=1e-5, rtol=0)
     torch.testing.assert_close(torch.stack(list(model.by_head(batch))).detach(), compiled, atol=1e-4, rtol=0)
 
 
@@ -171,10 +171,10 @@ def test_mixture_weights_are_interpolated_between_knots() -> None:
     weights = torch.tensor([[1.0, 0, 0], [0, 1.0, 0], [0, 0, 1.0], [0, 0.5, 0.5], [0.4, 0.3, 0.3]])
     model.set_mixture(weights)
     halfway = 10 ** ((KNOTS[0] + KNOTS[1]) / 2)
-    found = model._mixture(torch.tensor([halfway, 1 - 10 ** KNOTS[3], 1e-9]), sampled=False).T
+    found = model.mixture_weights(torch.tensor([halfway, 1 - 10 ** KNOTS[3], 1e-9]), sampled=False).T
     expected = torch.tensor([[0.5, 0.5, 0], [0, 0.5, 0.5], [1.0, 0, 0]])
     torch.testing.assert_close(found, expected, atol=5e-3, rtol=0)
-    sampled = model._mixture(torch.tensor([halfway]), sampled=True)
+    sampled = model.mixture_weights(torch.tensor([halfway]), sampled=True)
     torch.testing.assert_close(sampled[:, 0], torch.tensor(INITIAL_MIXTURE), atol=1e-4, rtol=0)
 
 
@@ -218,8 +218,8 @@ def test_inheritance_by_hand() -> None:
         model.lost[2], model.gained[2] = math.log(0.2), math.log(0.05)
         model.share[2] = torch.tensor([1.0, 2.0, 3.0]).log()
         af = torch.tensor([1 - 10 ** KNOTS[2]])
-        weights = model._mixture(af, sampled=False)
-        found = model._inherited((torch.tensor([[1.0], [0.5], [0.0]]) * weights).sum(dim=0, keepdim=True), af)
+        weights = model.mixture_weights(af, sampled=False)
+        found = model.inherited((torch.tensor([[1.0], [0.5], [0.0]]) * weights).sum(dim=0, keepdim=True), af)
     p = (1 + 2 * 0.5) / 6
     assert float(found) == pytest.approx(p * 0.8 + (1 - p) * 0.05, rel=1e-4)
 

@@ -103,7 +103,7 @@ def test_pooled_embedding_is_linear_in_alt_fraction() -> None:
     features = batch.sites.features
     embedded = model.embedding(alleles.long() + REF_TOKEN, features)  # [b, 2, k, l, dims]
     brute = torch.einsum("bhrk,bhkld->bhrld", weights, embedded)
-    fraction = V18._pool(weights, batch)
+    fraction = V18.alt_fraction(weights, batch)
     torch.testing.assert_close(fraction, torch.einsum("bhrk,bhkl->bhrl", weights, alleles.float()))
     ref = model.embedding(torch.full((len(features),), REF_TOKEN), features)
     torch.testing.assert_close(ref + fraction[..., None] * model.embedding.allele_delta(features), brute)
