@@ -449,6 +449,49 @@ def test_answer_of_another_server_is_refused(target: Path) -> None:
         client.submit(target)
 
 
+@pytest.mark.parametrize("body", [{}, {"models": None, "jobs": 1, "id": 5, "state": []}, {"a": "[" * 9}])
+def test_json_answer_of_another_server_is_refused(body: dict[str, Any], target: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.vcf.gz"
+    with scripted(says(200, body)) as (client, _):
+        calls: list[Callable[[], object]] = [
+            client.models, client.jobs, lambda: client.job(JOB), lambda: client.wait(JOB),
+            lambda: client.submit(target), lambda: client.qc(target), lambda: client.impute(target, out),
+        ]  # fmt: skip
+        for call in calls:
+            with raises(ResourceError, "answer_invalid"):
+                call()
+    assert list(tmp_path.iterdir()) == [target]
+
+
+@pytest.mark.parametrize("answer", [says(200, b"{", Content_Length="10"), says(200, b"no", Content_Encoding="gzip")])
+def test_json_answer_cut_or_damaged_is_an_error_of_the_service(answer: Step, target: Path) -> None:
+    with scripted(answer) as (client, _):
+        for call in (client.models, lambda: client.qc(target), lambda: client.submit(target)):
+            with raises(ResourceError, "service_unreachable"):
+                call()
+
+
+@pytest.mark.parametrize("answer", [says(206, b"abcde", Content_Range="bytes 0-2/3"), says(416, b"")])
+def test_download_of_a_file_that_never_fits_ends_with_patience(
+    answer: Step, slept: list[float], tmp_path: Path
+) -> None:
+    with scripted(answer) as (client, _), raises(ResourceError, "answer_invalid"):
+        client.download(JOB, tmp_path / "out.vcf.gz")
+    assert 100 < sum(slept) < 200
+    assert not (tmp_path / "out.vcf.gz").exists()
+
+
+def test_download_without_length_is_refused(tmp_path: Path) -> None:
+    def without_length(handler: BaseHTTPRequestHandler) -> None:
+        handler.send_response(200)
+        handler.end_headers()
+        handler.wfile.write(b"file")
+
+    with scripted(without_length) as (client, _), raises(ResourceError, "answer_invalid"):
+        client.download(JOB, tmp_path / "out.vcf.gz")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_client_without_httpx_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     imported = builtins.__import__
 

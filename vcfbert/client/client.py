@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from vcfbert.artifacts import atomic_file, output_error
-from vcfbert.client.connection import ByteProgress, Connection, cut_as_error, json_object, pauses
+from vcfbert.client.connection import ByteProgress, Connection, answer_invalid, cut_as_error, json_object, pauses, read
 from vcfbert.client.failures import job_error
 from vcfbert.errors import InputError, ResourceError
 
@@ -53,14 +53,16 @@ class Client:
 
     def models(self) -> dict[str, Any]:
         """The served ``models``, the default one first, and the ``unavailable`` ones with their reasons."""
-        return self._connection.json("GET", "/v1/models")
+        return self._connection.json("GET", "/v1/models", {"models": list, "unavailable": list})
 
     def qc(self, target: Path, *, model: str | None = None, progress: ByteProgress | None = None) -> dict[str, Any]:
         """The QC report of the target against a model's panel. ``refused`` in it says why the service would not impute
         the target."""
         with self._connection.upload(target, "/v1/qc", {"model": model}, progress) as answer:
-            answer.read()
-            return json_object(answer)
+            report = json_object(read(answer), {})
+            if "n_samples" not in report and "refused" not in report:
+                raise answer_invalid(answer, "the answer is not a QC report")
+            return report
 
     def impute(
         self,
@@ -77,6 +79,8 @@ class Client:
         summary. Raises InputError 'use_jobs' for a larger target."""
         options = {**_options(region, fields, min_dr2), "model": model, "format": format_of(out)}
         with self._connection.upload(target, "/v1/impute", options, progress) as answer:
+            if "X-Vcfbert-Qc" not in answer.headers:
+                raise answer_invalid(answer, "the answer is not an imputed file")
             with atomic_file(out) as temporary, temporary.open("wb") as handle, cut_as_error(str(answer.url)):
                 for chunk in answer.iter_raw():
                     handle.write(chunk)
@@ -97,17 +101,16 @@ class Client:
         """Uploads a target as a new job and returns the job. ``progress`` receives the uploaded bytes."""
         options = {**_options(region, fields, min_dr2), "model": model, "format": format}
         with self._connection.upload(target, "/v1/jobs", options, progress) as answer:
-            answer.read()
-            return json_object(answer)
+            return json_object(read(answer), {"id": str})
 
     def jobs(self) -> list[dict[str, Any]]:
         """The jobs of this key, newest first."""
-        jobs: list[dict[str, Any]] = self._connection.json("GET", "/v1/jobs")["jobs"]
+        jobs: list[dict[str, Any]] = self._connection.json("GET", "/v1/jobs", {"jobs": list})["jobs"]
         return jobs
 
     def job(self, job_id: str) -> dict[str, Any]:
         """One job. Raises InputError 'job_unknown'."""
-        return self._connection.json("GET", _path(job_id))
+        return self._connection.json("GET", _path(job_id), {"id": str, "state": str})
 
     def wait(self, job_id: str, *, progress: JobProgress | None = None, timeout: float | None = None) -> dict[str, Any]:
         """Waits until the job is done and returns it.
@@ -153,6 +156,9 @@ class Client:
                 return out
             if _size(part) > before:
                 end = time.monotonic() + self._connection.patience
+            elif time.monotonic() > end:
+                text = "the service sends this file without completing it"
+                raise ResourceError("answer_invalid", text, where=self.url, hint="run it again, or ask the operator")
             else:
                 time.sleep(pause)
         raise AssertionError  # pauses are endless
@@ -170,11 +176,11 @@ class Client:
             if answer.status_code == 416:
                 if answer.headers.get("Content-Range") == f"bytes */{have}":
                     return True
-                part.unlink()  # it belongs to another file
+                part.unlink(missing_ok=True)  # it belongs to another file
                 return False
             begin, total = _content_range(answer)
             if begin not in (0, have):
-                raise ResourceError("answer_invalid", f"asked for byte {have}, got {begin}", where=str(answer.url))
+                raise answer_invalid(answer, f"byte {have} was requested, and byte {begin} was received")
             have = begin
             with part.open("r+b" if have else "wb") as handle, cut_as_error(str(answer.url)):
                 handle.seek(have)
@@ -220,6 +226,8 @@ def _content_range(answer: httpx.Response) -> tuple[int, int]:
     if answer.status_code == 206:
         match = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", answer.headers.get("Content-Range", ""))
         if match is None:
-            raise ResourceError("answer_invalid", "partial content without its range", where=str(answer.url))
+            raise answer_invalid(answer, "the answer is a part of a file without its range")
         return int(match[1]), int(match[2])
+    if not answer.headers.get("Content-Length", "").isdecimal():
+        raise answer_invalid(answer, "the answer is a file without its length")
     return 0, int(answer.headers["Content-Length"])

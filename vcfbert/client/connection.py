@@ -53,15 +53,14 @@ class Connection:
     def close(self) -> None:
         self._http.close()
 
-    def json(self, method: str, path: str) -> dict[str, Any]:
-        """The JSON object that answers a request without a body."""
-        return json_object(self.request(method, path))
+    def json(self, method: str, path: str, members: Mapping[str, type]) -> dict[str, Any]:
+        """The JSON object, with these members, that answers a request without a body."""
+        return json_object(self.request(method, path), members)
 
     def request(self, method: str, path: str) -> httpx.Response:
         """The whole answer to a request without a body."""
-        with self.get_answer(method, path) as answer, cut_as_error(path):
-            answer.read()
-            return answer
+        with self.get_answer(method, path) as answer:
+            return read(answer)
 
     @contextmanager
     def get_answer(self, method: str, path: str, headers: Mapping[str, str] | None = None) -> Iterator[httpx.Response]:
@@ -115,8 +114,7 @@ class Connection:
                 if answer.is_success or answer.status_code == 416:
                     yield answer
                     return
-                with cut_as_error(str(request.url)):
-                    answer.read()
+                read(answer)
             finally:
                 answer.close()
             refusal = answer_error(answer)
@@ -150,23 +148,42 @@ def pauses() -> Iterator[float]:
 
 @contextmanager
 def cut_as_error(url: str) -> Iterator[None]:
-    """Raises ResourceError where the connection is cut while an answer is read."""
+    """Raises ResourceError where the connection is cut, or the answer is damaged, while an answer is read."""
+    httpx = _httpx()
     try:
         yield
-    except _httpx().TransportError as error:
+    except (httpx.TransportError, httpx.DecodingError) as error:
         raise unreachable(url, error) from error
 
 
-def json_object(answer: httpx.Response) -> dict[str, Any]:
-    """The JSON object of a read answer. Raises ResourceError 'answer_invalid'."""
+def read(answer: httpx.Response) -> httpx.Response:
+    """The answer with its whole body. Raises ResourceError on a cut connection."""
+    with cut_as_error(str(answer.url)):
+        answer.read()
+    return answer
+
+
+def json_object(answer: httpx.Response, members: Mapping[str, type]) -> dict[str, Any]:
+    """The JSON object of a read answer. ``members``: names that it must have, with the types of their values.
+
+    Raises ResourceError 'answer_invalid'.
+    """
     try:
         body = answer.json()
-    except ValueError:
+    except (ValueError, RecursionError):
         body = None
     if not isinstance(body, dict):
-        hint = "check that this is the address of a vcfbert service"
-        raise ResourceError("answer_invalid", "the answer is not a JSON object", where=str(answer.url), hint=hint)
+        raise answer_invalid(answer, "the answer is not a JSON object")
+    for name, kind in members.items():
+        if not isinstance(body.get(name), kind):
+            raise answer_invalid(answer, f"the answer has no valid member {name!r}")
     return body
+
+
+def answer_invalid(answer: httpx.Response, what: str) -> ResourceError:
+    """The error of an answer that no vcfbert service gives."""
+    hint = "check that this is the address of a vcfbert service"
+    return ResourceError("answer_invalid", what, where=str(answer.url), hint=hint)
 
 
 def _httpx() -> Any:
