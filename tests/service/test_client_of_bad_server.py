@@ -1,0 +1,280 @@
+"""The client of a server that misbehaves: cuts, refuses, answers what no vcfbert service answers."""
+
+from __future__ import annotations
+
+import builtins
+import json
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from vcfbert.client import Client
+from vcfbert.errors import InputError, MissingExtraError, ResourceError, VcfbertError
+
+
+def raises(kind: type[VcfbertError], code: str) -> Any:
+    return pytest.raises(kind, check=lambda error: error.code == code)
+
+
+JOB = "0123456789abcdef0123456789abcdef"
+Step = Callable[[BaseHTTPRequestHandler], None]
+
+
+@contextmanager
+def scripted(*steps: Step) -> Iterator[tuple[Client, list[Any]]]:
+    """A client of a server that answers each request by the next step and repeats the last one; and the list of
+    requests that it received."""
+    asked: list[Any] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def answer(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            asked.append((self.command, self.path, self.headers.get("Range"), body))
+            self.close_connection = True  # and each answer says so
+            steps[min(len(asked), len(steps)) - 1](self)
+
+        do_GET = do_POST = do_DELETE = answer
+
+        def log_message(self, format: str, *arguments: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    try:
+        with Client(f"http://127.0.0.1:{server.server_address[1]}") as client:
+            yield client, asked
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def says(status: int, body: Any, **headers: str) -> Step:
+    content = body if isinstance(body, bytes) else json.dumps(body).encode()
+
+    def step(handler: BaseHTTPRequestHandler) -> None:
+        handler.send_response(status)
+        for name, value in {"Content_Length": str(len(content)), "Connection": "close", **headers}.items():
+            handler.send_header(name.replace("_", "-"), value)
+        handler.end_headers()
+        handler.wfile.write(content)
+
+    return step
+
+
+def cut(handler: BaseHTTPRequestHandler) -> None:
+    """Ends the connection without an answer."""
+
+
+def refuses(code: str, status: int, **headers: str) -> Step:
+    return says(status, {"code": code, "detail": "no", "where": "there", "hint": "do this"}, **headers)
+
+
+@pytest.fixture
+def slept(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The client's pauses, which take no time."""
+    pauses: list[float] = []
+    clock = [0.0]
+
+    def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+        clock[0] += seconds
+
+    time = SimpleNamespace(sleep=sleep, monotonic=lambda: clock[0])
+    monkeypatch.setattr("vcfbert.client.client.time", time)
+    monkeypatch.setattr("vcfbert.client.connection.time", time)
+    return pauses
+
+
+@pytest.fixture
+def target(tmp_path: Path) -> Path:
+    path = tmp_path / "target.vcf"
+    path.write_bytes(b"the target's bytes " * 10)
+    return path
+
+
+@pytest.mark.parametrize(
+    "refusal", [refuses("queue_full", 429, Retry_After="7"), says(503, b"<html>", Retry_After="7")]
+)
+def test_temporary_refusal_is_retried_after_retry_after(refusal: Step, slept: list[float], target: Path) -> None:
+    with scripted(refusal, refusal, says(202, {"id": JOB})) as (client, asked):
+        assert client.submit(target)["id"] == JOB
+    assert slept == [7.0, 7.0]
+    assert all(target.read_bytes() in body for _, _, _, body in asked)  # whole each time
+
+
+def test_temporary_refusal_is_raised_when_patience_ends(slept: list[float], target: Path) -> None:
+    with (
+        scripted(refuses("rate_limited", 429, Retry_After="50")) as (client, asked),
+        pytest.raises(ResourceError) as refused,
+    ):
+        client.models()
+    error = refused.value
+    assert (error.code, error.where, error.hint) == ("rate_limited", "there", "do this")
+    assert slept == [50.0, 50.0]
+    assert len(asked) == 3
+
+
+@pytest.mark.parametrize(("code", "status"), [("disk_full", 507), ("internal", 500), ("too_slow", 503)])
+def test_other_refusals_are_raised_at_once(code: str, status: int, slept: list[float], target: Path) -> None:
+    with (
+        scripted(refuses(code, status, Retry_After="1")) as (client, asked),
+        raises(ResourceError, code),
+    ):
+        client.submit(target)
+    assert (slept, len(asked)) == ([], 1)
+
+
+def test_cut_connection_is_retried_except_for_uploads(slept: list[float], target: Path) -> None:
+    with scripted(cut, cut, says(200, {"jobs": []})) as (client, asked):
+        assert client.jobs() == []
+        assert slept == pytest.approx([0.2, 0.3])
+        assert len(asked) == 3
+    with scripted(cut) as (client, asked):
+        with raises(ResourceError, "service_unreachable"):
+            client.submit(target)
+        assert len(asked) == 1
+    with raises(ResourceError, "service_unreachable"):
+        Client(client.url).submit(target)  # the server has stopped
+    assert sum(slept) > 100
+
+
+def test_wait_pauses_longer_each_time_and_ends_at_its_timeout(slept: list[float]) -> None:
+    with (
+        scripted(says(200, {"id": JOB, "state": "running"})) as (client, _),
+        raises(ResourceError, "not_done"),
+    ):
+        client.wait(JOB, timeout=60.0)
+    assert slept == sorted(slept)
+    assert slept[0] < 0.5
+    assert 5 < slept[-1] <= 10
+    assert sum(slept) <= 60
+
+
+@pytest.mark.parametrize(
+    ("job", "kind", "code"),
+    [
+        ({"state": "cancelled", "error": None}, InputError, "cancelled"),
+        ({"state": "expired", "error": None}, InputError, "expired"),
+        ({"state": "failed", "error": {"code": "not_vcf", "detail": "no", "where": "line 1"}}, InputError, "not_vcf"),
+        ({"state": "failed", "error": {"code": "worker_died", "detail": "no"}}, ResourceError, "worker_died"),
+    ],
+)
+def test_wait_raises_the_error_of_a_job_without_result(job: dict[str, Any], kind: type[Exception], code: str) -> None:
+    with scripted(says(200, {"id": JOB, **job})) as (client, _), pytest.raises(kind) as ended:
+        client.wait(JOB)
+    assert ended.value.code == code
+
+
+def test_download_cut_repeatedly_completes(slept: list[float], tmp_path: Path) -> None:
+    content = bytes(range(256)) * 40
+
+    def half(handler: BaseHTTPRequestHandler) -> None:
+        start = int((handler.headers["Range"] or "bytes=0-")[6:-1])
+        handler.send_response(206 if start else 200)
+        handler.send_header("Content-Length", str(len(content) - start))
+        handler.send_header("Connection", "close")
+        if start:
+            handler.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
+        handler.end_headers()
+        handler.wfile.write(content[start : start + 3000])
+
+    with scripted(half) as (client, asked):
+        assert client.download(JOB, tmp_path / "out.vcf.gz").read_bytes() == content
+    assert [bytes_ for _, _, bytes_, _ in asked] == [None, "bytes=3000-", "bytes=6000-", "bytes=9000-"]
+    assert [path.name for path in tmp_path.iterdir()] == ["out.vcf.gz"]
+
+
+def test_download_without_progress_fails_and_keeps_its_bytes(slept: list[float], tmp_path: Path) -> None:
+    with (
+        scripted(says(200, b"begun", Content_Length="10"), cut) as (client, _),
+        raises(ResourceError, "service_unreachable"),
+    ):
+        client.download(JOB, tmp_path / "out.vcf.gz")
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"begun"]
+    assert not (tmp_path / "out.vcf.gz").exists()
+
+
+def test_impute_cut_midway_leaves_no_file(target: Path, tmp_path: Path) -> None:
+    with (
+        scripted(says(200, b"begun", Content_Length="10", X_Vcfbert_Qc="{}")) as (client, _),
+        raises(ResourceError, "service_unreachable"),
+    ):
+        client.impute(target, tmp_path / "out.vcf.gz")
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_answer_of_another_server_is_refused(target: Path) -> None:
+    with (
+        scripted(says(200, b"<html>hello</html>")) as (client, _),
+        raises(ResourceError, "answer_invalid"),
+    ):
+        client.models()
+    with scripted(says(404, b"<html>hello</html>")) as (client, _), raises(InputError, "http_404"):
+        client.submit(target)
+
+
+@pytest.mark.parametrize("body", [{}, {"models": None, "jobs": 1, "id": 5, "state": []}, {"a": "[" * 9}])
+def test_json_answer_of_another_server_is_refused(body: dict[str, Any], target: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.vcf.gz"
+    with scripted(says(200, body)) as (client, _):
+        calls: list[Callable[[], object]] = [
+            client.models, client.jobs, lambda: client.job(JOB), lambda: client.wait(JOB),
+            lambda: client.submit(target), lambda: client.qc(target), lambda: client.impute(target, out),
+        ]  # fmt: skip
+        for call in calls:
+            with raises(ResourceError, "answer_invalid"):
+                call()
+    assert list(tmp_path.iterdir()) == [target]
+
+
+@pytest.mark.parametrize("answer", [says(200, b"{", Content_Length="10"), says(200, b"no", Content_Encoding="gzip")])
+def test_json_answer_cut_or_damaged_is_an_error_of_the_service(answer: Step, target: Path) -> None:
+    with scripted(answer) as (client, _):
+        for call in (client.models, lambda: client.qc(target), lambda: client.submit(target)):
+            with raises(ResourceError, "service_unreachable"):
+                call()
+
+
+@pytest.mark.parametrize("answer", [says(206, b"abcde", Content_Range="bytes 0-2/3"), says(416, b"")])
+def test_download_of_a_file_that_never_fits_ends_with_patience(
+    answer: Step, slept: list[float], tmp_path: Path
+) -> None:
+    with scripted(answer) as (client, _), raises(ResourceError, "answer_invalid"):
+        client.download(JOB, tmp_path / "out.vcf.gz")
+    assert 100 < sum(slept) < 200
+    assert not (tmp_path / "out.vcf.gz").exists()
+
+
+def test_download_without_length_is_refused(tmp_path: Path) -> None:
+    def without_length(handler: BaseHTTPRequestHandler) -> None:
+        handler.send_response(200)
+        handler.end_headers()
+        handler.wfile.write(b"file")
+
+    with scripted(without_length) as (client, _), raises(ResourceError, "answer_invalid"):
+        client.download(JOB, tmp_path / "out.vcf.gz")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_client_without_httpx_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    imported = builtins.__import__
+
+    def without(name: str, *arguments: Any) -> Any:
+        if name == "httpx":
+            raise ImportError(name)
+        return imported(name, *arguments)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    with pytest.raises(MissingExtraError) as missing:
+        Client("http://127.0.0.1")
+    assert "vcfbert[client]" in (missing.value.hint or "")
