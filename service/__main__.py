@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import math
 import sys
+import tempfile
+from pathlib import Path
 
 import uvicorn
 
+from vcfbert.artifacts import output_error
 from vcfbert.errors import VcfbertError
 
 from .app import create_app
@@ -24,6 +27,7 @@ def main(*, host: str | None = None, port: int | None = None, model: str | None 
         check_exposure(settings, settings.host)
         logs.configure(settings.log_json)
         app = create_app(settings)
+        _check_folder(settings.data)
     except VcfbertError as error:
         print(f"error [{error.code}] {error}", file=sys.stderr)
         return error.exit_code
@@ -38,6 +42,15 @@ def main(*, host: str | None = None, port: int | None = None, model: str | None 
         timeout_graceful_shutdown=max(1, math.ceil(settings.drain_seconds)),
     )
     return 0
+
+
+def _check_folder(data: Path) -> None:
+    """Raises InputError 'output_not_writable', before the server starts, if ``VCFBERT_DATA`` cannot be written."""
+    try:
+        data.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=data).close()
+    except OSError as error:
+        raise output_error(error, data) from error
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from service.__main__ import main as start
 from service.app import uvicorn_host
 from service.keys import main, new_key
 from service.settings import Settings, check_exposure, is_loopback, read_settings
@@ -113,3 +114,14 @@ def test_new_key_entry_is_a_valid_setting(capsys: pytest.CaptureFixture[str]) ->
 def test_new_key_with_invalid_name_is_refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(arguments) == 2
     assert "key" not in capsys.readouterr().out
+
+
+def test_service_with_an_unwritable_data_folder_does_not_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("uvicorn.run", lambda *_, **__: pytest.fail("the server started"))
+    monkeypatch.setattr("service.http.logs.configure", lambda *_: None)
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("VCFBERT_DATA", str(tmp_path / "file"))
+    assert start() == 2
+    assert f"error [output_not_writable] {tmp_path / 'file'}: cannot write here" in capsys.readouterr().err
