@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -57,6 +58,28 @@ def write_vcf(path: Path, text: str, *, index: bool = False) -> Path:
             pysam.tabix_index(str(path), preset="bcf", force=True, csi=True)
     else:
         path.write_text(text)
+    return path
+
+
+def bgzf(content: bytes) -> bytes:
+    """``content`` compressed with BGZF."""
+    with tempfile.NamedTemporaryFile(suffix=".gz") as file:
+        with pysam.BGZFile(file.name, "wb") as handle:
+            handle.write(content)
+        return Path(file.name).read_bytes()
+
+
+def with_text_in_a_number_field(path: Path, descriptor: int) -> Path:
+    """Damages a BCF: the first record's last FORMAT field, which has the type ``descriptor``, becomes characters.
+
+    htslib ends the process that decodes such numbers.
+    """
+    content = bytearray(gzip.decompress(path.read_bytes()))
+    start = 9 + int.from_bytes(content[5:9], "little")  # of the first record, which begins with its two lengths
+    shared = int.from_bytes(content[start : start + 4], "little")
+    kind = content.index(descriptor, start + 8 + shared)
+    content[kind] = descriptor & 0xF0 | 7
+    path.write_bytes(bgzf(bytes(content)))
     return path
 
 

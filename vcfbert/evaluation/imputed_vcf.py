@@ -16,6 +16,7 @@ from vcfbert.constants import MISSING
 from vcfbert.errors import InputError
 from vcfbert.genotypes.regions import same_chrom
 from vcfbert.genotypes.vcf_file import inspect
+from vcfbert.genotypes.vcf_records import check_bcf
 
 SiteKey = tuple[int, str, str]  # POS, REF, ALT
 
@@ -48,7 +49,7 @@ def imputed_blocks(
     ``row_of``: index of each site among those scored. Columns follow the order of ``samples``; ``haploid`` [n] samples
     become homozygous. Raises InputError if the file lacks a sample or cannot be read.
     """
-    order = sample_order(path, inspect(path).samples, samples)
+    order = sample_order(path, checked_samples(path), samples)
     block: list[_Values] = []
     for record in records(path):
         if not same_chrom(record.CHROM, chrom):
@@ -62,6 +63,14 @@ def imputed_blocks(
             block = []
     if block:
         yield _stacked(block, haploid)
+
+
+def checked_samples(path: Path) -> tuple[str, ...]:
+    """The samples of an imputed file whose records can be decoded. Raises InputError if it or a record is damaged."""
+    file = inspect(path)
+    if file.is_bcf:
+        check_bcf(path)
+    return file.samples
 
 
 def records(path: Path) -> Iterator[Any]:

@@ -23,10 +23,9 @@ import numpy.typing as npt
 from vcfbert.config import EvaluateConfig
 from vcfbert.constants import ABSENT, ALT
 from vcfbert.errors import InputError
-from vcfbert.evaluation.imputed_vcf import SiteKey, imputed_blocks, records, sample_order
+from vcfbert.evaluation.imputed_vcf import SiteKey, checked_samples, imputed_blocks, records, sample_order
 from vcfbert.genotypes.panel import Panel, Sites
 from vcfbert.genotypes.regions import Region, same_chrom
-from vcfbert.genotypes.vcf_file import inspect
 from vcfbert.genotypes.vcf_reader import Genotypes, read_genotypes
 from vcfbert.metrics.accuracy import ALL, BinScores, SiteScores
 from vcfbert.metrics.genotype_quality import QualityPoint, QualityScores
@@ -257,7 +256,7 @@ def _haploid_samples(imputed: Path, chrom: str, truth: Genotypes) -> npt.NDArray
 
     Some tools write males as diploid. A sample without a call is haploid if it is so in the truth.
     """
-    order = sample_order(imputed, inspect(imputed).samples, truth.samples)
+    order = sample_order(imputed, checked_samples(imputed), truth.samples)
     first = next((record for record in records(imputed) if same_chrom(record.CHROM, chrom)), None)
     if first is None or "GT" not in first.FORMAT:
         return truth.haploid

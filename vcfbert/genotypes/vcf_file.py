@@ -23,6 +23,9 @@ _VCF_MAGIC = b"##fileformat=VCF"
 _BCF_MAGIC = b"BCF\x02"
 _CHUNK = 1 << 20
 
+_CONVERT_PLINK = "give a VCF, VCF.gz or BCF; `plink2 --export vcf bgz` converts PLINK files"
+_COMPRESS_BCF = "compress it again: bcftools view IN -Ob -o OUT"
+
 Container = Literal["plain", "gzip", "bgzf"]
 
 
@@ -32,6 +35,7 @@ class VcfFile:
 
     path: Path
     container: Container
+    is_bcf: bool
     samples: tuple[str, ...]
 
     @property
@@ -56,7 +60,8 @@ def inspect(path: Path) -> VcfFile:
     if path.stat().st_size == 0:
         raise InputError("empty", "the file is empty", where=str(path), hint="copy or create it again")
     _check_complete(path, container)
-    return VcfFile(path, container, _samples(path, container))
+    is_bcf, samples = _format_and_samples(path, container)
+    return VcfFile(path, container, is_bcf, samples)
 
 
 def _container(handle: BinaryIO) -> Container:
@@ -92,15 +97,20 @@ def truncated(path: Path, detail: str) -> InputError:
     )
 
 
-def _samples(path: Path, container: Container) -> tuple[str, ...]:
+def _format_and_samples(path: Path, container: Container) -> tuple[bool, tuple[str, ...]]:
+    """Whether the file is a BCF, and its samples."""
     try:
         with cast(BinaryIO, path.open("rb") if container == "plain" else gzip.open(path)) as stream:
-            columns = _header_columns(stream, path)
+            magic = stream.read(len(_VCF_MAGIC))
+            is_bcf = magic.startswith(_BCF_MAGIC)
+            if is_bcf and container == "gzip":
+                raise _not_vcf(path, "a BCF must be compressed with BGZF, and this one is with gzip", _COMPRESS_BCF)
+            columns = _header_columns(stream, magic, path)
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise truncated(path, str(error)) from error
     samples = tuple(columns[9:])
     check_samples(samples, path, hint="rename them: bcftools reheader --samples")
-    return samples
+    return is_bcf, samples
 
 
 def check_samples(samples: Sequence[str], path: Path, *, hint: str) -> None:
@@ -114,9 +124,8 @@ def check_samples(samples: Sequence[str], path: Path, *, hint: str) -> None:
         raise InputError("duplicate_samples", what, where=str(path), hint=hint)
 
 
-def _header_columns(stream: BinaryIO, path: Path) -> list[str]:
-    """The columns of the header's #CHROM line."""
-    magic = stream.read(len(_VCF_MAGIC))
+def _header_columns(stream: BinaryIO, magic: bytes, path: Path) -> list[str]:
+    """The columns of the header's #CHROM line. ``magic``: the bytes already read from ``stream``."""
     lines: Iterable[bytes]
     if magic.startswith(_BCF_MAGIC):
         (length,) = struct.unpack("<I", magic[5:9])
@@ -135,10 +144,5 @@ def _header_columns(stream: BinaryIO, path: Path) -> list[str]:
     raise _not_vcf(path, "its header has no #CHROM line")
 
 
-def _not_vcf(path: Path, detail: str) -> InputError:
-    return InputError(
-        "not_vcf",
-        f"not a VCF or BCF: {detail}",
-        where=str(path),
-        hint="give a VCF, VCF.gz or BCF; `plink2 --export vcf bgz` converts PLINK files",
-    )
+def _not_vcf(path: Path, detail: str, hint: str = _CONVERT_PLINK) -> InputError:
+    return InputError("not_vcf", f"not a VCF or BCF: {detail}", where=str(path), hint=hint)

@@ -96,6 +96,8 @@ class VcfRecords:
             if region is not None and self._file.has_index:
                 yield from _indexed(reader, self._file, region)
             else:
+                if self._file.is_bcf:
+                    check_bcf(self.path)
                 yield from _scanned(reader, self._file, region)
         finally:
             reader.close()
@@ -144,6 +146,7 @@ def _indexed(reader: Any, file: VcfFile, region: Region) -> Iterator[Any]:
     if name is None:
         return
     stop = "" if region.stop is None else region.stop
+    _check_undamaged(file, name, region)
     records = reader(f"{name}:{region.start}-{stop}")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # cyvcf2 warns of an empty region, for which nothing_read is the error
@@ -151,24 +154,55 @@ def _indexed(reader: Any, file: VcfFile, region: Region) -> Iterator[Any]:
     if first is not None:
         # The index also finds a deletion that starts before the region and overlaps it.
         yield from (record for record in chain([first], records) if region.holds(record.POS))
-    _check_undamaged(file, name, region)
+
+
+def check_bcf(path: Path) -> None:
+    """Reads a BCF with pysam. Raises InputError('vcf_invalid') where the number fields of a record hold text.
+
+    cyvcf2 must not see such a record: htslib would end the process, and a service with it.
+    """
+    with _pysam(path) as source:
+        _check_numbers(path, source)
 
 
 def _check_undamaged(file: VcfFile, name: str, region: Region) -> None:
-    """Reads the region again with pysam, because cyvcf2 takes damaged data in an indexed query for its end."""
-    verbosity = pysam.set_verbosity(0)
-    try:
-        with pysam.VariantFile(str(file.path)) as source:
-            try:
-                records = source.fetch(name, region.start - 1, region.stop)
-            except ValueError:  # the index has no records of this chromosome, so none were read
-                return
+    """Reads the region with pysam first, because cyvcf2 takes damaged data in an indexed query for its end."""
+    with _pysam(file.path) as source:
+        try:
+            records = source.fetch(name, region.start - 1, region.stop)
+        except ValueError:  # the index has no records of this chromosome, so none will be read
+            return
+        if file.is_bcf:
+            _check_numbers(file.path, records)
+        else:
             for _ in records:
                 pass
-    except OSError as error:
-        raise invalid(file.path, "a record cannot be parsed, or the data are damaged") from error
+
+
+@contextmanager
+def _pysam(path: Path) -> Iterator[Any]:
+    verbosity = pysam.set_verbosity(0)
+    try:
+        with pysam.VariantFile(str(path)) as source:
+            yield source
+    except (OSError, ValueError) as error:
+        raise invalid(path, "a record cannot be parsed, or the data are damaged") from error
     finally:
         pysam.set_verbosity(verbosity)
+
+
+def _check_numbers(path: Path, records: Any) -> None:
+    for record in records:
+        for name, field in record.format.items():
+            if name == "GT":
+                text = record.samples[0].allele_indices == ()  # pysam gives () for any type but integers
+            elif field.type in ("Integer", "Float"):
+                value = record.samples[0][name]
+                text = isinstance(value[0] if isinstance(value, tuple) else value, str)
+            else:
+                continue
+            if text:
+                raise invalid(path, f"{name} holds no numbers", f"{path}, {record.chrom}:{record.pos}")
 
 
 def _scanned(reader: Any, file: VcfFile, region: Region | None) -> Iterator[Any]:

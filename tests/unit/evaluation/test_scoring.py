@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pysam.bcftools
 import pytest
 
+from tests.helpers.vcf_text import with_text_in_a_number_field
 from vcfbert.errors import InputError
 from vcfbert.evaluation.scoring import Evaluation, evaluate_files
 from vcfbert.genotypes.panel import Panel
@@ -280,6 +282,14 @@ def test_evaluation_without_scorable_site_is_refused(small: dict[str, Path], tmp
     text = tmp_path / "text.vcf"
     text.write_text("hello\n")
     refused("not_vcf", **{**small, "imputed": text})
+
+
+def test_a_bcf_whose_dosages_are_text_is_refused(small: dict[str, Path], tmp_path: Path) -> None:
+    imputed = tmp_path / "imputed.bcf"
+    pysam.bcftools.view("-Ob", "-o", str(imputed), str(small["imputed"]), catch_stdout=False)
+    one_float = 0x15
+    error = refused("vcf_invalid", **{**small, "imputed": with_text_in_a_number_field(imputed, one_float)})
+    assert "DS holds no numbers" in error.what
 
 
 def test_table_without_usable_rows_is_refused(small: dict[str, Path], tmp_path: Path) -> None:

@@ -4,13 +4,17 @@ import gzip
 from pathlib import Path
 
 import numpy as np
+import pysam
 import pytest
 
-from tests.helpers.vcf_text import Record, record_line, vcf_text, write_vcf
+from tests.helpers.vcf_text import Record, record_line, vcf_text, with_text_in_a_number_field, write_vcf
 from vcfbert.errors import InputError
 from vcfbert.genotypes.vcf_reader import read_genotypes, stream_genotypes
 
 FORMS = ["t.vcf", "t.vcf.gz", "t.gzip.vcf.gz", "t.bcf"]
+
+# Type of a BCF's field of two values of one byte each.
+TWO_BYTES = 0x21
 
 RECORDS: list[Record] = [
     (100, "A", "G", "0|1 1/1 0|0"),
@@ -307,3 +311,17 @@ def test_bytes_that_are_no_text_are_refused(tmp_path: Path) -> None:
     good = vcf_text([(1, "A", "C", "0|1 0|0"), (2, "A", "C", "0|1 0|0")]).encode()
     path.write_bytes(good.replace(b"\n20\t2\t", b"\n\x93\t2\t"))
     assert code_of(path) == "vcf_invalid"
+
+
+@pytest.mark.parametrize("index", [False, True])
+def test_read_genotypes_of_a_bcf_whose_gt_is_text_is_refused(tmp_path: Path, index: bool) -> None:
+    path = with_text_in_a_number_field(write_vcf(tmp_path / "t.bcf", vcf_text(RECORDS)), TWO_BYTES)
+    if index:
+        pysam.tabix_index(str(path), preset="bcf", force=True, csi=True)
+    assert code_of(path, region="20:1-1000") == "vcf_invalid"
+
+
+def test_read_genotypes_of_a_bcf_compressed_with_gzip_is_refused(tmp_path: Path) -> None:
+    path = write_vcf(tmp_path / "t.bcf", vcf_text(RECORDS))
+    path.write_bytes(gzip.compress(gzip.decompress(path.read_bytes())))
+    assert code_of(path) == "not_vcf"
