@@ -17,6 +17,9 @@ from vcfbert.tuning.storage import RUN_ID
 from vcfbert.tuning.study import Settings, run_study
 from vcfbert.tuning.trial import TrialRecord
 
+# Each test runs a whole study: seconds of work.
+pytestmark = pytest.mark.integration
+
 CELLS = [{"way": way, "k": k} for way in ("near", "random") for k in (2, 4)]
 
 

@@ -16,6 +16,9 @@ from vcfbert.tracking.promotion import Candidate, publish
 from vcfbert.tracking.run_evaluations import R2_SUMS, REPORT, keep_evaluation
 from vcfbert.tracking.store import connect
 
+# Tests record runs in MLflow: seconds of work.
+pytestmark = pytest.mark.integration
+
 
 def report(variant: str, r2: float) -> dict[str, Any]:
     rows = [{"bin": "0-0.5%", "aggregate_r2": r2 / 2}, {"bin": "all", "aggregate_r2": r2}]

@@ -16,6 +16,9 @@ from vcfbert.tracker import NullTracker
 from vcfbert.tracking.mlflow_tracker import MlflowTracker, flatten, open_tracker
 from vcfbert.tracking.store import project_root, tracking_uri
 
+# Tests record runs in MLflow: seconds of work.
+pytestmark = pytest.mark.integration
+
 
 @pytest.fixture
 def tracker(root: Path) -> MlflowTracker:
@@ -57,7 +60,6 @@ def test_run_after_exception_is_failed_with_its_metrics(tracker: MlflowTracker) 
     assert history(run_id, "loss") == [(0, 3.0)]
 
 
-@pytest.mark.integration  # a process of its own imports MLflow: 6 s of CPU
 def test_killed_run_is_continued_by_its_id(root: Path, tracker: MlflowTracker) -> None:
     script = f"""
         import os, signal

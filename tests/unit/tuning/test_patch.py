@@ -15,6 +15,9 @@ from vcfbert.tuning.patch import apply_patch
 from vcfbert.tuning.space import nested
 from vcfbert.tuning.study import Worker, best_trial
 
+# Each test runs a study or the command: seconds of work.
+pytestmark = pytest.mark.integration
+
 
 @pytest.fixture
 def params(tmp_path: Path) -> Path:

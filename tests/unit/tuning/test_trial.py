@@ -20,6 +20,9 @@ from vcfbert.tuning.space import suggest
 from vcfbert.tuning.study import SeededByTrial, Worker
 from vcfbert.tuning.trial import TrialRecord
 
+# Each test runs a whole study: seconds of work.
+pytestmark = pytest.mark.integration
+
 
 def drawn(path: Path, *goes: int) -> list[dict[str, Any]]:
     """Parameters of a cheap study that was opened anew for each go."""
