@@ -30,7 +30,7 @@ def main(variant: str, config: Config) -> None:
         "training": training_cost(trained),
         "imputation": cost,
     }
-    if bundle.model.takes_unphased:
+    if bundle.takes_unphased:
         unphased, cost = array_protocol(bundle, config.evaluate, imputed / "unphased.vcf.gz", unphased=True)
         report |= {"array_unphased": unphased.as_dict(), "imputation_unphased": cost}
     path = REPORTS / "evaluate" / f"{variant}.json"
@@ -48,7 +48,7 @@ def _summary(report: dict[str, Any]) -> dict[str, Any]:
     if "array_unphased" in report:
         figures["unphased_r2"] = {row["bin"]: row["aggregate_r2"] for row in report["array_unphased"]["rows"]}
     seconds, ms = report["imputation"]["seconds"], report["training"]["ms_per_batch"]
-    times = {"imputation_seconds": round(seconds, 2), "ms_per_batch": round(ms, 1)}
+    times = {"imputation_seconds": round(seconds, 2), "ms_per_batch": None if ms is None else round(ms, 1)}
     return {**figures, "masked": report["masked"], **times}
 
 

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from vcfbert.genotypes.panel import Panel
     from vcfbert.imputation.files import Imputed
     from vcfbert.imputation.imputer import Imputer
-    from vcfbert.training.loop import FitResult
     from vcfbert.training.progress import FitProgress
+    from vcfbert.training.result import FitResult
 
 AnyPath = str | os.PathLike[str]
 

@@ -37,7 +37,7 @@ VARIANT_COLOURS: Final = {"v17": "#D55E00", "v18": "#0072B2", "v19": "#009E73"}
 PANEL_FORMAT: Final = 2
 ENCODING_FORMAT: Final = 2
 EMBEDDING_FORMAT: Final = 2
-BUNDLE_FORMAT: Final = 3
+BUNDLE_FORMAT: Final = 4
 R2_SUMS_FORMAT: Final = 1
 # Kind of artifact in a bundle's manifest.
 BUNDLE_KIND: Final = "bundle"

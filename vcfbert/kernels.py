@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, TypeVar, cast
@@ -42,3 +43,8 @@ def divide_among_threads(work: Callable[[Indices], None], n: int, threads: int) 
     parts = [np.arange(first, n, threads) for first in range(min(threads, n))]
     with ThreadPoolExecutor(max(len(parts), 1)) as pool:
         list(pool.map(work, parts))
+
+
+def usable_threads() -> int:
+    """The number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

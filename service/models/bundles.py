@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from functools import partial
@@ -76,16 +75,15 @@ class BundleModel:
         from vcfbert.bundle import load_bundle
         from vcfbert.imputation.imputer import Imputer
 
-        from .timed_retriever import TimedRetriever
-
         bundle = load_bundle(folder, device=settings.device)
-        if observe_retrieval is not None:
-            observe = partial(observe_retrieval, bundle.variant)
-            timed = (dataclasses.replace(p, retriever=TimedRetriever(p.retriever, observe)) for p in bundle.parts)
-            bundle = dataclasses.replace(bundle, parts=tuple(timed))
+        observe = None if observe_retrieval is None else partial(observe_retrieval, bundle.variant)
         kept_bytes = settings.kept_windows_mb * 1_000_000
         self.imputer: Imputer = Imputer(
-            bundle, batch_size=settings.batch_size, kept_bytes=kept_bytes, device_guard=device_guard
+            bundle,
+            batch_size=settings.batch_size,
+            kept_bytes=kept_bytes,
+            device_guard=device_guard,
+            observe_retrieval=observe,
         )
         self._threads = settings.threads
         panels = bundle.panels

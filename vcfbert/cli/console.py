@@ -24,7 +24,7 @@ messages = Console(stderr=True)
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON for scripts instead of text.")]
 
-_EPOCH_LINES: Final = 4  # progress lines of an epoch where standard error is not a terminal
+_PART_LINES: Final = 4  # progress lines of an epoch where standard error is not a terminal
 
 
 def open_missing_streams() -> None:
@@ -126,7 +126,7 @@ def _amount(unit: str) -> Sequence[ProgressColumn]:
 
 
 class ConsoleProgress:
-    """Draws a fit: one bar per epoch with its figures on a terminal, elsewhere a line each quarter of an epoch.
+    """Draws a fit: one bar per epoch or search with its figures on a terminal, elsewhere lines, four per epoch.
 
     Implements ``training.progress.FitProgress``.
     """
@@ -136,7 +136,7 @@ class ConsoleProgress:
 
         self._console = console
         self._title = ""
-        self._steps = 0
+        self._steps: int | None = 0
         self._done = 0
         self._task: TaskID | None = None
         self._bar = Progress(
@@ -158,21 +158,22 @@ class ConsoleProgress:
     ) -> None:
         self._bar.stop()
 
-    def epoch(self, epoch: int, epochs: int, steps: int) -> None:
-        self._title = f"epoch {epoch + 1}/{epochs}"
+    def begin(self, title: str, steps: int | None) -> None:
+        self._title = title
         self._steps = steps
         self._done = 0
         if self._task is not None:
             self._bar.remove_task(self._task)
-        self._task = self._bar.add_task(self._title, total=steps, figures="")
+        self._task = self._bar.add_task(title, total=steps, figures="")
 
-    def step(self, loss: float, f1: float, ms_per_batch: float) -> None:
+    def step(self, figures: str) -> None:
         self._done += 1
-        figures = f"loss {loss:.4f}  F1 {f1:.3f}  {ms_per_batch:.0f} ms/batch"
         if self._console.is_terminal:
             assert self._task is not None
             self._bar.update(self._task, advance=1, figures=figures)
-        elif self._done * _EPOCH_LINES // self._steps > (self._done - 1) * _EPOCH_LINES // self._steps:
+        elif self._steps is None:
+            self._console.print(f"{self._title}  {self._done}  {figures}", highlight=False)
+        elif self._done * _PART_LINES // self._steps > (self._done - 1) * _PART_LINES // self._steps:
             self._console.print(f"{self._title}  {self._done}/{self._steps}  {figures}", highlight=False)
 
     def message(self, text: str) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from vcfbert.cli.console import JsonFlag, print_json, progress_bars, say, tell
-from vcfbert.cli.options import Device, Model, bundle_folder, torch_device
+from vcfbert.cli.options import Device, Model, bundle_folder, check_device
 from vcfbert.cli.qc import remarks
 from vcfbert.cli.tasks import ChunkCm, ChunkSamples, Ray, WorkDir, impute_in_tasks
 from vcfbert.errors import InputError
@@ -62,12 +62,11 @@ def impute(
 
     vcfbert impute --model /shared/v19 --target array.bcf --out imputed.vcf.gz --ray auto --work-dir /shared/tasks
     """
-    import torch
-
     from vcfbert.bundle import load_bundle
     from vcfbert.imputation.files import ImputeOptions, impute_file
     from vcfbert.imputation.imputer import Imputer
 
+    check_device(device)
     options = ImputeOptions.parse(region=region, fields=fields, min_dr2=min_dr2)
     if ray is not None or work_dir is not None:
         from vcfbert.distributed.job import ChunkSpec, Settings
@@ -86,12 +85,11 @@ def impute(
             qc_report=qc_report,
         )
     else:
-        torch.set_num_threads(threads)
-        bundle = load_bundle(bundle_folder(model), device=torch_device(device))
+        bundle = load_bundle(bundle_folder(model), device=device)
         with progress_bars("sites") as add_bar:
             bar = add_bar("imputing")
             imputed = impute_file(
-                Imputer(bundle, batch_size=batch_size, mode=mode, ignore_phase=ignore_phase),
+                Imputer(bundle, batch_size=batch_size, mode=mode, ignore_phase=ignore_phase, threads=threads),
                 target,
                 out,
                 options,

@@ -194,8 +194,6 @@ class TrainConfig:
     accumulate: AtLeastOne = 1  # batches per optimiser step
     lr: PositiveNumber = 2e-3  # learning rate of V17 and V18
     weight_decay: NonNegativeNumber = 0.01  # weight decay of the optimiser
-    copy_lr: PositiveNumber = 0.02  # learning rate of V19, which fits rates and mixture weights
-    copy_steps: AtLeastOne = 10  # V19: batches per epoch, each of a randomly sampled window
     warmup_steps: NonNegative = 50  # optimiser steps of linear warm-up; a cosine decay to a tenth follows
     clip: PositiveNumber = 1.0  # maximum gradient norm
     loss: Literal["focal", "cross_entropy"] = "cross_entropy"  # loss at masked sites
@@ -234,7 +232,7 @@ class PublishConfig:
 class TuneConfig:
     """A study of parameters: its size, its objective, and the choices of each parameter.
 
-    Choices are lists. ``lr`` and ``copy_lr`` are ranges, searched on a log scale.
+    Choices are lists. ``lr`` is a range, searched on a log scale.
     """
 
     trials: AtLeastOne = 20  # trials of a study, in total
@@ -258,8 +256,6 @@ class TuneConfig:
     k: dict[str, Annotated[tuple[NonNegative, ...], Field(min_length=1)]] = Field(default_factory=_default_k_choices)
     # Choices of retrieval.refresh_every.
     refresh_every: Annotated[tuple[NonNegative, ...], Field(min_length=1)] = (1, 2)
-    copy_lr: Range = (2e-3, 5e-2)  # V19: range of train.copy_lr
-    copy_steps: Choices = (5, 10, 20)  # V19: choices of train.copy_steps
     # V19: choices of encode.copy_span_cm, cM.
     copy_span_cm: Annotated[tuple[NonNegativeNumber, ...], Field(min_length=1)] = (0.5, 1.5, 3.0)
 

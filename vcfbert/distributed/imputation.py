@@ -83,7 +83,7 @@ def plan_job(
         report.write(qc_report)
     unphased = [one for one in matched if one.unphased.any()]
     phases = bool(unphased) or settings.ignore_phase
-    if unphased and not bundle.model.takes_unphased:
+    if unphased and not bundle.takes_unphased:
         raise unphased_error(unphased[0], bundle.part(unphased[0].panel_digest).panel)
     chunks = []
     for number, one in enumerate(matched):

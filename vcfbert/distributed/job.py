@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import torch
 
 from vcfbert.bundle import load_bundle
 from vcfbert.distributed.chunks import Interval
@@ -89,10 +88,14 @@ class Job:
 
 @lru_cache(maxsize=1)  # one per worker, for all tasks of a job
 def imputer_of(settings: Settings) -> Imputer:
-    """The imputer of these settings, with torch's threads set."""
-    torch.set_num_threads(settings.threads)
-    bundle = load_bundle(settings.bundle)
-    return Imputer(bundle, batch_size=settings.batch_size, mode=settings.mode, ignore_phase=settings.ignore_phase)
+    """The imputer of these settings."""
+    return Imputer(
+        load_bundle(settings.bundle),
+        batch_size=settings.batch_size,
+        mode=settings.mode,
+        ignore_phase=settings.ignore_phase,
+        threads=settings.threads,
+    )
 
 
 def write_record_options(path: Path, target: MatchedTarget) -> None:

@@ -21,7 +21,7 @@ from vcfbert.genotypes.vcf_lines import Line
 from vcfbert.genotypes.vcf_writer import ImputedPanel, record_lines
 from vcfbert.imputation.files import per_panel_site
 from vcfbert.imputation.phasing import PhasedTarget
-from vcfbert.imputation.window_predictor import of_independent
+from vcfbert.imputation.window_prediction import of_independent
 
 FloatArray = npt.NDArray[np.float32]
 

@@ -13,10 +13,9 @@ from vcfbert.evaluation.scoring import Evaluation, score_array, typed_targets
 from vcfbert.genotypes.reference_subset import ReferenceSubset
 from vcfbert.imputation.files import impute_file
 from vcfbert.imputation.imputer import Imputer
+from vcfbert.imputation.predictors import held_out_predictor_of
 from vcfbert.imputation.progress import Progress
-from vcfbert.retrieval.base import usable_k
-from vcfbert.retrieval.context import reference_features
-from vcfbert.retrieval.refresh import build_retriever
+from vcfbert.kernels import usable_threads
 from vcfbert.training.validation import Scores, masked_typing, score_windows
 
 
@@ -30,22 +29,11 @@ def masked_protocol(bundle: Bundle, config: EvaluateConfig, seed: int) -> dict[s
     for part in bundle.parts:
         panel = part.panel
         subset = ReferenceSubset(panel, panel.training_haplotypes)
-        features = reference_features(subset, bundle.device)
-        retriever = build_retriever(bundle.model, subset, features, device=bundle.device)
+        predict = held_out_predictor_of(bundle, subset, batch_size=config.batch_size, threads=usable_threads())
         trained = [i for i in range(len(panel.samples)) if i not in set(panel.validation)]
         for split, samples in (("train", trained[: len(panel.validation)]), ("validation", list(panel.validation))):
-            scores = score_windows(
-                bundle.model,
-                retriever,
-                subset,
-                features,
-                part.windows,
-                panel.haplotypes_of(samples),
-                masked_typing(subset, config, seed),
-                k=usable_k(bundle.k, [len(subset)], n_excluded=2),
-                batch_size=config.batch_size,
-                min_maf=config.min_maf,
-            )
+            haplotypes, typed = panel.haplotypes_of(samples), masked_typing(subset, config, seed)
+            scores = score_windows(predict, panel, part.windows, haplotypes, typed, min_maf=config.min_maf)
             figures[split].merge(scores)
     return {split: scores.f1.values() for split, scores in figures.items()}
 
@@ -57,7 +45,7 @@ def training_cost(trained: Mapping[str, Any]) -> dict[str, float | None]:
     """
     metrics = trained["metrics"]
     return {
-        "ms_per_batch": metrics["ms_per_batch"],
+        "ms_per_batch": metrics.get("ms_per_batch"),  # V19 has no batches
         "peak_memory_mb": metrics.get("peak_cuda_mb", metrics["peak_rss_mb"]),
         "refreshes": metrics.get("index/version"),
         "refresh_seconds": metrics.get("refresh/seconds"),

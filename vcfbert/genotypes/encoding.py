@@ -74,16 +74,19 @@ class Encoding:
         return WindowRows(patterns, self.number[window.index, haplotypes].astype(np.int64))
 
 
-def windows_of(panel: Panel, config: EncodeConfig, *, is_hmm: bool = False) -> list[Window]:
-    """The windows of a variant.
-
-    Those of an HMM are wide and have no flanks, because the HMM reads the typed sites of the whole retrieval window.
-    """
-    if is_hmm:
-        # As few windows as possible, of equal width: sites in two windows are predicted twice.
-        count = math.ceil(panel.n_sites / config.copy_window)
-        return tile(panel.cm, length=math.ceil(panel.n_sites / count), flank=0, span_cm=config.copy_span_cm)
+def windows_of(panel: Panel, config: EncodeConfig) -> list[Window]:
+    """The windows of V17 and V18."""
     return tile(panel.cm, length=config.window, flank=config.flank, span_cm=config.span_cm)
+
+
+def hmm_windows(panel: Panel, length: int, span_cm: float) -> list[Window]:
+    """The windows of V19: of at most ``length`` sites, and typed sites up to ``span_cm`` around them are used.
+
+    They are wide and have no flanks, because an HMM reads the typed sites of the whole retrieval window. There are as
+    few as possible, of equal width, because sites in two windows are predicted twice.
+    """
+    count = math.ceil(panel.n_sites / length)
+    return tile(panel.cm, length=math.ceil(panel.n_sites / count), flank=0, span_cm=span_cm)
 
 
 def encode(panel: Panel, config: EncodeConfig) -> Encoding:

@@ -8,6 +8,7 @@ PANEL/manifest.json    region, samples, haploid samples, validation split and di
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -103,6 +104,12 @@ def panel_digest(panel: Panel) -> str:
 def panels_digest(panels: Sequence[Panel]) -> str:
     """The identity of a store: a hash of its panels' digests, in order."""
     return _joint_digest([panel.digest for panel in panels])
+
+
+def data_digest(panels: Sequence[Panel]) -> str:
+    """Digest of the training data. It covers the validation split and the genetic map, which ``Panel.digest`` omits."""
+    maps = [hashlib.sha256(np.ascontiguousarray(panel.cm).tobytes()).hexdigest() for panel in panels]
+    return sha256_json([[panel.digest, panel.validation, cm] for panel, cm in zip(panels, maps, strict=True)])
 
 
 def _joint_digest(digests: Sequence[str]) -> str:

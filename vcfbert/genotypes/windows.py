@@ -13,6 +13,8 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
+MIN_KEY_SITES = 16  # where the retrieval window has fewer typed sites, the nearest ones outside it are used as well
+
 
 @dataclass(frozen=True)
 class Window:
@@ -94,3 +96,23 @@ def _ramp(window: Window, boundary: int, half: int, cm: npt.NDArray[np.float64])
         position = (cm[low:high] - cm[low]) + 1e-9 * np.arange(1, high - low + 1)
         ramp[inside] = (position / (position[-1] + 1e-9))[sites[inside] - low]
     return ramp
+
+
+def key_sites(window: Window, typed: npt.NDArray[np.int64], cm: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
+    """The key sites int64 [t] of a window: the typed sites of its retrieval window.
+
+    If these are fewer than ``MIN_KEY_SITES``, the typed sites nearest to the window take their place. ``typed``: the
+    target's typed sites, ascending panel site indices. ``cm`` [n_sites]: genetic positions.
+    """
+    low, high = np.searchsorted(typed, window.retrieval)
+    if high - low >= MIN_KEY_SITES or high - low == len(typed):
+        return typed[low:high]
+    distance = distance_from(window, typed, cm)
+    nearest = np.argsort(distance, kind="stable")[:MIN_KEY_SITES]
+    return typed[np.sort(nearest)]
+
+
+def distance_from(window: Window, sites: npt.NDArray[np.int64], cm: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Distance in cM from each of ``sites`` to the nearer edge of the window, 0 inside it."""
+    position = cm[sites]
+    return np.asarray(np.maximum(np.maximum(cm[window.start] - position, position - cm[window.stop - 1]), 0.0))

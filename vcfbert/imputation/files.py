@@ -235,7 +235,7 @@ def check_target(imputer: Imputer, target: Path) -> tuple[QcReport, InputError |
         matched, report = read_target(target, bundle.panels)
     except RefusedTargetError as error:
         return error.report, error
-    if bundle.model.takes_unphased:
+    if bundle.takes_unphased:
         return report, None
     unphased = (unphased_error(one, bundle.part(one.panel_digest).panel) for one in matched if one.unphased.any())
     return report, next(unphased, None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from typing import Final
@@ -10,15 +11,16 @@ import numpy as np
 
 from vcfbert.bundle import Bundle, Part
 from vcfbert.constants import MISSING
+from vcfbert.copying.mixture import CopyingModel
 from vcfbert.errors import InputError
 from vcfbert.genotypes.imputed import ImputedBlock
 from vcfbert.genotypes.sites import MatchedTarget
-from vcfbert.genotypes.windows import Window, blend_weights
+from vcfbert.genotypes.windows import Window, blend_weights, key_sites
 from vcfbert.imputation.phasing import DEFAULT_MODE, MODES, PhasedTarget, phase_target
+from vcfbert.imputation.predictors import predictor_of
 from vcfbert.imputation.progress import Progress, SitesDone
-from vcfbert.imputation.window_predictor import WindowPrediction, WindowPredictor, of_independent
-from vcfbert.kernels import Calls, Floats, Indices
-from vcfbert.retrieval.context import key_sites
+from vcfbert.imputation.window_prediction import PredictorOptions, WindowPrediction, of_independent
+from vcfbert.kernels import Calls, Floats, Indices, usable_threads
 
 # Samples x sites of 28 bytes each. Only for a few samples does writing take longer than predicting.
 MAX_HELD_CELLS: Final = 250_000
@@ -44,6 +46,8 @@ class Imputer:
         kept_bytes: int = 0,
         device_guard: AbstractContextManager[object] | None = None,
         max_held_cells: int = MAX_HELD_CELLS,
+        threads: int | None = None,
+        observe_retrieval: Callable[[float], None] | None = None,
     ) -> None:
         """``batch_size``: samples predicted at once. ``mode``: accuracy of unphased targets, a key of
         ``phasing.MODES``. ``ignore_phase``: treat phased targets as unphased; an inferred phase has errors, which the
@@ -55,11 +59,14 @@ class Imputer:
         ``max_held_cells`` samples x sites is computed whole and yielded after the guard is left, so others compute
         while it is written. A larger result is yielded block by block inside the guard, so host memory stays bounded.
 
+        ``threads``: all that the process may use if None. ``observe_retrieval`` receives the seconds of each choice of
+        haplotypes.
+
         Raises InputError 'mode' or 'ignore_phase'.
         """
         if mode not in MODES:
             raise InputError("mode", f"there is no mode {mode!r}", hint=f"one of {', '.join(MODES)}")
-        if ignore_phase and not bundle.model.takes_unphased:
+        if ignore_phase and not bundle.takes_unphased:
             raise InputError("ignore_phase", f"{bundle.variant} needs the phase", hint="leave out --ignore-phase")
         self.bundle = bundle
         self.batch_size = batch_size
@@ -67,7 +74,11 @@ class Imputer:
         self.ignore_phase = ignore_phase
         self._guard = device_guard
         self._max_held_cells = max_held_cells
-        self._predictor = WindowPredictor(bundle, batch_size=batch_size, kept_bytes=kept_bytes)
+        self._threads = threads or usable_threads()
+        options = PredictorOptions(batch_size, kept_bytes, threads)
+        if observe_retrieval is not None:
+            options = dataclasses.replace(options, observe_retrieval=observe_retrieval)
+        self._predictor = predictor_of(bundle, options)
 
     def impute(
         self,
@@ -118,9 +129,16 @@ class Imputer:
         check: Callable[[], None] | None = None,
         progress: Callable[[float], None] | None = None,
     ) -> PhasedTarget:
-        reference, hmm = self.bundle.part(target.panel_digest).reference, self.bundle.model.phasing_hmm
+        model = self.bundle.model
         return phase_target(
-            target, reference, hmm, self.mode, ignore_phase=self.ignore_phase, check=check, progress=progress
+            target,
+            self.bundle.part(target.panel_digest).reference,
+            model.pair if isinstance(model, CopyingModel) else None,
+            self.mode,
+            ignore_phase=self.ignore_phase,
+            threads=self._threads,
+            check=check,
+            progress=progress,
         )
 
     def _blocks(

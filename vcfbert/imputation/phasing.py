@@ -13,17 +13,16 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from vcfbert.constants import HALF_REF, MISSING
 from vcfbert.copying.diploid import consensus, heterozygous_calls, sample_phasings
+from vcfbert.copying.mixture import Rates
 from vcfbert.copying.states import unphased_states
 from vcfbert.errors import InputError
 from vcfbert.genotypes.panel import Panel
 from vcfbert.genotypes.reference_subset import ReferenceSubset
 from vcfbert.genotypes.sites import MatchedTarget
 from vcfbert.kernels import Calls, Indices
-from vcfbert.model.li_stephens import LiStephens
 
 
 @dataclass(frozen=True)
@@ -70,21 +69,23 @@ DEFAULT_MODE = "accurate"
 def phase_target(
     target: MatchedTarget,
     reference: ReferenceSubset,
-    hmm: LiStephens | None,
+    rates: Rates | None,
     mode: PhasingMode,
     *,
     ignore_phase: bool = False,
+    threads: int = 1,
     check: Callable[[], None] | None = None,
     progress: Callable[[float], None] | None = None,
 ) -> PhasedTarget:
     """Returns the target with every sample's calls in phase, and phasings of the samples that are unphased in it.
 
-    ``reference``: haplotypes of the target's panel. ``hmm``: the variant's ``phasing_hmm``. ``ignore_phase``: treat
-    all samples as unphased. ``check`` and ``progress``: as in ``phase_alleles``.
+    ``reference``: haplotypes of the target's panel. ``rates``: of the HMM of pairs; None if the variant requires phased
+    targets. ``ignore_phase``: treat all samples as unphased. ``check`` and ``progress``: as in ``phase_alleles``.
 
     Each sample is phased independently. Phasings are consistent along the chromosome, so the target must cover all of
     it. Haploid samples are homozygous-coded. In a phased sample a half call without order, such as 0/., becomes
-    missing, because its haplotype is unknown. Raises InputError 'unphased' if a sample is unphased and ``hmm`` is None.
+    missing, because its haplotype is unknown. Raises InputError 'unphased' if a sample is unphased and ``rates`` is
+    None.
     """
     target = target.homozygous_coded()
     alleles = target.alleles.copy()
@@ -92,10 +93,17 @@ def phase_target(
     samples = np.flatnonzero(target.unphased.any(axis=0) | ignore_phase)
     phasings = None
     if len(samples):
-        if hmm is None:
+        if rates is None:
             raise unphased_error(target, reference.panel)
         sampled = phase_alleles(
-            hmm, reference, target.panel_site, target.alleles[:, samples], mode, check=check, progress=progress
+            rates,
+            reference,
+            target.panel_site,
+            target.alleles[:, samples],
+            mode,
+            threads=threads,
+            check=check,
+            progress=progress,
         )
         phasings = Phasings(samples, sampled)
         alleles[:, samples] = consensus(sampled)
@@ -116,12 +124,13 @@ def unphased_error(target: MatchedTarget, panel: Panel) -> InputError:
 
 
 def phase_alleles(
-    hmm: LiStephens,
+    rates: Rates,
     reference: ReferenceSubset,
     sites: Indices,
     alleles: Calls,
     mode: PhasingMode,
     *,
+    threads: int = 1,
     check: Callable[[], None] | None = None,
     progress: Callable[[float], None] | None = None,
 ) -> Calls:
@@ -141,7 +150,7 @@ def phase_alleles(
         if check is not None:
             check()
         stop = min(start + mode.window_sites, t)
-        sampled = _phase_window(hmm, reference, sites[start:stop], genotypes[start:stop], seeds, mode)
+        sampled = _phase_window(rates, reference, sites[start:stop], genotypes[start:stop], seeds, mode, threads)
         joined = sampled if joined is None else join_windows(joined, sampled, start)
         if progress is not None:
             progress(stop / t)
@@ -159,24 +168,28 @@ def _genotypes(alleles: Calls) -> Calls:
 
 
 def _phase_window(
-    hmm: LiStephens,
+    rates: Rates,
     reference: ReferenceSubset,
     sites: Indices,
     genotypes: Calls,
     seeds: npt.NDArray[np.uint64],
     mode: PhasingMode,
+    threads: int,
 ) -> Calls:
     alleles, cm = np.ascontiguousarray(reference.alleles(sites).T), reference.panel.cm[sites]
     genotypes = np.ascontiguousarray(genotypes)
-    k, threads = min(mode.states, len(reference)), torch.get_num_threads()
-    maf = np.minimum(reference.af[sites], 1.0 - reference.af[sites])
-    with torch.no_grad():
-        stay = hmm.stay(torch.from_numpy(cm - cm[0]).float()).numpy()
-        mismatch = hmm.mismatch(torch.from_numpy(maf).float()).numpy()
-
-    states = unphased_states(genotypes, alleles, cm, k, threads=threads)
+    mismatch = np.full(len(sites), rates.mismatch, dtype=np.float32)
+    states = unphased_states(genotypes, alleles, cm, min(mode.states, len(reference)), threads=threads)
     return sample_phasings(
-        genotypes, alleles, states, None, stay, mismatch, n_phasings=mode.phasings, seeds=seeds, threads=threads
+        genotypes,
+        alleles,
+        states,
+        None,
+        rates.stay(cm),
+        mismatch,
+        n_phasings=mode.phasings,
+        seeds=seeds,
+        threads=threads,
     )
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
@@ -11,30 +12,36 @@ from torch import Tensor
 
 from vcfbert.model.base import Variant, WindowOutput
 from vcfbert.retrieval.base import Retriever
-from vcfbert.retrieval.ready import ReadyWindow
+from vcfbert.retrieval.context import WindowContext
 
 
 def predict_batches(
     model: Variant,
     retriever: Retriever,
-    ready: ReadyWindow,
+    context: WindowContext,
     queries: Tensor,
     known: Tensor | None,
     *,
     k: int,
     batch_size: int,
     exclude: Tensor | None = None,
+    observe: Callable[[float], None] | None = None,
 ) -> Iterator[WindowOutput]:
     """Yields the model's output for the ``queries`` uint8 [2n, t], ``batch_size`` samples at a time.
 
     ``known`` bool [2n, t]: the alleles that were called; None if all were. ``exclude``: as in ``Retriever.retrieve``.
+    ``observe`` receives the seconds of the retrieval.
 
     The encoder runs once for each distinct retrieved haplotype of the window, and once for each distinct query of a
     batch. At array density half of the haplotypes of 200 samples equal another one.
     """
-    key, distance = ready.context.key, ready.context.sites.key_distance_cm
-    rows = retriever.retrieve(key, distance, queries, k, known=known, exclude=exclude)
-    context, rows, encoded = ready.narrowed(model, rows)
+    distance = context.sites.key_distance_cm
+    started = time.perf_counter()
+    rows = retriever.retrieve(context.key, distance, queries, k, known=known, exclude=exclude)
+    if observe is not None:
+        observe(time.perf_counter() - started)
+    context, rows = context.keeping(rows)
+    encoded = model.encode_patterns(context.patterns, context.sites)
     for start in range(0, len(queries), 2 * batch_size):
         chunk = slice(start, start + 2 * batch_size)
         first, place = distinct_queries(queries[chunk], rows[chunk], None if known is None else known[chunk])

@@ -1,4 +1,4 @@
-"""The interface of all variants, which turn a batch of queries in one window into ALT probabilities. Tensors only.
+"""The interface of V17 and V18, which turn a batch of queries in one window into ALT probabilities. Tensors only.
 
 The dataclasses are not frozen, because Lightning Fabric rebuilds them field by field when it casts precision.
 """
@@ -16,7 +16,6 @@ from vcfbert.model.embedding import AlleleEmbedding, PositionEmbedding
 from vcfbert.model.encoder import Encoder
 from vcfbert.model.fusion import RetrievalHeads
 from vcfbert.model.heads import GenotypeHead, HaplotypeHead, independent
-from vcfbert.model.li_stephens import LiStephens
 
 if TYPE_CHECKING:
     from vcfbert.config import ModelConfig
@@ -35,9 +34,6 @@ class SiteContext:
     key_features: Tensor  # float32 [t, F]
     key_distance_cm: Tensor  # float32 [t], to the nearer edge of the window, 0 inside
     key_offset_cm: Tensor  # float32 [t], as offset_cm
-    key_af: Tensor  # float32 [t]
-    key_place: Tensor  # int64 [t], counted from the window's first site; below 0 or at least l outside the window
-    sampled: bool = False  # the queries are sampled phasings, over which predictions are averaged
 
 
 @dataclass
@@ -63,7 +59,6 @@ class WindowOutput:
     probability: Tensor  # float32 [b, 2, l], of ALT
     coupled: Tensor | None = None  # float32 [b, l, 3], of 0, 1, 2 ALT alleles; None if haplotypes are independent
     network_logit: Tensor | None = None  # float32 [b, 2, l], of ALT; None if no network gave the probability
-    loo: Tensor | None = None  # float32 [b, 2, t], leave-one-out ALT probability at each key site
 
     @property
     def logit(self) -> Tensor:
@@ -78,10 +73,9 @@ class WindowOutput:
 
 
 class Variant(nn.Module, ABC):
-    """Base of the model variants, which predict ALT probabilities from the query and the retrieved haplotypes."""
+    """Base of V17 and V18, which predict ALT probabilities from the query and the retrieved haplotypes."""
 
     name: ClassVar[str]
-    is_hmm: ClassVar[bool] = False  # whether it is a Li-Stephens HMM, over the wide windows of ``encode.copy_window``
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -92,16 +86,6 @@ class Variant(nn.Module, ABC):
         self.embedding.init_weights()
 
     @property
-    def phasing_hmm(self) -> LiStephens | None:
-        """The HMM that phasings of a target are sampled from; None if the variant requires phased targets."""
-        return None
-
-    @property
-    def takes_unphased(self) -> bool:
-        """Whether targets may have unphased heterozygous calls."""
-        return self.phasing_hmm is not None
-
-    @property
     def retrieval_heads(self) -> RetrievalHeads | None:
         """The learned metric by which haplotypes are retrieved; None if the metric is fixed."""
         return None
@@ -109,8 +93,7 @@ class Variant(nn.Module, ABC):
     def encode_patterns(self, patterns: Tensor, sites: SiteContext) -> Any:
         """What the forward pass needs of the window's unmasked rows uint8 [u, l] and does not depend on the query.
 
-        V17 returns their features from the encoder, V19 the rows cut at the typed sites, other variants None. Inference
-        calls it once per window.
+        V17 returns their features from the encoder, other variants None. Inference calls it once per window.
         """
         return None
 

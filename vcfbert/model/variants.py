@@ -1,4 +1,4 @@
-"""The variants by name."""
+"""The networks by name."""
 
 from __future__ import annotations
 
@@ -9,12 +9,11 @@ import torch
 from vcfbert.model.base import Variant
 from vcfbert.model.v17 import V17
 from vcfbert.model.v18 import V18
-from vcfbert.model.v19 import V19
 
 if TYPE_CHECKING:
     from vcfbert.config import ModelConfig
 
-VARIANT_CLASSES: dict[str, type[Variant]] = {cls.name: cls for cls in (V17, V18, V19)}
+VARIANT_CLASSES: dict[str, type[Variant]] = {cls.name: cls for cls in (V17, V18)}
 
 
 def create(variant: str, config: ModelConfig) -> Variant:

@@ -13,36 +13,14 @@ from torch import Tensor
 from vcfbert.constants import MASK_TOKEN, REF_TOKEN
 from vcfbert.genotypes.encoding import WindowRows, distinct_rows
 from vcfbert.genotypes.reference_subset import ReferenceSubset
-from vcfbert.genotypes.windows import Window
+from vcfbert.genotypes.windows import Window, distance_from
 from vcfbert.model.base import SiteContext, WindowBatch
 from vcfbert.model.embedding import site_features
-
-MIN_KEY_SITES = 16  # where the retrieval window has fewer typed sites, the nearest ones outside it are used as well
 
 
 def reference_features(reference: ReferenceSubset, device: torch.device) -> Tensor:
     """Features float32 [n_sites, F] of the panel's sites, with the reference subset's own allele frequencies."""
     return site_features(torch.from_numpy(reference.af).float(), torch.from_numpy(reference.panel.cm)).to(device)
-
-
-def key_sites(window: Window, typed: npt.NDArray[np.int64], cm: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
-    """The key sites int64 [t] of a window: the typed sites of its retrieval window.
-
-    If these are fewer than ``MIN_KEY_SITES``, the typed sites nearest to the window take their place. ``typed``: the
-    target's typed sites, ascending panel site indices. ``cm`` [n_sites]: genetic positions.
-    """
-    low, high = np.searchsorted(typed, window.retrieval)
-    if high - low >= MIN_KEY_SITES or high - low == len(typed):
-        return typed[low:high]
-    distance = distance_from(window, typed, cm)
-    nearest = np.argsort(distance, kind="stable")[:MIN_KEY_SITES]
-    return typed[np.sort(nearest)]
-
-
-def distance_from(window: Window, sites: npt.NDArray[np.int64], cm: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Distance in cM from each of ``sites`` to the nearer edge of the window, 0 inside it."""
-    position = cm[sites]
-    return np.asarray(np.maximum(np.maximum(cm[window.start] - position, position - cm[window.stop - 1]), 0.0))
 
 
 @dataclass(frozen=True)
@@ -89,8 +67,6 @@ class WindowContext:
             key_features=features[key_tensor],
             key_distance_cm=tensor(distance_from(window, key, cm)).float().to(device),
             key_offset_cm=tensor(cm[key] - middle).float().to(device),
-            key_af=tensor(reference.af[key]).float().to(device),
-            key_place=key_tensor - window.start,
         )
         return cls(
             sites=sites,

@@ -16,12 +16,10 @@ from torch import Tensor
 
 from vcfbert.genotypes.reference_subset import ReferenceSubset
 from vcfbert.model.base import Variant
-from vcfbert.model.v18 import V18
 from vcfbert.retrieval.base import KeyIndex, Retriever
 from vcfbert.retrieval.embedding import EmbeddingRetriever, site_weights
 from vcfbert.retrieval.faiss_index import FaissKeyIndex
 from vcfbert.retrieval.hamming import HammingRetriever
-from vcfbert.retrieval.ibs_segments import IbsSegmentRetriever
 from vcfbert.retrieval.torch_index import TorchKeyIndex
 
 
@@ -65,18 +63,14 @@ def build_retriever(
 ) -> Retriever:
     """The variant's retriever over a new index, with the model's current metric. ``features`` [n_sites, F]."""
     index = build_index(reference, torch.ones(reference.panel.n_sites), backend=backend, device=device)
-    return attach_retriever(model, index, reference, features, update=True)
+    return attach_retriever(model, index, features, update=True)
 
 
-def attach_retriever(
-    model: Variant, index: KeyIndex, reference: ReferenceSubset, features: Tensor, *, update: bool
-) -> Retriever:
-    """The variant's retriever over ``index``, an index of ``reference``.
+def attach_retriever(model: Variant, index: KeyIndex, features: Tensor, *, update: bool) -> Retriever:
+    """The variant's retriever over ``index``. ``features`` [n_sites, F]: of the index's reference subset.
 
     If the metric is learned, ``update`` replaces the index's site weights by the model's current ones.
     """
-    if model.is_hmm:
-        return IbsSegmentRetriever(index, reference)
     heads = model.retrieval_heads
     if heads is None:
         return HammingRetriever(index)
@@ -87,7 +81,7 @@ def attach_retriever(
 
 
 def refresh(
-    model: V18,
+    model: Variant,
     retriever: Retriever,
     features: Tensor,
     probes: list[Probe],
@@ -104,7 +98,9 @@ def refresh(
     before = [retriever.retrieve(p.sites, p.distance_cm, p.queries, k) for p in probes]
     old = retriever.index.weights.cpu().clone()  # on the CPU in a resumed run, else where the model is
     started = time.perf_counter()
-    retriever.update(model.retrieval, site_weights(model, features, rank=rank, world=world))
+    heads = model.retrieval_heads
+    assert heads is not None
+    retriever.update(heads, site_weights(model, features, rank=rank, world=world))
     seconds = time.perf_counter() - started
     new = retriever.index.weights.cpu()
     drift = float((new - old).abs().mean() / old.mean().clamp(min=1e-12))

@@ -1,4 +1,4 @@
-"""Builds what a training run works on: device, model, recipe, training splits, retrievers and optimiser."""
+"""Builds what a training run works on: device, model, training splits, retrievers and optimiser."""
 
 from __future__ import annotations
 
@@ -19,9 +19,8 @@ from vcfbert.retrieval.base import KeyIndex, Retriever, usable_k
 from vcfbert.retrieval.refresh import attach_retriever, build_index
 from vcfbert.training.data import TrainingData, TrainingPanel
 from vcfbert.training.device import fabric_of
+from vcfbert.training.index_refresh import IndexRefresher
 from vcfbert.training.optimizer import optimizer_of
-from vcfbert.training.recipe import Recipe
-from vcfbert.training.recipes import recipe_of
 
 
 @dataclass(frozen=True)
@@ -32,8 +31,8 @@ class Assembly:
     model: Variant  # its weights are validated, saved and bundled
     wrapped: Any  # the same model as Fabric trains it: compiled where asked for, gradients averaged over ranks
     optimizer: Any  # torch.optim.Optimizer, as Fabric steps it
-    recipe: Recipe
     data: TrainingData
+    refresher: IndexRefresher | None  # None if the metric of retrieval is fixed
     k: int  # haplotypes retrieved for each haplotype
 
 
@@ -52,9 +51,8 @@ def assemble(
     fabric = fabric_of(config.train, accelerator, devices)
     fabric.launch()
     model = create(variant, config.model)
-    recipe = recipe_of(model, config)
     splits = [
-        recipe.training_panel(ReferenceSubset(panel, panel.training_haplotypes), encoding, fabric.device)
+        TrainingPanel(ReferenceSubset(panel, panel.training_haplotypes), encoding, config.masks, fabric.device)
         for panel, encoding in zip(panels, encodings, strict=True)
     ]
     # A query never retrieves the two haplotypes of its own sample.
@@ -64,9 +62,9 @@ def assemble(
     own = [
         _retriever(model, split, indexes[number] if indexes else None, config) for number, split in enumerate(splits)
     ]
-    data = TrainingData(splits, retrievers or own, splits[0].masks, config.train)
-    recipe.attach(data, k)
-    return Assembly(fabric, model, wrapped, optimizer, recipe, data, k)
+    data = TrainingData(splits, retrievers or own, config.masks, config.train)
+    refresher = None if model.retrieval_heads is None else IndexRefresher(model, config, data)
+    return Assembly(fabric, model, wrapped, optimizer, data, refresher, k)
 
 
 def _retriever(model: Variant, split: TrainingPanel, index: KeyIndex | None, config: Config) -> Retriever:
@@ -74,4 +72,4 @@ def _retriever(model: Variant, split: TrainingPanel, index: KeyIndex | None, con
     if index is None:
         weights = torch.ones_like(split.features[:, 0])
         index = build_index(split.reference, weights, backend=config.retrieval.backend, device=split.device)
-    return attach_retriever(model, index, split.reference, split.features, update=True)
+    return attach_retriever(model, index, split.features, update=True)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import resource
-
 import torch
 from lightning_fabric import Fabric
 
 from vcfbert.config import TrainConfig
+from vcfbert.training.host_memory import peak_memory_mb
 
 
 def fabric_of(config: TrainConfig, accelerator: str, devices: int) -> Fabric:
@@ -31,7 +30,7 @@ def mean_over_ranks(fabric: Fabric, value: float) -> float:
 
 def memory_use(fabric: Fabric) -> dict[str, float]:
     """Peak memory of this process in MB: host memory, and memory of the CUDA device if one is used."""
-    use = {"peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
+    use = {"peak_rss_mb": peak_memory_mb()}
     if fabric.device.type == "cuda":
         use["peak_cuda_mb"] = torch.cuda.max_memory_allocated(fabric.device) / 2**20
     return use

@@ -12,11 +12,12 @@ from vcfbert.config import Config
 from vcfbert.genotypes.masks import curriculum_rate
 from vcfbert.model.losses import allele_loss, genotype_loss, site_loss_weights
 from vcfbert.training.assembly import Assembly
-from vcfbert.training.data import Example, Step, shard
+from vcfbert.training.data import Example, Step, plan_epoch, shard
 from vcfbert.training.device import mean_over_ranks
 from vcfbert.training.epoch_meter import EpochMeter
 from vcfbert.training.failures import check_finite
 from vcfbert.training.host_memory import trim_memory
+from vcfbert.training.optimizer import learning_rate
 from vcfbert.training.progress import FitProgress
 from vcfbert.training.run_state import RunState
 
@@ -41,7 +42,7 @@ class EpochTrainer:
     def plan(self, epoch: int) -> list[Step]:
         """This rank's batches of ``epoch`` (from 0), in order."""
         fabric, data = self.parts.fabric, self.parts.data
-        return shard(self.parts.recipe.plan(data.n_samples, epoch), fabric.global_rank, fabric.world_size)
+        return shard(plan_epoch(data.n_samples, self.config.train, epoch), fabric.global_rank, fabric.world_size)
 
     def train(self, epoch: int, run: RunState) -> dict[str, float]:
         """Trains ``epoch`` (from 0), counts its optimiser steps in ``run.step`` and returns the figures to log.
@@ -52,10 +53,10 @@ class EpochTrainer:
         # Dropout alone uses this generator. Seeded by epoch, it gives a resumed run the same values.
         torch.manual_seed(config.seed * 1_000_003 + epoch)
         steps = self.plan(epoch)
-        self.progress.epoch(epoch, config.epochs, len(steps))
+        self.progress.begin(f"epoch {epoch + 1}/{config.epochs}", len(steps))
         self.parts.wrapped.train()
         meter = EpochMeter()
-        examples = data.examples(steps, epoch, self.parts.k, self.parts.recipe.noise())
+        examples = data.examples(steps, epoch, self.parts.k)
         for number, example in enumerate(examples, start=1):
             last = number % config.accumulate == 0 or number == len(steps)
             group_start = (number - 1) // config.accumulate * config.accumulate
@@ -71,7 +72,7 @@ class EpochTrainer:
             if number % TRIM_EVERY == 0:
                 trim_memory()
             meter.tick()
-            self.progress.step(meter.loss, meter.f1.f1, meter.mean_ms)
+            self.progress.step(f"loss {meter.loss:.4f}  F1 {meter.f1.f1:.3f}  {meter.mean_ms:.0f} ms/batch")
         return self._metrics(epoch, steps, meter)
 
     def _metrics(self, epoch: int, steps: list[Step], meter: EpochMeter) -> dict[str, float]:
@@ -92,19 +93,17 @@ class EpochTrainer:
         output = self.parts.wrapped(example.batch)
         af = example.batch.sites.af
         weight = site_loss_weights(torch.minimum(af, 1.0 - af), config.rare_weight) * example.masked
-        weight = self.parts.recipe.loss_weight(weight, example)
         gamma = config.focal_gamma if config.loss == "focal" else 0.0
         loss = allele_loss(output.logit, example.alleles, weight, gamma=gamma)
-        loss = loss + config.genotype_weight * genotype_loss(
-            output.genotype, example.alleles.sum(dim=1), weight.squeeze(1) if weight.ndim == 3 else weight
-        )
+        loss = loss + config.genotype_weight * genotype_loss(output.genotype, example.alleles.sum(dim=1), weight)
         return loss, output.logit.detach().sigmoid().float().cpu().numpy()
 
     def step(self, run: RunState) -> None:
         """One optimiser step with the gradients accumulated so far, clipped to ``train.clip``."""
-        optimizer = self.parts.optimizer
+        optimizer, train = self.parts.optimizer, self.config.train
+        rate = learning_rate(run.step, self.total_steps, peak=train.lr, warmup_steps=train.warmup_steps)
         for group in optimizer.param_groups:
-            group["lr"] = self.parts.recipe.learning_rate(run.step, self.total_steps)
+            group["lr"] = rate
         self.parts.fabric.clip_gradients(
             self.parts.wrapped, optimizer, max_norm=self.config.train.clip, error_if_nonfinite=False
         )

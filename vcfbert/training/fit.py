@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
 
 from vcfbert.artifacts import check_replaceable
 from vcfbert.config import Config
 from vcfbert.constants import BUNDLE_KIND
+from vcfbert.errors import InputError
 from vcfbert.genotypes.conversion import panels_of
-from vcfbert.genotypes.encoding import encode
+from vcfbert.genotypes.encoding import Encoding, encode
+from vcfbert.genotypes.panel import Panel
 from vcfbert.genotypes.store import panels_digest
 from vcfbert.tracker import Tracker
-from vcfbert.training.loop import FitResult, Trainer
+from vcfbert.training.hmm_fit import HmmFit
 from vcfbert.training.progress import FitProgress, SilentProgress
+from vcfbert.training.result import AfterEpoch, FitResult
+
+if TYPE_CHECKING:
+    from vcfbert.retrieval.base import KeyIndex
 
 
 def fit_panel(
@@ -38,16 +46,16 @@ def fit_panel(
         shown = progress or SilentProgress()
         for panel in panels:
             shown.message(f"panel: {len(panel.samples)} samples, {panel.n_sites} sites of {panel.region}")
-        trainer = Trainer(
-            panels,
-            [encode(panel, config.encode) for panel in panels],
-            config,
+        fitter = fitter_of(
             variant,
+            panels,
+            lambda: [encode(panel, config.encode) for panel in panels],
+            config,
             accelerator=accelerator,
             devices=devices,
             progress=progress,
         )
-        return trainer.fit(
+        return fitter.fit(
             out,
             tracker=tracker,
             checkpoints=checkpoints,
@@ -55,3 +63,58 @@ def fit_panel(
             tags={"source": "fit"},
             data={"panel": panels_digest(panels)},
         )
+
+
+class Fitter(Protocol):
+    """Fits one variant."""
+
+    def fit(
+        self,
+        out: Path | None,
+        *,
+        tracker: Tracker,
+        checkpoints: Path,
+        metrics_csv: Path,
+        tags: Mapping[str, str],
+        data: Mapping[str, str],
+        after_epoch: AfterEpoch | None = None,
+    ) -> FitResult:
+        """Fits, or continues an interrupted fit, and writes the bundle ``out``; None writes none.
+
+        ``tags`` and ``data`` (digests of the inputs) are recorded. Raises VcfbertError.
+        """
+
+
+def fitter_of(
+    variant: str,
+    panels: Sequence[Panel],
+    encodings: Callable[[], Sequence[Encoding]],
+    config: Config,
+    *,
+    accelerator: str = "auto",
+    devices: int = 1,
+    indexes: Sequence[KeyIndex] | None = None,
+    progress: FitProgress | None = None,
+) -> Fitter:
+    """The fitter of ``variant``. torch is imported only for V17 and V18.
+
+    ``encodings``: gives one encoding per panel, which V19 does not need. The other arguments are those of ``Trainer``.
+    """
+    if variant == "v19":
+        if devices > 1:
+            raise InputError(
+                "devices", "V19 is fitted by one process", hint="omit --devices and torchrun; V17 and V18 use them"
+            )
+        return HmmFit(panels, config, progress=progress)
+    from vcfbert.training.loop import Trainer
+
+    return Trainer(
+        panels,
+        encodings(),
+        config,
+        variant,
+        accelerator=accelerator,
+        devices=devices,
+        indexes=indexes,
+        progress=progress,
+    )

@@ -1,9 +1,10 @@
-"""Returns freed host memory to the operating system."""
+"""Host memory of the process: its peak, and returning freed memory to the operating system."""
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
+import resource
 
 
 def trim_memory() -> None:
@@ -14,3 +15,8 @@ def trim_memory() -> None:
     """
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)
+
+
+def peak_memory_mb() -> float:
+    """The process's peak host memory so far, in MB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

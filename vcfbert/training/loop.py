@@ -1,48 +1,28 @@
-"""The trainer: one loop for all variants, on CPU, one GPU or several (Lightning Fabric).
-
-What differs between variants is in their recipes (``training/recipe.py``).
-"""
+"""The trainer of V17 and V18, on CPU, one GPU or several (Lightning Fabric)."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from vcfbert.bundle import save_bundle
 from vcfbert.config import Config
 from vcfbert.genotypes.encoding import Encoding
 from vcfbert.genotypes.panel import Panel
-from vcfbert.genotypes.store import panels_digest
+from vcfbert.genotypes.store import data_digest, panels_digest
+from vcfbert.network_bundle import save_network
 from vcfbert.retrieval.base import KeyIndex, Retriever
 from vcfbert.tracker import Tracker
 from vcfbert.training.assembly import assemble
 from vcfbert.training.checkpoint import Checkpoints, State
-from vcfbert.training.data import data_digest
 from vcfbert.training.device import memory_use
 from vcfbert.training.epoch import EpochTrainer
 from vcfbert.training.failures import memory_errors
-from vcfbert.training.progress import FitProgress, SilentProgress, epoch_message, start_message
+from vcfbert.training.progress import FitProgress, SilentProgress, epoch_message
 from vcfbert.training.recorder import Recorder
+from vcfbert.training.result import AfterEpoch, FitResult
 from vcfbert.training.run_state import RunState, restore, snapshot
 from vcfbert.training.validator import Validator
-
-# Called after each epoch's checkpoint with the epoch (from 0) and its figures. False ends the training there, as if the
-# epoch were the last. Every rank calls it, and all must get the same answer.
-AfterEpoch = Callable[[int, Mapping[str, float]], bool]
-
-
-@dataclass(frozen=True)
-class FitResult:
-    """The result of a fit. ``run_id`` and ``model_uri`` are '' where no run or no bundle is recorded."""
-
-    run_id: str
-    model_uri: str
-    metrics: dict[str, float]  # of the best epoch
-    seconds: float  # spent training, before interruptions too
-    parameters: int
-    data_digest: str  # of the panels that the figures were measured on
 
 
 class Trainer:
@@ -81,7 +61,6 @@ class Trainer:
         self.progress: FitProgress = shown or SilentProgress()
         self.epoch_trainer = EpochTrainer(self.parts, config, self.progress)
         self.validator = Validator(self.parts, config)
-        self.start_metrics: Mapping[str, float] = {}  # from the recipe's start, logged with the first epoch
         self.run = RunState()
 
     def fit(
@@ -113,8 +92,6 @@ class Trainer:
         recording = recorder.recording(name, params, all_tags, run_id=self.run.run_id, resume=last is not None)
         with recording as run_id, memory_errors(train):
             self.run.run_id = run_id
-            if last is None:
-                self._start(recorder)
             while self.run.epoch < train.epochs and self.run.waited < train.patience:
                 metrics = self._epoch(recorder)
                 if after_epoch is not None and not after_epoch(self.run.epoch - 1, metrics):
@@ -134,8 +111,10 @@ class Trainer:
     def refresh(self, epoch: int) -> dict[str, float]:
         """Refreshes learned retrievers if that is due before ``epoch``, and returns the index's figures to log."""
         fabric = self.parts.fabric
-        version = self.run.version + 1
-        report = self.parts.recipe.refresh(epoch, version, rank=fabric.global_rank, world=fabric.world_size)
+        refresher, version = self.parts.refresher, self.run.version + 1
+        report = None
+        if refresher is not None:
+            report = refresher.refresh(epoch, version, rank=fabric.global_rank, world=fabric.world_size)
         return self.run.index_metrics(epoch, report)
 
     def state(self) -> State:
@@ -146,19 +125,9 @@ class Trainer:
         """Continues from ``state``."""
         self.run = restore(state, self.parts.model, self.parts.optimizer, self.parts.data.retrievers)
 
-    def _start(self, recorder: Recorder) -> None:
-        found = self.parts.recipe.start()
-        if found is None:
-            return
-        self.start_metrics = found
-        self.progress.message(start_message(found))
-        # The starting point already imputes well: later epochs replace it only if they are better.
-        self._keep_if_best(self.validator.validate(self.run.epoch), recorder)
-
     def _epoch(self, recorder: Recorder) -> dict[str, float]:
         epoch, started = self.run.epoch, time.perf_counter()
-        metrics = self.refresh(epoch) | dict(self.start_metrics)
-        self.start_metrics = {}
+        metrics = self.refresh(epoch)
         metrics |= self.epoch_trainer.train(epoch, self.run)
         metrics |= self.validator.validate(epoch)
         seconds = time.perf_counter() - started
@@ -182,5 +151,5 @@ class Trainer:
         if best is not None:
             self.parts.model.load_state_dict(best)
         if self.parts.fabric.is_global_zero:
-            save_bundle(out, self.parts.model, self.panels, self.config, metrics=self.run.best_metrics, data=data)
+            save_network(out, self.parts.model, self.panels, self.config, metrics=self.run.best_metrics, data=data)
         self.parts.fabric.barrier()

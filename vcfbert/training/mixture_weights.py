@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor
+import numpy as np
+import numpy.typing as npt
+
+from vcfbert.kernels import Doubles, Floats
 
 STEPS = 3000
 
@@ -22,47 +24,48 @@ class SufficientStatistics:
     y is a genotype, and x a head's dosage times a knot's weight at the site; m = knots * heads.
     """
 
-    squares: Tensor
-    cross: Tensor
-    truth: Tensor
+    squares: Doubles
+    cross: Doubles
+    truth: float
 
     @classmethod
-    def of(cls, dosage: Tensor, truth: Tensor, knots: Tensor) -> SufficientStatistics:
+    def of(cls, dosage: Floats, truth: npt.NDArray[np.int64], knots: Doubles) -> SufficientStatistics:
         """``dosage`` [heads, n, l] of ALT by each head; ``truth`` [n, l] genotypes; ``knots`` [l, knots] weights."""
-        dosage, truth, knots = dosage.double(), truth.double(), knots.double()
-        between = torch.einsum("inl,jnl->ijl", dosage, dosage)
-        m = knots.shape[1] * len(dosage)
-        return cls(
-            torch.einsum("lk,ijl,lo->kioj", knots, between, knots).reshape(m, m),
-            torch.einsum("lk,inl,nl->ki", knots, dosage, truth).reshape(m),
-            truth.square().sum(),
-        )
+        heads, _, l = dosage.shape
+        between, cross = np.empty((heads, heads, l)), np.empty((heads, l))  # sums over samples
+        for i in range(heads):
+            cross[i] = np.einsum("nl,nl->l", dosage[i], truth, dtype=np.float64)
+            for j in range(i + 1):
+                between[i, j] = between[j, i] = np.einsum("nl,nl->l", dosage[i], dosage[j], dtype=np.float64)
+        m = knots.shape[1] * heads
+        squares = np.einsum("lk,ijl,lo->kioj", knots, between, knots, optimize=True).reshape(m, m)
+        return cls(squares, np.einsum("lk,il->ki", knots, cross).reshape(m), float(np.square(truth).sum()))
 
     def __add__(self, other: SufficientStatistics) -> SufficientStatistics:
         return SufficientStatistics(self.squares + other.squares, self.cross + other.cross, self.truth + other.truth)
 
-    def error(self, weights: Tensor) -> float:
+    def error(self, weights: Doubles) -> float:
         """Sum of squared errors with mixture weights ``weights`` [knots, heads]."""
-        x = weights.double().reshape(-1)
+        x = weights.reshape(-1)
         return float(x @ self.squares @ x - 2.0 * (self.cross @ x) + self.truth)
 
 
-def least_error(statistics: SufficientStatistics, start: Tensor) -> Tensor:
+def least_error(statistics: SufficientStatistics, start: Doubles) -> Doubles:
     """The mixture weights [knots, heads] of least squared error; each row sums to 1.
 
     Exponentiated gradient descent from ``start`` keeps them positive (Kivinen and Warmuth 1997, Inf. Comput. 132:1). A
     knot without sites keeps its row of ``start``.
     """
-    weights = start.double().clone()
-    steepest = statistics.squares.abs().view(*start.shape, -1).amax(dim=(1, 2), keepdim=True).squeeze(-1)  # [knots, 1]
+    weights = start.copy()
+    steepest = np.abs(statistics.squares).reshape(*start.shape, -1).max(axis=(1, 2))[:, None].clip(min=1e-9)
     for _ in range(STEPS):
-        slope = (statistics.squares @ weights.reshape(-1) - statistics.cross).view_as(weights)
-        weights = weights * torch.exp(-slope / steepest.clamp(min=1e-9))
-        weights = weights / weights.sum(dim=1, keepdim=True)
-    return weights.to(start.dtype)
+        slope = (statistics.squares @ weights.reshape(-1) - statistics.cross).reshape(weights.shape)
+        weights = weights * np.exp(-slope / steepest)
+        weights /= weights.sum(axis=1, keepdims=True)
+    return weights
 
 
-def better_weights(halves: tuple[SufficientStatistics, SufficientStatistics], start: Tensor) -> tuple[Tensor, float]:
+def better_weights(halves: tuple[SufficientStatistics, SufficientStatistics], start: Doubles) -> tuple[Doubles, float]:
     """Mixture weights [knots, heads] fitted to both halves of the samples, and the fraction of squared error they save.
 
     The fraction is cross-validated: weights fitted to each half are applied to the other half. If they save nothing

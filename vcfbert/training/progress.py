@@ -9,11 +9,11 @@ from typing import Protocol
 class FitProgress(Protocol):
     """Receives the progress of a fit, from one thread of the process of rank 0."""
 
-    def epoch(self, epoch: int, epochs: int, steps: int) -> None:
-        """``epoch`` (from 0) of ``epochs`` begins; it has ``steps`` batches."""
+    def begin(self, title: str, steps: int | None) -> None:
+        """A part of the fit begins, such as an epoch. ``steps``: their number, None if it is not known."""
 
-    def step(self, loss: float, f1: float, ms_per_batch: float) -> None:
-        """A batch is done. The figures are means over the epoch so far."""
+    def step(self, figures: str) -> None:
+        """A step is done, such as a batch; ``figures`` describe the part so far."""
 
     def message(self, text: str) -> None:
         """One line for the user."""
@@ -22,20 +22,14 @@ class FitProgress(Protocol):
 class SilentProgress:
     """Discards what it receives: for ranks other than 0, and for callers without a listener."""
 
-    def epoch(self, epoch: int, epochs: int, steps: int) -> None:
+    def begin(self, title: str, steps: int | None) -> None:
         pass
 
-    def step(self, loss: float, f1: float, ms_per_batch: float) -> None:
+    def step(self, figures: str) -> None:
         pass
 
     def message(self, text: str) -> None:
         pass
-
-
-def start_message(found: Mapping[str, float]) -> str:
-    """One line on the starting point that a recipe found: ``found`` by names that begin with 'start/'."""
-    shown = ", ".join(f"{name.removeprefix('start/')} {value:.3g}" for name, value in found.items())
-    return f"start: {shown}"
 
 
 def epoch_message(epoch: int, epochs: int, metrics: Mapping[str, float], seconds: float) -> str:

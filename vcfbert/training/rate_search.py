@@ -1,9 +1,8 @@
-"""Searches the switch rates and mismatch probabilities that V19 starts training from, by how well they impute.
+"""Fits V19: searches switch rates and mismatch probabilities by how well they impute, then fits mixture weights.
 
 The best rates depend on the panel: among ten thousand haplotypes a target finds longer matches than among six hundred.
-Gradient descent would take hundreds of steps from the rates of one such panel to those of the other. Three pairs of a
-switch rate and a mismatch probability are searched: of the heads for a given or inferred phase, of the heads for
-sampled phasings, and of the HMM of pairs that phasings are sampled from. Then the heads' mixture weights are fitted.
+Three pairs of a switch rate and a mismatch probability are searched: of the heads for a given or inferred phase, of the
+heads for sampled phasings, and of the HMM of pairs that phasings are sampled from.
 
 The loss is on the validation samples, which are not in the reference subset. They look like targets: typed as by an
 array, with errors and missing calls. Each is scored in an inferred phase, which has more errors than the panel's phase,
@@ -15,225 +14,249 @@ from __future__ import annotations
 import dataclasses
 import operator
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, reduce
+from typing import Protocol
 
 import numpy as np
-import torch
-from torch import Tensor
+import numpy.typing as npt
 
+from vcfbert.config import Config, MaskConfig
 from vcfbert.constants import MISSING
 from vcfbert.copying.diploid import consensus, heterozygous_calls
+from vcfbert.copying.mixture import FIRST_RATES, CopyingModel, Mixture, Rates, inherited, knot_weights
+from vcfbert.copying.window import HmmWindow, WindowTargets
+from vcfbert.genotypes.encoding import hmm_windows
 from vcfbert.genotypes.reference_subset import ReferenceSubset
 from vcfbert.genotypes.windows import Window
 from vcfbert.imputation.phasing import PhasingMode, phase_alleles
-from vcfbert.kernels import Calls
-from vcfbert.model.heads import independent
-from vcfbert.model.v19 import INITIAL_MIXTURE, INITIAL_RATES, KNOTS, V19, CompiledWindow, knot_weights
-from vcfbert.retrieval.base import Retriever
-from vcfbert.retrieval.context import WindowContext
-from vcfbert.training.data import TrainingData
+from vcfbert.kernels import Calls, Doubles, Floats, Indices
 from vcfbert.training.mixture_weights import SufficientStatistics, better_weights
 from vcfbert.training.validation import array_typing
 
 MAX_SAMPLES = 60  # validation samples of a window
 MAX_WINDOWS = 2
+MAX_DENSITY = 0.05  # greatest fraction of sites typed: a denser array takes more time and leaves fewer sites to score
 MODE = PhasingMode(states=640, phasings=4)
-# Of (switch rate, mismatch probability): first and last steps of the search in octaves, and bounds.
+# Of (switch rate, mismatch probability): first and last steps of the search in octaves, and bounds. The rates of cattle
+# lie near the lower bound of human panels.
 FIRST_STEPS, LAST_STEPS = (1.0, 2.0), (0.5, 1.0)
-BOUNDS = ((0.05, 60.0), (5e-5, 5e-2))
+BOUNDS = ((1e-3, 200.0), (1e-5, 1e-1))
 
 NOISE_STREAM = 5  # of the seed sequence (genotypes/masks.py)
 
-Rates = tuple[float, float]  # switches per cM and mismatch probability
+
+class SearchListener(Protocol):
+    """Receives the steps of a search, and knows the steps that an interrupted search took."""
+
+    def begin(self, stage: str) -> None:
+        """The search ``stage`` begins: 'panel', 'pair', 'phased' or 'sampled'."""
+
+    def known(self, stage: str) -> Mapping[Rates, float]:
+        """Losses that an interrupted search has computed."""
+
+    def tried(self, stage: str, rates: Rates, loss: float) -> None:
+        """``rates`` have this loss, in nats."""
 
 
 @dataclass(frozen=True)
 class _Typed:
-    """A window of a panel and the typed calls of its validation samples."""
+    """A window and the typed calls of its panel's validation samples."""
 
-    reference: ReferenceSubset
-    retriever: Retriever
-    window: Window
-    context: WindowContext
-    calls: Calls  # int8 [t, n, 2] at the key sites, in the panel's phase, -1 where missing
-    truth: Tensor  # int64 [n, l], genotypes at the window's sites
-    scored: Tensor  # bool [l], sites that count in the loss
+    window: HmmWindow
+    calls: Calls  # [t, n, 2] at the typed sites, in the panel's phase, -1 where missing
+    truth: npt.NDArray[np.int64]  # [n, scored sites], genotypes
+    scored: npt.NDArray[np.bool_]  # [l], sites that count in the loss
+
+    @property
+    def scored_af(self) -> Doubles:
+        """ALT frequency of each scored site in the reference subset."""
+        return self.window.reference.af[self.window.window.sites][self.scored]
 
 
 @dataclass(frozen=True)
 class _Queries:
-    """s phasings of the samples in one window, and what does not change while the heads' rates are searched."""
+    """Phasings of the samples in one window, and the haplotypes that each distinct one may copy."""
 
     typed: _Typed
-    context: WindowContext  # with the retrieved rows only
-    encoded: CompiledWindow | None  # with the heads at the time of cutting; None if the torch code runs
-    alleles: Tensor  # uint8 [2 s n, t]
-    known: Tensor  # bool [2 s n, t]
-    rows: Tensor  # int64 [2 s n, k], retrieved
+    targets: WindowTargets
+    number: Indices  # [s, n, 2], of the distinct haplotype
 
 
 class RateSearch:
-    """The search for one model, on validation samples typed as by an array in some of the data's windows."""
+    """The search on one panel or several, on validation samples typed as by an array in some windows."""
 
-    def __init__(self, model: V19, data: TrainingData, *, k: int) -> None:
-        self.model = model
-        self.data = data
-        self.k = k
+    def __init__(
+        self,
+        references: Sequence[ReferenceSubset],
+        config: Config,
+        *,
+        k: int,
+        threads: int,
+        listener: SearchListener,
+    ) -> None:
+        """``references``: the training split of each panel. ``k``: haplotypes that each haplotype may copy."""
+        self._config = config
+        self._k = k
+        self._threads = threads
+        self._listener = listener
+        encode = config.encode
+        self._places = [
+            (reference, window)
+            for reference in references
+            for window in hmm_windows(reference.panel, encode.copy_window, encode.copy_span_cm)
+        ]
 
-    @torch.no_grad()
-    def search(self) -> dict[str, float]:
-        """Sets the model's rates and mixture weights, and returns the figures to log."""
-        started, model = time.perf_counter(), self.model
-        model.eval()
-        panel_phase = [self._queries(typed, typed.calls[None]) for typed in self.typed]
-        rates = self._best_heads(panel_phase, INITIAL_RATES)
+    def search(self) -> tuple[CopyingModel, dict[str, float]]:
+        """The fitted model, and figures of the search to log."""
+        started = time.perf_counter()
+        in_panel_phase = [self._queries(typed, typed.calls[None]) for typed in self._typed]
+        first = self._best_rates("panel", in_panel_phase, FIRST_RATES)
+        sampled_heads = Mixture.first(first)
+        phasings: dict[Rates, list[Calls]] = {}
 
-        model.set_heads(*rates, sampled=True)
+        def pair_loss(tried: Rates) -> float:
+            phasings[tried] = [self._sample(typed, tried) for typed in self._typed]
+            return self._loss(sampled_heads, self._all_queries(phasings[tried]))
 
-        def phasing_loss(tried: Rates) -> float:
-            model.phasing.start_at(*tried)
-            return self._loss([self._queries(typed, self._sampled(typed), sampled=True) for typed in self.typed])
+        pair = self._descend("pair", pair_loss, first)
+        best = phasings.get(pair) or [self._sample(typed, pair) for typed in self._typed]
+        inferred, sampled = self._all_queries([consensus(one)[None] for one in best]), self._all_queries(best)
+        phased_mixture, phased_gain = self._fitted(inferred, self._best_rates("phased", inferred, first))
+        sampled_mixture, sampled_gain = self._fitted(sampled, self._best_rates("sampled", sampled, first))
+        model = CopyingModel(phased_mixture, sampled_mixture, pair)
+        loss = (self._loss(phased_mixture, inferred) + self._loss(sampled_mixture, sampled)) / 2.0
+        figures = {"val/genotype_loss": loss}
+        found = {"pair": pair, "phased": phased_mixture.rates, "sampled": sampled_mixture.rates}
+        for name, rates in found.items():
+            figures |= {f"search/{name}_rate": rates.switches_per_cm, f"search/{name}_mismatch": rates.mismatch}
+        gains = {"search/phased_weights_gain": phased_gain, "search/sampled_weights_gain": sampled_gain}
+        switches = {"search/phase_errors_per_cm": self._switches_per_cm(best)}
+        return model, figures | gains | switches | {"search/seconds": time.perf_counter() - started}
 
-        pair_rates = descend(phasing_loss, rates)
-        model.phasing.start_at(*pair_rates)
-        found = {
-            "phasing": pair_rates,
-            "phased": self._best_heads(self.inferred, rates),
-            "drawn": self._best_heads(self.sampled, rates),
-        }
-        gains = {
-            "start/phased_share_gain": self._fit_mixture(self.inferred),
-            "start/drawn_share_gain": self._fit_mixture(self.sampled),
-        }
-        rates_of = {f"start/{name}_rate": rate for name, (rate, _) in found.items()}
-        mismatches = {f"start/{name}_mismatch": mismatch for name, (_, mismatch) in found.items()}
-        about = {"start/switches_per_cm": self.switches_per_cm, "start/seconds": time.perf_counter() - started}
-        return rates_of | mismatches | gains | about
+    def _best_rates(self, stage: str, queries: list[_Queries], start: Rates) -> Rates:
+        return self._descend(stage, lambda tried: self._loss(Mixture.first(tried), queries), start)
 
-    @torch.no_grad()
-    def loss(self) -> float:
-        """Mean cross-entropy, in nats, of the samples' genotypes, in an inferred phase and over sampled phasings."""
-        self.model.eval()
-        return self._loss(self.inferred + self.sampled) / (2 * len(self.typed))
+    def _descend(self, stage: str, loss: Callable[[Rates], float], start: Rates) -> Rates:
+        self._listener.begin(stage)
 
-    @cached_property
-    def switches_per_cm(self) -> float:
-        """Switch errors per cM of a sample's inferred phase, against the panel's phase."""
-        switches, length = 0, 0.0
-        for typed, phasings in self._phasings:
-            cm = typed.context.sites.key_offset_cm
-            length += float(cm[-1] - cm[0]) * typed.calls.shape[1]
-            switches += n_switches(consensus(phasings), typed.calls)
-        return switches / max(length, 1e-9)
+        def computed(rates: Rates) -> float:
+            value = loss(rates)
+            self._listener.tried(stage, rates, value)
+            return value
 
-    @cached_property
-    def inferred(self) -> list[_Queries]:
-        """For each window, the samples in the consensus of their sampled phasings."""
-        return [self._queries(typed, consensus(phasings)[None]) for typed, phasings in self._phasings]
+        return descend(computed, start, self._listener.known(stage))
 
-    @cached_property
-    def sampled(self) -> list[_Queries]:
-        """For each window, the samples in all of their sampled phasings."""
-        return [self._queries(typed, phasings, sampled=True) for typed, phasings in self._phasings]
+    def _fitted(self, queries: list[_Queries], rates: Rates) -> tuple[Mixture, float]:
+        """The mixture with weights fitted to such queries, and the fraction of held-out squared error they save."""
+        start = Mixture.first(rates)
+        halves = zip(*(self._statistics(start, one) for one in queries), strict=True)
+        first, second = (reduce(operator.add, half) for half in halves)
+        weights, gain = better_weights((first, second), start.weights)
+        return dataclasses.replace(start, weights=weights), gain
 
-    @cached_property
-    def _phasings(self) -> list[tuple[_Typed, Calls]]:
-        """Sampled at the first access, by the rates that the model has then."""
-        return [(typed, self._sampled(typed)) for typed in self.typed]
-
-    def _best_heads(self, queries: list[_Queries], start: Rates) -> Rates:
-        """Sets the heads for such queries to the best rates found from ``start``, and returns these."""
-        sampled = queries[0].context.sites.sampled
-
-        def loss(tried: Rates) -> float:
-            self.model.set_heads(*tried, sampled=sampled)
-            return self._loss(queries)
-
-        rates = descend(loss, start)
-        self.model.set_heads(*rates, sampled=sampled)
-        return rates
-
-    def _fit_mixture(self, queries: list[_Queries]) -> float:
-        """Sets the mixture weights for such queries, and returns the fraction of held-out squared error they save."""
-        first, second = (reduce(operator.add, halves) for halves in zip(*map(self._statistics, queries), strict=True))
-        start = torch.tensor(INITIAL_MIXTURE, device=first.squares.device).expand(len(KNOTS), -1)
-        weights, gain = better_weights((first, second), start)
-        self.model.set_mixture(weights, sampled=queries[0].context.sites.sampled)
-        return gain
-
-    def _statistics(self, one: _Queries) -> tuple[SufficientStatistics, SufficientStatistics]:
+    def _statistics(self, mixture: Mixture, one: _Queries) -> tuple[SufficientStatistics, SufficientStatistics]:
         """Sufficient statistics of every other sample, and of the rest."""
-        batch, scored = one.context.batch(one.alleles, one.rows, one.known), one.typed.scored
-        n = len(one.typed.truth)
-
-        def of_samples(copied: Tensor) -> Tensor:
-            """Mean genotype dosage [n, l] over the phasings."""
-            return copied[:, scored].view(-1, n, 2, int(scored.sum())).mean(dim=0).sum(dim=1)
-
-        by_head = torch.stack([of_samples(copied) for copied in self.model.by_head(batch, self._encoded(one))])
-        af = one.context.sites.af[scored]
-        knots, truth = knot_weights(torch.minimum(af, 1.0 - af)), one.typed.truth[:, scored]
+        heads = one.typed.window.heads(mixture)
+        by_head = []
+        for number in range(len(heads.stay)):
+            copied = one.targets.copied(heads.alone(number), one.typed.window.fraction, threads=self._threads)
+            by_head.append(copied.dosage[:, one.typed.scored][one.number].mean(axis=0).sum(axis=1))  # [n, scored]
+        dosage, truth = np.stack(by_head), one.typed.truth
+        af = one.typed.scored_af
+        knots = knot_weights(np.minimum(af, 1.0 - af))
         return (
-            SufficientStatistics.of(by_head[:, 0::2], truth[0::2], knots),
-            SufficientStatistics.of(by_head[:, 1::2], truth[1::2], knots),
+            SufficientStatistics.of(dosage[:, 0::2], truth[0::2], knots),
+            SufficientStatistics.of(dosage[:, 1::2], truth[1::2], knots),
         )
 
     @cached_property
-    def typed(self) -> list[_Typed]:
-        """The windows of the search, spread over the data, and their typed samples."""
-        chosen = np.unique(np.linspace(0, len(self.data.places) - 1, MAX_WINDOWS).round().astype(int))
-        return [self._typed(i, np.random.default_rng([self.data.train.seed, NOISE_STREAM, i])) for i in chosen.tolist()]
+    def _typed(self) -> list[_Typed]:
+        """The windows of the search, spread over the panels, and their typed samples."""
+        chosen = np.unique(np.linspace(0, len(self._places) - 1, MAX_WINDOWS).round().astype(int))
+        return [self._type(number) for number in chosen.tolist()]
 
-    def _typed(self, number: int, rng: np.random.Generator) -> _Typed:
-        """The data's window ``number``, with errors and missing calls sampled by ``rng``."""
-        place, window = self.data.places[number]
-        split, masks = self.data.panels[place], self.data.masks
-        reference, panel, device = split.reference, split.reference.panel, split.device
+    def _type(self, number: int) -> _Typed:
+        """Window ``number``, with errors and missing calls sampled by its number."""
+        reference, window = self._places[number]
+        masks, seed, panel = self._config.masks, self._config.train.seed, reference.panel
+        rng = np.random.default_rng([seed, NOISE_STREAM, number])
         haplotypes = panel.some_validation_haplotypes(MAX_SAMPLES)
-        context = split.context(window, array_typing(reference, masks, self.data.train.seed)(window))
-        key = context.key.cpu().numpy()
-        calls = panel.alleles(key, haplotypes).T.astype(np.int8).reshape(len(key), -1, 2)
+        typed = array_typing(reference, sparse_array(masks), seed)(window)
+        ready = HmmWindow.of(reference, window, np.flatnonzero(typed).astype(np.int64) + window.retrieval[0])
+        calls = panel.alleles(ready.key, haplotypes).T.astype(np.int8).reshape(len(ready.key), -1, 2)
         calls ^= rng.random(calls.shape) < masks.typing_error
         calls[rng.random(calls.shape[:2]) < masks.missing] = MISSING
-        genotypes = panel.alleles(window.sites, haplotypes).reshape(-1, 2, window.stop - window.start).sum(axis=1)
-        truth = torch.from_numpy(genotypes.astype(np.int64)).to(device)
-        scored = torch.zeros(len(context.typed), dtype=torch.bool, device=device)
-        scored[window.core[0] - window.start : window.core[1] - window.start] = True
-        af = context.sites.af
-        scored &= ~context.typed & (af > 0.0) & (af < 1.0)  # an allele that the subset lacks cannot be copied
-        retriever = self.data.retrievers[place]
-        return _Typed(reference, retriever, window, context, np.ascontiguousarray(calls), truth, scored)
+        scored = _scored(reference, window, ready.key)
+        genotypes = panel.alleles(window.sites, haplotypes)[:, scored].reshape(-1, 2, int(scored.sum())).sum(axis=1)
+        return _Typed(ready, np.ascontiguousarray(calls), genotypes.astype(np.int64), scored)
 
-    def _sampled(self, typed: _Typed) -> Calls:
-        return phase_alleles(self.model.phasing, typed.reference, typed.context.key.cpu().numpy(), typed.calls, MODE)
+    def _sample(self, typed: _Typed, rates: Rates) -> Calls:
+        window = typed.window
+        return phase_alleles(rates, window.reference, window.key, typed.calls, MODE, threads=self._threads)
 
-    def _queries(self, typed: _Typed, phasings: Calls, *, sampled: bool = False) -> _Queries:
-        """The queries of ``phasings`` int8 [s, t, n, 2], with their retrieved rows."""
-        context = dataclasses.replace(typed.context, sites=dataclasses.replace(typed.context.sites, sampled=sampled))
-        shown = torch.from_numpy(phasings.transpose(0, 2, 3, 1).reshape(-1, len(context.key))).to(context.key.device)
-        known, alleles = shown >= 0, shown.clamp(min=0).to(torch.uint8)
-        rows = typed.retriever.retrieve(context.key, context.sites.key_distance_cm, alleles, self.k, known=known)
-        kept, renumbered = context.keeping(rows)
-        encoded = self.model.encode_patterns(kept.patterns, kept.sites)
-        return _Queries(typed, kept, encoded, alleles, known, renumbered)
+    def _all_queries(self, phasings: list[Calls]) -> list[_Queries]:
+        return [self._queries(typed, one) for typed, one in zip(self._typed, phasings, strict=True)]
 
-    def _encoded(self, one: _Queries) -> CompiledWindow | None:
-        """The compiled window with the model's current heads; None if the torch code runs."""
-        return None if one.encoded is None else self.model.with_heads(one.encoded, one.context.sites)
+    def _queries(self, typed: _Typed, phasings: Calls) -> _Queries:
+        """The queries of ``phasings`` int8 [s, t, n, 2], with the haplotypes that they may copy."""
+        s, t, n, _ = phasings.shape
+        shown = phasings.transpose(1, 0, 2, 3).reshape(t, 2 * s * n)
+        distinct, number = np.unique(shown, axis=1, return_inverse=True)
+        calls = np.ascontiguousarray(distinct)
+        chosen = typed.window.states(calls, self._k, threads=self._threads)
+        return _Queries(typed, typed.window.targets(calls, chosen), number.reshape(s, n, 2))
 
-    def _loss(self, queries: list[_Queries]) -> float:
-        """Mean cross-entropy of the genotypes in nats, summed over windows."""
-        total = 0.0
-        for one in queries:
-            output = self.model(one.context.batch(one.alleles, one.rows, one.known), self._encoded(one))
-            p, q = output.probability[..., one.typed.scored].unbind(dim=1)  # [s n, l]
-            truth = one.typed.truth[:, one.typed.scored]
-            genotype = independent(p, q).view(-1, *truth.shape, 3).mean(dim=0)
-            right = genotype.gather(2, truth[:, :, None]).clamp(min=1e-6)
-            total -= float(right.log().mean())
-        return total
+    def _loss(self, mixture: Mixture, queries: list[_Queries]) -> float:
+        """Mean cross-entropy of the genotypes in nats, over the windows."""
+        return sum(self._window_loss(mixture, one) for one in queries) / len(queries)
+
+    def _window_loss(self, mixture: Mixture, one: _Queries) -> float:
+        window = one.typed.window
+        copied = one.targets.copied(window.heads(mixture), window.fraction, threads=self._threads)
+        alt = inherited(copied.dosage[:, one.typed.scored])
+        right = _genotype_probability(alt, one.number, one.typed.truth)
+        return float(-np.log(right.clip(min=1e-6), dtype=np.float64).mean())
+
+    def _switches_per_cm(self, phasings: list[Calls]) -> float:
+        """Switch errors per cM of a sample's inferred phase, against the panel's phase."""
+        switches, length = 0, 0.0
+        for typed, one in zip(self._typed, phasings, strict=True):
+            cm = typed.window.key_cm
+            length += float(cm[-1] - cm[0]) * typed.calls.shape[1]
+            switches += n_switches(consensus(one), typed.calls)
+        return switches / max(length, 1e-9)
+
+
+def _scored(reference: ReferenceSubset, window: Window, key: Indices) -> npt.NDArray[np.bool_]:
+    """[l]: untyped sites of the window's core at which the subset has both alleles; no other can be copied."""
+    scored = np.zeros(window.stop - window.start, dtype=bool)
+    scored[window.core[0] - window.start : window.core[1] - window.start] = True
+    inside = (key >= window.start) & (key < window.stop)
+    scored[key[inside] - window.start] = False
+    af = reference.af[window.sites]
+    return scored & (af > 0.0) & (af < 1.0)
+
+
+def _genotype_probability(alt: Floats, number: Indices, truth: npt.NDArray[np.int64]) -> Floats:
+    """Probability [n, l] of each sample's true genotype, the mean over its phasings.
+
+    ``alt`` [u, l]: of distinct haplotypes; ``number`` [s, n, 2]: those of each phasing; ``truth`` [n, l].
+    """
+    total = np.zeros(truth.shape, np.float32)
+    for first, second in number.transpose(0, 2, 1):
+        p, q = alt[first], alt[second]
+        both, neither = p * q, (1.0 - p) * (1.0 - q)
+        total += np.choose(truth, [neither, 1.0 - neither - both, both])
+    total /= np.float32(len(number))
+    return total
+
+
+def sparse_array(masks: MaskConfig) -> MaskConfig:
+    """``masks`` restricted to sparse arrays: denser ones take more time and leave fewer alleles to score."""
+    low, high = masks.array_density
+    return dataclasses.replace(masks, array_share=1.0, array_density=(low, max(low, min(high, MAX_DENSITY))))
 
 
 def n_switches(phase: Calls, truth: Calls) -> int:
@@ -246,18 +269,18 @@ def n_switches(phase: Calls, truth: Calls) -> int:
     return sum(int(np.count_nonzero(np.diff(along[both[:, i], i]))) for i in range(phase.shape[1]))
 
 
-def descend(loss: Callable[[Rates], float], start: Rates) -> Rates:
+def descend(loss: Callable[[Rates], float], start: Rates, known: Mapping[Rates, float] | None = None) -> Rates:
     """Minimises ``loss`` from ``start`` by steps in one rate at a time, on a logarithmic scale, within ``BOUNDS``.
 
     Steps are halved once no step lowers the loss (pattern search, Hooke and Jeeves 1961, J. ACM 8:212). No rates are
-    evaluated twice.
+    evaluated twice, nor are those whose loss is ``known``.
     """
-    known: dict[Rates, float] = {}
+    losses: dict[Rates, float] = dict(known or {})
 
     def at(rates: Rates) -> float:
-        if rates not in known:
-            known[rates] = loss(rates)
-        return known[rates]
+        if rates not in losses:
+            losses[rates] = loss(rates)
+        return losses[rates]
 
     best, steps = start, list(FIRST_STEPS)
     while True:
@@ -275,7 +298,7 @@ def descend(loss: Callable[[Rates], float], start: Rates) -> Rates:
 
 def _moved(rates: Rates, which: int, octaves: float) -> Rates:
     low, high = BOUNDS[which]
-    value = float(np.clip(rates[which] * 2.0**octaves, low, high))
+    value = float(np.clip((rates.switches_per_cm, rates.mismatch)[which] * 2.0**octaves, low, high))
     # Rounded, so that a step up and a step down give the same value again.
     value = float(f"{value:.6g}")
-    return (value, rates[1]) if which == 0 else (rates[0], value)
+    return Rates(value, rates.mismatch) if which == 0 else Rates(rates.switches_per_cm, value)

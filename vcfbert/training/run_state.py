@@ -30,13 +30,9 @@ class RunState:
 
     def take(self, metrics: dict[str, float]) -> bool:
         """Notes an epoch's figures. Returns True if it is the best epoch so far."""
-        # Targets have more phase errors than the panel, so a loss in inferred phase decides where a recipe gives one.
-        loss = metrics.get("val/genotype_loss", metrics["val/loss"])
-        if loss < self.best_loss:
-            self.best_loss, self.best_metrics, self.waited = loss, metrics, 0
+        if metrics["val/loss"] < self.best_loss:
+            self.best_loss, self.best_metrics, self.waited = metrics["val/loss"], metrics, 0
             return True
-        # The starting point has no figures of training, such as the time of a batch: the latest epoch's are used.
-        self.best_metrics = metrics | self.best_metrics
         self.waited += 1
         return False
 

@@ -7,18 +7,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from vcfbert.config import EvaluateConfig, MaskConfig
 from vcfbert.genotypes.masks import array_mask, fixed_rate_mask
+from vcfbert.genotypes.panel import Panel
 from vcfbert.genotypes.reference_subset import ReferenceSubset
 from vcfbert.genotypes.windows import Window
-from vcfbert.imputation.query_batches import predict_batches
+from vcfbert.imputation.window_prediction import HeldOutPredictor
 from vcfbert.metrics.accuracy import DosageR2, F1Counter
-from vcfbert.model.base import Variant
-from vcfbert.retrieval.base import Retriever
-from vcfbert.retrieval.context import WindowContext
-from vcfbert.retrieval.ready import ReadyWindow
 
 MAX_VALIDATED = 200  # samples; on large panels, validating all would take longer than training
 
@@ -77,49 +73,39 @@ def array_typing(reference: ReferenceSubset, masks: MaskConfig, seed: int) -> Ty
     return typed
 
 
-@torch.no_grad()
 def score_windows(
-    model: Variant,
-    retriever: Retriever,
-    reference: ReferenceSubset,
-    features: torch.Tensor,
+    predict: HeldOutPredictor,
+    panel: Panel,
     windows: list[Window],
     haplotypes: npt.NDArray[np.int64],
     typed_sites: TypedSites,
     *,
-    k: int,
-    batch_size: int,
     min_maf: float = 0.0,
 ) -> Scores:
     """Scores predictions of the masked alleles of panel ``haplotypes`` int64 [2n] in the windows' cores.
 
-    Each sample's two haplotypes are consecutive. ``features`` [n_sites, F]: ``reference_features``. ``k``: rows
-    retrieved for each haplotype. A haplotype of the reference subset retrieves neither itself nor the other one of its
-    sample. Sites whose MAF in the panel is below ``min_maf`` are not scored.
+    Each sample's two haplotypes are consecutive. Sites whose MAF in the panel is below ``min_maf`` are not scored.
     """
-    device = features.device
-    panel = reference.panel
-    own = torch.from_numpy(reference.rows_of_sample(haplotypes)).to(device)
-    exclude = own if bool((own >= 0).any()) else None  # -1, not in the subset, excludes nothing
     scores = Scores()
-    model.eval()
     for window in windows:
-        key = np.flatnonzero(typed_sites(window)).astype(np.int64) + window.retrieval[0]
-        context = WindowContext.build(reference, features, window, key, device)
-        queries = torch.from_numpy(panel.alleles(key, haplotypes)).to(device)
-        parts = [
-            output.probability
-            for output in predict_batches(
-                model, retriever, ReadyWindow(context), queries, None, k=k, batch_size=batch_size, exclude=exclude
-            )
-        ]
+        typed = typed_sites(window)  # [sites of the retrieval window]
+        key = np.flatnonzero(typed).astype(np.int64) + window.retrieval[0]
         core = slice(window.core[0] - window.start, window.core[1] - window.start)
-        predicted = torch.cat(parts).float()[:, :, core].cpu().numpy()  # [n, 2, sites of the core]
+        predicted = predict(window, key, haplotypes)[:, :, core]  # [n, 2, sites of the core]
         truth = panel.alleles(slice(*window.core), haplotypes).reshape(predicted.shape)
-        maf = panel.maf[slice(*window.core)]
-        scored = ~context.typed[core].cpu().numpy() & (maf >= min_maf)
-        _add(scores, truth[:, :, scored], predicted[:, :, scored], maf[scored], panel.af[slice(*window.core)][scored])
+        maf, af = panel.maf[slice(*window.core)], panel.af[slice(*window.core)]
+        masked = ~typed[window.core[0] - window.retrieval[0] : window.core[1] - window.retrieval[0]]
+        scored = masked & (maf >= min_maf)
+        _add(scores, truth[:, :, scored], predicted[:, :, scored], maf[scored], af[scored])
     return scores
+
+
+def figures(masked: Scores, array: Scores) -> dict[str, float]:
+    """The figures to log: F1 by the ``masked`` protocol, dosage r2 at sites typed as by an ``array``, loss by both."""
+    loss = (masked.loss + array.loss) / max(masked.count + array.count, 1)
+    r2 = {f"val/r2/{name.rstrip('%')}": value for name, value in array.r2.values().items()}
+    f1 = {f"val/{name}": value for name, value in masked.f1.values().items()}
+    return {"val/loss": loss, **f1, **r2}
 
 
 def _add(

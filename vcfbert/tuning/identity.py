@@ -13,7 +13,7 @@ import vcfbert
 from vcfbert.artifacts import sha256_json
 from vcfbert.config import Config
 from vcfbert.genotypes.panel import Panel
-from vcfbert.training.data import data_digest
+from vcfbert.genotypes.store import data_digest
 from vcfbert.tuning.space import searched
 
 # The folders and files of ``vcfbert`` on whose source a trial's figures depend.

@@ -18,8 +18,6 @@ def suggest(trial: optuna.trial.BaseTrial, variant: str, tune: TuneConfig) -> di
     k = f"retrieval.k.{variant}"
     found: dict[str, Any] = {k: trial.suggest_categorical(k, tune.k[variant])}
     if variant == "v19":
-        found["train.copy_lr"] = _rate(trial, "train.copy_lr", tune.copy_lr)
-        found["train.copy_steps"] = trial.suggest_categorical("train.copy_steps", tune.copy_steps)
         found["encode.copy_span_cm"] = trial.suggest_categorical("encode.copy_span_cm", tune.copy_span_cm)
         return found
     dims = int(trial.suggest_categorical("model.dims", tune.dims))
@@ -49,8 +47,7 @@ def searched(variant: str, tune: TuneConfig) -> tuple[str, ...]:
     first: dict[str, Any] = {f"retrieval.k.{variant}": tune.k[variant][0]}
     first |= {"model.dims": tune.dims[0], HEAD_WIDTH: tune.head_width[0], "model.layers": tune.layers[0]}
     first |= {"train.lr": tune.lr[0], "train.warmup_steps": tune.warmup_steps[0]}
-    first |= {"retrieval.refresh_every": tune.refresh_every[0], "train.copy_lr": tune.copy_lr[0]}
-    first |= {"train.copy_steps": tune.copy_steps[0], "encode.copy_span_cm": tune.copy_span_cm[0]}
+    first |= {"retrieval.refresh_every": tune.refresh_every[0], "encode.copy_span_cm": tune.copy_span_cm[0]}
     return tuple(suggest(optuna.trial.FixedTrial(first), variant, tune))
 
 

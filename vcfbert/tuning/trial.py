@@ -29,8 +29,8 @@ from vcfbert.genotypes.encoding import Encoding
 from vcfbert.genotypes.panel import Panel
 from vcfbert.genotypes.store import panels_digest
 from vcfbert.tracker import Tracker
+from vcfbert.training.fit import fitter_of
 from vcfbert.training.host_memory import trim_memory
-from vcfbert.training.loop import Trainer
 from vcfbert.training.progress import FitProgress
 from vcfbert.tuning.space import learns_retrieval, suggest, trial_config
 from vcfbert.tuning.storage import RUN_ID, first_number, patiently
@@ -82,8 +82,8 @@ class Objective:
         record = TrialRecord(trial, self._open_tracker(), tune.objective, self._variant, self._parent)
         _reset_peak_memory()
         try:
-            trainer = Trainer(self._panels, self._encodings, config, self._variant, progress=self._progress)
-            result = trainer.fit(
+            fitter = fitter_of(self._variant, self._panels, lambda: self._encodings, config, progress=self._progress)
+            result = fitter.fit(
                 None,
                 tracker=record,
                 checkpoints=folder,

@@ -1,0 +1,145 @@
+"""One window and one set of typed sites, made ready for the haploid HMMs, and the targets that are copied there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from vcfbert.copying.haploid import Copied, Heads, Intervals, copy, cut
+from vcfbert.copying.mixture import Mixture, prior
+from vcfbert.copying.states import phased_states
+from vcfbert.genotypes.reference_subset import ReferenceSubset
+from vcfbert.genotypes.windows import Window
+from vcfbert.kernels import Alleles, Calls, Doubles, Floats, Indices, Numbers, compiled_exactly
+
+
+@dataclass(frozen=True)
+class WholeWindow:
+    """The intervals of a window for all haplotypes of a reference subset.
+
+    ``interval`` int64 [entries of ``Intervals.carriers``]: the interval that each entry belongs to.
+    """
+
+    intervals: Intervals
+    interval: Indices
+
+    @classmethod
+    def of(cls, intervals: Intervals) -> WholeWindow:
+        site = np.repeat(np.arange(len(intervals.start) - 1), np.diff(intervals.start))
+        return cls(intervals, np.searchsorted(intervals.bounds[1:], site, side="right"))
+
+    def of_haplotypes(self, rows: Indices) -> Intervals:
+        """The same intervals for only ``rows``, ascending. Distinct rows that none of them has are left out."""
+        whole = self.intervals
+        number = whole.number[:, rows]
+        used = np.zeros((len(number), int(whole.counts.max())), dtype=bool)
+        np.put_along_axis(used, number, True, axis=1)
+        renumbered = np.cumsum(used, axis=1, dtype=np.int32) - 1
+        kept = used[self.interval, whole.carriers]
+        return replace(
+            whole,
+            number=np.take_along_axis(renumbered, number, axis=1),
+            counts=used.sum(axis=1),
+            start=np.concatenate([[0], np.cumsum(kept)])[whole.start],
+            carriers=renumbered[self.interval[kept], whole.carriers[kept]].astype(np.uint32),
+        )
+
+
+@dataclass(frozen=True)
+class HmmWindow:
+    """A window of l sites, t typed sites in and around it, and the reference subset's alleles there."""
+
+    reference: ReferenceSubset
+    window: Window
+    key: Indices  # [t], panel site indices of the typed sites
+    key_alleles: Alleles  # [t, h] of the reference subset
+    fraction: Floats  # [l], as in ``haploid.copy``
+    whole: WholeWindow | None  # None if each set of targets cuts the haplotypes that it may copy
+
+    @classmethod
+    def of(cls, reference: ReferenceSubset, window: Window, key: Indices, *, whole: bool = False) -> HmmWindow:
+        """``whole``: cut all haplotypes of the subset once, for many sets of targets."""
+        cut_whole = WholeWindow.of(cut(reference.alleles(window.sites), key - window.start)) if whole else None
+        cm = reference.panel.cm
+        fraction = place_between(cm[window.sites], cm[key], key - window.start)
+        key_alleles = np.ascontiguousarray(reference.alleles(key).T)
+        return cls(reference, window, key, key_alleles, fraction, cut_whole)
+
+    @property
+    def key_cm(self) -> Doubles:
+        """[t]: genetic positions of the typed sites."""
+        return self.reference.panel.cm[self.key]
+
+    def heads(self, mixture: Mixture) -> Heads:
+        """The mixture's heads at the window's sites."""
+        af = self.reference.af
+        return mixture.heads(self.key_cm, af[self.key], af[self.window.sites])
+
+    def states(self, calls: Calls, k: int, *, exclude: Indices | None = None, threads: int = 1) -> Numbers:
+        """The ``k`` rows of the reference subset that each target may copy, int32 [n, k], ascending.
+
+        ``calls`` int8 [t, n]: of n target haplotypes, -1 where missing. ``exclude`` int64 [n, e]: rows that a target
+        may not copy; -1 for none.
+        """
+        return phased_states(calls, self.key_alleles, self.key_cm, k, exclude, threads=threads)
+
+    def targets(self, calls: Calls, chosen: Numbers) -> WindowTargets:
+        """Targets with ``calls`` int8 [t, n] that may copy the ``chosen`` rows int32 [n, k] of the reference subset."""
+        used = np.zeros(len(self.reference), dtype=bool)
+        used[chosen] = True
+        rows = np.flatnonzero(used)
+        states: Numbers = (np.cumsum(used, dtype=np.int32) - 1)[chosen]
+        if self.whole is None:
+            alleles = self.reference.panel.alleles(self.window.sites, self.reference.haplotypes[rows])
+            intervals = cut(alleles, self.key - self.window.start)
+        else:
+            intervals = self.whole.of_haplotypes(rows)
+        alleles = np.ascontiguousarray(self.key_alleles[:, rows])
+        differing = mismatches(calls, alleles, states)
+        return WindowTargets(calls, alleles, states, prior(differing, (calls >= 0).sum(axis=0)), intervals)
+
+
+@dataclass(frozen=True)
+class WindowTargets:
+    """n target haplotypes in one window, with the k haplotypes that each may copy, of r that are copied at all."""
+
+    calls: Calls  # [t, n]
+    alleles: Alleles  # [t, r] at the typed sites
+    states: Numbers  # [n, k], of the r
+    prior: Floats  # [n, k]
+    intervals: Intervals  # of the r
+
+    def copied(self, heads: Heads, fraction: Floats, *, threads: int = 1) -> Copied:
+        """ALT probabilities of the copied alleles by the mixture of ``heads``; ``fraction`` as in ``HmmWindow``."""
+        return copy(self.calls, self.alleles, self.states, self.prior, heads, self.intervals, fraction, threads=threads)
+
+
+def place_between(cm: Doubles, key_cm: Doubles, key_place: Indices) -> Floats:
+    """The place of l sites at ``cm`` [l] between their two typed neighbours, float32 [l].
+
+    It runs from 0 at the left neighbour to 1 at the right one, in genetic distance. It is 1 before the first typed site
+    and 0 after the last, so that beyond the outermost typed site that site's copying probabilities hold. ``key_cm``,
+    ``key_place`` [t]: position of the typed sites, and their index counted from the first of the l.
+    """
+    interval = np.searchsorted(key_place, np.arange(len(cm)))
+    left, right = key_cm[(interval - 1).clip(min=0)], key_cm[interval.clip(max=len(key_cm) - 1)]
+    fraction = ((cm - left) / (right - left).clip(min=1e-9)).clip(0.0, 1.0)
+    fraction[interval == 0] = 1.0
+    fraction[interval == len(key_cm)] = 0.0
+    out: Floats = fraction.astype(np.float32)
+    return out
+
+
+@compiled_exactly
+def mismatches(calls: Calls, alleles: Alleles, states: Numbers) -> Numbers:
+    """int32 [n, k]: typed sites at which each state differs from the target's known call."""
+    n, k = states.shape
+    counts = np.zeros((n, k), np.int32)
+    for l in range(len(calls)):
+        for target in range(n):
+            call = calls[l, target]
+            if call >= 0:
+                for j in range(k):
+                    counts[target, j] += alleles[l, states[target, j]] != call
+    return counts
