@@ -28,7 +28,8 @@ from torch import nn
 from update_results import ablation_table
 
 from vcfbert.artifacts import MANIFEST
-from vcfbert.bundle import Bundle, load_bundle
+from vcfbert.bundle.contents import Bundle
+from vcfbert.bundle.load import load_bundle
 from vcfbert.config import EncodeConfig, EvaluateConfig, ModelConfig, build
 from vcfbert.constants import MAF_BIN_NAMES, VARIANTS
 from vcfbert.errors import VcfbertError

@@ -201,7 +201,7 @@ def throughput(service: Service, settings: Settings, folder: Path) -> dict[str, 
     """Imputes all targets alternately by one request and by the library."""
     import torch
 
-    from vcfbert.bundle import load_bundle
+    from vcfbert.bundle.load import load_bundle
     from vcfbert.imputation.files import impute_file
     from vcfbert.imputation.imputer import Imputer
 

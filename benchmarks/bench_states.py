@@ -29,7 +29,7 @@ from _machine import describe_machine, write_report
 from _pair_states import pair_states
 from torch import Tensor
 
-from vcfbert.bundle import load_bundle
+from vcfbert.bundle.load import load_bundle
 from vcfbert.copying.states import phased_states, unphased_states
 from vcfbert.genotypes.conversion import build_panels
 from vcfbert.genotypes.masks import array_mask

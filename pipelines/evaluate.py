@@ -9,7 +9,7 @@ from typing import Any
 
 from pipelines.common import METRICS, MODELS, REPORTS, run_stage
 from vcfbert.artifacts import write_json, write_text
-from vcfbert.bundle import load_bundle
+from vcfbert.bundle.load import load_bundle
 from vcfbert.config import Config
 from vcfbert.evaluation.protocols import array_protocol, masked_protocol, training_cost
 from vcfbert.evaluation.scoring import FIGURES
@@ -30,7 +30,7 @@ def main(variant: str, config: Config) -> None:
         "training": training_cost(trained),
         "imputation": cost,
     }
-    if bundle.takes_unphased:
+    if bundle.model.takes_unphased:
         unphased, cost = array_protocol(bundle, config.evaluate, imputed / "unphased.vcf.gz", unphased=True)
         report |= {"array_unphased": unphased.as_dict(), "imputation_unphased": cost}
     path = REPORTS / "evaluate" / f"{variant}.json"

@@ -14,7 +14,7 @@ import numpy as np
 from vcfbert.errors import InputError
 
 if TYPE_CHECKING:
-    from vcfbert.bundle import Bundle
+    from vcfbert.bundle.contents import Bundle
     from vcfbert.evaluation.scoring import Evaluation
     from vcfbert.genotypes.panel import Panel
     from vcfbert.imputation.files import Imputed
@@ -77,7 +77,7 @@ def load_bundle(path: AnyPath, *, device: str = "cpu") -> Bundle:
         >>> bundle.variant
         'v19'
     """
-    from vcfbert.bundle import load_bundle as load
+    from vcfbert.bundle.load import load_bundle as load
 
     return load(Path(path), device=device)
 
@@ -111,7 +111,7 @@ def impute_file(
         >>> imputed.report.n_samples
         6
     """
-    from vcfbert.bundle import Bundle
+    from vcfbert.bundle.contents import Bundle
     from vcfbert.imputation.files import ImputeOptions
     from vcfbert.imputation.files import impute_file as impute
     from vcfbert.imputation.imputer import Imputer

@@ -72,7 +72,7 @@ class BundleModel:
         observe_retrieval: ObserveRetrieval | None = None,
         device_guard: AbstractContextManager[object] | None = None,
     ) -> None:
-        from vcfbert.bundle import load_bundle
+        from vcfbert.bundle.load import load_bundle
         from vcfbert.imputation.imputer import Imputer
 
         bundle = load_bundle(folder, device=settings.device)

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from tests.helpers.tiny import MemoryTracker, perturbed_bundle, random_panel, target_of, tiny_config
-from vcfbert.bundle import load_bundle
+from vcfbert.bundle.load import load_bundle
 from vcfbert.errors import ResourceError
 from vcfbert.genotypes.encoding import encode
 from vcfbert.genotypes.reference_subset import ReferenceSubset

@@ -9,9 +9,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+from vcfbert.imputation.window_predictor import WindowPredictor
+
 from service import worker
 from service.settings import read_settings
-from vcfbert.imputation.window_predictor import WindowPredictor
 
 HOLD = "hold"
 

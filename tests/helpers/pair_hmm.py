@@ -12,9 +12,9 @@ from collections.abc import Iterator
 
 import torch
 from torch import Tensor
+from vcfbert.model.li_stephens import CopyingProblem
 
 from vcfbert.constants import HALF_ALT, HALF_REF
-from vcfbert.model.li_stephens import CopyingProblem
 
 
 def genotype_emission(genotypes: Tensor, states: Tensor, mismatch: Tensor) -> Tensor:

@@ -12,8 +12,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from vcfbert.bundle import Bundle, load_bundle, save_bundle
+from vcfbert.bundle.contents import Bundle, save_copying_model
+from vcfbert.bundle.load import load_bundle
+from vcfbert.bundle.network import save_network
 from vcfbert.config import Config, ModelConfig, profile
+from vcfbert.copying.mixture import CopyingModel, Mixture, Rates
 from vcfbert.genotypes.panel import Panel, Sites
 from vcfbert.genotypes.regions import Region
 from vcfbert.genotypes.sites import MatchedTarget
@@ -83,7 +86,7 @@ def tiny_config(sections: Mapping[str, Mapping[str, Any]] | None = None) -> Conf
 
 
 def perturbed(variant: str, config: ModelConfig = TINY_MODEL, *, seed: int = 5, size: float = 0.3) -> Variant:
-    """A model as training may leave it: every weight moved, the zeroed last layers included."""
+    """A network as training may leave it: every weight moved, the zeroed last layers included."""
     model = create(variant, config)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
@@ -97,8 +100,27 @@ def perturbed_bundle(
 ) -> Bundle:
     """Writes a bundle of a ``perturbed`` model to ``folder`` and opens it; ``tiny_config()`` by default."""
     config = tiny_config() if config is None else config
-    save_bundle(folder, perturbed(variant, config.model, size=size), panels, config, metrics={}, data={})
+    if variant == "v19":
+        save_copying_model(folder, perturbed_copying_model(size=size), panels, config, metrics={}, data={})
+    else:
+        save_network(folder, perturbed(variant, config.model, size=size), panels, config, metrics={}, data={})
     return load_bundle(folder)
+
+
+def perturbed_copying_model(*, seed: int = 5, size: float = 0.3) -> CopyingModel:
+    """V19 as a fit may leave it: all rates and mixture weights moved."""
+    rng = np.random.default_rng(seed)
+
+    def moved(rates: Rates) -> Rates:
+        rate, mismatch = np.array([rates.switches_per_cm, rates.mismatch]) * np.exp(size * rng.standard_normal(2))
+        return Rates(float(rate), float(mismatch))
+
+    def mixture(first: Mixture) -> Mixture:
+        weights = first.weights * np.exp(size * rng.standard_normal(first.weights.shape))
+        return Mixture(moved(first.rates), weights / weights.sum(axis=1, keepdims=True))
+
+    start = CopyingModel.first()
+    return CopyingModel(mixture(start.phased), mixture(start.sampled), moved(start.pair))
 
 
 def target_of(panel: Panel, samples: list[int], typed: npt.NDArray[np.int64], *, phased: bool = True) -> MatchedTarget:
@@ -134,7 +156,7 @@ class MemoryTracker:
         yield run_id or "run-1"
 
     def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:
-        assert step == len(self.epochs)
+        assert step == len(self.epochs)  # of V19, the steps of its search come first
         self.epochs.append(dict(metrics))
 
     def log_artifact(self, path: Path, folder: str | None = None) -> None:

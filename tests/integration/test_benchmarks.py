@@ -17,7 +17,7 @@ import pytest
 
 from tests.helpers.command_line import TINY, TinyFiles
 from tests.helpers.demo_cut import cut_demo
-from vcfbert.bundle import load_bundle
+from vcfbert.bundle.load import load_bundle
 from vcfbert.config import EvaluateConfig
 from vcfbert.datasets.simulate import Simulation, simulate
 from vcfbert.evaluation.baselines import find_baselines

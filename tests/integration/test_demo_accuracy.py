@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from vcfbert.bundle import load_bundle
+from vcfbert.bundle.load import load_bundle
 from vcfbert.config import Config, profile
 from vcfbert.evaluation.scoring import evaluate_files
 from vcfbert.imputation.files import impute_file

@@ -13,7 +13,8 @@ import torch
 
 from service.app import create_app
 from service.settings import Settings
-from vcfbert.bundle import load_bundle, save_bundle
+from vcfbert.bundle.load import load_bundle
+from vcfbert.bundle.network import save_bundle
 from vcfbert.config import load
 from vcfbert.genotypes.conversion import build_panels
 from vcfbert.imputation.files import impute_file

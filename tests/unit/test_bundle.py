@@ -13,7 +13,9 @@ import torch
 
 from tests.helpers.tiny import perturbed, perturbed_bundle, random_panel, target_of, tiny_config
 from vcfbert.artifacts import MANIFEST, sha256_file
-from vcfbert.bundle import load_bundle, save_bundle, whole_panel
+from vcfbert.bundle.contents import whole_panel
+from vcfbert.bundle.load import load_bundle
+from vcfbert.bundle.network import save_bundle
 from vcfbert.errors import ArtifactError, ResourceError
 from vcfbert.genotypes.panel import Panel
 from vcfbert.genotypes.store import write_panels

@@ -48,7 +48,7 @@ SERVICE_LAYERS = (
 SERVICE_RANK = {room: rank for rank, rooms in enumerate(SERVICE_LAYERS) for room in rooms}
 MAX_ROOMS = 30  # folders with code, of the whole repository
 
-SERVED = ("vcfbert.bundle", "vcfbert.imputation.imputer", "vcfbert.imputation.files")
+SERVED = ("vcfbert.bundle.load", "vcfbert.imputation.imputer", "vcfbert.imputation.files")
 NOT_SERVED = {"mlflow", "optuna", "dvc", "fastapi", "ray"}
 MAX_FILE = 500  # lines
 MAX_STAGE = 60

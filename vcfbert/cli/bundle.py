@@ -41,7 +41,7 @@ def bundle_verify(path: BundlePath) -> None:
 
     vcfbert bundle verify models/v18
     """
-    from vcfbert.bundle import load_bundle
+    from vcfbert.bundle.load import load_bundle
 
     bundle = load_bundle(path)
     for panel in bundle.panels:

@@ -62,7 +62,7 @@ def impute(
 
     vcfbert impute --model /shared/v19 --target array.bcf --out imputed.vcf.gz --ray auto --work-dir /shared/tasks
     """
-    from vcfbert.bundle import load_bundle
+    from vcfbert.bundle.load import load_bundle
     from vcfbert.imputation.files import ImputeOptions, impute_file
     from vcfbert.imputation.imputer import Imputer
 

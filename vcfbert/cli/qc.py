@@ -33,7 +33,7 @@ def qc(
 
     vcfbert qc --model models/v19 --target array.vcf.gz --json qc.json
     """
-    from vcfbert.bundle import load_bundle
+    from vcfbert.bundle.load import load_bundle
     from vcfbert.imputation.files import check_target
     from vcfbert.imputation.imputer import Imputer
 

@@ -129,6 +129,10 @@ class CopyingModel:
         return cls(Mixture(phased, values["phased_weights"]), Mixture(sampled, values["sampled_weights"]), pair)
 
     @property
+    def takes_unphased(self) -> bool:
+        return True
+
+    @property
     def n_parameters(self) -> int:
         return sum(array.size for array in self.as_arrays().values())
 

@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from vcfbert import __version__
 from vcfbert.artifacts import MANIFEST, git_commit, sha256_file, sha256_json
-from vcfbert.bundle import Part as BundlePart
+from vcfbert.bundle.contents import Part as BundlePart
 from vcfbert.distributed.chunks import Interval, cut_samples, cut_sites
 from vcfbert.distributed.job import Chunk, ChunkSpec, Job, Settings, imputer_of, write_record_options, write_target
 from vcfbert.distributed.scheduler import Pool, run_tasks
@@ -83,7 +83,7 @@ def plan_job(
         report.write(qc_report)
     unphased = [one for one in matched if one.unphased.any()]
     phases = bool(unphased) or settings.ignore_phase
-    if unphased and not bundle.takes_unphased:
+    if unphased and not bundle.model.takes_unphased:
         raise unphased_error(unphased[0], bundle.part(unphased[0].panel_digest).panel)
     chunks = []
     for number, one in enumerate(matched):

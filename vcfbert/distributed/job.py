@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from vcfbert.bundle import load_bundle
+from vcfbert.bundle.load import load_bundle
 from vcfbert.distributed.chunks import Interval
 from vcfbert.distributed.tensors import Array, Tensors, write_tensors
 from vcfbert.distributed.vcf_parts import Part

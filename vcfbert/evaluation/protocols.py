@@ -7,7 +7,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from vcfbert.bundle import Bundle
+from vcfbert.bundle.contents import Bundle
 from vcfbert.config import EvaluateConfig
 from vcfbert.evaluation.scoring import Evaluation, score_array, typed_targets
 from vcfbert.genotypes.reference_subset import ReferenceSubset

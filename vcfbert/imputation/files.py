@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vcfbert import __version__
-from vcfbert.bundle import Bundle
+from vcfbert.bundle.contents import Bundle
 from vcfbert.errors import InputError
 from vcfbert.genotypes.panel import Panel
 from vcfbert.genotypes.qc import QcReport, RefusedTargetError
@@ -235,7 +235,7 @@ def check_target(imputer: Imputer, target: Path) -> tuple[QcReport, InputError |
         matched, report = read_target(target, bundle.panels)
     except RefusedTargetError as error:
         return error.report, error
-    if bundle.takes_unphased:
+    if bundle.model.takes_unphased:
         return report, None
     unphased = (unphased_error(one, bundle.part(one.panel_digest).panel) for one in matched if one.unphased.any())
     return report, next(unphased, None)

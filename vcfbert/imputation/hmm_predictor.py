@@ -6,7 +6,7 @@ import time
 
 import numpy as np
 
-from vcfbert.bundle import Bundle, Part
+from vcfbert.bundle.contents import Bundle, Part
 from vcfbert.copying.mixture import CopyingModel, Mixture, inherited
 from vcfbert.copying.window import HmmWindow
 from vcfbert.genotypes.reference_subset import ReferenceSubset

@@ -9,7 +9,7 @@ from typing import Final
 
 import numpy as np
 
-from vcfbert.bundle import Bundle, Part
+from vcfbert.bundle.contents import Bundle, Part
 from vcfbert.constants import MISSING
 from vcfbert.copying.mixture import CopyingModel
 from vcfbert.errors import InputError
@@ -66,7 +66,7 @@ class Imputer:
         """
         if mode not in MODES:
             raise InputError("mode", f"there is no mode {mode!r}", hint=f"one of {', '.join(MODES)}")
-        if ignore_phase and not bundle.takes_unphased:
+        if ignore_phase and not bundle.model.takes_unphased:
             raise InputError("ignore_phase", f"{bundle.variant} needs the phase", hint="leave out --ignore-phase")
         self.bundle = bundle
         self.batch_size = batch_size

@@ -6,7 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vcfbert.bundle import Bundle, Part
+from vcfbert.bundle.contents import Bundle, Part
+from vcfbert.bundle.network import LoadedNetwork
 from vcfbert.constants import MISSING
 from vcfbert.genotypes.reference_subset import ReferenceSubset
 from vcfbert.genotypes.windows import Window, key_sites
@@ -16,19 +17,20 @@ from vcfbert.imputation.window_cache import WindowCache
 from vcfbert.imputation.window_prediction import HeldOutPredictor, PredictorOptions, WindowPrediction
 from vcfbert.kernels import Floats, Indices
 from vcfbert.model.base import Variant
-from vcfbert.network_bundle import LoadedNetwork
 from vcfbert.retrieval.base import Retriever
-from vcfbert.retrieval.context import WindowContext
+from vcfbert.retrieval.context import WindowContext, reference_features
+from vcfbert.retrieval.refresh import build_retriever
 
 
 class NetworkPredictor:
     """``WindowPredictor`` of a V17 or V18 bundle. Targets must be phased."""
 
-    def __init__(self, bundle: Bundle, loaded: LoadedNetwork, options: PredictorOptions) -> None:
+    def __init__(self, bundle: Bundle, options: PredictorOptions) -> None:
         """Sets torch's threads for the whole process if ``options`` name their number."""
         if options.threads is not None:
             torch.set_num_threads(options.threads)
-        self._loaded = loaded
+        assert isinstance(bundle.model, LoadedNetwork)
+        self._loaded = bundle.model
         self._k = bundle.k
         self._batch_size = options.batch_size
         self._observe = options.observe_retrieval
@@ -90,3 +92,14 @@ def held_out_predictor(
         return probability
 
     return predict
+
+
+def held_out_predictor_of_bundle(
+    bundle: Bundle, subset: ReferenceSubset, k: int, *, batch_size: int
+) -> HeldOutPredictor:
+    """The predictor of a bundle's network, over a new index of ``subset``."""
+    assert isinstance(bundle.model, LoadedNetwork)
+    network, device = bundle.model.network, bundle.model.device
+    features = reference_features(subset, device)
+    retriever = build_retriever(network, subset, features, device=device)
+    return held_out_predictor(network, retriever, subset, features, k, batch_size=batch_size)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vcfbert.bundle import Bundle
+from vcfbert.bundle.contents import Bundle
 from vcfbert.copying.mixture import CopyingModel
 from vcfbert.genotypes.reference_subset import ReferenceSubset
 from vcfbert.imputation import hmm_predictor
@@ -15,7 +15,7 @@ def predictor_of(bundle: Bundle, options: PredictorOptions) -> WindowPredictor:
         return hmm_predictor.HmmPredictor(bundle, bundle.model, options)
     from vcfbert.imputation.network_predictor import NetworkPredictor
 
-    return NetworkPredictor(bundle, bundle.model, options)
+    return NetworkPredictor(bundle, options)
 
 
 def held_out_predictor_of(
@@ -25,11 +25,6 @@ def held_out_predictor_of(
     k = min(bundle.k, len(subset) - 2)  # a query never retrieves the two haplotypes of its own sample
     if isinstance(bundle.model, CopyingModel):
         return hmm_predictor.held_out_predictor(bundle.model, subset, k, threads=threads)
-    from vcfbert.imputation.network_predictor import held_out_predictor
-    from vcfbert.retrieval.context import reference_features
-    from vcfbert.retrieval.refresh import build_retriever
+    from vcfbert.imputation.network_predictor import held_out_predictor_of_bundle
 
-    network, device = bundle.model.network, bundle.model.device
-    features = reference_features(subset, device)
-    retriever = build_retriever(network, subset, features, device=device)
-    return held_out_predictor(network, retriever, subset, features, k, batch_size=batch_size)
+    return held_out_predictor_of_bundle(bundle, subset, k, batch_size=batch_size)

@@ -8,7 +8,7 @@ from typing import Protocol
 
 import numpy as np
 
-from vcfbert.bundle import Part
+from vcfbert.bundle.contents import Part
 from vcfbert.genotypes.windows import Window
 from vcfbert.imputation.phasing import PhasedTarget
 from vcfbert.kernels import Doubles, Floats, Indices

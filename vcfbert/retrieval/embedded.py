@@ -14,6 +14,7 @@ from vcfbert.artifacts import atomic_folder, provenance, read_manifest
 from vcfbert.config import ModelConfig
 from vcfbert.constants import EMBEDDING_FORMAT
 from vcfbert.errors import ArtifactError
+from vcfbert.genotypes.panel import Panel
 from vcfbert.genotypes.panel_writer import region_folder
 from vcfbert.genotypes.reference_subset import ReferenceSubset
 from vcfbert.model.variants import create
@@ -69,3 +70,10 @@ def open_indexes(path: Path, references: Sequence[ReferenceSubset]) -> list[Fais
 
 def _validation(references: Sequence[ReferenceSubset]) -> list[list[int]]:
     return [list(reference.panel.validation) for reference in references]
+
+
+def open_training_indexes(path: Path, panels: Sequence[Panel]) -> list[FaissKeyIndex] | None:
+    """The indexes of the panels' training splits; None on a machine with a GPU, which builds its own."""
+    if torch.cuda.is_available():
+        return None
+    return open_indexes(path, [ReferenceSubset(panel, panel.training_haplotypes) for panel in panels])

@@ -14,7 +14,7 @@ class BundleModel(PythonModel):
 
     def load_context(self, context: PythonModelContext) -> None:
         # MLflow also runs this script when it logs the model, so torch is imported only here.
-        from vcfbert.bundle import load_bundle
+        from vcfbert.bundle.load import load_bundle
         from vcfbert.imputation.imputer import Imputer
 
         self._imputer = Imputer(load_bundle(Path(context.artifacts["bundle"])))

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from vcfbert.artifacts import write_json
-from vcfbert.bundle import save_copying_model
+from vcfbert.bundle.contents import save_copying_model
 from vcfbert.config import Config
 from vcfbert.copying.mixture import CopyingModel, Rates
 from vcfbert.genotypes.encoding import hmm_windows

@@ -6,11 +6,11 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from vcfbert.bundle.network import save_network
 from vcfbert.config import Config
 from vcfbert.genotypes.encoding import Encoding
 from vcfbert.genotypes.panel import Panel
 from vcfbert.genotypes.store import data_digest, panels_digest
-from vcfbert.network_bundle import save_network
 from vcfbert.retrieval.base import KeyIndex, Retriever
 from vcfbert.tracker import Tracker
 from vcfbert.training.assembly import assemble

@@ -12,7 +12,7 @@ from service.models.bundles import BundleModel
 from service.models.device import Device
 from tests.helpers.command_line import TinyFiles
 from tests.helpers.service import settings
-from vcfbert.bundle import load_bundle
+from vcfbert.bundle.load import load_bundle
 from vcfbert.errors import InputError
 from vcfbert.imputation.files import ImputeOptions
 from vcfbert.imputation.imputer import Imputer

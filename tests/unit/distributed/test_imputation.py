@@ -12,7 +12,7 @@ import pysam
 import pytest
 
 from tests.helpers.tiny import perturbed, tiny_config
-from vcfbert.bundle import save_bundle
+from vcfbert.bundle.network import save_bundle
 from vcfbert.distributed.imputation import Plan, plan_job, run_job
 from vcfbert.distributed.job import ChunkSpec, Settings, imputer_of
 from vcfbert.distributed.scheduler import InProcess, unfinished

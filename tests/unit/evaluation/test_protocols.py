@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import pytest
 
-from vcfbert.bundle import Bundle
+from vcfbert.bundle.contents import Bundle
 from vcfbert.config import EvaluateConfig
 from vcfbert.errors import InputError
 from vcfbert.evaluation.protocols import array_protocol

@@ -12,7 +12,7 @@ import pytest
 from tests.helpers.chromosomes import AUTOSOME_POSITIONS, X_POSITIONS, X, between, haplotypes, text_of, write
 from tests.helpers.tiny import perturbed_bundle, tiny_config
 from tests.helpers.vcf_text import write_vcf
-from vcfbert.bundle import Bundle
+from vcfbert.bundle.contents import Bundle
 from vcfbert.distributed.imputation import plan_job, run_job
 from vcfbert.distributed.job import ChunkSpec, Settings
 from vcfbert.distributed.panel import convert_from, plan_panel

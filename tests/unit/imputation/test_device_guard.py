@@ -12,7 +12,7 @@ import pytest
 
 from tests.helpers.tiny import perturbed_bundle, random_panel, target_of, tiny_config
 from tests.helpers.vcf_text import vcf_text, write_vcf
-from vcfbert.bundle import Bundle
+from vcfbert.bundle.contents import Bundle
 from vcfbert.errors import InputError
 from vcfbert.genotypes.imputed import ImputedBlock
 from vcfbert.genotypes.sites import MatchedTarget

@@ -14,7 +14,7 @@ import pytest
 
 from tests.helpers.tiny import perturbed_bundle, tiny_config
 from tests.helpers.vcf_text import Record, vcf_text, write_vcf
-from vcfbert.bundle import Bundle
+from vcfbert.bundle.contents import Bundle
 from vcfbert.errors import InputError
 from vcfbert.genotypes.panel import Panel
 from vcfbert.imputation.files import ImputeOptions, check_target, impute_file, panel_interval, read_target

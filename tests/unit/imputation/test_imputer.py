@@ -13,7 +13,9 @@ import torch
 
 from tests.helpers.panels import subset_panel
 from tests.helpers.tiny import perturbed_bundle, random_panel, target_of, tiny_config
-from vcfbert.bundle import Bundle, load_bundle, save_bundle
+from vcfbert.bundle.contents import Bundle
+from vcfbert.bundle.load import load_bundle
+from vcfbert.bundle.network import save_bundle
 from vcfbert.constants import ABSENT, MISSING
 from vcfbert.errors import InputError
 from vcfbert.genotypes.imputed import ImputedBlock

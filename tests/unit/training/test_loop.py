@@ -13,7 +13,7 @@ import torch
 
 from benchmarks._random_retriever import RandomRetriever
 from tests.helpers.tiny import MemoryTracker, target_of, tiny_config
-from vcfbert.bundle import load_bundle
+from vcfbert.bundle.load import load_bundle
 from vcfbert.config import Config
 from vcfbert.errors import ResourceError, VcfbertError
 from vcfbert.genotypes.encoding import encode

@@ -10,7 +10,7 @@ import torch
 
 from tests.helpers.fit_tiny import AnyEpochTracker
 from tests.helpers.tiny import haploid_panel, random_panel, tiny_config
-from vcfbert.bundle import load_bundle
+from vcfbert.bundle.load import load_bundle
 from vcfbert.config import Config
 from vcfbert.genotypes.encoding import encode
 from vcfbert.genotypes.panel import Panel

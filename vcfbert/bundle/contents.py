@@ -15,25 +15,22 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save
+from safetensors.numpy import save
 
-from vcfbert.artifacts import atomic_folder, provenance, read_manifest
-from vcfbert.constants import BUNDLE_FORMAT, BUNDLE_KIND, VARIANTS
+from vcfbert.artifacts import atomic_folder, provenance
+from vcfbert.constants import BUNDLE_FORMAT, BUNDLE_KIND
 from vcfbert.copying.mixture import CopyingModel
 from vcfbert.errors import ArtifactError
-from vcfbert.genotypes.encoding import hmm_windows
 from vcfbert.genotypes.panel import Panel
 from vcfbert.genotypes.reference_subset import ReferenceSubset
-from vcfbert.genotypes.store import open_panels, panels_digest, write_panels
+from vcfbert.genotypes.store import panels_digest, write_panels
 from vcfbert.genotypes.windows import Window
 
 if TYPE_CHECKING:
     from vcfbert.config import Config
-    from vcfbert.network_bundle import LoadedNetwork
 
 WEIGHTS, PANEL = "weights.safetensors", "panel"
 
@@ -53,12 +50,20 @@ class Part:
         return self.reference.panel
 
 
+class Model(Protocol):
+    """The model of a bundle: ``CopyingModel`` of V19, or ``LoadedNetwork`` of V17 or V18."""
+
+    @property
+    def takes_unphased(self) -> bool:
+        """Whether targets may have unphased heterozygous calls."""
+
+
 @dataclass(frozen=True)
 class Bundle:
     """A loaded bundle: one model, and its panels in the order of the panel store."""
 
     manifest: Mapping[str, Any]
-    model: CopyingModel | LoadedNetwork
+    model: Model
     parts: tuple[Part, ...]
 
     @property
@@ -68,11 +73,6 @@ class Bundle:
     @property
     def k(self) -> int:
         return int(self.manifest["k"])
-
-    @property
-    def takes_unphased(self) -> bool:
-        """Whether targets may have unphased heterozygous calls."""
-        return isinstance(self.model, CopyingModel)
 
     @property
     def panels(self) -> tuple[Panel, ...]:
@@ -137,46 +137,6 @@ def bundle_folder(
     with atomic_folder(out, kind=BUNDLE_KIND, version=BUNDLE_FORMAT, manifest=manifest) as folder:
         yield folder
         write_panels(panels, folder / PANEL)
-
-
-def load_bundle(path: Path, *, device: str = "cpu", verify: bool = True) -> Bundle:
-    """Reads a bundle and checks its format version, panel digest and, with ``verify``, the sha256 of every file.
-
-    ``device``: where a network runs, as torch names it, or 'auto'. V19 runs on the CPU. Raises ArtifactError where a
-    check fails or the bundle is missing, unfinished or damaged.
-    """
-    manifest = read_manifest(path, kind=BUNDLE_KIND, version=BUNDLE_FORMAT, verify=verify)
-    lacking = [name for name in ("variant", "k", "encode", "model", "panel_digest") if name not in manifest]
-    if lacking:
-        raise ArtifactError("bundle_damaged", f"the manifest lacks {', '.join(lacking)}", where=str(path))
-    panels = open_panels(path / PANEL, verify=False)  # the bundle's manifest has their hashes
-    if panels_digest(panels) != manifest["panel_digest"]:
-        raise ArtifactError(
-            "bundle_panel",
-            f"holds panel {panels_digest(panels)[:12]} but was trained on panel {manifest['panel_digest'][:12]}",
-            where=str(path),
-            hint="copy the whole bundle again",
-        )
-    if manifest["variant"] not in VARIANTS:
-        raise ArtifactError(
-            "bundle_variant",
-            f"unknown variant {manifest['variant']}",
-            where=str(path),
-            hint="use the version of vcfbert that wrote it, or a newer one",
-        )
-    if manifest["variant"] != "v19":
-        from vcfbert.network_bundle import load_network  # imports torch and FAISS, which V19 does not need
-
-        return load_network(path, manifest, panels, device=device)
-    try:
-        model = CopyingModel.from_arrays(load_file(path / WEIGHTS))
-    except (SafetensorError, ValueError) as error:
-        raise weights_damaged(path) from error
-    encode = manifest["encode"]
-    parts = [
-        Part(whole_panel(panel), hmm_windows(panel, encode["copy_window"], encode["copy_span_cm"])) for panel in panels
-    ]
-    return Bundle(manifest, model, tuple(parts))
 
 
 def weights_damaged(path: Path) -> ArtifactError:

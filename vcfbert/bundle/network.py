@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from vcfbert.bundle import WEIGHTS, Bundle, Part, bundle_folder, weights_damaged, whole_panel
+from vcfbert.bundle.contents import WEIGHTS, Bundle, Part, bundle_folder, weights_damaged, whole_panel
 from vcfbert.config import Config, EncodeConfig, ModelConfig, build
 from vcfbert.errors import InputError
 from vcfbert.genotypes.encoding import windows_of
@@ -46,6 +46,10 @@ class LoadedNetwork:
     searched: Mapping[str, Searched]
     device: torch.device
 
+    @property
+    def takes_unphased(self) -> bool:
+        return False
+
 
 def save_network(
     out: Path,
@@ -56,7 +60,7 @@ def save_network(
     metrics: Mapping[str, float],
     data: Mapping[str, str],
 ) -> None:
-    """Writes a bundle of V17 or V18 to ``out``; arguments as for ``bundle.bundle_folder``."""
+    """Writes a bundle of V17 or V18 to ``out``; arguments as for ``bundle_folder``."""
     device = next(network.parameters()).device
     with bundle_folder(out, network.name, panels, config, metrics=metrics, data=data) as folder:
         # Serialised to bytes first: the writer of safetensors does not report a full disk as such.
