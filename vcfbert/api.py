@@ -48,8 +48,8 @@ def fit_panel(
     parameters to start from: cpu, gpu or original. ``region``: CHROM or CHROM:FROM-TO, 1-based and inclusive.
     ``build``: b37 or b38, for chromosome X. ``holdout``: fraction of samples held out for validation. ``parameters``:
     values that replace those of the profile, such as ``{"train.epochs": 1}``. ``track``: record the run in MLflow.
-    ``progress``: an object whose methods ``epoch``, ``step`` and ``message`` are called while the fit runs
-    (``vcfbert.training.progress.FitProgress``). An interrupted fit resumes from its last epoch when it is called again.
+    ``progress``: an object whose methods ``begin``, ``step`` and ``message`` are called while the fit runs
+    (``vcfbert.training.progress.FitProgress``). An interrupted fit continues when it is called again.
     Raises InputError for input that cannot be used, and VcfbertError 'diverged' or 'out_of_memory'.
 
     Examples:

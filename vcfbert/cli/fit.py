@@ -41,13 +41,13 @@ def fit(
     set_: Annotated[
         list[str] | None, typer.Option("--set", "-S", help="Set a parameter, such as train.lr=1e-3. Repeatable.")
     ] = None,
-    devices: Annotated[int, typer.Option(help="Number of training processes. Start more than one with torchrun.")] = 1,
+    devices: Annotated[int, typer.Option(help="V17 and V18: number of training processes. Start more than one with torchrun.")] = 1,
     track: Annotated[bool, typer.Option(help="Record the run in MLflow.")] = True,
     as_json: JsonFlag = False,
 ) -> None:
     """Train on a panel and write a bundle, without DVC.
 
-    Repeat an interrupted command to resume from its last epoch.
+    Repeat an interrupted command to continue it.
 
     **Examples**
 
