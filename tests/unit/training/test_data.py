@@ -1,32 +1,21 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 
 import numpy as np
 import numpy.typing as npt
-import pytest
 import torch
 
 from tests.helpers.batches import mismatches
 from tests.helpers.tiny import haploid_panel, perturbed, random_panel, tiny_config
 from vcfbert.config import MaskConfig, TrainConfig
-from vcfbert.genotypes.encoding import encode, windows_of
+from vcfbert.genotypes.encoding import encode
 from vcfbert.genotypes.panel import Panel
 from vcfbert.genotypes.reference_subset import ReferenceSubset
 from vcfbert.genotypes.regions import Region
 from vcfbert.retrieval.base import Retriever
 from vcfbert.retrieval.refresh import build_retriever
-from vcfbert.training.data import (
-    Example,
-    ExampleNoise,
-    TrainingData,
-    TrainingPanel,
-    phase_flipped,
-    plan_epoch,
-    plan_hmm_epoch,
-    shard,
-)
+from vcfbert.training.data import TrainingData, TrainingPanel, plan_epoch, shard
 
 CPU = torch.device("cpu")
 
@@ -50,7 +39,7 @@ CONFIG = tiny_config()
 
 def split_of(panel: Panel, masks: MaskConfig = CONFIG.masks) -> TrainingPanel:
     reference = ReferenceSubset(panel, panel.training_haplotypes)
-    return TrainingPanel(reference, windows_of(panel, CONFIG.encode), encode(panel, CONFIG.encode), masks, CPU)
+    return TrainingPanel(reference, encode(panel, CONFIG.encode), masks, CPU)
 
 
 def data_of(
@@ -104,7 +93,7 @@ def test_shards_are_disjoint_and_equally_long() -> None:
 def test_queries_never_retrieve_own_sample() -> None:
     data = split_of(twins())
     steps = plan_epoch(data_of(data).n_samples, CONFIG.train, epoch=0)
-    for variant in ("v17", "v18", "v19"):
+    for variant in ("v17", "v18"):
         spy = Spy(retriever_of(data, variant))
         examples = list(data_of(data, spy).examples(steps, 0, k=8))
         assert len(spy.calls) == len(examples) == len(steps)
@@ -184,114 +173,6 @@ def test_index_does_not_depend_on_validation_samples() -> None:
         assert np.array_equal(*found)
 
 
-def test_hmm_plan_has_copy_steps_of_distinct_samples() -> None:
-    config = TrainConfig(batch_size=4, copy_steps=50, seed=1)
-    steps = plan_hmm_epoch([10] * 3, config, epoch=0)
-    assert len(steps) == 50
-    assert {s.window for s in steps} == {0, 1, 2}
-    assert set(np.concatenate([s.samples for s in steps]).tolist()) == set(range(10))
-    assert all(len(set(s.samples.tolist())) == 4 for s in steps)
-    few = plan_hmm_epoch([2] * 3, config, epoch=0)
-    assert all(sorted(s.samples.tolist()) == [0, 1] for s in few)
-
-
-def test_hmm_plan_depends_on_seed_and_epoch_alone() -> None:
-    def drawn(seed: int, epoch: int) -> list[tuple[int, list[int]]]:
-        config = TrainConfig(batch_size=4, copy_steps=6, seed=seed)
-        return [(s.window, s.samples.tolist()) for s in plan_hmm_epoch([10] * 3, config, epoch)]
-
-    assert drawn(1, 2) == drawn(1, 2)
-    assert drawn(1, 2) != drawn(1, 3)
-    assert drawn(1, 2) != drawn(2, 2)
-
-
-def noisy_data(**rates: float) -> TrainingPanel:
-    masks = dataclasses.replace(CONFIG.masks, start=0.3, end=0.3, array_share=0.0, **rates)
-    return split_of(random_panel(40, 130, seed=6), masks)
-
-
-def noisy_examples(
-    split: TrainingPanel, *, epoch: int = 1, noisy: bool = True, switches_per_cm: float = 0.0
-) -> list[Example]:
-    data = data_of(split, retriever_of(split, "v19"), dataclasses.replace(CONFIG.train, copy_steps=10))
-    steps = plan_hmm_epoch(data.n_samples, data.train, epoch)
-    return list(data.examples(steps, epoch, 6, ExampleNoise(switches_per_cm) if noisy else None))
-
-
-def test_phase_flips_are_same_at_key_and_window_sites() -> None:
-    """They are as frequent as requested, and typed and predicted alleles flip at the same positions."""
-    rng = np.random.default_rng(1)
-    key, sites = torch.arange(0.0, 10.0, 0.5), torch.arange(-2.0, 12.0, 0.25)
-    at_key, at_sites = phase_flipped(key, sites, 2000, 0.3, rng)
-    assert (at_key.shape, at_sites.shape) == ((2000, len(key)), (2000, len(sites)))
-    inside = ((sites[:, None] - key).abs() < 1e-6).nonzero()
-    np.testing.assert_array_equal(at_key[:, inside[:, 1]].numpy(), at_sites[:, inside[:, 0]].numpy())
-    assert not at_sites[:, sites < 0.0].any()  # no flip before the first typed site
-    # Between neighbours 0.25 cM apart an odd number of flips is visible.
-    seen = (at_sites[:, 1:] != at_sites[:, :-1]).float()[:, (sites[1:] > 0.0) & (sites[1:] <= 9.5)].mean()
-    assert float(seen) == pytest.approx((1 - math.exp(-2 * 0.3 * 0.25)) / 2, rel=0.05)
-
-
-def test_only_noisy_examples_are_phase_flipped() -> None:
-    data = noisy_data(typing_error=0.0, missing=0.0)
-    plain, switching = noisy_examples(data), noisy_examples(data, switches_per_cm=20.0)
-    for one, other in zip(plain, switching, strict=True):
-        assert (one.batch.key_sign != other.batch.key_sign).any()
-        torch.testing.assert_close(one.batch.key_sign.sum(dim=1), other.batch.key_sign.sum(dim=1))
-        torch.testing.assert_close(one.alleles.sum(dim=1), other.alleles.sum(dim=1))
-        place = other.batch.sites.key_place
-        shown = other.batch.key_sign[..., (place >= 0) & (place < other.alleles.shape[-1])]
-        np.testing.assert_array_equal((1 - shown) // 2, other.alleles[..., ~other.masked])
-
-
-def test_noisy_examples_have_configured_errors_and_missing_calls() -> None:
-    data = noisy_data(typing_error=0.1, missing=0.2)
-    noisy, clean = (
-        torch.cat([e.batch.key_sign.flatten() for e in noisy_examples(data, noisy=n)]) for n in (True, False)
-    )
-    assert len(clean) > 5_000
-    assert (clean != 0).all()
-    called = noisy != 0
-    assert abs(float((~called).float().mean()) - 0.2) < 0.02
-    assert abs(float((noisy != clean)[called].float().mean()) - 0.1) < 0.02
-
-
-def test_noise_does_not_change_answers() -> None:
-    data = noisy_data(typing_error=0.3, missing=0.3)
-    for one, other in zip(noisy_examples(data), noisy_examples(data, noisy=False), strict=True):
-        assert torch.equal(one.alleles, other.alleles)
-        assert torch.equal(one.masked, other.masked)
-        assert not torch.equal(one.batch.tokens, other.batch.tokens)
-
-
-def test_noise_of_rate_zero_equals_clean_examples() -> None:
-    data = noisy_data(typing_error=0.0, missing=0.0)
-    for one, other in zip(noisy_examples(data), noisy_examples(data, noisy=False), strict=True):
-        assert torch.equal(one.batch.key_sign, other.batch.key_sign)
-        assert torch.equal(one.batch.patterns[one.batch.retrieved], other.batch.patterns[other.batch.retrieved])
-
-
-def test_noise_depends_on_seed_epoch_and_number_alone() -> None:
-    data = noisy_data(typing_error=0.1, missing=0.1)
-
-    def shown(number: int, seed: int = 17, epoch: int = 1) -> torch.Tensor:
-        """The example of a step with this ``number`` in its epoch, at any place in its rank."""
-        whole = data_of(data, retriever_of(data, "v19"), dataclasses.replace(CONFIG.train, seed=seed))
-        (step,) = plan_hmm_epoch(whole.n_samples[:1], TrainConfig(batch_size=8, copy_steps=1), 0)
-        context = data.context(
-            data.windows[0], np.ones(data.windows[0].retrieval[1] - data.windows[0].retrieval[0], dtype=bool)
-        )
-        data.context = lambda window, typed: context  # type: ignore[method-assign]  # the mask has a seed of its own
-        steps = [dataclasses.replace(step, number=number)]
-        (example,) = whole.examples(steps, epoch, 6, ExampleNoise(0.0))
-        return example.batch.key_sign
-
-    first = shown(0)
-    assert torch.equal(shown(0), first)
-    for other in (shown(1), shown(0, seed=18), shown(0, epoch=2)):
-        assert not torch.equal(other, first)
-
-
 def on(panel: Panel, chrom: str) -> Panel:
     """The same panel as one of another chromosome."""
     return dataclasses.replace(panel, region=Region(chrom), digest=chrom)
@@ -311,12 +192,11 @@ def test_steps_cover_windows_of_all_panels() -> None:
         reference, sites = splits[number].reference, splits[number].windows[window].sites
         rows = np.stack([2 * step.samples, 2 * step.samples + 1], axis=1).reshape(-1)
         assert torch.equal(example.alleles.flatten(0, 1), torch.from_numpy(reference.alleles(sites)[rows]))
-        assert example.n_haplotypes == len(reference)
         assert np.array_equal(data.maf(step), splits[number].maf[sites])
 
 
 def test_examples_of_first_panel_do_not_depend_on_later_panels() -> None:
-    """Windows are numbered over all panels, so those of the first keep their masks and noise."""
+    """Windows are numbered over all panels, so those of the first keep their masks."""
     first, second = split_of(random_panel(12, 130, seed=1)), split_of(on(random_panel(8, 70, seed=2), "21"))
     alone = data_of(first)
     both = TrainingData([first, second], [*alone.retrievers, retriever_of(second)], CONFIG.masks, CONFIG.train)

@@ -13,19 +13,22 @@ import torch
 
 from benchmarks._random_retriever import RandomRetriever
 from tests.helpers.tiny import MemoryTracker, target_of, tiny_config
+from vcfbert.bundle.contents import Bundle
 from vcfbert.bundle.load import load_bundle
+from vcfbert.bundle.network import LoadedNetwork
 from vcfbert.config import Config
 from vcfbert.errors import ResourceError, VcfbertError
 from vcfbert.genotypes.encoding import encode
 from vcfbert.genotypes.panel import Panel
 from vcfbert.genotypes.reference_subset import ReferenceSubset
 from vcfbert.imputation.imputer import Imputer
-from vcfbert.model.v19 import V19
+from vcfbert.model.base import Variant
 from vcfbert.retrieval.embedding import EmbeddingRetriever
 from vcfbert.retrieval.torch_index import TorchKeyIndex
 from vcfbert.training.checkpoint import Checkpoints
-from vcfbert.training.loop import FitResult, Trainer
+from vcfbert.training.loop import Trainer
 from vcfbert.training.optimizer import learning_rate
+from vcfbert.training.result import FitResult
 from vcfbert.training.run_state import RunState
 
 EACH_EPOCH = {
@@ -66,14 +69,15 @@ def fit(trainer: Trainer, folder: Path, *, tracker: MemoryTracker | None = None)
     return result, tracker
 
 
-@pytest.mark.parametrize("variant", ["v17", "v18", "v19"])
+def network_of(bundle: Bundle) -> Variant:
+    assert isinstance(bundle.model, LoadedNetwork)
+    return bundle.model.network
+
+
+@pytest.mark.parametrize("variant", ["v17", "v18"])
 def test_fit_lowers_loss_logs_and_writes_bundle(tiny_panel: Panel, tmp_path: Path, variant: str) -> None:
     config = tiny_config({"train": {"epochs": 3}, "masks": {"start": 0.5, "end": 0.5, "array_share": 0.0}})
     trainer = trainer_of(tiny_panel, config, variant)
-    if isinstance(trainer.parts.model, V19):  # its initial rates are good already; start from switches far too rare
-        with torch.no_grad():
-            for head in trainer.parts.model.hmms():
-                head.log_rate.sub_(2.0)
     untrained = trainer.validator.validate(0)["val/loss"]
     result, tracker = fit(trainer, tmp_path)
     losses = [epoch["val/loss"] for epoch in tracker.epochs]
@@ -84,8 +88,7 @@ def test_fit_lowers_loss_logs_and_writes_bundle(tiny_panel: Panel, tmp_path: Pat
         assert EACH_EPOCH | (EACH_REFRESH if refreshed else set()) <= set(epoch)
         assert refreshed or not EACH_REFRESH & set(epoch)
         assert all(math.isfinite(value) for value in epoch.values())
-    decides = "val/genotype_loss" if variant == "v19" else "val/loss"
-    best = min(tracker.epochs, key=lambda epoch: epoch[decides])
+    best = min(tracker.epochs, key=lambda epoch: epoch["val/loss"])
     assert result.metrics == best
     assert tracker.tags == {"variant": variant, "data.panel": "abc", "source": "test"}
     assert tracker.bundles == [tmp_path / "model"]
@@ -95,7 +98,7 @@ def test_fit_lowers_loss_logs_and_writes_bundle(tiny_panel: Panel, tmp_path: Pat
     bundle = load_bundle(tmp_path / "model")
     assert (bundle.variant, bundle.panels[0].digest) == (variant, tiny_panel.digest)
     assert bundle.manifest["metrics"] == best
-    assert sum(p.numel() for p in bundle.model.parameters()) == result.parameters
+    assert sum(p.numel() for p in network_of(bundle).parameters()) == result.parameters
     assert list((tmp_path / "checkpoints").iterdir()) == []
 
 
@@ -206,7 +209,7 @@ def test_early_stopping_bundles_weights_of_best_epoch(
     result, tracker = fit(trainer, tmp_path)
     assert len(tracker.epochs) == 4  # two epochs without a loss below 0.4: an equal one is not better
     assert result.metrics["val/loss"] == 0.4
-    weights = load_bundle(tmp_path / "model").model.state_dict()
+    weights = network_of(load_bundle(tmp_path / "model")).state_dict()
     for name, value in weights.items():
         assert torch.equal(value, seen[1][name]), name
     assert not torch.equal(weights["embedding.token.weight"], seen[3]["embedding.token.weight"])
@@ -308,7 +311,7 @@ class Resumed(MemoryTracker):
         self.epochs.append({"step": step, **metrics})
 
 
-@pytest.mark.parametrize("variant", ["v17", "v18", "v19"])
+@pytest.mark.parametrize("variant", ["v17", "v18"])
 def test_resumed_run_equals_uninterrupted_run(tiny_panel: Panel, tmp_path: Path, variant: str) -> None:
     epochs = 4 if variant == "v18" else 2  # V18's last epoch searches with the index of the epoch before
     train = {"epochs": epochs, "samples_per_epoch": 8, "accumulate": 2}
@@ -321,7 +324,8 @@ def test_resumed_run_equals_uninterrupted_run(tiny_panel: Panel, tmp_path: Path,
     assert result.run_id == "run-1"
     assert len((tmp_path / "metrics.csv").read_text().splitlines()) == 1 + epochs
     whole, _ = fit(trainer_of(tiny_panel, config, variant), tmp_path / "whole")
-    one, other = (load_bundle(folder / "model").model.state_dict() for folder in (tmp_path, tmp_path / "whole"))
+    folders = (tmp_path, tmp_path / "whole")
+    one, other = (network_of(load_bundle(folder / "model")).state_dict() for folder in folders)
     for name, value in one.items():
         assert torch.equal(value, other[name]), name
     assert result.metrics["val/loss"] == whole.metrics["val/loss"]

@@ -2,26 +2,36 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from tests.helpers.tiny import panel_from_alleles, tiny_config
-from vcfbert.genotypes.encoding import encode
+from vcfbert.copying.mixture import FIRST_RATES, FIRST_WEIGHTS, KNOTS, CopyingModel, Rates
+from vcfbert.genotypes.encoding import hmm_windows
 from vcfbert.genotypes.panel import Panel
-from vcfbert.training.hmm_recipe import HmmRecipe
-from vcfbert.training.loop import Trainer
-from vcfbert.training.rate_search import BOUNDS, LAST_STEPS, Rates, RateSearch, descend, n_switches
+from vcfbert.genotypes.reference_subset import ReferenceSubset
+from vcfbert.training import rate_search
+from vcfbert.training.mixture_weights import SufficientStatistics
+from vcfbert.training.rate_search import BOUNDS, LAST_STEPS, RateSearch, descend, n_switches
+
+START = Rates(5.0, 2e-3)
+
+
+def both(rates: Rates) -> tuple[float, float]:
+    return rates.switches_per_cm, rates.mismatch
 
 
 @pytest.mark.parametrize("least", [(0.4, 1e-4), (30.0, 3e-2), (5.0, 2e-3)])
-def test_descend_ends_within_a_step_of_minimum(least: Rates) -> None:
+def test_descend_ends_within_a_step_of_minimum(least: tuple[float, float]) -> None:
     def loss(rates: Rates) -> float:
-        return sum(math.log2(value / wanted) ** 2 for value, wanted in zip(rates, least, strict=True))
+        return sum(math.log2(value / wanted) ** 2 for value, wanted in zip(both(rates), least, strict=True))
 
-    for found, wanted, step in zip(descend(loss, (5.0, 2e-3)), least, LAST_STEPS, strict=True):
+    for found, wanted, step in zip(both(descend(loss, START)), least, LAST_STEPS, strict=True):
         assert abs(math.log2(found / wanted)) <= step
 
 
@@ -31,11 +41,50 @@ def test_descend_stays_within_bounds_and_evaluates_once(sign: float) -> None:
 
     def loss(rates: Rates) -> float:
         asked.append(rates)
-        return sign * (rates[0] + rates[1])
+        return sign * (rates.switches_per_cm + rates.mismatch)
 
-    found = descend(loss, (5.0, 2e-3))
-    assert found == tuple(bound[0 if sign > 0 else 1] for bound in BOUNDS)
+    found = descend(loss, START)
+    assert both(found) == tuple(bound[0 if sign > 0 else 1] for bound in BOUNDS)
     assert len(set(asked)) == len(asked)
+
+
+def test_descend_by_hand() -> None:
+    """Switches get rarer by octaves and then by half ones. The mismatch stays: no step from it lowers the loss."""
+    asked: list[Rates] = []
+
+    def loss(rates: Rates) -> float:
+        asked.append(rates)
+        return abs(math.log2(rates.switches_per_cm / 2.0)) + abs(math.log2(rates.mismatch / 1e-3))
+
+    assert descend(loss, Rates(8.0, 1e-3)) == Rates(2.0, 1e-3)
+    assert [both(rates) for rates in asked] == [
+        (16.0, 1e-3),
+        (8.0, 1e-3),
+        (4.0, 1e-3),
+        (2.0, 1e-3),
+        (1.0, 1e-3),
+        (2.0, 4e-3),
+        (2.0, 2.5e-4),
+        (2.82843, 1e-3),
+        (1.41421, 1e-3),
+        (2.0, 2e-3),
+        (2.0, 5e-4),
+    ]
+
+
+def test_descend_with_known_losses_takes_same_path_without_them() -> None:
+    losses: dict[Rates, float] = {}
+
+    def loss(rates: Rates) -> float:
+        losses[rates] = math.log2(rates.switches_per_cm / 40.0) ** 2 + math.log2(rates.mismatch / 1e-4) ** 2
+        return losses[rates]
+
+    found = descend(loss, START)
+    before = dict(losses)
+    known = dict(list(before.items())[: len(before) // 2])
+    losses.clear()
+    assert descend(loss, START, known) == found
+    assert losses == {rates: value for rates, value in before.items() if rates not in known}
 
 
 def test_n_switches_by_hand() -> None:
@@ -47,8 +96,8 @@ def test_n_switches_by_hand() -> None:
     assert n_switches(phase, truth) == 1
     phase[4] = -1  # a missing call is skipped
     assert n_switches(phase, truth) == 1
-    both = np.concatenate([phase, phase], axis=1)
-    assert n_switches(both, np.concatenate([truth, truth], axis=1)) == 2
+    twice = np.concatenate([phase, phase], axis=1)
+    assert n_switches(twice, np.concatenate([truth, truth], axis=1)) == 2
 
 
 def mosaics(switches_per_cm: float, *, n_samples: int = 60, n_sites: int = 600, seed: int = 3) -> Panel:
@@ -66,52 +115,126 @@ def mosaics(switches_per_cm: float, *, n_samples: int = 60, n_sites: int = 600, 
     )
 
 
-MASKS = {"array_density": (0.04, 0.05)}
-K = {"v17": 2, "v18": 8, "v19": 60}
+class Kept:
+    """A listener that keeps each loss by stage, and knows those of an earlier search."""
+
+    def __init__(self, known: Mapping[str, Mapping[Rates, float]] | None = None) -> None:
+        self.known_before = known or {}
+        self.losses: dict[str, dict[Rates, float]] = {}
+
+    def begin(self, stage: str) -> None:
+        assert stage not in self.losses
+        self.losses[stage] = {}
+
+    def known(self, stage: str) -> Mapping[Rates, float]:
+        return self.known_before.get(stage, {})
+
+    def tried(self, stage: str, rates: Rates, loss: float) -> None:
+        assert rates not in self.losses[stage]
+        self.losses[stage][rates] = loss
 
 
-def start_of(panel: Panel) -> RateSearch:
-    config = tiny_config({"encode": {"copy_window": 300, "copy_span_cm": 1.0}, "masks": MASKS, "retrieval": {"k": K}})
-    masks = dataclasses.replace(config.masks, array_density=(0.1, 0.1))
-    config = dataclasses.replace(config, masks=masks)
-    trainer = Trainer([panel], [encode(panel, config.encode)], config, "v19", accelerator="cpu")
-    assert isinstance(trainer.parts.recipe, HmmRecipe)
-    return trainer.parts.recipe.search
+def search_of(panel: Panel, listener: Kept, **masks: float) -> RateSearch:
+    config = tiny_config(
+        {
+            "encode": {"copy_window": 300, "copy_span_cm": 1.0},
+            "masks": {"array_density": (0.1, 0.1), **masks},
+        }
+    )
+    return RateSearch([ReferenceSubset(panel, panel.training_haplotypes)], config, k=60, threads=1, listener=listener)
+
+
+def searched(panel: Panel, **masks: float) -> tuple[CopyingModel, dict[str, float], dict[str, dict[Rates, float]]]:
+    listener = Kept()
+    model, figures = search_of(panel, listener, **masks).search()
+    return model, figures, listener.losses
+
+
+def rates_of(model: CopyingModel) -> dict[str, Rates]:
+    """The rates that each search set, by the stage's name."""
+    return {"pair": model.pair, "phased": model.phased.rates, "sampled": model.sampled.rates}
 
 
 def test_panel_of_longer_matches_gets_lower_rates() -> None:
-    found = {per_cm: start_of(mosaics(per_cm)).search() for per_cm in (0.3, 5.0)}
-    for name in ("start/phasing_rate", "start/phased_rate", "start/drawn_rate"):
-        assert found[0.3][name] < 0.7 * found[5.0][name]
-    for rates in found.values():
-        assert all(math.isfinite(value) for value in rates.values())
+    found = {per_cm: searched(mosaics(per_cm)) for per_cm in (0.3, 5.0)}
+    (rare, _, _), (frequent, _, _) = found[0.3], found[5.0]
+    for stage, rates in rates_of(rare).items():
+        assert rates.switches_per_cm < 0.7 * rates_of(frequent)[stage].switches_per_cm
+    for _, figures, _ in found.values():
+        assert all(math.isfinite(value) for value in figures.values())
 
 
-def test_search_sets_rates_that_lower_loss() -> None:
-    start = start_of(mosaics(0.3))
-    model = start.model
-    found = start.search()
-    after = start.loss()
-    heads = (model.phasing, model.hmms()[0], model.hmms(sampled=True)[0])
-    for head, name in zip(heads, ("phasing", "phased", "drawn"), strict=True):
-        assert float(head.log_rate.detach().exp()) == pytest.approx(found[f"start/{name}_rate"], rel=1e-4)
-        assert float(head.mismatch_logit.detach().sigmoid()) == pytest.approx(found[f"start/{name}_mismatch"], rel=1e-4)
-    for sampled in (False, True):
-        model.set_heads(40.0, 1e-2, sampled=sampled)
-    assert after < start.loss()
+def test_search_sets_rates_of_least_loss_in_each_stage() -> None:
+    model, figures, losses = searched(mosaics(0.3))
+    assert list(losses) == ["panel", "pair", "phased", "sampled"]
+    for stage, rates in rates_of(model).items():
+        assert rates == min(losses[stage], key=losses[stage].__getitem__)
+        assert both(rates) == (figures[f"search/{stage}_rate"], figures[f"search/{stage}_mismatch"])
+    assert losses["panel"][FIRST_RATES] > min(losses["panel"].values())
 
 
-def test_typed_calls_have_configured_errors_and_missing_calls() -> None:
-    start = start_of(mosaics(2.0))
-    start.data.masks = dataclasses.replace(start.data.masks, typing_error=0.05, missing=0.1)
-    reference = start.data.panels[0].reference
-    panel = reference.panel
-    for typed in start.typed:
-        key = typed.context.key.numpy()
-        truth = panel.alleles(key, panel.validation_haplotypes).T.reshape(typed.calls.shape)
-        missing = (typed.calls < 0).any(axis=2)
+def test_search_from_poor_rates_lowers_loss_to_that_of_good_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    panel, poor = mosaics(0.3), Rates(120.0, 5e-2)
+    _, good, _ = searched(panel)
+    monkeypatch.setattr(rate_search, "FIRST_RATES", poor)
+    _, figures, losses = searched(panel)
+    assert figures["val/genotype_loss"] < 0.7 * losses["panel"][poor]
+    assert figures["val/genotype_loss"] == pytest.approx(good["val/genotype_loss"], rel=0.05)
+
+
+def test_weights_are_fitted_only_with_gain_on_other_half() -> None:
+    model, figures, _ = searched(mosaics(2.0))
+    first = np.tile(FIRST_WEIGHTS, (len(KNOTS), 1))
+    for name, mixture in (("phased", model.phased), ("sampled", model.sampled)):
+        np.testing.assert_allclose(mixture.weights.sum(axis=1), 1.0)
+        assert (figures[f"search/{name}_weights_gain"] == 0.0) == np.array_equal(mixture.weights, first)
+
+
+def test_known_losses_are_not_computed_again() -> None:
+    panel, whole = mosaics(2.0), Kept()
+    model, figures = search_of(panel, whole).search()
+    known = {"panel": whole.losses["panel"], "pair": dict(list(whole.losses["pair"].items())[:3])}
+    rest = Kept(known)
+    continued, again = search_of(panel, rest).search()
+    assert {stage: {**known.get(stage, {}), **found} for stage, found in rest.losses.items()} == whole.losses
+    assert not any(set(found) & set(known.get(stage, {})) for stage, found in rest.losses.items())
+    for name, array in model.as_arrays().items():
+        np.testing.assert_array_equal(continued.as_arrays()[name], array, err_msg=name)
+    assert {**figures, "search/seconds": 0.0} == {**again, "search/seconds": 0.0}
+
+
+def test_typed_calls_have_configured_errors_and_missing_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+    panel = mosaics(2.0)
+    typed: dict[bytes, tuple[npt.NDArray[np.int64], npt.NDArray[np.int8]]] = {}
+    truths: list[npt.NDArray[np.int64]] = []
+    phase, of = rate_search.phase_alleles, SufficientStatistics.of
+
+    def phased(rates: Rates, reference: ReferenceSubset, key: Any, calls: Any, *rest: Any, **options: Any) -> Any:
+        assert not set(reference.haplotypes.tolist()) & set(panel.validation_haplotypes.tolist())
+        assert calls.shape == typed.setdefault(key.tobytes(), (key, calls))[1].shape
+        return phase(rates, reference, key, calls, *rest, **options)
+
+    def counted(dosage: Any, truth: Any, knots: Any) -> SufficientStatistics:
+        truths.append(truth)
+        return of(dosage, truth, knots)
+
+    monkeypatch.setattr(rate_search, "phase_alleles", phased)
+    monkeypatch.setattr(SufficientStatistics, "of", counted)
+    searched(panel, typing_error=0.05, missing=0.1)
+    assert len(typed) == 2  # windows
+    for key, calls in typed.values():
+        truth = panel.alleles(key, panel.validation_haplotypes).T.reshape(calls.shape)
+        missing = (calls < 0).any(axis=2)
         assert 0.05 < missing.mean() < 0.15
-        assert (typed.calls[missing] < 0).all()
-        assert 0.02 < (typed.calls != truth)[~missing].mean() < 0.08
-        assert not typed.scored[typed.context.typed].any()
-    assert not set(reference.haplotypes.tolist()) & set(panel.validation_haplotypes.tolist())
+        assert (calls[missing] < 0).all()
+        assert 0.02 < (calls != truth)[~missing].mean() < 0.08
+    windows = hmm_windows(panel, 300, 1.0)
+    reference = ReferenceSubset(panel, panel.training_haplotypes)
+    for window, (key, _), (first, second) in zip(
+        windows, typed.values(), zip(truths[0::2], truths[1::2], strict=True), strict=False
+    ):
+        untyped = np.setdiff1d(np.arange(*window.core), key)
+        scored = untyped[(reference.af[untyped] > 0.0) & (reference.af[untyped] < 1.0)]
+        genotypes = panel.alleles(scored, panel.validation_haplotypes).reshape(-1, 2, len(scored)).sum(axis=1)
+        np.testing.assert_array_equal(first, genotypes[0::2])
+        np.testing.assert_array_equal(second, genotypes[1::2])

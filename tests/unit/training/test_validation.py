@@ -11,6 +11,7 @@ from tests.unit.training.test_data import Spy, twins
 from vcfbert.genotypes.encoding import windows_of
 from vcfbert.genotypes.panel import Panel
 from vcfbert.genotypes.reference_subset import ReferenceSubset
+from vcfbert.imputation.network_predictor import held_out_predictor
 from vcfbert.model.base import Variant
 from vcfbert.model.variants import create
 from vcfbert.retrieval.context import reference_features
@@ -26,19 +27,9 @@ def score(panel: Panel, model: Variant, haplotypes: np.ndarray, *, k: int = 6, *
     features = reference_features(reference, CPU)
     spy = Spy(build_retriever(model, reference, features, device=CPU))
     batch_size = int(options.pop("batch_size", 4))
-    scores = score_windows(
-        model,
-        spy,  # type: ignore[arg-type]
-        reference,
-        features,
-        windows_of(panel, config.encode),
-        haplotypes,
-        array_typing(reference, config.masks, 1),
-        k=k,
-        batch_size=batch_size,
-        **options,
-    )
-    return scores, spy
+    predict = held_out_predictor(model, spy, reference, features, k, batch_size=batch_size)  # type: ignore[arg-type]
+    windows, typed = windows_of(panel, config.encode), array_typing(reference, config.masks, 1)
+    return score_windows(predict, panel, windows, haplotypes, typed, **options), spy
 
 
 def test_training_haplotypes_never_retrieve_own_rows() -> None:
