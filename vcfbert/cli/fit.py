@@ -41,7 +41,9 @@ def fit(
     set_: Annotated[
         list[str] | None, typer.Option("--set", "-S", help="Set a parameter, such as train.lr=1e-3. Repeatable.")
     ] = None,
-    devices: Annotated[int, typer.Option(help="V17 and V18: number of training processes. Start more than one with torchrun.")] = 1,
+    devices: Annotated[
+        int, typer.Option(help="V17 and V18: number of training processes. Start more than one with torchrun.")
+    ] = 1,
     track: Annotated[bool, typer.Option(help="Record the run in MLflow.")] = True,
     as_json: JsonFlag = False,
 ) -> None:

@@ -10,8 +10,7 @@ from vcfbert.copying.haploid import Copied, Heads, Intervals, copy, cut
 from vcfbert.copying.mixture import Mixture, prior
 from vcfbert.copying.states import phased_states
 from vcfbert.genotypes.reference_subset import ReferenceSubset
-from vcfbert.genotypes.windows import Window
-from vcfbert.kernels import Alleles, Calls, Doubles, Floats, Indices, Numbers, compiled_exactly
+from vcfbert.kernels import Alleles, Calls, Doubles, Floats, Indices, Numbers
 
 
 @dataclass(frozen=True)
@@ -48,23 +47,24 @@ class WholeWindow:
 
 @dataclass(frozen=True)
 class HmmWindow:
-    """A window of l sites, t typed sites in and around it, and the reference subset's alleles there."""
+    """l sites of a window, t typed sites in and around it, and the reference subset's alleles there."""
 
     reference: ReferenceSubset
-    window: Window
+    sites: slice | Indices  # panel site indices, ascending
     key: Indices  # [t], panel site indices of the typed sites
     key_alleles: Alleles  # [t, h] of the reference subset
     fraction: Floats  # [l], as in ``haploid.copy``
     whole: WholeWindow | None  # None if each set of targets cuts the haplotypes that it may copy
 
     @classmethod
-    def of(cls, reference: ReferenceSubset, window: Window, key: Indices, *, whole: bool = False) -> HmmWindow:
-        """``whole``: cut all haplotypes of the subset once, for many sets of targets."""
-        cut_whole = WholeWindow.of(cut(reference.alleles(window.sites), key - window.start)) if whole else None
-        cm = reference.panel.cm
-        fraction = place_between(cm[window.sites], cm[key], key - window.start)
+    def of(cls, reference: ReferenceSubset, sites: slice | Indices, key: Indices, *, whole: bool = False) -> HmmWindow:
+        """``sites`` and ``key``: panel site indices, ascending. ``whole``: cut all haplotypes of the subset once, for
+        many sets of targets."""
+        cm, place = reference.panel.cm, key_place(sites, key)
+        cut_whole = WholeWindow.of(cut(reference.alleles(sites), place)) if whole else None
+        fraction = place_between(cm[sites], cm[key], place)
         key_alleles = np.ascontiguousarray(reference.alleles(key).T)
-        return cls(reference, window, key, key_alleles, fraction, cut_whole)
+        return cls(reference, sites, key, key_alleles, fraction, cut_whole)
 
     @property
     def key_cm(self) -> Doubles:
@@ -74,7 +74,7 @@ class HmmWindow:
     def heads(self, mixture: Mixture) -> Heads:
         """The mixture's heads at the window's sites."""
         af = self.reference.af
-        return mixture.heads(self.key_cm, af[self.key], af[self.window.sites])
+        return mixture.heads(self.key_cm, af[self.key], af[self.sites])
 
     def states(self, calls: Calls, k: int, *, exclude: Indices | None = None, threads: int = 1) -> Numbers:
         """The ``k`` rows of the reference subset that each target may copy, int32 [n, k], ascending.
@@ -91,8 +91,8 @@ class HmmWindow:
         rows = np.flatnonzero(used)
         states: Numbers = (np.cumsum(used, dtype=np.int32) - 1)[chosen]
         if self.whole is None:
-            alleles = self.reference.panel.alleles(self.window.sites, self.reference.haplotypes[rows])
-            intervals = cut(alleles, self.key - self.window.start)
+            alleles = self.reference.panel.alleles(self.sites, self.reference.haplotypes[rows])
+            intervals = cut(alleles, key_place(self.sites, self.key))
         else:
             intervals = self.whole.of_haplotypes(rows)
         alleles = np.ascontiguousarray(self.key_alleles[:, rows])
@@ -115,6 +115,14 @@ class WindowTargets:
         return copy(self.calls, self.alleles, self.states, self.prior, heads, self.intervals, fraction, threads=threads)
 
 
+def key_place(sites: slice | Indices, key: Indices) -> Indices:
+    """The index of each typed site among ``sites``, or of the last of them before it: int64 [t], from -1."""
+    if isinstance(sites, slice):
+        return key - sites.start
+    place: Indices = np.searchsorted(sites, key, side="right") - 1
+    return place
+
+
 def place_between(cm: Doubles, key_cm: Doubles, key_place: Indices) -> Floats:
     """The place of l sites at ``cm`` [l] between their two typed neighbours, float32 [l].
 
@@ -131,15 +139,9 @@ def place_between(cm: Doubles, key_cm: Doubles, key_place: Indices) -> Floats:
     return out
 
 
-@compiled_exactly
 def mismatches(calls: Calls, alleles: Alleles, states: Numbers) -> Numbers:
     """int32 [n, k]: typed sites at which each state differs from the target's known call."""
-    n, k = states.shape
-    counts = np.zeros((n, k), np.int32)
-    for l in range(len(calls)):
-        for target in range(n):
-            call = calls[l, target]
-            if call >= 0:
-                for j in range(k):
-                    counts[target, j] += alleles[l, states[target, j]] != call
-    return counts
+    alt, ref = (calls == 1).T, (calls == 0).T
+    # One product of matrices, exact in float32 up to 2^24 sites.
+    differing = (ref.astype(np.float32) - alt) @ alleles.astype(np.float32) + alt.sum(axis=1)[:, None]
+    return np.take_along_axis(differing, states.astype(np.int64), axis=1).astype(np.int32)

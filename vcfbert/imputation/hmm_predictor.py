@@ -52,12 +52,12 @@ class HmmPredictor:
         with_phasings = np.empty(0, dtype=np.int64) if phasings is None else phasings.samples
         with_phase = np.setdiff1d(np.arange(len(target.samples)), with_phasings)
         if len(with_phase):
-            parts.append((with_phase, self._along_phase(ready, alleles[:, with_phase])))
+            parts.append((with_phase, self._along_phase(ready, window, alleles[:, with_phase])))
         if phasings is not None:
             for start in range(0, len(with_phasings), self._batch_size):  # all at once would need much host memory
                 some = slice(start, start + self._batch_size)
                 sampled = phasings.calls[:, place, some]
-                mean = self._mean_over(ready, sampled, alleles[:, with_phasings[some]])
+                mean = self._mean_over(ready, window, sampled, alleles[:, with_phasings[some]])
                 parts.append((with_phasings[some], mean))
         return side_by_side(parts)
 
@@ -66,16 +66,16 @@ class HmmPredictor:
         ready = self._cache.get(name)
         if ready is None:
             whole = self._cache.max_bytes > 0 and len(reference) <= _MAX_TIMES_COPIED * self._k
-            ready = HmmWindow.of(reference, window, key, whole=whole)
+            ready = HmmWindow.of(reference, window.sites, key, whole=whole)
             self._cache.add(name, ready)
         return ready
 
-    def _along_phase(self, ready: HmmWindow, calls: Calls) -> WindowPrediction:
+    def _along_phase(self, ready: HmmWindow, window: Window, calls: Calls) -> WindowPrediction:
         """Predicts samples with ``calls`` [t, n, 2] at the key sites, each haplotype by itself."""
         t, n, _ = calls.shape
         dosage, loo, number = self._distinct(ready, calls.reshape(t, 2 * n), self._model.phased)
         haplotype = np.ascontiguousarray(dosage[number].T).reshape(-1, n, 2)
-        return WindowPrediction(haplotype, None, _at_sites(loo[number].T.reshape(t, n, 2), ready))
+        return WindowPrediction(haplotype, None, _at_sites(loo[number].T.reshape(t, n, 2), ready.key, window))
 
     def _distinct(self, ready: HmmWindow, calls: Calls, mixture: Mixture) -> tuple[Floats, Floats, Indices]:
         """Predicts each distinct haplotype of ``calls`` [t, n] once.
@@ -92,7 +92,7 @@ class HmmPredictor:
         copied = targets.copied(ready.heads(mixture), ready.fraction, threads=self._threads)
         return inherited(copied.dosage), inherited(copied.loo), number.reshape(-1)
 
-    def _mean_over(self, ready: HmmWindow, phasings: Calls, phase: Calls) -> WindowPrediction:
+    def _mean_over(self, ready: HmmWindow, window: Window, phasings: Calls, phase: Calls) -> WindowPrediction:
         """The mean over ``phasings`` [s, t, n, 2], along the consensus ``phase`` [t, n, 2] of the key sites.
 
         Given a phasing, the two haplotypes of a sample are independent.
@@ -102,7 +102,7 @@ class HmmPredictor:
         dosage, loo, number = self._distinct(ready, shown, self._model.sampled)
         number = number.reshape(s, n, 2)
         flipped = orientation(phasings, phase, ready.key_cm)  # [s, t, n]
-        at_sites = nearest_key(ready.reference.panel.cm[ready.window.sites], ready.key_cm)
+        at_sites = nearest_key(ready.reference.panel.cm[ready.sites], ready.key_cm)
         l = dosage.shape[1]
         haplotype, both = np.zeros((l, n, 2), np.float32), np.zeros((l, n), np.float32)
         at_key = np.zeros((t, n, 2), np.float32)
@@ -115,7 +115,7 @@ class HmmPredictor:
             _add_oriented(at_key, *own, flipped[sampled], share)
         either = haplotype.sum(axis=2) - both
         genotype = np.stack([1.0 - either, either - both, both], axis=-1)
-        return WindowPrediction(haplotype, genotype, _at_sites(at_key, ready))
+        return WindowPrediction(haplotype, genotype, _at_sites(at_key, ready.key, window))
 
 
 def _add_oriented(total: Floats, first: Floats, second: Floats, flipped: np.ndarray, share: np.float32) -> None:
@@ -124,12 +124,11 @@ def _add_oriented(total: Floats, first: Floats, second: Floats, flipped: np.ndar
     total[..., 1] += share * np.where(flipped, first, second)
 
 
-def _at_sites(loo: Floats, ready: HmmWindow) -> Floats:
-    """[l, n, 2] at the window's sites, NaN where not typed, from ``loo`` [t, n, 2] at the key sites."""
-    window = ready.window
+def _at_sites(loo: Floats, key: Indices, window: Window) -> Floats:
+    """[l, n, 2] at the window's sites, NaN where not typed, from ``loo`` [t, n, 2] at the sites ``key``."""
     sites = np.full((window.stop - window.start, *loo.shape[1:]), np.nan, dtype=np.float32)
-    inside = (ready.key >= window.start) & (ready.key < window.stop)
-    sites[ready.key[inside] - window.start] = loo[inside]
+    inside = (key >= window.start) & (key < window.stop)
+    sites[key[inside] - window.start] = loo[inside]
     return sites
 
 
@@ -137,7 +136,7 @@ def held_out_predictor(model: CopyingModel, reference: ReferenceSubset, k: int, 
     """V19's prediction of the panel's own haplotypes from those of ``reference``, along the panel's phase."""
 
     def predict(window: Window, key: Indices, haplotypes: Indices) -> Floats:
-        ready = HmmWindow.of(reference, window, key)
+        ready = HmmWindow.of(reference, window.sites, key)
         calls = np.ascontiguousarray(reference.panel.alleles(key, haplotypes).T.astype(np.int8))
         chosen = ready.states(calls, k, exclude=reference.rows_of_sample(haplotypes), threads=threads)
         targets = ready.targets(calls, chosen)

@@ -145,12 +145,13 @@ class SearchSteps:
             "search/stage": float(list(STAGES).index(stage) + 1),
             "search/step_seconds": now - self._last,
         }
-        self._tracker.log_metrics(figures, self.count)
         self._last = now
-        self.count += 1
         self._losses[stage].append((rates.switches_per_cm, rates.mismatch, loss))
         seconds = self.seconds_before + now - self._started
+        # Kept before it is logged: if logging fails, the loss need not be computed again.
         write_json(self._path, {"run_id": self.run_id, "seconds": seconds, "losses": self._losses})
+        self._tracker.log_metrics(figures, self.count)
+        self.count += 1
         self._progress.step(f"{rates.switches_per_cm:.4g} switches/cM  mismatch {rates.mismatch:.2g}  loss {loss:.5f}")
 
     def clear(self) -> None:

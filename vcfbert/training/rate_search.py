@@ -37,6 +37,7 @@ from vcfbert.training.validation import array_typing
 
 MAX_SAMPLES = 60  # validation samples of a window
 MAX_WINDOWS = 2
+MAX_SITES = 4096  # of a window, at which genotypes are scored
 MAX_DENSITY = 0.05  # greatest fraction of sites typed: a denser array takes more time and leaves fewer sites to score
 MODE = PhasingMode(states=640, phasings=4)
 # Of (switch rate, mismatch probability): first and last steps of the search in octaves, and bounds. The rates of cattle
@@ -64,15 +65,14 @@ class SearchListener(Protocol):
 class _Typed:
     """A window and the typed calls of its panel's validation samples."""
 
-    window: HmmWindow
+    window: HmmWindow  # of the sites that count in the loss
     calls: Calls  # [t, n, 2] at the typed sites, in the panel's phase, -1 where missing
-    truth: npt.NDArray[np.int64]  # [n, scored sites], genotypes
-    scored: npt.NDArray[np.bool_]  # [l], sites that count in the loss
+    truth: npt.NDArray[np.int64]  # [n, l], genotypes
 
     @property
-    def scored_af(self) -> Doubles:
-        """ALT frequency of each scored site in the reference subset."""
-        return self.window.reference.af[self.window.window.sites][self.scored]
+    def af(self) -> Doubles:
+        """[l]: ALT frequency in the reference subset."""
+        return self.window.reference.af[self.window.sites]
 
 
 @dataclass(frozen=True)
@@ -162,9 +162,9 @@ class RateSearch:
         by_head = []
         for number in range(len(heads.stay)):
             copied = one.targets.copied(heads.alone(number), one.typed.window.fraction, threads=self._threads)
-            by_head.append(copied.dosage[:, one.typed.scored][one.number].mean(axis=0).sum(axis=1))  # [n, scored]
+            by_head.append(copied.dosage[one.number].mean(axis=0).sum(axis=1))  # [n, l]
         dosage, truth = np.stack(by_head), one.typed.truth
-        af = one.typed.scored_af
+        af = one.typed.af
         knots = knot_weights(np.minimum(af, 1.0 - af))
         return (
             SufficientStatistics.of(dosage[:, 0::2], truth[0::2], knots),
@@ -184,13 +184,14 @@ class RateSearch:
         rng = np.random.default_rng([seed, NOISE_STREAM, number])
         haplotypes = panel.some_validation_haplotypes(MAX_SAMPLES)
         typed = array_typing(reference, sparse_array(masks), seed)(window)
-        ready = HmmWindow.of(reference, window, np.flatnonzero(typed).astype(np.int64) + window.retrieval[0])
-        calls = panel.alleles(ready.key, haplotypes).T.astype(np.int8).reshape(len(ready.key), -1, 2)
+        key = np.flatnonzero(typed).astype(np.int64) + window.retrieval[0]
+        calls = panel.alleles(key, haplotypes).T.astype(np.int8).reshape(len(key), -1, 2)
         calls ^= rng.random(calls.shape) < masks.typing_error
         calls[rng.random(calls.shape[:2]) < masks.missing] = MISSING
-        scored = _scored(reference, window, ready.key)
-        genotypes = panel.alleles(window.sites, haplotypes)[:, scored].reshape(-1, 2, int(scored.sum())).sum(axis=1)
-        return _Typed(ready, np.ascontiguousarray(calls), genotypes.astype(np.int64), scored)
+        sites = _scored(reference, window, key)
+        genotypes = panel.alleles(sites, haplotypes).reshape(-1, 2, len(sites)).sum(axis=1)
+        ready = HmmWindow.of(reference, sites, key)
+        return _Typed(ready, np.ascontiguousarray(calls), genotypes.astype(np.int64))
 
     def _sample(self, typed: _Typed, rates: Rates) -> Calls:
         window = typed.window
@@ -215,8 +216,7 @@ class RateSearch:
     def _window_loss(self, mixture: Mixture, one: _Queries) -> float:
         window = one.typed.window
         copied = one.targets.copied(window.heads(mixture), window.fraction, threads=self._threads)
-        alt = inherited(copied.dosage[:, one.typed.scored])
-        right = _genotype_probability(alt, one.number, one.typed.truth)
+        right = _genotype_probability(inherited(copied.dosage), one.number, one.typed.truth)
         return float(-np.log(right.clip(min=1e-6), dtype=np.float64).mean())
 
     def _switches_per_cm(self, phasings: list[Calls]) -> float:
@@ -229,14 +229,15 @@ class RateSearch:
         return switches / max(length, 1e-9)
 
 
-def _scored(reference: ReferenceSubset, window: Window, key: Indices) -> npt.NDArray[np.bool_]:
-    """[l]: untyped sites of the window's core at which the subset has both alleles; no other can be copied."""
-    scored = np.zeros(window.stop - window.start, dtype=bool)
-    scored[window.core[0] - window.start : window.core[1] - window.start] = True
-    inside = (key >= window.start) & (key < window.stop)
-    scored[key[inside] - window.start] = False
-    af = reference.af[window.sites]
-    return scored & (af > 0.0) & (af < 1.0)
+def _scored(reference: ReferenceSubset, window: Window, key: Indices) -> Indices:
+    """At most ``MAX_SITES`` untyped sites of the window's core, evenly spaced, at which the subset has both alleles.
+
+    An allele that the subset lacks cannot be copied. Neighbouring sites say much the same about the rates.
+    """
+    sites = np.setdiff1d(np.arange(*window.core), key)
+    af = reference.af[sites]
+    sites = sites[(af > 0.0) & (af < 1.0)]
+    return sites[np.unique(np.linspace(0, len(sites) - 1, MAX_SITES).round().astype(np.int64))]
 
 
 def _genotype_probability(alt: Floats, number: Indices, truth: npt.NDArray[np.int64]) -> Floats:
