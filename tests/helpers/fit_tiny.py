@@ -28,7 +28,7 @@ class SlowProgress(SilentProgress):
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
 
-    def step(self, loss: float, f1: float, ms_per_batch: float) -> None:
+    def step(self, figures: str) -> None:
         time.sleep(self.seconds)
 
 

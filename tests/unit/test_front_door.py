@@ -73,10 +73,10 @@ class Heard:
     def __init__(self) -> None:
         self.names: list[str] = []
 
-    def epoch(self, epoch: int, epochs: int, steps: int) -> None:
-        self.names.append("epoch")
+    def begin(self, title: str, steps: int | None) -> None:
+        self.names.append("begin")
 
-    def step(self, loss: float, f1: float, ms_per_batch: float) -> None:
+    def step(self, figures: str) -> None:
         self.names.append("step")
 
     def message(self, text: str) -> None:
@@ -85,6 +85,5 @@ class Heard:
 
 def test_fit_panel_reports_to_its_progress(example_folder: Path, tmp_path: Path) -> None:
     heard = Heard()
-    parameters = {"train.epochs": 1, "train.copy_steps": 1}
-    vcfbert.fit_panel(example_folder / "panel.vcf.gz", tmp_path / "bundle", parameters=parameters, progress=heard)
-    assert set(heard.names) == {"epoch", "step", "message"}
+    vcfbert.fit_panel(example_folder / "panel.vcf.gz", tmp_path / "bundle", progress=heard)
+    assert set(heard.names) == {"begin", "step", "message"}

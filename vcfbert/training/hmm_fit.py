@@ -13,6 +13,7 @@ from vcfbert.artifacts import write_json
 from vcfbert.bundle.contents import save_copying_model
 from vcfbert.config import Config
 from vcfbert.copying.mixture import CopyingModel, Rates
+from vcfbert.errors import InputError
 from vcfbert.genotypes.encoding import hmm_windows
 from vcfbert.genotypes.panel import Panel
 from vcfbert.genotypes.reference_subset import ReferenceSubset
@@ -46,7 +47,7 @@ class HmmFit:
         progress: FitProgress | None = None,
         threads: int | None = None,
     ) -> None:
-        """``threads``: all that the process may use if None."""
+        """``threads``: all that the process may use if None. Raises InputError where V19 has no haplotype to copy."""
         self.panels = panels
         self.config = config
         self.progress = progress or SilentProgress()
@@ -54,6 +55,9 @@ class HmmFit:
         self._references = [ReferenceSubset(panel, panel.training_haplotypes) for panel in panels]
         # A query never copies the two haplotypes of its own sample.
         self._k = min(config.retrieval.k["v19"], *(len(reference) - 2 for reference in self._references))
+        if self._k < 1:
+            what = "a panel has a single training sample, whose haplotypes no other sample can copy"
+            raise InputError("panel_too_small", what, hint="give a panel with more samples")
 
     def fit(
         self,

@@ -15,9 +15,9 @@ from vcfbert.cli.console import ConsoleProgress, print_facts, print_json, print_
 def fit_output(*, terminal: bool, steps: int = 8) -> str:
     out = io.StringIO()
     with ConsoleProgress(Console(file=out, force_terminal=terminal, width=120)) as progress:
-        progress.epoch(1, 5, steps)
+        progress.begin("epoch 2/5", steps)
         for number in range(steps):
-            progress.step(0.5 / (number + 1), 0.25, 12.0)
+            progress.step(f"loss {0.5 / (number + 1):.4f}  F1 0.250  12 ms/batch")
         progress.message("epoch 2/5  done")
     return out.getvalue()
 
@@ -43,6 +43,31 @@ def test_fit_without_terminal_writes_a_line_each_quarter_of_an_epoch() -> None:
 
 def test_fit_without_terminal_and_one_batch_writes_the_end_of_the_epoch() -> None:
     assert fit_output(terminal=False, steps=1).splitlines()[0].startswith("epoch 2/5  1/1")
+
+
+def search_output(*, terminal: bool) -> str:
+    out = io.StringIO()
+    with ConsoleProgress(Console(file=out, force_terminal=terminal, width=120)) as progress:
+        for title in ("1/4 first", "2/4 second"):
+            progress.begin(title, None)
+            for number in range(2):
+                progress.step(f"loss {number}")
+    return out.getvalue()
+
+
+def test_search_without_terminal_writes_a_line_each_step() -> None:
+    assert search_output(terminal=False).splitlines() == [
+        "1/4 first  1  loss 0",
+        "1/4 first  2  loss 1",
+        "2/4 second  1  loss 0",
+        "2/4 second  2  loss 1",
+    ]
+
+
+def test_search_on_terminal_counts_steps_of_unknown_total() -> None:
+    shown = search_output(terminal=True)
+    for figure in ("1/4 first", "2/4", "2/?", "loss 1"):
+        assert figure in shown
 
 
 def test_fit_on_terminal_draws_one_bar_with_figures() -> None:

@@ -26,7 +26,7 @@ class DivergesOnce(SilentProgress):
     def __init__(self) -> None:
         self.diverged = False
 
-    def epoch(self, epoch: int, epochs: int, steps: int) -> None:
+    def begin(self, title: str, steps: int | None) -> None:
         if not self.diverged:
             self.diverged = True
             raise VcfbertError("diverged", "the loss became nan")
@@ -51,14 +51,14 @@ class Stops(SilentProgress):
     """Interrupted in the third batch of the second epoch."""
 
     def __init__(self) -> None:
-        self.at, self.batches = -1, 0
+        self.at, self.batches = "", 0
 
-    def epoch(self, epoch: int, epochs: int, steps: int) -> None:
-        self.at, self.batches = epoch, 0
+    def begin(self, title: str, steps: int | None) -> None:
+        self.at, self.batches = title, 0
 
-    def step(self, loss: float, f1: float, ms_per_batch: float) -> None:
+    def step(self, figures: str) -> None:
         self.batches += 1
-        if (self.at, self.batches) == (1, 3):
+        if (self.at, self.batches) == ("epoch 2/3", 3):
             raise Interrupted(2)
 
 
@@ -102,7 +102,7 @@ def test_worker_that_missed_heartbeats_gives_up_its_trial(make: Callable[..., Wo
     class Declared(SilentProgress):
         """Another declares the trial dead in its first epoch."""
 
-        def epoch(self, epoch: int, epochs: int, steps: int) -> None:
+        def begin(self, title: str, steps: int | None) -> None:
             if study.trials[0].state == TrialState.RUNNING:
                 worker.requeue(study, 0)
 

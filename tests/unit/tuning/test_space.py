@@ -23,7 +23,7 @@ def test_every_suggestion_of_every_profile_is_a_valid_configuration(variant: str
         assert tried.model.dims % tried.model.heads == 0
         assert tried.retrieval.k[variant] in config.tune.k[variant]
         assert ("retrieval.refresh_every" in values) == (variant == "v18")
-        assert ("train.copy_lr" in values) == (variant == "v19")
+        assert ("encode.copy_span_cm" in values) == (variant == "v19")
 
 
 def profile_config(name: str) -> Config:
