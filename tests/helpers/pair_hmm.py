@@ -1,111 +1,98 @@
-"""The exact diploid Li-Stephens HMM of unphased genotypes: forward and backward over pairs of copied haplotypes.
+"""The diploid Li-Stephens HMM of unphased genotypes in float64: forward and backward over pairs of copied haplotypes.
 
-The two haplotypes of a target copy independently, each as in ``li_stephens``, and the genotype is the sum of their
+A target's two haplotypes copy independently, each as in ``li_stephens.py``, and the genotype is the sum of their
 alleles (Li and Stephens 2003, Genetics 165:2213; Marchini et al. 2007, Nat. Genet. 39:906). Transitions factorise, so
-the time a site takes grows with k^2, not k^4. Tests compare ``copying/diploid.py`` with it.
+the time a site takes grows with k^2, not k^4. Tests compare ``copying/diploid.py`` with it, one target at a time.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
+from dataclasses import dataclass
 
-import torch
-from torch import Tensor
-from vcfbert.model.li_stephens import CopyingProblem
+import numpy as np
+import numpy.typing as npt
 
 from vcfbert.constants import HALF_ALT, HALF_REF
+from vcfbert.kernels import Alleles, Doubles
 
 
-def genotype_emission(genotypes: Tensor, states: Tensor, mismatch: Tensor) -> Tensor:
-    """[n, k, k]: probability of each target's genotype at one site, by the pair of haplotypes copied.
+@dataclass(frozen=True)
+class PairProblem:
+    """One target over t sites, with k haplotypes to copy from."""
 
-    ``genotypes`` [n]: 0, 1, 2, -1 where missing (probability 1), HALF_REF and HALF_ALT (the known allele is that of
-    either haplotype, each with probability 1/2); ``states`` [k] or [n, k]; ``mismatch``: scalar.
+    genotypes: npt.NDArray[np.integer]  # [t]: 0, 1, 2, -1 where missing, HALF_REF or HALF_ALT
+    alleles: Alleles  # [t, k]
+    prior: Doubles  # [k], probability of each haplotype after a switch
+    stay: Doubles  # [t], probability of no switch before each site; the first is 0
+    mismatch: Doubles  # [t], probability that an allele differs from the copied one
+
+    def __len__(self) -> int:
+        return len(self.genotypes)
+
+    def emission(self, site: int) -> Doubles:
+        return genotype_emission(int(self.genotypes[site]), self.alleles[site], float(self.mismatch[site]))
+
+
+def genotype_emission(genotype: int, alleles: Alleles, mismatch: float) -> Doubles:
+    """[k, k]: probability of a genotype at one site, by the pair of haplotypes copied, which carry ``alleles`` [k].
+
+    1 where the genotype is missing. The known allele of HALF_REF and HALF_ALT is that of either haplotype, each with
+    probability 1/2.
     """
-    alt = torch.where(states > 0, 1.0 - mismatch, mismatch).expand(len(genotypes), -1)  # [n, k]: copied as ALT
-    first, second = alt[:, :, None], alt[:, None, :]
-    homozygous_alt = first * second
-    homozygous_ref = (1.0 - first) * (1.0 - second)
-    seen = genotypes[:, None, None]
-    probability = torch.where(seen == 1, first * (1.0 - second) + (1.0 - first) * second, torch.ones_like(first))
+    alt = np.where(alleles > 0, 1.0 - mismatch, mismatch)  # copied as ALT
+    first, second = alt[:, None], alt[None, :]
     half_alt = (first + second) / 2.0
-    probability = torch.where(seen == HALF_ALT, half_alt, torch.where(seen == HALF_REF, 1.0 - half_alt, probability))
-    return torch.where(seen == 0, homozygous_ref, torch.where(seen == 2, homozygous_alt, probability))
+    by_genotype = {
+        0: (1.0 - first) * (1.0 - second),
+        1: first * (1.0 - second) + (1.0 - first) * second,
+        2: first * second,
+        HALF_REF: 1.0 - half_alt,
+        HALF_ALT: half_alt,
+    }
+    return by_genotype.get(genotype, np.ones_like(half_alt))
 
 
-def pair_posteriors(problem: CopyingProblem, stay: Tensor, mismatch: Tensor) -> Iterator[Tensor]:
-    """Posterior probability [n, k, k] of the two haplotypes copied, site by site from left to right.
-
-    ``problem.observed`` holds genotypes (0, 1, 2, -1 missing); ``stay`` [t], 0 at the first site, and ``mismatch``
-    [t] are probabilities. Symmetric: the order of a target's haplotypes means nothing. The backward messages are kept
-    at sqrt(t) sites and computed again between them, so memory is 2 sqrt(t) [n, k, k] matrices.
-    """
-    t = len(problem)
-    size = max(math.isqrt(t), 1)
-    starts = range(0, t, size)
-    message = _outer(torch.ones_like(problem.prior), torch.ones_like(problem.prior))
-    at_end = {}
-    for start in reversed(starts):
-        at_end[start] = message
-        for site in range(min(start + size, t) - 1, start - 1, -1):
-            message = _backward(problem, stay, mismatch, site, message)
-    forward = _outer(problem.prior, problem.prior)
-    for start in starts:
-        messages = [at_end[start]]
-        for site in range(min(start + size, t) - 1, start, -1):
-            messages.append(_backward(problem, stay, mismatch, site, messages[-1]))
-        for site in range(start, start + len(messages)):
-            forward, _ = _forward(problem, stay, mismatch, site, forward)
-            joint = forward * messages.pop()
-            yield joint / joint.sum(dim=(1, 2), keepdim=True)
+def log_likelihood(problem: PairProblem) -> float:
+    """Log probability of the genotypes."""
+    return float(np.log(_forward(problem)[1]).sum())
 
 
-def copying_posteriors(problem: CopyingProblem, stay: Tensor, mismatch: Tensor) -> Tensor:
-    """[t, n, k]: expected copies of each haplotype among the target's two, halved; see ``pair_posteriors``.
+def pair_posteriors(problem: PairProblem) -> Doubles:
+    """Posterior probability [t, k, k] of the two haplotypes copied. It is symmetric in the two."""
+    prior = problem.prior
+    message = np.ones((len(prior), len(prior)))  # of the genotypes after a site, scaled so that its prior mean is 1
+    posterior, _ = _forward(problem)
+    for site in range(len(problem) - 1, -1, -1):
+        posterior[site] *= message
+        posterior[site] /= posterior[site].sum()
+        seen = problem.emission(site) * message
+        kept, jump = problem.stay[site], 1.0 - problem.stay[site]
+        one = (seen @ prior)[:, None]  # expected where the second haplotype has switched
+        both = prior @ seen @ prior
+        message = (kept**2 * seen + kept * jump * (one + one.T)) / both + jump**2
+    return posterior
+
+
+def copying_posteriors(problem: PairProblem) -> Doubles:
+    """[t, k]: expected copies of each haplotype among the target's two, halved.
 
     The expected dosage at a site is twice the product of this with the haplotypes' alleles.
     """
-    return torch.stack([pair.sum(dim=-1) for pair in pair_posteriors(problem, stay, mismatch)])
+    return pair_posteriors(problem).sum(axis=2)
 
 
-def log_likelihood(problem: CopyingProblem, stay: Tensor, mismatch: Tensor) -> Tensor:
-    """[n]: log probability of each target's genotypes."""
-    forward = _outer(problem.prior, problem.prior)
-    total = problem.prior.new_zeros(len(problem.prior))
+def _forward(problem: PairProblem) -> tuple[Doubles, Doubles]:
+    """The pair's distribution [t, k, k] given the genotypes up to each site, and the probability [t] of each genotype
+    given those before."""
+    prior = problem.prior
+    independent = np.outer(prior, prior)
+    pair, pairs, scales = independent, [], []
     for site in range(len(problem)):
-        forward, scale = _forward(problem, stay, mismatch, site, forward)
-        total = total + scale.log()
-    return total
-
-
-def _outer(first: Tensor, second: Tensor) -> Tensor:
-    return first[:, :, None] * second[:, None, :]
-
-
-def _emission(problem: CopyingProblem, mismatch: Tensor, site: int) -> Tensor:
-    return genotype_emission(problem.observed[site], problem.states[site], mismatch[site])
-
-
-def _forward(
-    problem: CopyingProblem, stay: Tensor, mismatch: Tensor, site: int, forward: Tensor
-) -> tuple[Tensor, Tensor]:
-    """The pair's distribution [n, k, k] given the genotypes up to ``site``, from that before, and the probability
-    [n] of the genotype there."""
-    kept, jump = stay[site], 1.0 - stay[site]
-    # Neither switches, either does, both do; the matrix is symmetric.
-    one = _outer(forward.sum(dim=-1), problem.prior)
-    both = _outer(problem.prior, problem.prior)
-    moved = kept**2 * forward + kept * jump * (one + one.mT) + jump**2 * both
-    joint = moved * _emission(problem, mismatch, site)
-    scale = joint.sum(dim=(1, 2))
-    return joint / scale[:, None, None], scale
-
-
-def _backward(problem: CopyingProblem, stay: Tensor, mismatch: Tensor, site: int, message: Tensor) -> Tensor:
-    """From the message after ``site`` to the one before it, scaled so that its mean under the prior is 1."""
-    seen = _emission(problem, mismatch, site) * message
-    one = (seen @ problem.prior[:, :, None]).expand_as(seen)  # [n, k, k]: expected where the second has switched
-    both = (problem.prior[:, :, None] * one).sum(dim=1, keepdim=True)[:, :, :1]
-    kept, jump = stay[site], 1.0 - stay[site]
-    return (kept**2 * seen + kept * jump * (one + one.mT)) / both + jump**2
+        kept, jump = problem.stay[site], 1.0 - problem.stay[site]
+        # Neither switches, either does, both do; the matrix is symmetric.
+        one = np.outer(pair.sum(axis=1), prior)
+        joint = (kept**2 * pair + kept * jump * (one + one.T) + jump**2 * independent) * problem.emission(site)
+        scales.append(joint.sum())
+        pair = joint / scales[-1]
+        pairs.append(pair)
+    return np.stack(pairs), np.array(scales)

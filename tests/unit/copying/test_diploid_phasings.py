@@ -7,12 +7,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-import torch
 
 from tests.helpers import pair_hmm as reference
 from vcfbert.constants import HALF_ALT, HALF_REF, MISSING
 from vcfbert.copying.diploid import LIMITS, Limits, consensus, fill_phasings, sample_phasings
-from vcfbert.model.li_stephens import CopyingProblem
 
 # Most classes and most sites of a block: one site a block, a few of each, all of them.
 BLOCKS = [(2, 1), (4, 3), (3, 100), (48, 32)]
@@ -58,18 +56,19 @@ class Given:
         )
 
     @property
-    def problem(self) -> tuple[CopyingProblem, torch.Tensor, torch.Tensor]:
-        """Arguments of the torch layer, in float64."""
-        t = len(self.stay)
-        problem = CopyingProblem(
-            observed=torch.from_numpy(self.genotypes),
-            states=torch.from_numpy(self.panel_alleles[:, self.states]),
-            cm=torch.zeros(t),
-            maf=torch.zeros(t),
-            prior=torch.from_numpy(self.prior).double(),
-        )
+    def problems(self) -> list[reference.PairProblem]:
+        """The same for the plain algorithm, target by target."""
         stay = np.append(0.0, self.stay[1:])
-        return problem, torch.from_numpy(stay), torch.from_numpy(self.mismatch)
+        return [
+            reference.PairProblem(
+                self.genotypes[:, target],
+                self.panel_alleles[:, self.states[target]],
+                self.prior[target].astype(np.float64),
+                stay,
+                self.mismatch,
+            )
+            for target in range(len(self.states))
+        ]
 
 
 def random_given(*, t: int, n: int = 2, k: int = 6, h: int = 9, seed: int = 0) -> Given:
@@ -98,6 +97,11 @@ def log_likelihood(
     return fill_phasings(genotypes, *arguments, seeds(n), threads, limits, out)
 
 
+def expected_log_likelihood(given: Given) -> list[float]:
+    """The same by the plain algorithm."""
+    return [reference.log_likelihood(problem) for problem in given.problems]
+
+
 @pytest.fixture(params=BLOCKS, ids=str)
 def limits(request: pytest.FixtureRequest) -> Limits:
     classes, sites = request.param
@@ -107,7 +111,7 @@ def limits(request: pytest.FixtureRequest) -> Limits:
 @pytest.mark.parametrize("t", [1, 2, 70])
 def test_forward_pass_equals_plain_algorithm(t: int, limits: Limits) -> None:
     given = random_given(t=t, n=3, k=8, h=20)
-    expected = reference.log_likelihood(*given.problem).numpy()
+    expected = expected_log_likelihood(given)
     np.testing.assert_allclose(log_likelihood(*given.arguments, limits=limits), expected, rtol=1e-6, atol=1e-6)
 
 
@@ -196,7 +200,7 @@ def test_mean_haploid_posterior_equals_diploid_posterior(limits: Limits, max_byt
     sampled = sample_phasings(*given.arguments, n_phasings=n_phasings, seeds=seeds(1), limits=limits)
     haplotypes = sampled[:, :, 0].transpose(1, 0, 2).reshape(40, -1)  # [t, 2 n_phasings]
     posteriors = haploid_posteriors(given, haplotypes).reshape(40, n_phasings, 2, 8).mean(axis=2)
-    exact = reference.copying_posteriors(*given.problem)[:, 0].numpy()
+    exact = reference.copying_posteriors(given.problems[0])
     error = np.abs(posteriors.mean(axis=1) - exact)
     allowed = 5.0 * posteriors.std(axis=1) / np.sqrt(n_phasings) + 1e-4
     assert (error < allowed).all()
@@ -250,7 +254,7 @@ def test_prior_none_equals_uniform() -> None:
 @pytest.mark.parametrize(("t", "k"), [(1, 1), (1, 5), (40, 1)])
 def test_one_site_or_one_state_gives_valid_phasings(t: int, k: int) -> None:
     given = random_given(t=t, n=2, k=k)
-    expected = reference.log_likelihood(*given.problem).numpy()
+    expected = expected_log_likelihood(given)
     np.testing.assert_allclose(log_likelihood(*given.arguments), expected, rtol=1e-6, atol=1e-6)
     sampled = sample_phasings(*given.arguments, n_phasings=4, seeds=seeds(2))
     wanted = np.broadcast_to(sorted_alleles(given.genotypes), sampled.shape)
@@ -289,7 +293,7 @@ def test_likelihood_far_below_the_smallest_float_is_exact() -> None:
     given = random_given(t=t, n=1, k=6)
     stay = np.where(np.arange(t) % 10 < 3, 1.0, 0.999)
     hard = Given(given.genotypes, given.panel_alleles, given.states, given.prior, stay, np.full(t, 1e-3))
-    expected = reference.log_likelihood(*hard.problem).numpy()
+    expected = expected_log_likelihood(hard)
     assert expected[0] < np.log(np.finfo(np.float64).tiny)
     np.testing.assert_allclose(log_likelihood(*hard.arguments), expected, rtol=1e-5)
     sampled = sample_phasings(*hard.arguments, n_phasings=2, seeds=seeds(1), limits=replace(LIMITS, max_bytes=t))

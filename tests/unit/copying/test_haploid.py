@@ -1,61 +1,53 @@
-"""The compiled haploid HMM against the torch one, and its intervals by hand."""
+"""The compiled haploid HMM against the plain algorithm, and its intervals by hand."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pytest
-import torch
 
-from vcfbert.copying.haploid import Heads, Intervals, copy, cut
-from vcfbert.model.li_stephens import CopyingProblem, LiStephens, interpolated_dosage
+from tests.helpers.li_stephens import Problem, dosages, posteriors
+from vcfbert.copying.haploid import Copied, Heads, Intervals, copy, cut
+from vcfbert.kernels import Alleles, Calls, Doubles, Floats, Indices, Numbers
 
 
 @dataclass(frozen=True)
 class Given:
-    """A window of l sites, with typed sites inside it and beyond either end."""
+    """Targets in a window of l sites, with typed sites inside it and beyond either end."""
 
-    alleles: npt.NDArray[np.uint8]  # [r, l]
-    place: npt.NDArray[np.int64]  # [t]
-    fraction: npt.NDArray[np.float32]  # [l]
-    states: npt.NDArray[np.int32]  # [n, k]
-    key_alleles: npt.NDArray[np.uint8]  # [t, r]
-    problem: CopyingProblem
+    observed: Calls  # [t, n]
+    key_alleles: Alleles  # [t, r]
+    states: Numbers  # [n, k]
+    prior: Floats  # [n, k]
+    heads: Heads
+    alleles: Alleles  # [r, l]
+    place: Indices  # [t]
+    fraction: Floats  # [l]
 
-    def arguments(self, models: list[LiStephens], targets: list[int] | None = None) -> tuple[Any, ...]:
-        chosen = slice(None) if targets is None else targets
-        with torch.no_grad():
-            heads = Heads(
-                np.stack([model.stay(self.problem.cm).numpy() for model in models]),
-                np.stack([model.mismatch(self.problem.maf).numpy() for model in models]),
-                mixture_weights(len(models), len(self.fraction)),
-                mixture_weights(len(models), len(self.place)),
-            )
-            return (
-                np.ascontiguousarray(self.problem.observed.numpy()[:, chosen]),
-                self.key_alleles,
-                self.states[chosen],
-                self.problem.prior.numpy()[chosen],
-                heads,
-                cut(self.alleles, self.place),
-                self.fraction,
-            )
+    def copied(self, targets: list[int] | slice = slice(None), *, threads: int = 1) -> Copied:
+        return copy(
+            np.ascontiguousarray(self.observed[:, targets]),
+            self.key_alleles,
+            self.states[targets],
+            self.prior[targets],
+            self.heads,
+            cut(self.alleles, self.place),
+            self.fraction,
+            threads=threads,
+        )
+
+    def problem(self, target: int, head: int) -> Problem:
+        """One target and one head for the plain algorithm."""
+        alleles = self.key_alleles[:, self.states[target]]
+        stay, mismatch = self.heads.stay[head], self.heads.mismatch[head]
+        return Problem(self.observed[:, target], alleles, self.prior[target], stay, mismatch)
 
 
-def mixture_weights(heads: int, l: int) -> npt.NDArray[np.float32]:
+def mixture_weights(heads: int, l: int) -> Floats:
     """Mixture weights [heads, l] of sum 1 at each site, different at every site."""
     raw = 1.0 + np.arange(heads)[:, None] * np.linspace(0.5, 2.0, l)
     return (raw / raw.sum(axis=0)).astype(np.float32)
-
-
-def two_models() -> list[LiStephens]:
-    models = [LiStephens(rate=6.0, mismatch=0.02), LiStephens(rate=15.0, mismatch=0.1)]
-    with torch.no_grad():
-        models[0].mismatch_slope.fill_(-0.7)
-    return models
 
 
 def heads_of_one(stay: list[float], mismatch: list[float], l: int) -> Heads:
@@ -64,84 +56,115 @@ def heads_of_one(stay: list[float], mismatch: list[float], l: int) -> Heads:
     return Heads(*one_row, np.ones((1, l), np.float32), np.ones((1, t), np.float32))
 
 
-def random_given(*, l: int = 40, beyond: int = 3, n: int = 5, k: int = 6, r: int = 9, seed: int = 0) -> Given:
-    """A quarter of the calls missing, an uneven prior, states that differ between targets, rare and common sites."""
+def random_given(
+    *, place: list[int] | None = None, l: int = 40, beyond: int = 3, n: int = 5, k: int = 6, r: int = 9, heads: int = 2,
+    seed: int = 0,
+) -> Given:  # fmt: skip
+    """A quarter of the calls missing, an uneven prior, states that differ between targets, rare and common sites.
+
+    ``place``: the typed sites; by default three in ten of all sites, of which ``beyond`` lie on either side.
+    """
     rng = np.random.default_rng(seed)
-    place = np.flatnonzero(rng.random(l + 2 * beyond) < 0.3) - beyond
-    t = len(place)
+    typed = np.flatnonzero(rng.random(l + 2 * beyond) < 0.3) - beyond if place is None else np.array(place)
+    t = len(typed)
     observed = np.where(rng.random((t, n)) < 0.25, -1, rng.integers(0, 2, (t, n))).astype(np.int8)
-    states = np.stack([rng.permutation(r)[:k] for _ in range(n)]).astype(np.int32)
-    key_alleles = rng.integers(0, 2, (t, r)).astype(np.uint8)
-    problem = CopyingProblem(
-        observed=torch.from_numpy(observed),
-        states=torch.from_numpy(key_alleles[:, states]),
-        cm=torch.from_numpy(np.cumsum(rng.exponential(0.05, t))).float(),
-        maf=torch.from_numpy(rng.uniform(0.001, 0.5, t)).float(),
-        prior=torch.from_numpy(rng.dirichlet(np.full(k, 0.5), size=n)).float(),
-    )
-    alleles = (rng.random((r, l)) < 0.3).astype(np.uint8)
-    return Given(alleles, place, rng.random(l, dtype=np.float32), states, key_alleles, problem)
-
-
-def expected(given: Given, model: LiStephens) -> npt.NDArray[np.float32]:
-    """[n, l], by site and target, from the torch layer's posteriors."""
-    n, l, t = len(given.states), len(given.fraction), len(given.place)
-    with torch.no_grad():
-        posterior = torch.cat([part for _, part in model.posteriors(given.problem)])  # [t, n, k]
-    out = np.empty((n, l), np.float32)
-    for site in range(l):
-        right = int((given.place < site).sum())  # the first typed site at or beyond it
-        left = max(right - 1, 0)
-        fraction = torch.from_numpy(given.fraction[[site]])
-        for target in range(n):
-            carried = torch.from_numpy(given.alleles[given.states[target]][:, [site]])
-            either = posterior[left, target][None], posterior[min(right, t - 1), target][None]
-            if right == 0:  # nothing typed at its left: the first typed site alone
-                fraction = torch.ones(1)
-            if right == t:
-                fraction = torch.zeros(1)
-            out[target, site] = interpolated_dosage(*either, carried, fraction)
-    return out
-
-
-def with_ends(given: Given) -> Given:
-    """The same, with the fractions that ``copy`` requires beyond the outermost typed sites."""
-    site = np.arange(len(given.fraction))
-    fraction = np.where(site <= given.place[0], 1, np.where(site > given.place[-1], 0, given.fraction))
+    stay = rng.uniform(0.4, 1.0, (heads, t))
+    stay[:, 0] = 0.0
+    site = np.arange(l)
+    fraction = np.where(site <= typed[0], 1.0, np.where(site > typed[-1], 0.0, rng.random(l)))
     return Given(
-        given.alleles, given.place, fraction.astype(np.float32), given.states, given.key_alleles, given.problem
+        observed=observed,
+        key_alleles=rng.integers(0, 2, (t, r)).astype(np.uint8),
+        states=np.stack([rng.permutation(r)[:k] for _ in range(n)]).astype(np.int32),
+        prior=rng.dirichlet(np.full(k, 0.5), size=n).astype(np.float32),
+        heads=Heads(
+            stay.astype(np.float32),
+            rng.uniform(0.001, 0.2, (heads, t)).astype(np.float32),
+            mixture_weights(heads, l),
+            mixture_weights(heads, t),
+        ),
+        alleles=(rng.random((r, l)) < 0.3).astype(np.uint8),
+        place=typed,
+        fraction=fraction.astype(np.float32),
     )
+
+
+def expected(given: Given) -> Doubles:
+    """Dosages [n, l] by the plain algorithm."""
+    out = np.zeros((len(given.states), len(given.fraction)))
+    for target, states in enumerate(given.states):
+        for head, weights in enumerate(given.heads.mixture):
+            posterior = posteriors(given.problem(target, head))
+            out[target] += weights * dosages(posterior, given.alleles[states], given.place, given.fraction)
+    return out
 
 
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("beyond", [0, 3])
-def test_dosages_equal_torch_layer(seed: int, beyond: int) -> None:
-    given, models = with_ends(random_given(seed=seed, beyond=beyond)), two_models()
-    found = copy(*given.arguments(models)).dosage
-    weights = mixture_weights(2, len(given.fraction))
-    mixture = sum(weights[head] * expected(given, model) for head, model in enumerate(models))
-    np.testing.assert_allclose(found, mixture, atol=1e-4)
+@pytest.mark.parametrize("heads", [1, 2, 3])
+def test_dosages_equal_plain_algorithm(seed: int, beyond: int, heads: int) -> None:
+    given = random_given(seed=seed, beyond=beyond, heads=heads)
+    found = given.copied().dosage
+    np.testing.assert_allclose(found, expected(given), atol=1e-5)
     assert found.std() > 0.1
 
 
+@pytest.mark.parametrize(
+    "place", [[0], [20], [39], [-5], [44], [-2, 41], [0, 1, 38, 39], [-3, -2, -1], list(range(-4, 44))]
+)
+def test_dosages_equal_plain_algorithm_for_any_typed_sites(place: list[int]) -> None:
+    given = random_given(place=place)
+    np.testing.assert_allclose(given.copied().dosage, expected(given), atol=1e-5)
+
+
+@pytest.mark.parametrize("k", [1, 2, 3, 4, 5, 7, 8, 9])
+def test_any_number_of_states_equals_plain_algorithm(k: int) -> None:
+    """States are padded to a multiple of ``LANES``."""
+    given = random_given(k=k, seed=k)
+    np.testing.assert_allclose(given.copied().dosage, expected(given), atol=1e-5)
+
+
+@pytest.mark.parametrize("missing", ["first", "last", "all"])
+def test_missing_calls_at_the_ends_equal_plain_algorithm(missing: str) -> None:
+    given = random_given()
+    sites = {"first": [0], "last": [-1], "all": list(range(len(given.place)))}[missing]
+    given.observed[sites] = -1
+    np.testing.assert_allclose(given.copied().dosage, expected(given), atol=1e-5)
+
+
 @pytest.mark.parametrize("seed", range(3))
-def test_loo_equals_torch_layer_without_the_call(seed: int) -> None:
-    given, models = with_ends(random_given(seed=seed)), two_models()
-    found = copy(*given.arguments(models)).loo
-    calls = given.problem.observed
-    weights = mixture_weights(2, len(calls))
-    for site in range(len(calls)):
-        without = calls.clone()
-        without[site] = -1
-        problem = replace(given.problem, observed=without)
-        mixture = torch.zeros(calls.shape[1])
-        for head, model in enumerate(models):
-            with torch.no_grad():
-                posterior = torch.cat([part for _, part in model.posteriors(problem)])[site]  # [n, k]
-            mixture += weights[head, site] * (posterior * given.problem.states[site]).sum(dim=1)
-        missing = calls[site].numpy() < 0
-        assert np.isnan(found[missing, site]).all()
-        np.testing.assert_allclose(found[~missing, site], mixture.numpy()[~missing], atol=1e-4)
+def test_loo_equals_plain_algorithm_without_the_call(seed: int) -> None:
+    given = random_given(seed=seed)
+    found = given.copied().loo
+    for target in range(len(given.states)):
+        for site, call in enumerate(given.observed[:, target]):
+            if call < 0:
+                assert np.isnan(found[target, site])
+                continue
+            mixture = 0.0
+            for head, weights in enumerate(given.heads.key_mixture):
+                problem = given.problem(target, head)
+                posterior = posteriors(problem.without_call(site))[site]
+                mixture += weights[site] * (posterior @ problem.alleles[site])
+            assert found[target, site] == pytest.approx(mixture, abs=1e-5)
+
+
+def test_weighted_sum_of_single_heads_equals_mixture() -> None:
+    given = random_given(heads=3)
+    alone = [replace(given, heads=given.heads.alone(number)).copied() for number in range(3)]
+    whole = given.copied()
+    for name, weights in (("dosage", given.heads.mixture), ("loo", given.heads.key_mixture)):
+        mixed = sum(weights[number] * getattr(one, name) for number, one in enumerate(alone))
+        np.testing.assert_allclose(mixed, getattr(whole, name), atol=1e-6)
+
+
+def test_two_thousand_sites_equal_plain_algorithm() -> None:
+    given = random_given(place=list(range(0, 4_000, 2)), l=4_000, n=2, k=5, heads=1)
+    rare = np.full_like(given.heads.mismatch, 1e-4)
+    given = replace(given, heads=replace(given.heads, mismatch=rare))
+    found = given.copied()
+    assert np.isfinite(found.dosage).all()
+    np.testing.assert_allclose(found.dosage, expected(given), atol=2e-5)
 
 
 def test_one_typed_site_by_hand() -> None:
@@ -157,21 +180,19 @@ def test_one_typed_site_by_hand() -> None:
 
 
 def test_results_do_not_depend_on_threads() -> None:
-    given = with_ends(random_given(n=7))
-    arguments = given.arguments(two_models())
-    alone = copy(*arguments)
+    given = random_given(n=7)
+    alone = given.copied()
     for threads in (2, 7, 12):
-        shared = copy(*arguments, threads=threads)
+        shared = given.copied(threads=threads)
         np.testing.assert_array_equal(shared.dosage, alone.dosage)
         np.testing.assert_array_equal(shared.loo, alone.loo)
 
 
 def test_results_do_not_depend_on_other_targets() -> None:
-    given = with_ends(random_given(n=5))
-    together = copy(*given.arguments(two_models())).dosage
+    given = random_given(n=5)
+    together = given.copied().dosage
     for chosen in ([0], [3, 1], [4, 3, 2, 1, 0]):
-        found = copy(*given.arguments(two_models(), chosen)).dosage
-        np.testing.assert_allclose(found, together[chosen], atol=1e-6)
+        np.testing.assert_allclose(given.copied(chosen).dosage, together[chosen], atol=1e-6)
 
 
 def test_ten_thousand_unexplained_calls_do_not_underflow() -> None:
