@@ -118,9 +118,8 @@ class WindowTargets:
 def key_place(sites: slice | Indices, key: Indices) -> Indices:
     """The index of each typed site among ``sites``, or of the last of them before it: int64 [t], from -1."""
     if isinstance(sites, slice):
-        return key - sites.start
-    place: Indices = np.searchsorted(sites, key, side="right") - 1
-    return place
+        return np.asarray(key - int(sites.start))
+    return np.asarray(np.searchsorted(sites, key, side="right") - 1)
 
 
 def place_between(cm: Doubles, key_cm: Doubles, key_place: Indices) -> Floats:

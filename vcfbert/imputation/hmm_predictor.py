@@ -133,9 +133,15 @@ def _at_sites(loo: Floats, key: Indices, window: Window) -> Floats:
 
 
 def held_out_predictor(model: CopyingModel, reference: ReferenceSubset, k: int, *, threads: int) -> HeldOutPredictor:
-    """V19's prediction of the panel's own haplotypes from those of ``reference``, along the panel's phase."""
+    """V19's prediction of the panel's own haplotypes from those of ``reference``, along the panel's phase.
+
+    Without typed sites it is the allele frequency.
+    """
 
     def predict(window: Window, key: Indices, haplotypes: Indices) -> Floats:
+        if len(key) == 0:
+            af = reference.af[window.sites].astype(np.float32)
+            return np.tile(af, (len(haplotypes) // 2, 2, 1))
         ready = HmmWindow.of(reference, window.sites, key)
         calls = np.ascontiguousarray(reference.panel.alleles(key, haplotypes).T.astype(np.int8))
         chosen = ready.states(calls, k, exclude=reference.rows_of_sample(haplotypes), threads=threads)

@@ -27,6 +27,7 @@ from vcfbert.constants import MISSING
 from vcfbert.copying.diploid import consensus, heterozygous_calls
 from vcfbert.copying.mixture import FIRST_RATES, CopyingModel, Mixture, Rates, inherited, knot_weights
 from vcfbert.copying.window import HmmWindow, WindowTargets
+from vcfbert.errors import InputError
 from vcfbert.genotypes.encoding import hmm_windows
 from vcfbert.genotypes.reference_subset import ReferenceSubset
 from vcfbert.genotypes.windows import Window
@@ -173,22 +174,36 @@ class RateSearch:
 
     @cached_property
     def _typed(self) -> list[_Typed]:
-        """The windows of the search, spread over the panels, and their typed samples."""
-        chosen = np.unique(np.linspace(0, len(self._places) - 1, MAX_WINDOWS).round().astype(int))
-        return [self._type(number) for number in chosen.tolist()]
+        """The windows of the search, spread over the panels, and their typed samples.
 
-    def _type(self, number: int) -> _Typed:
-        """Window ``number``, with errors and missing calls sampled by its number."""
+        Raises InputError 'too_few_sites'.
+        """
+        chosen = np.unique(np.linspace(0, len(self._places) - 1, MAX_WINDOWS).round().astype(int))
+        found = [typed for number in chosen.tolist() if (typed := self._type(number)) is not None]
+        if not found:
+            raise InputError(
+                "too_few_sites",
+                "the panel has no sites from which others could be imputed: an array types common sites, and rates are "
+                "fitted to those between them",
+                hint="give a panel with more sites, or of a longer region",
+            )
+        return found
+
+    def _type(self, number: int) -> _Typed | None:
+        """Window ``number``, with errors and missing calls sampled by its number. None if it has no site to type, or
+        none to score."""
         reference, window = self._places[number]
         masks, seed, panel = self._config.masks, self._config.train.seed, reference.panel
         rng = np.random.default_rng([seed, NOISE_STREAM, number])
         haplotypes = panel.some_validation_haplotypes(MAX_SAMPLES)
         typed = array_typing(reference, sparse_array(masks), seed)(window)
         key = np.flatnonzero(typed).astype(np.int64) + window.retrieval[0]
+        sites = _scored(reference, window, key)
+        if not (len(key) and len(sites)):
+            return None
         calls = panel.alleles(key, haplotypes).T.astype(np.int8).reshape(len(key), -1, 2)
         calls ^= rng.random(calls.shape) < masks.typing_error
         calls[rng.random(calls.shape[:2]) < masks.missing] = MISSING
-        sites = _scored(reference, window, key)
         genotypes = panel.alleles(sites, haplotypes).reshape(-1, 2, len(sites)).sum(axis=1)
         ready = HmmWindow.of(reference, sites, key)
         return _Typed(ready, np.ascontiguousarray(calls), genotypes.astype(np.int64))
@@ -237,6 +252,8 @@ def _scored(reference: ReferenceSubset, window: Window, key: Indices) -> Indices
     sites = np.setdiff1d(np.arange(*window.core), key)
     af = reference.af[sites]
     sites = sites[(af > 0.0) & (af < 1.0)]
+    if len(sites) <= MAX_SITES:
+        return sites
     return sites[np.unique(np.linspace(0, len(sites) - 1, MAX_SITES).round().astype(np.int64))]
 
 
