@@ -19,8 +19,8 @@ from vcfbert.config import Config
 from vcfbert.errors import VcfbertError
 from vcfbert.genotypes.encoding import Encoding
 from vcfbert.genotypes.panel import Panel
+from vcfbert.genotypes.store import data_digest
 from vcfbert.tracking.store import store_lock
-from vcfbert.training.data import data_digest
 from vcfbert.training.progress import FitProgress
 from vcfbert.tuning.identity import Identity, code_digest
 from vcfbert.tuning.storage import RUN_ID, first_number, patiently

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks._ibs_segments import IbsSegmentRetriever
 from benchmarks._random_retriever import RandomRetriever
 from tests.helpers.tiny import perturbed, random_panel
 from vcfbert.errors import InputError
@@ -56,10 +57,13 @@ def case(request: pytest.FixtureRequest) -> tuple[Retriever, torch.Tensor]:
     return of_variant(request.param), hamming_costs() if request.param.startswith("v17") else learned_costs()
 
 
-@pytest.fixture(params=[*METRICS, "v19-torch", "random"])
+@pytest.fixture(params=[*METRICS, "ibs-segments", "random"])
 def retriever(request: pytest.FixtureRequest) -> Retriever:
+    index = TorchKeyIndex(REFERENCE, torch.ones(PANEL.n_sites))
     if request.param == "random":
-        return RandomRetriever(TorchKeyIndex(REFERENCE, torch.ones(PANEL.n_sites)))
+        return RandomRetriever(index)
+    if request.param == "ibs-segments":
+        return IbsSegmentRetriever(index, REFERENCE)
     return of_variant(request.param)
 
 

@@ -11,14 +11,13 @@ import numpy as np
 import pysam
 import pytest
 
-from tests.helpers.tiny import perturbed, tiny_config
-from vcfbert.bundle.network import save_bundle
+from tests.helpers.tiny import perturbed_bundle, tiny_config
 from vcfbert.distributed.imputation import Plan, plan_job, run_job
 from vcfbert.distributed.job import ChunkSpec, Settings, imputer_of
 from vcfbert.distributed.scheduler import InProcess, unfinished
 from vcfbert.distributed.tasks import job_tasks
 from vcfbert.errors import InputError
-from vcfbert.genotypes.encoding import windows_of
+from vcfbert.genotypes.encoding import hmm_windows, windows_of
 from vcfbert.genotypes.panel import Panel
 from vcfbert.genotypes.store import panel_digest
 from vcfbert.imputation.files import DEFAULT_OPTIONS, ImputeOptions, impute_file
@@ -33,10 +32,10 @@ def bundles(demo_cut: Panel, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("bundles")
     config = tiny_config({"encode": {"window": 256, "flank": 16, "copy_window": 256, "copy_span_cm": 0.05}})
     for variant in ("v18", "v19"):
-        model = perturbed(variant, config.model, size=0.1)
-        starts = [window.start for window in windows_of(demo_cut, config.encode, is_hmm=model.is_hmm)]
+        windows = hmm_windows(demo_cut, 256, 0.05) if variant == "v19" else windows_of(demo_cut, config.encode)
+        starts = [window.start for window in windows]
         panel = with_multiallelic_records(demo_cut, [s + i for s in starts[1:] for i in (-1, 0, 1)])
-        save_bundle(folder / variant, model, [panel], config, metrics={}, data={})
+        perturbed_bundle(folder / variant, [panel], variant, config, size=0.1)
     return folder
 
 

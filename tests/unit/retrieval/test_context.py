@@ -7,8 +7,7 @@ import torch
 from tests.helpers.batches import context_of, mismatches, window_over
 from tests.helpers.tiny import random_panel
 from vcfbert.constants import MASK_TOKEN, REF_TOKEN
-from vcfbert.genotypes.windows import Window
-from vcfbert.retrieval.context import MIN_KEY_SITES, distance_from, key_sites
+from vcfbert.genotypes.windows import MIN_KEY_SITES, Window, distance_from, key_sites
 
 PANEL = random_panel(6, 30, seed=1)
 CM = np.arange(100) * 0.1

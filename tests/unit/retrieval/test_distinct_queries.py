@@ -14,7 +14,6 @@ from vcfbert.genotypes.reference_subset import ReferenceSubset
 from vcfbert.imputation.query_batches import distinct_queries, predict_batches
 from vcfbert.model.variants import create
 from vcfbert.retrieval.hamming import HammingRetriever
-from vcfbert.retrieval.ready import ReadyWindow
 from vcfbert.retrieval.torch_index import TorchKeyIndex
 
 PANEL = random_panel(12, 80, seed=2)
@@ -41,7 +40,7 @@ def test_queries_differing_in_rows_or_missing_calls_are_distinct() -> None:
     assert place.tolist() == [0, 1, 2, 0]
 
 
-@pytest.mark.parametrize("variant", ["v17", "v18", "v19"])
+@pytest.mark.parametrize("variant", ["v17", "v18"])
 def test_repeated_queries_are_predicted_as_alone(variant: str) -> None:
     model = perturbed(variant).eval()
     reference = ReferenceSubset(PANEL, np.arange(PANEL.n_haplotypes))
@@ -52,13 +51,12 @@ def test_repeated_queries_are_predicted_as_alone(variant: str) -> None:
     known = torch.ones_like(queries, dtype=torch.bool)
     known[8, 2] = False
 
-    ready = ReadyWindow(context)
     seen: list[int] = []
     model.register_forward_pre_hook(lambda _, arguments: seen.append(arguments[0].tokens.shape[0]))
     with torch.inference_mode():
-        together = list(predict_batches(model, retriever, ready, queries, known, k=3, batch_size=5))
+        together = list(predict_batches(model, retriever, context, queries, known, k=3, batch_size=5))
         alone = [
-            next(predict_batches(model, retriever, ready, queries[s : s + 2], known[s : s + 2], k=3, batch_size=1))
+            next(predict_batches(model, retriever, context, queries[s : s + 2], known[s : s + 2], k=3, batch_size=1))
             for s in range(0, len(own), 2)
         ]
     whole = together[0]
@@ -68,7 +66,7 @@ def test_repeated_queries_are_predicted_as_alone(variant: str) -> None:
     torch.testing.assert_close(whole.genotype, torch.cat([one.genotype for one in alone]))
 
 
-@pytest.mark.parametrize("variant", ["v17", "v18", "v19"])
+@pytest.mark.parametrize("variant", ["v17", "v18"])
 def test_pairs_select_haplotypes_of_the_batch(variant: str) -> None:
     model, batch = perturbed(variant).eval(), batch_of(PANEL, b=2)
     whole = model(batch)

@@ -6,15 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from tests.helpers.tiny import panel_from_alleles, perturbed, random_panel
+from benchmarks._ibs_segments import IbsSegmentRetriever
+from tests.helpers.tiny import panel_from_alleles, random_panel
 from vcfbert.copying.states import phased_states
 from vcfbert.errors import InputError
 from vcfbert.genotypes.reference_subset import ReferenceSubset
-from vcfbert.retrieval.context import reference_features
-from vcfbert.retrieval.ibs_segments import IbsSegmentRetriever
-from vcfbert.retrieval.refresh import build_retriever
+from vcfbert.retrieval.torch_index import TorchKeyIndex
 
-CPU = torch.device("cpu")
 PANEL = random_panel(20, 50, seed=2)
 REFERENCE = ReferenceSubset(PANEL, np.arange(2, 36))
 SITES = torch.arange(0, 50, 2)
@@ -24,9 +22,7 @@ QUERIES = torch.from_numpy(PANEL.alleles(SITES.numpy())[:30])
 
 
 def retriever_of(reference: ReferenceSubset) -> IbsSegmentRetriever:
-    made = build_retriever(perturbed("v19"), reference, reference_features(reference, CPU), device=CPU)
-    assert isinstance(made, IbsSegmentRetriever)
-    return made
+    return IbsSegmentRetriever(TorchKeyIndex(reference, torch.ones(reference.panel.n_sites)), reference)
 
 
 def test_rows_equal_states_at_key_sites() -> None:
