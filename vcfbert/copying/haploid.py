@@ -1,8 +1,8 @@
-"""The haploid Li-Stephens HMMs on CPU: ``model/li_stephens.py`` compiled, with targets divided among threads.
+"""The haploid Li-Stephens HMMs, compiled, with targets divided among threads.
 
-Between two typed sites, reference haplotypes that carry the same alleles are interchangeable. So copying probabilities
-are summed over the distinct rows of each *interval* between typed sites (Howie et al. 2012, Nat. Genet. 44:955). The
-dosage of a site is the sum over the few rows that carry ALT.
+``tests/helpers/li_stephens.py`` is the plain algorithm. Between two typed sites, reference haplotypes that carry the
+same alleles are interchangeable. So copying probabilities are summed over the distinct rows of each *interval* between
+typed sites (Howie et al. 2012, Nat. Genet. 44:955). The dosage of a site is the sum over the few rows that carry ALT.
 """
 
 from __future__ import annotations

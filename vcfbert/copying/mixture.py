@@ -60,10 +60,14 @@ def _first_weights() -> Doubles:
 
 @dataclass(frozen=True)
 class Mixture:
-    """All heads: their rates are multiples of ``rates``. ``weights`` [knots, heads]: of the mixture, rows sum to 1."""
+    """All heads: their rates are multiples of ``rates``. ``weights`` [knots, heads]: of the mixture, rows sum to 1.
+
+    A study may have other values than V19: fewer columns of weights, for the first heads alone, and another prior.
+    """
 
     rates: Rates
     weights: Doubles
+    prior_strength: float = PRIOR_STRENGTH  # 0: the same probability for all haplotypes
 
     @classmethod
     def first(cls, rates: Rates = FIRST_RATES) -> Mixture:
@@ -72,7 +76,7 @@ class Mixture:
 
     def heads(self, key_cm: Doubles, key_af: Doubles, af: Doubles) -> Heads:
         """The heads at t typed sites (``key_cm``, ``key_af`` [t]) and l sites of a window (``af`` [l])."""
-        all_rates = [self.rates.of_head(number) for number in range(len(HEADS))]
+        all_rates = [self.rates.of_head(number) for number in range(self.weights.shape[1])]
         mismatch = np.array([rates.mismatch for rates in all_rates], dtype=np.float32)
         return Heads(
             stay=np.stack([rates.stay(key_cm) for rates in all_rates]),
@@ -125,6 +129,10 @@ class CopyingModel:
         values = {name: array.astype(np.float64) for name, array in arrays.items()}
         if not all(np.isfinite(array).all() and (array >= 0.0).all() for array in values.values()):
             raise ValueError("a value is negative or not finite")
+        if not ((values["rates"][:, 1] > 0.0) & (values["rates"][:, 1] <= 0.5)).all():
+            raise ValueError("mismatch must lie in (0, 0.5]")
+        if not all(np.allclose(values[name].sum(axis=1), 1.0) for name in ("phased_weights", "sampled_weights")):
+            raise ValueError("mixture weights must sum to 1 at each knot")
         phased, sampled, pair = (Rates(rate, mismatch) for rate, mismatch in values["rates"].tolist())
         return cls(Mixture(phased, values["phased_weights"]), Mixture(sampled, values["sampled_weights"]), pair)
 
@@ -157,12 +165,14 @@ def inherited(copied: Floats) -> Floats:
     return copied
 
 
-def prior(mismatches: npt.NDArray[np.integer], n_typed: npt.NDArray[np.integer]) -> Floats:
+def prior(
+    mismatches: npt.NDArray[np.integer], n_typed: npt.NDArray[np.integer], strength: float = PRIOR_STRENGTH
+) -> Floats:
     """Probability float32 [n, k] of each state after a switch; rows sum to 1.
 
     ``mismatches`` [n, k]: typed sites at which a state differs from the target. ``n_typed`` [n]: of the target's calls.
     """
     distance = mismatches / n_typed[:, None].clip(min=1)
-    weights = np.exp(-PRIOR_STRENGTH * (distance - distance.min(axis=1, keepdims=True)))
+    weights = np.exp(-strength * (distance - distance.min(axis=1, keepdims=True)))
     out: Floats = (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
     return out
