@@ -152,8 +152,8 @@ def test_switch_is_possible_on_a_flat_map() -> None:
     ready = HmmWindow.of(flat, slice(0, 80), np.arange(0, 80, 2))
     calls = np.repeat(np.array([1, 0], np.int8), 20)[:, None]
     found = copied(ready, calls, np.array([[0, 1]], np.int32), Mixture.first()).dosage[0]
-    assert found[:38].min() > 0.99
-    assert found[42:].max() < 0.01
+    assert found[:36].min() > 0.99
+    assert found[44:].max() < 0.01
 
 
 def test_states_exclude_rows_and_ascend() -> None:
