@@ -36,7 +36,7 @@ class Settings(BaseSettings):
     kept_windows_mb: int = Field(
         default=500, ge=0
     )  # host memory per model for prepared windows, in units of 10^6 bytes
-    cache: Path = Field(default_factory=lambda: Path.home() / ".cache" / "vcfbert" / "models")  # downloaded bundles
+    cache: Path | None = None  # downloaded bundles; None = the folder that `vcfbert` itself uses
     poll_seconds: float = Field(default=60.0, ge=0)  # interval of the check for newer model versions; 0 = never
 
     # Storage
