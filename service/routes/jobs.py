@@ -91,7 +91,7 @@ def submit(
             model=PinnedModel(served.alias, str(served.info.get("variant", "")), served.version),
         )
     if before is not None:
-        kept.remove(caller.name, before.id)
+        kept.discard(before)
     response.headers["Location"] = f"/v1/jobs/{job.id}"
     return _out(jobs, job)
 

@@ -67,7 +67,7 @@ def received(file: UploadFile, settings: Settings) -> Iterator[Upload]:
             shutil.copyfileobj(file.file, handle, _CHUNK)
         yield upload
     except VcfbertError as error:
-        _hide_paths(error, upload)
+        hide_paths(error, upload)
         raise
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -95,9 +95,15 @@ def stem(name: str) -> str:
 
 
 def without_paths(text: str | None, target: Path, name: str, folder: Path) -> str | None:
-    """Return the text with ``name`` in place of the path ``target``; None if it names another path of ``folder``."""
-    text = text and text.replace(str(target), name)
-    return None if text is None or str(folder) in text else text
+    """Return the text with ``name`` in place of the path ``target``; None if it names another path of ``folder``.
+
+    Both are recognized in relative and in absolute form: the latter holds the former, so it is replaced first.
+    """
+    if text is None:
+        return None
+    for path in (target.absolute(), target):
+        text = text.replace(str(path), name)
+    return None if str(folder) in text or str(folder.absolute()) in text else text
 
 
 def read_qc(path: Path) -> dict[str, Any] | None:
@@ -110,7 +116,8 @@ def read_qc(path: Path) -> dict[str, Any] | None:
     return summary
 
 
-def _hide_paths(error: VcfbertError, upload: Upload) -> None:
+def hide_paths(error: VcfbertError, upload: Upload) -> None:
+    """Changes the texts of the error to show the caller's file name and no path of this machine."""
     own = (upload.target, upload.name, upload.folder)
     error.what = without_paths(error.what, *own) or "the service failed on this file"
     error.where, error.hint = without_paths(error.where, *own), without_paths(error.hint, *own)
