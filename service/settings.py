@@ -57,7 +57,7 @@ class Settings(BaseSettings):
     max_sites: int = Field(default=2_000_000, ge=1)  # in one upload
     max_small_samples: int = Field(default=500, ge=1)  # in one synchronous request; larger files need a job
     max_seconds: float = Field(default=3600.0, gt=0)  # of a job or a synchronous request
-    stall_seconds: float = Field(default=60.0, gt=0)  # time without data of a body after which the request is refused
+    stall_seconds: float = Field(default=60.0, gt=0)  # time in which a client sends or reads no data of a body
     queue_limit: int = Field(default=100, ge=1)  # maximum queued jobs
     queued_per_key: int = Field(default=25, ge=1)  # maximum queued jobs per key
 

@@ -22,7 +22,7 @@ from .deps import AppSettings, Manager
 
 router = APIRouter(prefix="/v1", tags=["impute"])
 
-_CHUNK = 1 << 20
+_CHUNK = 1 << 16  # bytes; a client that reads fewer within the stall time is cut
 _MEDIA_TYPES = {"vcf.gz": "application/gzip", "bcf": "application/octet-stream"}
 
 
