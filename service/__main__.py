@@ -21,7 +21,7 @@ _KEEP_ALIVE = 30  # seconds that an idle connection stays open; longer than most
 
 
 def main(*, host: str | None = None, port: int | None = None, model: str | None = None) -> int:
-    """Serve until a signal stops the process; return the exit code. Arguments override ``VCFBERT_*`` variables."""
+    """Serves until a signal stops the process; returns the exit code. Arguments override ``VCFBERT_*`` variables."""
     try:
         override_environment(host=host, port=port, model=model)
         settings = read_settings()

@@ -147,7 +147,7 @@ class Settings(BaseSettings):
 
 
 def parse_keys(text: str) -> dict[str, str]:
-    """Return name -> hex sha256 of ``name:sha256,...``. Raises ValueError."""
+    """Returns name -> hex sha256 of ``name:sha256,...``. Raises ValueError."""
     keys: dict[str, str] = {}
     for number, part in enumerate(_parts(text), start=1):
         match = _KEY.fullmatch(part)
@@ -162,12 +162,12 @@ def parse_keys(text: str) -> dict[str, str]:
 
 
 def override_environment(**settings: object) -> None:
-    """Set ``VCFBERT_*`` variables of this process; its worker inherits them. None leaves a variable unchanged."""
+    """Sets ``VCFBERT_*`` variables of this process; its worker inherits them. None leaves a variable unchanged."""
     os.environ.update({f"VCFBERT_{name.upper()}": str(value) for name, value in settings.items() if value is not None})
 
 
 def read_settings() -> Settings:
-    """Return the settings of this process's environment. Raises InputError 'settings'."""
+    """Returns the settings of this process's environment. Raises InputError 'settings'."""
     try:
         return Settings()
     except ValidationError as error:
@@ -188,7 +188,7 @@ def _parts(text: str) -> tuple[str, ...]:
 
 
 def is_loopback(host: str) -> bool:
-    """Return whether ``host``, a name or an address, can be reached only from this machine."""
+    """Returns whether ``host``, a name or an address, can be reached only from this machine."""
     if host == "localhost":
         return True
     try:

@@ -98,7 +98,7 @@ def impute(
 
 
 def _check(request: Request, settings: Settings) -> Callable[[], None]:
-    """Return a check for use between blocks. It raises if the caller disconnected or the time limit passed."""
+    """Returns a check for use between blocks. It raises if the caller disconnected or the time limit passed."""
     started = time.monotonic()
 
     def check() -> None:

@@ -108,7 +108,7 @@ def _kept_members(kept: KeptUpload) -> dict[str, Any]:
 
 
 def _refused(error: InputError, upload: Upload) -> dict[str, str]:
-    """Return the members of a problem. They name the file as the caller does, and no path of this machine."""
+    """Returns the members of a problem. They name the file as the caller does, and no path of this machine."""
     hide_paths(error, upload)
     members = {"code": error.code, "detail": error.what, "where": error.where, "hint": error.hint}
     return {key: text for key, text in members.items() if text is not None}

@@ -71,14 +71,14 @@ class KeptUploads:
         return KeptUpload(upload_id, folder, upload.name, size, expires)
 
     def get(self, caller: str, upload_id: str) -> KeptUpload:
-        """Return a kept upload. Raises InputError 'upload_unknown', also for the upload of another caller."""
+        """Returns a kept upload. Raises InputError 'upload_unknown', also for the upload of another caller."""
         found = self._read(upload_id) if _ID.fullmatch(upload_id) else None
         if found is None or found[0] != caller or found[1].expires <= self._clock():
             raise _unknown()
         return found[1]
 
     def named(self, caller: str, file: UploadFile | None, upload_id: str | None) -> KeptUpload | None:
-        """Return the kept upload that a request names, or None if it has a ``file``.
+        """Returns the kept upload that a request names, or None if it has a ``file``.
 
         Raises InputError 'request_invalid' if it has neither or both, and 'upload_unknown'.
         """
@@ -102,13 +102,13 @@ class KeptUploads:
         shutil.rmtree(kept.folder, ignore_errors=True)
 
     def expire(self) -> None:
-        """Delete expired uploads. Any process may call it, at any time."""
+        """Deletes expired uploads. Any process may call it, at any time."""
         for _, kept in self._all():
             if kept.expires <= self._clock():
                 shutil.rmtree(kept.folder, ignore_errors=True)
 
     def _read(self, upload_id: str) -> tuple[str, KeptUpload] | None:
-        """Return the caller and the upload, or None if there is no such upload."""
+        """Returns the caller and the upload, or None if there is no such upload."""
         folder = self._folder / upload_id
         try:
             about = json.loads((folder / _ABOUT).read_text())
