@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import socket
 import sys
 import tempfile
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import uvicorn
 
 from vcfbert.artifacts import output_error
-from vcfbert.errors import VcfbertError
+from vcfbert.errors import InputError, VcfbertError
 
 from .app import create_app
 from .http import logs
@@ -20,7 +21,7 @@ _KEEP_ALIVE = 30  # seconds that an idle connection stays open; longer than most
 
 
 def main(*, host: str | None = None, port: int | None = None, model: str | None = None) -> int:
-    """Serve until a signal stops the process; return the exit code. Arguments override ``VCFBERT_*`` variables."""
+    """Serves until a signal stops the process; returns the exit code. Arguments override ``VCFBERT_*`` variables."""
     try:
         override_environment(host=host, port=port, model=model)
         settings = read_settings()
@@ -28,6 +29,7 @@ def main(*, host: str | None = None, port: int | None = None, model: str | None 
         logs.configure(settings.log_json)
         app = create_app(settings)
         _check_folder(settings.data)
+        _check_address(settings.host, settings.port)
     except VcfbertError as error:
         print(f"error [{error.code}] {error}", file=sys.stderr)
         return error.exit_code
@@ -51,6 +53,27 @@ def _check_folder(data: Path) -> None:
         tempfile.TemporaryFile(dir=data).close()
     except OSError as error:
         raise output_error(error, data) from error
+
+
+def _check_address(host: str, port: int) -> None:
+    """Raises InputError 'address_unavailable', before the server starts, if it cannot listen on ``host`` and ``port``.
+
+    The server would exit with a line of its log and a code of its own.
+    """
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        for family, kind, protocol, _, address in found:
+            with socket.socket(family, kind, protocol) as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the server does
+                if family == socket.AF_INET6:  # it would also take the IPv4 port
+                    probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+                probe.bind(address)
+    except (OSError, UnicodeError) as error:
+        raise InputError(
+            "address_unavailable",
+            f"the service cannot listen on {host}, port {port} ({getattr(error, 'strerror', None) or error})",
+            hint="stop the program that uses the port, or choose another one (`--port`, VCFBERT_PORT, VCFBERT_HOST)",
+        ) from error
 
 
 if __name__ == "__main__":

@@ -33,7 +33,7 @@ from .uploads.kept import KeptUploads
 
 
 def create_app(settings: Settings, source: ModelSource | None = None) -> FastAPI:
-    """Return the application. ``source`` loads the models (default: ``BundleSource``)."""
+    """Returns the application. ``source`` loads the models (default: ``BundleSource``)."""
     share_freed()
     metrics, drain = Metrics(), Drain(settings.drain_seconds)
     source = source or BundleSource(settings, observe_retrieval=metrics.retrieval)
@@ -84,7 +84,7 @@ def create_app(settings: Settings, source: ModelSource | None = None) -> FastAPI
 
 @cache
 def _served() -> FastAPI:
-    """Return the application for a server. Exits with 2 if the settings are invalid or would serve everyone."""
+    """Returns the application for a server. Exits with 2 if the settings are invalid or would serve everyone."""
     try:
         settings = read_settings()
         check_exposure(settings, uvicorn_host(sys.argv))
@@ -96,7 +96,7 @@ def _served() -> FastAPI:
 
 
 def uvicorn_host(arguments: list[str]) -> str:
-    """Return the host that uvicorn's command line names.
+    """Returns the host that uvicorn's command line names.
 
     Other servers' hosts are unknown here; ``AuthMiddleware`` checks the address that each request arrives at.
     """

@@ -12,7 +12,7 @@ _BYTES = 32  # random bytes of a key; at this length a fast hash protects it as 
 
 
 def new_key(name: str) -> tuple[str, str]:
-    """Return a new key and its entry for ``VCFBERT_API_KEYS``. Raises ValueError if the name is invalid."""
+    """Returns a new key and its entry for ``VCFBERT_API_KEYS``. Raises ValueError if the name is invalid."""
     key = f"vb_{secrets.token_urlsafe(_BYTES)}"
     entry = f"{name}:{key_digest(key)}"
     parse_keys(entry)
@@ -20,7 +20,7 @@ def new_key(name: str) -> tuple[str, str]:
 
 
 def main(arguments: list[str]) -> int:
-    """Print a new key and its entry; return the exit code."""
+    """Prints a new key and its entry; returns the exit code."""
     if len(arguments) != 1:
         print(f"usage: python -m {__package__}.keys NAME", file=sys.stderr)
         return 2

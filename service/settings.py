@@ -36,7 +36,7 @@ class Settings(BaseSettings):
     kept_windows_mb: int = Field(
         default=500, ge=0
     )  # host memory per model for prepared windows, in units of 10^6 bytes
-    cache: Path = Field(default_factory=lambda: Path.home() / ".cache" / "vcfbert" / "models")  # downloaded bundles
+    cache: Path | None = None  # downloaded bundles; None = the folder that `vcfbert` itself uses
     poll_seconds: float = Field(default=60.0, ge=0)  # interval of the check for newer model versions; 0 = never
 
     # Storage
@@ -57,7 +57,7 @@ class Settings(BaseSettings):
     max_sites: int = Field(default=2_000_000, ge=1)  # in one upload
     max_small_samples: int = Field(default=500, ge=1)  # in one synchronous request; larger files need a job
     max_seconds: float = Field(default=3600.0, gt=0)  # of a job or a synchronous request
-    stall_seconds: float = Field(default=60.0, gt=0)  # time without data of a body after which the request is refused
+    stall_seconds: float = Field(default=60.0, gt=0)  # time in which a client sends or reads no data of a body
     queue_limit: int = Field(default=100, ge=1)  # maximum queued jobs
     queued_per_key: int = Field(default=25, ge=1)  # maximum queued jobs per key
 
@@ -147,7 +147,7 @@ class Settings(BaseSettings):
 
 
 def parse_keys(text: str) -> dict[str, str]:
-    """Return name -> hex sha256 of ``name:sha256,...``. Raises ValueError."""
+    """Returns name -> hex sha256 of ``name:sha256,...``. Raises ValueError."""
     keys: dict[str, str] = {}
     for number, part in enumerate(_parts(text), start=1):
         match = _KEY.fullmatch(part)
@@ -162,12 +162,12 @@ def parse_keys(text: str) -> dict[str, str]:
 
 
 def override_environment(**settings: object) -> None:
-    """Set ``VCFBERT_*`` variables of this process; its worker inherits them. None leaves a variable unchanged."""
+    """Sets ``VCFBERT_*`` variables of this process; its worker inherits them. None leaves a variable unchanged."""
     os.environ.update({f"VCFBERT_{name.upper()}": str(value) for name, value in settings.items() if value is not None})
 
 
 def read_settings() -> Settings:
-    """Return the settings of this process's environment. Raises InputError 'settings'."""
+    """Returns the settings of this process's environment. Raises InputError 'settings'."""
     try:
         return Settings()
     except ValidationError as error:
@@ -188,7 +188,7 @@ def _parts(text: str) -> tuple[str, ...]:
 
 
 def is_loopback(host: str) -> bool:
-    """Return whether ``host``, a name or an address, can be reached only from this machine."""
+    """Returns whether ``host``, a name or an address, can be reached only from this machine."""
     if host == "localhost":
         return True
     try:

@@ -16,7 +16,7 @@ from .settings import Settings, check_exposure
 
 
 def served_metrics(settings: Settings) -> Metrics:
-    """Return the worker's metrics, served at ``host``:``worker_metrics_port`` by a thread unless the port is 0.
+    """Returns the worker's metrics, served at ``host``:``worker_metrics_port`` by a thread unless the port is 0.
 
     Raises InputError 'open_service'. The process ends if the port is taken.
     """
@@ -36,7 +36,7 @@ def served_metrics(settings: Settings) -> Metrics:
 
 
 def metrics_app(settings: Settings, metrics: Metrics) -> FastAPI:
-    """Return an application with ``/metrics`` only. It admits the callers that the service would admit."""
+    """Returns an application with ``/metrics`` only. It admits the callers that the service would admit."""
     app = FastAPI(openapi_url=None)
     app.state.metrics = metrics
     app.include_router(route.router)

@@ -32,7 +32,7 @@ class KnownCaller:
 
 
 def identify(settings: Settings, headers: Headers) -> KnownCaller:
-    """Return the caller of ``Authorization: Bearer KEY`` or ``X-API-Key: KEY``. Raises UnauthorizedError.
+    """Returns the caller of ``Authorization: Bearer KEY`` or ``X-API-Key: KEY``. Raises UnauthorizedError.
 
     Without configured keys every caller is the local administrator. ``AuthMiddleware`` decides who is admitted.
     """
@@ -51,7 +51,7 @@ def identify(settings: Settings, headers: Headers) -> KnownCaller:
 
 
 def key_digest(key: str) -> str:
-    """Return the hex sha256 of a key, as ``VCFBERT_API_KEYS`` lists it."""
+    """Returns the hex sha256 of a key, as ``VCFBERT_API_KEYS`` lists it."""
     return hashlib.sha256(key.encode()).hexdigest()
 
 

@@ -1,8 +1,9 @@
-"""ASGI middleware that limits the size and the stall time of request bodies."""
+"""ASGI middleware that limits the size of request bodies and the stall time of both bodies."""
 
 from __future__ import annotations
 
 import asyncio
+import logging
 from contextlib import suppress
 
 from starlette.responses import Response
@@ -10,9 +11,15 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .problems import problem
 
+log = logging.getLogger(__name__)
+
 
 class _RefusedError(Exception):
     """Stops reading a refused body."""
+
+
+class _StalledReaderError(Exception):
+    """Stops a response that the client does not read."""
 
 
 class BodyLimit:
@@ -20,6 +27,9 @@ class BodyLimit:
 
     FastAPI spools the whole upload before the route runs, so a stalled client would hold one of its key's concurrent
     requests.
+
+    A response of which the client reads nothing for ``stall_seconds`` is cut: it would hold a concurrent request and
+    its file. The server closes a connection whose response was not completed.
     """
 
     def __init__(self, app: ASGIApp, max_bytes: int, stall_seconds: float) -> None:
@@ -56,11 +66,19 @@ class BodyLimit:
 
         async def unless_refused(message: Message) -> None:
             # The form parser turns any exception into a 400, which is discarded here.
-            if refusal is None:
-                await send(message)
+            if refusal is not None:
+                return
+            try:
+                async with asyncio.timeout(self._stall_seconds):
+                    await send(message)
+            except TimeoutError:
+                raise _StalledReaderError from None  # not an OSError, which responses take for a disconnect
 
         with suppress(_RefusedError):
-            await self._app(scope, counted, unless_refused)
+            try:
+                await self._app(scope, counted, unless_refused)
+            except _StalledReaderError:
+                log.warning("a response was cut: its client read nothing for %g seconds", self._stall_seconds)
         if refusal is not None:
             await refusal(scope, receive, send)
 

@@ -27,7 +27,7 @@ class Drain:
 
     @contextmanager
     def request(self) -> Iterator[None]:
-        """Count a request as in flight within the block."""
+        """Counts a request as in flight within the block."""
         self.in_flight += 1
         try:
             yield

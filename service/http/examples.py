@@ -154,7 +154,7 @@ _PROBLEM_SCHEMA: Final = {
 
 
 def problem_example(code: str) -> dict[str, Any]:
-    """Return the example body of the error with this code."""
+    """Returns the example body of the error with this code."""
     status, detail, where, hint = PROBLEMS[code]
     body = {
         "type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "code": code, "detail": detail,
@@ -164,7 +164,7 @@ def problem_example(code: str) -> dict[str, Any]:
 
 
 def problems(*codes: str) -> Responses:
-    """Return the ``responses`` of a route that needs a key: its errors by status, with an example of each code."""
+    """Returns the ``responses`` of a route that needs a key: its errors by status, with an example of each code."""
     by_status: dict[int, list[str]] = {}
     for code in (*_EVERYWHERE, *codes):
         by_status.setdefault(PROBLEMS[code][0], []).append(code)
@@ -185,12 +185,12 @@ def problems(*codes: str) -> Responses:
 
 
 def answers(**named: tuple[str, Any]) -> dict[str, Any]:
-    """Return the JSON examples of a successful response; each argument is name=(summary, value)."""
+    """Returns the JSON examples of a successful response; each argument is name=(summary, value)."""
     examples = {name: {"summary": summary, "value": value} for name, (summary, value) in named.items()}
     return {"content": {"application/json": {"examples": examples}}}
 
 
 def form(**named: tuple[str, dict[str, str]]) -> dict[str, Any]:
-    """Return ``openapi_extra`` of a route that accepts a form; each argument is name=(summary, fields)."""
+    """Returns ``openapi_extra`` of a route that accepts a form; each argument is name=(summary, fields)."""
     examples = {name: {"summary": summary, "value": fields} for name, (summary, fields) in named.items()}
     return {"requestBody": {"content": {"multipart/form-data": {"examples": examples}}}}

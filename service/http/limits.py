@@ -45,7 +45,7 @@ class CallerLimits:
 
     @asynccontextmanager
     async def admit(self, name: str) -> AsyncIterator[None]:
-        """Count a request as running within the block. Raises LimitedError 'rate_limited', 'too_many_requests'."""
+        """Counts a request as running within the block. Raises LimitedError 'rate_limited', 'too_many_requests'."""
         running = self._running.get(name, 0)
         if running >= self._concurrent:
             raise LimitedError(
@@ -81,7 +81,7 @@ class RequestRate:
         self._shared_from = 0.0  # on the monotonic clock: when Redis is asked again
 
     async def count(self, name: str) -> None:
-        """Count one request of the caller. Raises LimitedError 'rate_limited' if it exceeds the limit."""
+        """Counts one request of the caller. Raises LimitedError 'rate_limited' if it exceeds the limit."""
         wait = await self._count(name)
         if wait is not None:
             raise LimitedError(
@@ -92,7 +92,7 @@ class RequestRate:
             )
 
     async def _count(self, name: str) -> float | None:
-        """Return None, or the seconds until the caller may try again."""
+        """Returns None, or the seconds until the caller may try again."""
         if self._shared is not None and time.monotonic() >= self._shared_from:
             try:
                 async with asyncio.timeout(_REDIS_TIMEOUT):

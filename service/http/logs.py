@@ -18,7 +18,7 @@ from .problems import request_id
 
 
 def configure(as_json: bool, stream: TextIO | None = None) -> None:
-    """Send all logs of this process, those of libraries included, through structlog.
+    """Sends all logs of this process, those of libraries included, through structlog.
 
     Call it once when a program starts: it replaces the root logger's handlers.
     """

@@ -53,17 +53,17 @@ class Metrics:
         )
 
     def request(self, method: str, route: str, status: int, seconds: float) -> None:
-        """Count a request. ``route`` is the path template: full paths would make one time series per job."""
+        """Counts a request. ``route`` is the path template: full paths would make one time series per job."""
         method = method if method in _METHODS else "other"
         self._requests.labels(method, route, str(status)).inc()
         self._request_seconds.labels(method, route).observe(seconds)
 
     def imputation(self, served: Served, n_targets: int, seconds: float) -> None:
-        """Count the imputation of a synchronous request."""
+        """Counts the imputation of a synchronous request."""
         self._imputed(served.alias, "request", n_targets, seconds)
 
     def job(self, model: str, n_targets: int, seconds: float) -> None:
-        """Count a finished job."""
+        """Counts a finished job."""
         self._imputed(model, "job", n_targets, seconds)
 
     def _imputed(self, model: str, by: str, n_targets: int, seconds: float) -> None:
@@ -71,19 +71,19 @@ class Metrics:
         self._imputation_seconds.labels(model, by).observe(seconds)
 
     def retrieval(self, variant: str, seconds: float) -> None:
-        """Count one search of a reference subset."""
+        """Counts one search of a reference subset."""
         self._retrieval_seconds.labels(variant).observe(seconds)
 
     def watch_models(self, manager: ModelsManager) -> None:
-        """Report the served models of ``manager`` at every scrape."""
+        """Reports the served models of ``manager`` at every scrape."""
         self.registry.register(_Models(manager))
 
     def watch_jobs(self, states: JobStates) -> None:
-        """Call ``states`` at every scrape: its counts cover all processes that share the job table."""
+        """Calls ``states`` at every scrape: its counts cover all processes that share the job table."""
         self.registry.register(_Jobs(states))
 
     def text(self) -> bytes:
-        """Return all metrics in Prometheus's text format."""
+        """Returns all metrics in Prometheus's text format."""
         return generate_latest(self.registry)
 
 

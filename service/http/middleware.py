@@ -108,7 +108,7 @@ class _CutError(Exception):
 
 
 def route_template(scope: Scope) -> str:
-    """Return the route's path template, such as /v1/jobs/{id}, or 'unmatched' if no route matched."""
+    """Returns the route's path template, such as /v1/jobs/{id}, or 'unmatched' if no route matched."""
     path = getattr(scope.get("route"), "path", None)
     return str(path) if path else "unmatched"
 
@@ -152,7 +152,7 @@ class AuthMiddleware:
             await self._app(scope, receive, send)
 
     def _closed(self, scope: Scope, headers: Headers) -> str | None:
-        """Return why the request is refused, or None.
+        """Returns why the request is refused, or None.
 
         A service without keys that is not set open serves its own machine only. It also refuses pages of other
         sites that a browser on this machine has open.

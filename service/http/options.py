@@ -39,7 +39,7 @@ def _request(
     form_fields: Annotated[str | None, Form(alias="fields", description=_FIELDS)] = None,
     form_min_dr2: Annotated[str | None, Form(alias="min_dr2", description=_MIN_DR2)] = None,
 ) -> RequestedImputation:
-    """Return the options; form fields take precedence over the query. Raises InputError 'option_*'.
+    """Returns the options; form fields take precedence over the query. Raises InputError 'option_*'.
 
     An empty value counts as omitted, because forms send all their fields.
     """

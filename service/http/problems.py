@@ -75,7 +75,7 @@ def problem(
     more: Mapping[str, Any] | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> JSONResponse:
-    """Return a problem+json response. ``more`` adds members to its body, such as ``qc``; NaN is not allowed."""
+    """Returns a problem+json response. ``more`` adds members to its body, such as ``qc``; NaN is not allowed."""
     body = {
         "type": "about:blank",
         "title": HTTPStatus(status).phrase,
@@ -92,14 +92,14 @@ def problem(
 
 
 def status_of(error: VcfbertError) -> int:
-    """Return the HTTP status: 422 invalid input, 507 disk full, 500 faulty installation, 503 other resources."""
+    """Returns the HTTP status: 422 invalid input, 507 disk full, 500 faulty installation, 503 other resources."""
     if error.code in STATUS:
         return STATUS[error.code]
     return next((status for kind, status in _STATUS_OF_CLASS if isinstance(error, kind)), 503)
 
 
 def problem_of(error: VcfbertError, *, more: Mapping[str, Any] | None = None) -> JSONResponse:
-    """Return the response to a known error. The error may carry ``retry_after``, in seconds, and ``more``."""
+    """Returns the response to a known error. The error may carry ``retry_after``, in seconds, and ``more``."""
     status = status_of(error)
     headers = {}
     if status == 401:
@@ -121,7 +121,7 @@ def problem_of(error: VcfbertError, *, more: Mapping[str, Any] | None = None) ->
 
 
 def unexpected(error: Exception) -> JSONResponse:
-    """Return the response to an unexpected error. Details go to the log, not to the client."""
+    """Returns the response to an unexpected error. Details go to the log, not to the client."""
     if isinstance(error, OSError) and error.errno in DISK_FULL:
         return problem_of(disk_full(error, None))
     log.exception("unexpected", exc_info=error)
@@ -130,7 +130,7 @@ def unexpected(error: Exception) -> JSONResponse:
 
 
 def install(app: FastAPI) -> None:
-    """Install the exception handlers. ``RequestContextMiddleware`` handles all other errors by ``unexpected``."""
+    """Installs the exception handlers. ``RequestContextMiddleware`` handles all other errors by ``unexpected``."""
 
     @app.exception_handler(VcfbertError)
     async def known(request: Request, error: VcfbertError) -> JSONResponse:

@@ -88,6 +88,17 @@ class JobFiles:
         """Deletes the upload, so genotypes are kept no longer than needed."""
         self.target(job_id).unlink(missing_ok=True)
 
+    def with_leftovers(self) -> list[str]:
+        """Ids of the jobs whose folder holds an upload or an attempt's unfinished results."""
+        found = [*self.folder.glob("*/target"), *self.folder.glob("*/.attempt-*")]
+        return sorted({path.parent.name for path in found})
+
+    def remove_leftovers(self, job_id: str) -> None:
+        """Deletes the upload and unfinished results of a job that has ended."""
+        self.remove_target(job_id)
+        for left in self.of(job_id).glob(".attempt-*"):
+            shutil.rmtree(left, ignore_errors=True)
+
     def remove(self, job_id: str) -> None:
         """Deletes the job's folder, if there is one."""
         shutil.rmtree(self.of(job_id), ignore_errors=True)

@@ -30,9 +30,12 @@ def recover(table: JobTable, queue: JobQueue) -> None:
 
 
 def expire(table: JobTable, files: JobFiles) -> None:
-    """Deletes the files of expired jobs, and leftovers of interrupted requests and cancelled jobs."""
+    """Deletes the files of expired jobs, and leftovers of interrupted requests, cancelled jobs and dead workers."""
     for job_id in table.expire():
         log.info("job %s: expired", job_id)
         files.remove(job_id)
     for job_id in table.without_files(files.untouched()):
         files.remove(job_id)
+    # A worker that died after its job's end, or with it, has not deleted the upload.
+    for job_id in table.ended(files.with_leftovers()):
+        files.remove_leftovers(job_id)

@@ -14,6 +14,7 @@ from vcfbert import __version__
 from vcfbert.artifacts import output_error, write_json
 from vcfbert.errors import ResourceError, VcfbertError
 
+from ..http.problems import status_of
 from ..models.model import Model, ModelSource
 from ..uploads.files import read_qc, without_paths
 from .attempt import GRACE_SECONDS, Attempt, ClaimLostError, StoppingError
@@ -129,6 +130,10 @@ class JobRunner:
             self._release(claim)
             return
         except VcfbertError as error:
+            if error.code == "jobs_unreachable":
+                # Without a heartbeat the claim becomes stale. The job is then queued again, and this attempt counts.
+                log.warning("job %s: the job table does not answer", job.id)
+                return
             if error.code == "registry_unavailable" and time.time() - job.created < _REGISTRY_SECONDS:
                 self._release(claim)
                 return
@@ -190,7 +195,8 @@ class JobRunner:
         row = {
             "code": error.code,
             "detail": without_paths(error.what, *own) or "the service failed on this job",
-            "where": without_paths(error.where, *own),
+            # From 500 on it is a path on this machine, as in the problems of requests.
+            "where": without_paths(error.where, *own) if status_of(error) < 500 else None,
             "hint": without_paths(error.hint, *own),
         }
         return self._table.fail(claim, row, qc=read_qc(self._files.qc(job.id)))

@@ -47,6 +47,8 @@ EXAMPLE: dict[str, Any] = {
 
 
 class JobModel(BaseModel):
+    """The model version that the job uses: the one that was live at submission."""
+
     alias: str
     version: str
     variant: str
@@ -54,17 +56,23 @@ class JobModel(BaseModel):
 
 
 class JobProgress(BaseModel):
+    """How much of the last attempt is done."""
+
     done: int = Field(description="panel sites imputed; phasing counts as a third of all sites")
     total: int = Field(description="panel sites to impute; 0 until the upload was read")
     share: float = Field(ge=0, le=1)
 
 
 class JobTimings(BaseModel):
+    """Seconds in the queue and in the last attempt."""
+
     queued_s: float = Field(description="seconds from acceptance to the start of the last attempt, or until now")
     running_s: float | None = Field(description="seconds of the last attempt, or until now")
 
 
 class JobError(BaseModel):
+    """Why a job failed: a stable code, the fault, its place in the upload and what to do."""
+
     code: str
     detail: str
     where: str | None = None
@@ -108,6 +116,8 @@ class JobOut(BaseModel):
 
 
 class JobList(BaseModel):
+    """The jobs of one key, newest first."""
+
     jobs: list[JobOut]
 
 

@@ -92,10 +92,11 @@ class JobTable:
             connection.execute(select(format_row.c.version).with_for_update())
             reached = self._limit_reached(connection, caller)
             if reached is None:
-                connection.execute(insert(jobs).values(row))
+                # No query follows the commit: if it failed, an accepted job would seem to be refused.
+                job = _job(connection.execute(insert(jobs).values(row).returning(*jobs.c)).one())
         if reached is not None:
             raise self._full(*reached)
-        return self.get(caller, job_id)
+        return job
 
     def _limit_reached(self, connection: Connection, caller: str) -> tuple[int, bool] | None:
         """The limit that the queued jobs have reached, and whether it is the caller's own; None if none is reached."""
@@ -250,6 +251,10 @@ class JobTable:
         long_ago = jobs.c.finished <= now - self._result_seconds - FORGET_SECONDS
         self._change(delete(jobs).where(ended, long_ago))
         return [i for i in ids if self._change(update(jobs).where(jobs.c.id == i, *over).values(state=states.EXPIRED))]
+
+    def ended(self, job_ids: list[str]) -> set[str]:
+        """Those of ``job_ids`` that are done or failed."""
+        return set(job_ids) & {job.id for job in self._select(jobs.c.state.in_((states.DONE, states.FAILED)))}
 
     def without_files(self, job_ids: list[str]) -> set[str]:
         """Those of ``job_ids`` whose files are to be deleted: cancelled, expired or unknown jobs."""

@@ -73,7 +73,7 @@ class ModelsManager:
         return thread
 
     def stop(self) -> None:
-        """Stop polling, and stop running imputations after their current block."""
+        """Stops polling, and stops running imputations after their current block."""
         self._stopped.set()
 
     def _run(self) -> None:

@@ -88,7 +88,7 @@ def _resolved(part: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
 
 
 def _kind(part: dict[str, Any]) -> str:
-    """Return a short name of a parameter's type."""
+    """Returns a short name of a parameter's type."""
     if "anyOf" in part:
         return " or ".join(_kind(each) for each in part["anyOf"] if each.get("type") != "null")
     if "enum" in part:
@@ -99,7 +99,7 @@ def _kind(part: dict[str, Any]) -> str:
 
 
 def _examples(title: str, about: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yield title and text of each example of a request or response."""
+    """Yields title and text of each example of a request or response."""
     for content in about.get("content", {}).values():
         for name, example in content.get("examples", {}).items():
             value = example.get("value")
@@ -116,5 +116,5 @@ def _folded(title: str, content: str) -> str:
 
 
 def _marked(text: str) -> str:
-    """Return escaped text with backticked parts as code."""
+    """Returns escaped text with backticked parts as code."""
     return re.sub(r"(`+)(.+?)\1", r"<code>\2</code>", escape(text))

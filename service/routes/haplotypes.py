@@ -109,7 +109,7 @@ def impute_haplotypes(
 
 
 def _panel(panels: Sequence[Panel], sent: Haplotypes) -> Panel:
-    """Return the model's panel of the requested chromosome; on X, the panel whose region contains the first site."""
+    """Returns the model's panel of the requested chromosome; on X, the panel whose region contains the first site."""
     from vcfbert.genotypes.regions import same_chrom
 
     chrom = sent.chrom
@@ -128,7 +128,7 @@ def _panel(panels: Sequence[Panel], sent: Haplotypes) -> Panel:
 def _imputed(
     served: Served, panel: Panel, matched: MatchedTarget, interval: tuple[int, int], min_dr2: float
 ) -> dict[str, Any]:
-    """Return ``sites``, those typed or of at least ``min_dr2``, and ``dosages`` [n_haplotypes, sites] of 3 decimals."""
+    """Returns ``sites``, typed or of at least ``min_dr2``, and ``dosages`` [n_haplotypes, sites] of 3 decimals."""
     import numpy as np
 
     from vcfbert.genotypes.imputed import estimated_r2

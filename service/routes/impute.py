@@ -22,7 +22,7 @@ from .deps import AppSettings, Manager
 
 router = APIRouter(prefix="/v1", tags=["impute"])
 
-_CHUNK = 1 << 20
+_CHUNK = 1 << 16  # bytes; a client that reads fewer within the stall time is cut
 _MEDIA_TYPES = {"vcf.gz": "application/gzip", "bcf": "application/octet-stream"}
 
 
@@ -98,7 +98,7 @@ def impute(
 
 
 def _check(request: Request, settings: Settings) -> Callable[[], None]:
-    """Return a check for use between blocks. It raises if the caller disconnected or the time limit passed."""
+    """Returns a check for use between blocks. It raises if the caller disconnected or the time limit passed."""
     started = time.monotonic()
 
     def check() -> None:

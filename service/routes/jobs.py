@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -10,12 +11,14 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, File, Form, Request, Response, UploadFile
 from fastapi import Path as PathParameter
 from fastapi.responses import FileResponse
+from starlette.types import Receive, Scope, Send
 
 from vcfbert.errors import VcfbertError
 
 from ..http.auth import Caller
 from ..http.examples import OPTIONS, QC, UPLOAD_ID, VCF, answers, form, problems
 from ..http.options import Requested
+from ..http.problems import problem_of
 from ..jobs.intake import Jobs
 from ..jobs.job import DONE, EXPIRED, FAILED, RUNNING, Job, PinnedModel
 from ..jobs.schemas import QUEUED as QUEUED_EXAMPLE
@@ -91,7 +94,7 @@ def submit(
             model=PinnedModel(served.alias, str(served.info.get("variant", "")), served.version),
         )
     if before is not None:
-        kept.remove(caller.name, before.id)
+        kept.discard(before)
     response.headers["Location"] = f"/v1/jobs/{job.id}"
     return _out(jobs, job)
 
@@ -221,7 +224,19 @@ def _done(jobs: Jobs, caller: str, job_id: str) -> Job:
     return job
 
 
+class _JobFile(FileResponse):
+    """A file of a job. Answers 410 if it was deleted after the job's state was read."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        except RuntimeError:  # Starlette's error for a missing file
+            if os.path.exists(self.path):
+                raise
+            await problem_of(_expired())(scope, receive, send)
+
+
 def _file(path: Path, media_type: str, name: str) -> FileResponse:
     if not path.is_file():
         raise _expired()  # housekeeping deleted the file after the state was read
-    return FileResponse(path, media_type=media_type, filename=name, headers={"Cache-Control": "private, no-cache"})
+    return _JobFile(path, media_type=media_type, filename=name, headers={"Cache-Control": "private, no-cache"})

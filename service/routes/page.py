@@ -30,7 +30,7 @@ class _Asset:
 
 @cache
 def _assets() -> dict[str, _Asset]:
-    """Return the page's files by name. Requested names are looked up here and never used as paths."""
+    """Returns the page's files by name. Requested names are looked up here and never used as paths."""
     found = {}
     for path in sorted(_WEB.iterdir()):
         if path.suffix in _TYPES:
@@ -40,7 +40,7 @@ def _assets() -> dict[str, _Asset]:
 
 
 def _answer(request: Request, name: str) -> Response:
-    """Return the file, or 304 if the browser has it. Browsers revalidate each time, so new versions show at once."""
+    """Returns the file, or 304 if the browser has it. Browsers revalidate each time, so new versions show at once."""
     asset = _assets().get(name)
     if asset is None:
         raise HTTPException(404, f"the page has no file {name!r}")

@@ -13,7 +13,7 @@ from vcfbert.errors import InputError
 from ..http.auth import Caller
 from ..http.examples import NOTE, QC, UPLOAD, UPLOAD_ID, VCF, answers, form, problem_example, problems
 from ..http.options import MODEL
-from ..uploads.files import FILE_FIELD, Upload, check_upload, one_file, received
+from ..uploads.files import FILE_FIELD, Upload, check_upload, hide_paths, one_file, received
 from ..uploads.kept import UPLOAD_FIELD, KeptUpload
 from .deps import AppSettings, Kept, Manager
 
@@ -67,7 +67,9 @@ def qc(
     served = manager.get(form_model or model or None)
     before = kept.named(caller.name, file, upload)
     if before is not None:
-        return {**_answer(served.imputer, before.upload), "upload": _kept_members(before)}
+        answer = _answer(served.imputer, before.upload)
+        kept.get(caller.name, before.id)  # raises if another request deleted the file while it was read
+        return {**answer, "upload": _kept_members(before)}
     assert file is not None
     with received(file, settings) as chosen:
         check_upload(chosen.target, settings)
@@ -106,6 +108,7 @@ def _kept_members(kept: KeptUpload) -> dict[str, Any]:
 
 
 def _refused(error: InputError, upload: Upload) -> dict[str, str]:
-    """Return the members of a problem. They name the file as the caller does."""
+    """Returns the members of a problem. They name the file as the caller does, and no path of this machine."""
+    hide_paths(error, upload)
     members = {"code": error.code, "detail": error.what, "where": error.where, "hint": error.hint}
-    return {key: text.replace(str(upload.target), upload.name) for key, text in members.items() if text is not None}
+    return {key: text for key, text in members.items() if text is not None}

@@ -53,7 +53,7 @@ class Counted:
 
 @contextmanager
 def received(file: UploadFile, settings: Settings) -> Iterator[Upload]:
-    """Store the upload in its own folder, which is removed at the end of the block.
+    """Stores the upload in its own folder, which is removed at the end of the block.
 
     Errors raised within the block are changed to show the caller's file name and no path of this machine.
     """
@@ -67,7 +67,7 @@ def received(file: UploadFile, settings: Settings) -> Iterator[Upload]:
             shutil.copyfileobj(file.file, handle, _CHUNK)
         yield upload
     except VcfbertError as error:
-        _hide_paths(error, upload)
+        hide_paths(error, upload)
         raise
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -81,13 +81,13 @@ async def one_file(request: Request) -> None:
 
 
 def shown_name(name: str | None) -> str:
-    """Return the caller's file name in one line, without folders and of limited length. It is never used as a path."""
+    """Returns the caller's file name in one line, without folders and of limited length. It is never used as a path."""
     last = (name or "").replace("\\", "/").rpartition("/")[2]
     return "".join(letter for letter in last if letter.isprintable()).strip()[:_MAX_NAME] or "upload"
 
 
 def stem(name: str) -> str:
-    """Return the upload's name without the extensions of its format."""
+    """Returns the upload's name without the extensions of its format."""
     for ending in (".gz", ".bgz", ".vcf", ".bcf"):
         if name.lower().endswith(ending):
             name = name[: -len(ending)]
@@ -95,13 +95,19 @@ def stem(name: str) -> str:
 
 
 def without_paths(text: str | None, target: Path, name: str, folder: Path) -> str | None:
-    """Return the text with ``name`` in place of the path ``target``; None if it names another path of ``folder``."""
-    text = text and text.replace(str(target), name)
-    return None if text is None or str(folder) in text else text
+    """Returns the text with ``name`` in place of the path ``target``; None if it names another path of ``folder``.
+
+    Both are recognized in relative and in absolute form: the latter holds the former, so it is replaced first.
+    """
+    if text is None:
+        return None
+    for path in (target.absolute(), target):
+        text = text.replace(str(path), name)
+    return None if str(folder) in text or str(folder.absolute()) in text else text
 
 
 def read_qc(path: Path) -> dict[str, Any] | None:
-    """Return the QC summary that the imputation wrote; None if it wrote none."""
+    """Returns the QC summary that the imputation wrote; None if it wrote none."""
     try:
         summary: dict[str, Any] = json.loads(path.read_text())
     except FileNotFoundError:
@@ -110,7 +116,8 @@ def read_qc(path: Path) -> dict[str, Any] | None:
     return summary
 
 
-def _hide_paths(error: VcfbertError, upload: Upload) -> None:
+def hide_paths(error: VcfbertError, upload: Upload) -> None:
+    """Changes the texts of the error to show the caller's file name and no path of this machine."""
     own = (upload.target, upload.name, upload.folder)
     error.what = without_paths(error.what, *own) or "the service failed on this file"
     error.where, error.hint = without_paths(error.where, *own), without_paths(error.hint, *own)
@@ -124,7 +131,7 @@ def _remove_stale(parent: Path) -> None:
 
 
 def check_upload(path: Path, settings: Settings, *, chunk_bytes: int = _CHUNK, max_piece: int = MAX_PIECE) -> Counted:
-    """Decompress a VCF, VCF.gz or BCF as a stream and count its samples and sites.
+    """Decompresses a VCF, VCF.gz or BCF as a stream and counts its samples and sites.
 
     Raises InputError 'too_large_unpacked', 'too_many_samples' or 'too_many_sites', and 'not_vcf' for a zip file: the
     decompressed size of a VCF Zarr cannot be checked. Other formats and truncated files pass: the parser raises their
@@ -173,7 +180,7 @@ class _Count:
         return data
 
     def vcf(self, stream: BinaryIO, text: bytes) -> None:
-        """Count a VCF whose first bytes are ``text``, without splitting it into lines."""
+        """Counts a VCF whose first bytes are ``text``, without splitting it into lines."""
         header = text
         while (start := _columns_line(header)) < 0 or b"\n" not in header[start:]:
             data = self.read(stream, self._chunk_bytes)
@@ -192,7 +199,7 @@ class _Count:
             rest = b""
 
     def bcf(self, stream: BinaryIO) -> None:
-        """Count a BCF, from behind its magic number."""
+        """Counts a BCF, from behind its magic number."""
         (length,) = struct.unpack("<I", self.read(stream, 4))
         self._check_piece(length, "the header")
         header = self.read(stream, length)
@@ -229,7 +236,7 @@ class _Count:
 
 
 def _columns_line(header: bytes) -> int:
-    """Return the offset of the #CHROM line, or -1 if there is none."""
+    """Returns the offset of the #CHROM line, or -1 if there is none."""
     if header.startswith(b"#CHROM"):
         return 0
     return header.find(b"\n#CHROM") + 1 or -1

@@ -35,6 +35,8 @@ EXAMPLE_ANSWER: dict[str, Any] = {
 
 
 class TypedSite(BaseModel):
+    """A biallelic site at which the haplotypes are typed."""
+
     pos: int = Field(ge=1, le=2**31 - 2, description="1-based")
     ref: Bases
     alt: Bases
@@ -63,6 +65,8 @@ class Haplotypes(BaseModel):
 
 
 class ImputedSite(BaseModel):
+    """A panel site of the response."""
+
     pos: int
     ref: str
     alt: str
@@ -70,6 +74,8 @@ class ImputedSite(BaseModel):
 
 
 class AnsweringModel(BaseModel):
+    """The model version that imputed."""
+
     alias: str
     version: str
     digest: str = Field(description="sha256 of the bundle's manifest")
@@ -77,6 +83,8 @@ class AnsweringModel(BaseModel):
 
 
 class ImputedHaplotypes(BaseModel):
+    """Panel sites and the haplotypes' dosages at them."""
+
     model_config = ConfigDict(json_schema_extra={"examples": [EXAMPLE_ANSWER]})
 
     model: AnsweringModel
@@ -87,7 +95,7 @@ class ImputedHaplotypes(BaseModel):
 
 
 def genotypes_of(sent: Haplotypes, chrom: str) -> Genotypes:
-    """Return each haplotype as a haploid sample, with the sites in order of position.
+    """Returns each haplotype as a haploid sample, with the sites in order of position.
 
     Raises InputError 'haplotype_length' or 'duplicate_records'.
     """

@@ -56,28 +56,29 @@ class KeptUploads:
         self._clock = clock
 
     def keep(self, caller: str, upload: Upload) -> KeptUpload:
-        """Move a received upload out of its folder and keep it. Replaces the caller's oldest if there are too many."""
-        own = sorted((kept for owner, kept in self._all() if owner == caller), key=lambda kept: kept.expires)
-        for oldest in own[: max(len(own) - self._max_kept + 1, 0)]:
-            shutil.rmtree(oldest.folder, ignore_errors=True)
+        """Moves a received upload out of its folder and keeps it. One too many replaces the caller's oldest."""
         size, expires = upload.target.stat().st_size, self._clock() + self._seconds
         about = {"caller": caller, "name": upload.name, "size": size, "expires": expires}
         write_json(upload.folder / _ABOUT, about)
         upload_id = uuid.uuid4().hex
         self._folder.mkdir(parents=True, exist_ok=True)
-        os.rename(upload.folder, self._folder / upload_id)  # atomic: readers see the whole folder or none
-        return self.get(caller, upload_id)
+        folder = self._folder / upload_id
+        os.rename(upload.folder, folder)  # atomic: readers see the whole folder or none
+        # Counted afterwards, so that requests at the same moment count each other's.
+        own = sorted((kept.expires, kept.id, kept.folder) for owner, kept in self._all() if owner == caller)
+        for _, _, oldest in own[: max(len(own) - self._max_kept, 0)]:
+            shutil.rmtree(oldest, ignore_errors=True)
+        return KeptUpload(upload_id, folder, upload.name, size, expires)
 
     def get(self, caller: str, upload_id: str) -> KeptUpload:
-        """Return a kept upload. Raises InputError 'upload_unknown', also for the upload of another caller."""
+        """Returns a kept upload. Raises InputError 'upload_unknown', also for the upload of another caller."""
         found = self._read(upload_id) if _ID.fullmatch(upload_id) else None
         if found is None or found[0] != caller or found[1].expires <= self._clock():
-            hint = "an upload is kept for a limited time after its check: send the file again"
-            raise InputError("upload_unknown", "no kept upload has this id", hint=hint)
+            raise _unknown()
         return found[1]
 
     def named(self, caller: str, file: UploadFile | None, upload_id: str | None) -> KeptUpload | None:
-        """Return the kept upload that a request names, or None if it has a ``file``.
+        """Returns the kept upload that a request names, or None if it has a ``file``.
 
         Raises InputError 'request_invalid' if it has neither or both, and 'upload_unknown'.
         """
@@ -93,17 +94,21 @@ class KeptUploads:
         return self.get(caller, upload_id) if upload_id else None
 
     def remove(self, caller: str, upload_id: str) -> None:
-        """Delete a kept upload. Raises InputError 'upload_unknown'."""
-        shutil.rmtree(self.get(caller, upload_id).folder, ignore_errors=True)
+        """Deletes a kept upload. Raises InputError 'upload_unknown'."""
+        self.discard(self.get(caller, upload_id))
+
+    def discard(self, kept: KeptUpload) -> None:
+        """Deletes the upload, which may be gone already: another request may have used it, or it expired."""
+        shutil.rmtree(kept.folder, ignore_errors=True)
 
     def expire(self) -> None:
-        """Delete expired uploads. Any process may call it, at any time."""
+        """Deletes expired uploads. Any process may call it, at any time."""
         for _, kept in self._all():
             if kept.expires <= self._clock():
                 shutil.rmtree(kept.folder, ignore_errors=True)
 
     def _read(self, upload_id: str) -> tuple[str, KeptUpload] | None:
-        """Return the caller and the upload, or None if there is no such upload."""
+        """Returns the caller and the upload, or None if there is no such upload."""
         folder = self._folder / upload_id
         try:
             about = json.loads((folder / _ABOUT).read_text())
@@ -119,11 +124,23 @@ class KeptUploads:
                     yield found
 
 
+def _unknown() -> InputError:
+    hint = "an upload is kept for a limited time after its check: send the file again"
+    return InputError("upload_unknown", "no kept upload has this id", hint=hint)
+
+
 @contextmanager
 def file_of(file: UploadFile | None, kept: KeptUpload | None) -> Iterator[tuple[BinaryIO, str]]:
-    """Yield content and file name of ``file`` or ``kept``, whichever is given."""
+    """Yields content and file name of ``file`` or ``kept``, whichever is given.
+
+    Raises InputError 'upload_unknown' if another request has deleted ``kept`` meanwhile.
+    """
     if kept is not None:
-        with kept.upload.target.open("rb") as content:
+        try:
+            content = kept.upload.target.open("rb")
+        except FileNotFoundError:
+            raise _unknown() from None
+        with content:
             yield content, kept.name
     else:
         assert file is not None

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import builtins
 import json
+import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from tests.helpers.command_line import vcfbert
 from vcfbert.client import Client
 from vcfbert.errors import InputError, MissingExtraError, ResourceError, VcfbertError
 
@@ -23,6 +26,11 @@ def raises(kind: type[VcfbertError], code: str) -> Any:
 
 
 JOB = "0123456789abcdef0123456789abcdef"
+ROW: dict[str, Any] = {
+    "id": JOB, "state": "running", "created": "2026-03-01T12:00:00Z", "name": "a.vcf", "model": {},
+    "options": {"format": "vcf.gz"}, "progress": {"done": 0, "total": 0, "share": 0.0},
+    "qc": None, "summary": None, "error": None,
+}  # fmt: skip
 Step = Callable[[BaseHTTPRequestHandler], None]
 
 
@@ -89,9 +97,9 @@ def slept(monkeypatch: pytest.MonkeyPatch) -> list[float]:
         pauses.append(seconds)
         clock[0] += seconds
 
-    time = SimpleNamespace(sleep=sleep, monotonic=lambda: clock[0])
-    monkeypatch.setattr("vcfbert.client.client.time", time)
-    monkeypatch.setattr("vcfbert.client.connection.time", time)
+    stub = SimpleNamespace(sleep=sleep, monotonic=lambda: clock[0])
+    monkeypatch.setattr("vcfbert.client.client.time", stub)
+    monkeypatch.setattr("vcfbert.client.connection.time", stub)
     return pauses
 
 
@@ -150,7 +158,7 @@ def test_cut_connection_is_retried_except_for_uploads(slept: list[float], target
 
 def test_wait_pauses_longer_each_time_and_ends_at_its_timeout(slept: list[float]) -> None:
     with (
-        scripted(says(200, {"id": JOB, "state": "running"})) as (client, _),
+        scripted(says(200, ROW)) as (client, _),
         raises(ResourceError, "not_done"),
     ):
         client.wait(JOB, timeout=60.0)
@@ -170,7 +178,7 @@ def test_wait_pauses_longer_each_time_and_ends_at_its_timeout(slept: list[float]
     ],
 )
 def test_wait_raises_the_error_of_a_job_without_result(job: dict[str, Any], kind: type[Exception], code: str) -> None:
-    with scripted(says(200, {"id": JOB, **job})) as (client, _), pytest.raises(kind) as ended:
+    with scripted(says(200, ROW | job)) as (client, _), pytest.raises(kind) as ended:
         client.wait(JOB)
     assert ended.value.code == code
 
@@ -278,3 +286,142 @@ def test_client_without_httpx_names_the_extra(monkeypatch: pytest.MonkeyPatch) -
     with pytest.raises(MissingExtraError) as missing:
         Client("http://127.0.0.1")
     assert "vcfbert[client]" in (missing.value.hint or "")
+
+
+MODEL = {"alias": "default", "version": "1", "regions": [{"chrom": "20", "from": 1, "to": 9}]}
+QC = {"n_samples": 1, "n_used": 2, "n_target_sites": 3}
+DONE = ROW | {"state": "done", "qc": QC, "summary": {}}
+
+
+@pytest.mark.parametrize(
+    ("body", "place"),
+    [
+        ({"models": ["v19"], "unavailable": []}, "models[0]"),
+        ({"models": [MODEL, {"alias": "x"}], "unavailable": []}, "models[1].version"),
+        ({"models": [MODEL | {"regions": [{"chrom": 20}]}], "unavailable": []}, "models[0].regions[0].chrom"),
+        ({"models": [], "unavailable": [None]}, "unavailable[0]"),
+        ({"jobs": [JOB]}, "jobs[0]"),
+        ({"jobs": [ROW, ROW | {"progress": {}}]}, "jobs[1].progress.done"),
+        ({"jobs": [ROW | {"error": "no"}]}, "jobs[0].error"),
+        (ROW | {"progress": None}, "progress"),
+        (ROW | {"options": []}, "options"),
+        (DONE | {"qc": None}, "qc"),
+        (DONE | {"qc": QC | {"n_used": "2"}}, "qc.n_used"),
+        (ROW | {"error": {"code": 5}, "state": "failed"}, "error.code"),
+        ({"refused": ["unphased"], "n_samples": 1}, "refused"),
+        ({"refused": {"code": "unphased"}}, "refused.detail"),
+    ],
+)
+def test_json_answer_of_a_wrong_shape_is_refused_with_its_place(body: dict[str, Any], place: str, target: Path) -> None:
+    with scripted(says(200, body)) as (client, _):
+        calls: dict[str, Callable[[], object]] = {
+            "models": client.models, "jobs": client.jobs, "refused": lambda: client.qc(target)
+        }  # fmt: skip
+        call = next((call for name, call in calls.items() if name in body), lambda: client.wait(JOB))
+        with pytest.raises(ResourceError) as refused:
+            call()
+    assert refused.value.code == "answer_invalid"
+    assert repr(place) in refused.value.what
+    assert refused.value.hint
+
+
+@pytest.mark.parametrize(
+    ("command", "body"),
+    [
+        (("models",), {"models": [{}], "unavailable": []}),
+        (("jobs",), {"jobs": [{}]}),
+        (("jobs", "--json"), {"jobs": [1]}),
+        (("fetch", JOB, "--out", "out.vcf.gz"), {"id": JOB, "state": "done"}),
+    ],
+)
+def test_remote_command_with_an_answer_of_a_wrong_shape_exits_with_3(
+    command: tuple[str, ...], body: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with scripted(says(200, body)) as (client, _):
+        done = vcfbert("remote", *command, "--url", client.url)
+    assert (done.code, "error [answer_invalid]" in done.err, "hint" in done.err) == (3, True, True)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("status", [301, 302, 307, 308])
+@pytest.mark.parametrize("location", ["/v1/models", "http://[", "", "http://127.0.0.1:1/v1/jobs", "x" * 9000])
+def test_redirect_is_refused_and_not_followed(status: int, location: str, target: Path) -> None:
+    with scripted(says(status, b"", Location=location)) as (client, asked):
+        for call in (client.models, lambda: client.submit(target)):
+            with pytest.raises(VcfbertError) as refused:
+                call()
+            assert refused.value.code in (f"http_{status}", "service_unreachable")
+            assert refused.value.hint
+            assert len(refused.value.hint) < 400
+    assert {path for _, path, _, _ in asked} <= {"/v1/models", "/v1/jobs"}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"[" * 100_000,
+        {"code": ["x"], "detail": {}},
+        {"code": "c", "detail": "d", "where": 5},
+        {"code": "c", "detail": "d", "qc": "x"},
+        [1],
+        "x",
+    ],
+)
+def test_error_answer_of_a_wrong_shape_is_an_error_by_its_status(body: Any, target: Path) -> None:
+    with scripted(says(404, body)) as (client, _):
+        for call in (client.models, lambda: client.qc(target)):
+            with pytest.raises(InputError) as refused:
+                call()
+            assert refused.value.code == "http_404"
+            assert "address" in (refused.value.hint or "")
+
+
+@pytest.mark.parametrize("qc", ["{", "5", "[" * 5000, ""])
+def test_imputed_file_without_a_valid_qc_header_is_refused(qc: str, target: Path, tmp_path: Path) -> None:
+    with scripted(says(200, b"file", X_Vcfbert_Qc=qc)) as (client, _), raises(ResourceError, "answer_invalid"):
+        client.impute(target, tmp_path / "out.vcf.gz")
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_range_of_a_number_with_thousands_of_digits_is_refused(tmp_path: Path) -> None:
+    number = "9" * 6000
+    with (
+        scripted(says(206, b"abc", Content_Range=f"bytes 0-2/{number}")) as (client, _),
+        raises(ResourceError, "answer_invalid"),
+    ):
+        client.download(JOB, tmp_path / "out.vcf.gz")
+
+
+def endless(handler: BaseHTTPRequestHandler) -> None:
+    """Sends a body that never ends, as long as it is read."""
+    handler.send_response(200)
+    handler.end_headers()
+    with suppress(OSError):
+        while True:
+            handler.wfile.write(b" " * 1000)
+
+
+def test_answer_that_never_ends_is_refused(monkeypatch: pytest.MonkeyPatch, target: Path) -> None:
+    monkeypatch.setattr("vcfbert.client.connection._MAX_ANSWER_BYTES", 100_000)
+    with scripted(endless) as (client, _):
+        for call in (client.models, lambda: client.submit(target), lambda: client.cancel(JOB)):
+            with raises(ResourceError, "answer_invalid"):
+                call()
+    monkeypatch.setattr("vcfbert.client.connection._MAX_ANSWER_BYTES", 1 << 40)
+    monkeypatch.setattr("vcfbert.client.connection._READ_SECONDS", 0.2)
+    with scripted(endless) as (client, _), raises(ResourceError, "answer_invalid"):
+        client.models()
+
+
+def test_server_that_hangs_is_given_up(tmp_path: Path) -> None:
+    """It accepts connections and answers nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        started = time.monotonic()
+        with Client(url, timeout=0.2, patience=0.5) as client:
+            for call in (client.models, client.jobs, lambda: client.download(JOB, tmp_path / "out.vcf.gz")):
+                with raises(ResourceError, "service_unreachable"):
+                    call()
+    assert time.monotonic() - started < 20
+    assert list(tmp_path.iterdir()) == []

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 
 import pytest
@@ -125,3 +126,36 @@ def test_service_with_an_unwritable_data_folder_does_not_start(
     monkeypatch.setenv("VCFBERT_DATA", str(tmp_path / "file"))
     assert start() == 2
     assert f"error [output_not_writable] {tmp_path / 'file'}: cannot write here" in capsys.readouterr().err
+
+
+def test_service_on_an_address_that_it_cannot_listen_on_does_not_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("uvicorn.run", lambda *_, **__: pytest.fail("the server started"))
+    monkeypatch.setattr("service.http.logs.configure", lambda *_: None)
+    monkeypatch.setenv("VCFBERT_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("VCFBERT_API_KEYS", f"ann:{'0' * 64}")
+    with socket.create_server(("127.0.0.1", 0)) as used:
+        port = used.getsockname()[1]
+        monkeypatch.setenv("VCFBERT_PORT", str(port))
+        assert start() == 2
+    told = capsys.readouterr().err
+    assert f"error [address_unavailable] the service cannot listen on 127.0.0.1, port {port}" in told
+    assert "in use" in told
+    assert "hint: " in told
+    for host in ("192.0.2.1", "no such host", "x" * 70):  # the first is of no machine
+        monkeypatch.setenv("VCFBERT_HOST", host)
+        assert start() == 2
+        assert "error [address_unavailable]" in capsys.readouterr().err
+
+
+def test_service_on_a_free_address_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[int] = []
+    monkeypatch.setattr("uvicorn.run", lambda *_, port, **__: started.append(port))
+    monkeypatch.setattr("service.http.logs.configure", lambda *_: None)
+    monkeypatch.setenv("VCFBERT_DATA", str(tmp_path / "data"))
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    monkeypatch.setenv("VCFBERT_PORT", str(port))
+    assert start() == 0
+    assert started == [port]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import threading
 import time
@@ -85,6 +86,43 @@ def test_an_answer_that_takes_longer_than_a_body_may_stall_comes(tmp_path: Path)
         model.held = threading.Event()
         threading.Timer(0.8, model.held.set).start()
         assert httpx.post(f"{url}/v1/impute", files={"file": ("b.vcf", b"1")}, timeout=20).status_code == 200
+
+
+def long_answer(url: str) -> socket.socket:
+    """A connection whose answer has begun, too long for the buffers between server and client."""
+    content = BODY.replace(b"0" * 200_000, os.urandom(20_000_000))
+    opened = begin(url, "/v1/impute", content, length=len(content))
+    assert opened.recv(100).startswith(b"HTTP/1.1 200")
+    return opened
+
+
+def test_a_client_that_reads_nothing_is_cut_and_frees_its_place(tmp_path: Path) -> None:
+    with serving(tmp_path, stall_seconds=1.0, concurrent_per_key=1) as (app, url), long_answer(url) as opened:
+        wait_for(lambda: app.state.drain.in_flight == 0)
+        assert httpx.post(f"{url}/v1/impute", files={"file": ("b.vcf", b"1")}).status_code == 200
+        received = 0
+        while part := opened.recv(1 << 20):
+            received += len(part)
+        assert received < 20_000_000
+
+
+def test_a_client_that_leaves_while_it_reads_frees_its_place(tmp_path: Path) -> None:
+    with serving(tmp_path, concurrent_per_key=1) as (app, url):
+        long_answer(url).close()
+        wait_for(lambda: app.state.drain.in_flight == 0)
+        assert httpx.post(f"{url}/v1/impute", files={"file": ("b.vcf", b"1")}).status_code == 200
+        assert left_behind(app) == []
+
+
+def test_a_client_that_reads_slowly_receives_everything(tmp_path: Path) -> None:
+    """Its answer takes longer in all than it may stall."""
+    with serving(tmp_path, stall_seconds=1.5) as (_, url), long_answer(url) as opened:
+        end, received = time.monotonic() + 3.0, 0
+        while part := opened.recv(1 << 20):
+            received += len(part)
+            if time.monotonic() < end:
+                time.sleep(0.3)
+        assert received > 20_000_000
 
 
 @pytest.mark.parametrize("path", PATHS)

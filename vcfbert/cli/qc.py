@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -40,15 +40,19 @@ def qc(
     report, refusal = check_target(Imputer(load_bundle(bundle_folder(model))), target)
     if json_ is not None:
         report.write(json_)
-    summary = report.summary()
-    print_facts({key: value for key, value in summary.items() if key not in _NOT_PRINTED})
-    for part in summary["chromosomes"]:
-        used = f"{part['n_used']} of {part['n_target_sites']} target sites used ({part['typed_per_mb']:.0f}/Mb)"
-        say(f"{part['chrom']}:{part['from']}-{part['to']}  {used}, {part['n_haploid']} haploid samples")
+    print_summary(report.summary())
     for text in remarks(report):
         say(text)
     if refusal is not None:
         raise refusal
+
+
+def print_summary(summary: Mapping[str, Any]) -> None:
+    """Prints the figures of a QC report's summary, then a line for each chromosome."""
+    print_facts({key: value for key, value in summary.items() if key not in _NOT_PRINTED})
+    for part in summary["chromosomes"]:
+        used = f"{part['n_used']} of {part['n_target_sites']} target sites used ({part['typed_per_mb']:.0f}/Mb)"
+        say(f"{part['chrom']}:{part['from']}-{part['to']}  {used}, {part['n_haploid']} haploid samples")
 
 
 def remarks(report: QcReport) -> Iterator[str]:

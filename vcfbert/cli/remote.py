@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vcfbert.cli.console import Bar, JsonFlag, print_facts, print_json, progress_bars, say, tell
+from vcfbert.cli.console import Bar, JsonFlag, print_json, progress_bars, say, tell
+from vcfbert.cli.qc import print_summary
 from vcfbert.errors import InputError
 
 if TYPE_CHECKING:
@@ -140,7 +141,7 @@ def qc(
         report = client.qc(target, model=model, progress=add_bar("sending").show)
     if json_ is not None:
         _write_report(json_, report)
-    print_facts({name: value for name, value in report.items() if name not in ("density", "sites", "refused")})
+    print_summary({name: value for name, value in report.items() if name not in ("sites", "refused")})
     if "refused" in report:
         refused = report["refused"]
         raise InputError(refused["code"], refused["detail"], where=refused.get("where"), hint=refused.get("hint"))

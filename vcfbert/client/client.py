@@ -12,7 +12,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from vcfbert.artifacts import atomic_file, output_error
-from vcfbert.client.connection import ByteProgress, Connection, answer_invalid, cut_as_error, json_object, pauses, read
+from vcfbert.client import shapes
+from vcfbert.client.connection import ByteProgress, Connection, answer_invalid, cut_as_error, json_object, pauses
 from vcfbert.client.failures import job_error
 from vcfbert.errors import InputError, ResourceError
 
@@ -53,13 +54,13 @@ class Client:
 
     def models(self) -> dict[str, Any]:
         """The served ``models``, the default one first, and the ``unavailable`` ones with their reasons."""
-        return self._connection.json("GET", "/v1/models", {"models": list, "unavailable": list})
+        return self._connection.json("GET", "/v1/models", shapes.MODELS)
 
     def qc(self, target: Path, *, model: str | None = None, progress: ByteProgress | None = None) -> dict[str, Any]:
         """The QC report of the target against a model's panel. ``refused`` in it says why the service would not impute
         the target."""
         with self._connection.upload(target, "/v1/qc", {"model": model}, progress) as answer:
-            report = json_object(read(answer), {})
+            report = json_object(answer, shapes.QC)
             if "n_samples" not in report and "refused" not in report:
                 raise answer_invalid(answer, "the answer is not a QC report")
             return report
@@ -79,12 +80,10 @@ class Client:
         summary. Raises InputError 'use_jobs' for a larger target."""
         options = {**_options(region, fields, min_dr2), "model": model, "format": format_of(out)}
         with self._connection.upload(target, "/v1/impute", options, progress) as answer:
-            if "X-Vcfbert-Qc" not in answer.headers:
-                raise answer_invalid(answer, "the answer is not an imputed file")
+            qc = _qc_header(answer)
             with atomic_file(out) as temporary, temporary.open("wb") as handle, cut_as_error(str(answer.url)):
                 for chunk in answer.iter_raw():
                     handle.write(chunk)
-            qc: dict[str, Any] = json.loads(answer.headers["X-Vcfbert-Qc"])
             return qc
 
     def submit(
@@ -101,16 +100,20 @@ class Client:
         """Uploads a target as a new job and returns the job. ``progress`` receives the uploaded bytes."""
         options = {**_options(region, fields, min_dr2), "model": model, "format": format}
         with self._connection.upload(target, "/v1/jobs", options, progress) as answer:
-            return json_object(read(answer), {"id": str})
+            return json_object(answer, shapes.SUBMITTED)
 
     def jobs(self) -> list[dict[str, Any]]:
         """The jobs of this key, newest first."""
-        jobs: list[dict[str, Any]] = self._connection.json("GET", "/v1/jobs", {"jobs": list})["jobs"]
+        jobs: list[dict[str, Any]] = self._connection.json("GET", "/v1/jobs", shapes.JOBS)["jobs"]
         return jobs
 
     def job(self, job_id: str) -> dict[str, Any]:
         """One job. Raises InputError 'job_unknown'."""
-        return self._connection.json("GET", _path(job_id), {"id": str, "state": str})
+        with self._connection.get_answer("GET", _path(job_id)) as answer:
+            job = json_object(answer, shapes.JOB)
+            if job["state"] == "done" and (wrong := shapes.misfit(job, shapes.DONE_JOB)) is not None:
+                raise answer_invalid(answer, f"the answer has no valid member {wrong!r}")
+            return job
 
     def wait(self, job_id: str, *, progress: JobProgress | None = None, timeout: float | None = None) -> dict[str, Any]:
         """Waits until the job is done and returns it.
@@ -221,10 +224,21 @@ def _size(part: Path) -> int:
     return part.stat().st_size if part.exists() else 0
 
 
+def _qc_header(answer: httpx.Response) -> dict[str, Any]:
+    """The QC summary of an imputed file."""
+    try:
+        qc = json.loads(answer.headers.get("X-Vcfbert-Qc", ""))
+    except (ValueError, RecursionError):
+        qc = None
+    if not isinstance(qc, dict):
+        raise answer_invalid(answer, "the answer is not an imputed file")
+    return qc
+
+
 def _content_range(answer: httpx.Response) -> tuple[int, int]:
     """The position of the answer's first byte, and the length of the whole file."""
     if answer.status_code == 206:
-        match = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", answer.headers.get("Content-Range", ""))
+        match = re.fullmatch(r"bytes (\d{1,18})-\d+/(\d{1,18})", answer.headers.get("Content-Range", ""))
         if match is None:
             raise answer_invalid(answer, "the answer is a part of a file without its range")
         return int(match[1]), int(match[2])

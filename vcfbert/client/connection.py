@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 from vcfbert.client.failures import answer_error, is_temporary, retry_after, unreachable
+from vcfbert.client.shapes import Shape, misfit
 from vcfbert.errors import InputError, MissingExtraError, ResourceError
 
 if TYPE_CHECKING:
@@ -16,6 +18,9 @@ if TYPE_CHECKING:
 
 _FIRST_PAUSE, _MAX_PAUSE, _PAUSE_GROWTH = 0.2, 10.0, 1.5  # seconds between two requests
 _ANSWER_SECONDS: Final = 3600.0  # maximum time to wait for the answer to an uploaded target
+# An answer that is not a file ends within these limits. A server that sends it byte by byte meets no other one.
+_MAX_ANSWER_BYTES: Final = 256_000_000
+_READ_SECONDS: Final = 600.0
 
 ByteProgress = Callable[[int, int], None]  # bytes so far, total bytes
 
@@ -53,14 +58,15 @@ class Connection:
     def close(self) -> None:
         self._http.close()
 
-    def json(self, method: str, path: str, members: Mapping[str, type]) -> dict[str, Any]:
-        """The JSON object, with these members, that answers a request without a body."""
-        return json_object(self.request(method, path), members)
-
-    def request(self, method: str, path: str) -> httpx.Response:
-        """The whole answer to a request without a body."""
+    def json(self, method: str, path: str, shape: Shape) -> dict[str, Any]:
+        """The JSON object, of this shape, that answers a request without a body."""
         with self.get_answer(method, path) as answer:
-            return read(answer)
+            return json_object(answer, shape)
+
+    def request(self, method: str, path: str) -> None:
+        """Sends a request without a body and reads the answer."""
+        with self.get_answer(method, path) as answer:
+            read(answer)
 
     @contextmanager
     def get_answer(self, method: str, path: str, headers: Mapping[str, str] | None = None) -> Iterator[httpx.Response]:
@@ -114,10 +120,10 @@ class Connection:
                 if answer.is_success or answer.status_code == 416:
                     yield answer
                     return
-                read(answer)
+                body = read(answer)
             finally:
                 answer.close()
-            refusal = answer_error(answer)
+            refusal = answer_error(answer, body)
             wait = max(pause, retry_after(answer))
             if not is_temporary(answer, refusal) or time.monotonic() + wait > end:
                 raise refusal
@@ -156,27 +162,29 @@ def cut_as_error(url: str) -> Iterator[None]:
         raise unreachable(url, error) from error
 
 
-def read(answer: httpx.Response) -> httpx.Response:
-    """The answer with its whole body. Raises ResourceError on a cut connection."""
+def read(answer: httpx.Response) -> bytes:
+    """The answer's whole body. Raises ResourceError on a cut connection, and for a body that does not end."""
+    end = time.monotonic() + _READ_SECONDS
+    content = bytearray()
     with cut_as_error(str(answer.url)):
-        answer.read()
-    return answer
+        for chunk in answer.iter_bytes():
+            content += chunk
+            if len(content) > _MAX_ANSWER_BYTES or time.monotonic() > end:
+                raise answer_invalid(answer, "the answer does not end")
+    return bytes(content)
 
 
-def json_object(answer: httpx.Response, members: Mapping[str, type]) -> dict[str, Any]:
-    """The JSON object of a read answer. ``members``: names that it must have, with the types of their values.
-
-    Raises ResourceError 'answer_invalid'.
-    """
+def json_object(answer: httpx.Response, shape: Shape) -> dict[str, Any]:
+    """Reads an answer that is a JSON object of this ``shape``. Raises ResourceError 'answer_invalid'."""
     try:
-        body = answer.json()
+        body = json.loads(read(answer))
     except (ValueError, RecursionError):
         body = None
     if not isinstance(body, dict):
         raise answer_invalid(answer, "the answer is not a JSON object")
-    for name, kind in members.items():
-        if not isinstance(body.get(name), kind):
-            raise answer_invalid(answer, f"the answer has no valid member {name!r}")
+    wrong = misfit(body, shape)
+    if wrong is not None:
+        raise answer_invalid(answer, f"the answer has no valid member {wrong!r}")
     return body
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any, Final
 
+from vcfbert.client.shapes import PROBLEM, misfit
 from vcfbert.errors import InputError, ResourceError, VcfbertError
 
 if TYPE_CHECKING:
@@ -12,6 +14,7 @@ if TYPE_CHECKING:
 # Refusals that pass by themselves and happen before any work: the same request may be sent again.
 _TEMPORARY: Final = ("rate_limited", "too_many_requests", "queue_full", "not_ready", "draining", "stopping")
 _PROXY: Final = (502, 503, 504)  # answered by a proxy that reached no service
+_MAX_SHOWN: Final = 200  # characters of a header that are shown
 # Codes of failed jobs that the uploaded target did not cause.
 _SERVICE_FAULTS: Final = (
     "disk_full", "internal", "jobs_unreachable", "not_ready", "out_of_memory", "output_not_writable",
@@ -25,20 +28,28 @@ class RefusedError(InputError):
     qc: dict[str, Any] | None = None
 
 
-def answer_error(answer: httpx.Response) -> VcfbertError:
-    """The error of a problem+json answer; of any other answer, its HTTP status. The body must have been read."""
+def answer_error(answer: httpx.Response, content: bytes) -> VcfbertError:
+    """The error of a problem+json answer; of any other answer, its HTTP status. ``content``: the answer's body."""
     try:
-        body = answer.json()
-        code, what = str(body["code"]), str(body["detail"])
-    except (ValueError, KeyError, TypeError):
-        body, code = {}, f"http_{answer.status_code}"
+        body = json.loads(content)
+    except (ValueError, RecursionError):
+        body = None
+    if misfit(body, PROBLEM) is not None:
         what = f"{answer.url.host} answered {answer.status_code} {answer.reason_phrase}"
-    where, hint = body.get("where"), body.get("hint")
-    if answer.status_code >= 500 or answer.status_code == 429:
-        return ResourceError(code, what, where=where, hint=hint)
-    error = RefusedError(code, what, where=where, hint=hint)
-    error.qc = body.get("qc")
+        body = {"code": f"http_{answer.status_code}", "detail": what, "hint": _hint(answer)}
+    kind = ResourceError if answer.status_code >= 500 or answer.status_code == 429 else RefusedError
+    error = kind(body["code"], body["detail"], where=body.get("where"), hint=body.get("hint"))
+    if isinstance(error, RefusedError):
+        error.qc = body.get("qc")
     return error
+
+
+def _hint(answer: httpx.Response) -> str:
+    """What to do about an answer that no vcfbert service gives. Redirects are not followed: they could lead the key
+    and the target to another server."""
+    if answer.is_redirect:
+        return f"the server redirects to {answer.headers.get('Location', '')[:_MAX_SHOWN]!r}: check the address"
+    return "check that this is the address of a vcfbert service, or ask its operator"
 
 
 def is_temporary(answer: httpx.Response, error: VcfbertError) -> bool:

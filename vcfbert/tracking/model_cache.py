@@ -41,7 +41,7 @@ def look_up(reference: str, *, root: Path | None = None, cache: Path | None = No
     model = ModelReference.parse(reference)
     version = find_version(open_registry(root or project_root()), model)
     if model.alias is not None:
-        memo = _memo(cache or _default_cache(), model.name, model.alias)
+        memo = _memo(cache or default_cache(), model.name, model.alias)
         if _recall(memo, model.name) != version:
             with suppress(VcfbertError):  # `fetch` reports a cache that cannot be written
                 write_json(memo, {"number": version.number, "digest": version.bundle_digest})
@@ -54,7 +54,7 @@ def look_up_cached(reference: str, *, cache: Path | None = None) -> RegisteredVe
     An alias gives the version that it last had on this machine, else the newest one. None if no such bundle is cached.
     """
     model = ModelReference.parse(reference)
-    cache = cache or _default_cache()
+    cache = cache or default_cache()
     cached = cached_versions(model.name, cache=cache)
     if model.alias is None:
         return next((version for version in cached if version.number == model.number), None)
@@ -65,7 +65,7 @@ def look_up_cached(reference: str, *, cache: Path | None = None) -> RegisteredVe
 def cached_versions(name: str, *, cache: Path | None = None) -> list[RegisteredVersion]:
     """The versions of a model whose bundles are in ``cache``, the newest first."""
     found = []
-    for folder in (cache or _default_cache()).glob(f"{glob.escape(name)}-*"):
+    for folder in (cache or default_cache()).glob(f"{glob.escape(name)}-*"):
         match = _FOLDER.fullmatch(folder.name.removeprefix(f"{name}-"))
         if match is not None and (folder / MANIFEST).is_file():
             digest = bundle_digest(folder)
@@ -79,7 +79,7 @@ def fetch(version: RegisteredVersion, *, root: Path | None = None, cache: Path |
 
     Raises ArtifactError 'bundle_hash' if it differs from the registered bundle, VcfbertError 'registry_unavailable'.
     """
-    folder = (cache or _default_cache()) / f"{version.name}-{version.number}-{version.bundle_digest[:16]}"
+    folder = (cache or default_cache()) / f"{version.name}-{version.number}-{version.bundle_digest[:16]}"
     if not folder.is_dir():
         _download(open_registry(root or project_root()), version.reference, folder)
     if bundle_digest(folder) != version.bundle_digest:
@@ -92,7 +92,8 @@ def fetch(version: RegisteredVersion, *, root: Path | None = None, cache: Path |
     return folder
 
 
-def _default_cache() -> Path:
+def default_cache() -> Path:
+    """The folder of downloaded bundles, of the command line and of the service."""
     return Path.home() / ".cache" / "vcfbert" / "models"
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from vcfbert.config import Config
+from vcfbert.errors import InputError
 from vcfbert.genotypes.masks import curriculum_rate
 from vcfbert.model.losses import allele_loss, genotype_loss, site_loss_weights
 from vcfbert.training.assembly import Assembly
@@ -47,12 +48,18 @@ class EpochTrainer:
     def train(self, epoch: int, run: RunState) -> dict[str, float]:
         """Trains ``epoch`` (from 0), counts its optimiser steps in ``run.step`` and returns the figures to log.
 
-        Raises VcfbertError('diverged').
+        Raises VcfbertError('diverged') and InputError('too_few_batches').
         """
         config, data, fabric = self.config.train, self.parts.data, self.parts.fabric
         # Dropout alone uses this generator. Seeded by epoch, it gives a resumed run the same values.
         torch.manual_seed(config.seed * 1_000_003 + epoch)
         steps = self.plan(epoch)
+        if not steps:  # every rank gets equally many, so all end here together
+            raise InputError(
+                "too_few_batches",
+                f"an epoch has fewer batches than the {fabric.world_size} training processes",
+                hint="lower train.batch_size or --devices",
+            )
         self.progress.begin(f"epoch {epoch + 1}/{config.epochs}", len(steps))
         self.parts.wrapped.train()
         meter = EpochMeter()

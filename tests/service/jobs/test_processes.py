@@ -234,6 +234,18 @@ def test_two_workers_share_the_jobs_and_none_runs_twice(tmp_path: Path, broker: 
         assert [worker.wait(SECONDS) for worker in workers] == [0, 0]
 
 
+def test_second_service_on_the_folder_takes_over_when_the_first_is_killed(tmp_path: Path) -> None:
+    with service_at(tmp_path / "data") as first, service_at(tmp_path / "data") as second:
+        paths = [service.send("steps 20 0.05") for service in (first, second, first)]
+        wait_for(lambda: any(second.job(path)["state"] == "running" for path in paths), "the first job")
+        first.process.kill()
+        first.process.wait()
+        jobs = second.all_end(paths)
+        assert [job["state"] for job in jobs] == ["done"] * 3
+        assert sorted(second.finished()) == sorted(job["id"] for job in jobs)
+        assert sum(job["attempt"] for job in jobs) == 4
+
+
 def test_messages_lost_by_redis_are_sent_again(tmp_path: Path) -> None:
     import redis
 

@@ -24,7 +24,7 @@ from service.jobs.table import connect
 from service.settings import Settings
 from tests.helpers.stub_service import QC, SUMMARY, StubModel, StubSource, result_of
 from vcfbert.artifacts import write_text
-from vcfbert.errors import InputError, ResourceError
+from vcfbert.errors import ArtifactError, InputError, ResourceError
 from vcfbert.tracking.registry import RegisteredVersion
 
 OPTIONS = {"region": None, "format": "vcf.gz", "fields": ["GT", "DS"], "min_dr2": 0.0}
@@ -335,3 +335,48 @@ def test_expired_jobs_and_leftovers_lose_their_files(tmp_path: Path) -> None:
         os.utime(folder, (0, 0))  # unchanged for hours
     expire(bench.table, bench.files)
     assert {path.name for path in bench.files.folder.iterdir()} == {new.id}
+
+
+@pytest.mark.parametrize("method", ["heartbeat", "finish"])
+def test_job_whose_table_does_not_answer_is_queued_again(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    def fail(*arguments: object, **options: object) -> bool:
+        raise ResourceError("jobs_unreachable", "the job table cannot be reached")
+
+    job = bench.accept("steps 1 0")
+    with monkeypatch.context() as patched:
+        patched.setattr(bench.table, method, fail)
+        assert bench.run(job).state == RUNNING
+    assert bench.files.target(job.id).is_file()
+    wait_for(lambda: [each.id for each in bench.table.recover()] == [job.id])
+    assert bench.run(job).state == DONE
+    assert bench.now(job).attempt == 2
+
+
+@pytest.mark.parametrize("state", [DONE, FAILED])
+def test_leftovers_of_a_worker_that_died_at_the_end_are_deleted(bench: Bench, state: str) -> None:
+    job, queued = bench.accept("steps 1 0"), bench.accept("steps 1 0")
+    taken = bench.table.claim(job.id, new_worker())
+    assert taken is not None
+    if state == DONE:
+        bench.table.finish(taken[0], qc=QC, summary=SUMMARY)
+    else:
+        bench.table.fail(taken[0], {"code": "worker_died", "detail": "it died", "where": None, "hint": None})
+    for each in (job, queued):
+        write_text(bench.files.of(each.id) / ".attempt-1" / "imputed.vcf.gz", "half")
+    bench.files.result(job.id, "vcf.gz").write_text("whole")
+    expire(bench.table, bench.files)
+    assert bench.names(job) == {"imputed.vcf.gz"}
+    assert bench.names(queued) == {"target", ".attempt-1"}
+
+
+def test_failure_of_the_installation_shows_no_path(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    def load(version: object) -> StubModel:
+        raise ArtifactError("bundle_hash", "not the bundle that was registered", where="/srv/models/x", hint="fetch it")
+
+    monkeypatch.setattr(bench.source, "load", load)
+    failed = bench.run(bench.accept("steps 1 0"))
+    assert failed.error == {
+        "code": "bundle_hash", "detail": "not the bundle that was registered", "where": None, "hint": "fetch it"
+    }  # fmt: skip

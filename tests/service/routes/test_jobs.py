@@ -156,6 +156,20 @@ def test_unfinished_result_is_answered_409_and_expired_one_410(tmp_path: Path) -
             assert code(service.get(f"{path}/{part}")) == (410, "expired")
 
 
+def test_result_deleted_while_requested_is_answered_410(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = service.done()
+    is_file = Path.is_file
+
+    def deleted_afterwards(asked: Path) -> bool:
+        found = is_file(asked)
+        if asked.name == "imputed.vcf.gz":
+            asked.unlink()
+        return found
+
+    monkeypatch.setattr(Path, "is_file", deleted_afterwards)
+    assert code(service.get(f"{path}/result")) == (410, "expired")
+
+
 def test_failed_job_has_qc_and_no_result(service: Service) -> None:
     path = service.sent("bad", name="mine.vcf")
     service.work()

@@ -10,6 +10,7 @@ from fastapi import FastAPI
 from tests.helpers.command_line import TinyFiles, vcfbert
 from tests.helpers.refusals import Lines, edited, set_field
 from tests.helpers.service import call, real_app, upload
+from vcfbert.errors import InputError
 
 
 @pytest.fixture
@@ -96,3 +97,15 @@ def test_sample_names_are_not_logged(
     assert all("NA06989" in answer.text for answer in answers)
     told = capfd.readouterr()
     assert "NA06989" not in told.out + told.err + caplog.text
+
+
+def test_refusal_of_a_qc_report_names_no_other_path(
+    app: FastAPI, tiny_files: TinyFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(imputer: object, target: Path) -> None:
+        raise InputError("not_vcf", f"{target} is odd", where=f"{target}: line 3", hint=f"see {target.parent}/other")
+
+    monkeypatch.setattr("vcfbert.imputation.files.check_target", refuse)
+    (answer,) = call(app, upload(tiny_files.target.read_bytes(), "theirs.vcf", path="/v1/qc"))
+    refused = {"code": "not_vcf", "detail": "theirs.vcf is odd", "where": "theirs.vcf: line 3"}
+    assert answer.json() == {"refused": refused}

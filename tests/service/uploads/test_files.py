@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from fastapi import UploadFile
 
-from service.uploads.files import Counted, check_upload, received, shown_name, stem
+from service.uploads.files import Counted, check_upload, received, shown_name, stem, without_paths
 from tests.helpers.service import settings
 from tests.helpers.vcf_text import Record, vcf_text, write_vcf
 from vcfbert.errors import InputError
@@ -144,3 +144,13 @@ def test_shown_name_is_cleaned() -> None:
     assert shown_name("a\x07b\r\nc\x1b[31m\u202e.vcf") == "abc[31m.vcf"
     assert len(shown_name("x" * 5000)) == 200
     assert [stem(name) for name in ("a.vcf.gz", "a.BCF", "a.vcf.bgz", "a", ".vcf")] == ["a", "a", "a", "a", "target"]
+
+
+def test_paths_are_hidden_in_relative_and_absolute_form(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = Path("data/uploads/x")
+    for target in (folder / "target", tmp_path / folder / "target"):
+        text = without_paths(f"{target.absolute()} and data/uploads/x/target", folder / "target", "mine.vcf", folder)
+        assert text == "mine.vcf and mine.vcf"
+        assert without_paths(f"{target.parent}/other", folder / "target", "mine.vcf", folder) is None
+    assert without_paths(None, folder / "target", "mine.vcf", folder) is None

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,7 @@ import pytest
 from fastapi import FastAPI
 
 from service.uploads.files import Upload
-from service.uploads.kept import KeptUploads
+from service.uploads.kept import KeptUploads, file_of
 from tests.helpers.command_line import TinyFiles
 from tests.helpers.service import API_KEYS, bearer, real_app, settings, with_client
 from vcfbert.errors import InputError
@@ -185,3 +187,50 @@ def test_incomplete_kept_folder_is_ignored(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no kept upload"):
         kept.uploads.get("ann", upload)
     kept.uploads.expire()
+
+
+def test_concurrent_uploads_keep_exactly_the_maximum(tmp_path: Path) -> None:
+    kept = Kept(tmp_path, kept_uploads=3)
+    together = threading.Barrier(8)
+
+    def keep(number: int) -> None:
+        received = tmp_path / f"received-{number}"
+        received.mkdir()
+        (received / "target").write_text("genotypes")
+        together.wait()
+        kept.uploads.keep("ann", Upload(received, received / "target", "a.vcf"))
+
+    threads = [threading.Thread(target=keep, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(kept.present()) == 3
+
+
+def test_kept_upload_deleted_before_it_is_opened_is_unknown(tmp_path: Path) -> None:
+    kept = Kept(tmp_path)
+    found = kept.uploads.get("ann", kept.keep())
+    kept.uploads.discard(found)
+    kept.uploads.discard(found)  # once more changes nothing
+    with pytest.raises(InputError) as caught, file_of(None, found):
+        pass
+    assert caught.value.code == "upload_unknown"
+
+
+def test_upload_that_another_request_removes_meanwhile_is_still_a_job(app: FastAPI, tiny_files: TinyFiles) -> None:
+    submit = app.state.jobs.submit
+
+    def removed_meanwhile(*arguments: Any, **options: Any) -> Any:
+        job = submit(*arguments, **options)
+        for folder in kept_folders(app):
+            shutil.rmtree(folder)
+        return job
+
+    app.state.jobs.submit = removed_meanwhile
+
+    async def use(client: httpx.AsyncClient) -> None:
+        upload = (await check(client, tiny_files.target.read_bytes()))["upload"]["id"]
+        assert (await job_of(client, upload)).status_code == 202
+
+    with_client(app, use)

@@ -17,7 +17,7 @@ from vcfbert.bundle.contents import Bundle
 from vcfbert.bundle.load import load_bundle
 from vcfbert.bundle.network import LoadedNetwork
 from vcfbert.config import Config
-from vcfbert.errors import ResourceError, VcfbertError
+from vcfbert.errors import InputError, ResourceError, VcfbertError
 from vcfbert.genotypes.encoding import encode
 from vcfbert.genotypes.panel import Panel
 from vcfbert.genotypes.reference_subset import ReferenceSubset
@@ -163,6 +163,17 @@ def test_accumulated_half_batches_equal_one_batch(tiny_panel: Panel) -> None:
     whole, halves = grouped_weights(tiny_panel, 8, 1), grouped_weights(tiny_panel, 4, 2)
     for name, value in whole.items():
         torch.testing.assert_close(halves[name], value, atol=1e-4, rtol=1e-3)
+
+
+def test_epoch_without_batch_of_a_process_is_refused(
+    tiny_panel: Panel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = trainer_of(tiny_panel, tiny_config())
+    monkeypatch.setattr(trainer.epoch_trainer, "plan", lambda epoch: [])  # as where batches are fewer than processes
+    with pytest.raises(InputError) as caught:
+        fit(trainer, tmp_path)
+    assert caught.value.code == "too_few_batches"
+    assert "--devices" in str(caught.value.hint)
 
 
 def test_smaller_last_group_is_averaged_over_its_size(tiny_panel: Panel, monkeypatch: pytest.MonkeyPatch) -> None:
