@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from vcfbert.copying.haploid import Copied, Heads, Intervals, copy, cut
-from vcfbert.copying.mixture import Mixture, prior
+from vcfbert.copying.mixture import PRIOR_STRENGTH, Mixture, prior
 from vcfbert.copying.states import phased_states
 from vcfbert.genotypes.reference_subset import ReferenceSubset
 from vcfbert.kernels import Alleles, Calls, Doubles, Floats, Indices, Numbers
@@ -84,7 +84,7 @@ class HmmWindow:
         """
         return phased_states(calls, self.key_alleles, self.key_cm, k, exclude, threads=threads)
 
-    def targets(self, calls: Calls, chosen: Numbers) -> WindowTargets:
+    def targets(self, calls: Calls, chosen: Numbers, prior_strength: float = PRIOR_STRENGTH) -> WindowTargets:
         """Targets with ``calls`` int8 [t, n] that may copy the ``chosen`` rows int32 [n, k] of the reference subset."""
         used = np.zeros(len(self.reference), dtype=bool)
         used[chosen] = True
@@ -96,8 +96,8 @@ class HmmWindow:
         else:
             intervals = self.whole.of_haplotypes(rows)
         alleles = np.ascontiguousarray(self.key_alleles[:, rows])
-        differing = mismatches(calls, alleles, states)
-        return WindowTargets(calls, alleles, states, prior(differing, (calls >= 0).sum(axis=0)), intervals)
+        chances = prior(mismatches(calls, alleles, states), (calls >= 0).sum(axis=0), prior_strength)
+        return WindowTargets(calls, alleles, states, chances, intervals)
 
 
 @dataclass(frozen=True)

@@ -88,7 +88,7 @@ class HmmPredictor:
         started = time.perf_counter()
         chosen = ready.states(distinct, self._k, threads=self._threads)
         self._observe(time.perf_counter() - started)
-        targets = ready.targets(distinct, chosen)
+        targets = ready.targets(distinct, chosen, mixture.prior_strength)
         copied = targets.copied(ready.heads(mixture), ready.fraction, threads=self._threads)
         return inherited(copied.dosage), inherited(copied.loo), number.reshape(-1)
 
