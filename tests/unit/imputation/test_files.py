@@ -19,7 +19,7 @@ from vcfbert.errors import InputError
 from vcfbert.genotypes.panel import Panel
 from vcfbert.imputation.files import ImputeOptions, check_target, impute_file, panel_interval, read_target
 from vcfbert.imputation.imputer import Imputer
-from vcfbert.imputation.window_predictor import WindowPredictor
+from vcfbert.imputation.network_predictor import NetworkPredictor
 
 ARRAY = Path(__file__).parents[3] / "data/demo/target_array_phased.vcf.gz"
 
@@ -179,14 +179,14 @@ def test_output_that_is_the_target_is_refused(bundle: Bundle, tmp_path: Path, ta
 def test_failure_while_imputing_leaves_no_output(
     bundle: Bundle, target: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = WindowPredictor.predict
+    real = NetworkPredictor.predict
 
     def fail_later(predictor, part, window, phased):  # type: ignore[no-untyped-def]
         if window.index == 2:
             raise RuntimeError("half way")
         return real(predictor, part, window, phased)
 
-    monkeypatch.setattr(WindowPredictor, "predict", fail_later)
+    monkeypatch.setattr(NetworkPredictor, "predict", fail_later)
     with pytest.raises(RuntimeError, match="half way"):
         impute_file(Imputer(bundle), target, tmp_path / "out.vcf.gz")
     assert list(tmp_path.iterdir()) == []

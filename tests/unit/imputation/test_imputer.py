@@ -1,30 +1,27 @@
 from __future__ import annotations
 
-import copy
 import dataclasses
 from itertools import pairwise
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import numpy.typing as npt
 import pytest
-import torch
 
 from tests.helpers.panels import subset_panel
 from tests.helpers.tiny import perturbed_bundle, random_panel, target_of, tiny_config
 from vcfbert.bundle.contents import Bundle
 from vcfbert.bundle.load import load_bundle
-from vcfbert.bundle.network import save_bundle
+from vcfbert.bundle.network import save_network
 from vcfbert.constants import ABSENT, MISSING
+from vcfbert.copying.mixture import CopyingModel
 from vcfbert.errors import InputError
 from vcfbert.genotypes.imputed import ImputedBlock
 from vcfbert.genotypes.panel import Panel
 from vcfbert.genotypes.sites import MatchedTarget
 from vcfbert.imputation.imputer import Imputer
 from vcfbert.imputation.phasing import MODES, PhasingMode, phase_alleles
-from vcfbert.imputation.window_predictor import nearest_key
-from vcfbert.model.v19 import V19
+from vcfbert.imputation.window_prediction import nearest_key
 from vcfbert.model.variants import create
 
 PANEL = random_panel(40, 200, seed=1)
@@ -170,8 +167,11 @@ def test_hmm_at_a_site_missing_in_all_samples_is_close_to_interpolation(tmp_path
 def test_loo_dosage_is_that_of_the_site_with_its_call_missing(tmp_path: Path) -> None:
     """Only V19 gives leave-one-out dosages."""
     bundle = saved_bundle(tmp_path, REFERENCE, "v19", k=60)
-    assert isinstance(bundle.model, V19)
-    bundle.model.log_strength.data.fill_(-60.0)  # where a switch leads does not depend on the calls then
+    model = bundle.model
+    assert isinstance(model, CopyingModel)
+    # Where a switch leads does not depend on the calls then.
+    model = dataclasses.replace(model, phased=dataclasses.replace(model.phased, prior_strength=0.0))
+    bundle = dataclasses.replace(bundle, model=model)
     target = new_target(TARGETS, TYPED)
     told = np.concatenate([block.loo_dosage for block in Imputer(bundle).impute(target)])
     assert np.isnan(np.delete(told, TYPED, axis=0)).all()
@@ -217,7 +217,7 @@ def test_swapping_a_samples_haplotypes_swaps_its_results(bundle: Bundle) -> None
 def test_own_sample_of_the_panel_gets_its_own_alleles(tmp_path: Path) -> None:
     """A sample's own haplotypes are its nearest. With K = 1 the untrained vote is its own alleles."""
     config = tiny_config({"retrieval": {"k": {"v17": 1, "v18": 1, "v19": 1}}})
-    save_bundle(tmp_path / "b", create("v18", config.model), [REFERENCE], config, metrics={}, data={})
+    save_network(tmp_path / "b", create("v18", config.model), [REFERENCE], config, metrics={}, data={})
     haplotype, _ = imputed(load_bundle(tmp_path / "b"), target_of(REFERENCE, [4, 9], TYPED))
     truth = REFERENCE.alleles(slice(None), np.array([8, 9, 18, 19])).T.reshape(200, 2, 2)
     assert np.array_equal(haplotype >= 0.5, truth == 1)
@@ -356,12 +356,11 @@ def test_one_phasing_gives_the_result_of_a_file_with_that_phase(
 ) -> None:
     monkeypatch.setitem(MODES, "one", PhasingMode(states=60, phasings=1))
     target = unphased_target()
-    model = copy.deepcopy(copying.model)
-    assert isinstance(model, V19)
-    model.drawn_heads.load_state_dict(model.heads.state_dict())  # or they would be copied with other rates
-    model.drawn_share.data.copy_(model.share)
+    model = copying.model
+    assert isinstance(model, CopyingModel)
+    model = dataclasses.replace(model, sampled=model.phased)  # or the phasing would be copied with other rates
     copying = dataclasses.replace(copying, model=model)
-    drawn = phase_alleles(model.phasing, copying.parts[0].reference, target.panel_site, target.alleles, MODES["one"])
+    drawn = phase_alleles(model.pair, copying.parts[0].reference, target.panel_site, target.alleles, MODES["one"])
     phased = dataclasses.replace(phased_anew(target), alleles=drawn[0])
     found = whole(list(Imputer(copying, mode="one").impute(target)))
     for one, other in zip(found, imputed(copying, phased), strict=True):
@@ -403,8 +402,8 @@ def test_unknown_mode_is_refused(copying: Bundle) -> None:
 
 
 def test_nearest_key_of_a_small_example() -> None:
-    sites = SimpleNamespace(key_offset_cm=torch.tensor([1.0, 2.0, 4.0]), offset_cm=torch.tensor([0, 1, 1.4, 1.6, 3, 9]))
-    assert nearest_key(sites).tolist() == [0, 0, 0, 1, 1, 2]  # type: ignore[arg-type]
+    found = nearest_key(np.array([0, 1, 1.4, 1.6, 3, 9]), np.array([1.0, 2.0, 4.0]))
+    assert found.tolist() == [0, 0, 0, 1, 1, 2]
 
 
 def half_calls(target: MatchedTarget, samples: list[int], *, every: int = 3) -> MatchedTarget:

@@ -3,40 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
 import pytest
-import torch
 
-from tests.helpers.tiny import TINY_MODEL, panel_from_alleles, target_of
+from tests.helpers.tiny import panel_from_alleles, target_of
 from vcfbert.constants import MISSING
 from vcfbert.copying.diploid import heterozygous_calls
+from vcfbert.copying.mixture import FIRST_RATES
 from vcfbert.genotypes.panel import Panel
 from vcfbert.genotypes.reference_subset import ReferenceSubset
 from vcfbert.genotypes.sites import MatchedTarget
 from vcfbert.imputation.phasing import PhasingMode, join_windows, orientation, phase_alleles
-from vcfbert.model.v19 import V19
-from vcfbert.model.variants import create
 
 Calls = npt.NDArray[np.int8]
 MODE = PhasingMode(states=20, phasings=5)
 N_SITES = 160
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-def model() -> V19:
-    made = create("v19", TINY_MODEL)
-    assert isinstance(made, V19)
-    return made
 
 
 def mosaics(seed: int = 0) -> Panel:
@@ -64,8 +48,8 @@ def unphased(samples: list[int], *, every: int = 1, missing: float = 0.0, panel:
 def phasings_of(
     target: MatchedTarget, mode: PhasingMode, panel: Panel = PANEL, check: Callable[[], None] | None = None
 ) -> Calls:
-    memory = ReferenceSubset(panel, np.arange(panel.n_haplotypes))
-    return phase_alleles(model().phasing, memory, target.panel_site, target.alleles, mode, check=check)
+    reference = ReferenceSubset(panel, np.arange(panel.n_haplotypes))
+    return phase_alleles(FIRST_RATES, reference, target.panel_site, target.alleles, mode, check=check)
 
 
 def switches(phasing: Calls, truth: Calls) -> int:
