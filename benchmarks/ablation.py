@@ -4,9 +4,10 @@
     python benchmarks/ablation.py --models FOLDER --data FOLDER --no-track   # the demo data's layout
 
 The folder of ``--models`` has bundles v17, v18 and v19 of one panel. A row without its bundle is omitted with a note.
-Rows of V19 change its bundle: one HMM of the mixture or all, with and without a prior, before and after training. Each
-row imputes the same targets in this process and is scored at their untyped sites. Reading, writing and compiled kernels
-are the same for all. Figures also go to MLflow: a run ``ablation`` whose children are the rows.
+Rows of V19 change its bundle: one HMM of the mixture or all, with and without a prior, with fitted parameters or those
+that a fit starts from. Each row imputes the same targets in this process and is scored at their untyped sites. Reading,
+writing and compiled kernels are the same for all. Figures also go to MLflow: a run ``ablation`` whose children are the
+rows.
 """
 
 from __future__ import annotations
@@ -19,19 +20,21 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from _machine import describe_machine, write_report
-from torch import nn
 from update_results import ablation_table
 
 from vcfbert.artifacts import MANIFEST
 from vcfbert.bundle.contents import Bundle
 from vcfbert.bundle.load import load_bundle
+from vcfbert.bundle.network import LoadedNetwork, Searched
 from vcfbert.config import EncodeConfig, EvaluateConfig, ModelConfig, build
 from vcfbert.constants import MAF_BIN_NAMES, VARIANTS
+from vcfbert.copying.mixture import FIRST_RATES, PRIOR_STRENGTH, CopyingModel, Mixture
 from vcfbert.errors import VcfbertError
 from vcfbert.evaluation.scoring import Evaluation, score_array, typed_targets
 from vcfbert.genotypes.encoding import windows_of
@@ -39,8 +42,7 @@ from vcfbert.imputation.files import impute_file
 from vcfbert.imputation.imputer import Imputer
 from vcfbert.metrics.accuracy import ALL
 from vcfbert.model.base import Variant, WindowBatch, WindowOutput
-from vcfbert.model.v19 import KNOTS, V19
-from vcfbert.model.variants import create
+from vcfbert.retrieval.context import reference_features
 from vcfbert.retrieval.hamming import HammingRetriever
 from vcfbert.retrieval.refresh import build_index
 from vcfbert.tracker import Tracker
@@ -50,9 +52,7 @@ ROOT = Path(__file__).resolve().parents[1]
 DEMO = ROOT / "data" / "demo"
 NEAREST = 32  # haplotypes that vote
 VOTE_SPAN_CM = 0.1  # on each side of a window, whose typed sites define the distance
-FLAT = -50.0  # log strength of a prior that is the same for all haplotypes
 PHASINGS = 8  # phasings that are averaged
-NEVER = -50.0  # log probability that a copied allele is not inherited
 BINS = (*MAF_BIN_NAMES, ALL)
 
 # A rejected experiment, with its figures on the demo from docs/dev/LOG.md of 2026-11-23. The one head that it
@@ -68,12 +68,13 @@ COPY_HEAD = {
 
 @dataclass(frozen=True)
 class Row:
-    """A row. ``of``: the variant whose bundle it needs, None = any. ``imputer`` builds its imputer from that bundle."""
+    """A row. ``of``: the variant whose bundle it needs, None = any. ``imputer`` builds its imputer from that bundle
+    and a number of threads."""
 
     name: str
     label: str
     of: str | None
-    imputer: Callable[[Bundle], Imputer]
+    imputer: Callable[[Bundle, int], Imputer]
     unphased: bool = False
 
 
@@ -93,75 +94,81 @@ class Vote(Variant):
         return WindowOutput(alt.view(-1, 2, alt.shape[1]) if batch.pairs is None else alt[batch.pairs])
 
 
-def nearest_vote(bundle: Bundle) -> Imputer:
+def nearest_vote(bundle: Bundle, threads: int) -> Imputer:
     """The vote over V17's windows by V17's distance, for a bundle of any variant."""
     encode = build(EncodeConfig, {**bundle.manifest["encode"], "span_cm": VOTE_SPAN_CM}, "encode.")
-    parts = []
+    cpu = torch.device("cpu")
+    searched = {}
     for part in bundle.parts:
-        index = build_index(part.reference, torch.ones(part.panel.n_sites), backend="auto", device=bundle.device)
-        windows = windows_of(part.panel, encode)
-        parts.append(dataclasses.replace(part, windows=windows, retriever=HammingRetriever(index)))
+        index = build_index(part.reference, torch.ones(part.panel.n_sites), backend="auto", device=cpu)
+        searched[part.panel.digest] = Searched(HammingRetriever(index), reference_features(part.reference, cpu))
     voting = dataclasses.replace(
         bundle,
         manifest={**bundle.manifest, "variant": Vote.name, "k": min(NEAREST, _fewest(bundle))},
-        model=Vote(ModelConfig()).eval(),
-        parts=tuple(parts),
+        model=LoadedNetwork(Vote(ModelConfig()).eval(), searched, cpu),
+        parts=tuple(dataclasses.replace(part, windows=windows_of(part.panel, encode)) for part in bundle.parts),
     )
-    return Imputer(voting)
+    return Imputer(voting, threads=threads)
+
+
+def as_is(bundle: Bundle, threads: int) -> Imputer:
+    """The bundle's own model."""
+    return Imputer(bundle, threads=threads)
 
 
 def copying(
-    bundle: Bundle, *, all_haplotypes: bool = False, heads: int | None = None, rates: bool = False, prior: bool = False
+    bundle: Bundle,
+    threads: int,
+    *,
+    all_haplotypes: bool = False,
+    heads: int | None = None,
+    rates: bool = False,
+    prior: bool = False,
 ) -> Imputer:
-    """V19 before training. Every copied allele is inherited.
+    """V19 with the mixture weights that a fit starts from.
 
-    It has its first ``heads`` (default: all), the textbook's ``rates`` or the panel's, and a flat ``prior`` or the
-    initial one."""
-    model = create(V19.name, build(ModelConfig, bundle.manifest["model"], "model."))
-    assert isinstance(model, V19)
-    assert isinstance(bundle.model, V19)
-    if rates:
-        model.heads.load_state_dict(bundle.model.heads.state_dict())
-    with torch.no_grad():
-        for chance in (model.lost, model.gained):
-            chance.fill_(NEVER)
-        if not prior:
-            model.log_strength.fill_(FLAT)
-    if heads is not None:
-        model.heads = nn.ModuleList(model.hmms()[:heads])
-        model.share = nn.Parameter(torch.zeros(len(KNOTS), heads))
+    It has its first ``heads`` (default: all), the textbook's ``rates`` or the panel's, and a flat ``prior`` or V19's.
+    """
+    assert isinstance(bundle.model, CopyingModel)
+    first = Mixture.first(bundle.model.phased.rates if rates else FIRST_RATES)
+    weights = first.weights[:, :heads]
+    mixture = Mixture(
+        first.rates,
+        weights / weights.sum(axis=1, keepdims=True),
+        prior_strength=PRIOR_STRENGTH if prior else 0.0,
+    )
     k = _fewest(bundle) if all_haplotypes else bundle.k
-    return Imputer(dataclasses.replace(bundle, manifest={**bundle.manifest, "k": k}, model=model.eval()))
+    model = CopyingModel(mixture, mixture, bundle.model.pair)
+    changed = dataclasses.replace(bundle, manifest={**bundle.manifest, "k": k}, model=model)
+    return Imputer(changed, threads=threads)
 
 
 def _fewest(bundle: Bundle) -> int:
     return min(panel.n_haplotypes for panel in bundle.panels)
 
 
-def over_phasings(bundle: Bundle, *, phasings: int, ignore_phase: bool = False) -> Imputer:
+def over_phasings(bundle: Bundle, threads: int, *, phasings: int, ignore_phase: bool = False) -> Imputer:
     """The mean over several phasings of targets without phase, or whose phase is ignored."""
-    imputer = Imputer(bundle, ignore_phase=ignore_phase)
+    imputer = Imputer(bundle, ignore_phase=ignore_phase, threads=threads)
     imputer.mode = dataclasses.replace(imputer.mode, phasings=phasings)
     return imputer
 
 
 ROWS = (
     Row("vote", f"vote of the {NEAREST} nearest", None, nearest_vote),
-    Row("v17", "V17", "v17", Imputer),
-    Row("v18", "V18", "v18", Imputer),
-    Row("li-stephens", "one Li-Stephens HMM, all haplotypes", "v19",
-        lambda bundle: copying(bundle, all_haplotypes=True, heads=1)),
-    Row("states", "one HMM, K haplotypes by IBS segments", "v19", lambda bundle: copying(bundle, heads=1)),
+    Row("v17", "V17", "v17", as_is),
+    Row("v18", "V18", "v18", as_is),
+    Row("li-stephens", "one Li-Stephens HMM, all haplotypes", "v19", partial(copying, all_haplotypes=True, heads=1)),
+    Row("states", "one HMM, K haplotypes by IBS segments", "v19", partial(copying, heads=1)),
     Row("heads", "+ three HMMs, the last with weight 1%", "v19", copying),
-    Row("rates", "+ rates fitted to the panel", "v19", lambda bundle: copying(bundle, rates=True)),
-    Row("prior", "+ prior by similarity of haplotypes", "v19", lambda bundle: copying(bundle, rates=True, prior=True)),
-    Row("learned", "+ mixture weights by frequency, learned parameters: V19", "v19", Imputer),
+    Row("rates", "+ rates fitted to the panel", "v19", partial(copying, rates=True)),
+    Row("prior", "+ prior by similarity of haplotypes", "v19", partial(copying, rates=True, prior=True)),
+    Row("weights", "+ mixture weights fitted by frequency: V19", "v19", as_is),
     Row("ignore-phase", f"V19, phase ignored, {PHASINGS} phasings", "v19",
-        lambda bundle: over_phasings(bundle, phasings=PHASINGS, ignore_phase=True)),
-    Row("diploid", "V19, one sampled phasing", "v19",
-        lambda bundle: over_phasings(bundle, phasings=1), unphased=True),
+        partial(over_phasings, phasings=PHASINGS, ignore_phase=True)),
+    Row("diploid", "V19, one sampled phasing", "v19", partial(over_phasings, phasings=1), unphased=True),
     Row("averaged", f"+ average over {PHASINGS} phasings", "v19",
-        lambda bundle: over_phasings(bundle, phasings=PHASINGS), unphased=True),
+        partial(over_phasings, phasings=PHASINGS), unphased=True),
 )  # fmt: skip
 AFTER_HEADS = "heads"  # where the row of the copy head stands
 
@@ -183,8 +190,10 @@ def load_bundles(folder: Path) -> dict[str, Bundle]:
     return found
 
 
-def run_row(row: Row, bundle: Bundle, config: EvaluateConfig, out: Path) -> tuple[dict[str, Any], Evaluation]:
-    imputer = row.imputer(bundle)
+def run_row(
+    row: Row, bundle: Bundle, config: EvaluateConfig, out: Path, threads: int
+) -> tuple[dict[str, Any], Evaluation]:
+    imputer = row.imputer(bundle, threads)
     started = time.perf_counter()
     impute_file(imputer, typed_targets(config, unphased=row.unphased), out)
     seconds = time.perf_counter() - started
@@ -211,7 +220,11 @@ def track(tracker: Tracker, row: dict[str, Any], scores: Evaluation, variant: st
 
 
 def run_rows(
-    bundles: dict[str, Bundle], models: Path, config: EvaluateConfig, done: Callable[[dict[str, Any], Evaluation], None]
+    bundles: dict[str, Bundle],
+    models: Path,
+    config: EvaluateConfig,
+    threads: int,
+    done: Callable[[dict[str, Any], Evaluation], None],
 ) -> Iterator[dict[str, Any]]:
     """Runs the rows in order. ``done`` is called with the result of each."""
     with tempfile.TemporaryDirectory(prefix="vcfbert-ablation-") as folder:
@@ -221,7 +234,7 @@ def run_rows(
                 yield {**described(row), "r2": {}, "note": f"no bundle {models / str(row.of)}"}
                 continue
             tell(row.label)
-            result, scores = run_row(row, bundle, config, Path(folder) / f"{row.name}.vcf.gz")
+            result, scores = run_row(row, bundle, config, Path(folder) / f"{row.name}.vcf.gz", threads)
             done(result, scores)
             yield result
 
@@ -255,6 +268,7 @@ def main() -> None:
                 bundles,
                 options.models,
                 config,
+                options.threads,
                 lambda row, scores: track(child, row, scores, variants[row["name"]], run_id),
             )
         )

@@ -9,7 +9,7 @@ The cells are an Optuna grid (``_grid.py``). An interrupted grid resumes; each c
 There are three parts:
 
 refresh    V18 trained with a refresh of its index every 0 (never), 1, 2, 3 or 5 epochs.
-retriever  V17's and V18's networks trained with each retriever, and V19's HMM before training, with the same
+retriever  V17's and V18's networks trained with each retriever, and V19's HMMs before a fit, with the same
            retrievers: Hamming distance (V17's), learned embeddings (V18's), IBS segments (V19's, called runs), random,
            none. ``copying`` with embeddings uses those of a V18 trained with the same seed and 64 haplotypes.
 all        V19's HMM over the whole panel, to show the cost of retrieving fewer haplotypes.
@@ -25,6 +25,7 @@ import dataclasses
 import sys
 import tempfile
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from _grid import VALUE, Cell, GridWorker, measured_cells
+from _ibs_segments import IbsSegmentRetriever
 from _machine import describe_machine, write_report
 from _random_retriever import RandomRetriever
 from retrieval_tables import retrieval_figure, retrieval_table
@@ -39,22 +41,24 @@ from update_results import fill
 
 from vcfbert.artifacts import write_text
 from vcfbert.cli.console import ConsoleProgress
-from vcfbert.config import Config, ModelConfig, load
+from vcfbert.config import Config, load
+from vcfbert.copying.mixture import Mixture, inherited
+from vcfbert.copying.window import HmmWindow
 from vcfbert.exits import clean_exit
 from vcfbert.genotypes.conversion import build_panels, chromosome_files
-from vcfbert.genotypes.encoding import Encoding, encode, windows_of
+from vcfbert.genotypes.encoding import Encoding, encode, hmm_windows
 from vcfbert.genotypes.masks import array_mask
 from vcfbert.genotypes.panel import Panel
 from vcfbert.genotypes.reference_subset import ReferenceSubset
-from vcfbert.genotypes.windows import Window
+from vcfbert.genotypes.windows import Window, distance_from
+from vcfbert.imputation.network_predictor import held_out_predictor
+from vcfbert.imputation.window_prediction import HeldOutPredictor
+from vcfbert.kernels import Floats, Indices, usable_threads
 from vcfbert.metrics.accuracy import ALL
-from vcfbert.model.base import Variant, WindowBatch, WindowOutput
-from vcfbert.model.variants import create
 from vcfbert.reports.drawing import save_figure
 from vcfbert.retrieval.base import Retriever
 from vcfbert.retrieval.context import reference_features
 from vcfbert.retrieval.hamming import HammingRetriever
-from vcfbert.retrieval.ibs_segments import IbsSegmentRetriever
 from vcfbert.retrieval.refresh import build_index
 from vcfbert.tracker import NullTracker
 from vcfbert.tracking.store import study_storage
@@ -75,16 +79,6 @@ V17_SIZES = (2, 16)  # V17 encodes what it retrieves; K = 64 would take longer t
 DENSITY = 0.02  # typed fraction of the scored sites
 TYPING_SEED = 5
 COPYING = "copying"
-
-
-class Frequency(Variant):
-    """V19's HMM without haplotypes to copy: it predicts the panel's frequency for every sample."""
-
-    name = "frequency"
-
-    def forward(self, batch: WindowBatch, encoded: Any = None) -> WindowOutput:
-        n = len(batch.tokens) if batch.pairs is None else len(batch.pairs)
-        return WindowOutput(batch.sites.af.expand(n, 2, -1))
 
 
 class Cells:
@@ -137,11 +131,15 @@ class Cells:
             names = ("epoch_seconds", "refresh/seconds", "refresh/overlap", "refresh/drift", "val/loss", "val/r2/all")
             curve.append({name: metrics[name] for name in names if name in metrics})
             if epoch == config.train.epochs - 1:
-                figures.update(
-                    self.score(
-                        trainer.parts.model, trainer.parts.data.retrievers[0], trainer.parts.k, self.encoding.windows
-                    )
+                predict = held_out_predictor(
+                    trainer.parts.model,
+                    trainer.parts.data.retrievers[0],
+                    self.subset,
+                    self.features,
+                    trainer.parts.k,
+                    batch_size=self.config.evaluate.batch_size,
                 )
+                figures.update(self.score(predict, self.encoding.windows))
                 record.log_metrics({f"held_out/{name}": value for name, value in figures.items()}, epoch)
             return True
 
@@ -159,42 +157,43 @@ class Cells:
         return {VALUE: figures[ALL], "r2": figures, "curve": curve}
 
     def _copied(self, cell: Cell, record: TrialRecord, folder: Path) -> dict[str, Any]:
-        """Scores V19's HMM before training, with the cell's retriever."""
-        model: Variant = create("v19", self.config.model)
-        k, seed = cell["k"], cell["seed"]
-        retriever = self.retriever(cell["retriever"], seed)
-        if cell["retriever"] == "none":
-            model, k = Frequency(ModelConfig()), 1
-        if retriever is None:
-            retriever = self._learned(seed, folder)
+        """Scores V19's HMMs before a fit, with the cell's retriever. Without one, frequencies are predicted."""
+        encode, seed = self.config.encode, cell["seed"]
+        predict: HeldOutPredictor = self._frequency
+        if cell["retriever"] != "none":
+            retriever = self.retriever(cell["retriever"], seed) or self._learned(seed, folder)
+            predict = partial(self._copy, retriever, cell["k"])
         with record.start(COPYING, dict(cell), tags_of(cell)):
-            windows = windows_of(self.panel, self.config.encode, is_hmm=True)
-            figures = self.score(model, retriever, k, windows)
+            figures = self.score(predict, hmm_windows(self.panel, encode.copy_window, encode.copy_span_cm))
             record.log_metrics({f"held_out/{name}": value for name, value in figures.items()}, 0)
         return {VALUE: figures[ALL], "r2": figures, "curve": []}
+
+    def _frequency(self, window: Window, key: Indices, haplotypes: Indices) -> Floats:
+        return np.tile(self.subset.af[window.sites].astype(np.float32), (len(haplotypes) // 2, 2, 1))
+
+    def _copy(self, retriever: Retriever, k: int, window: Window, key: Indices, haplotypes: Indices) -> Floats:
+        """ALT probabilities [n, 2, l] of held-out haplotypes, which may copy the k that ``retriever`` finds."""
+        ready = HmmWindow.of(self.subset, window.sites, key)
+        queries = self.panel.alleles(key, haplotypes)
+        distance = torch.from_numpy(distance_from(window, key, self.panel.cm)).float()
+        rows = retriever.retrieve(torch.from_numpy(key), distance, torch.from_numpy(queries), k)
+        chosen = np.sort(rows.numpy().astype(np.int32), axis=1)
+        targets = ready.targets(np.ascontiguousarray(queries.T.astype(np.int8)), chosen)
+        copied = targets.copied(ready.heads(Mixture.first()), ready.fraction, threads=usable_threads())
+        return inherited(copied.dosage).reshape(len(haplotypes) // 2, 2, -1)
 
     def _learned(self, seed: int, folder: Path) -> Retriever:
         if seed not in self.learned:  # another process measured the cell that trains it
             self._trained(cell_of("retriever", "v18", "embedding", OWN_K, 1, seed), NullTracker(), folder)
         return self.learned[seed]
 
-    def score(self, model: Variant, retriever: Retriever, k: int, windows: list[Window]) -> dict[str, float]:
+    def score(self, predict: HeldOutPredictor, windows: list[Window]) -> dict[str, float]:
         """Dosage r2 by MAF bin of the held-out samples."""
 
         def typed(window: Window) -> npt.NDArray[np.bool_]:
             return np.asarray(self.typed[window.retrieval_sites])
 
-        scores = score_windows(
-            model,
-            retriever,
-            self.subset,
-            self.features,
-            windows,
-            self.panel.validation_haplotypes,
-            typed,
-            k=k,
-            batch_size=self.config.evaluate.batch_size,
-        )
+        scores = score_windows(predict, self.panel, windows, self.panel.validation_haplotypes, typed)
         return {name.rstrip("%"): round(value, 6) for name, value in scores.r2.values().items()}
 
 

@@ -27,9 +27,11 @@ import numpy.typing as npt
 import torch
 from _machine import describe_machine, write_report
 from _pair_states import pair_states
-from torch import Tensor
+from _posteriors import Floats, posteriors
 
 from vcfbert.bundle.load import load_bundle
+from vcfbert.bundle.network import LoadedNetwork
+from vcfbert.copying.mixture import FIRST_RATES
 from vcfbert.copying.states import phased_states, unphased_states
 from vcfbert.genotypes.conversion import build_panels
 from vcfbert.genotypes.masks import array_mask
@@ -38,7 +40,6 @@ from vcfbert.genotypes.store import open_panels
 from vcfbert.imputation.files import read_target
 from vcfbert.metrics.accuracy import DosageR2
 from vcfbert.model.embedding import site_features
-from vcfbert.model.li_stephens import CopyingProblem, LiStephens, interpolated_dosage
 
 DEMO = Path(__file__).resolve().parents[1] / "data" / "demo"
 SIZES = (16, 32, 64, 128, 256, 400, 800, 1600)
@@ -92,49 +93,39 @@ def file_targets(panel: Panel, typed: Path, truth: Path, samples: int | None) ->
 
 
 class Copying:
-    """V19's HMM with its initial parameters, over the whole panel or over K states per target."""
+    """One HMM with the textbook's rates and a flat prior, over the whole panel or over K states per target."""
 
     def __init__(self, panel: Panel, targets: Targets) -> None:
         self.panel, self.targets = panel, targets
         self.alleles = np.ascontiguousarray(panel.alleles(targets.typed).T)  # [t, h]
         self.cm = panel.cm[targets.typed]
-        self.allowed = torch.ones(len(targets), panel.n_haplotypes)
+        self.allowed = np.ones((len(targets), panel.n_haplotypes), dtype=np.float32)
         if targets.exclude is not None:
-            self.allowed.scatter_(1, torch.from_numpy(targets.exclude), 0.0)
-        self.whole = torch.cat([posterior for _, posterior in self._posteriors(None)])  # [t, n, h]
+            np.put_along_axis(self.allowed, targets.exclude, 0.0, axis=1)
+        self.whole = self._posteriors(None)  # [t, n, h]
 
-    def _posteriors(self, states: Numbers | None) -> Iterator[tuple[int, Tensor]]:
+    def _posteriors(self, states: Numbers | None) -> Floats:
         carried = self.alleles if states is None else self.alleles[:, states]  # [t, h] or [t, n, k]
-        prior = self.allowed if states is None else torch.ones(states.shape)
-        problem = CopyingProblem(
-            torch.from_numpy(self.targets.observed),
-            torch.from_numpy(carried),
-            torch.from_numpy(self.cm),
-            torch.from_numpy(self.panel.maf[self.targets.typed]),
-            prior / prior.sum(dim=1, keepdim=True),
-        )
-        with torch.inference_mode():
-            yield from LiStephens().posteriors(problem)
+        prior = self.allowed if states is None else np.ones(states.shape, dtype=np.float32)
+        prior = prior / prior.sum(axis=1, keepdims=True)
+        return posteriors(self.targets.observed, carried, FIRST_RATES.stay(self.cm), FIRST_RATES.mismatch, prior)
 
     def captured(self, states: Numbers) -> float:
         """Fraction of the whole panel's posterior on ``states`` [n, k]."""
-        index = torch.from_numpy(states).long().expand(len(self.whole), -1, -1)
-        return float(self.whole.gather(2, index).sum(dim=2).mean())
+        return float(np.take_along_axis(self.whole, states[None].astype(np.int64), axis=2).sum(axis=2).mean())
 
     def r2(self, states: Numbers | None) -> dict[str, float]:
         """Dosage r2 by bin."""
-        whole = self.whole if states is None else torch.zeros_like(self.whole)
+        whole = self.whole if states is None else np.zeros_like(self.whole)
         if states is not None:
-            index = torch.from_numpy(states).long()
-            for start, posterior in self._posteriors(states):
-                whole[start : start + len(posterior)].scatter_(2, index.expand(len(posterior), -1, -1), posterior)
+            np.put_along_axis(whole, states[None].astype(np.int64), self._posteriors(states), axis=2)
         dosage = self._dosage(whole)
         score = DosageR2()
         score.update(self.targets.truth, dosage[self.targets.scored], self.panel.af[self.targets.scored])
         return {name: round(value, 4) for name, value in score.values().items()}
 
-    def _dosage(self, posterior: Tensor) -> npt.NDArray[np.float32]:
-        """Expected ALT counts [n_sites, n / 2] of each sample."""
+    def _dosage(self, posterior: Floats) -> Floats:
+        """Expected ALT counts [n_sites, n / 2] of each sample, interpolated in cM between typed sites."""
         t, n = len(self.cm), len(self.targets)
         dosage = np.empty((self.panel.n_sites, n // 2), np.float32)
         bounds = [0, *(self.targets.typed + 1), self.panel.n_sites]
@@ -142,10 +133,11 @@ class Copying:
             sites = slice(bounds[s], bounds[s + 1])
             left, right = max(s - 1, 0), min(s, t - 1)
             span = max(self.cm[right] - self.cm[left], 1e-12)
-            fraction = torch.from_numpy(((self.panel.cm[sites] - self.cm[left]) / span).clip(0.0, 1.0)).float()
-            alleles = torch.from_numpy(self.panel.alleles(sites))
-            found = interpolated_dosage(posterior[left], posterior[right], alleles, fraction)  # [n, l]
-            dosage[sites] = found.reshape(n // 2, 2, -1).sum(dim=1).T.numpy()
+            fraction = ((self.panel.cm[sites] - self.cm[left]) / span).clip(0.0, 1.0).astype(np.float32)
+            alleles = self.panel.alleles(sites).astype(np.float32)
+            at_left, at_right = posterior[left] @ alleles, posterior[right] @ alleles  # [n, l]
+            found = at_left + fraction * (at_right - at_left)
+            dosage[sites] = found.reshape(n // 2, 2, -1).sum(axis=1).T
         return dosage
 
 
@@ -170,7 +162,9 @@ def ways(copying: Copying, bundle: Path | None, threads: int) -> dict[str, Retri
     if bundle is not None:
         features = site_features(torch.from_numpy(copying.panel.af).float(), torch.from_numpy(copying.panel.cm))
         with torch.inference_mode():
-            weights = load_bundle(bundle).model.embedding.allele_weights(features[torch.from_numpy(targets.typed)])
+            model = load_bundle(bundle).model
+            assert isinstance(model, LoadedNetwork)
+            weights = model.network.embedding.allele_weights(features[torch.from_numpy(targets.typed)])
         found["embedding"] = nearest(copying, weights.numpy())
     found["runs"] = lambda k: phased_states(targets.observed, copying.alleles, cm, k, targets.exclude, threads=threads)
     return found

@@ -19,7 +19,8 @@ from vcfbert.model.v18 import V18
 from vcfbert.retrieval.faiss_index import FaissKeyIndex
 from vcfbert.retrieval.torch_index import TorchKeyIndex
 from vcfbert.training.checkpoint import Checkpoints
-from vcfbert.training.loop import FitResult, Trainer
+from vcfbert.training.loop import Trainer
+from vcfbert.training.result import FitResult
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device, and torch sees none")
 

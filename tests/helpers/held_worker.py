@@ -9,23 +9,30 @@ import time
 from pathlib import Path
 from typing import Any
 
-from vcfbert.imputation.window_predictor import WindowPredictor
-
 from service import worker
 from service.settings import read_settings
+from vcfbert.imputation import imputer
+from vcfbert.imputation.window_prediction import WindowPredictor
 
 HOLD = "hold"
 
 
-def hold_back(data: Path) -> None:
-    predict = WindowPredictor.predict
+class Held:
+    """Waits before each window that is held back."""
 
-    def held(predictor: WindowPredictor, part: Any, window: Any, *given: Any) -> Any:
-        while window.index >= _allowed(data / HOLD):
+    def __init__(self, predictor: WindowPredictor, data: Path) -> None:
+        self._predictor = predictor
+        self._data = data
+
+    def predict(self, part: Any, window: Any, phased: Any) -> Any:
+        while window.index >= _allowed(self._data / HOLD):
             time.sleep(0.02)
-        return predict(predictor, part, window, *given)
+        return self._predictor.predict(part, window, phased)
 
-    WindowPredictor.predict = held  # type: ignore[method-assign]
+
+def hold_back(data: Path) -> None:
+    predictor_of = imputer.predictor_of
+    imputer.predictor_of = lambda bundle, options: Held(predictor_of(bundle, options), data)
 
 
 def _allowed(path: Path) -> float:
