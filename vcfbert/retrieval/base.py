@@ -2,8 +2,8 @@
 
 The distance of a query to a row of the reference subset is the sum of ``w_l g_l`` over the typed sites l where their
 alleles differ. ``w_l`` is the metric's weight of the site and ``g_l`` in [0, 1] a factor for the window. The fixed
-metric of V17 and the learned metric of V18 are this sum with different weights. V19 ranks by IBS segments instead
-(``ibs_segments.py``).
+metric of V17 and the learned metric of V18 are this sum with different weights. V19 has no retriever: it copies
+haplotypes of long IBS segments (``copying/states.py``).
 """
 
 from __future__ import annotations

@@ -62,6 +62,12 @@ def test_own_haplotype_is_retrieved_unless_excluded() -> None:
     assert torch.equal(retriever.retrieve(SITES, DISTANCE, QUERIES[2:], 3, exclude=nobody), found)
 
 
+def test_k_of_zero_gives_no_rows() -> None:
+    for exclude in (None, torch.zeros(30, 2, dtype=torch.int64)):
+        found = retriever_of(REFERENCE).retrieve(SITES, DISTANCE, QUERIES, 0, exclude=exclude)
+        assert (found.shape, found.dtype) == ((30, 0), torch.int64)
+
+
 def test_rows_do_not_depend_on_other_queries() -> None:
     retriever = retriever_of(REFERENCE)
     together = retriever.retrieve(SITES, DISTANCE, QUERIES, 5)

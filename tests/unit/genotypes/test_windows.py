@@ -3,7 +3,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from vcfbert.genotypes.windows import Window, blend_weights, tile
+from vcfbert.genotypes.windows import MIN_KEY_SITES, Window, blend_weights, distance_from, key_sites, tile
+
+CM = np.arange(100) * 0.1
+WINDOW = Window(3, (42, 48), 40, 50, (30, 60))
 
 
 def test_tile_into_three_windows_equals_values_by_hand() -> None:
@@ -44,3 +47,22 @@ def test_blend_weights_of_one_window_are_one() -> None:
     cm = np.arange(6) * 0.1
     windows = tile(cm, length=10, flank=2, span_cm=0.1)
     assert blend_weights(windows[0], windows, cm).tolist() == [1.0] * 6
+
+
+def test_distances_from_the_window_by_hand() -> None:
+    distance = distance_from(WINDOW, np.array([35, 40, 45, 49, 52]), CM)
+    assert distance.tolist() == pytest.approx([0.5, 0, 0, 0, 0.3])
+
+
+def test_key_sites_are_typed_sites_of_retrieval_window() -> None:
+    typed = np.arange(0, 100)
+    assert key_sites(WINDOW, typed, CM).tolist() == list(range(30, 60))
+
+
+def test_few_key_sites_are_filled_with_nearest() -> None:
+    typed = np.array([2, 5, *range(36, 44), *range(70, 100)])
+    found = key_sites(WINDOW, typed, CM)
+    assert len(found) == MIN_KEY_SITES
+    assert found.tolist() == [*range(36, 44), *range(70, 78)]
+    assert key_sites(WINDOW, np.array([3, 99]), CM).tolist() == [3, 99]
+    assert key_sites(WINDOW, np.array([45]), CM).tolist() == [45]

@@ -7,30 +7,8 @@ import torch
 from tests.helpers.batches import context_of, mismatches, window_over
 from tests.helpers.tiny import random_panel
 from vcfbert.constants import MASK_TOKEN, REF_TOKEN
-from vcfbert.genotypes.windows import MIN_KEY_SITES, Window, distance_from, key_sites
 
 PANEL = random_panel(6, 30, seed=1)
-CM = np.arange(100) * 0.1
-WINDOW = Window(3, (42, 48), 40, 50, (30, 60))
-
-
-def test_distances_from_the_window_by_hand() -> None:
-    distance = distance_from(WINDOW, np.array([35, 40, 45, 49, 52]), CM)
-    assert distance.tolist() == pytest.approx([0.5, 0, 0, 0, 0.3])
-
-
-def test_key_sites_are_typed_sites_of_retrieval_window() -> None:
-    typed = np.arange(0, 100)
-    assert key_sites(WINDOW, typed, CM).tolist() == list(range(30, 60))
-
-
-def test_few_key_sites_are_filled_with_nearest() -> None:
-    typed = np.array([2, 5, *range(36, 44), *range(70, 100)])
-    found = key_sites(WINDOW, typed, CM)
-    assert len(found) == MIN_KEY_SITES
-    assert found.tolist() == [*range(36, 44), *range(70, 78)]
-    assert key_sites(WINDOW, np.array([3, 99]), CM).tolist() == [3, 99]
-    assert key_sites(WINDOW, np.array([45]), CM).tolist() == [45]
 
 
 def test_context_by_hand() -> None:
