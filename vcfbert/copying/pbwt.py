@@ -19,6 +19,9 @@ in the sorted orders says more than the number of mismatches over the whole retr
 
 from __future__ import annotations
 
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -30,6 +33,7 @@ from vcfbert.kernels import Alleles, Calls, Doubles, Indices, Numbers, compiled_
 
 NEIGHBOURS: Final = 16  # candidates on each side of a target's place in each order
 MAX_ORDER_BYTES: Final = 1 << 28  # of the kept orders of both directions
+MAX_UNUSED_BYTES: Final = 1 << 26  # of the panel orders held for the next file
 
 
 class Sweep(NamedTuple):
@@ -75,6 +79,12 @@ def _sort(alleles: Alleles, backwards: bool, sweep: Sweep) -> None:
 
 
 @compiled_exactly
+def _bit(bits: Bits, number: int) -> int:
+    """Bit ``number`` of ``bits`` [words]."""
+    return 1 if bits[number // 64] >> np.uint64(number % 64) & np.uint64(1) else 0
+
+
+@compiled_exactly
 def _moved(sweep: Sweep, step: int, place: int, allele: int) -> int:
     """The place after a step of what is in ``place`` before it and carries ``allele`` at the step's site."""
     word = place // 64
@@ -90,16 +100,9 @@ def _haplotype_at(sweep: Sweep, step: int, place: int) -> int:
     number = -(-(step + 1) // sweep.every)
     last = min(number * sweep.every, len(sweep.columns))
     for later in range(step + 1, last):
-        allele = np.int64(sweep.columns[later, place // 64] >> np.uint64(place % 64)) & 1
-        place = _moved(sweep, later, place, allele)
+        place = _moved(sweep, later, place, _bit(sweep.columns[later], place))
     haplotype: int = sweep.kept[number, place]
     return haplotype
-
-
-@compiled_exactly
-def _allele(bits: Bits, site: int) -> int:
-    """The bit of a site in ``bits`` [words]."""
-    return np.int64(bits[site // 64] >> np.uint64(site % 64)) & 1
 
 
 @compiled_exactly
@@ -126,11 +129,11 @@ def _visit(
     place = 0
     for step in range(t):
         site = t - 1 - step if backwards else step
-        allele = _allele(alt, site)
-        if not allele and not _allele(ref, site):
+        allele = _bit(alt, site)
+        if not allele and not _bit(ref, site):
             n_alt = 0
             for i in range(n_near):
-                n_alt += _allele(panel[near[i]], site)
+                n_alt += _bit(panel[near[i]], site)
             allele = 1 if 2 * n_alt > n_near else 0
         place = _moved(sweep, step, place, allele)
         n_near = 0
@@ -245,8 +248,9 @@ class PanelOrder:
     @property
     def nbytes(self) -> int:
         """Host memory of all arrays."""
-        arrays = [self.panel, self.cm, *self.forward[:4], *self.backward[:4]]
-        return sum(array.nbytes for array in arrays)
+        both = (self.forward, self.backward)
+        sweeps = sum(s.columns.nbytes + s.alt_before.nbytes + s.ref_count.nbytes + s.kept.nbytes for s in both)
+        return self.panel.nbytes + self.cm.nbytes + sweeps
 
     def phased_states(
         self,
@@ -280,3 +284,30 @@ class PanelOrder:
 
         divide_among_threads(work, observed.shape[1], threads)
         return np.sort(out, axis=1)
+
+
+class PanelOrders:
+    """The orders of one panel, by typed sites, for the next targets with the same sites. Thread-safe.
+
+    The order used last is always held. Those used before it are held up to ``max_bytes`` in all.
+    """
+
+    def __init__(self, max_bytes: int = MAX_UNUSED_BYTES) -> None:
+        self.max_bytes = max_bytes
+        self._held: OrderedDict[bytes, PanelOrder] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, sites: Indices, build: Callable[[], PanelOrder]) -> PanelOrder:
+        """The order at the typed ``sites`` int64 [t], made by ``build`` if it is not held."""
+        name = sites.tobytes()
+        with self._lock:
+            if name in self._held:
+                self._held.move_to_end(name)
+                return self._held[name]
+        order = build()  # outside the lock: other threads may have theirs already
+        with self._lock:
+            self._held[name] = order
+            self._held.move_to_end(name)
+            while len(self._held) > 1 and sum(held.nbytes for held in self._held.values()) > self.max_bytes:
+                self._held.popitem(last=False)
+        return order

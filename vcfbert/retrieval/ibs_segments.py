@@ -11,15 +11,18 @@ from vcfbert.retrieval.base import KeyIndex, Retriever, check_enough, no_rows
 
 
 class IbsSegmentRetriever(Retriever):
-    """Ranks by the longest IBS segments (``copying/states.py``), not by mismatches over the whole retrieval window.
+    """Ranks by the longest IBS segments (``copying/pbwt.py``), not by mismatches over the whole retrieval window.
 
     A haplotype that matches over a long segment is worth copying there, however much it differs elsewhere. Rows come in
-    ascending order, not nearest first.
+    ascending order, not nearest first. The sorted panel is held for the next queries at the same sites.
     """
 
     def __init__(self, index: KeyIndex, reference: ReferenceSubset) -> None:
+        from vcfbert.copying.pbwt import PanelOrders  # not at the top: models must import without numba
+
         super().__init__(index)
         self.reference = reference
+        self._orders = PanelOrders()
 
     def profile(self, distance_cm: Tensor) -> Tensor:
         return torch.ones_like(distance_cm)
@@ -34,21 +37,21 @@ class IbsSegmentRetriever(Retriever):
         known: Tensor | None = None,
         exclude: Tensor | None = None,
     ) -> Tensor:
-        from vcfbert.copying.states import phased_states  # not at the top: models must import without numba
+        from vcfbert.copying.pbwt import PanelOrder  # as above
 
         check_enough(k, len(self.reference), 0 if exclude is None else exclude.shape[1])
         if k == 0:
             return no_rows(queries)
-        key = sites.cpu().numpy()
+        key, threads = sites.cpu().numpy(), torch.get_num_threads()
+
+        def build() -> PanelOrder:
+            alleles = np.ascontiguousarray(self.reference.alleles(key).T)
+            return PanelOrder.build(alleles, self.reference.panel.cm[key], threads=threads)
+
         observed = queries.cpu().numpy().astype(np.int8)
         if known is not None:
             observed[~known.cpu().numpy()] = -1
-        rows = phased_states(
-            np.ascontiguousarray(observed.T),
-            np.ascontiguousarray(self.reference.alleles(key).T),
-            self.reference.panel.cm[key],
-            k,
-            None if exclude is None else exclude.cpu().numpy(),
-            threads=torch.get_num_threads(),
+        rows = self._orders.get(key, build).phased_states(
+            np.ascontiguousarray(observed.T), k, None if exclude is None else exclude.cpu().numpy(), threads=threads
         )
         return torch.from_numpy(rows.astype(np.int64)).to(queries.device)

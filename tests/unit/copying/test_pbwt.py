@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vcfbert.copying.pbwt import PanelOrder
+from vcfbert.copying.pbwt import PanelOrder, PanelOrders
 
 Alleles = npt.NDArray[np.uint8]
 Calls = npt.NDArray[np.int8]
@@ -177,3 +177,33 @@ def test_inconsistent_arguments_raise_value_error() -> None:
         order.phased_states(observed[1:], 4)
     with pytest.raises(ValueError, match="89 cM"):
         PanelOrder.build(alleles, cm[1:])
+
+
+def test_held_order_is_not_built_again() -> None:
+    _, alleles, cm = case(1)
+    orders, built = PanelOrders(max_bytes=10**9), []
+
+    def build() -> PanelOrder:
+        built.append(PanelOrder.build(alleles, cm))
+        return built[-1]
+
+    first = orders.get(np.arange(90), build)
+    assert orders.get(np.arange(90), build) is first
+    assert orders.get(np.arange(1, 91), build) is not first
+    assert orders.get(np.arange(90), build) is first
+    assert len(built) == 2
+
+
+def test_orders_beyond_limit_are_dropped_but_the_last_used() -> None:
+    _, alleles, cm = case(1)
+    orders, built = PanelOrders(max_bytes=0), []
+
+    def build() -> PanelOrder:
+        built.append(PanelOrder.build(alleles, cm))
+        return built[-1]
+
+    orders.get(np.arange(90), build)
+    second = orders.get(np.arange(1, 91), build)
+    assert orders.get(np.arange(1, 91), build) is second
+    orders.get(np.arange(90), build)
+    assert len(built) == 3
