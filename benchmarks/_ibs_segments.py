@@ -6,12 +6,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vcfbert.copying.pbwt import PanelOrder
 from vcfbert.genotypes.reference_subset import ReferenceSubset
 from vcfbert.retrieval.base import KeyIndex, Retriever, check_enough, no_rows
 
 
 class IbsSegmentRetriever(Retriever):
-    """Ranks by the longest IBS segments (``copying/states.py``), not by mismatches over the whole retrieval window.
+    """Ranks by the longest IBS segments (``copying/pbwt.py``), not by mismatches over the whole retrieval window.
 
     A haplotype that matches over a long segment is worth copying there, however much it differs elsewhere. Rows come in
     ascending order, not nearest first.
@@ -34,21 +35,16 @@ class IbsSegmentRetriever(Retriever):
         known: Tensor | None = None,
         exclude: Tensor | None = None,
     ) -> Tensor:
-        from vcfbert.copying.states import phased_states  # not at the top: models must import without numba
-
         check_enough(k, len(self.reference), 0 if exclude is None else exclude.shape[1])
         if k == 0:
             return no_rows(queries)
-        key = sites.cpu().numpy()
+        key, threads = sites.cpu().numpy(), torch.get_num_threads()
+        alleles = np.ascontiguousarray(self.reference.alleles(key).T)
+        order = PanelOrder.build(alleles, self.reference.panel.cm[key], threads=threads)
         observed = queries.cpu().numpy().astype(np.int8)
         if known is not None:
             observed[~known.cpu().numpy()] = -1
-        rows = phased_states(
-            np.ascontiguousarray(observed.T),
-            np.ascontiguousarray(self.reference.alleles(key).T),
-            self.reference.panel.cm[key],
-            k,
-            None if exclude is None else exclude.cpu().numpy(),
-            threads=torch.get_num_threads(),
+        rows = order.phased_states(
+            np.ascontiguousarray(observed.T), k, None if exclude is None else exclude.cpu().numpy(), threads=threads
         )
         return torch.from_numpy(rows.astype(np.int64)).to(queries.device)

@@ -38,7 +38,7 @@ def _lowest_bit_code(_: Any, word: Any) -> Any:
 
 
 # The number of bits set in a uint64, and the place of the lowest bit in one that is not 0: one instruction each.
-_set_bits: Any = intrinsic(_set_bits_code)
+set_bits: Any = intrinsic(_set_bits_code)
 _lowest_bit: Any = intrinsic(_lowest_bit_code)
 
 
@@ -59,7 +59,7 @@ def _by_conflicts(panel: Bits, zero: Bits, two: Bits, excluded: npt.NDArray[np.b
     for j in range(h):
         count = np.uint64(0)
         for word in range(words):
-            count += _set_bits(_conflicts(panel, zero, two, j, word))
+            count += set_bits(_conflicts(panel, zero, two, j, word))
         counts[j] = count
         first[counts[j] + 1] += not excluded[j]
     first = np.cumsum(first)
@@ -139,6 +139,16 @@ def _ranked(scores: Doubles, order: Numbers, k: int) -> Numbers:
 
 
 @compiled_exactly
+def best_states(panel: Bits, zero: Bits, two: Bits, cm: Doubles, order: Numbers, n_longest: int, k: int) -> Numbers:
+    """The k haplotypes of the highest scores among those of ``order``, best first, for one target.
+
+    ``panel`` [h, words]. ``zero`` and ``two`` [words]: where the target is homozygous REF and homozygous ALT.
+    ``n_longest``: IBS segments that score at a site. Equal segments and equal scores rank as in ``order``.
+    """
+    return _ranked(_scores(panel, zero, two, cm, order, n_longest), order, k)
+
+
+@compiled_exactly
 def _targets(
     panel: Bits,
     zero: Bits,
@@ -157,16 +167,33 @@ def _targets(
             if haplotype >= 0:
                 excluded[haplotype] = True
         order = _by_conflicts(panel, zero[target], two[target], excluded)
-        scores = _scores(panel, zero[target], two[target], cm, order, n_longest)
-        out[target] = _ranked(scores, order, out.shape[1])
+        out[target] = best_states(panel, zero[target], two[target], cm, order, n_longest, out.shape[1])
 
 
-def _packed(rows: npt.NDArray[np.bool_] | Alleles) -> Bits:
+def packed_alleles(rows: npt.NDArray[np.bool_] | Alleles) -> Bits:
     """Bits uint64 [n, ceil(t / 64)] of ``rows`` [t, n], lowest first, padded with 0."""
     packed = np.packbits(rows, axis=0, bitorder="little")  # [ceil(t / 8), n]
     padded = np.zeros((rows.shape[1], -(-len(rows) // 64) * 8), np.uint8)
     padded[:, : len(packed)] = packed.T
     return padded.view("<u8").astype(np.uint64, copy=False)
+
+
+def check_states(
+    calls: Calls | npt.NDArray[np.bool_], alleles_shape: tuple[int, int], cm: Doubles, k: int, exclude: Indices | None
+) -> Indices:
+    """Returns ``exclude`` int64 [n, e], where None is [n, 0]. Raises ValueError as ``phased_states``.
+
+    ``calls`` [t, n] of the targets; ``alleles_shape``: (t, h) of the panel.
+    """
+    (t, n), h = calls.shape, alleles_shape[1]
+    excluded = np.empty((n, 0), np.int64) if exclude is None else np.ascontiguousarray(exclude, dtype=np.int64)
+    if alleles_shape[0] != t or len(cm) != t or len(excluded) != n:
+        raise ValueError(f"{n} targets at {t} sites, but panel {alleles_shape}, {len(cm)} cM, exclude {excluded.shape}")
+    if excluded.size and (excluded.min() < -1 or excluded.max() >= h):
+        raise ValueError(f"excluded haplotypes must lie in -1..{h - 1}")
+    if not 1 <= k <= h - excluded.shape[1]:
+        raise ValueError(f"k must lie in 1..{h - excluded.shape[1]}, is {k}")
+    return excluded
 
 
 def ranked_states(
@@ -184,15 +211,9 @@ def ranked_states(
 
     ``zero`` and ``two`` bool [t, n]: where each target is homozygous REF and homozygous ALT.
     """
-    (t, n), h = zero.shape, alleles.shape[1]
-    excluded = np.empty((n, 0), np.int64) if exclude is None else np.ascontiguousarray(exclude, dtype=np.int64)
-    if len(alleles) != t or len(cm) != t or len(excluded) != n:
-        raise ValueError(f"{n} targets at {t} sites, but panel {alleles.shape}, {len(cm)} cM, exclude {excluded.shape}")
-    if excluded.size and (excluded.min() < -1 or excluded.max() >= h):
-        raise ValueError(f"excluded haplotypes must lie in -1..{h - 1}")
-    if not 1 <= k <= h - excluded.shape[1]:
-        raise ValueError(f"k must lie in 1..{h - excluded.shape[1]}, is {k}")
-    panel, zeros, twos = _packed(alleles), _packed(zero), _packed(two)
+    n = zero.shape[1]
+    excluded = check_states(zero, alleles.shape, cm, k, exclude)
+    panel, zeros, twos = packed_alleles(alleles), packed_alleles(zero), packed_alleles(two)
     positions = np.ascontiguousarray(cm, dtype=np.float64)
     out = np.empty((n, k), np.int32)
 

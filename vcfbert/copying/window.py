@@ -8,7 +8,6 @@ import numpy as np
 
 from vcfbert.copying.haploid import Copied, Heads, Intervals, copy, cut
 from vcfbert.copying.mixture import PRIOR_STRENGTH, Mixture, prior
-from vcfbert.copying.states import phased_states
 from vcfbert.genotypes.reference_subset import ReferenceSubset
 from vcfbert.kernels import Alleles, Calls, Doubles, Floats, Indices, Numbers
 
@@ -53,18 +52,28 @@ class HmmWindow:
     sites: slice | Indices  # panel site indices, ascending
     key: Indices  # [t], panel site indices of the typed sites
     key_alleles: Alleles  # [t, h] of the reference subset
+    order: PanelOrder  # of the reference subset at the typed sites
     fraction: Floats  # [l], as in ``haploid.copy``
     whole: WholeWindow | None  # None if each set of targets cuts the haplotypes that it may copy
 
     @classmethod
-    def of(cls, reference: ReferenceSubset, sites: slice | Indices, key: Indices, *, whole: bool = False) -> HmmWindow:
+    def of(
+        cls,
+        reference: ReferenceSubset,
+        sites: slice | Indices,
+        key: Indices,
+        *,
+        whole: bool = False,
+        threads: int = 1,
+    ) -> HmmWindow:
         """``sites`` and ``key``: panel site indices, ascending. ``whole``: cut all haplotypes of the subset once, for
         many sets of targets."""
         cm, place = reference.panel.cm, key_place(sites, key)
         cut_whole = WholeWindow.of(cut(reference.alleles(sites), place)) if whole else None
         fraction = place_between(cm[sites], cm[key], place)
         key_alleles = np.ascontiguousarray(reference.alleles(key).T)
-        return cls(reference, sites, key, key_alleles, fraction, cut_whole)
+        order = PanelOrder.build(key_alleles, cm[key], threads=threads)
+        return cls(reference, sites, key, key_alleles, order, fraction, cut_whole)
 
     @property
     def key_cm(self) -> Doubles:
@@ -82,7 +91,7 @@ class HmmWindow:
         ``calls`` int8 [t, n]: of n target haplotypes, -1 where missing. ``exclude`` int64 [n, e]: rows that a target
         may not copy; -1 for none.
         """
-        return phased_states(calls, self.key_alleles, self.key_cm, k, exclude, threads=threads)
+        return self.order.phased_states(calls, k, exclude, threads=threads)
 
     def targets(self, calls: Calls, chosen: Numbers, prior_strength: float = PRIOR_STRENGTH) -> WindowTargets:
         """Targets with ``calls`` int8 [t, n] that may copy the ``chosen`` rows int32 [n, k] of the reference subset."""

@@ -66,7 +66,7 @@ class HmmPredictor:
         ready = self._cache.get(name)
         if ready is None:
             whole = self._cache.max_bytes > 0 and len(reference) <= _MAX_TIMES_COPIED * self._k
-            ready = HmmWindow.of(reference, window.sites, key, whole=whole)
+            ready = HmmWindow.of(reference, window.sites, key, whole=whole, threads=self._threads)
             self._cache.add(name, ready)
         return ready
 
@@ -142,7 +142,7 @@ def held_out_predictor(model: CopyingModel, reference: ReferenceSubset, k: int, 
         if len(key) == 0:
             af = reference.af[window.sites].astype(np.float32)
             return np.tile(af, (len(haplotypes) // 2, 2, 1))
-        ready = HmmWindow.of(reference, window.sites, key)
+        ready = HmmWindow.of(reference, window.sites, key, threads=threads)
         calls = np.ascontiguousarray(reference.panel.alleles(key, haplotypes).T.astype(np.int8))
         chosen = ready.states(calls, k, exclude=reference.rows_of_sample(haplotypes), threads=threads)
         targets = ready.targets(calls, chosen)

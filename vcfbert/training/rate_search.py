@@ -205,7 +205,7 @@ class RateSearch:
         calls ^= rng.random(calls.shape) < masks.typing_error
         calls[rng.random(calls.shape[:2]) < masks.missing] = MISSING
         genotypes = panel.alleles(sites, haplotypes).reshape(-1, 2, len(sites)).sum(axis=1)
-        ready = HmmWindow.of(reference, sites, key)
+        ready = HmmWindow.of(reference, sites, key, threads=self._threads)
         return _Typed(ready, np.ascontiguousarray(calls), genotypes.astype(np.int64))
 
     def _sample(self, typed: _Typed, rates: Rates) -> Calls:

@@ -1,4 +1,4 @@
-"""Retrieval by IBS segments: missing calls and excluded rows. copying/test_states.py tests the segments."""
+"""Retrieval by IBS segments: missing calls and excluded rows. copying/test_pbwt.py tests the selection."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 
 from benchmarks._ibs_segments import IbsSegmentRetriever
 from tests.helpers.tiny import panel_from_alleles, random_panel
-from vcfbert.copying.states import phased_states
+from vcfbert.copying.pbwt import PanelOrder
 from vcfbert.errors import InputError
 from vcfbert.genotypes.reference_subset import ReferenceSubset
 from vcfbert.retrieval.torch_index import TorchKeyIndex
@@ -29,7 +29,7 @@ def test_rows_equal_states_at_key_sites() -> None:
     found = retriever_of(REFERENCE).retrieve(SITES, DISTANCE, QUERIES, 7)
     assert (found.shape, found.dtype) == ((30, 7), torch.int64)
     cm = PANEL.cm[SITES.numpy()]
-    expected = phased_states(QUERIES.numpy().T.astype(np.int8).copy(), ALLELES.T.copy(), cm, 7)
+    expected = PanelOrder.build(ALLELES.T.copy(), cm).phased_states(QUERIES.numpy().T.astype(np.int8).copy(), 7)
     np.testing.assert_array_equal(found.numpy(), expected)
 
 
