@@ -1,7 +1,7 @@
 """Trains on a stored panel in a process of its own: ``python -m tests.helpers.fit_tiny PANEL OUT [options]``.
 
-Writes OUT/model (the bundle), OUT/weights-RANK.pt and OUT/result.json; checkpoints under OUT/checkpoints. A run that
-dies and is started again with the same arguments resumes.
+Writes OUT/model (the bundle), OUT/weights-RANK.pt of a network, and OUT/result.json; checkpoints under OUT/checkpoints.
+A run that dies and is started again with the same arguments resumes.
 """
 
 from __future__ import annotations
@@ -18,12 +18,13 @@ import torch
 from tests.helpers.tiny import MemoryTracker, tiny_config
 from vcfbert.genotypes.encoding import encode
 from vcfbert.genotypes.store import open_panels
+from vcfbert.training.fit import fitter_of
 from vcfbert.training.loop import Trainer
 from vcfbert.training.progress import SilentProgress
 
 
 class SlowProgress(SilentProgress):
-    """Makes every batch take a while, so that a test can kill the process in the middle of an epoch."""
+    """Makes every step take a while, so that a test can kill the process in the middle of an epoch or a search."""
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
@@ -54,17 +55,16 @@ def main() -> None:
     config = tiny_config(sections)
     panels = open_panels(arguments.panel)
     progress = SlowProgress(arguments.sleep)
-    encodings = [encode(panel, config.encode) for panel in panels]
-    trainer = Trainer(
-        panels,
-        encodings,
-        config,
+    fitter = fitter_of(
         arguments.variant,
+        panels,
+        lambda: [encode(panel, config.encode) for panel in panels],
+        config,
         accelerator="cpu",
         devices=arguments.devices,
         progress=progress,
     )
-    result = trainer.fit(
+    result = fitter.fit(
         arguments.out / "model",
         tracker=AnyEpochTracker(),
         checkpoints=arguments.out / "checkpoints",
@@ -72,8 +72,10 @@ def main() -> None:
         tags={},
         data={},
     )
-    rank = trainer.parts.fabric.global_rank
-    torch.save(trainer.parts.model.state_dict(), arguments.out / f"weights-{rank}.pt")
+    rank = 0
+    if isinstance(fitter, Trainer):
+        rank = fitter.parts.fabric.global_rank
+        torch.save(fitter.parts.model.state_dict(), arguments.out / f"weights-{rank}.pt")
     if rank == 0:
         (arguments.out / "result.json").write_text(json.dumps(dataclasses.asdict(result)))
 

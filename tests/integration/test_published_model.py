@@ -13,9 +13,11 @@ import torch
 
 from service.app import create_app
 from service.settings import Settings
+from vcfbert.bundle.contents import save_copying_model
 from vcfbert.bundle.load import load_bundle
-from vcfbert.bundle.network import save_bundle
+from vcfbert.bundle.network import save_network
 from vcfbert.config import load
+from vcfbert.copying.mixture import CopyingModel
 from vcfbert.genotypes.conversion import build_panels
 from vcfbert.imputation.files import impute_file
 from vcfbert.imputation.imputer import Imputer
@@ -28,7 +30,10 @@ DEMO = PROJECT / "data" / "demo"
 TARGET = DEMO / "target_array_phased.vcf.gz"
 
 
-def test_library_registry_and_service_give_equal_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("variant", ["v18", "v19"])
+def test_library_registry_and_service_give_equal_records(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variant: str
+) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
     config = load(PROJECT / "params.yaml")
     panels = build_panels(
@@ -40,10 +45,13 @@ def test_library_registry_and_service_give_equal_records(tmp_path: Path, monkeyp
         seed=1,
     )
     torch.manual_seed(0)
-    bundle = tmp_path / "models" / "v18"
-    save_bundle(bundle, create("v18", config.model), panels, config, metrics={}, data={})
+    bundle = tmp_path / "models" / variant
+    if variant == "v19":
+        save_copying_model(bundle, CopyingModel.first(), panels, config, metrics={}, data={})
+    else:
+        save_network(bundle, create(variant, config.model), panels, config, metrics={}, data={})
     gate = {"name": "vcfbert", "alias": "champion", "metric": "r2", "minimum": 0.5}
-    publish({"v18": Candidate(bundle, {"r2": 0.9})}, root=tmp_path, **gate)
+    publish({variant: Candidate(bundle, {"r2": 0.9})}, root=tmp_path, **gate)
 
     by_library, by_model = tmp_path / "library.vcf.gz", tmp_path / "model.vcf.gz"
     downloaded = resolve("models:/vcfbert@champion", root=tmp_path, cache=tmp_path / "cache")
