@@ -8,6 +8,7 @@ import numpy as np
 
 from vcfbert.copying.haploid import Copied, Heads, Intervals, copy, cut
 from vcfbert.copying.mixture import PRIOR_STRENGTH, Mixture, prior
+from vcfbert.copying.pbwt import PanelOrder
 from vcfbert.genotypes.reference_subset import ReferenceSubset
 from vcfbert.kernels import Alleles, Calls, Doubles, Floats, Indices, Numbers
 

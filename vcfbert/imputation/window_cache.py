@@ -43,9 +43,12 @@ class WindowCache(Generic[Ready]):
 
 
 def _n_bytes(value: Any) -> int:
-    """Size of the arrays and tensors in a dataclass and in the dataclasses that it holds, without the panel."""
+    """Size of the arrays and tensors in a dataclass and in the dataclasses and tuples that it holds, without the
+    panel."""
     if isinstance(value, Panel):
         return 0
     if hasattr(value, "nbytes"):
         return int(value.nbytes)
+    if isinstance(value, tuple):
+        return sum(_n_bytes(part) for part in value)
     return sum(_n_bytes(getattr(value, part.name)) for part in fields(value)) if is_dataclass(value) else 0
