@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from tests.helpers.tiny import perturbed_bundle, random_panel, target_of, tiny_c
 from vcfbert.bundle.contents import Bundle
 from vcfbert.copying.window import HmmWindow
 from vcfbert.genotypes.panel import Panel
+from vcfbert.genotypes.reference_subset import ReferenceSubset
 from vcfbert.genotypes.sites import MatchedTarget
 from vcfbert.imputation.imputer import Imputer
 from vcfbert.imputation.window_cache import WindowCache
@@ -134,6 +135,26 @@ def test_size_is_that_of_all_arrays_without_the_panel() -> None:
     assert cache.n_bytes == 192
     cache.add("c", Prepared(None, np.zeros(3, np.int64)))
     assert cache.n_bytes == 216
+
+
+def test_size_of_an_hmm_window_counts_intervals_and_sorted_orders() -> None:
+    reference = ReferenceSubset(PANEL, np.arange(60))
+    sizes = []
+    for whole in (False, True):
+        ready = HmmWindow.of(reference, slice(0, 200), TYPED, whole=whole)
+        cache = WindowCache[HmmWindow](PLENTY)
+        cache.add("a", ready)
+        sizes.append(cache.n_bytes)
+        order = ready.order
+        sweeps = [
+            array for sweep in (order.forward, order.backward) for array in sweep if isinstance(array, np.ndarray)
+        ]
+        held = [reference.haplotypes, ready.key, ready.key_alleles, ready.fraction, order.panel, order.cm, *sweeps]
+        if ready.whole is not None:
+            intervals = ready.whole.intervals
+            held += [getattr(intervals, part.name) for part in fields(intervals)] + [ready.whole.interval]
+        assert cache.n_bytes == sum(array.nbytes for array in held)
+    assert sizes[0] < sizes[1]
 
 
 def test_windows_unused_for_longest_are_dropped() -> None:
