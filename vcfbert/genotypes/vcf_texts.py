@@ -40,75 +40,69 @@ _MAX_CELL: Final = len(b"\t1|1:1.999:0.999,0.999:0.001,0.998,0.001:99")
 
 
 class _Spelling(NamedTuple):
-    """Texts by number, padded with NUL, their lengths, and the fields that are spelled after GT."""
+    """Texts by number, padded with NUL, and the fields that are spelled after GT."""
 
-    numbers: Characters  # [2001, 5]
-    number_lengths: npt.NDArray[np.int64]
-    qualities: Characters  # [101, 3], with the colon before them
-    quality_lengths: npt.NDArray[np.int64]
+    numbers: Characters  # [2001, 6], with the length last
+    qualities: Characters  # [101, 4], with the colon first and the length last
     ds: bool
     hds: bool
     gp: bool
     gq: bool
 
 
-def _padded(texts: Texts) -> tuple[Characters, npt.NDArray[np.int64]]:
-    fixed = texts.astype(bytes)
-    lengths = np.array([len(text) for text in texts.tolist()], dtype=np.int64)
-    return fixed.view(np.uint8).reshape(len(texts), -1), lengths
+def _with_lengths(texts: Texts) -> Characters:
+    fixed, lengths = texts.astype(bytes), [len(text) for text in texts.tolist()]
+    return np.column_stack([fixed.view(np.uint8).reshape(len(texts), -1), np.array(lengths, dtype=np.uint8)])
 
 
 @compiled
-def _put(place: int, texts: Characters, lengths: npt.NDArray[np.int64], number: int, out: Characters) -> int:
+def _put(place: int, texts: Characters, number: int, out: Characters) -> int:
     """Writes a text to ``out`` from ``place`` on, NULs included. Returns where the next one begins."""
-    for i in range(texts.shape[1]):
-        out[place + i] = texts[number, i]
-    return place + lengths[number]
+    length = texts.shape[1] - 1
+    text, target = texts[number], out[place : place + length]
+    for i in range(length):
+        target[i] = text[i]
+    return place + np.int64(text[length])
 
 
 @compiled
-def _put_numbers(place: int, first: int, second: int, third: int, spelling: _Spelling, out: Characters) -> int:
-    """Writes a colon and up to three numbers, separated by commas; negative ones are left out."""
-    numbers, lengths = spelling.numbers, spelling.number_lengths
-    out[place] = ord(":")
-    place = _put(place + 1, numbers, lengths, first, out)
-    if second >= 0:
-        out[place] = ord(",")
-        place = _put(place + 1, numbers, lengths, second, out)
-    if third >= 0:
-        out[place] = ord(",")
-        place = _put(place + 1, numbers, lengths, third, out)
-    return place
+def _put_after(place: int, separator: int, numbers: Characters, number: int, out: Characters) -> int:
+    out[place] = separator
+    return _put(place + 1, numbers, number, out)
 
 
 @compiled
-def _put_sample(
-    place: int, q1: int, q2: int, g2: int, gq: int, haploid: bool, spelling: _Spelling, out: Characters
-) -> int:
-    """Writes a sample's text. ``g2`` is the probability of two ALT alleles, in thousandths."""
+def _put_genotype(place: int, q1: int, q2: int, haploid: bool, out: Characters) -> int:
     out[place], out[place + 1] = ord("\t"), ord("0") + (q1 >= HALF)
-    place += 2
-    if not haploid:
-        out[place], out[place + 1] = ord("|"), ord("0") + (q2 >= HALF)
-        place += 2
-    ds = q1 if haploid else q1 + q2
-    if spelling.ds:
-        place = _put_numbers(place, ds, -1, -1, spelling, out)
-    if spelling.hds:
-        place = _put_numbers(place, q1, -1 if haploid else q2, -1, spelling, out)
-    if spelling.gp and haploid:
-        place = _put_numbers(place, ONE - q1, q1, -1, spelling, out)
-    elif spelling.gp:
-        place = _put_numbers(place, ONE - ds + g2, ds - 2 * g2, g2, spelling, out)
-    if spelling.gq:
-        place = _put(place, spelling.qualities, spelling.quality_lengths, gq, out)
-    return place
+    if haploid:
+        return place + 2
+    out[place + 2], out[place + 3] = ord("|"), ord("0") + (q2 >= HALF)
+    return place + 4
+
+
+@compiled
+def _put_dosages(place: int, q1: int, q2: int, haploid: bool, numbers: Characters, out: Characters) -> int:
+    place = _put_after(place, ord(":"), numbers, q1, out)
+    return place if haploid else _put_after(place, ord(","), numbers, q2, out)
+
+
+@compiled
+def _put_probabilities(
+    place: int, q1: int, q2: int, g2: int, haploid: bool, numbers: Characters, out: Characters
+) -> int:
+    """``g2`` is the probability of two ALT alleles, in thousandths."""
+    if haploid:
+        return _put_after(_put_after(place, ord(":"), numbers, ONE - q1, out), ord(","), numbers, q1, out)
+    place = _put_after(place, ord(":"), numbers, ONE - q1 - q2 + g2, out)
+    place = _put_after(place, ord(","), numbers, q1 + q2 - 2 * g2, out)
+    return _put_after(place, ord(","), numbers, g2, out)
 
 
 @compiled
 def _put_zeros(place: int, zeros: Characters, size: int, out: Characters) -> int:
-    for i in range(size):
-        out[place + i] = zeros[i]
+    target = out[place : place + size]
+    for i in range(size):  # indices that cannot be negative, so the loop becomes a copy of memory
+        target[i] = zeros[i]
     return place + size
 
 
@@ -122,6 +116,7 @@ def _put_rows(
     """
     stops = np.empty(len(q), np.int64)
     n, place, width = q.shape[1], 0, len(zeros) // max(q.shape[1], 1)
+    numbers, qualities, ds, hds, gp, _ = spelling
     for row in range(len(q)):
         sample = 0
         while sample < n:
@@ -132,10 +127,17 @@ def _put_rows(
                 place = _put_zeros(place, zeros, (run - sample) * width, out)
                 sample = run
                 continue
-            q1, q2 = q[row, sample, 0], q[row, sample, 1]
-            two = g2[row, sample] if len(g2) else (q1 * q2 + HALF) // ONE
-            quality = gq[row, sample] if len(gq) else 0
-            place = _put_sample(place, q1, q2, two, quality, haploid[sample], spelling, out)
+            q1, q2, one = q[row, sample, 0], q[row, sample, 1], haploid[sample]
+            place = _put_genotype(place, q1, q2, one, out)
+            if ds:
+                place = _put_after(place, ord(":"), numbers, q1 if one else q1 + q2, out)
+            if hds:
+                place = _put_dosages(place, q1, q2, one, numbers, out)
+            if gp:
+                g2_here = g2[row, sample] if len(g2) else (q1 * q2 + HALF) // ONE
+                place = _put_probabilities(place, q1, q2, g2_here, one, numbers, out)
+            if len(gq):
+                place = _put(place, qualities, gq[row, sample], out)
             sample += 1
         stops[row] = place
     return stops
@@ -195,7 +197,7 @@ class SampleTexts:
     def __init__(self, fields: Iterable[str] = DEFAULT_FIELDS) -> None:
         self.fields = chosen_fields(fields)
         shown = (name in self.fields for name in FIELDS[1:])
-        self._spelling = _Spelling(*_padded(_SHORT), *_padded(_QUALITY), *shown)
+        self._spelling = _Spelling(_with_lengths(_SHORT), _with_lengths(_QUALITY), *shown)
 
     def rows(self, q: Numbers, g2: Numbers | None, gq: Numbers | None, haploid: Flags) -> list[bytes]:
         """The text of each row's samples, for ``q`` [l, n, 2], ``g2`` and ``gq`` [l, n] and ``haploid`` [n].
