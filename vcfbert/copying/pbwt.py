@@ -25,9 +25,18 @@ from typing import Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from vcfbert.copying.states import SEGMENTS_PER_SITE, Bits, best_states, check_states, packed_alleles, set_bits
+from vcfbert.copying.states import (
+    SEGMENTS_PER_SITE,
+    Bits,
+    best_states,
+    check_states,
+    fill_states,
+    packed_alleles,
+    set_bits,
+)
 from vcfbert.kernels import Alleles, Calls, Doubles, Indices, Numbers, compiled_exactly, divide_among_threads
 
+MAX_SEARCHED: Final = 5_000  # haplotypes of a panel that is searched whole
 NEIGHBOURS: Final = 16  # candidates on each side of a target's place in each order
 MAX_ORDER_BYTES: Final = 1 << 28  # of the kept orders of both directions
 
@@ -44,6 +53,11 @@ class Sweep(NamedTuple):
     ref_count: Numbers  # [t]: REF alleles of the column
     kept: Numbers  # [ceil(t / every) + 1, h]
     every: int
+
+
+def _empty_sweep(t: int, h: int, every: int) -> Sweep:
+    columns, alt_before = np.empty((t, h // 64 + 1), np.uint64), np.empty((t, h // 64 + 1), np.int32)
+    return Sweep(columns, alt_before, np.empty(t, np.int32), np.empty((-(-t // every) + 1, h), np.int32), every)
 
 
 @compiled_exactly
@@ -209,42 +223,43 @@ class PanelOrder:
 
     panel: Bits  # [h, ceil(t / 64)]
     cm: Doubles  # [t]
-    forward: Sweep
-    backward: Sweep
+    sweeps: tuple[Sweep, Sweep] | None  # forward and reverse; None if the panel is searched whole
 
     @classmethod
-    def build(cls, alleles: Alleles, cm: Doubles, *, threads: int = 1, max_bytes: int = MAX_ORDER_BYTES) -> PanelOrder:
+    def build(
+        cls,
+        alleles: Alleles,
+        cm: Doubles,
+        *,
+        threads: int = 1,
+        max_bytes: int = MAX_ORDER_BYTES,
+        max_searched: int = MAX_SEARCHED,
+    ) -> PanelOrder:
         """Sorts the haplotypes of ``alleles`` uint8 [t, h] at each typed site. ``cm`` [t], ascending.
 
-        ``max_bytes``: of the orders kept. Raises ValueError if shapes disagree.
+        ``max_bytes``: of the orders kept. ``max_searched``: haplotypes of a panel that is searched whole. Raises
+        ValueError if shapes disagree.
         """
         t, h = alleles.shape
         if len(cm) != t:
             raise ValueError(f"alleles {alleles.shape}, but {len(cm)} cM")
+        panel, positions = packed_alleles(alleles), np.ascontiguousarray(cm, dtype=np.float64)
+        if h <= max_searched:
+            return cls(panel, positions, None)
         every = max(-(-8 * t * h // max_bytes), 1)
-        words, n_kept = h // 64 + 1, -(-t // every) + 1
-        sweeps = [
-            Sweep(
-                np.empty((t, words), np.uint64),
-                np.empty((t, words), np.int32),
-                np.empty(t, np.int32),
-                np.empty((n_kept, h), np.int32),
-                every,
-            )
-            for _ in range(2)
-        ]
+        sweeps = (_empty_sweep(t, h, every), _empty_sweep(t, h, every))
 
         def work(directions: Indices) -> None:
             for backwards in directions:
                 _sort(alleles, bool(backwards), sweeps[backwards])
 
         divide_among_threads(work, 2, threads)
-        return cls(packed_alleles(alleles), np.ascontiguousarray(cm, dtype=np.float64), *sweeps)
+        return cls(panel, positions, sweeps)
 
     @property
     def nbytes(self) -> int:
         """Host memory of all arrays."""
-        both = (self.forward, self.backward)
+        both = self.sweeps or ()
         sweeps = sum(s.columns.nbytes + s.alt_before.nbytes + s.ref_count.nbytes + s.kept.nbytes for s in both)
         return self.panel.nbytes + self.cm.nbytes + sweeps
 
@@ -265,18 +280,21 @@ class PanelOrder:
         on each side of the target's place in each order; doubled until there are k in all.
 
         A row depends on its own target alone, and is the same as in a panel without the excluded haplotypes. Of equal
-        segments that of the haplotype with the least distance in places ranks first, then that of the first in the
-        panel. Raises ValueError if shapes disagree or fewer than k haplotypes remain.
+        segments that of the haplotype with the least distance in places ranks first, or that with fewer mismatches in
+        a panel that is searched whole; then that of the first in the panel. Raises ValueError if shapes disagree or
+        fewer than k haplotypes remain.
         """
         excluded = check_states(observed, (len(self.cm), len(self.panel)), self.cm, k, exclude)
         refs, alts = packed_alleles(observed == 0), packed_alleles(observed == 1)
         out = np.empty((observed.shape[1], k), np.int32)
 
         def work(targets: Indices) -> None:
-            _fill(
-                self.forward, self.backward, self.panel, refs, alts, self.cm, excluded, neighbours, segments_per_site,
-                targets, out,
-            )  # fmt: skip
+            if self.sweeps is None:
+                fill_states(self.panel, refs, alts, self.cm, excluded, segments_per_site, targets, out)
+            else:
+                _fill(
+                    *self.sweeps, self.panel, refs, alts, self.cm, excluded, neighbours, segments_per_site, targets, out
+                )
 
         divide_among_threads(work, observed.shape[1], threads)
         return np.sort(out, axis=1)

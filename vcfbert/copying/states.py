@@ -149,7 +149,7 @@ def best_states(panel: Bits, zero: Bits, two: Bits, cm: Doubles, order: Numbers,
 
 
 @compiled_exactly
-def _targets(
+def fill_states(
     panel: Bits,
     zero: Bits,
     two: Bits,
@@ -159,7 +159,7 @@ def _targets(
     targets: Indices,
     out: Numbers,
 ) -> None:
-    """Fills the rows of ``out`` [n, k] that ``targets`` names, best first."""
+    """Fills the rows of ``out`` [n, k] that ``targets`` names, best first, from all haplotypes of ``panel``."""
     excluded = np.zeros(len(panel), np.bool_)
     for target in targets:
         excluded[:] = False
@@ -218,7 +218,7 @@ def ranked_states(
     out = np.empty((n, k), np.int32)
 
     def work(targets: Indices) -> None:
-        _targets(panel, zeros, twos, positions, excluded, segments_per_site, targets, out)
+        fill_states(panel, zeros, twos, positions, excluded, segments_per_site, targets, out)
 
     divide_among_threads(work, n, threads)
     return out

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from vcfbert.kernels import Doubles, Floats, compiled
+
 
 @dataclass(frozen=True)
 class ImputedBlock:
@@ -54,12 +56,28 @@ def estimated_r2(
     Only the first haplotype of a ``haploid`` [n] sample counts. This is Minimac's estimate (Das et al. 2016,
     Nat. Genet. 48:1284). It is 0 where the dosages do not vary.
     """
-    flat = haplotype_dosage.reshape(len(haplotype_dosage), -1).astype(np.float64)
+    flat = haplotype_dosage.reshape(len(haplotype_dosage), -1)
     if haploid is not None and haploid.any():
         flat = flat[:, np.stack([np.ones_like(haploid), ~haploid], axis=1).reshape(-1)]
-    p = flat.mean(axis=1)
+    p, variance = _moments(np.ascontiguousarray(flat))
     expected = p * (1.0 - p)
-    return np.where(expected > 1e-9, flat.var(axis=1) / np.maximum(expected, 1e-9), 0.0).clip(0.0, 1.0)
+    return np.asarray(np.where(expected > 1e-9, variance / np.maximum(expected, 1e-9), 0.0).clip(0.0, 1.0))
+
+
+@compiled
+def _moments(values: Floats) -> tuple[Doubles, Doubles]:
+    """The mean [l] and variance [l] of each row of ``values`` [l, m], in float64."""
+    mean, variance = np.zeros(len(values)), np.zeros(len(values))
+    m = max(values.shape[1], 1)
+    for row in range(len(values)):
+        total = 0.0
+        for value in values[row]:
+            total += np.float64(value)
+        centre, squares = total / m, 0.0
+        for value in values[row]:
+            squares += (np.float64(value) - centre) ** 2
+        mean[row], variance[row] = centre, squares / m
+    return mean, variance
 
 
 def empirical_r2(

@@ -47,9 +47,9 @@ class Summary:
         place = np.minimum((dr2 * _DR2_BINS).astype(np.int64), _DR2_BINS - 1)
         self._dr2_histogram += np.bincount(place, minlength=_DR2_BINS)
 
-    def add_genotypes(self, probability: npt.NDArray[np.int32]) -> None:
-        """Counts the probabilities of written genotypes, in thousandths; an array of any shape."""
-        self._certainty += np.bincount(probability.reshape(-1), minlength=len(self._certainty))
+    def add_genotypes(self, counts: npt.NDArray[np.int64]) -> None:
+        """Adds the ``counts`` [1001] of written genotypes by probability in thousandths."""
+        self._certainty += counts
 
     def counts(self) -> dict[str, Any]:
         """All counts as JSON values, for ``add_counts`` of another summary."""

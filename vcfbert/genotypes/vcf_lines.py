@@ -24,15 +24,16 @@ from vcfbert.genotypes.vcf_texts import (
     ONE,
     SampleTexts,
     biallelic_gq,
+    certainty_counts,
     independent_g2,
     multiallelic_gq,
 )
-from vcfbert.kernels import Calls, Floats, Numbers
+from vcfbert.kernels import Calls, Floats, Numbers, compiled
 
 Flags = npt.NDArray[np.bool_]
 
-# Sites x samples formatted at a time, so that the look-up tables stay in the processor's cache.
-_CELLS_AT_ONCE: Final = 1 << 18
+# Sites x samples formatted at a time, so that their numbers and texts stay in the processor's cache.
+_CELLS_AT_ONCE: Final = 1 << 16
 
 
 class Line(NamedTuple):
@@ -147,14 +148,10 @@ class LineFormatter:
         q[:, self._haploid, 1] = 0
         g2 = None if gp is None else _constrained_g2(gp, calls, q, swapped)
         if self._summary is not None:
-            self._summary.add_genotypes(self._certainty(q, g2)[single[row] & ~typed])
+            counted = single[row] & ~typed
+            self._summary.add_genotypes(certainty_counts(q, g2, self._is_haploid(q.shape[1]), counted))
         gq = self._quality(hds, gp, calls, q, swapped) if self._with_quality else None
-        parts = self._texts.diploid(q, g2, gq)
-        if len(self._haploid):
-            parts[0][:, self._haploid] = self._texts.haploid(q[:, self._haploid, 0])
-            for part in parts[1 : len(parts) - self._with_quality]:
-                part[:, self._haploid] = 0
-        samples = self._texts.joined(np.stack(parts, axis=-1).reshape(len(q), len(parts) * q.shape[1]))
+        samples = self._texts.rows(q, g2, gq, self._is_haploid(q.shape[1]))
         er2 = self._empirical_r2(block, row, calls, typed)
         columns = self._site_columns(site, typed, self._frequencies(q), dr2[row], er2)
         return [b"%b%b\n" % both for both in zip(columns, samples, strict=True)]
@@ -183,14 +180,8 @@ class LineFormatter:
         own[:, self._haploid] = calls[:, self._haploid, 0] >= 0
         return own
 
-    def _certainty(self, q: Numbers, g2: Numbers | None) -> Numbers:
-        """Probabilities [l, n], in thousandths, of the genotypes that GT has, from dosages ``q`` [l, n, 2]."""
-        first, second = q[..., 0], q[..., 1]
-        ds = first + second
-        g2 = independent_g2(q) if g2 is None else g2.copy()
-        g2[:, self._haploid] = 0
-        even = (first >= HALF) == (second >= HALF)
-        return np.where(even, np.where(first >= HALF, g2, ONE - ds + g2), ds - 2 * g2)
+    def _is_haploid(self, n_samples: int) -> Flags:
+        return np.zeros(n_samples, dtype=bool) if self._haploid_flags is None else self._haploid_flags
 
     def _frequencies(self, q: Numbers) -> npt.NDArray[np.float64]:
         """AF [l] of dosages [l, n, 2]; the second haplotype of haploid samples must be 0."""
@@ -218,13 +209,18 @@ class LineFormatter:
         er2: npt.NDArray[np.float64],
     ) -> list[bytes]:
         """The columns CHROM to FORMAT of each site."""
-        columns = []
-        for number, known, frequency, r2, own_r2 in zip(
-            site.tolist(), typed.tolist(), af.tolist(), dr2.tolist(), er2.tolist(), strict=True
-        ):
+        sites, last, columns = self._sites, f"\t{self._format}", []
+        for number, pos, known, frequency, r2, own_r2 in zip(
+            site.tolist(), sites.pos[site].tolist(), typed.tolist(), af.tolist(), dr2.tolist(), er2.tolist(),
+            strict=True,
+        ):  # fmt: skip
             maf = min(frequency, 1.0 - frequency)
-            info = f"AF={frequency:.5g};MAF={maf:.5g};DR2={r2:.4g}{_er2([own_r2])};{_origin(known)}"
-            columns.append(self._fixed_columns(number, *self._alleles(number), self._id(number), info))
+            ref, alt = self._alleles(number)
+            quality = _er2([own_r2]) if known else ""
+            columns.append(
+                f"{sites.chrom}\t{pos}\t{self._id(number)}\t{ref}\t{alt}\t.\tPASS\tAF={frequency:.5g};MAF={maf:.5g};"
+                f"DR2={r2:.4g}{quality};{_origin(known)}{last}".encode()
+            )
         return columns
 
     def _fixed_columns(self, site: int, ref: str, alt: str, id_: str, info: str) -> bytes:
@@ -332,7 +328,15 @@ def _check_probability(values: npt.NDArray[np.floating]) -> None:
 
 
 def _thousandths(probability: npt.NDArray[np.floating]) -> Numbers:
-    return np.asarray(np.rint(probability * np.float32(ONE)).clip(0, ONE), dtype=np.int32)
+    out = np.empty(probability.shape, dtype=np.int32)
+    _round(np.ascontiguousarray(probability).reshape(-1), out.reshape(-1))
+    return out
+
+
+@compiled
+def _round(probability: npt.NDArray[np.floating], out: Numbers) -> None:
+    for i in range(len(out)):
+        out[i] = np.int32(min(max(np.rint(probability[i] * np.float32(ONE)), np.float32(0.0)), np.float32(ONE)))
 
 
 def _constrained_g2(gp: Floats, calls: Calls, q: Numbers, swapped: Flags) -> Numbers:

@@ -1,16 +1,14 @@
-"""The texts of samples in a record of imputed genotypes, looked up by the small integers on which they depend.
+"""The texts of samples in a record of imputed genotypes, spelled from probabilities in whole thousandths.
 
-Each distinct text is built once and gets a number. A compiled loop concatenates the texts of a record, so that no
-Python loop runs over samples. A haploid sample has one HDS, which is also its DS, a GT of one allele and a GP of two
-values.
+A compiled loop spells the samples of biallelic records; most of their cells are exactly 0 and are copied as constant
+text. A haploid sample has one HDS, which is also its DS, a GT of one allele and a GP of two values.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from functools import partial
+from collections.abc import Iterable
 from itertools import pairwise
-from typing import Any, Final
+from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +25,7 @@ MAX_GQ: Final = 99
 NO_GQ: Final = 100  # stands for '.'
 
 Characters = npt.NDArray[np.uint8]
+Flags = npt.NDArray[np.bool_]
 Texts = npt.NDArray[np.object_]
 
 
@@ -36,102 +35,147 @@ def _short(thousandths: int) -> bytes:
 
 
 _SHORT: Final = np.array([_short(i) for i in range(2 * ONE + 1)], dtype=object)
-# Numbers and genotypes as characters padded with NUL, from which new texts are assembled.
-_NUMBER: Final = _SHORT.astype("S5").view(np.uint8).reshape(-1, 5)
-_GENOTYPE: Final = np.array([b"\t0|0", b"\t0|1", b"\t1|0", b"\t1|1"]).view(np.uint8).reshape(4, 4)
-_ALLELE: Final = np.array([b"\t0", b"\t1"]).view(np.uint8).reshape(2, 2)
 _QUALITY: Final = np.array([b":%d" % q for q in range(MAX_GQ + 1)] + [b":."], dtype=object)
+_MAX_CELL: Final = len(b"\t1|1:1.999:0.999,0.999:0.001,0.998,0.001:99")
 
 
-class TextStore:
-    """Texts by number: all characters in one array, with the start and length of each text. Number 0 is empty."""
+class _Spelling(NamedTuple):
+    """Texts by number, padded with NUL, and the fields that are spelled after GT."""
 
-    def __init__(self) -> None:
-        self._characters = np.zeros(1 << 16, dtype=np.uint8)
-        self._used = 0
-        self._start = np.zeros(1, dtype=np.uint32)
-        self._length = np.zeros(1, dtype=np.uint8)
-
-    def table(self, size: int, build: Callable[[Numbers], list[bytes]]) -> TextTable:
-        """A table for codes 0 to ``size`` - 1, whose texts ``build`` makes."""
-        first = len(self._start)
-        self._start = np.zeros(first + size, dtype=np.uint32)
-        self._length = np.zeros(first + size, dtype=np.uint8)
-        return TextTable(self, first, size, build)
-
-    def add(self, numbers: Numbers, texts: list[bytes]) -> None:
-        """Stores the texts of the given numbers."""
-        length = np.array([len(text) for text in texts], dtype=np.int64)
-        stop = self._used + np.cumsum(length)
-        if stop[-1] > len(self._characters):
-            self._characters = np.concatenate([self._characters, np.zeros(int(stop[-1]), dtype=np.uint8)])
-        self._characters[self._used : stop[-1]] = np.frombuffer(b"".join(texts), dtype=np.uint8)
-        self._start[numbers], self._length[numbers] = stop - length, length
-        self._used = int(stop[-1])
-
-    def joined(self, numbers: npt.NDArray[np.int32]) -> list[bytes]:
-        """The concatenated texts of each row of ``numbers`` [l, c]."""
-        stop = np.cumsum(_row_lengths(numbers, self._length))
-        out = np.empty(int(stop[-1]) if len(stop) else 0, dtype=np.uint8)
-        _put(numbers, self._start, self._length, self._characters, out)
-        text = out.tobytes()
-        return [text[start:end] for start, end in pairwise([0, *stop.tolist()])]
+    numbers: Characters  # [2001, 6], with the length last
+    qualities: Characters  # [101, 4], with the colon first and the length last
+    ds: bool
+    hds: bool
+    gp: bool
+    gq: bool
 
 
-class TextTable:
-    """The texts of integer codes below ``size``. ``build`` makes the text of a code at its first use."""
-
-    def __init__(self, store: TextStore, first: int, size: int, build: Callable[[Numbers], list[bytes]]) -> None:
-        self._store = store
-        self._first = first
-        self._known = np.zeros(size, dtype=bool)
-        self._build = build
-
-    def __getitem__(self, codes: Numbers) -> Numbers:
-        """The numbers of the codes' texts, in the same shape."""
-        unseen = codes[~self._known[codes]]
-        if unseen.size:
-            new = np.unique(unseen)
-            self._store.add(new + self._first, self._build(new))
-            self._known[new] = True
-        return np.asarray(codes + self._first, dtype=np.int32)
+def _with_lengths(texts: Texts) -> Characters:
+    fixed, lengths = texts.astype(bytes), [len(text) for text in texts.tolist()]
+    return np.column_stack([fixed.view(np.uint8).reshape(len(texts), -1), np.array(lengths, dtype=np.uint8)])
 
 
 @compiled
-def _row_lengths(numbers: Any, length: Any) -> Any:
-    """[l]: number of characters of each row of texts."""
-    out = np.zeros(len(numbers), np.int64)
-    for row in range(len(numbers)):
-        for number in numbers[row]:
-            out[row] += length[number]
-    return out
+def _put(place: int, texts: Characters, number: int, out: Characters) -> int:
+    """Writes a text to ``out`` from ``place`` on, NULs included. Returns where the next one begins."""
+    length = texts.shape[1] - 1
+    text, target = texts[number], out[place : place + length]
+    for i in range(length):
+        target[i] = text[i]
+    return place + np.int64(text[length])
 
 
 @compiled
-def _put(numbers: Any, start: Any, length: Any, characters: Any, out: Any) -> None:
-    """Writes the characters of the texts to ``out``."""
-    place = 0
-    for row in range(len(numbers)):
-        for number in numbers[row]:
-            first = start[number]
-            for i in range(length[number]):
-                out[place + i] = characters[first + i]
-            place += length[number]
+def _put_after(place: int, separator: int, numbers: Characters, number: int, out: Characters) -> int:
+    out[place] = separator
+    return _put(place + 1, numbers, number, out)
 
 
-def _spelled(columns: list[Characters | bytes]) -> list[bytes]:
-    """Texts [m] concatenated from columns: constants, or character matrices [m, width] padded with NUL."""
-    rows = next(len(column) for column in columns if not isinstance(column, bytes))
-    matrices = [
-        np.broadcast_to(np.frombuffer(column, np.uint8), (rows, len(column))) if isinstance(column, bytes) else column
-        for column in (*columns, b"\n")
-    ]
-    return np.concatenate(matrices, axis=1).tobytes().translate(None, b"\0").split(b"\n")[:-1]
+@compiled
+def _put_genotype(place: int, q1: int, q2: int, haploid: bool, out: Characters) -> int:
+    out[place], out[place + 1] = ord("\t"), ord("0") + (q1 >= HALF)
+    if haploid:
+        return place + 2
+    out[place + 2], out[place + 3] = ord("|"), ord("0") + (q2 >= HALF)
+    return place + 4
+
+
+@compiled
+def _put_dosages(place: int, q1: int, q2: int, haploid: bool, numbers: Characters, out: Characters) -> int:
+    place = _put_after(place, ord(":"), numbers, q1, out)
+    return place if haploid else _put_after(place, ord(","), numbers, q2, out)
+
+
+@compiled
+def _put_probabilities(
+    place: int, q1: int, q2: int, g2: int, haploid: bool, numbers: Characters, out: Characters
+) -> int:
+    """``g2`` is the probability of two ALT alleles, in thousandths."""
+    if haploid:
+        return _put_after(_put_after(place, ord(":"), numbers, ONE - q1, out), ord(","), numbers, q1, out)
+    place = _put_after(place, ord(":"), numbers, ONE - q1 - q2 + g2, out)
+    place = _put_after(place, ord(","), numbers, q1 + q2 - 2 * g2, out)
+    return _put_after(place, ord(","), numbers, g2, out)
+
+
+@compiled
+def _put_zeros(place: int, zeros: Characters, size: int, out: Characters) -> int:
+    target = out[place : place + size]
+    for i in range(size):  # indices that cannot be negative, so the loop becomes a copy of memory
+        target[i] = zeros[i]
+    return place + size
+
+
+@compiled
+def _put_rows(
+    q: Numbers, g2: Numbers, gq: Numbers, haploid: Flags, spelling: _Spelling, zeros: Characters, out: Characters
+) -> npt.NDArray[np.int64]:
+    """Writes the samples of each row of ``q`` [l, n, 2]; returns where each row ends. ``zeros``: n samples of text 0.
+
+    ``g2`` and ``gq`` [l, n] have no row where haplotypes are independent and where GQ is no field.
+    """
+    stops = np.empty(len(q), np.int64)
+    n, place, width = q.shape[1], 0, len(zeros) // max(q.shape[1], 1)
+    numbers, qualities, ds, hds, gp, _ = spelling
+    for row in range(len(q)):
+        sample = 0
+        while sample < n:
+            run = sample
+            while width > 0 and run < n and q[row, run, 0] == 0 and q[row, run, 1] == 0 and not haploid[run]:
+                run += 1
+            if run > sample:
+                place = _put_zeros(place, zeros, (run - sample) * width, out)
+                sample = run
+                continue
+            q1, q2, one = q[row, sample, 0], q[row, sample, 1], haploid[sample]
+            place = _put_genotype(place, q1, q2, one, out)
+            if ds:
+                place = _put_after(place, ord(":"), numbers, q1 if one else q1 + q2, out)
+            if hds:
+                place = _put_dosages(place, q1, q2, one, numbers, out)
+            if gp:
+                g2_here = g2[row, sample] if len(g2) else (q1 * q2 + HALF) // ONE
+                place = _put_probabilities(place, q1, q2, g2_here, one, numbers, out)
+            if len(gq):
+                place = _put(place, qualities, gq[row, sample], out)
+            sample += 1
+        stops[row] = place
+    return stops
 
 
 def independent_g2(q: Numbers) -> Numbers:
     """Probability of two ALT alleles where the haplotypes [..., 2] are independent, in thousandths."""
     return np.asarray((q[..., 0] * q[..., 1] + HALF) // ONE)
+
+
+def certainty_counts(q: Numbers, g2: Numbers | None, haploid: Flags, counted: Flags) -> npt.NDArray[np.int64]:
+    """Counts [ONE + 1] of the genotypes of GT by probability in thousandths, in the rows ``counted`` [l].
+
+    Dosages ``q`` [l, n, 2] and probabilities of two ALT alleles ``g2`` [l, n] in thousandths; without ``g2`` the
+    haplotypes are independent. The second dosage of ``haploid`` [n] samples must be 0.
+    """
+    counts = np.zeros(ONE + 1, dtype=np.int64)
+    _count_certainty(q, np.empty((0, 0), dtype=np.int32) if g2 is None else g2, haploid, counted, counts)
+    return counts
+
+
+@compiled
+def _count_certainty(q: Numbers, g2: Numbers, haploid: Flags, counted: Flags, counts: npt.NDArray[np.int64]) -> None:
+    for row in np.flatnonzero(counted):
+        certain = 0
+        for sample in range(q.shape[1]):
+            q1, q2 = q[row, sample, 0], q[row, sample, 1]
+            if q1 == 0 and q2 == 0:
+                certain += 1
+                continue
+            two = g2[row, sample] if len(g2) else (q1 * q2 + HALF) // ONE
+            if haploid[sample]:
+                two = 0
+            if (q1 >= HALF) != (q2 >= HALF):
+                counts[q1 + q2 - 2 * two] += 1
+            else:
+                counts[two if q1 >= HALF else ONE - q1 - q2 + two] += 1
+        counts[ONE] += certain
 
 
 def chosen_fields(names: Iterable[str]) -> tuple[str, ...]:
@@ -152,32 +196,26 @@ class SampleTexts:
 
     def __init__(self, fields: Iterable[str] = DEFAULT_FIELDS) -> None:
         self.fields = chosen_fields(fields)
-        size = (ONE + 1) ** 2
-        store = TextStore()
-        self.joined = store.joined
-        # Partial functions and no methods: in a reference cycle with their owner, tables of megabytes would stay in
-        # memory until the garbage collector runs.
-        self._independent = store.table(size, partial(_independent_texts, self.fields))
-        self._heads = store.table(size, partial(_head_texts, self.fields))
-        self._tails = store.table(2 * size, _tail_texts)
-        self._haploid = store.table(ONE + 1, partial(_haploid_texts, self.fields))
-        self._qualities = store.table(len(_QUALITY), lambda gq: _QUALITY[gq].tolist())
+        shown = (name in self.fields for name in FIELDS[1:])
+        self._spelling = _Spelling(_with_lengths(_SHORT), _with_lengths(_QUALITY), *shown)
 
-    def diploid(self, q: Numbers, g2: Numbers | None, gq: Numbers | None) -> list[Numbers]:
-        """Numbers [l, n] of each part of the samples' texts, in order, for ``q`` [l, n, 2], ``g2`` and ``gq`` [l, n].
+    def rows(self, q: Numbers, g2: Numbers | None, gq: Numbers | None, haploid: Flags) -> list[bytes]:
+        """The text of each row's samples, for ``q`` [l, n, 2], ``g2`` and ``gq`` [l, n] and ``haploid`` [n].
 
-        Without ``g2`` the haplotypes are independent.
+        Without ``g2`` the haplotypes are independent. The second haplotype of a haploid sample is not read.
         """
-        code = q[..., 0] * (ONE + 1) + q[..., 1]
-        if g2 is None or "GP" not in self.fields:
-            parts = [self._independent[code]]
-        else:
-            parts = [self._heads[code], self._tails[(q[..., 0] + q[..., 1]) * (ONE + 1) + g2]]
-        return parts if gq is None else [*parts, self._qualities[gq]]
+        none = np.empty((0, 0), dtype=np.int32)
+        out = np.empty(q.shape[0] * q.shape[1] * _MAX_CELL + self._spelling.numbers.shape[1], dtype=np.uint8)
+        zeros = none.view(np.uint8).reshape(-1) if self._spelling.gq else self._zeros(q.shape[1])
+        g2, gq = none if g2 is None else g2, none if gq is None else gq
+        stops = _put_rows(q, g2, gq, haploid, self._spelling, zeros, out)
+        return [out[start:stop].tobytes() for start, stop in pairwise([0, *stops.tolist()])]
 
-    def haploid(self, q: Numbers) -> Numbers:
-        """Numbers [l, n] of the texts of haploid samples with dosages ``q`` [l, n], without GQ."""
-        return self._haploid[q]
+    def _zeros(self, n: int) -> Characters:
+        """The text of n diploid samples whose dosages are 0."""
+        values = {"DS": b":0", "HDS": b":0,0", "GP": b":1,0,0"}
+        text = b"\t0|0" + b"".join(values[name] for name in self.fields[1:])
+        return np.frombuffer(text * n, dtype=np.uint8)
 
     def multiallelic(self, q: Numbers, gq: Numbers | None) -> list[bytes]:
         """Texts of the samples of one record with k ALT alleles, for dosages ``q`` [k, n, ploidy] and ``gq`` [n]."""
@@ -202,44 +240,6 @@ class SampleTexts:
         for column, content in enumerate(columns):
             text[:, column] = content
         return [b"".join(row) for row in text.tolist()]
-
-
-def _head(fields: tuple[str, ...], code: Numbers) -> list[Characters | bytes]:
-    """GT, DS and HDS of a sample with the haplotype dosages ``divmod(code, 1001)``."""
-    q1, q2 = np.divmod(code, ONE + 1)
-    columns: list[Characters | bytes] = [_GENOTYPE[2 * (q1 >= HALF) + (q2 >= HALF)]]
-    if "DS" in fields:
-        columns += [b":", _NUMBER[q1 + q2]]
-    if "HDS" in fields:
-        columns += [b":", _NUMBER[q1], b",", _NUMBER[q2]]
-    return columns
-
-
-def _tail(ds: Numbers, g2: Numbers) -> list[Characters | bytes]:
-    """GP of a dosage and a probability of two ALT alleles."""
-    return [b":", _NUMBER[ONE - ds + g2], b",", _NUMBER[ds - 2 * g2], b",", _NUMBER[g2]]
-
-
-def _head_texts(fields: tuple[str, ...], code: Numbers) -> list[bytes]:
-    return _spelled(_head(fields, code))
-
-
-def _tail_texts(code: Numbers) -> list[bytes]:
-    return _spelled(_tail(*np.divmod(code, ONE + 1)))
-
-
-def _independent_texts(fields: tuple[str, ...], code: Numbers) -> list[bytes]:
-    q = np.stack(np.divmod(code, ONE + 1), axis=-1)
-    return _spelled(_head(fields, code) + (_tail(q.sum(axis=-1), independent_g2(q)) if "GP" in fields else []))
-
-
-def _haploid_texts(fields: tuple[str, ...], q: Numbers) -> list[bytes]:
-    columns: list[Characters | bytes] = [_ALLELE[(q >= HALF).astype(np.int64)]]
-    for name, values in (("DS", [q]), ("HDS", [q]), ("GP", [ONE - q, q])):
-        if name in fields:
-            for separator, value in zip([b":", b","], values, strict=False):
-                columns += [separator, _NUMBER[value]]
-    return _spelled(columns)
 
 
 def _with_ref(q: npt.NDArray[np.integer]) -> Numbers:

@@ -212,6 +212,36 @@ def test_ten_thousand_unexplained_calls_do_not_underflow() -> None:
     assert np.isfinite(found.loo).all()
 
 
+def test_flat_map_with_hundreds_of_mismatches_gives_finite_results() -> None:
+    """No switch is possible. One half of the sites rules out the first haplotype, the other half the second."""
+    t = 600
+    key_alleles = np.zeros((t, 2), np.uint8)
+    key_alleles[:300, 0] = key_alleles[300:, 1] = 1
+    found = copy(
+        np.zeros((t, 1), np.int8), key_alleles, np.array([[0, 1]], np.int32), np.full((1, 2), 0.5, np.float32),
+        heads_of_one([0.0] + [1.0] * (t - 1), [1e-4] * t, 3), cut(np.array([[1, 1, 0], [0, 1, 1]], np.uint8),
+        np.array([-300 + i for i in range(300)] + [2 + i for i in range(300)])), np.full(3, 0.5, np.float32),
+    )  # fmt: skip
+    assert np.isfinite(found.loo).all()
+    # Between the halves the target switches from the second haplotype to the first.
+    np.testing.assert_allclose(found.dosage, [[0.5, 1.0, 0.5]], atol=1e-3)
+
+
+@pytest.mark.parametrize("span", [1, 3, 5, 100])
+def test_results_do_not_depend_on_the_span(span: int) -> None:
+    given = with_ends(random_given(n=3, l=60))
+    expected = copy(*given.arguments(two_models()))
+    found = copy(*given.arguments(two_models()), forward_bytes=4 * 2 * given.states.shape[1] * span)
+    np.testing.assert_allclose(found.dosage, expected.dosage, atol=1e-6)
+    np.testing.assert_allclose(found.loo, expected.loo, atol=1e-6)
+
+
+def test_more_heads_than_lanes_are_refused() -> None:
+    given = with_ends(random_given())
+    with pytest.raises(ValueError, match="at most 4 heads"):
+        copy(*given.arguments([LiStephens()] * 5))
+
+
 def rows_of(intervals: Intervals, s: int) -> list[list[int]]:
     """The alleles that each reference haplotype has in interval ``s``."""
     first, stop = intervals.bounds[s], intervals.bounds[s + 1]

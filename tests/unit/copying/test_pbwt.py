@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vcfbert.copying.pbwt import PanelOrder
+from vcfbert.copying.states import phased_states
 
 Alleles = npt.NDArray[np.uint8]
 Calls = npt.NDArray[np.int8]
@@ -28,6 +29,11 @@ def case(seed: int, t: int = 90, n: int = 4, h: int = 50, missing: float = 0.05)
     observed = (observed ^ (rng.random((t, n)) < 0.02)).astype(np.int8)
     observed[rng.random((t, n)) < missing] = -1
     return observed, alleles, np.cumsum(rng.integers(0, 4, size=t)) / 64.0
+
+
+def sorted_panel(alleles: Alleles, cm: Doubles) -> PanelOrder:
+    """The order of a panel that is sorted although it is small."""
+    return PanelOrder.build(alleles, cm, max_searched=0)
 
 
 def sorted_distances(target: Calls, alleles: Alleles, width: int) -> dict[int, int]:
@@ -91,7 +97,7 @@ def segment(target: Calls, haplotype: Alleles, cm: Doubles, site: int) -> float:
 def test_states_equal_slow_search(seed: int, t: int, h: int, width: int, bytes_kept: int, data: st.DataObject) -> None:
     observed, alleles, cm = case(seed, t=t, n=2, h=h, missing=0.1)
     k = data.draw(st.integers(1, h))
-    order = PanelOrder.build(alleles, cm, max_bytes=bytes_kept)
+    order = PanelOrder.build(alleles, cm, max_bytes=bytes_kept, max_searched=0)
     found = order.phased_states(observed, k, neighbours=width)
     for target, states in enumerate(found):
         assert states.tolist() == slow_states(observed[:, target], alleles, cm, k, width)
@@ -101,7 +107,7 @@ def test_states_equal_slow_search(seed: int, t: int, h: int, width: int, bytes_k
 @given(seed=st.integers(0, 10_000), k=st.integers(1, 50), t=st.integers(1, 200), threads=st.integers(1, 3))
 def test_states_do_not_depend_on_other_targets(seed: int, k: int, t: int, threads: int) -> None:
     observed, alleles, cm = case(seed, t=t)
-    order = PanelOrder.build(alleles, cm, threads=threads)
+    order = PanelOrder.build(alleles, cm, threads=threads, max_searched=0)
     together = order.phased_states(observed, k, threads=threads)
     assert together.shape == (4, k)
     assert all((np.diff(row) > 0).all() for row in together)
@@ -114,18 +120,25 @@ def test_states_do_not_depend_on_other_targets(seed: int, k: int, t: int, thread
 def test_excluded_haplotypes_equal_smaller_panel(seed: int, k: int, width: int) -> None:
     observed, alleles, cm = case(seed)
     exclude = np.random.default_rng(seed).integers(-1, 50, size=(4, 3))
-    found = PanelOrder.build(alleles, cm).phased_states(observed, k, exclude, neighbours=width)
+    found = sorted_panel(alleles, cm).phased_states(observed, k, exclude, neighbours=width)
     for target, own in enumerate(exclude):
         left = np.setdiff1d(np.arange(50), own)
-        smaller = PanelOrder.build(alleles[:, left], cm)
+        smaller = sorted_panel(alleles[:, left], cm)
         expected = smaller.phased_states(observed[:, [target]], k, neighbours=width)[0]
         assert found[target].tolist() == left[expected].tolist()
+
+
+def test_small_panel_is_searched_whole() -> None:
+    observed, alleles, cm = case(3)
+    order = PanelOrder.build(alleles, cm)
+    assert order.sweeps is None
+    assert (order.phased_states(observed, 20) == phased_states(observed, alleles, cm, 20)).all()
 
 
 @pytest.mark.parametrize("bytes_kept", [1, 5_000, 50_000])
 def test_states_do_not_depend_on_which_orders_are_kept(bytes_kept: int) -> None:
     observed, alleles, cm = case(5, t=150, h=130)
-    whole, sparse = PanelOrder.build(alleles, cm), PanelOrder.build(alleles, cm, max_bytes=bytes_kept)
+    whole, sparse = sorted_panel(alleles, cm), PanelOrder.build(alleles, cm, max_bytes=bytes_kept, max_searched=0)
     assert sparse.nbytes < whole.nbytes
     assert (sparse.phased_states(observed, 40) == whole.phased_states(observed, 40)).all()
 
@@ -133,40 +146,41 @@ def test_states_do_not_depend_on_which_orders_are_kept(bytes_kept: int) -> None:
 def test_haplotype_that_matches_everywhere_is_selected_first() -> None:
     observed, alleles, cm = case(7, n=1, missing=0.0)
     alleles[:, 31] = observed[:, 0]
-    assert PanelOrder.build(alleles, cm).phased_states(observed, 1).tolist() == [[31]]
+    assert sorted_panel(alleles, cm).phased_states(observed, 1).tolist() == [[31]]
 
 
 def test_missing_call_keeps_target_beside_its_source() -> None:
     _, alleles, cm = case(11, n=1, h=200)
     observed = alleles[:, [57]].astype(np.int8)
     observed[20:23] = -1
-    assert PanelOrder.build(alleles, cm).phased_states(observed, 1, neighbours=4).tolist() == [[57]]
+    assert sorted_panel(alleles, cm).phased_states(observed, 1, neighbours=4).tolist() == [[57]]
 
 
 def test_target_without_calls_gets_states() -> None:
     _, alleles, cm = case(1)
-    states = PanelOrder.build(alleles, cm).phased_states(np.full((90, 1), -1, np.int8), 50)
+    states = sorted_panel(alleles, cm).phased_states(np.full((90, 1), -1, np.int8), 50)
     assert states.tolist() == [list(range(50))]
 
 
 def test_no_sites_or_no_targets_give_first_states_or_none() -> None:
     _, alleles, cm = case(1)
-    empty = PanelOrder.build(alleles[:0], cm[:0])
+    empty = sorted_panel(alleles[:0], cm[:0])
     assert empty.phased_states(np.empty((0, 2), np.int8), 2, np.array([[0], [4]])).tolist() == [[1, 2], [0, 1]]
-    assert PanelOrder.build(alleles, cm).phased_states(np.empty((90, 0), np.int8), 2).shape == (0, 2)
+    assert sorted_panel(alleles, cm).phased_states(np.empty((90, 0), np.int8), 2).shape == (0, 2)
 
 
 def test_order_of_a_million_haplotypes_stays_in_memory_limit() -> None:
     """One site instead of 500, whose alleles and counts grow with the sites; the kept orders do not."""
     order = PanelOrder.build(np.zeros((1, 1_000_000), np.uint8), np.zeros(1), max_bytes=1 << 20)
-    a_site = order.nbytes - order.forward.kept.nbytes - order.backward.kept.nbytes - order.panel.nbytes
+    assert order.sweeps is not None
+    a_site = order.nbytes - order.panel.nbytes - sum(sweep.kept.nbytes for sweep in order.sweeps)
     assert a_site < 0.4e6
-    assert order.forward.kept.shape == (2, 1_000_000)
+    assert [sweep.kept.shape for sweep in order.sweeps] == [(2, 1_000_000)] * 2
 
 
 def test_inconsistent_arguments_raise_value_error() -> None:
     observed, alleles, cm = case(1)
-    order = PanelOrder.build(alleles, cm)
+    order = sorted_panel(alleles, cm)
     with pytest.raises(ValueError, match=r"k must lie in 1\.\.50"):
         order.phased_states(observed, 51)
     with pytest.raises(ValueError, match=r"k must lie in 1\.\.49"):
@@ -176,4 +190,4 @@ def test_inconsistent_arguments_raise_value_error() -> None:
     with pytest.raises(ValueError, match="targets at"):
         order.phased_states(observed[1:], 4)
     with pytest.raises(ValueError, match="89 cM"):
-        PanelOrder.build(alleles, cm[1:])
+        sorted_panel(alleles, cm[1:])

@@ -44,8 +44,8 @@ def test_summary_bins_dr2_by_the_panels_maf() -> None:
 
 def test_summary_bins_the_qualities_of_genotypes() -> None:
     summary = summary_of_four_sites()
-    summary.add_genotypes(np.array([[0, 500], [900, 899]], dtype=np.int32))  # GQ 0, 3.01, 10, 9.96
-    summary.add_genotypes(np.array([999, 1000], dtype=np.int32))  # 30, and beyond what thousandths tell
+    summary.add_genotypes(np.bincount([0, 500, 900, 899], minlength=1001))  # GQ 0, 3.01, 10, 9.96
+    summary.add_genotypes(np.bincount([999, 1000], minlength=1001))  # 30, and beyond what thousandths tell
     found = {(b["low"], b["high"]): b["n"] for b in summary.as_dict()["gq_histogram"] if b["n"]}
     assert found == {(0, 5): 2, (5, 10): 1, (10, 15): 1, (30, 99): 2}
 
@@ -56,6 +56,6 @@ def test_summary_of_added_parts_equals_the_whole() -> None:
         part = summary_of_four_sites()
         for summary in (whole, part):
             add(summary, dr2, typed, kept=[1, 1, 0, 1])
-            summary.add_genotypes(np.array([[0, 500], [900, 899]], dtype=np.int32))
+            summary.add_genotypes(np.bincount([0, 500, 900, 899], minlength=1001))
         joint.add_counts(json.loads(json.dumps(part.counts())))
     assert joint.as_dict() == whole.as_dict()

@@ -3,7 +3,6 @@ from __future__ import annotations
 import resource
 import shutil
 import subprocess
-import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import pairwise
@@ -462,11 +461,12 @@ def test_empirical_r2_stands_where_sites_are_typed(tmp_path: Path) -> None:
     assert [r[7] for r in write(tmp_path / "cut.vcf", cut)] == infos
 
 
-def test_sample_texts_are_released_with_their_owner() -> None:
-    """Tables of megabytes that waited for Python to look for cycles would add up to gigabytes in a service."""
-    texts = SampleTexts(("GT", "DS", "HDS", "GP"))
-    q = np.array([[[0, 1000], [250, 750]]])
-    assert texts.joined(texts.diploid(q, None, None)[0]) == [b"\t0|1:1:0,1:0,1,0\t0|1:1:0.25,0.75:0.188,0.624,0.188"]
-    gone = weakref.ref(texts)
-    del texts
-    assert gone() is None
+def test_rows_of_samples_equal_text_by_hand() -> None:
+    texts, one = SampleTexts(("GT", "DS", "HDS", "GP")), np.zeros(1, dtype=bool)
+    q = np.array([[[0, 1000]], [[250, 750]], [[0, 0]]], dtype=np.int32)
+    assert texts.rows(q, None, None, one) == [
+        b"\t0|1:1:0,1:0,1,0",
+        b"\t0|1:1:0.25,0.75:0.188,0.624,0.188",
+        b"\t0|0:0:0,0:1,0,0",
+    ]
+    assert texts.rows(q, None, None, ~one)[1] == b"\t0:0.25:0.25:0.75,0.25"
