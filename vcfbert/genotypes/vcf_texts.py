@@ -62,7 +62,8 @@ def _put(place: int, texts: Characters, number: int, out: Characters) -> int:
     text, target = texts[number], out[place : place + length]
     for i in range(length):
         target[i] = text[i]
-    return place + np.int64(text[length])
+    end: int = place + np.int64(text[length])
+    return end
 
 
 @compiled

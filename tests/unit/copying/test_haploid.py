@@ -25,7 +25,7 @@ class Given:
     place: Indices  # [t]
     fraction: Floats  # [l]
 
-    def copied(self, targets: list[int] | slice = slice(None), *, threads: int = 1) -> Copied:
+    def copied(self, targets: list[int] | slice = slice(None), **options: int) -> Copied:
         return copy(
             np.ascontiguousarray(self.observed[:, targets]),
             self.key_alleles,
@@ -34,7 +34,7 @@ class Given:
             self.heads,
             cut(self.alleles, self.place),
             self.fraction,
-            threads=threads,
+            **options,
         )
 
     def problem(self, target: int, head: int) -> Problem:
@@ -229,17 +229,16 @@ def test_flat_map_with_hundreds_of_mismatches_gives_finite_results() -> None:
 
 @pytest.mark.parametrize("span", [1, 3, 5, 100])
 def test_results_do_not_depend_on_the_span(span: int) -> None:
-    given = with_ends(random_given(n=3, l=60))
-    expected = copy(*given.arguments(two_models()))
-    found = copy(*given.arguments(two_models()), forward_bytes=4 * 2 * given.states.shape[1] * span)
+    given = random_given(n=3, l=60, heads=2)
+    expected = given.copied()
+    found = given.copied(forward_bytes=4 * 2 * given.states.shape[1] * span)
     np.testing.assert_allclose(found.dosage, expected.dosage, atol=1e-6)
     np.testing.assert_allclose(found.loo, expected.loo, atol=1e-6)
 
 
 def test_more_heads_than_lanes_are_refused() -> None:
-    given = with_ends(random_given())
     with pytest.raises(ValueError, match="at most 4 heads"):
-        copy(*given.arguments([LiStephens()] * 5))
+        random_given(heads=5).copied()
 
 
 def rows_of(intervals: Intervals, s: int) -> list[list[int]]:

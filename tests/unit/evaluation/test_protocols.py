@@ -9,6 +9,7 @@ import pytest
 
 from vcfbert.bundle.contents import Bundle
 from vcfbert.config import EvaluateConfig
+from vcfbert.copying.mixture import CopyingModel
 from vcfbert.errors import InputError
 from vcfbert.evaluation.protocols import array_protocol
 from vcfbert.genotypes.conversion import panel_from_genotypes
@@ -21,7 +22,7 @@ CASE = Path(__file__).parents[2] / "data/scoring"
 def bundle() -> Bundle:
     """What scoring needs of one: the panel."""
     panel = panel_from_genotypes(read_genotypes(CASE / "panel.vcf.gz"))
-    return cast(Bundle, SimpleNamespace(panels=(panel,), parts=()))
+    return cast(Bundle, SimpleNamespace(panels=(panel,), parts=(), model=CopyingModel.first(), k=2))
 
 
 @pytest.fixture
