@@ -17,7 +17,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from vcfbert.copying.haploid import Heads
+from vcfbert.copying.haploid import MIN_SWITCH, Heads
 from vcfbert.kernels import Doubles, Floats
 
 # Rates of the heads, as multiples of a mixture's (switches per cM, mismatch probability). The last head switches so
@@ -28,8 +28,6 @@ MAX_MISMATCH: Final = 0.3
 KNOTS: Final = (-3.0, -2.3, -2.0, -1.3, -0.5)  # log10 MAF between which mixture weights are interpolated
 PRIOR_STRENGTH: Final = 2.0
 NOT_INHERITED: Final = 1e-4  # probability that a copied ALT is lost, and that a copied REF becomes ALT
-# Where the genetic map is flat a switch must stay possible, or a single wrong allele would exclude every haplotype.
-MIN_SWITCH: Final = 1e-6
 
 
 @dataclass(frozen=True)

@@ -62,8 +62,7 @@ def _put(place: int, texts: Characters, number: int, out: Characters) -> int:
     text, target = texts[number], out[place : place + length]
     for i in range(length):
         target[i] = text[i]
-    end: int = place + np.int64(text[length])
-    return end
+    return place + np.int64(text[length])  # type: ignore[return-value]
 
 
 @compiled
