@@ -155,9 +155,11 @@ def test_imputation_benchmark_samples_targets_evenly(simulated: Path, tmp_path: 
 def test_states_by_ibs_segments_hold_more_posterior_than_nearest(tmp_path: Path) -> None:
     report = report_of("bench_states.py", ["--quick"], tmp_path / "out.json")
     rows = {(row["way"], row["k"]): row for row in report["rows"]}
-    assert set(rows) == {("all", 598), *((way, k) for way in ("hamming", "runs") for k in (16, 64))}
+    ways = ["hamming", "runs", *(f"sorted {places}" for places in (4, 8, 16, 32))]
+    assert set(rows) == {("all", 598), *((way, k) for way in ways for k in (16, 64))}
     assert rows["all", 598]["posterior_share"] == 1.0
-    for way in ("hamming", "runs"):
+    assert report["sort_seconds"] >= 0
+    for way in ways:
         assert 0 < rows[way, 16]["posterior_share"] < rows[way, 64]["posterior_share"] < 1
     for k in (16, 64):
         assert rows["runs", k]["posterior_share"] > rows["hamming", k]["posterior_share"]

@@ -36,7 +36,7 @@ from vcfbert.copying.states import (
 )
 from vcfbert.kernels import Alleles, Calls, Doubles, Indices, Numbers, compiled_exactly, divide_among_threads
 
-MAX_SEARCHED: Final = 5_000  # haplotypes of a panel that is searched whole
+MAX_SEARCHED: Final = 20_000  # haplotypes of a panel that is searched whole
 NEIGHBOURS: Final = 16  # candidates on each side of a target's place in each order
 MAX_ORDER_BYTES: Final = 1 << 28  # of the kept orders of both directions
 
