@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from itertools import pairwise
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -56,7 +56,7 @@ def _with_lengths(texts: Texts) -> Characters:
 
 
 @compiled
-def _put(place: int, texts: Characters, number: int, out: Characters) -> int:
+def _put(place: int, texts: Characters, number: int, out: Characters) -> Any:
     """Writes a text to ``out`` from ``place`` on, NULs included. Returns where the next one begins."""
     length = texts.shape[1] - 1
     text, target = texts[number], out[place : place + length]
@@ -66,7 +66,7 @@ def _put(place: int, texts: Characters, number: int, out: Characters) -> int:
 
 
 @compiled
-def _put_after(place: int, separator: int, numbers: Characters, number: int, out: Characters) -> int:
+def _put_after(place: int, separator: int, numbers: Characters, number: int, out: Characters) -> Any:
     out[place] = separator
     return _put(place + 1, numbers, number, out)
 
@@ -81,7 +81,7 @@ def _put_genotype(place: int, q1: int, q2: int, haploid: bool, out: Characters) 
 
 
 @compiled
-def _put_dosages(place: int, q1: int, q2: int, haploid: bool, numbers: Characters, out: Characters) -> int:
+def _put_dosages(place: int, q1: int, q2: int, haploid: bool, numbers: Characters, out: Characters) -> Any:
     place = _put_after(place, ord(":"), numbers, q1, out)
     return place if haploid else _put_after(place, ord(","), numbers, q2, out)
 
@@ -89,7 +89,7 @@ def _put_dosages(place: int, q1: int, q2: int, haploid: bool, numbers: Character
 @compiled
 def _put_probabilities(
     place: int, q1: int, q2: int, g2: int, haploid: bool, numbers: Characters, out: Characters
-) -> int:
+) -> Any:
     """``g2`` is the probability of two ALT alleles, in thousandths."""
     if haploid:
         return _put_after(_put_after(place, ord(":"), numbers, ONE - q1, out), ord(","), numbers, q1, out)
