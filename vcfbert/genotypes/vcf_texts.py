@@ -62,7 +62,7 @@ def _put(place: int, texts: Characters, number: int, out: Characters) -> Any:
     text, target = texts[number], out[place : place + length]
     for i in range(length):
         target[i] = text[i]
-    return place + np.int64(text[length])  # type: ignore[return-value]
+    return place + np.int64(text[length])
 
 
 @compiled
