@@ -25,11 +25,12 @@ INTEGRATION := -m "integration and not slow"
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
 
-setup: $(VENV)/.ready ## virtual environment with pinned packages
+setup: $(VENV)/.ready ## virtual environment with pinned packages and compiled kernels
 
 $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$(FAISS),mlops,service,client,otel,postgres,tune,ray,simulate,zarr,dev]'
+	$(BIN)/python -m vcfbert.compile_kernels
 	@touch $@
 
 demo: setup ## the whole pipeline on the bundled panel: prepare, train, evaluate, compare, publish
