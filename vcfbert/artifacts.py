@@ -31,6 +31,9 @@ MANIFEST = "manifest.json"
 # Packages that affect results.
 _PACKAGES = ("torch", "numpy", "faiss-cpu", "lightning-fabric", "cyvcf2", "pysam", "safetensors")
 
+# The commands that write an artifact of each kind.
+_WRITERS = {"bundle": "`vcfbert fit` or `dvc repro`", "panel": "`vcfbert panel build` or `dvc repro`"}
+
 # errno where the device is full or a quota is used up.
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -193,7 +196,7 @@ def read_manifest(path: Path, *, kind: str, version: int, verify: bool = True) -
             f"{kind}_format",
             f"this is a {found[0]} of format {found[1]}; {kind} format {version} is required",
             where=where,
-            hint="write it again with this version of vcfbert: `vcfbert fit`, `vcfbert panel build` or `dvc repro`",
+            hint=f"write it again with this version of vcfbert: {_WRITERS.get(kind, '`dvc repro`')}",
         )
     if verify:
         for name, digest in files.items():

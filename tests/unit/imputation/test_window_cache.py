@@ -14,6 +14,7 @@ import torch
 from tests.helpers.panels import subset_panel
 from tests.helpers.tiny import perturbed_bundle, random_panel, target_of, tiny_config
 from vcfbert.bundle.contents import Bundle
+from vcfbert.copying.pbwt import PanelOrder
 from vcfbert.copying.window import HmmWindow
 from vcfbert.genotypes.panel import Panel
 from vcfbert.genotypes.reference_subset import ReferenceSubset
@@ -142,13 +143,12 @@ def test_size_of_an_hmm_window_counts_intervals_and_sorted_orders() -> None:
     sizes = []
     for whole in (False, True):
         ready = HmmWindow.of(reference, slice(0, 200), TYPED, whole=whole)
+        ready = replace(ready, order=PanelOrder.build(ready.key_alleles, ready.key_cm, max_searched=0))
         cache = WindowCache[HmmWindow](PLENTY)
         cache.add("a", ready)
         sizes.append(cache.n_bytes)
         order = ready.order
-        sweeps = [
-            array for sweep in (order.forward, order.backward) for array in sweep if isinstance(array, np.ndarray)
-        ]
+        sweeps = [array for sweep in order.sweeps or () for array in sweep if isinstance(array, np.ndarray)]
         held = [reference.haplotypes, ready.key, ready.key_alleles, ready.fraction, order.panel, order.cm, *sweeps]
         if ready.whole is not None:
             intervals = ready.whole.intervals
