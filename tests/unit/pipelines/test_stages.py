@@ -21,6 +21,9 @@ from vcfbert.evaluation.scoring import Evaluation
 from vcfbert.metrics.accuracy import BinScores
 from vcfbert.metrics.r2_sums import read_r2_sums
 
+# Tests record runs in MLflow: seconds of work.
+pytestmark = pytest.mark.integration
+
 CONFIG = profile("cpu")
 Stub = Callable[..., None]
 

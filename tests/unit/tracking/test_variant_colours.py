@@ -9,6 +9,9 @@ from vcfbert.constants import VARIANT_COLOURS, VARIANTS
 from vcfbert.reports import plots
 from vcfbert.tracking.mlflow_tracker import MlflowTracker
 
+# Tests record runs in MLflow: seconds of work.
+pytestmark = pytest.mark.integration
+
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_colour_of_variant_in_mlflow_is_that_in_figures(

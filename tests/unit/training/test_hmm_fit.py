@@ -28,6 +28,9 @@ from vcfbert.training.hmm_fit import STAGES, HmmFit
 from vcfbert.training.progress import FitProgress, SilentProgress
 from vcfbert.training.result import AfterEpoch, FitResult
 
+# Each test fits V19: seconds of work.
+pytestmark = pytest.mark.integration
+
 ENCODE = {"copy_window": 100, "copy_span_cm": 0.5}
 CONFIG = tiny_config({"encode": ENCODE, "masks": {"array_density": (0.1, 0.1)}})
 STEP = {"search/loss", "search/switches_per_cm", "search/mismatch", "search/stage", "search/step_seconds"}

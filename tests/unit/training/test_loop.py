@@ -31,6 +31,9 @@ from vcfbert.training.optimizer import learning_rate
 from vcfbert.training.result import FitResult
 from vcfbert.training.run_state import RunState
 
+# Each test trains a network: seconds of work.
+pytestmark = pytest.mark.integration
+
 EACH_EPOCH = {
     "train/loss",
     "train/f1",
