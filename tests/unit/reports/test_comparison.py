@@ -185,6 +185,7 @@ def test_console_tables_fit_a_narrow_terminal_whole() -> None:
         assert word in text
 
 
+@pytest.mark.integration  # draws figures: seconds of work
 def test_writes_json_markdown_and_both_figures(tmp_path: Path) -> None:
     comparison = compare([V17, V18])
     comparison.write(tmp_path)
@@ -231,6 +232,7 @@ def test_evaluations_without_paired_r2_sums_have_no_differences() -> None:
         assert "differences" not in comparison.as_dict()
 
 
+@pytest.mark.integration  # draws figures: seconds of work
 def test_html_page_is_self_contained_and_marks_worse_cells(tmp_path: Path) -> None:
     odd = {**V18, "variant": "<v18>"}
     compare([V17, odd], r2_sums={"v17": r2_sums_of(0.2), "<v18>": r2_sums_of(0.6)}).write(tmp_path)

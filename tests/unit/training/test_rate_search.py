@@ -19,6 +19,9 @@ from vcfbert.training import rate_search
 from vcfbert.training.mixture_weights import SufficientStatistics
 from vcfbert.training.rate_search import BOUNDS, LAST_STEPS, RateSearch, descend, n_switches
 
+# Each test searches rates by imputing: seconds of work.
+pytestmark = pytest.mark.integration
+
 START = Rates(5.0, 2e-3)
 
 

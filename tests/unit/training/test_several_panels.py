@@ -19,6 +19,9 @@ from vcfbert.genotypes.store import data_digest, panel_digest, panels_digest
 from vcfbert.training.loop import Trainer
 from vcfbert.training.result import FitResult
 
+# Each test fits a model: seconds of work.
+pytestmark = pytest.mark.integration
+
 
 def panels() -> list[Panel]:
     males = dataclasses.replace(haploid_panel(70, validation=(3, 4)), region=Region("X", 101, 9_000))
