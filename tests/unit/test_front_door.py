@@ -54,6 +54,7 @@ def example_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.integration  # fits and imputes: seconds of work
 def test_examples_run(example_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from vcfbert import api
 

@@ -11,6 +11,9 @@ import pytest
 
 from benchmarks._processes import Finished, run_measured
 
+# Each test starts and watches processes.
+pytestmark = pytest.mark.integration
+
 linux = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from /proc")
 # A process that holds 100 MB for half a second; and one that only starts it, waits, and holds little itself.
 HOLDER = "import time; held = bytearray(100 << 20); time.sleep(0.5)"

@@ -181,6 +181,7 @@ print(sorted(set(packages.split(",")) & set(sys.modules)))
 """
 
 
+@pytest.mark.integration  # a process of its own
 @pytest.mark.parametrize(
     ("code", "packages"),
     [(BY_THE_LIBRARY, NOT_IMPORTED), (BY_THE_COMMAND, NOT_IMPORTED[:-1])],  # typer itself imports pydantic
