@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -74,15 +75,27 @@ def connect(database_url: str, data: Path) -> Engine:
 
     Raises ResourceError 'jobs_unreachable', and ArtifactError 'jobs_format' if the tables have another format.
     """
-    if not database_url:
-        data.mkdir(parents=True, exist_ok=True)
     url = database_url or f"sqlite:///{(data / 'jobs.sqlite').resolve()}"
+    turn = nullcontext() if database_url else _alone(data)
     try:
-        with transaction(engine := _engine(url), writes=True) as connection:
+        with turn, transaction(engine := _engine(url), writes=True) as connection:
             _create(connection)
     except ImportError as error:
         raise _unreachable(error) from error
     return engine
+
+
+@contextmanager
+def _alone(data: Path) -> Iterator[None]:
+    """Waits until no other process or thread opens this SQLite file for the first time.
+
+    The first connection sets the journal mode. SQLite refuses that at once, whatever its timeout, while another one
+    holds the file.
+    """
+    data.mkdir(parents=True, exist_ok=True)
+    with (data / "jobs.lock").open("a") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
 
 
 @contextmanager
