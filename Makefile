@@ -19,18 +19,24 @@ UNIT := $(MODULES) -m "not slow and not integration"
 INTEGRATION := -m "integration and not slow"
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo tune-demo ui serve lint types check test test-unit test-integration test-slow coverage wheel \
+.PHONY: help setup kernels demo tune-demo ui serve lint types check test test-unit test-integration test-slow coverage wheel \
 	wheel-test docs format clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
 
-setup: $(VENV)/.ready ## virtual environment with pinned packages and compiled kernels
+setup: $(VENV)/.ready $(VENV)/.kernels ## virtual environment with pinned packages and compiled kernels
 
 $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$(FAISS),mlops,service,client,otel,postgres,tune,ray,simulate,zarr,dev]'
 	$(BIN)/python -m vcfbert.compile_kernels
+	@touch $@
+
+kernels: $(VENV)/.kernels ## compiles the kernels again after a change of their C
+
+$(VENV)/.kernels: $(VENV)/.ready setup.py $(wildcard vcfbert/kernels/*.[ch])
+	$(BIN)/python setup.py --quiet build_ext --inplace --force
 	@touch $@
 
 demo: setup ## the whole pipeline on the bundled panel: prepare, train, evaluate, compare, publish
@@ -39,7 +45,13 @@ demo: setup ## the whole pipeline on the bundled panel: prepare, train, evaluate
 	@cat reports/compare.md
 	@echo "Imputed targets: reports/imputed/; figure: reports/compare.png; runs: make ui"
 
-tune-demo: setup ## a study of 6 trials of V18 on the bundled panel, its report and patch in reports/tune
+tune-kernels: $(VENV)/.kernels ## compiles the kernels again after a change of their C
+
+$(VENV)/.kernels: $(VENV)/.ready setup.py $(wildcard vcfbert/kernels/*.[ch])
+	$(BIN)/python setup.py --quiet build_ext --inplace --force
+	@touch $@
+
+demo: setup ## a study of 6 trials of V18 on the bundled panel, its report and patch in reports/tune
 	vcfbert tune --variant v18 --trials 6
 	@cat reports/tune/v18/params.yaml
 

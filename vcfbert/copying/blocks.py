@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from vcfbert.kernels import Alleles, Calls, Doubles, Floats, Indices, Numbers, compiled
+from vcfbert.kernels import Alleles, Calls, Doubles, Floats, Indices, Numbers, jitted
 
 Float = np.float32
 Classes = npt.NDArray[np.uint32]  # unsigned: numba skips the check for negative indices, a third of a look-up's time
@@ -55,7 +55,7 @@ class Block(NamedTuple):
     mass: Doubles  # [b + 1]
 
 
-@compiled
+@jitted
 def blocks(alleles: Alleles, max_classes: int, max_sites: int) -> tuple[Indices, Classes, Numbers]:
     """Cuts ``alleles`` [t, k] into blocks of at most ``max_classes`` classes and ``max_sites`` sites.
 
@@ -96,7 +96,7 @@ def blocks(alleles: Alleles, max_classes: int, max_sites: int) -> tuple[Indices,
     return first[: n_blocks + 1], classes[:n_blocks], counts[:n_blocks]
 
 
-@compiled
+@jitted
 def block_of(target: Target, number: int, span_start: int) -> Block:
     """Block ``number`` of a target, with views of the buffers, which hold the span of blocks from ``span_start`` on."""
     start, stop = target.first[number], target.first[number + 1]

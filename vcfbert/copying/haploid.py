@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vcfbert.copying.lanes import LANES, add_column, add_row
-from vcfbert.kernels import Alleles, Calls, Floats, Indices, Numbers, compiled, divide_among_threads
+from vcfbert.kernels import Alleles, Calls, Floats, Indices, Numbers, divide_among_threads, jitted
 
 Rows = npt.NDArray[np.uint32]
 
@@ -192,7 +192,7 @@ class Decoder(NamedTuple):
     mixing: Floats  # [l, 2 LANES], mixture weights of the heads at the left and at the right end of an interval
 
 
-@compiled
+@jitted
 def _copy(targets: Indices, hmm: Hmm, decoder: Decoder, span: int, dosage: Floats, mismatched: Floats) -> None:
     """Fills the rows of ``targets`` in ``dosage`` [n, l] and ``mismatched`` [h, n, t].
 
@@ -243,7 +243,7 @@ def _copy(targets: Indices, hmm: Hmm, decoder: Decoder, span: int, dosage: Float
                 _mix(at_sites, mixing[start:stop], out[start:stop])
 
 
-@compiled
+@jitted
 def _load(alleles: Alleles, states: Rows, carried: Alleles) -> None:
     """Fills the alleles [t, k] that a target's ``states`` [k] carry."""
     for l in range(len(alleles)):
@@ -251,7 +251,7 @@ def _load(alleles: Alleles, states: Rows, carried: Alleles) -> None:
             carried[l, j] = alleles[l, states[j]]
 
 
-@compiled
+@jitted
 def _forward(
     calls: Calls, stay: Floats, mismatch: Floats, carried: Alleles, pi: Floats, at_span: Floats, forward: Floats
 ) -> None:
@@ -265,7 +265,7 @@ def _forward(
             at_span[number + 1] = forward[span - 1] / total
 
 
-@compiled
+@jitted
 def _forward_span(
     calls: Calls, stay: Floats, mismatch: Floats, carried: Alleles, pi: Floats, message: Floats, forward: Floats
 ) -> np.float32:
@@ -283,7 +283,7 @@ def _forward_span(
     return total
 
 
-@compiled
+@jitted
 def _forward_step(
     before: Floats, stays: np.float32, jumps: np.float32, pi: Floats, own: Alleles, seen: np.uint8, hit: np.float32,
     miss: np.float32, message: Floats,
@@ -297,7 +297,7 @@ def _forward_step(
     return total
 
 
-@compiled
+@jitted
 def _backward_step(
     call: int, stays: np.float32, jumps: np.float32, miss: np.float32, own: Alleles, pi: Floats, forward: Floats,
     backward: Floats, product: Floats,
@@ -328,7 +328,7 @@ def _backward_step(
     return expected, other
 
 
-@compiled
+@jitted
 def _sum_by_row(states: Rows, number: Numbers, left: Floats, right: Floats, rows: Floats) -> None:
     """Fills sums [rows of the interval x 2, 2 LANES] of the probabilities [LANES, k] at the interval's two ends.
 
@@ -343,7 +343,7 @@ def _sum_by_row(states: Rows, number: Numbers, left: Floats, right: Floats, rows
         add_row(rows, 2 * row, rows, 2 * row + 1)
 
 
-@compiled
+@jitted
 def _sum_by_site(rows: Floats, begin: Indices, sites: Numbers, start: int, at_sites: Floats) -> None:
     """Fills sums [sites of the interval, 2 LANES] of the even ``rows`` over those that carry ALT at a site."""
     at_sites[:] = np.float32(0.0)
@@ -357,7 +357,7 @@ def _sum_by_site(rows: Floats, begin: Indices, sites: Numbers, start: int, at_si
                 add_row(at_sites, sites[i] - start, rows, 2 * row)
 
 
-@compiled
+@jitted
 def _mix(at_sites: Floats, mixing: Floats, dosage: Floats) -> None:
     """Fills the dosages of an interval's sites with the mixture of the heads and of the interval's two ends."""
     for site in range(len(dosage)):

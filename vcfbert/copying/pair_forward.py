@@ -28,7 +28,7 @@ import numpy as np
 
 from vcfbert.constants import HALF_ALT, HALF_REF
 from vcfbert.copying.blocks import Block, Classes, Float, Target, block_of
-from vcfbert.kernels import Floats, Numbers, compiled
+from vcfbert.kernels import Floats, Numbers, jitted
 
 # Added where a product could underflow. Masses sum to 1, so it is far below rounding error. Without it, a pair that
 # many consecutive calls contradict would fall to 0 where nothing recombines, and could never regain mass. Denormal
@@ -47,7 +47,7 @@ class Scratch(NamedTuple):
     both: Floats  # [u, u]: Z
 
 
-@compiled
+@jitted
 def emission(genotype: int, mismatch: float) -> tuple[Float, Float, Float]:
     """Probabilities of ``genotype`` if the copied pair carries 0, 1 or 2 ALT alleles.
 
@@ -69,7 +69,7 @@ def emission(genotype: int, mismatch: float) -> tuple[Float, Float, Float]:
     return unlike, half, like
 
 
-@compiled
+@jitted
 def moves(stay: float, mass: float) -> tuple[Float, Float, Float]:
     """Factors of three events before a site: neither haplotype switches, only a given one does, or both do.
 
@@ -78,7 +78,7 @@ def moves(stay: float, mass: float) -> tuple[Float, Float, Float]:
     return np.float32(stay * stay / mass), np.float32(stay * (1.0 - stay) / mass), np.float32((1.0 - stay) ** 2)
 
 
-@compiled
+@jitted
 def forward(target: Target, low: int, high: int, matrices: Floats, after: Floats, scratch: Scratch) -> float:
     """The forward pass over the span of blocks low to high - 1. Returns the log probability of their genotypes.
 
@@ -98,7 +98,7 @@ def forward(target: Target, low: int, high: int, matrices: Floats, after: Floats
     return likelihood
 
 
-@compiled
+@jitted
 def _through(block: Block, scratch: Scratch) -> float:
     """The forward pass over a block. Returns the log probability of its genotypes.
 
@@ -148,7 +148,7 @@ def _through(block: Block, scratch: Scratch) -> float:
     return likelihood
 
 
-@compiled
+@jitted
 def _step(
     pairs: Floats, one: Floats, seen: Floats, before: Floats, after: Floats, keep: Float, jump: Float, weight: Float
 ) -> Float:
@@ -164,7 +164,7 @@ def _step(
     return total
 
 
-@compiled
+@jitted
 def _step_class(
     neither: Floats,
     both: Floats,
@@ -185,7 +185,7 @@ def _step_class(
     return total
 
 
-@compiled
+@jitted
 def _rebuild(block: Block, matrix: Floats, out: Floats, scratch: Scratch, next_classes: Classes, count: int) -> None:
     """Fills ``out`` [k, k] with A at the block's end, scaled to sum 1, from ``matrix`` [k, k], A at its start.
 
@@ -215,7 +215,7 @@ def _rebuild(block: Block, matrix: Floats, out: Floats, scratch: Scratch, next_c
             _add_row(matrix[i], out[i], factor, first, block.prior, second, block.prior[i], sums[next_classes[i]])
 
 
-@compiled
+@jitted
 def _grouped(classes: Classes, n_classes: int) -> tuple[Numbers, Numbers]:
     """Haplotypes ordered by class [k], and where each class begins in that order [n_classes + 1]."""
     ends = np.zeros(n_classes + 1, np.int32)
@@ -230,7 +230,7 @@ def _grouped(classes: Classes, n_classes: int) -> tuple[Numbers, Numbers]:
     return order, ends
 
 
-@compiled
+@jitted
 def _class_sums(matrix: Floats, classes: Classes, sums: Floats) -> None:
     """Fills ``sums`` [u, k]: the rows of the symmetric ``matrix`` [k, k] summed by class."""
     sums[:] = _ZERO
@@ -240,7 +240,7 @@ def _class_sums(matrix: Floats, classes: Classes, sums: Floats) -> None:
             total[j] += row[j]
 
 
-@compiled
+@jitted
 def _add_row(
     source: Floats,
     row: Floats,

@@ -10,12 +10,12 @@ import numpy as np
 from vcfbert.constants import HALF_REF, MISSING
 from vcfbert.copying.blocks import Block, Float, Seeds, Target, block_of
 from vcfbert.copying.pair_forward import emission, moves
-from vcfbert.kernels import Calls, Floats, Numbers, compiled
+from vcfbert.kernels import Calls, Floats, Numbers, jitted
 
 _ZERO = np.float32(0.0)
 
 
-@compiled
+@jitted
 def mixed(z: np.uint64) -> np.uint64:
     """The output function of SplitMix64."""
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
@@ -23,7 +23,7 @@ def mixed(z: np.uint64) -> np.uint64:
     return z ^ (z >> np.uint64(31))
 
 
-@compiled
+@jitted
 def backward(
     target: Target, low: int, high: int, matrices: Floats, copied: Numbers, randoms: Seeds, out: Calls
 ) -> None:
@@ -38,7 +38,7 @@ def backward(
         _sample(block_of(target, number, low), matrices[number - low], copied, randoms, out[:, sites])
 
 
-@compiled
+@jitted
 def _sample(block: Block, matrix: Floats, copied: Numbers, randoms: Seeds, out: Calls) -> None:
     """Samples ``out`` [n_phasings, b, 2] backwards over a block, with A = ``matrix`` [k, k] at its start.
 
@@ -87,7 +87,7 @@ def _sample(block: Block, matrix: Floats, copied: Numbers, randoms: Seeds, out: 
         copied[phasing, 1] = j
 
 
-@compiled
+@jitted
 def _pair_masses(block: Block, start: float, i: int, j: int, masses: Floats) -> None:
     """Fills ``masses`` with A_l[i, j] of the block's first sites, from A[i, j] = ``start`` at its start."""
     u, v = block.classes[i], block.classes[j]
@@ -102,14 +102,14 @@ def _pair_masses(block: Block, start: float, i: int, j: int, masses: Floats) -> 
         masses[l] = neither + second * block.prior[j] + block.prior[i] * (first + both * block.prior[j])
 
 
-@compiled
+@jitted
 def _mass_at(block: Block, l: int, i: int) -> Float:
     """Mass of all pairs whose first haplotype is i after site l: R[i] + pi[i] M[u]."""
     mass: Float = block.unswitched[l + 1, i] + block.prior[i] * block.switched[l + 1, block.classes[i]]
     return mass
 
 
-@compiled
+@jitted
 def _sampled_first(block: Block, l: int, random: float) -> int:
     """The first haplotype at site l, whatever the second is. ``random``: uniform in [0, 1)."""
     left = random * block.mass[l + 1]
@@ -120,7 +120,7 @@ def _sampled_first(block: Block, l: int, random: float) -> int:
     return int(np.argmax(block.prior))  # reached by rounding alone
 
 
-@compiled
+@jitted
 def _sampled_second(block: Block, row: Floats, l: int, i: int, random: float) -> int:
     """The second haplotype at site l given that the first is i. ``row`` [k]: row i of A at the block's start."""
     k, n_classes = len(block.prior), len(block.member)
@@ -158,7 +158,7 @@ def _sampled_second(block: Block, row: Floats, l: int, i: int, random: float) ->
     return int(np.argmax(first))  # reached by rounding alone
 
 
-@compiled
+@jitted
 def _random(states: Seeds, which: int) -> float:
     """The next number, uniform in [0, 1), of generator ``which``: SplitMix64 (Steele et al. 2014, OOPSLA)."""
     states[which] += np.uint64(0x9E3779B97F4A7C15)

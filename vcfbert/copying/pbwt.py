@@ -34,7 +34,7 @@ from vcfbert.copying.states import (
     packed_alleles,
     set_bits,
 )
-from vcfbert.kernels import Alleles, Calls, Doubles, Indices, Numbers, compiled_exactly, divide_among_threads
+from vcfbert.kernels import Alleles, Calls, Doubles, Indices, Numbers, divide_among_threads, jitted_exactly
 
 MAX_SEARCHED: Final = 20_000  # haplotypes of a panel that is searched whole
 NEIGHBOURS: Final = 16  # candidates on each side of a target's place in each order
@@ -60,7 +60,7 @@ def _empty_sweep(t: int, h: int, every: int) -> Sweep:
     return Sweep(columns, alt_before, np.empty(t, np.int32), np.empty((-(-t // every) + 1, h), np.int32), every)
 
 
-@compiled_exactly
+@jitted_exactly
 def _sort(alleles: Alleles, backwards: bool, sweep: Sweep) -> None:
     """Fills ``sweep`` from ``alleles`` [t, h]: each step moves the haplotypes with ALT behind those with REF."""
     t, h = alleles.shape
@@ -88,13 +88,13 @@ def _sort(alleles: Alleles, backwards: bool, sweep: Sweep) -> None:
             sweep.kept[-(-(step + 1) // sweep.every)] = order
 
 
-@compiled_exactly
+@jitted_exactly
 def _bit(bits: Bits, number: int) -> int:
     """Bit ``number`` of ``bits`` [words]."""
     return 1 if bits[number // 64] >> np.uint64(number % 64) & np.uint64(1) else 0
 
 
-@compiled_exactly
+@jitted_exactly
 def _moved(sweep: Sweep, step: int, place: int, allele: int) -> int:
     """The place after a step of what is in ``place`` before it and carries ``allele`` at the step's site."""
     word = place // 64
@@ -104,7 +104,7 @@ def _moved(sweep: Sweep, step: int, place: int, allele: int) -> int:
     return moved
 
 
-@compiled_exactly
+@jitted_exactly
 def _haplotype_at(sweep: Sweep, step: int, place: int) -> int:
     """The haplotype in ``place`` after a step."""
     number = -(-(step + 1) // sweep.every)
@@ -115,7 +115,7 @@ def _haplotype_at(sweep: Sweep, step: int, place: int) -> int:
     return haplotype
 
 
-@compiled_exactly
+@jitted_exactly
 def _visit(
     sweep: Sweep,
     backwards: bool,
@@ -166,7 +166,7 @@ def _visit(
     return count
 
 
-@compiled_exactly
+@jitted_exactly
 def _nearest_first(found: Numbers, distance: Numbers, width: int) -> Numbers:
     """The haplotypes ``found``, by ``distance`` of at most ``width``, ties in the panel's order."""
     first = np.zeros(width + 2, np.int64)
@@ -180,7 +180,7 @@ def _nearest_first(found: Numbers, distance: Numbers, width: int) -> Numbers:
     return order
 
 
-@compiled_exactly
+@jitted_exactly
 def _fill(
     forward: Sweep,
     backward: Sweep,

@@ -21,7 +21,7 @@ from llvmlite import ir  # type: ignore[import-untyped]
 from numba.core import types
 from numba.extending import intrinsic
 
-from vcfbert.kernels import Alleles, Calls, Doubles, Indices, Numbers, compiled_exactly, divide_among_threads
+from vcfbert.kernels import Alleles, Calls, Doubles, Indices, Numbers, divide_among_threads, jitted_exactly
 
 Bits = npt.NDArray[np.uint64]
 
@@ -42,7 +42,7 @@ set_bits: Any = intrinsic(_set_bits_code)
 _lowest_bit: Any = intrinsic(_lowest_bit_code)
 
 
-@compiled_exactly
+@jitted_exactly
 def _conflicts(panel: Bits, zero: Bits, two: Bits, haplotype: int, word: int) -> np.uint64:
     """Bits of the sites of a word where a haplotype conflicts with the target."""
     carried = panel[haplotype, word]
@@ -50,7 +50,7 @@ def _conflicts(panel: Bits, zero: Bits, two: Bits, haplotype: int, word: int) ->
     return conflicts
 
 
-@compiled_exactly
+@jitted_exactly
 def _by_conflicts(panel: Bits, zero: Bits, two: Bits, excluded: npt.NDArray[np.bool_]) -> Numbers:
     """The haplotypes that are not ``excluded`` bool [h], by number of conflicts, ties in the panel's order."""
     h, words = panel.shape
@@ -71,7 +71,7 @@ def _by_conflicts(panel: Bits, zero: Bits, two: Bits, excluded: npt.NDArray[np.b
     return order
 
 
-@compiled_exactly
+@jitted_exactly
 def _enter(start: int, stop: int, length: float, place: int, longest: Doubles, holder: Numbers) -> None:
     """Enters a segment over sites start to stop - 1 in the lists of the sites where it is among the longest.
 
@@ -90,7 +90,7 @@ def _enter(start: int, stop: int, length: float, place: int, longest: Doubles, h
             holder[l, rank] = place
 
 
-@compiled_exactly
+@jitted_exactly
 def _scores(panel: Bits, zero: Bits, two: Bits, cm: Doubles, order: Numbers, n_longest: int) -> Doubles:
     """The score of each haplotype of ``order``: the sum of 1/rank over sites."""
     t, words = len(cm), panel.shape[1]
@@ -121,7 +121,7 @@ def _scores(panel: Bits, zero: Bits, two: Bits, cm: Doubles, order: Numbers, n_l
     return scores
 
 
-@compiled_exactly
+@jitted_exactly
 def _ranked(scores: Doubles, order: Numbers, k: int) -> Numbers:
     """The k haplotypes of the highest scores, best first; ties as in ``order``."""
     scored = np.flatnonzero(scores > 0.0)
@@ -138,7 +138,7 @@ def _ranked(scores: Doubles, order: Numbers, k: int) -> Numbers:
     return out
 
 
-@compiled_exactly
+@jitted_exactly
 def best_states(panel: Bits, zero: Bits, two: Bits, cm: Doubles, order: Numbers, n_longest: int, k: int) -> Numbers:
     """The k haplotypes of the highest scores among those of ``order``, best first, for one target.
 
@@ -148,7 +148,7 @@ def best_states(panel: Bits, zero: Bits, two: Bits, cm: Doubles, order: Numbers,
     return _ranked(_scores(panel, zero, two, cm, order, n_longest), order, k)
 
 
-@compiled_exactly
+@jitted_exactly
 def fill_states(
     panel: Bits,
     zero: Bits,

@@ -59,25 +59,17 @@ def estimated_r2(
     flat = haplotype_dosage.reshape(len(haplotype_dosage), -1)
     if haploid is not None and haploid.any():
         flat = flat[:, np.stack([np.ones_like(haploid), ~haploid], axis=1).reshape(-1)]
-    p, variance = _moments(np.ascontiguousarray(flat))
+    p, variance = np.empty(len(flat)), np.empty(len(flat))
+    _moments(np.ascontiguousarray(flat, dtype=np.float32), p, variance)
     expected = p * (1.0 - p)
     return np.asarray(np.where(expected > 1e-9, variance / np.maximum(expected, 1e-9), 0.0).clip(0.0, 1.0))
 
 
 @compiled
-def _moments(values: Floats) -> tuple[Doubles, Doubles]:
-    """The mean [l] and variance [l] of each row of ``values`` [l, m], in float64."""
-    mean, variance = np.zeros(len(values)), np.zeros(len(values))
-    m = max(values.shape[1], 1)
-    for row in range(len(values)):
-        total = 0.0
-        for value in values[row]:
-            total += np.float64(value)
-        centre, squares = total / m, 0.0
-        for value in values[row]:
-            squares += (np.float64(value) - centre) ** 2
-        mean[row], variance[row] = centre, squares / m
-    return mean, variance
+def _moments(values: Floats, mean: Doubles, variance: Doubles) -> None:
+    """Fills the mean [l] and variance [l] of each row of ``values`` [l, m]."""
+    mean[:] = values.mean(axis=1, dtype=np.float64) if values.shape[1] else 0.0
+    variance[:] = values.var(axis=1, dtype=np.float64) if values.shape[1] else 0.0
 
 
 def empirical_r2(

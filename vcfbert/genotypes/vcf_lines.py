@@ -28,7 +28,7 @@ from vcfbert.genotypes.vcf_texts import (
     independent_g2,
     multiallelic_gq,
 )
-from vcfbert.kernels import Calls, Floats, Numbers, compiled
+from vcfbert.kernels import Calls, Floats, Numbers, jitted
 
 Flags = npt.NDArray[np.bool_]
 
@@ -333,7 +333,7 @@ def _thousandths(probability: npt.NDArray[np.floating]) -> Numbers:
     return out
 
 
-@compiled
+@jitted
 def _round(probability: npt.NDArray[np.floating], out: Numbers) -> None:
     for i in range(len(out)):
         out[i] = np.int32(min(max(np.rint(probability[i] * np.float32(ONE)), np.float32(0.0)), np.float32(ONE)))

@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from vcfbert.kernels import Numbers, compiled
+from vcfbert.kernels import Numbers, jitted
 
 # The fields that FORMAT may have, in written order. GT is always written.
 FIELDS: Final = ("GT", "DS", "HDS", "GP", "GQ")
@@ -55,7 +55,7 @@ def _with_lengths(texts: Texts) -> Characters:
     return np.column_stack([fixed.view(np.uint8).reshape(len(texts), -1), np.array(lengths, dtype=np.uint8)])
 
 
-@compiled
+@jitted
 def _put(place: int, texts: Characters, number: int, out: Characters) -> Any:
     """Writes a text to ``out`` from ``place`` on, NULs included. Returns where the next one begins."""
     length = texts.shape[1] - 1
@@ -65,13 +65,13 @@ def _put(place: int, texts: Characters, number: int, out: Characters) -> Any:
     return place + np.int64(text[length])
 
 
-@compiled
+@jitted
 def _put_after(place: int, separator: int, numbers: Characters, number: int, out: Characters) -> Any:
     out[place] = separator
     return _put(place + 1, numbers, number, out)
 
 
-@compiled
+@jitted
 def _put_genotype(place: int, q1: int, q2: int, haploid: bool, out: Characters) -> int:
     out[place], out[place + 1] = ord("\t"), ord("0") + (q1 >= HALF)
     if haploid:
@@ -80,13 +80,13 @@ def _put_genotype(place: int, q1: int, q2: int, haploid: bool, out: Characters) 
     return place + 4
 
 
-@compiled
+@jitted
 def _put_dosages(place: int, q1: int, q2: int, haploid: bool, numbers: Characters, out: Characters) -> Any:
     place = _put_after(place, ord(":"), numbers, q1, out)
     return place if haploid else _put_after(place, ord(","), numbers, q2, out)
 
 
-@compiled
+@jitted
 def _put_probabilities(
     place: int, q1: int, q2: int, g2: int, haploid: bool, numbers: Characters, out: Characters
 ) -> Any:
@@ -98,7 +98,7 @@ def _put_probabilities(
     return _put_after(place, ord(","), numbers, g2, out)
 
 
-@compiled
+@jitted
 def _put_zeros(place: int, zeros: Characters, size: int, out: Characters) -> int:
     target = out[place : place + size]
     for i in range(size):  # indices that cannot be negative, so the loop becomes a copy of memory
@@ -106,7 +106,7 @@ def _put_zeros(place: int, zeros: Characters, size: int, out: Characters) -> int
     return place + size
 
 
-@compiled
+@jitted
 def _put_rows(
     q: Numbers, g2: Numbers, gq: Numbers, haploid: Flags, spelling: _Spelling, zeros: Characters, out: Characters
 ) -> npt.NDArray[np.int64]:
@@ -159,7 +159,7 @@ def certainty_counts(q: Numbers, g2: Numbers | None, haploid: Flags, counted: Fl
     return counts
 
 
-@compiled
+@jitted
 def _count_certainty(q: Numbers, g2: Numbers, haploid: Flags, counted: Flags, counts: npt.NDArray[np.int64]) -> None:
     for row in np.flatnonzero(counted):
         certain = 0

@@ -16,7 +16,7 @@ from vcfbert.genotypes.panel import Panel
 from vcfbert.genotypes.store import data_digest
 from vcfbert.tuning.space import searched
 
-# The folders and files of ``vcfbert`` on whose source a trial's figures depend.
+# The folders of ``vcfbert`` on whose source a trial's figures depend.
 TRIAL_ROOMS = (
     "bundle",
     "copying",
@@ -29,6 +29,7 @@ TRIAL_ROOMS = (
     "training",
     "tuning",
 )
+_SOURCE = (".py", ".c", ".h")
 _SHOWN = 8  # hexadecimal digits of each digest in a study's name
 
 
@@ -57,8 +58,8 @@ def code_digest() -> str:
     """sha256 of the source files in TRIAL_ROOMS."""
     root = Path(vcfbert.__file__).parent
     digest = hashlib.sha256()
-    for path in sorted(path for room in TRIAL_ROOMS for path in [root / f"{room}.py", *(root / room).rglob("*.py")]):
-        if path.is_file():
+    for path in sorted(path for room in TRIAL_ROOMS for path in (root / room).rglob("*.*")):
+        if path.suffix in _SOURCE:
             digest.update(str(path.relative_to(root)).encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()
 

@@ -1,0 +1,67 @@
+"""The contract of kernels (vcfbert/kernels): every compiled twin computes what its numpy function says.
+
+Each kernel has a function here that makes its arguments from a random generator. Both run on copies of the same
+arguments, and all arrays are compared afterwards.
+"""
+
+from __future__ import annotations
+
+import copy
+import importlib
+import pkgutil
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import vcfbert
+from vcfbert.genotypes import imputed
+from vcfbert.kernels import Kernel
+
+Arguments = Callable[[np.random.Generator], tuple[Any, ...]]
+
+
+def moments(rng: np.random.Generator) -> tuple[Any, ...]:
+    return rng.random((5, 13), dtype=np.float32), np.empty(5), np.empty(5)
+
+
+def moments_of_empty_rows(rng: np.random.Generator) -> tuple[Any, ...]:
+    return np.empty((2, 0), np.float32), np.empty(2), np.empty(2)
+
+
+CASES: list[tuple[Kernel[..., Any], Arguments]] = [
+    (imputed._moments, moments),
+    (imputed._moments, moments_of_empty_rows),
+]
+
+
+def arrays_of(arguments: tuple[Any, ...]) -> list[np.ndarray]:
+    """All arrays of the arguments, those of NamedTuples included."""
+    found = []
+    for argument in arguments:
+        if isinstance(argument, np.ndarray):
+            found.append(argument)
+        elif isinstance(argument, tuple):
+            found += arrays_of(argument)
+    return found
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize(("kernel", "made"), CASES, ids=[made.__name__ for _, made in CASES])
+def test_twin_computes_what_numpy_says(kernel: Kernel[..., Any], made: Arguments, seed: int) -> None:
+    given = made(np.random.default_rng(seed))
+    expected = copy.deepcopy(given)
+    returned, said = kernel(*given), kernel.plain(*expected)
+    assert returned == pytest.approx(said, rel=1e-5) if said is not None else returned is None
+    for ours, theirs in zip(arrays_of(given), arrays_of(expected), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-6)
+
+
+def test_every_kernel_is_compared() -> None:
+    kernels: set[str] = set()
+    for module in pkgutil.walk_packages(vcfbert.__path__, "vcfbert."):
+        if module.name.split(".")[1] in ("copying", "genotypes", "imputation"):
+            members = vars(importlib.import_module(module.name)).values()
+            kernels |= {member.name for member in members if isinstance(member, Kernel)}
+    assert kernels == {kernel.name for kernel, _ in CASES}

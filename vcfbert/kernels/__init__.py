@@ -1,0 +1,152 @@
+"""Names of array types, the link between numpy functions and their compiled twins, and dividing targets among threads.
+
+A function under ``@compiled`` says in numpy what its twin in C, in this folder, computes. The twin is called wherever
+its library was built. Without a C compiler at installation the numpy function itself runs, many times slower.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import warnings
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache, update_wrapper
+from inspect import signature
+from pathlib import Path
+from typing import Any, Final, Generic, ParamSpec, TypeVar, cast, get_args, get_origin, get_type_hints
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float32]
+Doubles = npt.NDArray[np.float64]
+Numbers = npt.NDArray[np.int32]
+Indices = npt.NDArray[np.int64]
+Alleles = npt.NDArray[np.uint8]
+Calls = npt.NDArray[np.int8]
+
+LIBRARIES: Final = Path(__file__).parent
+_MAX_DIMS: Final = 4
+_OUT_OF_MEMORY: Final = -1  # returned by a twin that found no memory
+
+_Arguments = ParamSpec("_Arguments")
+_Result = TypeVar("_Result")
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+class _Array(ctypes.Structure):
+    """``Array`` of array.h."""
+
+    _fields_ = (("data", ctypes.c_void_p), ("shape", ctypes.c_int64 * _MAX_DIMS))
+
+
+class Kernel(Generic[_Arguments, _Result]):
+    """A function with a compiled twin. ``plain`` is the function in numpy; both change the same arguments.
+
+    The twin's parameters follow from the annotations: arrays of one type, int, bool, float, and NamedTuples of arrays.
+    Arrays must have exactly that type and be contiguous; otherwise TypeError is raised. The interpreter's lock is free
+    while the twin runs. Raises MemoryError if it finds no memory.
+    """
+
+    def __init__(self, plain: Callable[_Arguments, _Result]) -> None:
+        self.plain = plain
+        self.name = plain.__name__.lstrip("_")
+        self._compiled: Callable[..., Any] | None = None
+        update_wrapper(self, plain)
+
+    def __call__(self, *args: _Arguments.args, **kwargs: _Arguments.kwargs) -> _Result:
+        library = _library()
+        if library is None:
+            return self.plain(*args, **kwargs)
+        if self._compiled is None:
+            self._compiled = _linked(library, self.name, self.plain)
+        given = args if not kwargs else tuple(signature(self.plain).bind(*args, **kwargs).arguments.values())
+        result: _Result = self._compiled(*given)
+        return result
+
+
+def compiled(plain: Callable[_Arguments, _Result]) -> Kernel[_Arguments, _Result]:
+    """Marks a numpy function whose twin of the same name, without leading underscores, is in ``*.c`` of this folder."""
+    return Kernel(plain)
+
+
+def _linked(library: ctypes.CDLL, name: str, plain: Callable[..., Any]) -> Callable[..., Any]:
+    hints = get_type_hints(plain)
+    returned = hints.pop("return")
+    convert = [_converter(f"{name}: {argument}", hint) for argument, hint in hints.items()]
+    function = getattr(library, f"vcfbert_{name}")
+    function.restype = ctypes.c_double if returned is float else ctypes.c_int64
+
+    def twin(*args: Any) -> Any:
+        result = function(*[one(value) for one, value in zip(convert, args, strict=True)])
+        if result == _OUT_OF_MEMORY and returned is not float:
+            raise MemoryError(f"no memory for {name}")
+        return None if returned is type(None) else result
+
+    return twin
+
+
+def _converter(name: str, hint: Any) -> Callable[[Any], Any]:
+    if hint in (int, bool):
+        return ctypes.c_int64
+    if hint is float:
+        return ctypes.c_double
+    if get_origin(hint) is np.ndarray:
+        dtype = np.dtype(get_args(get_args(hint)[1])[0])
+        return lambda value: ctypes.byref(_array(name, value, dtype))
+    fields = {field: np.dtype(get_args(get_args(of)[1])[0]) for field, of in get_type_hints(hint).items()}
+
+    def group(values: Any) -> Any:
+        arrays = [_array(f"{name}.{field}", getattr(values, field), dtype) for field, dtype in fields.items()]
+        return ctypes.byref((_Array * len(arrays))(*arrays))
+
+    return group
+
+
+def _array(name: str, value: npt.NDArray[Any], dtype: np.dtype[Any]) -> _Array:
+    if value.dtype != dtype or not value.flags.c_contiguous:
+        raise TypeError(f"{name}: a contiguous array of {dtype} expected, not {value.dtype} {value.shape}")
+    return _Array(value.__array_interface__["data"][0], value.shape)
+
+
+@cache
+def _library() -> ctypes.CDLL | None:
+    """The library for this processor; None, with a warning, if none was built."""
+    paths = {path.name.partition(".")[0]: path for path in LIBRARIES.glob("*.so")}
+    if "generic" not in paths:
+        warnings.warn(
+            "the compiled kernels are missing, so imputation is many times slower; install a C compiler and then "
+            "vcfbert again",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+        return None
+    library = ctypes.CDLL(str(paths["generic"]))
+    return ctypes.CDLL(str(paths["avx2"])) if "avx2" in paths and library.vcfbert_has_avx2() else library
+
+
+def divide_among_threads(work: Callable[[Indices], None], n: int, threads: int) -> None:
+    """Divides n targets among ``threads`` threads. Each thread calls ``work`` once, with its targets' indices int64."""
+    parts = [np.arange(first, n, threads) for first in range(min(threads, n))]
+    with ThreadPoolExecutor(max(len(parts), 1)) as pool:
+        list(pool.map(work, parts))
+
+
+def usable_threads() -> int:
+    """The number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def jitted(function: _Function) -> _Function:
+    """numba's compilation, for kernels that have no twin in C yet. Goes with the last of them."""
+    import numba
+
+    fast_math = {"reassoc", "contract", "arcp", "nsz"}
+    return cast(_Function, numba.njit(cache=True, nogil=True, fastmath=fast_math)(function))
+
+
+def jitted_exactly(function: _Function) -> _Function:
+    import numba
+
+    return cast(_Function, numba.njit(cache=True, nogil=True)(function))
