@@ -12,11 +12,12 @@ export DVC_NO_ANALYTICS := 1
 # Waiting OpenMP threads sleep. Spinning threads make small batches 5 times slower where other programs share the cores.
 export OMP_WAIT_POLICY ?= PASSIVE
 
+# Two processes share the tests, file by file.
+TWO := -n 2 --dist loadfile
 # tests/conftest.py marks everything outside of these folders `integration`.
-# Two processes share the tests of these folders file by file. The others start servers and workers: one process.
-MODULES := tests/unit tests/property tests/contract -n 2 --dist loadfile
+MODULES := tests/unit tests/property tests/contract $(TWO)
 UNIT := $(MODULES) -m "not slow and not integration"
-INTEGRATION := -m "integration and not slow"
+INTEGRATION := $(TWO) -m "integration and not slow"
 
 .DEFAULT_GOAL := help
 .PHONY: help setup kernels demo tune-demo ui serve lint types check test test-unit test-integration test-slow coverage wheel \
@@ -45,13 +46,7 @@ demo: setup ## the whole pipeline on the bundled panel: prepare, train, evaluate
 	@cat reports/compare.md
 	@echo "Imputed targets: reports/imputed/; figure: reports/compare.png; runs: make ui"
 
-tune-kernels: $(VENV)/.kernels ## compiles the kernels again after a change of their C
-
-$(VENV)/.kernels: $(VENV)/.ready setup.py $(wildcard vcfbert/kernels/*.[ch])
-	$(BIN)/python setup.py --quiet build_ext --inplace --force
-	@touch $@
-
-demo: setup ## a study of 6 trials of V18 on the bundled panel, its report and patch in reports/tune
+tune-demo: setup ## a study of 6 trials of V18 on the bundled panel, its report and patch in reports/tune
 	vcfbert tune --variant v18 --trials 6
 	@cat reports/tune/v18/params.yaml
 
@@ -71,8 +66,7 @@ types: setup ## types, by mypy
 check: lint types ## lint and types
 
 test: setup check ## lint, types and all tests but the slow ones
-	python -m pytest -rs $(MODULES) -m "not slow"
-	python -m pytest -rs tests --ignore tests/unit --ignore tests/property --ignore tests/contract -m "not slow"
+	python -m pytest -rs $(TWO) -m "not slow"
 
 test-unit: setup ## tests of single modules, in under 2 minutes
 	python -m pytest -rs $(UNIT)

@@ -6,6 +6,7 @@ import numpy as np
 
 from vcfbert.genotypes.panel import Panel, Sites
 from vcfbert.genotypes.regions import Region
+from vcfbert.genotypes.site_blocks import SiteBlocks
 
 FOUNDERS = 60
 SITES_PER_SWITCH = 1500  # mean length of a segment copied from one founder
@@ -30,7 +31,7 @@ def simulate_panel(n_haplotypes: int, n_sites: int, seed: int = 17) -> Panel:
         region=Region("20"),
         samples=tuple(f"S{i}" for i in range(n_haplotypes // 2)),
         sites=Sites("20", pos, ref, alt, np.full(n_sites, ".", dtype=object), np.zeros(n_sites, dtype=bool)),
-        packed=np.packbits(alleles.T, axis=1),
+        blocks=SiteBlocks.of_alleles(alleles),
         cm=np.arange(n_sites) / SITES_PER_CM,
         allele_count=alleles.sum(axis=0, dtype=np.int64),
         validation=(),

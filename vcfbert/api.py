@@ -9,8 +9,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from vcfbert.errors import InputError
 
 if TYPE_CHECKING:
@@ -193,7 +191,7 @@ def read_panel(
         if len(panels) > 1:
             names = ", ".join(str(panel.region) for panel in panels)
             raise InputError("panel_several", f"holds {names}", where=str(path), hint="choose one with region=")
-        return dataclasses.replace(panels[0], packed=np.array(panels[0].packed))
+        return dataclasses.replace(panels[0], blocks=panels[0].blocks.in_memory())
 
 
 def _texts(paths: AnyPath | Sequence[AnyPath] | None) -> list[str] | None:

@@ -34,10 +34,10 @@ VARIANTS: Final = ("v17", "v18", "v19")
 VARIANT_COLOURS: Final = {"v17": "#D55E00", "v18": "#0072B2", "v19": "#009E73"}
 
 # Format versions, written into manifests and checked on reading.
-PANEL_FORMAT: Final = 2
+PANEL_FORMAT: Final = 3
 ENCODING_FORMAT: Final = 2
 EMBEDDING_FORMAT: Final = 2
-BUNDLE_FORMAT: Final = 4
+BUNDLE_FORMAT: Final = 5
 R2_SUMS_FORMAT: Final = 1
 # Kind of artifact in a bundle's manifest.
 BUNDLE_KIND: Final = "bundle"

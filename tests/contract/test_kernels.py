@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 import vcfbert
-from vcfbert.genotypes import imputed
+from vcfbert.genotypes import imputed, site_blocks
 from vcfbert.kernels import Kernel
 
 Arguments = Callable[[np.random.Generator], tuple[Any, ...]]
@@ -30,9 +30,42 @@ def moments_of_empty_rows(rng: np.random.Generator) -> tuple[Any, ...]:
     return np.empty((2, 0), np.float32), np.empty(2), np.empty(2)
 
 
+def number_rows(rng: np.random.Generator) -> tuple[Any, ...]:
+    h = int(rng.integers(1, 40))
+    alleles = rng.random((int(rng.integers(1, 65)), h)) < 0.02
+    return np.packbits(alleles, axis=1), np.zeros(h, np.uint16), np.zeros(h, np.uint64)
+
+
+def number_rows_without_room(rng: np.random.Generator) -> tuple[Any, ...]:
+    packed = np.packbits(np.eye(10, dtype=np.uint8), axis=1)
+    return packed, np.zeros(10, np.uint16), np.zeros(0, np.uint64)
+
+
+def stored_blocks(rng: np.random.Generator) -> site_blocks.SiteBlocks:
+    return site_blocks.SiteBlocks.of_alleles((rng.random((30, 150)) < 0.05).astype(np.uint8))
+
+
+def unpack(rng: np.random.Generator) -> tuple[Any, ...]:
+    blocks = stored_blocks(rng)
+    site = np.concatenate([np.arange(10, 140), rng.integers(150, size=20)])
+    block = np.searchsorted(blocks.first_site, site, side="right") - 1
+    place, haplotypes = site - blocks.first_site[block], rng.integers(30, size=12)
+    return blocks.first_row, blocks.rows, blocks.number, block, place, haplotypes, np.empty((12, 150), np.uint8)
+
+
+def count_alleles(rng: np.random.Generator) -> tuple[Any, ...]:
+    blocks = stored_blocks(rng)
+    counts = np.empty(150, np.int64)
+    return blocks.first_site, blocks.first_row, blocks.rows, blocks.number, rng.integers(30, size=12), counts
+
+
 CASES: list[tuple[Kernel[..., Any], Arguments]] = [
     (imputed._moments, moments),
     (imputed._moments, moments_of_empty_rows),
+    (site_blocks._number_rows, number_rows),
+    (site_blocks._number_rows, number_rows_without_room),
+    (site_blocks._unpack, unpack),
+    (site_blocks._count_alleles, count_alleles),
 ]
 
 

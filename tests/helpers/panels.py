@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vcfbert.genotypes.panel import Panel, Sites
+from vcfbert.genotypes.site_blocks import SiteBlocks
 from vcfbert.genotypes.store import panel_digest
 
 
@@ -28,16 +29,16 @@ def subset_panel(
     haploid, held_out = np.isin(kept_samples, panel.haploid), np.isin(kept_samples, panel.validation)
     pairs = panel.pairs[kept_samples]
     haplotypes = pairs[np.stack([np.ones_like(haploid), ~haploid], axis=1)]
-    bits = np.unpackbits(np.asarray(panel.packed[kept_sites]), axis=1, count=panel.n_haplotypes)[:, haplotypes]
+    alleles = panel.alleles(kept_sites, haplotypes)  # [haplotypes, sites]
     table = panel.sites.take(kept_sites)
     follows = np.append(False, np.diff(kept_sites) == 1)
     subset = Panel(
         region=panel.region,
         samples=tuple(panel.samples[i] for i in kept_samples),
         sites=Sites(table.chrom, table.pos, table.ref, table.alt, table.id, table.continues & follows),
-        packed=np.packbits(bits, axis=1),
+        blocks=SiteBlocks.of_alleles(alleles),
         cm=panel.cm[kept_sites],
-        allele_count=bits.sum(axis=1, dtype=np.int64),
+        allele_count=alleles.sum(axis=0, dtype=np.int64),
         validation=tuple(np.flatnonzero(held_out).tolist()),
         digest="",
         haploid=tuple(np.flatnonzero(haploid).tolist()),

@@ -19,6 +19,7 @@ from vcfbert.config import Config, ModelConfig, profile
 from vcfbert.copying.mixture import CopyingModel, Mixture, Rates
 from vcfbert.genotypes.panel import Panel, Sites
 from vcfbert.genotypes.regions import Region
+from vcfbert.genotypes.site_blocks import SiteBlocks
 from vcfbert.genotypes.sites import MatchedTarget
 from vcfbert.genotypes.store import panel_digest
 from vcfbert.model.base import Variant
@@ -44,7 +45,7 @@ def panel_from_alleles(
         region=Region("20"),
         samples=tuple(f"S{i}" for i in range(len(alleles) // 2)),
         sites=sites,
-        packed=np.packbits(alleles.T, axis=1),
+        blocks=SiteBlocks.of_alleles(alleles),
         cm=np.arange(n_sites) * 0.01 if cm is None else cm,
         allele_count=alleles.sum(axis=0, dtype=np.int64),
         validation=validation,

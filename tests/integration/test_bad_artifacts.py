@@ -59,9 +59,9 @@ BUNDLE_CASES: dict[str, tuple[Callable[[Path], object], str, tuple[str, ...]]] =
     ),
     "changed index": (lambda b: flip_byte(b / "index" / "00.faiss"), "bundle_hash", ("index/00.faiss",)),
     "changed panel": (
-        lambda b: flip_byte(b / "panel" / "00" / "alleles.npy"),
+        lambda b: flip_byte(b / "panel" / "00" / "rows.npy"),
         "bundle_hash",
-        ("panel/00/alleles.npy",),
+        ("panel/00/rows.npy",),
     ),
     "a file gone": (lambda b: (b / "index" / "00.faiss").unlink(), "bundle_hash", ("index/00.faiss", "missing")),
     "newer format": (

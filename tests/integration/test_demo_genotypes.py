@@ -28,7 +28,7 @@ def panel(tmp_path_factory: pytest.TempPathFactory) -> Panel:
 
 
 def test_demo_panel_has_expected_sites_and_samples(panel: Panel) -> None:
-    assert (len(panel.samples), panel.n_sites, panel.packed.shape) == (300, 24990, (24990, 75))
+    assert (len(panel.samples), panel.n_sites, panel.blocks.number.shape) == (300, 24990, (391, 600))
     assert len(panel.validation) == 30
     assert panel.cm[[0, -1]] == pytest.approx([4.7013, 11.3513], abs=1e-3)
     assert (np.diff(panel.cm) >= 0).all()

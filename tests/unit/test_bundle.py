@@ -38,7 +38,8 @@ from vcfbert.retrieval.refresh import build_retriever
 PANEL = random_panel(10, 130, seed=1, validation=(2, 5))
 CONFIG = tiny_config()
 TYPED = np.arange(0, 130, 4)
-FILES = ("weights.safetensors", "index/00.faiss", "panel/00/alleles.npy", "panel/00/sites.npz", "panel/manifest.json")
+PANEL_FILES = ("00/numbers.npy", "00/rows.npy", "00/sites.npz", "manifest.json")
+FILES = ("weights.safetensors", "index/00.faiss", *(f"panel/{name}" for name in PANEL_FILES))
 
 
 def save(out: Path, variant: str = "v18", *, panel: Panel = PANEL) -> Model:

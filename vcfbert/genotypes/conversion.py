@@ -23,6 +23,7 @@ from vcfbert.genotypes.panel import Panel, Sites
 from vcfbert.genotypes.panel_writer import PanelWriter, region_folder
 from vcfbert.genotypes.regions import Region, canonical_chrom
 from vcfbert.genotypes.sex_chromosomes import build_of, is_x, regions_of_x
+from vcfbert.genotypes.site_blocks import SiteBlocks
 from vcfbert.genotypes.store import (
     KIND,
     is_panel,
@@ -42,7 +43,7 @@ _NOT_A_CHROMOSOME = 99
 
 @dataclass(frozen=True)
 class PackedBlock:
-    """Consecutive sites of one panel; ``packed``, ``allele_count`` and ``haploid`` as in ``Panel``."""
+    """Consecutive sites of one panel; ``packed`` as in ``SiteBlocks.of``, others as in ``Panel``."""
 
     region: Region
     samples: tuple[str, ...]
@@ -176,7 +177,7 @@ def panel_from_genotypes(
         region=region,
         samples=block.samples,
         sites=block.sites,
-        packed=np.packbits(bits, axis=1),
+        blocks=SiteBlocks.of(np.packbits(bits, axis=1), bits.shape[1]),
         cm=(genetic_map or GeneticMap.uniform()).cm(block.sites.pos),
         allele_count=bits.sum(axis=1, dtype=np.int64),
         validation=validation,

@@ -1,4 +1,4 @@
-"""The reference panel in memory: bit-packed phased haplotypes, their sites and genetic positions."""
+"""The reference panel: phased haplotypes, their sites and genetic positions."""
 
 from __future__ import annotations
 
@@ -10,10 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from vcfbert.genotypes.regions import Region
+from vcfbert.genotypes.site_blocks import SiteBlocks
 
 IntArray = npt.NDArray[np.int64]
-
-_ROWS = 64  # haplotypes unpacked at a time
 
 
 @dataclass(frozen=True)
@@ -51,9 +50,7 @@ class Panel:
     region: Region  # what the panel covers; a target's records there are matched to the panel
     samples: tuple[str, ...]
     sites: Sites
-    # [n_sites, ceil(n_haplotypes / 8)]: bit h of row l is 1 where haplotype h carries ALT at site l. Bits are
-    # big-endian, as ``numpy.packbits`` writes them, and may be memory-mapped.
-    packed: npt.NDArray[np.uint8]
+    blocks: SiteBlocks  # the alleles of all haplotypes
     cm: npt.NDArray[np.float64]  # [n_sites], genetic position in centimorgans
     allele_count: IntArray  # [n_sites], number of ALT alleles
     validation: tuple[int, ...]  # indices of the samples that training does not see
@@ -114,13 +111,4 @@ class Panel:
         self, sites: slice | npt.NDArray[np.int64], haplotypes: npt.NDArray[np.int64] | None = None
     ) -> npt.NDArray[np.uint8]:
         """Alleles uint8 [n chosen haplotypes, n chosen sites], 0 = REF, 1 = ALT. None means all haplotypes."""
-        chosen = np.arange(self.n_haplotypes) if haplotypes is None else haplotypes
-        first, last = (int(chosen.min()) >> 3, int(chosen.max()) >> 3) if len(chosen) else (0, 0)
-        # Transposing packed bytes and unpacking along the sites is ten times as fast as transposing alleles.
-        packed = np.ascontiguousarray(self.packed[:, first : last + 1][sites].T)  # [bytes, l]
-        alleles = np.empty((len(chosen), packed.shape[1]), dtype=np.uint8)
-        for start in range(0, len(chosen), _ROWS):
-            some = chosen[start : start + _ROWS]
-            shift = (7 - (some & 7)).astype(np.uint8)[:, None]
-            np.bitwise_and(packed[(some >> 3) - first] >> shift, 1, out=alleles[start : start + _ROWS])
-        return alleles
+        return self.blocks.alleles(sites, haplotypes)

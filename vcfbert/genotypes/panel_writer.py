@@ -14,30 +14,40 @@ import numpy.typing as npt
 
 from vcfbert.genotypes.panel import Sites
 from vcfbert.genotypes.regions import Region
+from vcfbert.genotypes.site_blocks import cut_blocks
 
-ALLELES: Final = "alleles.npy"
+ROWS: Final = "rows.npy"
+NUMBERS: Final = "numbers.npy"
 SITES: Final = "sites.npz"
 
 _NUMBERS: Final = {"pos": "<i4", "continues": "|b1", "cm": "<f8", "allele_count": "<i8"}
+_BLOCKS: Final = {"first_site": "<i8", "first_row": "<i8"}
 TEXTS: Final = ("ref", "alt", "id")
 
 
 class PanelWriter:
-    """Writes ``alleles.npy`` and ``sites.npz`` of a panel into ``folder``, in blocks of consecutive sites.
+    """Writes ``rows.npy``, ``numbers.npy`` and ``sites.npz`` of a panel into ``folder``, consecutive sites at a time.
 
     ``haploid``: as in ``Panel``.
     """
 
     def __init__(self, folder: Path, region: Region, samples: Sequence[str], haploid: Sequence[int]) -> None:
         self._folder = folder
-        self._alleles = _Column(folder / ALLELES, "|u1", (row_bytes(2 * len(samples) - len(haploid)),))
+        self._n_haplotypes = 2 * len(samples) - len(haploid)
+        self._n_sites = 0
+        self._left = np.empty((0, row_bytes(self._n_haplotypes)), np.uint8)  # sites that do not fill a block yet
+        self._rows = _Column(folder / ROWS, "<u8")
+        self._numbers = _Column(folder / NUMBERS, "<u2", (self._n_haplotypes,))
         self._columns = {name: _Column(folder / f"{name}.npy", kind) for name, kind in _NUMBERS.items()}
         self._columns |= {name: _Column(folder / f"{name}.npy", "|u1") for name in TEXTS}
+        self._columns |= {name: _Column(folder / f"{name}.npy", kind) for name, kind in _BLOCKS.items()}
+        for name in _BLOCKS:
+            self._columns[name].append(np.zeros(1))
         self._digest = PanelDigest(region, samples, haploid)
 
     @property
     def n_sites(self) -> int:
-        return self._alleles.length
+        return self._n_sites
 
     def append(
         self,
@@ -46,8 +56,9 @@ class PanelWriter:
         cm: npt.NDArray[np.float64],
         allele_count: npt.NDArray[np.int64],
     ) -> None:
-        """Adds the next sites; arrays as in ``Panel``."""
-        self._alleles.append(packed)
+        """Adds the next sites; ``packed`` as in ``SiteBlocks.of``, other arrays as in ``Panel``."""
+        self._n_sites += len(sites)
+        self._cut(packed, last=False)
         values = {"pos": sites.pos, "continues": sites.continues, "cm": cm, "allele_count": allele_count}
         for name, array in values.items():
             self._columns[name].append(array)
@@ -55,9 +66,24 @@ class PanelWriter:
             self._columns[name].append(pack_text(getattr(sites, name)))
         self._digest.update(sites, packed)
 
+    def _cut(self, packed: npt.NDArray[np.uint8], *, last: bool) -> None:
+        """Writes the blocks that the sites left over and ``packed`` fill, or all of them if these are the ``last``."""
+        waiting = np.concatenate([self._left, packed])
+        first_site, first_row = self._columns["first_site"], self._columns["first_row"]
+        start = 0
+        for n_sites, rows, number in cut_blocks(waiting, self._n_haplotypes, last=last):
+            start += n_sites
+            self._rows.append(rows)
+            self._numbers.append(number[None])
+            first_row.append(np.array([self._rows.length]))
+            first_site.append(np.array([self._n_sites - len(waiting) + start]))
+        self._left = waiting[start:]
+
     def close(self) -> str:
         """Completes the files and returns the panel's digest."""
-        self._alleles.close()
+        self._cut(self._left[:0], last=True)
+        self._rows.close()
+        self._numbers.close()
         with zipfile.ZipFile(self._folder / SITES, "w") as archive:
             for name, column in self._columns.items():
                 column.close()
@@ -83,7 +109,7 @@ class PanelDigest:
         self._parts = (hashlib.sha256(head), hashlib.sha256(), hashlib.sha256(), hashlib.sha256())
 
     def update(self, sites: Sites, packed: npt.NDArray[np.uint8]) -> None:
-        """Adds the next sites; ``packed`` as in ``Panel``."""
+        """Adds the next sites; ``packed`` as in ``SiteBlocks.of``."""
         _, pos, alleles, haplotypes = self._parts
         pos.update(np.ascontiguousarray(sites.pos, dtype="<i4").tobytes())
         alleles.update("".join(f"{ref}\t{alt}\n" for ref, alt in zip(sites.ref, sites.alt, strict=True)).encode())
@@ -99,7 +125,7 @@ def region_folder(number: int) -> str:
 
 
 def row_bytes(n_haplotypes: int) -> int:
-    """Bytes of one site in ``Panel.packed``."""
+    """Bytes of one site's alleles, one bit each."""
     return (n_haplotypes + 7) // 8
 
 

@@ -29,10 +29,7 @@ class ReferenceSubset:
         """ALT allele frequency among the subset's haplotypes, [n_sites]."""
         if len(self) == self.panel.n_haplotypes:
             return self.panel.af
-        keep = np.zeros(self.panel.packed.shape[1] * 8, dtype=np.uint8)
-        keep[self.haplotypes] = 1
-        counts = np.bitwise_count(self.panel.packed & np.packbits(keep)).sum(axis=1)
-        return np.asarray(counts / len(self))
+        return np.asarray(self.panel.blocks.allele_counts(self.haplotypes) / len(self))
 
     @cached_property
     def pairs(self) -> npt.NDArray[np.int64]:

@@ -1,8 +1,9 @@
 """The panel store: a folder with the panels of one or several chromosomes, and a manifest.
 
 PANEL/manifest.json    region, samples, haploid samples, validation split and digest of each panel; provenance
-      00/alleles.npy   uint8 [n_sites, ceil(n_haplotypes / 8)], as ``Panel.packed``, memory-mapped
-      00/sites.npz     positions, alleles, IDs, genetic positions and allele counts
+      00/rows.npy      uint64 [rows], the distinct rows of each block of sites (``site_blocks.py``), memory-mapped
+      00/numbers.npy   uint16 [blocks, n_haplotypes], each haplotype's row in each block, memory-mapped
+      00/sites.npz     positions, alleles, IDs, genetic positions, allele counts, and each block's first site and row
       01/...
 """
 
@@ -21,21 +22,22 @@ from vcfbert.constants import PANEL_FORMAT
 from vcfbert.errors import ArtifactError
 from vcfbert.genotypes.panel import Panel, Sites
 from vcfbert.genotypes.panel_writer import (
-    ALLELES,
+    NUMBERS,
+    ROWS,
     SITES,
     TEXTS,
     PanelDigest,
     PanelWriter,
     region_folder,
-    row_bytes,
     unpack_text,
 )
 from vcfbert.genotypes.regions import Region
+from vcfbert.genotypes.site_blocks import SiteBlocks
 from vcfbert.genotypes.vcf_zarr import is_vcf_zarr
 
 KIND = "panel"
 
-_ROWS = 8192  # sites packed or hashed at a time
+_SITES = 8192  # written or hashed at a time, full blocks
 
 
 def write_panels(panels: Sequence[Panel], out: Path) -> None:
@@ -48,7 +50,9 @@ def write_panels(panels: Sequence[Panel], out: Path) -> None:
             place.mkdir()
             writer = PanelWriter(place, panel.region, panel.samples, panel.haploid)
             for rows in _pieces(panel):
-                writer.append(panel.sites.take(rows), panel.packed[rows], panel.cm[rows], panel.allele_count[rows])
+                writer.append(
+                    panel.sites.take(rows), panel.blocks.packed(rows), panel.cm[rows], panel.allele_count[rows]
+                )
             facts = (panel.samples, panel.haploid, panel.validation, panel.n_sites, writer.close())
             stored.append(region_manifest(panel.region, *facts, "as given"))
         manifest.update(store_manifest(stored, {}))
@@ -66,8 +70,10 @@ def open_panels(path: Path, *, verify: bool = True) -> tuple[Panel, ...]:
         panels = tuple(_open(path / region_folder(number), facts) for number, facts in enumerate(manifest["stretches"]))
     except (OSError, ValueError, KeyError) as error:
         raise _damaged(path, f"it cannot be read ({error})") from error
-    if any(panel.packed.shape != (panel.n_sites, row_bytes(panel.n_haplotypes)) for panel in panels):
-        raise _damaged(path, f"the size of {ALLELES} does not match its sites and samples")
+    for panel in panels:
+        shape = (panel.blocks.n_sites, panel.blocks.n_haplotypes)
+        if shape != (panel.n_sites, panel.n_haplotypes) or not panel.blocks.is_consistent():
+            raise _damaged(path, f"{ROWS} and {NUMBERS} do not match the panel's sites and samples")
     return panels
 
 
@@ -79,7 +85,12 @@ def _open(folder: Path, facts: Mapping[str, Any]) -> Panel:
         region=region,
         samples=tuple(facts["samples"]),
         sites=_sites(region.chrom, table),
-        packed=np.load(folder / ALLELES, mmap_mode="r"),
+        blocks=SiteBlocks(
+            table["first_site"],
+            table["first_row"],
+            np.load(folder / ROWS, mmap_mode="r"),
+            np.load(folder / NUMBERS, mmap_mode="r"),
+        ),
         cm=table["cm"],
         allele_count=table["allele_count"],
         validation=tuple(facts["validation"]),
@@ -97,7 +108,7 @@ def panel_digest(panel: Panel) -> str:
     """The identity of a panel (see ``PanelDigest``)."""
     digest = PanelDigest(panel.region, panel.samples, panel.haploid)
     for rows in _pieces(panel):
-        digest.update(panel.sites.take(rows), panel.packed[rows])
+        digest.update(panel.sites.take(rows), panel.blocks.packed(rows))
     return digest.hexdigest()
 
 
@@ -147,7 +158,7 @@ def store_manifest(stored: Sequence[Mapping[str, Any]], source: Mapping[str, Any
 
 
 def _pieces(panel: Panel) -> Iterator[slice]:
-    return (slice(start, start + _ROWS) for start in range(0, panel.n_sites, _ROWS))
+    return (slice(start, start + _SITES) for start in range(0, panel.n_sites, _SITES))
 
 
 def _sites(chrom: str, table: dict[str, npt.NDArray[Any]]) -> Sites:

@@ -14,7 +14,7 @@ from vcfbert.distributed.panel import convert_from, plan_panel
 from vcfbert.distributed.scheduler import InProcess
 from vcfbert.errors import InputError
 from vcfbert.genotypes.conversion import convert_panels
-from vcfbert.genotypes.panel_writer import ALLELES, SITES
+from vcfbert.genotypes.panel_writer import NUMBERS, ROWS, SITES
 from vcfbert.genotypes.store import open_panels
 
 DEMO = Path(__file__).parents[3] / "data" / "demo"
@@ -32,7 +32,7 @@ def test_convert_from_writes_the_store_of_convert_panels(tmp_path: Path, region:
     whole = convert_panels([vcf], tmp_path / "whole", region=region, **OPTIONS)
     assert sum(finished) == len(job.regions)
     assert parts["stretches"] == whole["stretches"]
-    for name in (ALLELES, SITES):
+    for name in (NUMBERS, ROWS, SITES):
         assert sha256_file(tmp_path / "parts" / "00" / name) == sha256_file(tmp_path / "whole" / "00" / name)
     assert not (tmp_path / "work").exists()
 

@@ -48,7 +48,8 @@ def test_built_panel_opens_with_its_values(tmp_path: Path) -> None:
         assert panel.sites.continues.tolist() == [False, False, True, False]
         assert panel.cm == pytest.approx([1e-4, 2e-4, 2e-4, 3e-4])
         assert len(panel.validation) == 1
-    assert isinstance(opened.packed, np.memmap)
+    assert isinstance(opened.blocks.rows, np.memmap)
+    assert isinstance(opened.blocks.number, np.memmap)
     assert opened.digest == built.digest
     manifest = json.loads((tmp_path / "panel/manifest.json").read_text())
     (facts,) = manifest["stretches"]
@@ -75,7 +76,7 @@ def test_build_panels_twice_gives_the_same_bytes(tmp_path: Path) -> None:
         return {p: p.read_bytes() for p in (tmp_path / "panel").rglob("*") if p.is_file()}
 
     first = content()
-    assert sorted(p.name for p in first) == ["alleles.npy", "manifest.json", "sites.npz"]
+    assert sorted(p.name for p in first) == ["manifest.json", "numbers.npy", "rows.npy", "sites.npz"]
     build(tmp_path, RECORDS)
     assert content() == first
 
@@ -146,7 +147,7 @@ def test_choose_validation_has_the_fraction_and_depends_on_the_seed() -> None:
 
 def test_open_panels_with_a_changed_file_is_refused(tmp_path: Path) -> None:
     build(tmp_path, RECORDS)
-    path = tmp_path / "panel/00/alleles.npy"
+    path = tmp_path / "panel/00/rows.npy"
     data = bytearray(path.read_bytes())
     data[-1] ^= 1
     path.write_bytes(data)
@@ -193,10 +194,10 @@ def test_panel_digest_does_not_depend_on_block_sizes(tmp_path: Path) -> None:
         writer = PanelWriter(folder, panel.region, panel.samples, panel.haploid)
         for start in range(0, 4, size):
             rows = slice(start, start + size)
-            writer.append(panel.sites.take(rows), panel.packed[rows], panel.cm[rows], panel.allele_count[rows])
+            writer.append(panel.sites.take(rows), panel.blocks.packed(rows), panel.cm[rows], panel.allele_count[rows])
         assert writer.n_sites == 4
         assert writer.close() == panel.digest
-        for name in ("alleles.npy", "sites.npz"):
+        for name in ("numbers.npy", "rows.npy", "sites.npz"):
             assert (folder / name).read_bytes() == (tmp_path / "panel/00" / name).read_bytes()
 
 

@@ -13,6 +13,7 @@ from vcfbert.genotypes.encoding import encode
 from vcfbert.genotypes.panel import Panel
 from vcfbert.genotypes.reference_subset import ReferenceSubset
 from vcfbert.genotypes.regions import Region
+from vcfbert.genotypes.site_blocks import SiteBlocks
 from vcfbert.retrieval.base import Retriever
 from vcfbert.retrieval.refresh import build_retriever
 from vcfbert.training.data import TrainingData, TrainingPanel, plan_epoch, shard
@@ -58,7 +59,7 @@ def twins(seed: int = 0) -> Panel:
     founders = (rng.random((6, 130)) < 0.4).astype(np.uint8)
     panel = random_panel(12, 130, validation=(1, 4))
     alleles = np.repeat(founders, 4, axis=0)
-    return dataclasses.replace(panel, packed=np.packbits(alleles.T, axis=1), allele_count=alleles.sum(axis=0))
+    return dataclasses.replace(panel, blocks=SiteBlocks.of_alleles(alleles), allele_count=alleles.sum(axis=0))
 
 
 def test_plan_covers_every_window_and_sample_once() -> None:
@@ -143,7 +144,7 @@ def with_other_validation(panel: Panel) -> Panel:
     """The panel with all alleles of its validation samples exchanged."""
     alleles = panel.alleles(slice(None)).copy()
     alleles[panel.validation_haplotypes] ^= 1
-    return dataclasses.replace(panel, packed=np.packbits(alleles.T, axis=1), allele_count=alleles.sum(axis=0))
+    return dataclasses.replace(panel, blocks=SiteBlocks.of_alleles(alleles), allele_count=alleles.sum(axis=0))
 
 
 def test_examples_do_not_depend_on_validation_samples() -> None:

@@ -21,6 +21,7 @@ from vcfbert.errors import InputError, ResourceError, VcfbertError
 from vcfbert.genotypes.encoding import encode
 from vcfbert.genotypes.panel import Panel
 from vcfbert.genotypes.reference_subset import ReferenceSubset
+from vcfbert.genotypes.site_blocks import SiteBlocks
 from vcfbert.imputation.imputer import Imputer
 from vcfbert.model.base import Variant
 from vcfbert.retrieval.embedding import EmbeddingRetriever
@@ -400,7 +401,9 @@ def test_training_does_not_depend_on_validation_samples(tiny_panel: Panel) -> No
     alleles = tiny_panel.alleles(slice(None)).copy()
     alleles[tiny_panel.validation_haplotypes] ^= 1
     changed = dataclasses.replace(
-        tiny_panel, packed=np.packbits(alleles.T, axis=1), allele_count=alleles.sum(axis=0, dtype=np.int64)
+        tiny_panel,
+        blocks=SiteBlocks.of_alleles(alleles),
+        allele_count=alleles.sum(axis=0, dtype=np.int64),
     )
     trainers = [trainer_of(panel, config) for panel in (tiny_panel, changed)]
     for trainer in trainers:
