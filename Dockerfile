@@ -15,6 +15,10 @@ ARG PIP_EXTRA_INDEX_URL
 RUN pip install -r constraints.txt
 COPY pyproject.toml setup.py README.md LICENSE ./
 COPY vcfbert ./vcfbert
+# The compiler goes with the layer that brought it.
+RUN apt-get update && apt-get install -y --no-install-recommends gcc libc6-dev \
+    && python setup.py --quiet build_ext --inplace \
+    && apt-get purge -y --auto-remove gcc libc6-dev && rm -rf build /var/lib/apt/lists/*
 
 FROM base AS train
 RUN apt-get update && apt-get install -y --no-install-recommends git make && rm -rf /var/lib/apt/lists/*

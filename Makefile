@@ -1,4 +1,4 @@
-# Every target sets up what it needs. Install Python 3.11 or 3.12, make and git first.
+# Every target sets up what it needs. Install Python 3.11 or 3.12, make, git and a C compiler first.
 
 PYTHON ?= python3
 VENV := .venv

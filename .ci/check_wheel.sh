@@ -35,7 +35,7 @@ names = {str(file) for file in files("vcfbert") or ()}
 tops = {name.split("/")[0] for name in names if name.endswith(".py")}
 assert tops == {"vcfbert", "vcfbert_service"}, tops
 assert find_spec("service") is None and find_spec("pipelines") is None
-needed = {"vcfbert/py.typed", "vcfbert/profiles/cpu.yaml", "vcfbert_service/web/index.html"}
+needed = {"vcfbert/py.typed", "vcfbert/kernels/generic.abi3.so", "vcfbert/profiles/cpu.yaml", "vcfbert_service/web/index.html"}
 assert needed <= names, needed - names
 assert version("torch").split("+")[0] == "2.13.0", version("torch")
 PYTHON
