@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 import vcfbert
+from tests.helpers.record_kernels import RECORD_CASES
 from vcfbert.genotypes import imputed, site_blocks
 from vcfbert.kernels import Kernel
 
@@ -66,6 +67,7 @@ CASES: list[tuple[Kernel[..., Any], Arguments]] = [
     (site_blocks._number_rows, number_rows_without_room),
     (site_blocks._unpack, unpack),
     (site_blocks._count_alleles, count_alleles),
+    *RECORD_CASES,
 ]
 
 

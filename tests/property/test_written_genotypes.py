@@ -12,8 +12,8 @@ from hypothesis.extra import numpy as hnp
 
 from vcfbert.genotypes.imputed import ImputedBlock
 from vcfbert.genotypes.panel import Panel, Sites
+from vcfbert.genotypes.record_formatter import RecordFormatter
 from vcfbert.genotypes.regions import Region
-from vcfbert.genotypes.vcf_lines import LineFormatter
 
 # Rounding to thousandths, and the half of a thousandth that float32 adds at a tie.
 ROUNDING = 0.00051
@@ -45,10 +45,15 @@ class Written:
     gp: npt.NDArray[np.float64]
 
 
+def columns_of(formatter: RecordFormatter, block: ImputedBlock) -> list[list[str]]:
+    text = b"".join(records.data for records in formatter.records(block)).decode()
+    return [line.split("\t") for line in text.splitlines()]
+
+
 def formatted(block: ImputedBlock, swapped: npt.NDArray[np.bool_]) -> Written:
     panel = panel_of(block.stop)
-    formatter = LineFormatter(panel, ids=None, swapped=swapped, joined=np.zeros(block.stop, dtype=bool))
-    records = [line.text.decode().rstrip("\n").split("\t") for line in formatter.lines(block)]
+    formatter = RecordFormatter(panel, ids=None, swapped=swapped, joined=np.zeros(block.stop, dtype=bool))
+    records = columns_of(formatter, block)
     cells = [[sample.split(":") for sample in record[9:]] for record in records]
 
     def field(index: int, separator: str) -> npt.NDArray[np.float64]:
@@ -121,8 +126,8 @@ def test_haploid_sample_is_written_as_its_first_haplotype_and_others_are_unchang
     joined = np.zeros(n_sites, dtype=bool)
     texts = []
     for flags in (None, haploid):
-        formatter = LineFormatter(panel_of(n_sites), ids=None, swapped=swapped, joined=joined, haploid=flags)
-        texts.append([line.text.decode().rstrip("\n").split("\t")[9:] for line in formatter.lines(block)])
+        formatter = RecordFormatter(panel_of(n_sites), ids=None, swapped=swapped, joined=joined, haploid=flags)
+        texts.append([columns[9:] for columns in columns_of(formatter, block)])
     for diploid_row, row in zip(*texts, strict=True):
         for before, now, one in zip(diploid_row, row, haploid.tolist(), strict=True):
             gt, _, hds, _ = before.split(":")

@@ -22,9 +22,9 @@ import numpy.typing as npt
 import vcfbert
 from vcfbert.artifacts import atomic_folder
 from vcfbert.errors import InputError, MissingExtraError
-from vcfbert.genotypes.bgzf import MAX_TABIX_POSITION
-from vcfbert.genotypes.vcf_lines import Line
-from vcfbert.genotypes.vcf_writer import write_indexed
+from vcfbert.genotypes.bgzf import MAX_TABIX_POSITION, tabix_index
+from vcfbert.genotypes.record_formatter import RecordBytes
+from vcfbert.genotypes.vcf_writer import write_records
 
 KIND: Final = "simulation"
 FORMAT_VERSION: Final = 1
@@ -137,7 +137,7 @@ def simulate(
         _write_vcf(
             folder / PANEL,
             sample_names("P", simulation.haplotypes // 2),
-            _panel_lines(_decoded(trees, block_cells), trees, simulation, rng, targets, progress),
+            _panel_records(_decoded(trees, block_cells), trees, simulation, rng, targets, progress),
             threads,
         )
         typed = _write_targets(folder, simulation, targets, rng, threads)
@@ -252,14 +252,14 @@ class _Targets:
             yield sites, np.unpackbits(packed, axis=1, count=self._haplotypes)
 
 
-def _panel_lines(
+def _panel_records(
     decoded: Iterable[Alleles],
     trees: Any,
     simulation: Simulation,
     rng: np.random.Generator,
     targets: _Targets,
     progress: Progress | None,
-) -> Iterator[Line]:
+) -> Iterator[RecordBytes]:
     """The panel's records, from blocks of the trees' ``decoded`` alleles.
 
     Fills ``targets`` meanwhile, so that the trees are traversed once.
@@ -274,7 +274,7 @@ def _panel_lines(
         sites = SiteTable(pos[start:stop], ref[start:stop], alt[start:stop], panel.mean(axis=1))
         varies = np.flatnonzero((sites.af > 0.0) & (sites.af < 1.0))
         targets.add(sites.rows(varies), alleles[varies, :n_targets])
-        yield from genotype_lines(sites.rows(varies), panel[varies], phased=True)
+        yield genotype_records(sites.rows(varies), panel[varies], phased=True)
         if progress is not None:
             progress(len(alleles))
         start = stop
@@ -301,16 +301,19 @@ def _bases(count: int, rng: np.random.Generator) -> tuple[npt.NDArray[np.object_
     return _BASES[ref], _BASES[alt]
 
 
-def genotype_lines(sites: SiteTable, alleles: Alleles, *, phased: bool) -> Iterator[Line]:
+def genotype_records(sites: SiteTable, alleles: Alleles, *, phased: bool) -> RecordBytes:
     """VCF records of ``alleles`` [l, 2 n_samples], a sample's two adjacent. Unphased genotypes are sorted."""
     pairs = alleles.reshape(len(alleles), -1, 2)
     cells = np.empty((*pairs.shape[:2], 4), dtype=np.uint8)  # "\t0|1" [l, n, 4]
     cells[:, :, 0] = ord("\t")
     cells[:, :, 2] = ord("|" if phased else "/")
     cells[:, :, 1::2] = (pairs if phased else np.sort(pairs, axis=2)) + ord("0")
+    lines = []
     for pos, ref, alt, row in zip(sites.pos.tolist(), sites.ref, sites.alt, cells, strict=True):
         head = f"{CHROM}\t{pos}\t.\t{ref}\t{alt}\t.\tPASS\t.\tGT"
-        yield Line(b"".join((head.encode(), row.tobytes(), b"\n")), pos - 1, pos)
+        lines.append(b"".join((head.encode(), row.tobytes(), b"\n")))
+    ends = np.cumsum([len(line) for line in lines], dtype=np.int64)
+    return RecordBytes(b"".join(lines), sites.pos - 1, sites.pos, ends)
 
 
 def choose_typed(sites: SiteTable, simulation: Simulation, rng: np.random.Generator) -> npt.NDArray[np.intp]:
@@ -335,19 +338,19 @@ def _write_targets(
 ) -> npt.NDArray[np.intp]:
     """Writes the truth, the array files and the table of typed sites. Returns the indices of the typed sites."""
     samples = sample_names("T", simulation.targets)
-    truth = (line for sites, alleles in targets.blocks() for line in genotype_lines(sites, alleles, phased=True))
+    truth = (genotype_records(sites, alleles, phased=True) for sites, alleles in targets.blocks())
     _write_vcf(folder / TRUTH, samples, truth, threads)
     all_sites = targets.sites()
     typed = choose_typed(all_sites, simulation, rng)
     sites = all_sites.rows(typed)
     alleles = np.concatenate([rows[np.isin(block.pos, sites.pos)] for block, rows in targets.blocks()])
-    _write_vcf(folder / ARRAY, samples, genotype_lines(sites, alleles, phased=False), threads)
-    _write_vcf(folder / ARRAY_PHASED, samples, genotype_lines(sites, alleles, phased=True), threads)
+    _write_vcf(folder / ARRAY, samples, iter([genotype_records(sites, alleles, phased=False)]), threads)
+    _write_vcf(folder / ARRAY_PHASED, samples, iter([genotype_records(sites, alleles, phased=True)]), threads)
     (folder / TYPED).write_text("".join(f"{CHROM}\t{pos}\n" for pos in sites.pos.tolist()))
     return typed
 
 
-def _write_vcf(path: Path, samples: Sequence[str], lines: Iterator[Line], threads: int) -> None:
+def _write_vcf(path: Path, samples: Sequence[str], records: Iterator[RecordBytes], threads: int) -> None:
     columns = ("#CHROM", "POS", "ID", "REF", "ALT", "QUAL", "FILTER", "INFO", "FORMAT", *samples)
     head = (
         "##fileformat=VCFv4.3",
@@ -358,8 +361,8 @@ def _write_vcf(path: Path, samples: Sequence[str], lines: Iterator[Line], thread
         "\t".join(columns),
     )
     with path.open("wb") as handle:
-        index = write_indexed(handle, "".join(f"{line}\n" for line in head).encode(), [(CHROM, lines)], threads)
-    path.with_name(f"{path.name}.tbi").write_bytes(index)
+        offsets = write_records(handle, "".join(f"{line}\n" for line in head).encode(), [(CHROM, records)], threads)
+    path.with_name(f"{path.name}.tbi").write_bytes(tabix_index(offsets))
 
 
 def _write_map(path: Path, edges: npt.NDArray[np.int64], rates: npt.NDArray[np.float64]) -> None:

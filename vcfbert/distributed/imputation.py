@@ -30,17 +30,18 @@ from vcfbert.distributed.tensors import Tensors
 from vcfbert.distributed.vcf_parts import Stitched
 from vcfbert.errors import InputError
 from vcfbert.genotypes.qc import QcReport
+from vcfbert.genotypes.record_formatter import joined_sites
 from vcfbert.genotypes.sites import MatchedTarget
 from vcfbert.genotypes.summary import Summary
-from vcfbert.genotypes.vcf_lines import joined_sites
-from vcfbert.genotypes.vcf_writer import check_suffix, header_text, save_records
+from vcfbert.genotypes.vcf_header import bcf_header, header_text
+from vcfbert.genotypes.vcf_writer import check_suffix, is_bcf, save
 from vcfbert.imputation.files import Imputed, ImputeOptions, file_header, panel_interval, per_panel_site, read_target
 from vcfbert.imputation.imputer import Imputer
 from vcfbert.imputation.phasing import unphased_error
 
 FloatArray = npt.NDArray[np.float32]
 
-FORMAT = 3  # version of the files between the stages
+FORMAT = 4  # version of the files between the stages
 
 # Host memory of a task, as measured (docs/explanation/scale.md).
 _PROCESS_BYTES = 500 << 20
@@ -98,13 +99,14 @@ def plan_job(
         "bundle": sha256_file(settings.bundle / MANIFEST),
         "settings": [settings.mode, settings.ignore_phase, settings.batch_size],
         "options": dataclasses.asdict(options),
+        "bcf": is_bcf(out),
         "chunks": chunks,
         "groups": groups,
     }
     folder = work.resolve() / f"impute-{sha256_json(identity)[:16]}"
     folder.mkdir(parents=True, exist_ok=True)
     panels = tuple(one.panel_digest for one in matched)
-    job = Job(folder, settings, options, panels, tuple(chunks), tuple(groups), phases)
+    job = Job(folder, settings, options, panels, tuple(chunks), tuple(groups), phases, is_bcf(out))
     for number, one in enumerate(matched):
         if not job.records(number).exists():
             write_record_options(job.records(number), one)
@@ -144,7 +146,7 @@ def _stitch(plan: Plan, out: Path) -> Imputed:
         summary.add_counts(Tensors(job.part(chunk).offsets_path).meta)
     of_chromosomes = groupby(range(len(job.chunks)), key=lambda chunk: panels[job.chunks[chunk].panel].region.chrom)
     chromosomes = [(chrom, [job.part(chunk) for chunk in chunks]) for chrom, chunks in of_chromosomes]
-    save_records(out, Stitched(head, chromosomes), panels, job.settings.threads)
+    save(out, Stitched(bcf_header(head) if job.bcf else head, chromosomes), panels)
     return Imputed.of(plan.report, [summary])
 
 

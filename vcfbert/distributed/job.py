@@ -55,6 +55,7 @@ class Job:
     """The arguments of every task; the data are in the files of ``folder``.
 
     ``panels``: digests of the panels that share sites with the target. ``phases``: whether a stage phases the target.
+    ``bcf``: whether the output is a BCF.
     """
 
     folder: Path
@@ -64,6 +65,7 @@ class Job:
     chunks: tuple[Chunk, ...]
     groups: tuple[Interval, ...]
     phases: bool
+    bcf: bool
 
     def records(self, panel: int) -> Path:
         """What ``write_record_options`` writes: one file per panel."""

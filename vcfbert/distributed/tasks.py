@@ -16,9 +16,10 @@ from vcfbert.distributed.scheduler import Task
 from vcfbert.distributed.tensors import Array, Tensors, write_tensors
 from vcfbert.distributed.vcf_parts import write_part
 from vcfbert.genotypes.imputed import ImputedBlock
+from vcfbert.genotypes.record_formatter import RecordBytes
 from vcfbert.genotypes.summary import Summary
-from vcfbert.genotypes.vcf_lines import Line
-from vcfbert.genotypes.vcf_writer import ImputedPanel, record_lines
+from vcfbert.genotypes.vcf_header import contigs
+from vcfbert.genotypes.vcf_writer import ImputedPanel, formatted
 from vcfbert.imputation.files import per_panel_site
 from vcfbert.imputation.phasing import PhasedTarget
 from vcfbert.imputation.window_prediction import of_independent
@@ -101,18 +102,20 @@ def impute_chunk(job: Job, chunk: int, group: int) -> None:
 def write_chunk(job: Job, chunk: int) -> None:
     """Writes the records of a chunk of sites for all samples."""
     number = job.chunks[chunk].panel
-    panel = imputer_of(job.settings).bundle.part(job.panels[number]).panel
+    panels = [imputer_of(job.settings).bundle.part(digest).panel for digest in job.panels]
+    panel = panels[number]
+    contig = contigs(panels).index(panel.region.chrom) if job.bcf else None
     stored = Tensors(job.records(number))
     ids = np.array(stored["id"].tobytes().decode().split("\n"), dtype=object)
     ids, swapped = per_panel_site(panel, stored["panel_site"], ids, stored["swapped"])
     summary, counts = Summary(panel), dict[str, Any]()
 
-    def lines() -> Iterator[Line]:
+    def records() -> Iterator[RecordBytes]:
         imputed = ImputedPanel(panel, _blocks(job, chunk), ids, swapped, stored["haploid"], summary)
-        yield from record_lines(imputed, fields=job.options.fields, min_dr2=job.options.min_dr2)
+        yield from formatted(imputed, fields=job.options.fields, min_dr2=job.options.min_dr2, contig=contig)
         counts.update(summary.counts())
 
-    write_part(job.part(chunk), panel.region.chrom, lines(), meta=counts, threads=job.settings.threads)
+    write_part(job.part(chunk), panel.region.chrom, records(), meta=counts, threads=job.settings.threads)
 
 
 def _blocks(job: Job, chunk: int) -> Iterator[ImputedBlock]:

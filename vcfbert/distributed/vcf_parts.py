@@ -13,15 +13,15 @@ import numpy as np
 from vcfbert.artifacts import atomic_file
 from vcfbert.distributed.tensors import Array, Tensors, write_tensors
 from vcfbert.genotypes import bgzf
-from vcfbert.genotypes.vcf_lines import Line
-from vcfbert.genotypes.vcf_writer import write_lines
+from vcfbert.genotypes.record_formatter import RecordBytes
+from vcfbert.genotypes.vcf_writer import write_records
 
 _OFFSET_FIELDS: Final = ("start", "stop", "offsets")  # fields of ``bgzf.RecordOffsets``
 
 
 @dataclass(frozen=True)
 class Part:
-    """Consecutive records without a header. ``path`` holds their text, and ``offsets_path`` where each begins in it."""
+    """Consecutive records without a header. ``path`` holds their bytes, ``offsets_path`` where each begins."""
 
     path: Path
 
@@ -31,28 +31,28 @@ class Part:
         return self.path.with_name(f"{self.path.name}.places")
 
 
-def write_part(part: Part, chrom: str, lines: Iterator[Line], *, meta: dict[str, Any], threads: int) -> None:
-    """Writes a part of one chromosome. ``meta`` is stored with it and may be filled while ``lines`` is consumed."""
+def write_part(part: Part, chrom: str, records: Iterator[RecordBytes], *, meta: dict[str, Any], threads: int) -> None:
+    """Writes a part of one chromosome. ``meta`` is stored with it and may be filled while ``records`` is consumed."""
     with atomic_file(part.path) as temporary, temporary.open("wb") as handle:
-        (record_offsets,) = write_lines(handle, b"", [(chrom, lines)], threads)
+        (record_offsets,) = write_records(handle, b"", [(chrom, records)], threads)
     write_tensors(part.offsets_path, {name: getattr(record_offsets, name) for name in _OFFSET_FIELDS}, meta)
 
 
 @dataclass(frozen=True)
 class Stitched:
-    """The records of consecutive parts, by chromosome in the order of the file. Implements ``vcf_writer.Records``."""
+    """The records of consecutive parts, by chromosome in the order of the file. Implements ``vcf_writer.Content``."""
 
     head: bytes
     chromosomes: Sequence[tuple[str, Sequence[Part]]]
 
-    def text(self) -> Iterator[bytes]:
+    def pieces(self) -> Iterator[bytes]:
         yield self.head
         for _, parts in self.chromosomes:
             for part in parts:
                 with part.path.open("rb") as handle:
                     yield from bgzf.read_blocks(handle)
 
-    def write_bgzf(self, handle: BinaryIO) -> bytes:
+    def write_bgzf(self, handle: BinaryIO) -> list[bgzf.RecordOffsets]:
         head = bgzf.compress(self.head).removesuffix(bgzf.EOF_BLOCK)
         handle.write(head)
         position = len(head)
@@ -67,7 +67,7 @@ class Stitched:
             start, stop, offsets = (np.concatenate(arrays) for arrays in zip(*found, strict=True))
             of_chromosomes.append(bgzf.RecordOffsets(chrom, start, stop, np.append(offsets, position << 16)))
         handle.write(bgzf.EOF_BLOCK)
-        return bgzf.tabix_index(of_chromosomes)
+        return of_chromosomes
 
 
 def _append(handle: BinaryIO, path: Path) -> int:

@@ -1,8 +1,8 @@
-"""Writes and reads BGZF, the blocked gzip format of VCF.gz files, and its tabix index. Threads compress the blocks.
+"""Writes and reads BGZF, the blocked gzip format of VCF.gz and BCF files, and its indexes. Threads compress the blocks.
 
-The formats are those of the SAM (section 4.1) and tabix specifications of hts-specs. All blocks but the last have the
-same number of bytes of text. A record's virtual offset therefore follows from its offset in the text, and indexing
-needs no second pass over the file.
+The formats are those of the SAM (section 4.1), tabix and CSI specifications of hts-specs. All blocks but the last have
+the same number of bytes before compression. A record's virtual offset therefore follows from its offset in these bytes,
+and indexing needs no second pass over the file.
 """
 
 from __future__ import annotations
@@ -36,9 +36,10 @@ _TASK_BYTES: Final = _BLOCKS_PER_TASK * BLOCK_BYTES
 # zlib-ng level 2 360, 7.4; zlib level 1 230, 7.0; bgzip's default 50, 9.0.
 _LEVEL: Final = 1
 
-# Tabix: log2 of the positions of the smallest bin, and the bin that holds the file's statistics.
+# log2 of the positions of the smallest bin, and the levels of wider bins, each of eight narrower ones.
 _MIN_SHIFT: Final = 14
-_STATISTICS_BIN: Final = 37450
+_TABIX_DEPTH: Final = 5
+_CSI_DEPTH: Final = 6  # as htslib's, for chromosomes of unknown length
 # Largest 1-based position that a tabix index can hold.
 MAX_TABIX_POSITION: Final = 1 << 29
 
@@ -141,51 +142,79 @@ def tabix_index(chromosomes: Sequence[RecordOffsets]) -> bytes:
     # Columns of a VCF (format 2, CHROM 1, POS 2, no END), comments start with '#', no line skipped.
     parts = [b"TBI\1", struct.pack("<8i", len(chromosomes), 2, 1, 2, 0, ord("#"), 0, len(names)), names]
     for records in chromosomes:
-        if len(records.start) == 0:
-            parts.append(struct.pack("<2i", 0, 0))
-            continue
-        parts += _bin_index(_bins(records.start, records.stop), records.offsets)
-        linear = _linear_index(records.start, records.stop, records.offsets)
+        linear = _linear_index(records)
+        chunks = _chunks_of_bins(records, _TABIX_DEPTH)
+        parts.append(struct.pack("<i", len(chunks)))
+        for bin_, of_bin in chunks.items():
+            parts += [struct.pack("<Ii", bin_, len(of_bin)), *(struct.pack("<2Q", *chunk) for chunk in of_bin)]
         parts += [struct.pack("<i", len(linear)), linear.astype("<u8").tobytes()]
     return compress(b"".join(parts))
 
 
-def _bins(start: npt.NDArray[np.int64], stop: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """The smallest bin that contains each interval (reg2bin of the SAM specification)."""
-    last = stop - 1
+def csi_index(chromosomes: Sequence[RecordOffsets]) -> bytes:
+    """The bytes of the .csi file of a BCF. ``chromosomes`` has each chromosome of the header once, in its order."""
+    parts = [b"CSI\1", struct.pack("<3i", _MIN_SHIFT, _CSI_DEPTH, 0), struct.pack("<i", len(chromosomes))]
+    for records in chromosomes:
+        linear = _linear_index(records)
+        chunks = _chunks_of_bins(records, _CSI_DEPTH)
+        parts.append(struct.pack("<i", len(chunks)))
+        for bin_, of_bin in chunks.items():
+            statistics = bin_ == _statistics_bin(_CSI_DEPTH)
+            smallest = 0 if statistics else int(linear[_first_interval(bin_, _CSI_DEPTH)])
+            parts += [struct.pack("<IQi", bin_, smallest, len(of_bin))]
+            parts += [struct.pack("<2Q", *chunk) for chunk in of_bin]
+    return compress(b"".join(parts))
+
+
+def _first_bin(level: int) -> int:
+    """The number of the first bin of a level; level 0 is one bin for all positions."""
+    return ((1 << 3 * level) - 1) // 7
+
+
+def _statistics_bin(depth: int) -> int:
+    """The number that stands for the counts of a chromosome: one after that of the last bin."""
+    return _first_bin(depth + 1) + 1
+
+
+def _first_interval(bin_: int, depth: int) -> int:
+    """The first interval of the smallest bins' size in a bin."""
+    level = max(level for level in range(depth + 1) if _first_bin(level) <= bin_)
+    return (bin_ - _first_bin(level)) << 3 * (depth - level)
+
+
+def _bins(records: RecordOffsets, depth: int) -> npt.NDArray[np.int64]:
+    """The smallest bin that contains each record (reg2bin of the SAM specification)."""
+    start, last = records.start, records.stop - 1
     bins = np.zeros(len(start), dtype=np.int64)
-    for level, first_bin in enumerate((1, 9, 73, 585, 4681)):  # from wide to narrow: the narrowest stays
-        shift = _MIN_SHIFT + 3 * (4 - level)
+    for level in range(1, depth + 1):  # from wide to narrow: the narrowest stays
+        shift = _MIN_SHIFT + 3 * (depth - level)
         same = start >> shift == last >> shift
-        bins[same] = first_bin + (start[same] >> shift)
+        bins[same] = _first_bin(level) + (start[same] >> shift)
     return bins
 
 
-def _bin_index(bins: npt.NDArray[np.int64], offsets: npt.NDArray[np.int64]) -> list[bytes]:
+def _chunks_of_bins(records: RecordOffsets, depth: int) -> dict[int, list[tuple[int, int]]]:
     """The binning index, with one chunk of the file for each run of consecutive records in the same bin."""
+    if len(records.start) == 0:
+        return {}
+    bins, offsets = _bins(records, depth), records.offsets
     run = np.flatnonzero(np.diff(bins, prepend=-1))
     chunks: dict[int, list[tuple[int, int]]] = {}
     ends = offsets[np.append(run[1:], len(bins))].tolist()
     for bin_, first, last in zip(bins[run].tolist(), offsets[run].tolist(), ends, strict=True):
         chunks.setdefault(bin_, []).append((first, last))
-    chunks[_STATISTICS_BIN] = [(int(offsets[0]), int(offsets[-1])), (len(bins), 0)]
-    parts = [struct.pack("<i", len(chunks))]
-    for bin_, of_bin in chunks.items():
-        parts.append(struct.pack("<Ii", bin_, len(of_bin)))
-        parts += [struct.pack("<2Q", *chunk) for chunk in of_bin]
-    return parts
+    chunks[_statistics_bin(depth)] = [(int(offsets[0]), int(offsets[-1])), (len(bins), 0)]
+    return chunks
 
 
-def _linear_index(
-    start: npt.NDArray[np.int64], stop: npt.NDArray[np.int64], offsets: npt.NDArray[np.int64]
-) -> npt.NDArray[np.int64]:
+def _linear_index(records: RecordOffsets) -> npt.NDArray[np.int64]:
     """For each 16 kb interval the offset of the first record that overlaps it or begins after it."""
-    first, last = start >> _MIN_SHIFT, (stop - 1) >> _MIN_SHIFT
-    linear = np.full(int(last.max()) + 1, offsets[-1])
-    np.minimum.at(linear, first, offsets[:-1])
+    first, last = records.start >> _MIN_SHIFT, (records.stop - 1) >> _MIN_SHIFT
+    linear = np.full(int(last.max(initial=-1)) + 1, records.offsets[-1])
+    np.minimum.at(linear, first, records.offsets[:-1])
     for i in np.flatnonzero(last > first):
-        bins = slice(first[i], last[i] + 1)
-        linear[bins] = np.minimum(linear[bins], offsets[i])
+        intervals = slice(first[i], last[i] + 1)
+        linear[intervals] = np.minimum(linear[intervals], records.offsets[i])
     return np.minimum.accumulate(linear[::-1])[::-1]
 
 
@@ -230,9 +259,9 @@ def locate(index: bytes, chrom: str, start: int, stop: int) -> OffsetSpan | None
     names = data[36 : 36 + names_bytes].split(b"\0")[:n_chroms]
     bins_wanted = {
         bin_
-        for level, first in enumerate((0, 1, 9, 73, 585, 4681))
-        for shift in (_MIN_SHIFT + 3 * (5 - level),)
-        for bin_ in range(first + (start >> shift), first + ((stop - 1) >> shift) + 1)
+        for level in range(_TABIX_DEPTH + 1)
+        for shift in (_MIN_SHIFT + 3 * (_TABIX_DEPTH - level),)
+        for bin_ in range(_first_bin(level) + (start >> shift), _first_bin(level) + ((stop - 1) >> shift) + 1)
     }
     place = 36 + names_bytes
     first_record, begin, end = 1 << 62, 1 << 62, 0
@@ -243,7 +272,7 @@ def locate(index: bytes, chrom: str, start: int, stop: int) -> OffsetSpan | None
             bin_, n_chunks = struct.unpack_from("<Ii", data, place)
             chunks = struct.unpack_from(f"<{2 * n_chunks}Q", data, place + 8)
             place += 8 + 16 * n_chunks
-            if bin_ == _STATISTICS_BIN:
+            if bin_ == _statistics_bin(_TABIX_DEPTH):
                 continue
             first_record = min(first_record, *chunks)
             if name == chrom.encode() and bin_ in bins_wanted:

@@ -1,12 +1,11 @@
 """Writes imputed genotypes as VCF, VCF.gz with a tabix index, or BCF with a CSI index.
 
-Records are formatted as text (``vcf_lines``), and threads compress the text to BGZF blocks. htslib converts the text to
-BCF, because it parses the text of a sample faster than Python can set its fields.
+Records are formatted in blocks (``record_formatter``), and threads compress the blocks while the next window is
+imputed.
 """
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, groupby
@@ -15,43 +14,20 @@ from typing import BinaryIO, Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
-import pysam
 
-import vcfbert
 from vcfbert.artifacts import atomic_file
 from vcfbert.errors import InputError
 from vcfbert.genotypes import bgzf
 from vcfbert.genotypes.imputed import ImputedBlock
 from vcfbert.genotypes.panel import Panel
+from vcfbert.genotypes.record_formatter import RecordBytes, RecordFormatter, joined_sites
 from vcfbert.genotypes.summary import Summary
-from vcfbert.genotypes.vcf_lines import Line, LineFormatter, joined_sites
-from vcfbert.genotypes.vcf_texts import DEFAULT_FIELDS, chosen_fields
+from vcfbert.genotypes.vcf_header import DEFAULT_FIELDS, bcf_header, contigs, header_text
 
-# The lines of each chromosome, in the file's order.
-Chromosomes = Iterable[tuple[str, Iterator[Line]]]
+# The records of each chromosome, in the file's order.
+Chromosomes = Iterable[tuple[str, Iterator[RecordBytes]]]
 
 SUFFIXES: Final = (".vcf.gz", ".vcf", ".bcf")
-
-_META: Final = (
-    '##FILTER=<ID=PASS,Description="All filters passed">',
-    '##INFO=<ID=AF,Number=A,Type=Float,Description="Frequency of the ALT allele in the imputed dosages">',
-    '##INFO=<ID=MAF,Number=1,Type=Float,Description="Frequency of the second most common allele in the dosages">',
-    '##INFO=<ID=DR2,Number=A,Type=Float,Description="Estimated squared correlation of imputed and true dosage">',
-    '##INFO=<ID=ER2,Number=A,Type=Float,Description="Squared correlation of the typed alleles with what was imputed '
-    'without them">',
-    '##INFO=<ID=IMP,Number=0,Type=Flag,Description="Imputed: no sample was typed here in the input">',
-    '##INFO=<ID=TYPED,Number=0,Type=Flag,Description="Typed in the input for at least one sample">',
-)
-_FORMATS: Final = {
-    "GT": 'Number=1,Type=String,Description="Genotype: the most probable allele of each haplotype"',
-    "DS": 'Number=A,Type=Float,Description="Expected number of ALT alleles, the sum of HDS"',
-    "HDS": 'Number=.,Type=Float,Description="Probability of each ALT allele on the first haplotype, then on the '
-    'second"',
-    "GP": 'Number=G,Type=Float,Description="Probabilities of the genotypes"',
-    "GQ": 'Number=1,Type=Integer,Description="Phred-scaled probability that the genotype of GT is wrong, . where it is '
-    "the input's own\"",
-}
-_COLUMNS: Final = ("#CHROM", "POS", "ID", "REF", "ALT", "QUAL", "FILTER", "INFO", "FORMAT")
 
 
 @dataclass(frozen=True)
@@ -86,7 +62,7 @@ def write_imputed(
     """Writes panels, in order, to ``path``, which ends in .vcf.gz (indexed), .vcf or .bcf (indexed).
 
     ``samples`` are the names of the samples of all blocks. Each entry of ``header`` becomes a line
-    ``##vcfbert_KEY=VALUE``. ``fields`` are the fields of FORMAT, out of ``vcf_texts.FIELDS``. A record is excluded if
+    ``##vcfbert_KEY=VALUE``. ``fields`` are the fields of FORMAT, out of ``vcf_header.FIELDS``. A record is excluded if
     no sample was typed there and each of its DR2 is below ``min_dr2``. ``threads`` (at least 1) compress. ``progress``
     is called with the number of sites written so far.
 
@@ -94,7 +70,9 @@ def write_imputed(
     that cannot be written, and for a position that exceeds the index; ResourceError if the disk is full.
     """
     check_suffix(path)
-    head = header_text([part.panel for part in parts], samples, header, fields)
+    panels = [part.panel for part in parts]
+    head = header_text(panels, samples, header, fields)
+    numbers = {chrom: number for number, chrom in enumerate(contigs(panels))} if is_bcf(path) else {}
     n_sites = 0
 
     def written(more: int) -> None:
@@ -103,15 +81,21 @@ def write_imputed(
         if progress is not None:
             progress(n_sites)
 
-    def lines(part: ImputedPanel) -> Iterator[Line]:
-        return record_lines(part, fields=fields, min_dr2=min_dr2, written=written)
+    def records(part: ImputedPanel) -> Iterator[RecordBytes]:
+        contig = numbers.get(part.panel.region.chrom)
+        return formatted(part, fields=fields, min_dr2=min_dr2, contig=contig, written=written)
 
     # The regions of one chromosome are consecutive.
     chromosomes = (
-        (name, chain.from_iterable(map(lines, group)))
+        (name, chain.from_iterable(map(records, group)))
         for name, group in groupby(parts, key=lambda part: part.panel.region.chrom)
     )
-    save_records(path, _Lines(head, chromosomes, threads), [part.panel for part in parts], threads)
+    save(path, _Formatted(bcf_header(head) if is_bcf(path) else head, chromosomes, threads), panels)
+
+
+def is_bcf(path: Path) -> bool:
+    """Whether the ending is that of a BCF."""
+    return path.name.endswith(".bcf")
 
 
 def check_suffix(path: Path) -> None:
@@ -125,22 +109,23 @@ def check_suffix(path: Path) -> None:
         )
 
 
-def record_lines(
+def formatted(
     part: ImputedPanel,
     *,
     fields: Sequence[str] = DEFAULT_FIELDS,
     min_dr2: float = 0.0,
+    contig: int | None = None,
     written: Callable[[int], None] | None = None,
-) -> Iterator[Line]:
+) -> Iterator[RecordBytes]:
     """The records of one panel's blocks; see ``write_imputed``.
 
-    No multiallelic record may cross the ends of the blocks. ``written`` is called with the number of sites of each
-    block when its records are done.
+    ``contig``: the number of the chromosome in the header of a BCF; records are text if it is None. ``written`` is
+    called with the number of sites of each block when its records are done.
     """
     panel = part.panel
     exchanged = np.zeros(panel.n_sites, dtype=bool) if part.swapped is None else part.swapped
     joined = joined_sites(panel, exchanged)
-    formatter = LineFormatter(
+    formatter = RecordFormatter(
         panel,
         ids=part.ids,
         swapped=exchanged,
@@ -149,9 +134,10 @@ def record_lines(
         fields=fields,
         min_dr2=min_dr2,
         summary=part.summary,
+        contig=contig,
     )
     for block in whole_records(part.blocks, joined):
-        yield from formatter.lines(block)
+        yield from formatter.records(block)
         if written is not None:
             written(block.stop - block.start)
 
@@ -200,61 +186,49 @@ def _concatenated(first: ImputedBlock, second: ImputedBlock) -> ImputedBlock:
     return ImputedBlock(first.start, second.stop, hds, calls, loo_dosage=loo_dosage)
 
 
-def header_text(
-    panels: Sequence[Panel], samples: Sequence[str], extra: Mapping[str, str], fields: Sequence[str]
-) -> bytes:
-    """The header of an imputed file, with one ``##vcfbert_KEY=VALUE`` line for each of ``extra``."""
-    chroms = dict.fromkeys(panel.region.chrom for panel in panels)
-    own = [f"##vcfbert_{key}={' '.join(str(value).split())}" for key, value in extra.items()]
-    lines = [
-        "##fileformat=VCFv4.3",
-        f"##source=vcfbert {vcfbert.__version__}",
-        *(f"##contig=<ID={chrom}>" for chrom in chroms),
-        *_META,
-        *(f"##FORMAT=<ID={name},{_FORMATS[name]}>" for name in chosen_fields(fields)),
-        *own,
-        "\t".join([*_COLUMNS, *samples]),
-    ]
-    return "".join(f"{line}\n" for line in lines).encode()
+class Content(Protocol):
+    """The header and records of a file, text or BCF, to be written once by one of the two methods."""
 
+    def pieces(self) -> Iterator[bytes]:
+        """The bytes of the file before compression."""
 
-class Records(Protocol):
-    """The header and records of a file, to be written once by one of the two methods."""
-
-    def text(self) -> Iterator[bytes]:
-        """The text of the file, in pieces."""
-
-    def write_bgzf(self, handle: BinaryIO) -> bytes:
-        """Writes the text as BGZF and returns the bytes of its tabix index."""
+    def write_bgzf(self, handle: BinaryIO) -> list[bgzf.RecordOffsets]:
+        """Writes the file as BGZF and returns where its records are."""
 
 
 @dataclass(frozen=True)
-class _Lines:
+class _Formatted:
     head: bytes
     chromosomes: Chromosomes
     threads: int
 
-    def text(self) -> Iterator[bytes]:
+    def pieces(self) -> Iterator[bytes]:
         yield self.head
-        for _, lines in self.chromosomes:
-            yield from (line.text for line in lines)
+        for _, blocks in self.chromosomes:
+            yield from (block.data for block in blocks)
 
-    def write_bgzf(self, handle: BinaryIO) -> bytes:
-        return write_indexed(handle, self.head, self.chromosomes, self.threads)
+    def write_bgzf(self, handle: BinaryIO) -> list[bgzf.RecordOffsets]:
+        return write_records(handle, self.head, self.chromosomes, self.threads)
 
 
-def save_records(path: Path, records: Records, panels: Sequence[Panel], threads: int) -> None:
-    """Writes ``records`` of the panels' sites to ``path`` in the format of its ending, with the index."""
+def save(path: Path, content: Content, panels: Sequence[Panel]) -> None:
+    """Writes the records of the panels' sites to ``path``, with the index that its ending asks for."""
     if path.name.endswith(".vcf"):
         with atomic_file(path) as temporary, temporary.open("wb") as handle:
-            handle.writelines(records.text())
-    elif path.name.endswith(".bcf"):
-        _save_bcf(path, records, threads)
-    else:
-        _save_bgzipped(path, records, panels)
+            handle.writelines(content.pieces())
+        return
+    if not is_bcf(path):
+        _check_positions(path, panels)
+    with atomic_file(path) as temporary:
+        with temporary.open("wb") as handle:
+            offsets = content.write_bgzf(handle)
+        ending, index = (".csi", bgzf.csi_index(offsets)) if is_bcf(path) else (".tbi", bgzf.tabix_index(offsets))
+        # The index gets its name first, so that a complete file always has one.
+        with atomic_file(path.with_name(f"{path.name}{ending}")) as temporary_index:
+            temporary_index.write_bytes(index)
 
 
-def _save_bgzipped(path: Path, records: Records, panels: Sequence[Panel]) -> None:
+def _check_positions(path: Path, panels: Sequence[Panel]) -> None:
     last = max((int(panel.sites.pos[-1]) for panel in panels if panel.n_sites), default=0)
     if last >= bgzf.MAX_TABIX_POSITION:
         raise InputError(
@@ -263,63 +237,28 @@ def _save_bgzipped(path: Path, records: Records, panels: Sequence[Panel]) -> Non
             where=str(path),
             hint="write a .bcf file",
         )
-    with atomic_file(path) as temporary:
-        with temporary.open("wb") as handle:
-            index = records.write_bgzf(handle)
-        # The index gets its name first, so that a complete file always has one.
-        with atomic_file(path.with_name(f"{path.name}.tbi")) as temporary_index:
-            temporary_index.write_bytes(index)
 
 
-def write_indexed(handle: BinaryIO, head: bytes, chromosomes: Chromosomes, threads: int) -> bytes:
-    """Writes ``head`` and the lines of each chromosome, sorted by position, as BGZF into ``handle``.
-
-    Returns the bytes of the file's tabix index.
-    """
-    return bgzf.tabix_index(write_lines(handle, head, chromosomes, threads))
-
-
-def write_lines(handle: BinaryIO, head: bytes, chromosomes: Chromosomes, threads: int) -> list[bgzf.RecordOffsets]:
-    """As ``write_indexed``; returns the offsets of the records."""
-    spans: list[tuple[str, npt.NDArray[np.int64]]] = []  # [records, 3]: start, stop and length of its line
+def write_records(handle: BinaryIO, head: bytes, chromosomes: Chromosomes, threads: int) -> list[bgzf.RecordOffsets]:
+    """Writes ``head`` and the records of each chromosome, sorted by position, as BGZF. Returns their offsets."""
+    written: list[tuple[str, list[RecordBytes], list[int]]] = []
+    place = len(head)
     with bgzf.BgzfWriter(handle, threads=threads) as writer:
         writer.write(head)
-        for chrom, lines in chromosomes:
-            intervals = []
-            for line in lines:
-                writer.write(line.text)
-                intervals.append((line.start, line.stop, len(line.text)))
-            spans.append((chrom, np.array(intervals, dtype=np.int64).reshape(-1, 3)))
-    offsets_of, begin = [], len(head)
-    for chrom, span in spans:
-        start, stop, length = span.T
-        offsets = begin + np.concatenate([[0], np.cumsum(length)])
-        offsets_of.append(bgzf.RecordOffsets(chrom, start, stop, writer.virtual_offsets(offsets)))
-        begin = int(offsets[-1])
+        for chrom, blocks in chromosomes:
+            kept: list[RecordBytes] = []
+            begins = [place]
+            for block in blocks:
+                writer.write(block.data)
+                kept.append(block._replace(data=b""))
+                place += len(block.data)
+                begins.append(place)
+            written.append((chrom, kept, begins))
+    none = np.empty(0, dtype=np.int64)
+    offsets_of = []
+    for chrom, kept, begins in written:
+        start, stop = (np.concatenate([none, *(getattr(block, name) for block in kept)]) for name in ("start", "stop"))
+        ends = [block.ends + begin for block, begin in zip(kept, begins, strict=False)]
+        offsets = writer.virtual_offsets(np.concatenate([begins[:1], *ends]))
+        offsets_of.append(bgzf.RecordOffsets(chrom, start, stop, offsets))
     return offsets_of
-
-
-def _save_bcf(path: Path, records: Records, threads: int) -> None:
-    with (
-        atomic_file(path) as temporary,
-        tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder,
-    ):
-        text = Path(folder) / "text.vcf.gz"
-        with text.open("wb") as handle:
-            index = records.write_bgzf(handle)
-        text.with_name(f"{text.name}.tbi").write_bytes(index)  # htslib warns on stderr about a VCF.gz without one
-        with (
-            pysam.VariantFile(str(text), threads=threads) as source,
-            pysam.VariantFile(str(temporary), "wb", header=source.header, threads=threads) as target,
-        ):
-            for record in source:
-                target.write(record)
-        with atomic_file(path.with_name(f"{path.name}.csi")) as temporary_index:
-            # The preset is missing from pysam's type stub.
-            pysam.tabix_index(
-                str(temporary),
-                force=True,
-                preset="bcf",  # type: ignore[arg-type]
-                csi=True,
-                index=str(temporary_index),
-            )

@@ -20,8 +20,8 @@ from vcfbert.genotypes.region_reader import read_regions
 from vcfbert.genotypes.regions import Region, canonical_chrom, same_chrom
 from vcfbert.genotypes.sites import MatchedTarget, match_target, report_without_sites
 from vcfbert.genotypes.summary import Summary
+from vcfbert.genotypes.vcf_header import DEFAULT_FIELDS, FIELDS, chosen_fields
 from vcfbert.genotypes.vcf_reader import Genotypes, open_source
-from vcfbert.genotypes.vcf_texts import DEFAULT_FIELDS, FIELDS, chosen_fields
 from vcfbert.genotypes.vcf_writer import ImputedPanel, write_imputed
 from vcfbert.imputation.imputer import Imputer
 from vcfbert.imputation.phasing import unphased_error
@@ -78,7 +78,7 @@ class ImputeOptions:
 
     ``region``: the panel's sites to write, CHROM:FROM-TO, 1-based and inclusive; typed sites around it are used too.
     ``format``: the output's extension if the caller does not name the file. ``fields``: the FORMAT fields, in the order
-    of ``vcf_texts.FIELDS``; GT is always written. ``min_dr2``: an untyped record is excluded if the DR2 of each of its
+    of ``vcf_header.FIELDS``; GT is always written. ``min_dr2``: an untyped record is excluded if the DR2 of each of its
     ALT alleles is lower.
 
     Raises InputError 'region_invalid', 'option_format', 'option_fields' or 'option_min_dr2'.

@@ -18,7 +18,7 @@ from vcfbert.datasets.simulate import (
     Simulation,
     SiteTable,
     choose_typed,
-    genotype_lines,
+    genotype_records,
     recombination_rates,
     simulate,
     simulate_trees,
@@ -49,18 +49,17 @@ def table(pos: list[int], alleles: list[str], af: list[float]) -> SiteTable:
 # Hand-made cases
 
 
-def test_genotype_lines_of_two_samples_equal_hand_written_records() -> None:
+def test_genotype_records_of_two_samples_equal_hand_written_records() -> None:
     sites = table([7, 12], ["AG", "CT"], [0.5, 0.5])
     alleles = np.array([[0, 1, 1, 0], [1, 1, 0, 0]], dtype=np.uint8)
-    phased = list(genotype_lines(sites, alleles, phased=True))
-    assert [line.text for line in phased] == [
-        b"1\t7\t.\tA\tG\t.\tPASS\t.\tGT\t0|1\t1|0\n",
-        b"1\t12\t.\tC\tT\t.\tPASS\t.\tGT\t1|1\t0|0\n",
-    ]
-    assert [(line.start, line.stop) for line in phased] == [(6, 7), (11, 12)]
-    unphased = [line.text for line in genotype_lines(sites, alleles, phased=False)]
-    assert unphased[0].endswith(b"\t0/1\t0/1\n")  # sorted, without phase
-    assert unphased[1].endswith(b"\t1/1\t0/0\n")
+    phased = genotype_records(sites, alleles, phased=True)
+    first = b"1\t7\t.\tA\tG\t.\tPASS\t.\tGT\t0|1\t1|0\n"
+    assert phased.data == first + b"1\t12\t.\tC\tT\t.\tPASS\t.\tGT\t1|1\t0|0\n"
+    assert (phased.start.tolist(), phased.stop.tolist()) == ([6, 11], [7, 12])
+    assert phased.ends.tolist() == [len(first), len(phased.data)]
+    unphased = genotype_records(sites, alleles, phased=False).data.splitlines()
+    assert unphased[0].endswith(b"\t0/1\t0/1")  # sorted, without phase
+    assert unphased[1].endswith(b"\t1/1\t0/0")
 
 
 def test_typed_sites_are_common_not_complementary_and_one_per_bin() -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import gzip
 import io
 import random
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -80,3 +81,36 @@ def test_tabix_index_has_the_offsets_that_htslib_writes(tmp_path: Path) -> None:
     assert found(path.with_name("records.vcf.gz.tbi")) == found(theirs)
     by_scan = [r.decode().rstrip() for r, s in zip(records, starts, strict=True) if 16_384 <= s < 80_000]
     assert found(path.with_name("records.vcf.gz.tbi"))[(16_384, 120_000)] == [records[2].decode().rstrip(), *by_scan]
+
+
+def test_csi_index_finds_the_records_that_htslib_finds(tmp_path: Path) -> None:
+    # As above, and beyond the positions that tabix can hold.
+    starts = np.array([0, 10, 16_383, 16_384, 70_000, 70_000, 9_000_000, 67_108_863, 600_000_000, 2_000_000_000])
+    lengths = np.array([1, 1, 2, 1, 50_000, 1, 1, 2, 1, 1])
+    text = (
+        b"##fileformat=VCFv4.3\n##contig=<ID=20>\n##contig=<ID=21>\n#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\n\0"
+    )
+    head = b"BCF\2\2" + len(text).to_bytes(4, "little") + text
+    records = []
+    for start, length in zip(starts.tolist(), lengths.tolist(), strict=True):
+        alleles = b"\xf7\x13" + length.to_bytes(4, "little") + b"A" * length + b"\x17C"
+        shared = struct.pack("<3iI2I", 0, start, length, 0x7F800001, 2 << 16, 0) + b"\x07" + alleles + b"\0"
+        records.append(struct.pack("<2I", len(shared), 0) + shared)
+    path = tmp_path / "records.bcf"
+    with path.open("wb") as handle, bgzf.BgzfWriter(handle) as writer:
+        writer.write(b"".join([head, *records]))
+    offsets = writer.virtual_offsets(len(head) + np.cumsum([0, *map(len, records)]))
+    none = np.empty(0, dtype=np.int64)
+    without = bgzf.RecordOffsets("21", none, none, offsets[-1:])
+    (tmp_path / "own.csi").write_bytes(
+        bgzf.csi_index([bgzf.RecordOffsets("20", starts, starts + lengths, offsets), without])
+    )
+    pysam.tabix_index(str(path), preset="bcf", index=str(tmp_path / "theirs.csi"), force=True, csi=True)
+
+    def found(index: str) -> dict[tuple[int, int], list[int]]:
+        edges = sorted({0, *starts.tolist(), *(starts + lengths).tolist()})
+        with pysam.VariantFile(str(path), index_filename=str(tmp_path / index)) as file:
+            return {(a, b): [r.start for r in file.fetch("20", a, b)] for a in edges for b in edges if a < b}
+
+    assert found("own.csi") == found("theirs.csi")
+    assert found("own.csi")[(16_384, 120_000)] == [16_383, 16_384, 70_000, 70_000]

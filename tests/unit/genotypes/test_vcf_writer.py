@@ -17,10 +17,9 @@ import pytest
 from vcfbert.errors import InputError, ResourceError, VcfbertError
 from vcfbert.genotypes.imputed import ImputedBlock
 from vcfbert.genotypes.panel import Panel, Sites
+from vcfbert.genotypes.record_formatter import joined_sites
 from vcfbert.genotypes.regions import Region
 from vcfbert.genotypes.summary import Summary
-from vcfbert.genotypes.vcf_lines import joined_sites
-from vcfbert.genotypes.vcf_texts import SampleTexts
 from vcfbert.genotypes.vcf_writer import ImputedPanel, whole_records, write_imputed
 
 needs_bcftools = pytest.mark.skipif(shutil.which("bcftools") is None, reason="bcftools is not installed")
@@ -461,12 +460,31 @@ def test_empirical_r2_stands_where_sites_are_typed(tmp_path: Path) -> None:
     assert [r[7] for r in write(tmp_path / "cut.vcf", cut)] == infos
 
 
-def test_rows_of_samples_equal_text_by_hand() -> None:
-    texts, one = SampleTexts(("GT", "DS", "HDS", "GP")), np.zeros(1, dtype=bool)
-    q = np.array([[[0, 1000]], [[250, 750]], [[0, 0]]], dtype=np.int32)
-    assert texts.rows(q, None, None, one) == [
-        b"\t0|1:1:0,1:0,1,0",
-        b"\t0|1:1:0.25,0.75:0.188,0.624,0.188",
-        b"\t0|0:0:0,0:1,0,0",
-    ]
-    assert texts.rows(q, None, None, ~one)[1] == b"\t0:0.25:0.25:0.75,0.25"
+@needs_bcftools
+@pytest.mark.parametrize("haploid", [None, HAPLOID, np.array([True, True])])
+def test_bcf_and_vcf_have_the_same_text(tmp_path: Path, haploid: Any) -> None:
+    calls = UNTYPED.copy()
+    calls[:2] = 1
+    calls[3, 0, 0] = 0
+    gp = np.random.default_rng(2).dirichlet([0.3] * 3, size=(5, 2)).astype(np.float32)
+    loo = np.random.default_rng(3).random(HDS.shape, dtype=np.float32)
+    imputed = replace(block(calls=calls, gp=gp), loo_dosage=loo)
+    fields = ("GT", "DS", "HDS", "GP", "GQ")
+    for kind in (".vcf", ".bcf"):
+        write(tmp_path / f"out{kind}", [imputed], haploid=haploid, fields=fields)
+    view = ["bcftools", "view", "--no-header", str(tmp_path / "out.bcf")]
+    text = subprocess.run(view, capture_output=True, text=True, check=True).stdout
+    assert text == "".join(
+        line for line in (tmp_path / "out.vcf").read_text().splitlines(keepends=True) if not line.startswith("#")
+    )
+
+
+def test_bcf_of_a_record_with_a_hundred_alleles_holds_them(tmp_path: Path) -> None:
+    sites = [(100, "A", "C" * (i + 1), ".", i > 0) for i in range(100)]
+    hds = np.zeros((100, 2, 2), dtype=np.float32)
+    hds[99, 0, 1] = hds[63, 1, 0] = 1.0
+    (record,) = write(tmp_path / "out.bcf", [ImputedBlock(0, 100, hds, np.full(hds.shape, -1, np.int8))],
+                      panel=make_panel(sites), fields=("DS",))  # fmt: skip
+    assert len(record[4].split(",")) == 100
+    assert [cell.split(":")[0] for cell in record[9:]] == ["0|100", "64|0"]
+    assert record[9].split(":")[1].split(",") == ["0"] * 99 + ["1"]

@@ -1,0 +1,190 @@
+"""Formats imputed blocks as records of a VCF or BCF. One call of a kernel formats many records."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Final, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from vcfbert.genotypes.imputed import ImputedBlock
+from vcfbert.genotypes.panel import Panel
+from vcfbert.genotypes.record_bcf import KEYS, THOUSANDTHS, encode_records
+from vcfbert.genotypes.record_text import Characters, RecordColumns, RecordContents, spell_records
+from vcfbert.genotypes.record_values import ONE, Flags, RecordValues, record_values
+from vcfbert.genotypes.summary import Summary
+from vcfbert.genotypes.vcf_header import DEFAULT_FIELDS, FIELDS, bcf_keys, chosen_fields
+from vcfbert.kernels import Doubles, Indices
+
+# Sites x samples formatted at a time, so that their numbers and texts stay in the processor's cache.
+_CELLS_AT_ONCE: Final = 1 << 16
+
+# Upper bounds of a record's bytes, as text or BCF, without its strings and samples, and of the numbers of a site.
+_RECORD_BYTES: Final = 128
+_SITE_BYTES: Final = 64
+_NUMBER_BYTES: Final = 6  # of one in thousandths, such as ',0.125'
+
+
+class RecordBytes(NamedTuple):
+    """r consecutive records of a chromosome: their bytes, and [r] of each record where it ends in them.
+
+    ``start``, ``stop`` [r] are 0-based half-open intervals on the reference.
+    """
+
+    data: bytes
+    start: Indices
+    stop: Indices
+    ends: Indices
+
+
+def joined_sites(panel: Panel, swapped: Flags) -> Flags:
+    """[n_sites]: True where a site is written into the same multiallelic record as the site before it.
+
+    If REF and ALT are exchanged at a site of a record, the record is written as biallelic records, one per ALT.
+    """
+    sites = panel.sites
+    joined = sites.continues.copy()
+    joined[:1] = False
+    joined[1:] &= (sites.pos[1:] == sites.pos[:-1]) & (sites.ref[1:] == sites.ref[:-1])
+    record = np.cumsum(~joined) - 1
+    return joined & ~np.isin(record, record[swapped])
+
+
+class RecordFormatter:
+    """Formats the blocks of one panel. ``ids``, ``swapped`` and ``joined`` have the length of the panel's sites.
+
+    ``ids`` is None, '' or '.' where the panel's ID is written. ``swapped`` is True where REF and ALT are written
+    exchanged. ``joined``: see ``joined_sites``. ``haploid`` [n_samples] is True for haploid samples. ``fields``: the
+    fields of FORMAT. A record without a typed sample is excluded if the DR2 of each of its ALT alleles is below
+    ``min_dr2``. ``summary`` counts every site. ``contig`` is the number of the chromosome in a BCF's header; records
+    are text if it is None.
+    """
+
+    def __init__(
+        self,
+        panel: Panel,
+        *,
+        ids: npt.NDArray[np.object_] | None,
+        swapped: Flags,
+        joined: Flags,
+        haploid: Flags | None = None,
+        fields: Iterable[str] = DEFAULT_FIELDS,
+        min_dr2: float = 0.0,
+        summary: Summary | None = None,
+        contig: int | None = None,
+    ) -> None:
+        self._sites = panel.sites
+        self._ids = panel.sites.id if ids is None else np.where(_is_given(ids), ids, panel.sites.id)
+        self._swapped = swapped
+        self._joined = joined
+        self._haploid = haploid
+        self._fields = chosen_fields(fields)
+        self._min_dr2 = min_dr2
+        self._summary = summary
+        self._contig = contig
+
+    def records(self, block: ImputedBlock) -> Iterator[RecordBytes]:
+        """The block's records in order. No multiallelic record may cross its ends (see ``whole_records``).
+
+        Raises VcfbertError('probability_invalid').
+        """
+        n_sites, n_samples, _ = block.haplotype_dosage.shape
+        joined = self._joined[block.start : block.stop].copy()
+        joined[:1] = False
+        first = np.append(np.flatnonzero(~joined), n_sites)
+        step = max(_CELLS_AT_ONCE // max(n_samples, 1), 1)
+        begin = 0
+        while begin < len(first) - 1:
+            end = max(int(np.searchsorted(first, first[begin] + step, side="right")) - 1, begin + 1)
+            of_sites = block.rows(int(first[begin]), int(first[end]))
+            yield self._formatted(of_sites, first[begin : end + 1] - first[begin])
+            begin = end
+
+    def _formatted(self, block: ImputedBlock, first: Indices) -> RecordBytes:
+        """The block as records; ``first``: see ``RecordColumns``."""
+        n_samples = block.haplotype_dosage.shape[1]
+        haploid = np.zeros(n_samples, dtype=bool) if self._haploid is None else self._haploid
+        values, certainty = record_values(
+            block,
+            first,
+            haploid=haploid,
+            swapped=self._swapped[block.start : block.stop],
+            min_dr2=self._min_dr2,
+            with_quality="GQ" in self._fields,
+        )
+        self._count(block.start, first, values, certainty)
+        af = values.total / max(ONE * (2 * n_samples - int(haploid.sum())), 1)
+        numbers = np.stack([af, _maf(af, first), values.dr2, values.er2], axis=1)
+        contents = RecordContents(values.hds, values.two, values.gq, numbers, values.typed)
+        columns = self._columns(block.start, first, values.kept)
+        out = np.empty(self._max_bytes(columns, n_samples), dtype=np.uint8)
+        ends = np.empty(len(first) - 1, dtype=np.int64)
+        has = np.array([name in self._fields for name in FIELDS[1:]])
+        if self._contig is None:
+            chrom, format_ = _characters(self._sites.chrom), _characters(":".join(self._fields))
+            spell_records(columns, contents, haploid, has, chrom, format_, out, ends)
+        else:
+            number = bcf_keys(self._fields)
+            keys = np.array([number.get(name, 0) for name in KEYS], dtype=np.uint8)
+            encode_records(columns, contents, haploid, has, self._contig, keys, THOUSANDTHS, out, ends)
+        start = columns.pos[values.kept].astype(np.int64) - 1
+        stop = start + np.diff(columns.ref_starts)[values.kept]
+        return RecordBytes(out[: ends[-1]].tobytes(), start, stop, ends[values.kept])
+
+    def _count(self, start: int, first: Indices, values: RecordValues, certainty: Indices) -> None:
+        if self._summary is not None:
+            length = np.diff(first)
+            typed = np.repeat(np.logical_or.reduceat(values.typed, first[:-1]), length)
+            site = np.arange(start, start + int(first[-1]))
+            self._summary.add_sites(site, values.dr2, typed, np.repeat(values.kept, length))
+            self._summary.add_genotypes(certainty)
+
+    def _columns(self, start: int, first: Indices, kept: Flags) -> RecordColumns:
+        site = slice(start, start + int(first[-1]))
+        ref, alt, swapped = self._sites.ref[site], self._sites.alt[site], self._swapped[site]
+        if swapped.any():
+            ref, alt = np.where(swapped, alt, ref), np.where(swapped, ref, alt)
+        id_ = self._ids[site][first[:-1]]
+        for record in np.flatnonzero(np.diff(first) > 1).tolist():
+            of_sites = self._ids[site][first[record] : first[record + 1]]
+            id_[record] = ";".join(dict.fromkeys(i for one in of_sites for i in one.split(";") if i != ".")) or "."
+        pos = self._sites.pos[site][first[:-1]].astype(np.int32)
+        return RecordColumns(first, kept, pos, *_strings(ref[first[:-1]]), *_strings(alt), *_strings(id_))
+
+    def _max_bytes(self, columns: RecordColumns, n_samples: int) -> int:
+        """An upper bound of the bytes of the records."""
+        k = np.diff(columns.first)  # ALT alleles of each record
+        call = np.where(k > 9, 12, 4)
+        cell = call + _NUMBER_BYTES * (3 * k + (k + 1) * (k + 2) // 2) + len(":99")
+        strings = len(columns.ref) + len(columns.alt) + len(columns.id)
+        each = _RECORD_BYTES + len(self._sites.chrom.encode()) + len(":".join(self._fields))
+        return int(strings + (each + _SITE_BYTES * k + n_samples * cell).sum()) + 8
+
+
+def _maf(af: Doubles, first: Indices) -> Doubles:
+    """[l]: the frequency of the second most common allele of each record, in the row of its first site."""
+    maf = np.minimum(af, 1.0 - af)
+    for record in np.flatnonzero(np.diff(first) > 1).tolist():
+        alts = af[first[record] : first[record + 1]]
+        maf[first[record]] = sorted([max(round(1.0 - float(alts.sum()), 9), 0.0), *alts.tolist()])[-2]
+    return np.asarray(maf)
+
+
+def _is_given(ids: npt.NDArray[np.object_]) -> Flags:
+    return np.array([one not in (None, "", ".") for one in ids.tolist()], dtype=bool)
+
+
+def _characters(text: str) -> Characters:
+    return np.frombuffer(text.encode(), dtype=np.uint8)
+
+
+def _strings(texts: npt.NDArray[np.object_]) -> tuple[Characters, Indices]:
+    """The bytes of m texts, and where each begins in them [m + 1]."""
+    listed: Sequence[str | bytes] = texts.tolist()
+    joined = "".join(listed)  # type: ignore[arg-type]
+    if not joined.isascii():
+        listed = [str(text).encode() for text in listed]
+    starts = np.zeros(len(listed) + 1, dtype=np.int64)
+    np.cumsum(np.fromiter(map(len, listed), dtype=np.int64, count=len(listed)), out=starts[1:])
+    return _characters(joined), starts

@@ -1,0 +1,128 @@
+"""Records of imputed sites as VCF text, and what a record holds beside the values of its samples."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from vcfbert.genotypes.record_values import NO_GQ, ONE, Flags, Qualities, Thousandths, called_alleles
+from vcfbert.kernels import Doubles, Indices, Numbers, compiled
+
+Characters = npt.NDArray[np.uint8]
+
+# Columns of ``RecordContents.numbers``.
+AF, MAF, DR2, ER2 = range(4)
+
+
+class RecordColumns(NamedTuple):
+    """The columns of r records of l sites. Text i of a buffer begins at its ``starts[i]`` and ends at the next.
+
+    Record i has the sites ``first[i]`` to ``first[i + 1] - 1``, one ALT allele each.
+    """
+
+    first: Indices  # [r + 1]
+    kept: Flags  # [r], True where the record is written
+    pos: Numbers  # [r], 1-based
+    ref: Characters
+    ref_starts: Indices  # [r + 1]
+    alt: Characters
+    alt_starts: Indices  # [l + 1]
+    id: Characters
+    id_starts: Indices  # [r + 1]
+
+
+class RecordContents(NamedTuple):
+    """INFO and samples of the same sites; see ``record_values.RecordValues``."""
+
+    hds: Thousandths  # [l, n, 2]
+    two: Thousandths  # [l, n]
+    gq: Qualities  # [l, n], or empty without GQ
+    numbers: Doubles  # [l, 4]: AF, MAF of the record (in the row of its first site), DR2, ER2 or NaN
+    typed: Flags  # [l]
+
+
+@compiled
+def spell_records(
+    columns: RecordColumns,
+    contents: RecordContents,
+    haploid: Flags,
+    fields: Flags,
+    chrom: Characters,
+    format: Characters,
+    out: Characters,
+    ends: Indices,
+) -> None:
+    """Writes the lines of the records to ``out``, which must have room, and where each ends in it to ``ends`` [r].
+
+    ``haploid`` [n]: True for haploid samples. ``fields`` [4]: whether DS, HDS, GP and GQ are written after GT.
+    ``format``: the text of FORMAT. Seven bytes after the last line may be overwritten.
+    """
+    place = 0
+    for record, (start, stop) in enumerate(pairwise(columns.first.tolist())):
+        if columns.kept[record]:
+            sites = range(start, stop)
+            line = [
+                chrom.tobytes(),
+                b"%d" % columns.pos[record],
+                text_at(columns.id, columns.id_starts, record),
+                text_at(columns.ref, columns.ref_starts, record),
+                b",".join(text_at(columns.alt, columns.alt_starts, site) for site in sites),
+                b".\tPASS",
+                _info(contents, start, stop).encode(),
+                format.tobytes(),
+            ]
+            samples = (_sample(contents, start, stop, sample, haploid, fields) for sample in range(len(haploid)))
+            text = b"\t".join([*line, *(sample.encode() for sample in samples)]) + b"\n"
+            out[place : place + len(text)] = np.frombuffer(text, np.uint8)
+            place += len(text)
+        ends[record] = place
+
+
+def text_at(buffer: Characters, starts: Indices, i: int) -> bytes:
+    """Text i of a buffer of ``RecordColumns``."""
+    return buffer[starts[i] : starts[i + 1]].tobytes()
+
+
+def _info(contents: RecordContents, start: int, stop: int) -> str:
+    numbers = contents.numbers[start:stop]
+    fields = [f"AF={_joined(numbers[:, AF], 5)}", f"MAF={numbers[0, MAF]:.5g}", f"DR2={_joined(numbers[:, DR2], 4)}"]
+    if not np.isnan(numbers[:, ER2]).all():
+        fields.append(f"ER2={_joined(numbers[:, ER2], 4)}")
+    return ";".join([*fields, "TYPED" if contents.typed[start:stop].any() else "IMP"])
+
+
+def _joined(values: Doubles, digits: int) -> str:
+    return ",".join("." if value != value else f"{value:.{digits}g}" for value in values.tolist())
+
+
+def _sample(contents: RecordContents, start: int, stop: int, sample: int, haploid: Flags, fields: Flags) -> str:
+    alleles, *values = sample_values(contents, start, stop, sample, bool(haploid[sample]))
+    texts = ["|".join(map(str, alleles))]
+    texts += [",".join(f"{v / ONE:g}" for v in of) for of, has in zip(values, fields, strict=False) if has]
+    if fields[3]:
+        quality = contents.gq[start, sample]
+        texts.append("." if quality == NO_GQ else str(quality))
+    return ":".join(texts)
+
+
+def sample_values(
+    contents: RecordContents, start: int, stop: int, sample: int, haploid: bool
+) -> tuple[Sequence[int], Sequence[int], Sequence[int], Sequence[int]]:
+    """The alleles, DS, HDS and GP of a sample in the record of sites [start, stop), in thousandths."""
+    q = contents.hds[start:stop, sample, : 1 if haploid else 2].astype(np.int64)  # [k, ploidy]
+    alleles, ds = called_alleles(q), q.sum(axis=1)
+    probability: Any = np.concatenate([np.maximum(ONE - q.sum(axis=0, keepdims=True), 0), q])  # [1 + k, ploidy]
+    if haploid:
+        gp = probability[:, 0].tolist()
+    elif len(q) == 1:
+        two = int(contents.two[start, sample])
+        gp = [ONE - int(ds[0]) + two, int(ds[0]) - 2 * two, two]
+    else:
+        both = np.outer(probability[:, 0], probability[:, 1])
+        both = np.where(np.eye(len(both), dtype=bool), both, both + both.T)
+        gp = [(int(both[j, k]) + ONE // 2) // ONE for k in range(len(both)) for j in range(k + 1)]
+    return alleles.tolist(), ds.tolist(), q.T.reshape(-1).tolist(), gp

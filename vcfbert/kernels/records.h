@@ -1,0 +1,89 @@
+/* What the records of imputed sites hold, as record_text.c and record_bcf.c read it: record_formatter.py. */
+#ifndef VCFBERT_RECORDS_H
+#define VCFBERT_RECORDS_H
+
+#include "array.h"
+
+enum { ONE = 1000, HALF = 500, NO_GQ = 100 };
+enum { AF, MAF, DR2, ER2, N_NUMBERS };
+
+/* Strings in one buffer; string i begins at starts[i] and ends at starts[i + 1]. */
+typedef struct {
+    const char *text;
+    const int64_t *starts;
+} Strings;
+
+/* l sites of n samples in r records. Record i has the sites first[i] to first[i + 1] - 1. */
+typedef struct {
+    int64_t n, n_records;
+    const int64_t *first;    /* [r + 1] */
+    const uint8_t *kept;     /* [r] */
+    const int32_t *pos;      /* [r], 1-based */
+    Strings ref, alt, id;    /* [r], [l], [r] */
+    const int16_t *hds;      /* [l, n, 2] in thousandths, 0 in place of a haploid sample's second */
+    const int16_t *two;      /* [l, n], probabilities of two ALT alleles */
+    const uint8_t *gq;       /* [l, n], or empty without GQ */
+    const double *numbers;   /* [l, 4]: AF, MAF of the record (at its first site), DR2, ER2 or NaN */
+    const uint8_t *typed;    /* [l] */
+    const uint8_t *haploid;  /* [n] */
+    const uint8_t *has;      /* [4]: whether DS, HDS, GP and GQ are fields */
+} Records;
+
+enum { HAS_DS, HAS_HDS, HAS_GP, HAS_GQ };
+
+static inline Records records_of(const Array columns[9], const Array contents[5], const Array *haploid,
+                                 const Array *fields) {
+    Records r = {
+        .n = contents[0].shape[1], .n_records = columns[0].shape[0] - 1,
+        .first = columns[0].data, .kept = columns[1].data, .pos = columns[2].data,
+        .ref = {columns[3].data, columns[4].data}, .alt = {columns[5].data, columns[6].data},
+        .id = {columns[7].data, columns[8].data},
+        .hds = contents[0].data, .two = contents[1].data, .gq = contents[2].data, .numbers = contents[3].data,
+        .typed = contents[4].data, .haploid = haploid->data, .has = fields->data,
+    };
+    return r;
+}
+
+static inline int64_t length_of(const Strings *strings, int64_t i) { return strings->starts[i + 1] - strings->starts[i]; }
+
+static inline int is_typed_record(const Records *records, int64_t start, int64_t k) {
+    int typed = 0;
+    for (int64_t site = start; site < start + k; site++) typed |= records->typed[site];
+    return typed;
+}
+
+/* Dosage of ALT allele `alt` (from 0) of the record that begins at site `start`. */
+static inline int hds_of(const Records *records, int64_t start, int64_t alt, int64_t sample, int haplotype) {
+    return records->hds[((start + alt) * records->n + sample) * 2 + haplotype];
+}
+
+/* Probability of `allele`, 0 for REF, in thousandths. */
+static inline int probability_of(const Records *records, int64_t start, int64_t k, int64_t allele, int64_t sample,
+                                 int haplotype) {
+    if (allele > 0) return hds_of(records, start, allele - 1, sample, haplotype);
+    int sum = 0;
+    for (int64_t alt = 0; alt < k; alt++) sum += hds_of(records, start, alt, sample, haplotype);
+    return sum < ONE ? ONE - sum : 0;
+}
+
+/* The most probable allele. Of equal probabilities ALT is called and not REF. */
+static inline int64_t called_allele(const Records *records, int64_t start, int64_t k, int64_t sample, int haplotype) {
+    int64_t best = 1;
+    int highest = -1;
+    for (int64_t alt = 0; alt < k; alt++) {
+        int q = hds_of(records, start, alt, sample, haplotype);
+        if (q > highest) highest = q, best = alt + 1;
+    }
+    return probability_of(records, start, k, 0, sample, haplotype) > highest ? 0 : best;
+}
+
+/* Probability, in thousandths, that one haplotype has allele j and the other k, of a multiallelic record. */
+static inline int genotype_probability(const Records *records, int64_t start, int64_t n_alts, int64_t sample, int64_t j,
+                                       int64_t k) {
+    int product = probability_of(records, start, n_alts, j, sample, 0) * probability_of(records, start, n_alts, k, sample, 1);
+    if (j != k)
+        product += probability_of(records, start, n_alts, k, sample, 0) * probability_of(records, start, n_alts, j, sample, 1);
+    return (product + HALF) / ONE;
+}
+
+#endif
