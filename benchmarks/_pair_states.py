@@ -15,7 +15,8 @@ def pair_states(
 ) -> Numbers:
     """States int32 [n, k] of n samples, ascending: the best of both haplotypes in turn, until there are k.
 
-    ``phased`` int8 [t, n, 2]. ``exclude`` int64 [n, e] holds for both haplotypes. The rest is as in ``phased_states``.
+    ``phased`` int8 [t, n, 2]. ``exclude`` int64 [n, e] holds for both haplotypes. The rest is as in
+    ``unphased_states``.
     """
     t, n, _ = phased.shape
     both = phased.reshape(t, 2 * n)

@@ -35,7 +35,7 @@ from vcfbert.bundle.load import load_bundle
 from vcfbert.bundle.network import LoadedNetwork
 from vcfbert.copying.mixture import FIRST_RATES
 from vcfbert.copying.pbwt import PanelOrder
-from vcfbert.copying.states import phased_states, unphased_states
+from vcfbert.copying.states import unphased_states
 from vcfbert.genotypes.conversion import build_panels
 from vcfbert.genotypes.masks import array_mask
 from vcfbert.genotypes.panel import Panel
@@ -103,7 +103,6 @@ class Copying:
         self.panel, self.targets = panel, targets
         self.alleles = np.ascontiguousarray(panel.alleles(targets.typed).T)  # [t, h]
         self.cm = panel.cm[targets.typed]
-        PanelOrder.build(self.alleles[:2], self.cm[:2], max_searched=0)  # compiles
         started = time.process_time()
         self.order = PanelOrder.build(self.alleles, self.cm, max_searched=0)
         self.sort_seconds = time.process_time() - started
@@ -174,7 +173,8 @@ def ways(copying: Copying, bundle: Path | None, threads: int) -> dict[str, Retri
             assert isinstance(model, LoadedNetwork)
             weights = model.network.embedding.allele_weights(features[torch.from_numpy(targets.typed)])
         found["embedding"] = nearest(copying, weights.numpy())
-    found["runs"] = lambda k: phased_states(targets.observed, copying.alleles, cm, k, targets.exclude, threads=threads)
+    whole = PanelOrder.build(copying.alleles, cm, max_searched=copying.panel.n_haplotypes)
+    found["runs"] = partial(whole.phased_states, targets.observed, exclude=targets.exclude, threads=threads)
     for places in NEIGHBOURS:
         found[f"sorted {places}"] = partial(
             copying.order.phased_states, targets.observed, exclude=targets.exclude, threads=threads, neighbours=places
@@ -197,7 +197,6 @@ def unphased_ways(copying: Copying, threads: int) -> dict[str, Retrieve]:
 def measure(copying: Copying, found: dict[str, Retrieve], sizes: list[int], *, score: bool) -> Iterator[dict[str, Any]]:
     """One row per way and K. ``score``: also r2 by MAF bin."""
     for way, retrieve in found.items():
-        retrieve(sizes[0])  # compiles
         for k in sizes:
             started = time.process_time()
             states = retrieve(k)

@@ -14,8 +14,6 @@ from pathlib import Path
 import numpy as np
 
 from vcfbert.config import with_overrides
-from vcfbert.copying.pbwt import PanelOrder
-from vcfbert.copying.states import phased_states
 from vcfbert.kernels import Alleles
 from vcfbert.tracker import NullTracker
 
@@ -45,10 +43,6 @@ def compile_kernels() -> None:
         fit_panel(config, "v19", folder / "bundle", tracker=NullTracker())
         bundle = load_bundle(folder / "bundle")
         impute_file(Imputer(bundle, kept_bytes=1 << 24), target, folder / "imputed.vcf.gz")
-    # Fits and imputations sort only large panels.
-    calls, cm = alleles[:2].T.astype(np.int8), np.arange(N_SITES) / 100.0
-    PanelOrder.build(np.ascontiguousarray(alleles.T), cm, max_searched=0).phased_states(calls, 4)
-    phased_states(calls, np.ascontiguousarray(alleles.T), cm, 4)
 
 
 def _vcf(alleles: Alleles, *, step: int, unphased: int) -> str:

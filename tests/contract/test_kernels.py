@@ -17,6 +17,7 @@ import pytest
 
 import vcfbert
 from tests.helpers.record_kernels import RECORD_CASES
+from tests.helpers.state_kernels import STATE_CASES
 from vcfbert.genotypes import imputed, site_blocks
 from vcfbert.kernels import Kernel
 
@@ -68,6 +69,7 @@ CASES: list[tuple[Kernel[..., Any], Arguments]] = [
     (site_blocks._unpack, unpack),
     (site_blocks._count_alleles, count_alleles),
     *RECORD_CASES,
+    *STATE_CASES,
 ]
 
 

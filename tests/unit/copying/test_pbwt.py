@@ -9,7 +9,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vcfbert.copying.pbwt import PanelOrder
-from vcfbert.copying.states import phased_states
 
 Alleles = npt.NDArray[np.uint8]
 Calls = npt.NDArray[np.int8]
@@ -129,10 +128,9 @@ def test_excluded_haplotypes_equal_smaller_panel(seed: int, k: int, width: int) 
 
 
 def test_small_panel_is_searched_whole() -> None:
-    observed, alleles, cm = case(3)
-    order = PanelOrder.build(alleles, cm)
-    assert order.sweeps is None
-    assert (order.phased_states(observed, 20) == phased_states(observed, alleles, cm, 20)).all()
+    _, alleles, cm = case(3)
+    assert PanelOrder.build(alleles, cm).sweeps is None
+    assert PanelOrder.build(alleles, cm, max_searched=49).sweeps is not None
 
 
 @pytest.mark.parametrize("bytes_kept", [1, 5_000, 50_000])

@@ -8,9 +8,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vcfbert.copying.states import phased_states, unphased_states
+from vcfbert.copying.pbwt import PanelOrder
+from vcfbert.copying.states import unphased_states
+from vcfbert.kernels import Alleles, Calls, Doubles, Indices, Numbers
 
 Ints = npt.NDArray[np.int64]
+
+
+def phased_states(
+    observed: Calls, alleles: Alleles, cm: Doubles, k: int, exclude: Indices | None = None, **options: int
+) -> Numbers:
+    """The states of a panel that is searched whole."""
+    return PanelOrder.build(alleles, cm, max_searched=1000).phased_states(observed, k, exclude, **options)
 
 
 def sites(text: str) -> npt.NDArray[np.uint8]:
@@ -164,4 +173,4 @@ def test_inconsistent_arguments_raise_value_error() -> None:
     with pytest.raises(ValueError, match="excluded haplotypes"):
         phased_states(observed, alleles, cm, 4, np.full((5, 1), 40))
     with pytest.raises(ValueError, match="targets at"):
-        phased_states(observed, alleles[1:], cm, 4)
+        unphased_states(observed, alleles[1:], cm, 4)

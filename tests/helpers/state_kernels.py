@@ -1,0 +1,78 @@
+"""Arguments for the kernels that select states, to compare their two implementations with each other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from vcfbert.copying import pbwt, states
+from vcfbert.kernels import Kernel
+
+Arguments = Callable[[np.random.Generator], tuple[Any, ...]]
+
+
+def haplotypes(rng: np.random.Generator, t: int, h: int, n: int) -> tuple[Any, ...]:
+    """Alleles bool [t, h] of related haplotypes, bits of n targets where they are REF and ALT, and cM [t].
+
+    The targets are mosaics of the panel with errors and missing calls. Some sites share a position.
+    """
+    founders = rng.random((t, 5)) < rng.choice([0.05, 0.3, 0.5], size=(t, 1))
+    alleles = np.take_along_axis(founders, rng.integers(5, size=(1 + t // 9, h)).repeat(9, axis=0)[:t], axis=1)
+    alleles ^= rng.random((t, h)) < 0.03
+    calls = np.take_along_axis(alleles, rng.integers(h, size=(1 + t // 20, n)).repeat(20, axis=0)[:t], axis=1)
+    calls ^= rng.random((t, n)) < 0.02
+    known = rng.random((t, n)) < 0.9
+    cm = np.cumsum(rng.integers(0, 4, size=t)) / 64.0
+    return alleles, states.packed_alleles(~calls & known), states.packed_alleles(calls & known), cm
+
+
+def whole_search(t: int, h: int, k: int, n_longest: int = 10) -> Arguments:
+    def made(rng: np.random.Generator) -> tuple[Any, ...]:
+        alleles, refs, alts, cm = haplotypes(rng, t, h, 4)
+        exclude = np.stack([rng.permutation(np.arange(-2, h).clip(min=-1))[: min(h - k, 3)] for _ in range(4)])
+        of_targets = (states.packed_alleles(alleles), refs, alts, cm, exclude, n_longest)
+        return *of_targets, np.array([0, 2, 3]), np.zeros((4, k), np.int32)
+
+    made.__name__ = f"whole_search_{t}_sites_{h}_haplotypes_{k}_states_{n_longest}_segments"
+    return made
+
+
+def sorting(t: int, h: int, every: int, backwards: bool) -> Arguments:
+    def made(rng: np.random.Generator) -> tuple[Any, ...]:
+        alleles, *_ = haplotypes(rng, t, h, 1)
+        return states.packed_alleles(alleles.T), backwards, every, pbwt._empty_sweep(t, h, every)
+
+    made.__name__ = f"sorting_{t}_sites_{h}_haplotypes_every_{every}_{backwards=}"
+    return made
+
+
+def sorted_search(t: int, h: int, k: int, every: int, width: int) -> Arguments:
+    def made(rng: np.random.Generator) -> tuple[Any, ...]:
+        alleles, refs, alts, cm = haplotypes(rng, t, h, 4)
+        order = pbwt.PanelOrder.build(alleles.astype(np.uint8), cm, max_bytes=8 * t * h // every, max_searched=0)
+        assert order.sweeps is not None
+        exclude = rng.integers(-1, h, size=(4, min(h - k, 3)))
+        of_targets = (order.panel, refs, alts, cm, exclude, width, 10)
+        return *order.sweeps, order.every, *of_targets, np.array([3, 0, 1]), np.zeros((4, k), np.int32)
+
+    made.__name__ = f"sorted_search_{t}_sites_{h}_haplotypes_{k}_states_every_{every}_width_{width}"
+    return made
+
+
+STATE_CASES: list[tuple[Kernel[..., Any], Arguments]] = [
+    (states.fill_states, whole_search(200, 333, 77)),
+    (states.fill_states, whole_search(64, 70, 70)),
+    (states.fill_states, whole_search(65, 40, 3, n_longest=1)),
+    (states.fill_states, whole_search(128, 9, 5)),
+    (states.fill_states, whole_search(1, 1, 1)),
+    (states.fill_states, whole_search(0, 8, 5)),
+    (pbwt._sort_haplotypes, sorting(70, 130, 1, False)),
+    (pbwt._sort_haplotypes, sorting(70, 128, 4, True)),
+    (pbwt._sort_haplotypes, sorting(1, 1, 3, True)),
+    (pbwt._sort_haplotypes, sorting(0, 3, 1, False)),
+    (pbwt._fill_sorted_states, sorted_search(90, 150, 40, 1, 3)),
+    (pbwt._fill_sorted_states, sorted_search(128, 64, 61, 5, 1)),
+    (pbwt._fill_sorted_states, sorted_search(1, 2, 1, 1, 16)),
+]
