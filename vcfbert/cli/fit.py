@@ -72,6 +72,8 @@ def fit(
         result = fit_panel(
             config, variant, out, tracker=open_tracker(enabled=track), devices=devices, progress=progress
         )
+    if result.rank > 0:
+        return
     if as_json:
         print_json({"bundle": str(out), "run_id": result.run_id, "metrics": result.metrics, "seconds": result.seconds})
     else:

@@ -99,9 +99,8 @@ class Trainer:
             if out is not None:
                 self._write(out, store.best(), data)
             uri = recorder.finish(out, name)
-        return FitResult(
-            run_id, uri, self.run.best_metrics, self.run.seconds, self.parameters, panels_digest(self.panels)
-        )
+        digest, rank = panels_digest(self.panels), self.parts.fabric.global_rank
+        return FitResult(run_id, uri, self.run.best_metrics, self.run.seconds, self.parameters, digest, rank)
 
     @property
     def parameters(self) -> int:

@@ -20,3 +20,4 @@ class FitResult:
     seconds: float  # spent training, before interruptions too
     parameters: int
     data_digest: str  # of the panels that the figures were measured on
+    rank: int = 0  # of the process, of those that trained together; the first one reports
