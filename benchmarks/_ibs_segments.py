@@ -39,8 +39,7 @@ class IbsSegmentRetriever(Retriever):
         if k == 0:
             return no_rows(queries)
         key, threads = sites.cpu().numpy(), torch.get_num_threads()
-        alleles = np.ascontiguousarray(self.reference.alleles(key).T)
-        order = PanelOrder.build(alleles, self.reference.panel.cm[key], threads=threads)
+        order = PanelOrder.build(self.reference.bits(key), self.reference.panel.cm[key], threads=threads)
         observed = queries.cpu().numpy().astype(np.int8)
         if known is not None:
             observed[~known.cpu().numpy()] = -1

@@ -7,11 +7,11 @@ from itertools import chain, islice
 import numpy as np
 
 from vcfbert.copying.states import ranked_states
-from vcfbert.kernels import Alleles, Calls, Doubles, Indices, Numbers
+from vcfbert.kernels import Bits, Calls, Doubles, Indices, Numbers
 
 
 def pair_states(
-    phased: Calls, alleles: Alleles, cm: Doubles, k: int, exclude: Indices | None = None, *, threads: int = 1
+    phased: Calls, panel: Bits, cm: Doubles, k: int, exclude: Indices | None = None, *, threads: int = 1
 ) -> Numbers:
     """States int32 [n, k] of n samples, ascending: the best of both haplotypes in turn, until there are k.
 
@@ -21,7 +21,7 @@ def pair_states(
     t, n, _ = phased.shape
     both = phased.reshape(t, 2 * n)
     excluded = None if exclude is None else np.repeat(exclude, 2, axis=0)
-    ranked = ranked_states(both == 0, both == 1, alleles, cm, k, excluded, threads=threads).reshape(n, 2, k)
+    ranked = ranked_states(both == 0, both == 1, panel, cm, k, excluded, threads=threads).reshape(n, 2, k)
     rows = [first_distinct(first.tolist(), second.tolist(), k) for first, second in ranked]
     return np.sort(np.array(rows, np.int32).reshape(n, k), axis=1)
 

@@ -35,7 +35,7 @@ from vcfbert.bundle.load import load_bundle
 from vcfbert.bundle.network import LoadedNetwork
 from vcfbert.copying.mixture import FIRST_RATES
 from vcfbert.copying.pbwt import PanelOrder
-from vcfbert.copying.states import unphased_states
+from vcfbert.copying.states import packed_alleles, unphased_states
 from vcfbert.genotypes.conversion import build_panels
 from vcfbert.genotypes.masks import array_mask
 from vcfbert.genotypes.panel import Panel
@@ -104,7 +104,7 @@ class Copying:
         self.alleles = np.ascontiguousarray(panel.alleles(targets.typed).T)  # [t, h]
         self.cm = panel.cm[targets.typed]
         started = time.process_time()
-        self.order = PanelOrder.build(self.alleles, self.cm, max_searched=0)
+        self.order = PanelOrder.build(packed_alleles(self.alleles), self.cm, max_searched=0)
         self.sort_seconds = time.process_time() - started
         self.allowed = np.ones((len(targets), panel.n_haplotypes), dtype=np.float32)
         if targets.exclude is not None:
@@ -173,7 +173,7 @@ def ways(copying: Copying, bundle: Path | None, threads: int) -> dict[str, Retri
             assert isinstance(model, LoadedNetwork)
             weights = model.network.embedding.allele_weights(features[torch.from_numpy(targets.typed)])
         found["embedding"] = nearest(copying, weights.numpy())
-    whole = PanelOrder.build(copying.alleles, cm, max_searched=copying.panel.n_haplotypes)
+    whole = PanelOrder.build(copying.order.panel, cm, max_searched=copying.panel.n_haplotypes)
     found["runs"] = partial(whole.phased_states, targets.observed, exclude=targets.exclude, threads=threads)
     for places in NEIGHBOURS:
         found[f"sorted {places}"] = partial(
@@ -184,13 +184,13 @@ def ways(copying: Copying, bundle: Path | None, threads: int) -> dict[str, Retri
 
 def unphased_ways(copying: Copying, threads: int) -> dict[str, Retrieve]:
     """States of a sample's two haplotypes, retrieved by its genotypes and by its true haplotypes."""
-    targets, cm, alleles = copying.targets, copying.cm, copying.alleles
+    targets, cm, panel = copying.targets, copying.cm, copying.order.panel
     pairs = np.ascontiguousarray(targets.observed.reshape(len(cm), -1, 2))
     genotypes = np.where((pairs < 0).any(axis=2), np.int8(-1), pairs.sum(axis=2, dtype=np.int8))
     exclude = None if targets.exclude is None else targets.exclude[::2]
     return {
-        "genotypes": lambda k: unphased_states(genotypes, alleles, cm, k, exclude, threads=threads).repeat(2, axis=0),
-        "phased": lambda k: pair_states(pairs, alleles, cm, k, exclude, threads=threads).repeat(2, axis=0),
+        "genotypes": lambda k: unphased_states(genotypes, panel, cm, k, exclude, threads=threads).repeat(2, axis=0),
+        "phased": lambda k: pair_states(pairs, panel, cm, k, exclude, threads=threads).repeat(2, axis=0),
     }
 
 

@@ -55,6 +55,15 @@ def unpack(rng: np.random.Generator) -> tuple[Any, ...]:
     return blocks.first_row, blocks.rows, blocks.number, block, place, haplotypes, np.empty((12, 150), np.uint8)
 
 
+def gather_bits(rng: np.random.Generator) -> tuple[Any, ...]:
+    blocks = stored_blocks(rng)
+    site = np.flatnonzero(rng.random(150) < 0.6)
+    block = np.searchsorted(blocks.first_site, site, side="right") - 1
+    place, haplotypes = site - blocks.first_site[block], rng.integers(30, size=12)
+    out = np.zeros((12, -(-len(site) // 64)), np.uint64)
+    return blocks.first_row, blocks.rows, blocks.number, block, place, haplotypes, out
+
+
 def count_alleles(rng: np.random.Generator) -> tuple[Any, ...]:
     blocks = stored_blocks(rng)
     counts = np.empty(150, np.int64)
@@ -67,6 +76,7 @@ CASES: list[tuple[Kernel[..., Any], Arguments]] = [
     (site_blocks._number_rows, number_rows),
     (site_blocks._number_rows, number_rows_without_room),
     (site_blocks._unpack, unpack),
+    (site_blocks._gather_bits, gather_bits),
     (site_blocks._count_alleles, count_alleles),
     *RECORD_CASES,
     *STATE_CASES,

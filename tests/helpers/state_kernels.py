@@ -42,7 +42,7 @@ def whole_search(t: int, h: int, k: int, n_longest: int = 10) -> Arguments:
 def sorting(t: int, h: int, every: int, backwards: bool) -> Arguments:
     def made(rng: np.random.Generator) -> tuple[Any, ...]:
         alleles, *_ = haplotypes(rng, t, h, 1)
-        return states.packed_alleles(alleles.T), backwards, every, pbwt._empty_sweep(t, h, every)
+        return states.packed_alleles(alleles), backwards, every, pbwt._empty_sweep(t, h, every)
 
     made.__name__ = f"sorting_{t}_sites_{h}_haplotypes_every_{every}_{backwards=}"
     return made
@@ -51,7 +51,7 @@ def sorting(t: int, h: int, every: int, backwards: bool) -> Arguments:
 def sorted_search(t: int, h: int, k: int, every: int, width: int) -> Arguments:
     def made(rng: np.random.Generator) -> tuple[Any, ...]:
         alleles, refs, alts, cm = haplotypes(rng, t, h, 4)
-        order = pbwt.PanelOrder.build(alleles.astype(np.uint8), cm, max_bytes=8 * t * h // every, max_searched=0)
+        order = pbwt.PanelOrder.build(states.packed_alleles(alleles), cm, max_bytes=8 * t * h // every, max_searched=0)
         assert order.sweeps is not None
         exclude = rng.integers(-1, h, size=(4, min(h - k, 3)))
         of_targets = (order.panel, refs, alts, cm, exclude, width, 10)

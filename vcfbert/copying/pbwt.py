@@ -26,15 +26,15 @@ import numpy as np
 
 from vcfbert.copying.states import (
     SEGMENTS_PER_SITE,
-    Bits,
     Booleans,
+    alleles_of,
     best_states,
     check_states,
     fill_states,
     packed_alleles,
     unpacked,
 )
-from vcfbert.kernels import Alleles, Calls, Doubles, Indices, Numbers, compiled, divide_among_threads
+from vcfbert.kernels import Alleles, Bits, Calls, Doubles, Indices, Numbers, compiled, divide_among_threads
 
 MAX_SEARCHED: Final = 20_000  # haplotypes of a panel that is searched whole
 NEIGHBOURS: Final = 16  # candidates on each side of a target's place in each order
@@ -61,17 +61,17 @@ def _empty_sweep(t: int, h: int, every: int) -> Sweep:
 
 
 @compiled
-def _sort_haplotypes(alleles: Bits, backwards: bool, every: int, sweep: Sweep) -> None:
-    """Fills ``sweep`` from ``alleles`` [t, ceil(h / 64)]: each step moves haplotypes with ALT behind those with REF.
+def _sort_haplotypes(panel: Bits, backwards: bool, every: int, sweep: Sweep) -> None:
+    """Fills ``sweep`` from ``panel`` [h, ceil(t / 64)]: each step moves haplotypes with ALT behind those with REF.
 
     ``every``: orders that one is kept of.
     """
-    t, h = len(alleles), sweep.kept.shape[1]
-    rows = unpacked(alleles, h)
+    t, h = len(sweep.columns), len(panel)
+    alleles = unpacked(panel, t)
     order = np.arange(h, dtype=np.int32)
     sweep.kept[0] = order
     for step in range(t):
-        carried = rows[t - 1 - step if backwards else step][order]
+        carried = alleles[order, t - 1 - step if backwards else step]
         sweep.columns[step] = packed_alleles(np.append(carried, np.zeros(64 - h % 64, np.bool_))[:, None])
         sweep.alt_before[step] = np.concatenate([[0], np.cumsum(np.bitwise_count(sweep.columns[step]))[:-1]])
         sweep.ref_count[step] = h - carried.sum()
@@ -149,34 +149,38 @@ class PanelOrder:
     @classmethod
     def build(
         cls,
-        alleles: Alleles,
+        panel: Bits,
         cm: Doubles,
         *,
         threads: int = 1,
         max_bytes: int = MAX_ORDER_BYTES,
         max_searched: int = MAX_SEARCHED,
     ) -> PanelOrder:
-        """Sorts the haplotypes of ``alleles`` uint8 [t, h] at each typed site. ``cm`` [t], ascending.
+        """Sorts the haplotypes of ``panel`` at each typed site.
 
-        ``max_bytes``: of the orders kept. ``max_searched``: haplotypes of a panel that is searched whole. Raises
-        ValueError if shapes disagree.
+        ``panel`` uint64 [h, ceil(t / 64)], as of ``SiteBlocks.bits``. ``cm`` [t], ascending. ``max_bytes``: of the
+        orders kept. ``max_searched``: haplotypes of a panel that is searched whole. Raises ValueError if shapes
+        disagree.
         """
-        t, h = alleles.shape
-        if len(cm) != t:
-            raise ValueError(f"alleles {alleles.shape}, but {len(cm)} cM")
-        panel, positions = packed_alleles(alleles), np.ascontiguousarray(cm, dtype=np.float64)
+        h, t = len(panel), len(cm)
+        if panel.shape[1] != -(-t // 64):
+            raise ValueError(f"panel {panel.shape}, but {t} cM")
+        positions = np.ascontiguousarray(cm, dtype=np.float64)
         if h <= max_searched:
             return cls(panel, positions)
         every = max(-(-8 * t * h // max_bytes), 1)
         sweeps = (_empty_sweep(t, h, every), _empty_sweep(t, h, every))
-        rows = packed_alleles(alleles.T)
 
         def work(directions: Indices) -> None:
             for backwards in directions:
-                _sort_haplotypes(rows, bool(backwards), every, sweeps[backwards])
+                _sort_haplotypes(panel, bool(backwards), every, sweeps[backwards])
 
         divide_among_threads(work, 2, threads)
         return cls(panel, positions, sweeps, every)
+
+    def alleles(self, haplotypes: Indices) -> Alleles:
+        """Alleles uint8 [t, n] of n ``haplotypes``."""
+        return alleles_of(self.panel[haplotypes], len(self.cm))
 
     @property
     def nbytes(self) -> int:
@@ -206,7 +210,7 @@ class PanelOrder:
         a panel that is searched whole; then that of the first in the panel. Raises ValueError if shapes disagree or
         fewer than k haplotypes remain.
         """
-        excluded = check_states(observed, (len(self.cm), len(self.panel)), self.cm, k, exclude)
+        excluded = check_states(observed, self.panel, self.cm, k, exclude)
         refs, alts = packed_alleles(observed == 0), packed_alleles(observed == 1)
         out = np.empty((observed.shape[1], k), np.int32)
 

@@ -18,9 +18,8 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from vcfbert.kernels import Alleles, Calls, Doubles, Indices, Numbers, compiled, divide_among_threads
+from vcfbert.kernels import Alleles, Bits, Calls, Doubles, Indices, Numbers, compiled, divide_among_threads
 
-Bits = npt.NDArray[np.uint64]
 Booleans = npt.NDArray[np.bool_]
 
 SEGMENTS_PER_SITE: Final = 10  # longest IBS segments that score at a site
@@ -88,18 +87,21 @@ def unpacked(bits: Bits, t: int) -> Booleans:
     return np.unpackbits(octets, axis=1, count=t, bitorder="little").astype(np.bool_)
 
 
-def check_states(
-    calls: Calls | Booleans, alleles_shape: tuple[int, int], cm: Doubles, k: int, exclude: Indices | None
-) -> Indices:
+def alleles_of(bits: Bits, t: int) -> Alleles:
+    """Alleles uint8 [t, n] of ``bits`` uint64 [n, ceil(t / 64)], as ``packed_alleles`` takes them."""
+    return np.ascontiguousarray(unpacked(bits, t).view(np.uint8).T)
+
+
+def check_states(calls: Calls | Booleans, panel: Bits, cm: Doubles, k: int, exclude: Indices | None) -> Indices:
     """Returns ``exclude`` int64 [n, e], where None is [n, 0]. Raises ValueError if shapes disagree or
     fewer than k haplotypes remain.
 
-    ``calls`` [t, n] of the targets; ``alleles_shape``: (t, h) of the panel.
+    ``calls`` [t, n] of the targets; ``panel`` [h, ceil(t / 64)].
     """
-    (t, n), h = calls.shape, alleles_shape[1]
+    (t, n), h = calls.shape, len(panel)
     excluded = np.empty((n, 0), np.int64) if exclude is None else np.ascontiguousarray(exclude, dtype=np.int64)
-    if alleles_shape[0] != t or len(cm) != t or len(excluded) != n:
-        raise ValueError(f"{n} targets at {t} sites, but panel {alleles_shape}, {len(cm)} cM, exclude {excluded.shape}")
+    if panel.shape[1] != -(-t // 64) or len(cm) != t or len(excluded) != n:
+        raise ValueError(f"{n} targets at {t} sites, but panel {panel.shape}, {len(cm)} cM, exclude {excluded.shape}")
     if excluded.size and (excluded.min() < -1 or excluded.max() >= h):
         raise ValueError(f"excluded haplotypes must lie in -1..{h - 1}")
     if not 1 <= k <= h - excluded.shape[1]:
@@ -110,7 +112,7 @@ def check_states(
 def ranked_states(
     zero: Booleans,
     two: Booleans,
-    alleles: Alleles,
+    panel: Bits,
     cm: Doubles,
     k: int,
     exclude: Indices | None = None,
@@ -123,8 +125,8 @@ def ranked_states(
     ``zero`` and ``two`` bool [t, n]: where each target is homozygous REF and homozygous ALT.
     """
     n = zero.shape[1]
-    excluded = check_states(zero, alleles.shape, cm, k, exclude)
-    panel, zeros, twos = packed_alleles(alleles), packed_alleles(zero), packed_alleles(two)
+    excluded = check_states(zero, panel, cm, k, exclude)
+    zeros, twos = packed_alleles(zero), packed_alleles(two)
     positions = np.ascontiguousarray(cm, dtype=np.float64)
     out = np.empty((n, k), np.int32)
 
@@ -137,7 +139,7 @@ def ranked_states(
 
 def unphased_states(
     genotypes: Calls,
-    alleles: Alleles,
+    panel: Bits,
     cm: Doubles,
     k: int,
     exclude: Indices | None = None,
@@ -147,13 +149,14 @@ def unphased_states(
 ) -> Numbers:
     """States int32 [n, k] of n unphased samples: reference haplotypes in ascending order.
 
-    ``genotypes`` int8 [t, n]: 0, 1 or 2 ALT alleles, -1 where missing. Only opposite homozygotes conflict. ``alleles``
-    uint8 [t, h] of the panel. ``cm`` [t], ascending. ``exclude`` int64 [n, e]: haplotypes that a target may not have,
-    such as its own; -1 for none. ``segments_per_site``: longest IBS segments that score at a site.
+    ``genotypes`` int8 [t, n]: 0, 1 or 2 ALT alleles, -1 where missing. Only opposite homozygotes conflict. ``panel``
+    uint64 [h, ceil(t / 64)], as of ``SiteBlocks.bits``. ``cm`` [t], ascending. ``exclude`` int64 [n, e]: haplotypes
+    that a target may not have, such as its own; -1 for none. ``segments_per_site``: longest IBS segments that score at
+    a site.
 
     A row depends on its own target alone. Of equal segments the haplotype with fewer mismatches ranks first, then the
     first of the panel. Raises ValueError if shapes disagree or fewer than k haplotypes remain.
     """
     zero, two = genotypes == 0, genotypes == 2
-    ranked = ranked_states(zero, two, alleles, cm, k, exclude, threads=threads, segments_per_site=segments_per_site)
+    ranked = ranked_states(zero, two, panel, cm, k, exclude, threads=threads, segments_per_site=segments_per_site)
     return np.sort(ranked, axis=1)

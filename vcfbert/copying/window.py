@@ -52,7 +52,6 @@ class HmmWindow:
     reference: ReferenceSubset
     sites: slice | Indices  # panel site indices, ascending
     key: Indices  # [t], panel site indices of the typed sites
-    key_alleles: Alleles  # [t, h] of the reference subset
     order: PanelOrder  # of the reference subset at the typed sites
     fraction: Floats  # [l], as in ``haploid.copy``
     whole: WholeWindow | None  # None if each set of targets cuts the haplotypes that it may copy
@@ -72,9 +71,8 @@ class HmmWindow:
         cm, place = reference.panel.cm, key_place(sites, key)
         cut_whole = WholeWindow.of(cut(reference.alleles(sites), place)) if whole else None
         fraction = place_between(cm[sites], cm[key], place)
-        key_alleles = np.ascontiguousarray(reference.alleles(key).T)
-        order = PanelOrder.build(key_alleles, cm[key], threads=threads)
-        return cls(reference, sites, key, key_alleles, order, fraction, cut_whole)
+        order = PanelOrder.build(reference.bits(key), cm[key], threads=threads)
+        return cls(reference, sites, key, order, fraction, cut_whole)
 
     @property
     def key_cm(self) -> Doubles:
@@ -105,7 +103,7 @@ class HmmWindow:
             intervals = cut(alleles, key_place(self.sites, self.key))
         else:
             intervals = self.whole.of_haplotypes(rows)
-        alleles = np.ascontiguousarray(self.key_alleles[:, rows])
+        alleles = self.order.alleles(rows)
         chances = prior(mismatches(calls, alleles, states), (calls >= 0).sum(axis=0), prior_strength)
         return WindowTargets(calls, alleles, states, chances, intervals)
 

@@ -46,6 +46,10 @@ class ReferenceSubset:
         """Alleles uint8 [n, n chosen sites], 0 = REF, 1 = ALT."""
         return self.panel.alleles(sites, self.haplotypes)
 
+    def bits(self, sites: npt.NDArray[np.int64]) -> npt.NDArray[np.uint64]:
+        """Alleles uint64 [n, ceil(n chosen sites / 64)], as of ``SiteBlocks.bits``."""
+        return self.panel.blocks.bits(sites, self.haplotypes)
+
     def rows(self, haplotypes: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """Rows int64 of the given panel ``haplotypes``, in their shape; -1 for a haplotype not in the subset."""
         place = np.searchsorted(self.haplotypes, haplotypes).clip(max=len(self) - 1)

@@ -15,7 +15,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from vcfbert.kernels import Alleles, Indices, compiled
+from vcfbert.kernels import Alleles, Bits, Indices, compiled
 
 Rows = npt.NDArray[np.uint64]
 RowNumbers = npt.NDArray[np.uint16]
@@ -72,6 +72,15 @@ class SiteBlocks:
             self.first_row, self.rows, self.number, block, site - self.first_site[block],
             np.ascontiguousarray(chosen, dtype=np.int64), out,
         )  # fmt: skip
+        return out
+
+    def bits(self, sites: Indices, haplotypes: Indices) -> Bits:
+        """Alleles uint64 [n ``haplotypes``, ceil(n sites / 64)]: bit i of word j is 1 where the haplotype has ALT at
+        ``sites[64 * j + i]``. ``sites``: site indices, ascending.
+        """
+        block = np.searchsorted(self.first_site, sites, side="right") - 1
+        out = np.zeros((len(haplotypes), -(-len(sites) // 64)), dtype=np.uint64)
+        _gather_bits(self.first_row, self.rows, self.number, block, sites - self.first_site[block], haplotypes, out)
         return out
 
     def packed(self, sites: slice) -> Alleles:
@@ -142,6 +151,17 @@ def _unpack(
     for site in range(len(block)):
         words = rows[first_row[block[site]] + number[block[site], haplotypes].astype(np.int64)]
         out[:, site] = words >> np.uint64(place[site]) & np.uint64(1)
+
+
+@compiled
+def _gather_bits(
+    first_row: Indices, rows: Rows, number: RowNumbers, block: Indices, place: Indices, haplotypes: Indices,
+    out: Bits,
+) -> None:  # fmt: skip
+    """Sets the bits of ``out`` [n, ceil(l / 64)], all 0 before, where n ``haplotypes`` have ALT; sites as above."""
+    for site in range(len(block)):
+        words = rows[first_row[block[site]] + number[block[site], haplotypes].astype(np.int64)]
+        out[:, site // 64] |= (words >> np.uint64(place[site]) & np.uint64(1)) << np.uint64(site % 64)
 
 
 @compiled

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from vcfbert.constants import HALF_REF, MISSING
 from vcfbert.copying.diploid import consensus, heterozygous_calls, sample_phasings
 from vcfbert.copying.mixture import Rates
-from vcfbert.copying.states import unphased_states
+from vcfbert.copying.states import alleles_of, unphased_states
 from vcfbert.errors import InputError
 from vcfbert.genotypes.panel import Panel
 from vcfbert.genotypes.reference_subset import ReferenceSubset
@@ -176,14 +176,15 @@ def _phase_window(
     mode: PhasingMode,
     threads: int,
 ) -> Calls:
-    alleles, cm = np.ascontiguousarray(reference.alleles(sites).T), reference.panel.cm[sites]
+    panel, cm = reference.bits(sites), reference.panel.cm[sites]
     genotypes = np.ascontiguousarray(genotypes)
     mismatch = np.full(len(sites), rates.mismatch, dtype=np.float32)
-    states = unphased_states(genotypes, alleles, cm, min(mode.states, len(reference)), threads=threads)
+    states = unphased_states(genotypes, panel, cm, min(mode.states, len(reference)), threads=threads)
+    rows, number = np.unique(states, return_inverse=True)
     return sample_phasings(
         genotypes,
-        alleles,
-        states,
+        alleles_of(panel[rows], len(sites)),
+        number.reshape(states.shape),
         None,
         rates.stay(cm),
         mismatch,

@@ -25,6 +25,7 @@ Numbers = npt.NDArray[np.int32]
 Indices = npt.NDArray[np.int64]
 Alleles = npt.NDArray[np.uint8]
 Calls = npt.NDArray[np.int8]
+Bits = npt.NDArray[np.uint64]
 
 LIBRARIES: Final = Path(__file__).parent
 _MAX_DIMS: Final = 4

@@ -25,38 +25,78 @@ static inline int64_t bit(const uint64_t *bits, int64_t number) { return bits[nu
 
 static inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 
-int64_t vcfbert_sort_haplotypes(const Array *alleles, int64_t backwards, int64_t every, const Array *sweep) {
-    int64_t t = alleles->shape[0], words = alleles->shape[1], h = sweep[3].shape[1];
-    uint64_t *columns = sweep[0].data;
-    int32_t *alt_before = sweep[1].data, *ref_count = sweep[2].data, *kept = sweep[3].data;
-    int32_t *order = malloc((size_t)(2 * h + 1) * sizeof *order), *with_alt = order + h;
-    if (!order) return OUT_OF_MEMORY;
+/* Transposes 64 x 64 bits: bit j of word i becomes bit i of word j (Warren, Hacker's Delight, 7-3). */
+static void transpose(uint64_t *square) {
+    uint64_t mask = UINT64_C(0x00000000FFFFFFFF);
+    for (int width = 32; width > 0; width /= 2, mask ^= mask << width) {
+        for (int i = 0; i < 64; i = (i + width + 1) & ~width) {
+            uint64_t exchanged = ((square[i] >> width) ^ square[i + width]) & mask;
+            square[i] ^= exchanged << width;
+            square[i + width] ^= exchanged;
+        }
+    }
+}
+
+/* Fills `rows` [64, n_words]: bit h of row i is the allele of haplotype h at site i of a word of `panel`. */
+static void rows_of_sites(const Array *panel, int64_t word, int64_t n_words, uint64_t *rows) {
+    int64_t h = panel->shape[0], words = panel->shape[1];
+    for (int64_t column = 0; column < n_words; column++) {
+        uint64_t square[64] = {0};
+        for (int64_t i = 0; i < 64 && 64 * column + i < h; i++)
+            square[i] = ((const uint64_t *)panel->data)[(64 * column + i) * words + word];
+        transpose(square);
+        for (int64_t i = 0; i < 64; i++) rows[i * n_words + column] = square[i];
+    }
+}
+
+/* Moves the haplotypes with ALT in `row` [n_words] behind those with REF. Fills `column` [n_words] with their alleles
+ * in the order before, and `alt_before` [n_words]; returns the number of haplotypes with REF. */
+static int64_t sort_step(const uint64_t *row, int64_t h, int64_t n_words, int32_t *order, int32_t *with_alt,
+                         uint64_t *column, int32_t *alt_before) {
+    int64_t n_ref = 0, n_alt = 0;
+    for (int64_t word = 0; word < n_words; word++) {
+        uint64_t alleles = 0;
+        alt_before[word] = (int32_t)n_alt;
+        for (int64_t place = 64 * word; place < least(64 * word + 64, h); place++) {
+            int32_t haplotype = order[place];
+            uint64_t allele = (uint64_t)bit(row, haplotype);
+            alleles |= allele << place % 64;
+            /* Writing to both sides avoids a branch that cannot be predicted. */
+            order[n_ref] = haplotype;
+            with_alt[n_alt] = haplotype;
+            n_ref += (int64_t)(1 - allele);
+            n_alt += (int64_t)allele;
+        }
+        column[word] = alleles;
+    }
+    memcpy(order + n_ref, with_alt, (size_t)n_alt * sizeof *order);
+    return n_ref;
+}
+
+int64_t vcfbert_sort_haplotypes(const Array *panel, int64_t backwards, int64_t every, const Array *sweep) {
+    int64_t h = panel->shape[0], t = sweep[0].shape[0], n_words = sweep[0].shape[1], word = -1;
+    int32_t *ref_count = sweep[2].data, *kept = sweep[3].data, *order, *with_alt;
+    uint64_t *rows;
+    char *memory = NULL;
+    for (int pass = 0; pass < 2; pass++) {
+        size_t used = 0;
+        order = room(memory, &used, h, sizeof *order);
+        with_alt = room(memory, &used, h, sizeof *with_alt);
+        rows = room(memory, &used, 64 * n_words, sizeof *rows);
+        if (!memory && !(memory = aligned_alloc(64, used))) return OUT_OF_MEMORY;
+    }
     for (int64_t place = 0; place < h; place++) order[place] = (int32_t)place;
     memcpy(kept, order, (size_t)h * sizeof *order);
     for (int64_t step = 0; step < t; step++) {
-        const uint64_t *row = (const uint64_t *)alleles->data + (backwards ? t - 1 - step : step) * words;
-        int64_t n_ref = 0, n_alt = 0, n_words = sweep[0].shape[1];
-        for (int64_t word = 0; word < n_words; word++) {
-            alt_before[step * n_words + word] = (int32_t)n_alt;
-            uint64_t column = 0;
-            for (int64_t place = 64 * word; place < least(64 * word + 64, h); place++) {
-                int32_t haplotype = order[place];
-                uint64_t allele = (uint64_t)bit(row, haplotype);
-                column |= allele << (place - 64 * word);
-                /* Writing to both sides avoids a branch that cannot be predicted. */
-                order[n_ref] = haplotype;
-                with_alt[n_alt] = haplotype;
-                n_ref += (int64_t)(1 - allele);
-                n_alt += (int64_t)allele;
-            }
-            columns[step * n_words + word] = column;
-        }
-        memcpy(order + n_ref, with_alt, (size_t)n_alt * sizeof *order);
-        ref_count[step] = (int32_t)n_ref;
+        int64_t site = backwards ? t - 1 - step : step;
+        if (site / 64 != word) rows_of_sites(panel, word = site / 64, n_words, rows);
+        ref_count[step] = (int32_t)sort_step(rows + site % 64 * n_words, h, n_words, order, with_alt,
+                                             (uint64_t *)sweep[0].data + step * n_words,
+                                             (int32_t *)sweep[1].data + step * n_words);
         if ((step + 1) % every == 0 || step + 1 == t)
             memcpy(kept + (step + every) / every * h, order, (size_t)h * sizeof *order);
     }
-    free(order);
+    free(memory);
     return DONE;
 }
 

@@ -17,7 +17,6 @@ PANEL = random_panel(20, 50, seed=2)
 REFERENCE = ReferenceSubset(PANEL, np.arange(2, 36))
 SITES = torch.arange(0, 50, 2)
 DISTANCE = torch.zeros(25)
-ALLELES = REFERENCE.alleles(SITES.numpy())  # [34, 25]
 QUERIES = torch.from_numpy(PANEL.alleles(SITES.numpy())[:30])
 
 
@@ -29,7 +28,8 @@ def test_rows_equal_states_at_key_sites() -> None:
     found = retriever_of(REFERENCE).retrieve(SITES, DISTANCE, QUERIES, 7)
     assert (found.shape, found.dtype) == ((30, 7), torch.int64)
     cm = PANEL.cm[SITES.numpy()]
-    expected = PanelOrder.build(ALLELES.T.copy(), cm).phased_states(QUERIES.numpy().T.astype(np.int8).copy(), 7)
+    order = PanelOrder.build(REFERENCE.bits(SITES.numpy()), cm)
+    expected = order.phased_states(QUERIES.numpy().T.astype(np.int8).copy(), 7)
     np.testing.assert_array_equal(found.numpy(), expected)
 
 

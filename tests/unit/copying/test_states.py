@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vcfbert.copying.pbwt import PanelOrder
-from vcfbert.copying.states import unphased_states
+from vcfbert.copying.states import packed_alleles, unphased_states
 from vcfbert.kernels import Alleles, Calls, Doubles, Indices, Numbers
 
 Ints = npt.NDArray[np.int64]
@@ -19,7 +19,8 @@ def phased_states(
     observed: Calls, alleles: Alleles, cm: Doubles, k: int, exclude: Indices | None = None, **options: int
 ) -> Numbers:
     """The states of a panel that is searched whole."""
-    return PanelOrder.build(alleles, cm, max_searched=1000).phased_states(observed, k, exclude, **options)
+    order = PanelOrder.build(packed_alleles(alleles), cm, max_searched=1000)
+    return order.phased_states(observed, k, exclude, **options)
 
 
 def sites(text: str) -> npt.NDArray[np.uint8]:
@@ -94,12 +95,12 @@ def test_missing_allele_does_not_end_segment() -> None:
 
 
 def test_unphased_segments_end_at_opposite_homozygotes() -> None:
-    alleles = sites("0101 1010 0000 1111")
+    panel = packed_alleles(sites("0101 1010 0000 1111"))
     cm = np.arange(4.0)
     heterozygous = np.ones((4, 1), np.int8)
-    assert unphased_states(heterozygous, alleles, cm, 2).tolist() == [[0, 1]]  # all equal: the panel's order
+    assert unphased_states(heterozygous, panel, cm, 2).tolist() == [[0, 1]]  # all equal: the panel's order
     genotypes = np.array([[1], [2], [1], [-1]], np.int8)
-    assert unphased_states(genotypes, alleles, cm, 2).tolist() == [[0, 3]]
+    assert unphased_states(genotypes, panel, cm, 2).tolist() == [[0, 3]]
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -116,7 +117,7 @@ def test_phased_states_equal_slow_search(seed: int, longest: int) -> None:
 def test_unphased_states_equal_slow_search(seed: int) -> None:
     observed, alleles, cm = random_case(seed, n=6)
     genotypes = np.where((observed[:, ::2] < 0) | (observed[:, 1::2] < 0), -1, observed[:, ::2] + observed[:, 1::2])
-    found = unphased_states(genotypes.astype(np.int8), alleles, cm, 8)
+    found = unphased_states(genotypes.astype(np.int8), packed_alleles(alleles), cm, 8)
     for target, states in enumerate(found):
         seen = genotypes[:, [target]]
         conflict = ((seen == 0) & (alleles == 1)) | ((seen == 2) & (alleles == 0))
@@ -173,4 +174,4 @@ def test_inconsistent_arguments_raise_value_error() -> None:
     with pytest.raises(ValueError, match="excluded haplotypes"):
         phased_states(observed, alleles, cm, 4, np.full((5, 1), 40))
     with pytest.raises(ValueError, match="targets at"):
-        unphased_states(observed, alleles[1:], cm, 4)
+        unphased_states(observed, packed_alleles(alleles[:64]), cm, 4)

@@ -40,6 +40,18 @@ def test_alleles_of_some_sites_and_haplotypes_come_in_the_order_asked_for() -> N
         blocks.alleles(slice(None), np.array([30]))
 
 
+@pytest.mark.parametrize("n_sites", [0, 1, 64, 65, 130])
+def test_bits_are_the_alleles_of_the_sites_asked_for(n_sites: int) -> None:
+    alleles = random_alleles(30, 300)
+    sites = np.sort(np.random.default_rng(n_sites).permutation(300)[:n_sites])
+    haplotypes = np.array([29, 0, 7, 7])
+    bits = SiteBlocks.of_alleles(alleles).bits(sites, haplotypes)
+    assert (bits.shape, bits.dtype) == ((4, -(-n_sites // 64)), np.uint64)
+    octets = bits.astype("<u8").view(np.uint8)
+    found = np.unpackbits(octets, axis=1, count=n_sites, bitorder="little")
+    assert np.array_equal(found, alleles[np.ix_(haplotypes, sites)])
+
+
 def test_haplotypes_alike_in_a_block_share_a_row() -> None:
     alleles = np.repeat(random_alleles(5, 100), 4, axis=0)
     blocks = SiteBlocks.of_alleles(alleles)

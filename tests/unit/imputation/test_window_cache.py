@@ -143,13 +143,13 @@ def test_size_of_an_hmm_window_counts_intervals_and_sorted_orders() -> None:
     sizes = []
     for whole in (False, True):
         ready = HmmWindow.of(reference, slice(0, 200), TYPED, whole=whole)
-        ready = replace(ready, order=PanelOrder.build(ready.key_alleles, ready.key_cm, max_searched=0))
+        ready = replace(ready, order=PanelOrder.build(ready.order.panel, ready.key_cm, max_searched=0))
         cache = WindowCache[HmmWindow](PLENTY)
         cache.add("a", ready)
         sizes.append(cache.n_bytes)
         order = ready.order
         sweeps = [array for sweep in order.sweeps or () for array in sweep if isinstance(array, np.ndarray)]
-        held = [reference.haplotypes, ready.key, ready.key_alleles, ready.fraction, order.panel, order.cm, *sweeps]
+        held = [reference.haplotypes, ready.key, ready.fraction, order.panel, order.cm, *sweeps]
         if ready.whole is not None:
             intervals = ready.whole.intervals
             held += [getattr(intervals, part.name) for part in fields(intervals)] + [ready.whole.interval]
