@@ -71,21 +71,22 @@ def records_to_format(rng: np.random.Generator, has: tuple[bool, ...], **of: Any
     """Columns, contents, flags of haploid samples and of fields, from numbers that ``round_records`` made."""
     _, first, haploid, _, _, values, _ = made = imputed_records(rng, gq=has[3], **of)
     record_values._round_records.plain(*made)
-    r, n_sites = len(first) - 1, len(values.total)
+    n_sites = len(values.total)
     values.typed[:] = False
     numbers = np.column_stack([10.0 ** rng.uniform(-17, 0, n_sites), rng.random((n_sites, 2)), values.er2])
     numbers[0] = [0.0, 1.0, 0.5, 1e-5]
     numbers[2] = [0.099999999, 0.00012345, 0.12345, 0.9999951]
-    letters = rng.integers(65, 70, size=(3, 40 * 30)).astype(np.uint8)
 
-    def texts(row: int, count: int, longest: int) -> tuple[np.ndarray, np.ndarray]:
-        starts = np.append(0, np.cumsum(rng.integers(1, longest, size=count)))
-        return letters[row, : starts[-1]], starts
+    def texts(longest: int) -> tuple[np.ndarray, np.ndarray]:
+        starts = np.append(0, np.cumsum(rng.integers(2, longest, size=n_sites)))
+        letters = rng.integers(65, 70, size=starts[-1]).astype(np.uint8)
+        return letters, starts
 
-    pos = rng.integers(1, 2**31 - 1, size=r).astype(np.int32)
-    strings = [*texts(0, r, 3), *texts(1, n_sites, 20), *texts(2, r, 40)]
-    columns = record_text.RecordColumns(first, rng.random(r) < 0.8, pos, *strings)
-    contents = record_text.RecordContents(values.hds, values.two, values.gq, numbers, values.typed)
+    pos = rng.integers(1, 2**31 - 1, size=n_sites).astype(np.int32)
+    swapped = rng.random(n_sites) < 0.3
+    columns = record_text.RecordColumns(first, swapped, pos, *texts(4), *texts(20), *texts(40))
+    kept = rng.random(len(first) - 1) < 0.8
+    contents = record_text.RecordContents(values.hds, values.two, values.gq, numbers, values.typed, kept)
     return columns, contents, haploid, np.array(has)
 
 

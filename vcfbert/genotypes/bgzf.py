@@ -51,7 +51,7 @@ def compress_block(text: bytes | memoryview) -> bytes:
     return b"".join((_BLOCK_HEAD, size, body, struct.pack("<II", isal_zlib.crc32(text), len(text))))
 
 
-def _compress_task(text: bytes) -> list[bytes]:
+def _compress_task(text: bytes | memoryview) -> list[bytes]:
     view = memoryview(text)
     return [compress_block(view[i : i + BLOCK_BYTES]) for i in range(0, len(text), BLOCK_BYTES)]
 
@@ -72,24 +72,23 @@ class BgzfWriter:
         self._pool = ThreadPoolExecutor(max(threads, 1), thread_name_prefix="bgzf")
         self._pending: deque[Future[list[bytes]]] = deque()
         self._max_pending = 2 * max(threads, 1)
-        self._waiting: list[bytes] = []  # text not yet submitted to the pool
+        self._waiting = bytearray(_TASK_BYTES)  # text not yet submitted to the pool
         self._waiting_bytes = 0
         self._block_sizes: list[int] = []  # compressed
 
-    def write(self, text: bytes) -> None:
+    def write(self, text: bytes | memoryview) -> None:
         """Adds text of any length."""
-        self._waiting.append(text)
-        self._waiting_bytes += len(text)
-        if self._waiting_bytes < _TASK_BYTES:
-            return
-        joined = b"".join(self._waiting)
-        whole = len(joined) - len(joined) % _TASK_BYTES
-        for start in range(0, whole, _TASK_BYTES):
-            self._submit(joined[start : start + _TASK_BYTES])
-        self._waiting = [joined[whole:]]
-        self._waiting_bytes = len(joined) - whole
+        rest = memoryview(text)
+        while len(rest):
+            piece = rest[: _TASK_BYTES - self._waiting_bytes]
+            self._waiting[self._waiting_bytes : self._waiting_bytes + len(piece)] = piece
+            self._waiting_bytes += len(piece)
+            rest = rest[len(piece) :]
+            if self._waiting_bytes == _TASK_BYTES:
+                self._submit(memoryview(self._waiting))
+                self._waiting, self._waiting_bytes = bytearray(_TASK_BYTES), 0
 
-    def _submit(self, text: bytes) -> None:
+    def _submit(self, text: memoryview) -> None:
         self._pending.append(self._pool.submit(_compress_task, text))
         if len(self._pending) > self._max_pending:
             self._take_first()
@@ -110,7 +109,7 @@ class BgzfWriter:
                 self._pool.shutdown(cancel_futures=True)
                 return
             if self._waiting_bytes:
-                self._submit(b"".join(self._waiting))
+                self._submit(memoryview(self._waiting)[: self._waiting_bytes])
             while self._pending:
                 self._take_first()
         self._handle.write(EOF_BLOCK)

@@ -21,7 +21,6 @@ from vcfbert.genotypes.record_text import (
     RecordColumns,
     RecordContents,
     sample_values,
-    text_at,
 )
 from vcfbert.genotypes.record_values import NO_GQ, ONE, Flags
 from vcfbert.kernels import Floats, Indices, compiled
@@ -57,7 +56,7 @@ def encode_records(
     """
     place = 0
     for record, (start, stop) in enumerate(pairwise(columns.first.tolist())):
-        if columns.kept[record]:
+        if contents.kept[record]:
             number = dict(zip(KEYS, keys.tolist(), strict=True))
             shared = _shared(columns, contents, record, contig, int(fields.sum()), number)
             samples = _samples(contents, start, stop, haploid, fields, number)
@@ -92,19 +91,19 @@ def _shared(
 ) -> bytes:
     start, stop = columns.first[record : record + 2].tolist()
     numbers = contents.numbers[start:stop]
-    ref = text_at(columns.ref, columns.ref_starts, record)
-    alleles = [ref, *(text_at(columns.alt, columns.alt_starts, site) for site in range(start, stop))]
+    ref, _, id_ = columns.texts(start)
+    alleles = [ref, *(columns.texts(site)[1] for site in range(start, stop))]
     info = [("AF", numbers[:, AF], 5), ("MAF", numbers[:1, MAF], 5), ("DR2", numbers[:, DR2], 4)]
     if not np.isnan(numbers[:, ER2]).all():
         info.append(("ER2", numbers[:, ER2], 4))
-    head = struct.pack("<3i", contig, columns.pos[record] - 1, len(ref)) + _MISSING_FLOAT
+    head = struct.pack("<3i", contig, columns.pos[start] - 1, len(ref)) + _MISSING_FLOAT
     counts = (len(alleles) << 16 | (len(info) + 1), (1 + more_fields) << 24 | contents.hds.shape[1])
     flag = number["TYPED" if contents.typed[start:stop].any() else "IMP"]
     return b"".join(
         [
             head,
             struct.pack("<2I", *counts),
-            _string(text_at(columns.id, columns.id_starts, record)),
+            _string(id_),
             *map(_string, alleles),
             _key(number["PASS"]),
             *(_key(number[name]) + _numbers(values.tolist(), digits) for name, values, digits in info),

@@ -18,7 +18,7 @@ from vcfbert.genotypes.vcf_header import DEFAULT_FIELDS, FIELDS, bcf_keys, chose
 from vcfbert.kernels import Doubles, Indices
 
 # Sites x samples formatted at a time, so that their numbers and texts stay in the processor's cache.
-_CELLS_AT_ONCE: Final = 1 << 16
+_CELLS_AT_ONCE: Final = 1 << 17
 
 # Upper bounds of a record's bytes, as text or BCF, without its strings and samples, and of the numbers of a site.
 _RECORD_BYTES: Final = 128
@@ -32,7 +32,7 @@ class RecordBytes(NamedTuple):
     ``start``, ``stop`` [r] are 0-based half-open intervals on the reference.
     """
 
-    data: bytes
+    data: bytes | memoryview
     start: Indices
     stop: Indices
     ends: Indices
@@ -46,9 +46,12 @@ def joined_sites(panel: Panel, swapped: Flags) -> Flags:
     sites = panel.sites
     joined = sites.continues.copy()
     joined[:1] = False
-    joined[1:] &= (sites.pos[1:] == sites.pos[:-1]) & (sites.ref[1:] == sites.ref[:-1])
-    record = np.cumsum(~joined) - 1
-    return joined & ~np.isin(record, record[swapped])
+    site = np.flatnonzero(joined)
+    joined[site] = (sites.pos[site] == sites.pos[site - 1]) & (sites.ref[site] == sites.ref[site - 1])
+    record = np.cumsum(~joined)
+    exchanged = np.zeros(len(joined) + 1, dtype=bool)
+    exchanged[record[swapped]] = True
+    return joined & ~exchanged[record]
 
 
 class RecordFormatter:
@@ -93,44 +96,37 @@ class RecordFormatter:
         joined = self._joined[block.start : block.stop].copy()
         joined[:1] = False
         first = np.append(np.flatnonzero(~joined), n_sites)
+        columns = self._columns(block.start, first)
+        haploid = np.zeros(n_samples, dtype=bool) if self._haploid is None else self._haploid
         step = max(_CELLS_AT_ONCE // max(n_samples, 1), 1)
         begin = 0
         while begin < len(first) - 1:
             end = max(int(np.searchsorted(first, first[begin] + step, side="right")) - 1, begin + 1)
-            of_sites = block.rows(int(first[begin]), int(first[end]))
-            yield self._formatted(of_sites, first[begin : end + 1] - first[begin])
+            own = columns.records(begin, end)
+            some = block.rows(int(first[begin]), int(first[end]))
+            values, certainty = record_values(
+                some,
+                own.first,
+                haploid=haploid,
+                swapped=own.swapped,
+                min_dr2=self._min_dr2,
+                with_quality="GQ" in self._fields,
+            )
+            self._count(some.start, own.first, values, certainty)
+            yield self._formatted(own, values, haploid)
             begin = end
 
-    def _formatted(self, block: ImputedBlock, first: Indices) -> RecordBytes:
-        """The block as records; ``first``: see ``RecordColumns``."""
-        n_samples = block.haplotype_dosage.shape[1]
-        haploid = np.zeros(n_samples, dtype=bool) if self._haploid is None else self._haploid
-        values, certainty = record_values(
-            block,
-            first,
-            haploid=haploid,
-            swapped=self._swapped[block.start : block.stop],
-            min_dr2=self._min_dr2,
-            with_quality="GQ" in self._fields,
-        )
-        self._count(block.start, first, values, certainty)
-        af = values.total / max(ONE * (2 * n_samples - int(haploid.sum())), 1)
-        numbers = np.stack([af, _maf(af, first), values.dr2, values.er2], axis=1)
-        contents = RecordContents(values.hds, values.two, values.gq, numbers, values.typed)
-        columns = self._columns(block.start, first, values.kept)
-        out = np.empty(self._max_bytes(columns, n_samples), dtype=np.uint8)
-        ends = np.empty(len(first) - 1, dtype=np.int64)
-        has = np.array([name in self._fields for name in FIELDS[1:]])
-        if self._contig is None:
-            chrom, format_ = _characters(self._sites.chrom), _characters(":".join(self._fields))
-            spell_records(columns, contents, haploid, has, chrom, format_, out, ends)
-        else:
-            number = bcf_keys(self._fields)
-            keys = np.array([number.get(name, 0) for name in KEYS], dtype=np.uint8)
-            encode_records(columns, contents, haploid, has, self._contig, keys, THOUSANDTHS, out, ends)
-        start = columns.pos[values.kept].astype(np.int64) - 1
-        stop = start + np.diff(columns.ref_starts)[values.kept]
-        return RecordBytes(out[: ends[-1]].tobytes(), start, stop, ends[values.kept])
+    def _columns(self, start: int, first: Indices) -> RecordColumns:
+        site = slice(start, start + int(first[-1]))
+        ids = self._ids[site].tolist()
+        for record in np.flatnonzero(np.diff(first) > 1).tolist():
+            of_sites = ids[first[record] : first[record + 1]]
+            ids[first[record]] = (
+                ";".join(dict.fromkeys(i for id_ in of_sites for i in id_.split(";") if i != ".")) or "."
+            )
+        ref, alt = self._sites.ref[site].tolist(), self._sites.alt[site].tolist()
+        pos = np.ascontiguousarray(self._sites.pos[site], dtype=np.int32)
+        return RecordColumns(first, self._swapped[site], pos, *_lines(ref), *_lines(alt), *_lines(ids))
 
     def _count(self, start: int, first: Indices, values: RecordValues, certainty: Indices) -> None:
         if self._summary is not None:
@@ -140,26 +136,36 @@ class RecordFormatter:
             self._summary.add_sites(site, values.dr2, typed, np.repeat(values.kept, length))
             self._summary.add_genotypes(certainty)
 
-    def _columns(self, start: int, first: Indices, kept: Flags) -> RecordColumns:
-        site = slice(start, start + int(first[-1]))
-        ref, alt, swapped = self._sites.ref[site], self._sites.alt[site], self._swapped[site]
-        if swapped.any():
-            ref, alt = np.where(swapped, alt, ref), np.where(swapped, ref, alt)
-        id_ = self._ids[site][first[:-1]]
-        for record in np.flatnonzero(np.diff(first) > 1).tolist():
-            of_sites = self._ids[site][first[record] : first[record + 1]]
-            id_[record] = ";".join(dict.fromkeys(i for one in of_sites for i in one.split(";") if i != ".")) or "."
-        pos = self._sites.pos[site][first[:-1]].astype(np.int32)
-        return RecordColumns(first, kept, pos, *_strings(ref[first[:-1]]), *_strings(alt), *_strings(id_))
+    def _formatted(self, columns: RecordColumns, values: RecordValues, haploid: Flags) -> RecordBytes:
+        first, kept = columns.first, values.kept
+        af = values.total / max(ONE * (2 * len(haploid) - int(haploid.sum())), 1)
+        numbers = np.stack([af, _maf(af, first), values.dr2, values.er2], axis=1)
+        contents = RecordContents(values.hds, values.two, values.gq, numbers, values.typed, kept)
+        out = np.empty(self._max_bytes(columns, len(haploid)), dtype=np.uint8)
+        ends = np.empty(len(first) - 1, dtype=np.int64)
+        has = np.array([name in self._fields for name in FIELDS[1:]])
+        if self._contig is None:
+            chrom, format_ = _characters(self._sites.chrom), _characters(":".join(self._fields))
+            spell_records(columns, contents, haploid, has, chrom, format_, out, ends)
+        else:
+            number = bcf_keys(self._fields)
+            keys = np.array([number.get(name, 0) for name in KEYS], dtype=np.uint8)
+            encode_records(columns, contents, haploid, has, self._contig, keys, THOUSANDTHS, out, ends)
+        of_record = first[:-1][kept]
+        start = columns.pos[of_record].astype(np.int64) - 1
+        length = np.where(columns.swapped, np.diff(columns.alt_starts), np.diff(columns.ref_starts)) - 1
+        return RecordBytes(memoryview(out)[: ends[-1]], start, start + length[of_record], ends[kept])
 
     def _max_bytes(self, columns: RecordColumns, n_samples: int) -> int:
         """An upper bound of the bytes of the records."""
         k = np.diff(columns.first)  # ALT alleles of each record
         call = np.where(k > 9, 12, 4)
         cell = call + _NUMBER_BYTES * (3 * k + (k + 1) * (k + 2) // 2) + len(":99")
-        strings = len(columns.ref) + len(columns.alt) + len(columns.id)
+        strings = sum(
+            int(starts[-1] - starts[0]) for starts in (columns.ref_starts, columns.alt_starts, columns.id_starts)
+        )
         each = _RECORD_BYTES + len(self._sites.chrom.encode()) + len(":".join(self._fields))
-        return int(strings + (each + _SITE_BYTES * k + n_samples * cell).sum()) + 8
+        return strings + int((each + _SITE_BYTES * k + n_samples * cell).sum()) + 8
 
 
 def _maf(af: Doubles, first: Indices) -> Doubles:
@@ -172,19 +178,15 @@ def _maf(af: Doubles, first: Indices) -> Doubles:
 
 
 def _is_given(ids: npt.NDArray[np.object_]) -> Flags:
-    return np.array([one not in (None, "", ".") for one in ids.tolist()], dtype=bool)
+    absent = {None, "", "."}
+    return np.array([one not in absent for one in ids.tolist()], dtype=bool)
 
 
 def _characters(text: str) -> Characters:
     return np.frombuffer(text.encode(), dtype=np.uint8)
 
 
-def _strings(texts: npt.NDArray[np.object_]) -> tuple[Characters, Indices]:
-    """The bytes of m texts, and where each begins in them [m + 1]."""
-    listed: Sequence[str | bytes] = texts.tolist()
-    joined = "".join(listed)  # type: ignore[arg-type]
-    if not joined.isascii():
-        listed = [str(text).encode() for text in listed]
-    starts = np.zeros(len(listed) + 1, dtype=np.int64)
-    np.cumsum(np.fromiter(map(len, listed), dtype=np.int64, count=len(listed)), out=starts[1:])
-    return _characters(joined), starts
+def _lines(texts: Sequence[str]) -> tuple[Characters, Indices]:
+    """The bytes of m texts as lines, and where each line begins in them [m + 1]."""
+    lines = _characters("\n".join([*texts, ""]))
+    return lines, np.append(0, np.flatnonzero(lines == ord("\n")) + 1)

@@ -19,20 +19,46 @@ AF, MAF, DR2, ER2 = range(4)
 
 
 class RecordColumns(NamedTuple):
-    """The columns of r records of l sites. Text i of a buffer begins at its ``starts[i]`` and ends at the next.
+    """The columns of r records of l sites. Record i has the sites ``first[i]`` to ``first[i + 1] - 1``, an ALT each.
 
-    Record i has the sites ``first[i]`` to ``first[i + 1] - 1``, one ALT allele each.
+    Text i of a buffer begins at ``starts[i]`` and ends before the newline at ``starts[i + 1] - 1``.
     """
 
     first: Indices  # [r + 1]
-    kept: Flags  # [r], True where the record is written
-    pos: Numbers  # [r], 1-based
+    swapped: Flags  # [l], True where REF and ALT are written exchanged
+    pos: Numbers  # [l], 1-based
     ref: Characters
-    ref_starts: Indices  # [r + 1]
+    ref_starts: Indices  # [l + 1]
     alt: Characters
     alt_starts: Indices  # [l + 1]
-    id: Characters
-    id_starts: Indices  # [r + 1]
+    id: Characters  # the ID of a record is that of its first site
+    id_starts: Indices  # [l + 1]
+
+    def records(self, begin: int, end: int) -> RecordColumns:
+        """The records [begin, end)."""
+        start, stop = int(self.first[begin]), int(self.first[end])
+        edges = slice(start, stop + 1)
+        return RecordColumns(
+            self.first[begin : end + 1] - start,
+            self.swapped[start:stop],
+            self.pos[start:stop],
+            self.ref,
+            self.ref_starts[edges],
+            self.alt,
+            self.alt_starts[edges],
+            self.id,
+            self.id_starts[edges],
+        )
+
+    def texts(self, site: int) -> tuple[bytes, bytes, bytes]:
+        """REF, ALT and ID of a site as they are written."""
+        ref = _line(self.ref, self.ref_starts, site)
+        alt = _line(self.alt, self.alt_starts, site)
+        return *((alt, ref) if self.swapped[site] else (ref, alt)), _line(self.id, self.id_starts, site)
+
+
+def _line(buffer: Characters, starts: Indices, i: int) -> bytes:
+    return buffer[starts[i] : starts[i + 1] - 1].tobytes()
 
 
 class RecordContents(NamedTuple):
@@ -43,6 +69,7 @@ class RecordContents(NamedTuple):
     gq: Qualities  # [l, n], or empty without GQ
     numbers: Doubles  # [l, 4]: AF, MAF of the record (in the row of its first site), DR2, ER2 or NaN
     typed: Flags  # [l]
+    kept: Flags  # [r], True where the record is written
 
 
 @compiled
@@ -63,14 +90,14 @@ def spell_records(
     """
     place = 0
     for record, (start, stop) in enumerate(pairwise(columns.first.tolist())):
-        if columns.kept[record]:
-            sites = range(start, stop)
+        if contents.kept[record]:
+            ref, _, id_ = columns.texts(start)
             line = [
                 chrom.tobytes(),
-                b"%d" % columns.pos[record],
-                text_at(columns.id, columns.id_starts, record),
-                text_at(columns.ref, columns.ref_starts, record),
-                b",".join(text_at(columns.alt, columns.alt_starts, site) for site in sites),
+                b"%d" % columns.pos[start],
+                id_,
+                ref,
+                b",".join(columns.texts(site)[1] for site in range(start, stop)),
                 b".\tPASS",
                 _info(contents, start, stop).encode(),
                 format.tobytes(),
@@ -80,11 +107,6 @@ def spell_records(
             out[place : place + len(text)] = np.frombuffer(text, np.uint8)
             place += len(text)
         ends[record] = place
-
-
-def text_at(buffer: Characters, starts: Indices, i: int) -> bytes:
-    """Text i of a buffer of ``RecordColumns``."""
-    return buffer[starts[i] : starts[i + 1]].tobytes()
 
 
 def _info(contents: RecordContents, start: int, stop: int) -> str:

@@ -54,11 +54,9 @@ static uint8_t *put_key(uint8_t *out, uint8_t key) {
     return out;
 }
 
-static uint8_t *put_string(uint8_t *out, const Strings *strings, int64_t i) {
-    const char *text = strings->text + strings->starts[i];
-    int64_t length = length_of(strings, i);
-    if (length == 1 && *text == '.') return put_type(out, 0, CHAR);
-    return put(put_type(out, length, CHAR), text, (size_t)length);
+static uint8_t *put_string(uint8_t *out, String string) {
+    if (string.length == 1 && *string.text == '.') return put_type(out, 0, CHAR);
+    return put(put_type(out, string.length, CHAR), string.text, (size_t)string.length);
 }
 
 static uint8_t *put_numbers(uint8_t *out, const Encoder *encoder, int key, int number, int64_t start, int64_t k) {
@@ -83,14 +81,14 @@ static uint8_t *put_shared(uint8_t *out, const Encoder *encoder, int64_t record,
     for (int64_t site = start; site < start + k; site++) has_er2 |= !isnan(records->numbers[site * N_NUMBERS + ER2]);
     for (int i = 0; i < 4; i++) n_fields += records->has[i];
     out = put_int32(out, contig);
-    out = put_int32(out, records->pos[record] - 1);
-    out = put_int32(out, length_of(&records->ref, record));
+    out = put_int32(out, records->pos[start] - 1);
+    out = put_int32(out, ref_of(records, start).length);
     out = put(out, &MISSING_FLOAT, sizeof(MISSING_FLOAT)); /* QUAL */
     out = put_int32(out, (k + 1) << 16 | (4 + has_er2));
     out = put_int32(out, (int64_t)n_fields << 24 | records->n);
-    out = put_string(out, &records->id, record);
-    out = put_string(out, &records->ref, record);
-    for (int64_t i = 0; i < k; i++) out = put_string(out, &records->alt, start + i);
+    out = put_string(out, line_of(&records->id, start));
+    out = put_string(out, ref_of(records, start));
+    for (int64_t i = 0; i < k; i++) out = put_string(out, alt_of(records, start + i));
     out = put_key(out, encoder->keys[KEY_PASS]);
     out = put_numbers(out, encoder, KEY_AF, AF, start, k);
     out = put_numbers(out, encoder, KEY_MAF, MAF, start, 1);
@@ -214,7 +212,7 @@ static uint8_t *put_record(uint8_t *out, const Encoder *encoder, int64_t record,
     return end;
 }
 
-int64_t vcfbert_encode_records(const Array columns[9], const Array contents[5], const Array *haploid,
+int64_t vcfbert_encode_records(const Array columns[9], const Array contents[6], const Array *haploid,
                                const Array *fields, int64_t contig, const Array *keys, const Array *thousandths,
                                const Array *out, const Array *ends) {
     Records records = records_of(columns, contents, haploid, fields);

@@ -148,23 +148,21 @@ static char *put_info(char *out, const Records *records, int64_t start, int64_t 
     return is_typed_record(records, start, k) ? put_text(out, ";TYPED", 6) : put_text(out, ";IMP", 4);
 }
 
-static char *put_string(char *out, const Strings *strings, int64_t i) {
-    return put_text(out, strings->text + strings->starts[i], length_of(strings, i));
-}
+static char *put_string(char *out, String string) { return put_text(out, string.text, string.length); }
 
 static char *put_record(char *out, const Writer *writer, int64_t record, const Array *chrom, const Array *format) {
     const Records *records = writer->records;
     int64_t start = records->first[record], k = records->first[record + 1] - start;
     out = put_text(out, chrom->data, chrom->shape[0]);
     *out++ = '\t';
-    out = put_whole(out, records->pos[record]);
+    out = put_whole(out, records->pos[start]);
     *out++ = '\t';
-    out = put_string(out, &records->id, record);
+    out = put_string(out, line_of(&records->id, start));
     *out++ = '\t';
-    out = put_string(out, &records->ref, record);
+    out = put_string(out, ref_of(records, start));
     for (int64_t i = 0; i < k; i++) {
         *out++ = i == 0 ? '\t' : ',';
-        out = put_string(out, &records->alt, start + i);
+        out = put_string(out, alt_of(records, start + i));
     }
     out = put_text(out, "\t.\tPASS\t", 8);
     out = put_info(out, records, start, k);
@@ -179,7 +177,7 @@ static char *put_record(char *out, const Writer *writer, int64_t record, const A
     return out;
 }
 
-int64_t vcfbert_spell_records(const Array columns[9], const Array contents[5], const Array *haploid,
+int64_t vcfbert_spell_records(const Array columns[9], const Array contents[6], const Array *haploid,
                               const Array *fields, const Array *chrom, const Array *format, const Array *out,
                               const Array *ends) {
     Records records = records_of(columns, contents, haploid, fields);

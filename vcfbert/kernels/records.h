@@ -7,44 +7,61 @@
 enum { ONE = 1000, HALF = 500, NO_GQ = 100 };
 enum { AF, MAF, DR2, ER2, N_NUMBERS };
 
-/* Strings in one buffer; string i begins at starts[i] and ends at starts[i + 1]. */
+/* Lines in one buffer; line i begins at starts[i], and its newline is before starts[i + 1]. */
 typedef struct {
     const char *text;
     const int64_t *starts;
-} Strings;
+} Lines;
 
 /* l sites of n samples in r records. Record i has the sites first[i] to first[i + 1] - 1. */
 typedef struct {
     int64_t n, n_records;
     const int64_t *first;    /* [r + 1] */
-    const uint8_t *kept;     /* [r] */
-    const int32_t *pos;      /* [r], 1-based */
-    Strings ref, alt, id;    /* [r], [l], [r] */
+    const uint8_t *swapped;  /* [l], whether REF and ALT are written exchanged */
+    const int32_t *pos;      /* [l], 1-based */
+    Lines ref, alt, id;      /* [l]; a record has the ID of its first site */
     const int16_t *hds;      /* [l, n, 2] in thousandths, 0 in place of a haploid sample's second */
     const int16_t *two;      /* [l, n], probabilities of two ALT alleles */
     const uint8_t *gq;       /* [l, n], or empty without GQ */
     const double *numbers;   /* [l, 4]: AF, MAF of the record (at its first site), DR2, ER2 or NaN */
     const uint8_t *typed;    /* [l] */
+    const uint8_t *kept;     /* [r], whether the record is written */
     const uint8_t *haploid;  /* [n] */
     const uint8_t *has;      /* [4]: whether DS, HDS, GP and GQ are fields */
 } Records;
 
 enum { HAS_DS, HAS_HDS, HAS_GP, HAS_GQ };
 
-static inline Records records_of(const Array columns[9], const Array contents[5], const Array *haploid,
+static inline Records records_of(const Array columns[9], const Array contents[6], const Array *haploid,
                                  const Array *fields) {
     Records r = {
         .n = contents[0].shape[1], .n_records = columns[0].shape[0] - 1,
-        .first = columns[0].data, .kept = columns[1].data, .pos = columns[2].data,
+        .first = columns[0].data, .swapped = columns[1].data, .pos = columns[2].data,
         .ref = {columns[3].data, columns[4].data}, .alt = {columns[5].data, columns[6].data},
         .id = {columns[7].data, columns[8].data},
         .hds = contents[0].data, .two = contents[1].data, .gq = contents[2].data, .numbers = contents[3].data,
-        .typed = contents[4].data, .haploid = haploid->data, .has = fields->data,
+        .typed = contents[4].data, .kept = contents[5].data, .haploid = haploid->data, .has = fields->data,
     };
     return r;
 }
 
-static inline int64_t length_of(const Strings *strings, int64_t i) { return strings->starts[i + 1] - strings->starts[i]; }
+typedef struct {
+    const char *text;
+    int64_t length;
+} String;
+
+static inline String line_of(const Lines *lines, int64_t i) {
+    String line = {lines->text + lines->starts[i], lines->starts[i + 1] - lines->starts[i] - 1};
+    return line;
+}
+
+static inline String ref_of(const Records *records, int64_t site) {
+    return line_of(records->swapped[site] ? &records->alt : &records->ref, site);
+}
+
+static inline String alt_of(const Records *records, int64_t site) {
+    return line_of(records->swapped[site] ? &records->ref : &records->alt, site);
+}
 
 static inline int is_typed_record(const Records *records, int64_t start, int64_t k) {
     int typed = 0;
