@@ -13,7 +13,6 @@ from typing import Any, Protocol
 import cyvcf2
 import numpy as np
 import numpy.typing as npt
-import pysam
 
 from vcfbert.errors import InputError
 from vcfbert.genotypes.regions import Region, same_chrom
@@ -181,6 +180,8 @@ def _check_undamaged(file: VcfFile, name: str, region: Region) -> None:
 
 @contextmanager
 def _pysam(path: Path) -> Iterator[Any]:
+    import pysam  # only here, because its import takes longer than reading an array file of one sample
+
     verbosity = pysam.set_verbosity(0)
     try:
         with pysam.VariantFile(str(path)) as source:

@@ -33,7 +33,7 @@ REFERENCE = subset_panel(PANEL, samples=list(range(20)))
 TYPED = np.arange(1, 120, 5)
 K = 8
 ENCODE = {"copy_window": 64, "copy_span_cm": 0.3}
-NOT_IMPORTED = ("torch", "faiss", "lightning_fabric", "matplotlib", "mlflow", "pydantic")
+NOT_IMPORTED = ("torch", "faiss", "lightning_fabric", "matplotlib", "mlflow", "pysam", "pydantic")
 
 
 @pytest.fixture(scope="module")
