@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 import vcfbert
+from tests.helpers.pair_kernels import PAIR_CASES
 from tests.helpers.record_kernels import RECORD_CASES
 from tests.helpers.state_kernels import STATE_CASES
 from vcfbert.genotypes import imputed, site_blocks
@@ -78,6 +79,7 @@ CASES: list[tuple[Kernel[..., Any], Arguments]] = [
     (site_blocks._unpack, unpack),
     (site_blocks._gather_bits, gather_bits),
     (site_blocks._count_alleles, count_alleles),
+    *PAIR_CASES,
     *RECORD_CASES,
     *STATE_CASES,
 ]

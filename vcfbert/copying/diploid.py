@@ -1,14 +1,13 @@
 """Samples phasings of unphased genotypes from the diploid Li-Stephens model, on CPU.
 
-The forward pass over pairs of copied haplotypes is exact (``pair_forward.py``). The two copied paths are then sampled
-backwards from their exact joint posterior, and the alleles given the paths (``pair_sampling.py``). The mean of the
-haploid model's dosages over phasings is a Rao-Blackwellised estimate of the diploid model's dosage. The haploid model
-may copy from more haplotypes than the model of pairs.
+The forward pass over pairs of copied haplotypes is exact (``pair_hmm.py``). The two copied paths are then sampled
+backwards from their exact joint posterior, and the alleles given the paths. The mean of the haploid model's dosages
+over phasings is a Rao-Blackwellised estimate of the diploid model's dosage. The haploid model may copy from more
+haplotypes than the model of pairs.
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Final
 
@@ -16,9 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vcfbert.constants import MISSING
-from vcfbert.copying.blocks import Seeds, Target, blocks
-from vcfbert.copying.pair_forward import Scratch, forward
-from vcfbert.copying.pair_sampling import backward, mixed
+from vcfbert.copying.pair_hmm import Seeds, UnphasedTargets, sample_pairs
 from vcfbert.kernels import Alleles, Calls, Doubles, Floats, Indices, divide_among_threads
 
 HAPLOTYPES_PER_CLASS: Final = 12
@@ -95,99 +92,31 @@ def fill_phasings(
     """
     t, n = genotypes.shape
     k = states.shape[1]
-    given = [len(panel_alleles), len(stay), len(mismatch), len(states), len(seeds)]
-    if given != [t, t, t, n, n] or (prior is not None and prior.shape != (n, k)):
+    shapes = [len(panel_alleles), len(stay), len(mismatch), len(states), len(seeds)]
+    if shapes != [t, t, t, n, n] or (prior is not None and prior.shape != (n, k)):
         raise ValueError(f"arrays of {t} sites, {n} targets and {k} states expected")
     if not ((mismatch > 0) & (mismatch <= 0.5)).all():
         raise ValueError("mismatch must lie in (0, 0.5]")
     likelihood = np.zeros(n)
     if t == 0:
         return likelihood
-    # 0 at both ends: the first site's state comes from the prior alone, and no state follows the last site.
-    inner = np.concatenate([[0.0], np.asarray(stay, np.float64)[1:], [0.0]])
-    errors = np.array(mismatch, np.float64)
+    given = UnphasedTargets(
+        np.ascontiguousarray(genotypes, np.int8),
+        np.ascontiguousarray(panel_alleles, np.uint8),
+        np.ascontiguousarray(states, np.int32),
+        np.full((n, k), 1.0 / k, np.float32) if prior is None else np.ascontiguousarray(prior, np.float32),
+        # The first site's state comes from the prior alone, and no state follows the last site.
+        np.concatenate([[0.0], np.asarray(stay, np.float64)[1:], [0.0]]),
+        np.ascontiguousarray(mismatch, np.float64),
+        np.ascontiguousarray(seeds, np.uint64),
+    )
+    max_classes = int(np.clip(k // HAPLOTYPES_PER_CLASS, limits.min_classes, limits.max_classes))
 
     def work(targets: Indices) -> None:
-        worker = _Worker(k, limits)
-        for target in targets:
-            weights = np.full(k, 1.0 / k, np.float32) if prior is None else np.array(prior[target], np.float32)
-            alleles = np.take(panel_alleles, states[target], axis=1).astype(np.uint8, copy=False)
-            calls = np.array(genotypes[:, target], np.int8)
-            likelihood[target] = worker.phase(alleles, calls, inner, errors, weights, seeds[target], out[target])
+        sample_pairs(given, targets, max_classes, limits.max_sites, limits.max_bytes, likelihood, out)
 
     divide_among_threads(work, n, threads)
     return likelihood
-
-
-class _Worker:
-    """One thread's buffers. All targets reuse them, because allocating them takes longer than the passes."""
-
-    def __init__(self, k: int, limits: Limits) -> None:
-        self.limits = limits
-        self.max_classes = int(np.clip(k // HAPLOTYPES_PER_CLASS, limits.min_classes, limits.max_classes))
-        most = self.max_classes
-        self.matrix_bytes = 4 * k * k
-        self.matrices = np.empty((2, k, k), np.float32)  # A at the starts of a span's blocks
-        self.starts = np.empty((1, k, k), np.float32)  # A at the spans' starts
-        self.scratch = Scratch(*(np.empty((most, width), np.float32) for width in (k, k, most, most)))
-        self.unswitched = np.empty((0, k), np.float32)
-        self.switched = np.empty((0, self.max_classes), np.float32)
-        self.mass = np.empty(0)
-
-    def phase(
-        self,
-        alleles: Alleles,
-        calls: Calls,
-        stay: Doubles,
-        mismatch: Doubles,
-        prior: Floats,
-        seed: np.uint64,
-        out: Calls,
-    ) -> float:
-        """Fills ``out`` [n_phasings, t, 2] for one target. Returns the log likelihood of its ``calls`` [t]."""
-        first, classes, counts = blocks(alleles, self.max_classes, self.limits.max_sites)
-        spans = self._spans(first)
-        trace = (self.unswitched, self.switched, self.mass)
-        target = Target(alleles, calls, stay, mismatch, prior, first, classes, counts, *trace)
-        np.multiply(prior[:, None], prior, out=self.starts[0])
-        likelihood = 0.0
-        for number, (low, high) in enumerate(spans):
-            last = number == len(spans) - 1
-            # The backward pass begins in the last span, which therefore keeps every block's matrix. Elsewhere two
-            # matrices are used in turn.
-            matrices = self.matrices[: high - low] if last and len(out) and high - low > 2 else self.matrices[:2]
-            likelihood += self._forward(target, number, low, high, matrices)
-        if len(out) == 0:
-            return likelihood
-        copied = np.full((len(out), 2), np.argmax(prior), np.int32)
-        randoms = np.array([mixed(seed ^ mixed(np.uint64(phasing + 1))) for phasing in range(len(out))], np.uint64)
-        for number, (low, high) in reversed(list(enumerate(spans))):
-            if number < len(spans) - 1:
-                self._forward(target, number, low, high, self.matrices)
-            backward(target, low, high, self.matrices, copied, randoms, out)
-        return likelihood
-
-    def _spans(self, first: Indices) -> list[tuple[int, int]]:
-        """Cuts the blocks, which begin at sites ``first`` [n_blocks + 1], into spans, and enlarges the buffers."""
-        n_blocks = len(first) - 1
-        size = n_blocks if n_blocks * self.matrix_bytes <= self.limits.max_bytes else math.ceil(math.sqrt(n_blocks))
-        spans = [(low, min(low + size, n_blocks)) for low in range(0, n_blocks, size)]
-        k = self.matrices.shape[-1]
-        if len(self.matrices) < size:
-            self.matrices = np.empty((size, k, k), np.float32)
-        if len(self.starts) < len(spans):
-            self.starts = np.empty((len(spans), k, k), np.float32)
-        rows = max(int(first[high] - first[low]) + high - low for low, high in spans)
-        if len(self.mass) < rows:
-            self.unswitched = np.empty((rows, k), np.float32)
-            self.switched = np.empty((rows, self.max_classes), np.float32)
-            self.mass = np.empty(rows)
-        return spans
-
-    def _forward(self, target: Target, number: int, low: int, high: int, matrices: Floats) -> float:
-        matrices[0] = self.starts[number]
-        after = self.starts[min(number + 1, len(self.starts) - 1)]
-        return forward(target, low, high, matrices, after, self.scratch)
 
 
 def heterozygous_calls(calls: Calls) -> npt.NDArray[np.bool_]:

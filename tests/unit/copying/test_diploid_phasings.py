@@ -11,6 +11,7 @@ import pytest
 from tests.helpers import pair_hmm as reference
 from vcfbert.constants import HALF_ALT, HALF_REF, MISSING
 from vcfbert.copying.diploid import LIMITS, Limits, consensus, fill_phasings, sample_phasings
+from vcfbert.copying.pair_hmm import PairProblem
 
 # Most classes and most sites of a block: one site a block, a few of each, all of them.
 BLOCKS = [(2, 1), (4, 3), (3, 100), (48, 32)]
@@ -56,11 +57,11 @@ class Given:
         )
 
     @property
-    def problems(self) -> list[reference.PairProblem]:
+    def problems(self) -> list[PairProblem]:
         """The same for the plain algorithm, target by target."""
         stay = np.append(0.0, self.stay[1:])
         return [
-            reference.PairProblem(
+            PairProblem(
                 self.genotypes[:, target],
                 self.panel_alleles[:, self.states[target]],
                 self.prior[target].astype(np.float64),

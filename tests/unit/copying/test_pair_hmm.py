@@ -6,14 +6,9 @@ from itertools import product
 import numpy as np
 import pytest
 
-from tests.helpers.pair_hmm import (
-    PairProblem,
-    copying_posteriors,
-    genotype_emission,
-    log_likelihood,
-    pair_posteriors,
-)
+from tests.helpers.pair_hmm import copying_posteriors, log_likelihood, pair_posteriors
 from vcfbert.constants import HALF_ALT, HALF_REF, MISSING
+from vcfbert.copying.pair_hmm import PairProblem, genotype_emission
 from vcfbert.kernels import Doubles
 
 

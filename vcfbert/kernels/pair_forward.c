@@ -1,0 +1,185 @@
+/* The exact forward pass over pairs of copied haplotypes, for one unphased target: pair_hmm.py, in blocks of sites.
+ *
+ * The k x k matrix of pair masses is touched once per block, not once per site. Within a block the haplotypes that
+ * carry the same alleles form u classes (the state-space reduction of Howie et al. 2012, Nat. Genet. 44:955, here for
+ * pairs). A is the matrix at the block's start and pi the prior. The mass of a pair (i, j) of classes (u, v) after site
+ * l has four parts, by which of the two haplotypes have switched since the block began:
+ *
+ *     A_l[i, j] = N_l[u, v] A[i, j] + O_l[i, v] pi[j] + pi[i] O_l[j, u] + Z_l[u, v] pi[i] pi[j]
+ *
+ * A site whose stay probability is s updates N, O and Z as below. Then its emission e(u, v), which depends on the
+ * classes alone, multiplies them:
+ *
+ *     N[u, v] <- s^2 N[u, v]
+ *     O[i, v] <- s^2 O[i, v] + s (1 - s) R[i]
+ *     Z[u, v] <- s^2 Z[u, v] + s (1 - s) (M[u] + M[v]) + (1 - s)^2 T
+ *
+ * R[i] is the mass whose first haplotype is i and has not switched since the block began, whatever the second is. M[u]
+ * pi[i] is the mass whose first haplotype is i, of class u, and has switched. T is all mass. R needs A only summed over
+ * the classes of j. All masses are divided by T at every site, because float32 would underflow along a chromosome.
+ */
+#include <math.h>
+
+#include "pairs.h"
+
+/* Added where a product could underflow. Masses sum to 1, so it is far below rounding error. Without it, a pair that
+ * many consecutive calls contradict would fall to 0 where nothing recombines, and could never regain mass. Denormal
+ * numbers on the way there would be slow. */
+static const float TINY = 1e-30f;
+
+static double through(const Block *block, const Scratch *scratch);
+static void rebuild(const Block *block, const float *matrix, float *out, const Scratch *scratch,
+                    const uint16_t *next_classes, int64_t count);
+static void class_sums(const float *matrix, int64_t width, const uint16_t *classes, int64_t n_classes, float *sums);
+
+double pair_forward(const Target *target, int64_t low, int64_t high, float *matrices, int64_t n_matrices, float *after,
+                    const Scratch *scratch) {
+    int64_t size = target->width * target->width;
+    double likelihood = 0.0;
+    class_sums(matrices, target->width, target->classes + low * target->width, target->counts[low], scratch->pairs);
+    for (int64_t number = low; number < high; number++) {
+        Block block = block_of(target, number, low);
+        likelihood += through(&block, scratch);
+        if (number + 1 == target->n_blocks) break;
+        const float *source = matrices + (number - low) % n_matrices * size;
+        float *out = number + 1 == high ? after : matrices + (number + 1 - low) % n_matrices * size;
+        const uint16_t *next_classes = target->classes + (number + 1) * target->width;
+        rebuild(&block, source, out, scratch, next_classes, target->counts[number + 1]);
+    }
+    return likelihood;
+}
+
+/* One site for one class of the second haplotype, of prior ``weight``; arrays [width]. Returns the sum of ``one``. */
+static float step(float *restrict pairs, float *restrict one, const float *restrict seen, const float *restrict before,
+                  float *restrict after, int64_t width, const Factors *at, float weight) {
+    float total = 0.0f, keep = at->keep, jump = at->jump_one;
+    for (int64_t i = 0; i < width; i++) {
+        float stayed = pairs[i] * seen[i] * keep + TINY;
+        float arrived = seen[i] * (keep * one[i] + jump * before[i]);
+        pairs[i] = stayed;
+        one[i] = arrived;
+        after[i] += stayed + weight * arrived;
+        total += arrived;
+    }
+    return total;
+}
+
+/* One site for one class of the first haplotype; arrays [u]. Returns the prior mean of ``both``. */
+static float step_class(float *restrict neither, float *restrict both, const float *restrict seen,
+                        const float *restrict switched, const float *restrict prior, int64_t n_classes,
+                        const Factors *at, float arriving) {
+    float total = 0.0f, keep = at->keep, jump = at->jump_one;
+    for (int64_t v = 0; v < n_classes; v++) {
+        float moved = seen[v] * (keep * both[v] + jump * switched[v] + arriving);
+        neither[v] = neither[v] * keep * seen[v] + TINY;
+        both[v] = moved;
+        total += moved * prior[v];
+    }
+    return total;
+}
+
+static float sum(const float *values, int64_t n) {
+    float total = 0.0f;
+    for (int64_t i = 0; i < n; i++) total += values[i];
+    return total;
+}
+
+/* N = 1, O = Z = 0, and the block's first R, M and T. */
+static void begin(const Block *block, const Scratch *scratch) {
+    int64_t u = block->n_classes, width = block->width, row = block->max_classes;
+    for (int64_t i = 0; i < u * row; i++) scratch->neither[i] = 1.0f;
+    memset(scratch->both, 0, sizeof(float) * u * row);
+    memset(scratch->one, 0, sizeof(float) * u * width);
+    memset(scratch->class_prior, 0, sizeof(float) * u);
+    memset(block->switched, 0, sizeof(float) * row);
+    memset(block->unswitched, 0, sizeof(float) * width);
+    for (int64_t j = 0; j < block->k; j++) {
+        scratch->member[block->classes[j]] = j;
+        scratch->class_prior[block->classes[j]] += block->prior[j];
+    }
+    for (int64_t v = 0; v < u; v++)
+        for (int64_t i = 0; i < width; i++) block->unswitched[i] += scratch->pairs[v * width + i];
+    block->mass[0] = sum(block->unswitched, width);
+}
+
+/* The forward pass over a block. Returns the log probability of its genotypes.
+ *
+ * ``scratch->pairs`` has A summed by class on entry. On return ``scratch`` has the values of the last site, and the
+ * block's R, M and T are filled. */
+static double through(const Block *block, const Scratch *scratch) {
+    int64_t width = block->width, u_row = block->max_classes, n_classes = block->n_classes;
+    float *const *seen = scratch->of_haplotype, *const *class_seen = scratch->of_class;
+    double likelihood = 0.0;
+    begin(block, scratch);
+    for (int64_t l = 0; l < block->n_sites; l++) {
+        Factors at = factors_at(block, l);
+        const float *e = at.emission;
+        const uint8_t *alleles = block->alleles + l * width;
+        // Emission by the allele of the second haplotype.
+        for (int64_t j = 0; j < width; j++) {
+            seen[0][j] = alleles[j] ? e[1] : e[0];
+            seen[1][j] = alleles[j] ? e[2] : e[1];
+        }
+        for (int64_t v = 0; v < n_classes; v++) {
+            class_seen[0][v] = seen[0][scratch->member[v]];
+            class_seen[1][v] = seen[1][scratch->member[v]];
+        }
+        const float *before = block->unswitched + l * width, *switched = block->switched + l * u_row;
+        float *after = block->unswitched + (l + 1) * width, *switched_after = block->switched + (l + 1) * u_row;
+        memset(after, 0, sizeof(float) * width);
+        float total = 0.0f;
+        for (int64_t v = 0; v < n_classes; v++) {
+            int allele = alleles[scratch->member[v]];
+            float *pairs = scratch->pairs + v * width, *one = scratch->one + v * width;
+            float arriving = at.jump_one * switched[v] + at.jump_both;
+            switched_after[v] = step(pairs, one, seen[allele], before, after, width, &at, scratch->class_prior[v]) +
+                                step_class(scratch->neither + v * u_row, scratch->both + v * u_row, class_seen[allele],
+                                           switched, scratch->class_prior, n_classes, &at, arriving);
+            total += switched_after[v] * scratch->class_prior[v];
+        }
+        block->mass[l + 1] = total + sum(after, width);
+        likelihood += log(block->mass[l + 1]);
+    }
+    return likelihood;
+}
+
+/* Fills ``out`` [width, width] with A at the block's end, scaled to sum 1, from ``matrix``, A at its start.
+ *
+ * The two may not overlap. ``scratch->pairs`` gets the sums of ``out`` by the ``count`` classes of the next block. */
+static void rebuild(const Block *block, const float *restrict matrix, float *restrict out, const Scratch *scratch,
+                    const uint16_t *next_classes, int64_t count) {
+    int64_t width = block->width, row = block->max_classes;
+    const uint16_t *classes = block->classes;
+    const float *restrict prior = block->prior, *one = scratch->one;
+    float *restrict factor = scratch->of_haplotype[0], *restrict second = scratch->of_haplotype[1];
+    float *restrict column = scratch->of_class[0];
+    float scale = (float)(1.0 / block->mass[block->n_sites]);
+    memset(scratch->pairs, 0, sizeof(float) * count * width);
+    for (int64_t u = 0; u < block->n_classes; u++) {
+        for (int64_t j = 0; j < width; j++) {
+            factor[j] = scratch->neither[u * row + classes[j]] * scale;
+            second[j] = (one[u * width + j] + scratch->both[u * row + classes[j]] * prior[j]) * scale;
+        }
+        for (int64_t i = 0; i < width; i++) {
+            if (classes[i] != u) continue;
+            float *restrict total = scratch->pairs + next_classes[i] * width, *restrict own = out + i * width;
+            const float *source = matrix + i * width;
+            for (int64_t v = 0; v < block->n_classes; v++) column[v] = one[v * width + i] * scale;
+            for (int64_t j = 0; j < width; j++) own[j] = column[classes[j]] * prior[j];
+            for (int64_t j = 0; j < width; j++) {
+                own[j] += factor[j] * source[j] + prior[i] * second[j] + TINY;
+                total[j] += own[j];
+            }
+        }
+    }
+}
+
+/* Fills ``sums`` [n_classes, width]: the rows of the symmetric ``matrix`` [width, width] summed by class. */
+static void class_sums(const float *restrict matrix, int64_t width, const uint16_t *classes, int64_t n_classes,
+                       float *restrict sums) {
+    memset(sums, 0, sizeof(float) * n_classes * width);
+    for (int64_t i = 0; i < width; i++) {
+        float *total = sums + classes[i] * width;
+        for (int64_t j = 0; j < width; j++) total[j] += matrix[i * width + j];
+    }
+}

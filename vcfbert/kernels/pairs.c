@@ -1,0 +1,200 @@
+/* Samples phasings of unphased genotypes from the model of pairs of copied haplotypes: pair_hmm.py. */
+#include <math.h>
+
+#include "pairs.h"
+
+/* Arguments in the order of UnphasedTargets in pair_hmm.py. */
+typedef struct {
+    Array genotypes, panel_alleles, states, prior, stay, mismatch, seeds;
+} Given;
+
+typedef struct {
+    int64_t max_classes, max_sites;  // of a block
+    int64_t n_matrices, n_starts;    // kept at once: at the starts of a span's blocks, and at the starts of spans
+} Limits;
+
+typedef struct {
+    Target target;
+    Scratch scratch;
+    float *matrices;      // [n_matrices, width, width]: A at the starts of a span's blocks
+    float *starts;        // [n_starts, width, width]: A at the spans' starts
+    int32_t *renamed;     // [2 max_classes]
+    int64_t *copied;      // [n_phasings, 2]
+    uint64_t *randoms;    // [n_phasings]
+} Workspace;
+
+/* Memory that is handed out in parts. Without ``base`` it only counts. */
+typedef struct {
+    char *base;
+    size_t used;
+} Memory;
+
+enum { ALIGNMENT = 64 };
+
+static void *part(Memory *memory, size_t bytes) {
+    size_t at = memory->used;
+    memory->used += (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+    return memory->base ? memory->base + at : NULL;
+}
+
+static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
+static int64_t greatest(int64_t a, int64_t b) { return a > b ? a : b; }
+static int64_t root_above(int64_t n) { return (int64_t)ceil(sqrt((double)n)); }
+
+static Workspace workspace_of(Memory *memory, int64_t t, int64_t width, int64_t n_phasings, const Limits *limits) {
+    int64_t u = limits->max_classes, rows = 2 * t, matrix = width * width;
+    size_t wide = sizeof(float) * u * width, square = sizeof(float) * u * u;
+    Workspace work = {0};
+    Target *target = &work.target;
+    target->alleles = part(memory, t * width);
+    target->calls = part(memory, t);
+    target->prior = part(memory, sizeof(float) * width);
+    target->first = part(memory, sizeof(int64_t) * (t + 1));
+    target->classes = part(memory, sizeof(uint16_t) * t * width);
+    target->counts = part(memory, sizeof(int64_t) * t);
+    target->unswitched = part(memory, sizeof(float) * rows * width);
+    target->switched = part(memory, sizeof(float) * rows * u);
+    target->mass = part(memory, sizeof(double) * rows);
+    Scratch *scratch = &work.scratch;
+    scratch->pairs = part(memory, wide);
+    scratch->one = part(memory, wide);
+    scratch->neither = part(memory, square);
+    scratch->both = part(memory, square);
+    scratch->class_prior = part(memory, sizeof(float) * u);
+    scratch->member = part(memory, sizeof(int64_t) * u);
+    for (int i = 0; i < 3; i++) {
+        scratch->of_haplotype[i] = part(memory, sizeof(float) * width);
+        scratch->of_class[i] = part(memory, sizeof(float) * u);
+    }
+    scratch->factors = part(memory, sizeof(Factors) * limits->max_sites);
+    scratch->masses = part(memory, sizeof(float) * limits->max_sites);
+    work.renamed = part(memory, sizeof(int32_t) * 2 * u);
+    work.copied = part(memory, sizeof(int64_t) * 2 * n_phasings);
+    work.randoms = part(memory, sizeof(uint64_t) * n_phasings);
+    // Last, because memory beyond what is touched costs nothing.
+    work.starts = part(memory, sizeof(float) * limits->n_starts * matrix);
+    work.matrices = part(memory, sizeof(float) * limits->n_matrices * matrix);
+    return work;
+}
+
+/* Copies what belongs to one target. Haplotypes beyond k are the last one again, with prior 0. */
+static void load(const Given *given, int64_t number, Target *target) {
+    int64_t n = given->states.shape[0], h = given->panel_alleles.shape[1], k = target->k;
+    const int32_t *states = (const int32_t *)given->states.data + number * k;
+    const float *prior = (const float *)given->prior.data + number * k;
+    const uint8_t *panel = given->panel_alleles.data;
+    const int8_t *genotypes = given->genotypes.data;
+    for (int64_t l = 0; l < target->t; l++) {
+        uint8_t *row = target->alleles + l * target->width;
+        for (int64_t j = 0; j < target->width; j++) row[j] = panel[l * h + states[least(j, k - 1)]];
+        target->calls[l] = genotypes[l * n + number];
+    }
+    for (int64_t j = 0; j < target->width; j++) target->prior[j] = j < k ? prior[j] : 0.0f;
+}
+
+/* Splits ``own`` [width], the classes of ``count`` kinds, by a site's ``alleles``. Returns the number of classes, and
+ * leaves ``own`` unchanged if they exceed ``max_classes``. Only classes that occur count. */
+static int64_t split(uint16_t *own, const uint8_t *alleles, int64_t width, int64_t count, int64_t max_classes,
+                     int32_t *renamed) {
+    int64_t classes = 0;
+    for (int64_t name = 0; name < 2 * count; name++) renamed[name] = -1;
+    for (int64_t j = 0; j < width; j++) {
+        int32_t *name = &renamed[2 * own[j] + alleles[j]];
+        if (*name < 0) *name = (int32_t)classes++;
+    }
+    if (classes > max_classes) return classes;
+    for (int64_t j = 0; j < width; j++) own[j] = (uint16_t)renamed[2 * own[j] + alleles[j]];
+    return classes;
+}
+
+/* Cuts a target's sites into blocks of at most ``max_classes`` classes and ``max_sites`` sites. */
+static void cut(Target *target, const Limits *limits, int32_t *renamed) {
+    int64_t site = 0;
+    for (target->n_blocks = 0; site < target->t; target->n_blocks++) {
+        uint16_t *own = target->classes + target->n_blocks * target->width;
+        int64_t first = site, count = 1;
+        memset(own, 0, sizeof(uint16_t) * target->width);
+        while (site < target->t && site - first < limits->max_sites) {
+            const uint8_t *alleles = target->alleles + site * target->width;
+            int64_t classes = split(own, alleles, target->width, count, limits->max_classes, renamed);
+            if (classes > limits->max_classes) break;
+            count = classes;
+            site++;
+        }
+        target->first[target->n_blocks] = first;
+        target->counts[target->n_blocks] = count;
+    }
+    target->first[target->n_blocks] = site;
+}
+
+/* Fills ``out`` [n_phasings, t, 2] for one target, whose seed is given. Returns the log likelihood of its calls. */
+static double phase(Workspace *work, const Limits *limits, int64_t n_phasings, uint64_t seed, int8_t *out) {
+    Target *target = &work->target;
+    int64_t width = target->width, matrix = width * width;
+    cut(target, limits, work->renamed);
+    // If all blocks' matrices do not fit, those at the starts of sqrt(blocks) spans are kept, and the others are
+    // computed again.
+    int64_t n_blocks = target->n_blocks;
+    int64_t size = n_blocks <= limits->n_matrices ? n_blocks : root_above(n_blocks);
+    int64_t n_spans = (n_blocks + size - 1) / size;
+    for (int64_t i = 0; i < width; i++)
+        for (int64_t j = 0; j < width; j++) work->starts[i * width + j] = target->prior[i] * target->prior[j];
+    double likelihood = 0.0;
+    for (int64_t span = 0; span < n_spans; span++) {
+        int64_t low = span * size, high = least(low + size, n_blocks);
+        // The backward pass begins in the last span, which therefore keeps every block's matrix.
+        int64_t kept = span == n_spans - 1 && n_phasings ? greatest(high - low, 2) : 2;
+        memcpy(work->matrices, work->starts + span * matrix, sizeof(float) * matrix);
+        float *after = work->starts + least(span + 1, n_spans - 1) * matrix;
+        likelihood += pair_forward(target, low, high, work->matrices, kept, after, &work->scratch);
+    }
+    if (n_phasings == 0) return likelihood;
+    int64_t likeliest = 0;
+    for (int64_t j = 1; j < target->k; j++)
+        if (target->prior[j] > target->prior[likeliest]) likeliest = j;
+    for (int64_t phasing = 0; phasing < n_phasings; phasing++) {
+        work->copied[2 * phasing] = work->copied[2 * phasing + 1] = likeliest;
+        work->randoms[phasing] = split_mix(seed ^ split_mix((uint64_t)phasing + 1));
+    }
+    for (int64_t span = n_spans - 1; span >= 0; span--) {
+        int64_t low = span * size, high = least(low + size, n_blocks);
+        if (span < n_spans - 1) {
+            memcpy(work->matrices, work->starts + span * matrix, sizeof(float) * matrix);
+            float *after = work->starts + (span + 1) * matrix;
+            pair_forward(target, low, high, work->matrices, greatest(high - low, 2), after, &work->scratch);
+        }
+        pair_sample(target, low, high, work->matrices, n_phasings, work->copied, work->randoms, out, &work->scratch);
+    }
+    return likelihood;
+}
+
+int64_t vcfbert_sample_pairs(const Given *given, const Array *targets, int64_t max_classes, int64_t max_sites,
+                             int64_t max_bytes, const Array *likelihood, const Array *out) {
+    int64_t t = given->genotypes.shape[0], k = given->states.shape[1], n_phasings = out->shape[1];
+    int64_t width = (k + 7) / 8 * 8;
+    if (t == 0 || targets->shape[0] == 0) return DONE;
+    int64_t fitting = least(t, max_bytes / (int64_t)(sizeof(float) * width * width));
+    Limits limits = {max_classes, least(max_sites, t), greatest(fitting, root_above(t) + 1), root_above(t) + 1};
+    Memory memory = {0};
+    workspace_of(&memory, t, width, n_phasings, &limits);
+    char *base = aligned_alloc(ALIGNMENT, memory.used);
+    if (!base) return OUT_OF_MEMORY;
+    memory = (Memory){base, 0};
+    Workspace work = workspace_of(&memory, t, width, n_phasings, &limits);
+    Target *target = &work.target;
+    target->t = t;
+    target->k = k;
+    target->width = width;
+    target->max_classes = max_classes;
+    target->stay = given->stay.data;
+    target->mismatch = given->mismatch.data;
+    for (int64_t i = 0; i < targets->shape[0]; i++) {
+        int64_t number = ((const int64_t *)targets->data)[i];
+        load(given, number, target);
+        uint64_t seed = ((const uint64_t *)given->seeds.data)[number];
+        int8_t *own = (int8_t *)out->data + number * n_phasings * t * 2;
+        ((double *)likelihood->data)[number] = phase(&work, &limits, n_phasings, seed, own);
+    }
+    free(base);
+    return DONE;
+}
