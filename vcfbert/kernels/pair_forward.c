@@ -19,6 +19,9 @@
  * the classes of j. All masses are divided by T at every site, because float32 would underflow along a chromosome.
  */
 #include <math.h>
+#if defined(__AVX__)
+#include <immintrin.h>
+#endif
 
 #include "pairs.h"
 
@@ -34,7 +37,7 @@ static void class_sums(const float *matrix, int64_t width, const uint16_t *class
 
 double pair_forward(const Target *target, int64_t low, int64_t high, float *matrices, int64_t n_matrices, float *after,
                     const Scratch *scratch) {
-    int64_t size = target->width * target->width;
+    int64_t size = matrix_size(target->width);
     double likelihood = 0.0;
     class_sums(matrices, target->width, target->classes + low * target->width, target->counts[low], scratch->pairs);
     for (int64_t number = low; number < high; number++) {
@@ -143,43 +146,90 @@ static double through(const Block *block, const Scratch *scratch) {
     return likelihood;
 }
 
-/* Fills ``out`` [width, width] with A at the block's end, scaled to sum 1, from ``matrix``, A at its start.
- *
- * The two may not overlap. ``scratch->pairs`` gets the sums of ``out`` by the ``count`` classes of the next block. */
-static void rebuild(const Block *block, const float *restrict matrix, float *restrict out, const Scratch *scratch,
-                    const uint16_t *next_classes, int64_t count) {
-    int64_t width = block->width, row = block->max_classes;
-    const uint16_t *classes = block->classes;
-    const float *restrict prior = block->prior, *one = scratch->one;
-    float *restrict factor = scratch->of_haplotype[0], *restrict second = scratch->of_haplotype[1];
-    float *restrict column = scratch->of_class[0];
-    float scale = (float)(1.0 / block->mass[block->n_sites]);
-    memset(scratch->pairs, 0, sizeof(float) * count * width);
-    for (int64_t u = 0; u < block->n_classes; u++) {
-        for (int64_t j = 0; j < width; j++) {
-            factor[j] = scratch->neither[u * row + classes[j]] * scale;
-            second[j] = (one[u * width + j] + scratch->both[u * row + classes[j]] * prior[j]) * scale;
-        }
-        for (int64_t i = 0; i < width; i++) {
-            if (classes[i] != u) continue;
-            float *restrict total = scratch->pairs + next_classes[i] * width, *restrict own = out + i * width;
-            const float *source = matrix + i * width;
-            for (int64_t v = 0; v < block->n_classes; v++) column[v] = one[v * width + i] * scale;
-            for (int64_t j = 0; j < width; j++) own[j] = column[classes[j]] * prior[j];
-            for (int64_t j = 0; j < width; j++) {
-                own[j] += factor[j] * source[j] + prior[i] * second[j] + TINY;
-                total[j] += own[j];
-            }
-        }
+/* GCC and clang have types for vectors on every processor. GCC does not vectorise loops over a tile by itself, because
+ * it cannot tell that tiles of several arrays do not overlap. */
+typedef float Vector __attribute__((vector_size(sizeof(float) * LANES), may_alias));
+
+static inline void transpose(Vector tile[LANES]) {
+#if defined(__AVX__)
+    Vector a[LANES], b[LANES];
+    for (int r = 0; r < LANES; r += 2) {
+        a[r] = _mm256_unpacklo_ps(tile[r], tile[r + 1]);
+        a[r + 1] = _mm256_unpackhi_ps(tile[r], tile[r + 1]);
     }
+    for (int r = 0; r < LANES; r += 4) {
+        b[r] = _mm256_shuffle_ps(a[r], a[r + 2], 0x44);
+        b[r + 1] = _mm256_shuffle_ps(a[r], a[r + 2], 0xEE);
+        b[r + 2] = _mm256_shuffle_ps(a[r + 1], a[r + 3], 0x44);
+        b[r + 3] = _mm256_shuffle_ps(a[r + 1], a[r + 3], 0xEE);
+    }
+    for (int r = 0; r < LANES / 2; r++) {
+        tile[r] = _mm256_permute2f128_ps(b[r], b[r + 4], 0x20);
+        tile[r + 4] = _mm256_permute2f128_ps(b[r], b[r + 4], 0x31);
+    }
+#else
+    Vector rows[LANES];
+    memcpy(rows, tile, sizeof rows);
+    for (int r = 0; r < LANES; r++)
+        for (int c = 0; c < LANES; c++) ((float *)&tile[r])[c] = ((const float *)&rows[c])[r];
+#endif
 }
 
-/* Fills ``sums`` [n_classes, width]: the rows of the symmetric ``matrix`` [width, width] summed by class. */
-static void class_sums(const float *restrict matrix, int64_t width, const uint16_t *classes, int64_t n_classes,
-                       float *restrict sums) {
-    memset(sums, 0, sizeof(float) * n_classes * width);
-    for (int64_t i = 0; i < width; i++) {
-        float *total = sums + classes[i] * width;
-        for (int64_t j = 0; j < width; j++) total[j] += matrix[i * width + j];
+/* Adds a tile of pairs, and its mirror image, to the ``sums`` [u, width] of the classes of their first haplotypes. */
+static inline void add_by_class(Vector tile[LANES], const uint16_t *classes, int64_t width, int64_t above,
+                                int64_t left, float *sums) {
+    for (int r = 0; r < LANES; r++) *(Vector *)(sums + classes[above + r] * width + left) += tile[r];
+    if (left == above) return;
+    transpose(tile);
+    for (int r = 0; r < LANES; r++) *(Vector *)(sums + classes[left + r] * width + above) += tile[r];
+}
+
+/* Fills ``out`` with A at the block's end, scaled to sum 1, from ``matrix``, A at its start. The two may not overlap.
+ *
+ * Destroys ``scratch->one``, and fills ``scratch->pairs`` with the sums of ``out`` by the ``count`` classes of the next
+ * block. A is X + Y, with Y[i, j] = pi[i] Q[j, u] and X[i, j] = N[u, v] A[i, j] + pi[j] Q[i, v], where Q[i, v] is
+ * O[i, v] + pi[i] Z[u, v] / 2. Tiles of both have neighbouring pairs in neighbouring places, one transposed. */
+static void rebuild(const Block *block, const float *matrix, float *out, const Scratch *scratch,
+                    const uint16_t *next_classes, int64_t count) {
+    int64_t width = block->width, u_row = block->max_classes;
+    const uint16_t *classes = block->classes;
+    const float *prior = block->prior;
+    float *q = scratch->one, *expanded = scratch->expanded;
+    float scale = (float)(1.0 / block->mass[block->n_sites]);
+    for (int64_t u = 0; u < block->n_classes; u++) {
+        const float *neither = scratch->neither + u * u_row, *both = scratch->both + u * u_row;
+        for (int64_t i = 0; i < width; i++) {
+            expanded[u * width + i] = neither[classes[i]] * scale;
+            q[u * width + i] = (q[u * width + i] + 0.5f * both[classes[i]] * prior[i]) * scale;
+        }
     }
+    memset(scratch->pairs, 0, sizeof(float) * count * width);
+    for (int64_t above = 0; above < width; above += LANES)
+        for (int64_t left = above; left < width; left += LANES) {
+            Vector tile[LANES];
+            const float *source = matrix + row_start(width, above) + left - above;
+            float *target = out + row_start(width, above) + left - above;
+            for (int r = 0; r < LANES; r++)
+                tile[r] = prior[left + r] * *(const Vector *)(q + classes[left + r] * width + above) + TINY;
+            transpose(tile);
+            for (int r = 0; r < LANES; r++) {
+                int64_t at = classes[above + r] * width + left;
+                tile[r] += *(const Vector *)(expanded + at) * *(const Vector *)(source + r * (width - above));
+                tile[r] += prior[above + r] * *(const Vector *)(q + at);
+                *(Vector *)(target + r * (width - above)) = tile[r];
+            }
+            add_by_class(tile, next_classes, width, above, left, scratch->pairs);
+        }
+}
+
+/* Fills ``sums`` [n_classes, width]: the rows of ``matrix`` summed by class. */
+static void class_sums(const float *matrix, int64_t width, const uint16_t *classes, int64_t n_classes, float *sums) {
+    memset(sums, 0, sizeof(float) * n_classes * width);
+    for (int64_t above = 0; above < width; above += LANES)
+        for (int64_t left = above; left < width; left += LANES) {
+            Vector tile[LANES];
+            const float *source = matrix + row_start(width, above) + left - above;
+            for (int r = 0; r < LANES; r++) tile[r] = *(const Vector *)(source + r * (width - above));
+            add_by_class(tile, classes, width, above, left, sums);
+        }
 }

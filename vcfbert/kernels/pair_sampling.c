@@ -54,9 +54,9 @@ static int64_t sampled_first(const Block *block, const Scratch *scratch, int64_t
     return sampled(masses, block->k, random * block->mass[l + 1]);
 }
 
-/* The second haplotype at site l given that the first is i. ``start``: row i of A at the block's start. */
-static int64_t sampled_second(const Block *block, const Scratch *scratch, const float *restrict start, int64_t l,
-                              int64_t i, double random) {
+/* The second haplotype at site l given that the first is i. ``matrix``: A at the block's start. */
+static int64_t sampled_second(const Block *block, const Scratch *scratch, const float *matrix, int64_t l, int64_t i,
+                              double random) {
     int64_t k = block->k, width = block->width, row = block->max_classes, n_classes = block->n_classes;
     float *restrict neither = scratch->of_class[0], *restrict second = scratch->of_class[1];
     float *restrict both = scratch->of_class[2], *restrict first = scratch->of_haplotype[0];
@@ -81,7 +81,8 @@ static int64_t sampled_second(const Block *block, const Scratch *scratch, const 
     }
     for (int64_t j = 0; j < k; j++) {
         int64_t v = block->classes[j];
-        masses[j] = neither[v] * start[j] + prior[j] * (second[v] + prior[i] * both[v]) + prior[i] * first[j];
+        float start = pair_at(matrix, width, i, j);
+        masses[j] = neither[v] * start + prior[j] * (second[v] + prior[i] * both[v]) + prior[i] * first[j];
     }
     return sampled(masses, k, random * mass_at(block, l, i));
 }
@@ -107,12 +108,12 @@ static void sample_alleles(int call, int x, int y, double mismatch, uint64_t *ra
     }
 }
 
-/* One phasing of a block, with A = ``matrix`` [width, width] at its start; ``out`` [b, 2]. */
+/* One phasing of a block, with A = ``matrix`` at its start; ``out`` [b, 2]. */
 static void sample_block(const Block *block, const float *matrix, const Scratch *scratch, int64_t *copied,
                          uint64_t *random, int8_t *out) {
     int64_t i = copied[0], j = copied[1], width = block->width;
     float *masses = scratch->masses;
-    pair_masses(block, scratch->factors, matrix[i * width + j], i, j, block->n_sites, masses);
+    pair_masses(block, scratch->factors, pair_at(matrix, width, i, j), i, j, block->n_sites, masses);
     for (int64_t l = block->n_sites - 1; l >= 0; l--) {
         double stay = block->stay[l + 1], jump = 1.0 - stay, prior_i = block->prior[i], prior_j = block->prior[j];
         // The pair at l given the one at l + 1, by which of the two haplotypes switched between the sites.
@@ -124,10 +125,10 @@ static void sample_block(const Block *block, const float *matrix, const Scratch 
         if (at >= neither) {
             if (at >= first) i = sampled_first(block, scratch, l, uniform(random));
             if (at < second || at >= first)
-                j = sampled_second(block, scratch, matrix + i * width, l, i, uniform(random));
+                j = sampled_second(block, scratch, matrix, l, i, uniform(random));
             else
-                i = sampled_second(block, scratch, matrix + j * width, l, j, uniform(random));
-            pair_masses(block, scratch->factors, matrix[i * width + j], i, j, l, masses);
+                i = sampled_second(block, scratch, matrix, l, j, uniform(random));
+            pair_masses(block, scratch->factors, pair_at(matrix, width, i, j), i, j, l, masses);
         }
         const uint8_t *alleles = block->alleles + l * width;
         sample_alleles(block->calls[l], alleles[i], alleles[j], block->mismatch[l], random, out + 2 * l);
@@ -142,7 +143,7 @@ void pair_sample(const Target *target, int64_t low, int64_t high, const float *m
         Block block = block_of(target, number, low);
         for (int64_t l = 0; l < block.n_sites; l++) scratch->factors[l] = factors_at(&block, l);
         for (int64_t j = 0; j < block.k; j++) scratch->member[block.classes[j]] = j;
-        const float *matrix = matrices + (number - low) * block.width * block.width;
+        const float *matrix = matrices + (number - low) * matrix_size(block.width);
         for (int64_t phasing = 0; phasing < n_phasings; phasing++) {
             int8_t *own = out + 2 * (phasing * target->t + target->first[number]);
             sample_block(&block, matrix, scratch, copied + 2 * phasing, randoms + phasing, own);

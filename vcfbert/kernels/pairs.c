@@ -16,8 +16,8 @@ typedef struct {
 typedef struct {
     Target target;
     Scratch scratch;
-    float *matrices;      // [n_matrices, width, width]: A at the starts of a span's blocks
-    float *starts;        // [n_starts, width, width]: A at the spans' starts
+    float *matrices;      // [n_matrices, matrix size]: A at the starts of a span's blocks
+    float *starts;        // [n_starts, matrix size]: A at the spans' starts
     int32_t *renamed;     // [2 max_classes]
     int64_t *copied;      // [n_phasings, 2]
     uint64_t *randoms;    // [n_phasings]
@@ -42,7 +42,7 @@ static int64_t greatest(int64_t a, int64_t b) { return a > b ? a : b; }
 static int64_t root_above(int64_t n) { return (int64_t)ceil(sqrt((double)n)); }
 
 static Workspace workspace_of(Memory *memory, int64_t t, int64_t width, int64_t n_phasings, const Limits *limits) {
-    int64_t u = limits->max_classes, rows = 2 * t, matrix = width * width;
+    int64_t u = limits->max_classes, rows = 2 * t, matrix = matrix_size(width);
     size_t wide = sizeof(float) * u * width, square = sizeof(float) * u * u;
     Workspace work = {0};
     Target *target = &work.target;
@@ -58,6 +58,7 @@ static Workspace workspace_of(Memory *memory, int64_t t, int64_t width, int64_t 
     Scratch *scratch = &work.scratch;
     scratch->pairs = part(memory, wide);
     scratch->one = part(memory, wide);
+    scratch->expanded = part(memory, wide);
     scratch->neither = part(memory, square);
     scratch->both = part(memory, square);
     scratch->class_prior = part(memory, sizeof(float) * u);
@@ -130,7 +131,7 @@ static void cut(Target *target, const Limits *limits, int32_t *renamed) {
 /* Fills ``out`` [n_phasings, t, 2] for one target, whose seed is given. Returns the log likelihood of its calls. */
 static double phase(Workspace *work, const Limits *limits, int64_t n_phasings, uint64_t seed, int8_t *out) {
     Target *target = &work->target;
-    int64_t width = target->width, matrix = width * width;
+    int64_t width = target->width, matrix = matrix_size(width);
     cut(target, limits, work->renamed);
     // If all blocks' matrices do not fit, those at the starts of sqrt(blocks) spans are kept, and the others are
     // computed again.
@@ -138,7 +139,8 @@ static double phase(Workspace *work, const Limits *limits, int64_t n_phasings, u
     int64_t size = n_blocks <= limits->n_matrices ? n_blocks : root_above(n_blocks);
     int64_t n_spans = (n_blocks + size - 1) / size;
     for (int64_t i = 0; i < width; i++)
-        for (int64_t j = 0; j < width; j++) work->starts[i * width + j] = target->prior[i] * target->prior[j];
+        for (int64_t j = i / LANES * LANES; j < width; j++)
+            work->starts[row_start(width, i) + j - i / LANES * LANES] = target->prior[i] * target->prior[j];
     double likelihood = 0.0;
     for (int64_t span = 0; span < n_spans; span++) {
         int64_t low = span * size, high = least(low + size, n_blocks);
@@ -171,9 +173,9 @@ static double phase(Workspace *work, const Limits *limits, int64_t n_phasings, u
 int64_t vcfbert_sample_pairs(const Given *given, const Array *targets, int64_t max_classes, int64_t max_sites,
                              int64_t max_bytes, const Array *likelihood, const Array *out) {
     int64_t t = given->genotypes.shape[0], k = given->states.shape[1], n_phasings = out->shape[1];
-    int64_t width = (k + 7) / 8 * 8;
+    int64_t width = (k + LANES - 1) / LANES * LANES;
     if (t == 0 || targets->shape[0] == 0) return DONE;
-    int64_t fitting = least(t, max_bytes / (int64_t)(sizeof(float) * width * width));
+    int64_t fitting = least(t, max_bytes / (int64_t)(sizeof(float) * matrix_size(width)));
     Limits limits = {max_classes, least(max_sites, t), greatest(fitting, root_above(t) + 1), root_above(t) + 1};
     Memory memory = {0};
     workspace_of(&memory, t, width, n_phasings, &limits);

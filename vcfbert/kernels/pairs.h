@@ -90,10 +90,28 @@ static inline Block block_of(const Target *target, int64_t number, int64_t span_
     };
 }
 
+/* Matrices of pairs are symmetric. Only tiles of LANES x LANES pairs on or above the diagonal are kept. The rows of a
+ * strip of tiles begin at its tile on the diagonal, and follow each other. */
+enum { LANES = 8 };
+
+static inline int64_t matrix_size(int64_t width) { return width * (width + LANES) / 2; }
+
+/* Where the row j begins, at column j / LANES * LANES. */
+static inline int64_t row_start(int64_t width, int64_t j) {
+    int64_t above = j / LANES * LANES;
+    return above * width - above * (above - LANES) / 2 + (j - above) * (width - above);
+}
+
+static inline float pair_at(const float *matrix, int64_t width, int64_t i, int64_t j) {
+    int64_t row = i < j ? i : j, column = i < j ? j : i;
+    return matrix[row_start(width, row) + column - row / LANES * LANES];
+}
+
 /* Working memory. Rows of u are max_classes long. */
 typedef struct {
     float *pairs;            // [u, width]: N A, summed over the classes of the second haplotype
     float *one;              // [u, width]: O, the class first
+    float *expanded;         // [u, width]: N, its second class by haplotype
     float *neither;          // [u, u]: N
     float *both;             // [u, u]: Z
     float *class_prior;      // [u]
@@ -113,7 +131,7 @@ static inline uint64_t split_mix(uint64_t z) {
 
 /* The forward pass over the span of blocks low to high - 1. Returns the log probability of their genotypes.
  *
- * ``matrices`` has A [width, width] at the starts of ``n_matrices`` blocks, of which the first is given; if there are
+ * ``matrices`` has A at the starts of ``n_matrices`` blocks, of which the first is given; if there are
  * fewer than blocks, they are used in turn. ``after`` gets A at the span's end, unless the chromosome ends there. */
 double pair_forward(const Target *target, int64_t low, int64_t high, float *matrices, int64_t n_matrices, float *after,
                     const Scratch *scratch);
