@@ -33,13 +33,15 @@ static const float TINY = 1e-30f;
 static double through(const Block *block, const Scratch *scratch);
 static void rebuild(const Block *block, const float *matrix, float *out, const Scratch *scratch,
                     const uint16_t *next_classes, int64_t count);
-static void class_sums(const float *matrix, int64_t width, const uint16_t *classes, int64_t n_classes, float *sums);
+static void class_sums(const float *matrix, int64_t width, const uint16_t *classes, int64_t n_classes, int32_t *rows,
+                       float *sums);
 
 double pair_forward(const Target *target, int64_t low, int64_t high, float *matrices, int64_t n_matrices, float *after,
                     const Scratch *scratch) {
     int64_t size = matrix_size(target->width);
     double likelihood = 0.0;
-    class_sums(matrices, target->width, target->classes + low * target->width, target->counts[low], scratch->pairs);
+    class_sums(matrices, target->width, target->classes + low * target->width, class_count(target, low), scratch->rows,
+               scratch->sums);
     for (int64_t number = low; number < high; number++) {
         Block block = block_of(target, number, low);
         likelihood += through(&block, scratch);
@@ -47,38 +49,9 @@ double pair_forward(const Target *target, int64_t low, int64_t high, float *matr
         const float *source = matrices + (number - low) % n_matrices * size;
         float *out = number + 1 == high ? after : matrices + (number + 1 - low) % n_matrices * size;
         const uint16_t *next_classes = target->classes + (number + 1) * target->width;
-        rebuild(&block, source, out, scratch, next_classes, target->counts[number + 1]);
+        rebuild(&block, source, out, scratch, next_classes, class_count(target, number + 1));
     }
     return likelihood;
-}
-
-/* One site for one class of the second haplotype, of prior ``weight``; arrays [width]. Returns the sum of ``one``. */
-static float step(float *restrict pairs, float *restrict one, const float *restrict seen, const float *restrict before,
-                  float *restrict after, int64_t width, const Factors *at, float weight) {
-    float total = 0.0f, keep = at->keep, jump = at->jump_one;
-    for (int64_t i = 0; i < width; i++) {
-        float stayed = pairs[i] * seen[i] * keep + TINY;
-        float arrived = seen[i] * (keep * one[i] + jump * before[i]);
-        pairs[i] = stayed;
-        one[i] = arrived;
-        after[i] += stayed + weight * arrived;
-        total += arrived;
-    }
-    return total;
-}
-
-/* One site for one class of the first haplotype; arrays [u]. Returns the prior mean of ``both``. */
-static float step_class(float *restrict neither, float *restrict both, const float *restrict seen,
-                        const float *restrict switched, const float *restrict prior, int64_t n_classes,
-                        const Factors *at, float arriving) {
-    float total = 0.0f, keep = at->keep, jump = at->jump_one;
-    for (int64_t v = 0; v < n_classes; v++) {
-        float moved = seen[v] * (keep * both[v] + jump * switched[v] + arriving);
-        neither[v] = neither[v] * keep * seen[v] + TINY;
-        both[v] = moved;
-        total += moved * prior[v];
-    }
-    return total;
 }
 
 static float sum(const float *values, int64_t n) {
@@ -87,37 +60,90 @@ static float sum(const float *values, int64_t n) {
     return total;
 }
 
-/* N = 1, O = Z = 0, and the block's first R, M and T. */
+/* Goes back from the block's last classes to its first one, which has all haplotypes: N = 1, O = Z = 0.
+ *
+ * ``row`` is each class's row in ``scratch->sums``, as soon as it is split off. ``joint_row`` and ``joint_prior`` are
+ * what the class that it is split from has from then on. */
 static void begin(const Block *block, const Scratch *scratch) {
-    int64_t u = block->n_classes, width = block->width, row = block->max_classes;
-    for (int64_t i = 0; i < u * row; i++) scratch->neither[i] = 1.0f;
-    memset(scratch->both, 0, sizeof(float) * u * row);
-    memset(scratch->one, 0, sizeof(float) * u * width);
+    int64_t u = block->n_classes, width = block->width;
     memset(scratch->class_prior, 0, sizeof(float) * u);
-    memset(block->switched, 0, sizeof(float) * row);
-    memset(block->unswitched, 0, sizeof(float) * width);
     for (int64_t j = 0; j < block->k; j++) {
         scratch->member[block->classes[j]] = j;
         scratch->class_prior[block->classes[j]] += block->prior[j];
     }
-    for (int64_t v = 0; v < u; v++)
-        for (int64_t i = 0; i < width; i++) block->unswitched[i] += scratch->pairs[v * width + i];
+    for (int64_t v = 0; v < u; v++) scratch->row[v] = v;
+    for (int64_t v = u - 1; v > 0; v--) {
+        int64_t parent = block->parents[v], joined = 2 * u - 1 - v;
+        const float *own = scratch->sums + scratch->row[v] * width;
+        const float *other = scratch->sums + scratch->row[parent] * width;
+        float *both = scratch->sums + joined * width;
+        for (int64_t i = 0; i < width; i++) both[i] = own[i] + other[i];
+        scratch->joint_row[v] = scratch->row[parent];
+        scratch->joint_prior[v] = scratch->class_prior[parent];
+        scratch->row[parent] = joined;
+        scratch->class_prior[parent] += scratch->class_prior[v];
+    }
+    for (int64_t i = 0; i < width; i++) scratch->neither[i] = 1.0f;
+    memset(scratch->one, 0, sizeof(float) * width);
+    scratch->both[0] = block->switched[0] = 0.0f;
+    memcpy(block->unswitched, scratch->sums + scratch->row[0] * width, sizeof(float) * width);
     block->mass[0] = sum(block->unswitched, width);
+}
+
+/* Splits class v, the last one so far, off its parent. ``switched``: M. */
+static void split_off(const Block *block, const Scratch *scratch, int64_t v, float *switched) {
+    int64_t parent = block->parents[v], width = block->width, u_row = block->max_classes;
+    float *both = scratch->both;
+    memcpy(scratch->neither + v * width, scratch->neither + parent * width, sizeof(float) * width);
+    memcpy(scratch->one + v * width, scratch->one + parent * width, sizeof(float) * width);
+    memcpy(both + v * u_row, both + parent * u_row, sizeof(float) * v);
+    for (int64_t u = 0; u <= v; u++) both[u * u_row + v] = both[u * u_row + parent];
+    switched[v] = switched[parent];
+    scratch->row[parent] = scratch->joint_row[v];
+    scratch->class_prior[parent] = scratch->joint_prior[v];
+}
+
+/* One site for one class of the second haplotype, of prior ``weight``; arrays [width]. Returns the sum of ``one``. */
+static float step(const float *restrict sums, float *restrict neither, float *restrict one, const float *restrict seen,
+                  const float *restrict before, float *restrict after, int64_t width, const Factors *at, float weight) {
+    float total = 0.0f, keep = at->keep, jump = at->jump_one;
+    for (int64_t i = 0; i < width; i++) {
+        float stayed = neither[i] * seen[i] * keep + TINY;
+        float arrived = seen[i] * (keep * one[i] + jump * before[i]);
+        neither[i] = stayed;
+        one[i] = arrived;
+        after[i] += stayed * sums[i] + weight * arrived;
+        total += arrived;
+    }
+    return total;
+}
+
+/* One site for one class of the first haplotype; arrays [u]. Returns the prior mean of ``both``. */
+static float step_class(float *restrict both, const float *restrict seen, const float *restrict switched,
+                        const float *restrict prior, int64_t n_classes, const Factors *at, float arriving) {
+    float total = 0.0f, keep = at->keep, jump = at->jump_one;
+    for (int64_t v = 0; v < n_classes; v++) {
+        both[v] = seen[v] * (keep * both[v] + jump * switched[v] + arriving);
+        total += both[v] * prior[v];
+    }
+    return total;
 }
 
 /* The forward pass over a block. Returns the log probability of its genotypes.
  *
- * ``scratch->pairs`` has A summed by class on entry. On return ``scratch`` has the values of the last site, and the
- * block's R, M and T are filled. */
+ * ``scratch->sums`` is filled on entry. On return ``scratch`` has the values of the last site, and the block's R, M and
+ * T are filled. */
 static double through(const Block *block, const Scratch *scratch) {
-    int64_t width = block->width, u_row = block->max_classes, n_classes = block->n_classes;
+    int64_t width = block->width, u_row = block->max_classes, n_classes = 1;
     float *const *seen = scratch->of_haplotype, *const *class_seen = scratch->of_class;
     double likelihood = 0.0;
     begin(block, scratch);
     for (int64_t l = 0; l < block->n_sites; l++) {
         Factors at = factors_at(block, l);
-        const float *e = at.emission;
+        const float *e = at.emission, *before = block->unswitched + l * width;
         const uint8_t *alleles = block->alleles + l * width;
+        float *after = block->unswitched + (l + 1) * width, *switched = block->switched + l * u_row, total = 0.0f;
+        for (; n_classes < block->counts[l]; n_classes++) split_off(block, scratch, n_classes, switched);
         // Emission by the allele of the second haplotype.
         for (int64_t j = 0; j < width; j++) {
             seen[0][j] = alleles[j] ? e[1] : e[0];
@@ -127,22 +153,25 @@ static double through(const Block *block, const Scratch *scratch) {
             class_seen[0][v] = seen[0][scratch->member[v]];
             class_seen[1][v] = seen[1][scratch->member[v]];
         }
-        const float *before = block->unswitched + l * width, *switched = block->switched + l * u_row;
-        float *after = block->unswitched + (l + 1) * width, *switched_after = block->switched + (l + 1) * u_row;
         memset(after, 0, sizeof(float) * width);
-        float total = 0.0f;
         for (int64_t v = 0; v < n_classes; v++) {
             int allele = alleles[scratch->member[v]];
-            float *pairs = scratch->pairs + v * width, *one = scratch->one + v * width;
-            float arriving = at.jump_one * switched[v] + at.jump_both;
-            switched_after[v] = step(pairs, one, seen[allele], before, after, width, &at, scratch->class_prior[v]) +
-                                step_class(scratch->neither + v * u_row, scratch->both + v * u_row, class_seen[allele],
-                                           switched, scratch->class_prior, n_classes, &at, arriving);
-            total += switched_after[v] * scratch->class_prior[v];
+            const float *sums = scratch->sums + scratch->row[v] * width;
+            float *neither = scratch->neither + v * width, *one = scratch->one + v * width;
+            float weight = scratch->class_prior[v], arriving = at.jump_one * switched[v] + at.jump_both;
+            float mass = step(sums, neither, one, seen[allele], before, after, width, &at, weight) +
+                         step_class(scratch->both + v * u_row, class_seen[allele], switched, scratch->class_prior,
+                                    n_classes, &at, arriving);
+            switched[u_row + v] = mass;
+            total += mass * weight;
         }
         block->mass[l + 1] = total + sum(after, width);
         likelihood += log(block->mass[l + 1]);
     }
+    // M of the block's last classes at all sites.
+    for (int64_t l = 0; l <= block->n_sites; l++)
+        for (int64_t v = l ? block->counts[l - 1] : 1; v < n_classes; v++)
+            block->switched[l * u_row + v] = block->switched[l * u_row + block->parents[v]];
     return likelihood;
 }
 
@@ -175,18 +204,18 @@ static inline void transpose(Vector tile[LANES]) {
 #endif
 }
 
-/* Adds a tile of pairs, and its mirror image, to the ``sums`` [u, width] of the classes of their first haplotypes. */
-static inline void add_by_class(Vector tile[LANES], const uint16_t *classes, int64_t width, int64_t above,
-                                int64_t left, float *sums) {
-    for (int r = 0; r < LANES; r++) *(Vector *)(sums + classes[above + r] * width + left) += tile[r];
+/* Adds a tile of pairs, and its mirror image, to the ``sums`` of the classes of their first haplotypes. ``rows``
+ * [width]: where each haplotype's class has its row. */
+static inline void add_by_class(Vector tile[LANES], const int32_t *rows, int64_t above, int64_t left, float *sums) {
+    for (int r = 0; r < LANES; r++) *(Vector *)(sums + rows[above + r] + left) += tile[r];
     if (left == above) return;
     transpose(tile);
-    for (int r = 0; r < LANES; r++) *(Vector *)(sums + classes[left + r] * width + above) += tile[r];
+    for (int r = 0; r < LANES; r++) *(Vector *)(sums + rows[left + r] + above) += tile[r];
 }
 
 /* Fills ``out`` with A at the block's end, scaled to sum 1, from ``matrix``, A at its start. The two may not overlap.
  *
- * Destroys ``scratch->one``, and fills ``scratch->pairs`` with the sums of ``out`` by the ``count`` classes of the next
+ * Destroys N and O, and fills ``scratch->sums`` with the sums of ``out`` by the ``count`` classes of the next
  * block. A is X + Y, with Y[i, j] = pi[i] Q[j, u] and X[i, j] = N[u, v] A[i, j] + pi[j] Q[i, v], where Q[i, v] is
  * O[i, v] + pi[i] Z[u, v] / 2. Tiles of both have neighbouring pairs in neighbouring places, one transposed. */
 static void rebuild(const Block *block, const float *matrix, float *out, const Scratch *scratch,
@@ -194,42 +223,45 @@ static void rebuild(const Block *block, const float *matrix, float *out, const S
     int64_t width = block->width, u_row = block->max_classes;
     const uint16_t *classes = block->classes;
     const float *prior = block->prior;
-    float *q = scratch->one, *expanded = scratch->expanded;
-    float scale = (float)(1.0 / block->mass[block->n_sites]);
+    float *q = scratch->one, *neither = scratch->neither, scale = (float)(1.0 / block->mass[block->n_sites]);
     for (int64_t u = 0; u < block->n_classes; u++) {
-        const float *neither = scratch->neither + u * u_row, *both = scratch->both + u * u_row;
+        const float *both = scratch->both + u * u_row;
         for (int64_t i = 0; i < width; i++) {
-            expanded[u * width + i] = neither[classes[i]] * scale;
+            neither[u * width + i] *= scale;
             q[u * width + i] = (q[u * width + i] + 0.5f * both[classes[i]] * prior[i]) * scale;
         }
     }
-    memset(scratch->pairs, 0, sizeof(float) * count * width);
-    for (int64_t above = 0; above < width; above += LANES)
-        for (int64_t left = above; left < width; left += LANES) {
+    int32_t *rows = scratch->rows, *next_rows = scratch->next_rows;
+    for (int64_t j = 0; j < width; j++) {
+        rows[j] = (int32_t)(classes[j] * width);
+        next_rows[j] = (int32_t)(next_classes[j] * width);
+    }
+    memset(scratch->sums, 0, sizeof(float) * count * width);
+    for (int64_t left = 0; left < width; left += LANES)
+        for (int64_t above = 0; above <= left; above += LANES, matrix += TILE, out += TILE) {
             Vector tile[LANES];
-            const float *source = matrix + row_start(width, above) + left - above;
-            float *target = out + row_start(width, above) + left - above;
             for (int r = 0; r < LANES; r++)
-                tile[r] = prior[left + r] * *(const Vector *)(q + classes[left + r] * width + above) + TINY;
+                tile[r] = prior[left + r] * *(const Vector *)(q + rows[left + r] + above) + TINY;
             transpose(tile);
             for (int r = 0; r < LANES; r++) {
-                int64_t at = classes[above + r] * width + left;
-                tile[r] += *(const Vector *)(expanded + at) * *(const Vector *)(source + r * (width - above));
+                int64_t at = rows[above + r] + left;
+                tile[r] += *(const Vector *)(neither + at) * *(const Vector *)(matrix + r * LANES);
                 tile[r] += prior[above + r] * *(const Vector *)(q + at);
-                *(Vector *)(target + r * (width - above)) = tile[r];
+                *(Vector *)(out + r * LANES) = tile[r];
             }
-            add_by_class(tile, next_classes, width, above, left, scratch->pairs);
+            add_by_class(tile, next_rows, above, left, scratch->sums);
         }
 }
 
 /* Fills ``sums`` [n_classes, width]: the rows of ``matrix`` summed by class. */
-static void class_sums(const float *matrix, int64_t width, const uint16_t *classes, int64_t n_classes, float *sums) {
+static void class_sums(const float *matrix, int64_t width, const uint16_t *classes, int64_t n_classes, int32_t *rows,
+                       float *sums) {
     memset(sums, 0, sizeof(float) * n_classes * width);
-    for (int64_t above = 0; above < width; above += LANES)
-        for (int64_t left = above; left < width; left += LANES) {
+    for (int64_t j = 0; j < width; j++) rows[j] = (int32_t)(classes[j] * width);
+    for (int64_t left = 0; left < width; left += LANES)
+        for (int64_t above = 0; above <= left; above += LANES, matrix += TILE) {
             Vector tile[LANES];
-            const float *source = matrix + row_start(width, above) + left - above;
-            for (int r = 0; r < LANES; r++) tile[r] = *(const Vector *)(source + r * (width - above));
-            add_by_class(tile, classes, width, above, left, sums);
+            memcpy(tile, matrix, sizeof tile);
+            add_by_class(tile, rows, above, left, sums);
         }
 }

@@ -81,7 +81,7 @@ static int64_t sampled_second(const Block *block, const Scratch *scratch, const 
     }
     for (int64_t j = 0; j < k; j++) {
         int64_t v = block->classes[j];
-        float start = pair_at(matrix, width, i, j);
+        float start = pair_at(matrix, i, j);
         masses[j] = neither[v] * start + prior[j] * (second[v] + prior[i] * both[v]) + prior[i] * first[j];
     }
     return sampled(masses, k, random * mass_at(block, l, i));
@@ -113,7 +113,7 @@ static void sample_block(const Block *block, const float *matrix, const Scratch 
                          uint64_t *random, int8_t *out) {
     int64_t i = copied[0], j = copied[1], width = block->width;
     float *masses = scratch->masses;
-    pair_masses(block, scratch->factors, pair_at(matrix, width, i, j), i, j, block->n_sites, masses);
+    pair_masses(block, scratch->factors, pair_at(matrix, i, j), i, j, block->n_sites, masses);
     for (int64_t l = block->n_sites - 1; l >= 0; l--) {
         double stay = block->stay[l + 1], jump = 1.0 - stay, prior_i = block->prior[i], prior_j = block->prior[j];
         // The pair at l given the one at l + 1, by which of the two haplotypes switched between the sites.
@@ -128,7 +128,7 @@ static void sample_block(const Block *block, const float *matrix, const Scratch 
                 j = sampled_second(block, scratch, matrix, l, i, uniform(random));
             else
                 i = sampled_second(block, scratch, matrix, l, j, uniform(random));
-            pair_masses(block, scratch->factors, pair_at(matrix, width, i, j), i, j, l, masses);
+            pair_masses(block, scratch->factors, pair_at(matrix, i, j), i, j, l, masses);
         }
         const uint8_t *alleles = block->alleles + l * width;
         sample_alleles(block->calls[l], alleles[i], alleles[j], block->mismatch[l], random, out + 2 * l);

@@ -43,7 +43,7 @@ static int64_t root_above(int64_t n) { return (int64_t)ceil(sqrt((double)n)); }
 
 static Workspace workspace_of(Memory *memory, int64_t t, int64_t width, int64_t n_phasings, const Limits *limits) {
     int64_t u = limits->max_classes, rows = 2 * t, matrix = matrix_size(width);
-    size_t wide = sizeof(float) * u * width, square = sizeof(float) * u * u;
+    size_t wide = sizeof(float) * u * width;
     Workspace work = {0};
     Target *target = &work.target;
     target->alleles = part(memory, t * width);
@@ -51,18 +51,23 @@ static Workspace workspace_of(Memory *memory, int64_t t, int64_t width, int64_t 
     target->prior = part(memory, sizeof(float) * width);
     target->first = part(memory, sizeof(int64_t) * (t + 1));
     target->classes = part(memory, sizeof(uint16_t) * t * width);
+    target->parents = part(memory, sizeof(uint16_t) * t * u);
     target->counts = part(memory, sizeof(int64_t) * t);
     target->unswitched = part(memory, sizeof(float) * rows * width);
     target->switched = part(memory, sizeof(float) * rows * u);
     target->mass = part(memory, sizeof(double) * rows);
     Scratch *scratch = &work.scratch;
-    scratch->pairs = part(memory, wide);
+    scratch->sums = part(memory, 2 * wide);
+    scratch->neither = part(memory, wide);
     scratch->one = part(memory, wide);
-    scratch->expanded = part(memory, wide);
-    scratch->neither = part(memory, square);
-    scratch->both = part(memory, square);
+    scratch->both = part(memory, sizeof(float) * u * u);
     scratch->class_prior = part(memory, sizeof(float) * u);
+    scratch->joint_prior = part(memory, sizeof(float) * u);
+    scratch->row = part(memory, sizeof(int64_t) * u);
+    scratch->joint_row = part(memory, sizeof(int64_t) * u);
     scratch->member = part(memory, sizeof(int64_t) * u);
+    scratch->rows = part(memory, sizeof(int32_t) * width);
+    scratch->next_rows = part(memory, sizeof(int32_t) * width);
     for (int i = 0; i < 3; i++) {
         scratch->of_haplotype[i] = part(memory, sizeof(float) * width);
         scratch->of_class[i] = part(memory, sizeof(float) * u);
@@ -93,17 +98,20 @@ static void load(const Given *given, int64_t number, Target *target) {
     for (int64_t j = 0; j < target->width; j++) target->prior[j] = j < k ? prior[j] : 0.0f;
 }
 
-/* Splits ``own`` [width], the classes of ``count`` kinds, by a site's ``alleles``. Returns the number of classes, and
- * leaves ``own`` unchanged if they exceed ``max_classes``. Only classes that occur count. */
-static int64_t split(uint16_t *own, const uint8_t *alleles, int64_t width, int64_t count, int64_t max_classes,
-                     int32_t *renamed) {
-    int64_t classes = 0;
+/* Splits ``own`` [width], of ``count`` classes, by a site's ``alleles``. Returns the number of classes, and leaves
+ * ``own`` unchanged if they exceed ``max_classes``. */
+static int64_t split(uint16_t *own, uint16_t *parents, const uint8_t *alleles, int64_t width, int64_t count,
+                     int64_t max_classes, int32_t *renamed) {
+    int64_t classes = count;
     for (int64_t name = 0; name < 2 * count; name++) renamed[name] = -1;
     for (int64_t j = 0; j < width; j++) {
-        int32_t *name = &renamed[2 * own[j] + alleles[j]];
-        if (*name < 0) *name = (int32_t)classes++;
+        int32_t *name = &renamed[2 * own[j] + alleles[j]], other = renamed[2 * own[j] + !alleles[j]];
+        if (*name < 0) *name = other < 0 ? own[j] : (int32_t)classes++;
     }
     if (classes > max_classes) return classes;
+    for (int64_t c = 0; c < count; c++)
+        for (int allele = 0; allele < 2; allele++)
+            if (renamed[2 * c + allele] >= count) parents[renamed[2 * c + allele]] = (uint16_t)c;
     for (int64_t j = 0; j < width; j++) own[j] = (uint16_t)renamed[2 * own[j] + alleles[j]];
     return classes;
 }
@@ -113,17 +121,16 @@ static void cut(Target *target, const Limits *limits, int32_t *renamed) {
     int64_t site = 0;
     for (target->n_blocks = 0; site < target->t; target->n_blocks++) {
         uint16_t *own = target->classes + target->n_blocks * target->width;
+        uint16_t *parents = target->parents + target->n_blocks * limits->max_classes;
         int64_t first = site, count = 1;
         memset(own, 0, sizeof(uint16_t) * target->width);
-        while (site < target->t && site - first < limits->max_sites) {
+        for (; site < target->t && site - first < limits->max_sites; site++) {
             const uint8_t *alleles = target->alleles + site * target->width;
-            int64_t classes = split(own, alleles, target->width, count, limits->max_classes, renamed);
+            int64_t classes = split(own, parents, alleles, target->width, count, limits->max_classes, renamed);
             if (classes > limits->max_classes) break;
-            count = classes;
-            site++;
+            count = target->counts[site] = classes;
         }
         target->first[target->n_blocks] = first;
-        target->counts[target->n_blocks] = count;
     }
     target->first[target->n_blocks] = site;
 }
@@ -138,9 +145,9 @@ static double phase(Workspace *work, const Limits *limits, int64_t n_phasings, u
     int64_t n_blocks = target->n_blocks;
     int64_t size = n_blocks <= limits->n_matrices ? n_blocks : root_above(n_blocks);
     int64_t n_spans = (n_blocks + size - 1) / size;
-    for (int64_t i = 0; i < width; i++)
-        for (int64_t j = i / LANES * LANES; j < width; j++)
-            work->starts[row_start(width, i) + j - i / LANES * LANES] = target->prior[i] * target->prior[j];
+    for (int64_t j = 0; j < width; j++)
+        for (int64_t i = 0; i < (j / LANES + 1) * LANES; i++)
+            work->starts[column_start(j / LANES) + i * LANES + j % LANES] = target->prior[i] * target->prior[j];
     double likelihood = 0.0;
     for (int64_t span = 0; span < n_spans; span++) {
         int64_t low = span * size, high = least(low + size, n_blocks);

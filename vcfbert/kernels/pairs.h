@@ -8,7 +8,7 @@
 enum { MISSING = -1, HETEROZYGOUS = 1, HALF_REF = 3, HALF_ALT = 4 };
 
 /* One target over t sites, cut into blocks. Haplotypes with the same alleles in a block form a class and share their
- * state there. The forward pass keeps in ``unswitched``, ``switched`` and ``mass`` what the sampling needs of one span
+ * state there. Along a block classes split: one part keeps the class's number, the other gets the next free one. The forward pass keeps in ``unswitched``, ``switched`` and ``mass`` what the sampling needs of one span
  * of blocks: rows for every site and every block of the longest span. */
 typedef struct {
     int64_t t, k, width;       // sites; haplotypes; the same rounded up to whole vectors. Those beyond k have prior 0
@@ -20,14 +20,15 @@ typedef struct {
     float *prior;              // [width]: probability of each haplotype after a switch
     int64_t n_blocks;
     int64_t *first;            // [n_blocks + 1]: each block's first site
-    uint16_t *classes;         // [n_blocks, width]: each haplotype's class
-    int64_t *counts;           // [n_blocks]: classes of each block
+    uint16_t *classes;         // [n_blocks, width]: each haplotype's class at the block's end
+    uint16_t *parents;         // [n_blocks, max_classes]: the class that each one but the first was split from
+    int64_t *counts;           // [t]: classes of the block's haplotypes by their alleles up to each site
     float *unswitched;         // [rows, width]
     float *switched;           // [rows, max_classes]
     double *mass;              // [rows]
 } Target;
 
-/* A block of b sites whose haplotypes form u classes. ``unswitched``, ``switched`` and ``mass`` are R, M and T of
+/* A block of b sites whose haplotypes form u classes at its end. ``unswitched``, ``switched`` and ``mass`` are R, M and T of
  * pair_forward.c. Their first row is at the block's start, and each site has one more row. The mass of a site is the
  * probability of its genotype given the genotypes before it. */
 typedef struct {
@@ -38,6 +39,8 @@ typedef struct {
     const int8_t *calls;       // [b]
     const float *prior;        // [width]
     const uint16_t *classes;   // [width]
+    const uint16_t *parents;   // [u]
+    const int64_t *counts;     // [b]
     float *unswitched;         // [b + 1, width]
     float *switched;           // [b + 1, max_classes]
     double *mass;              // [b + 1]
@@ -69,6 +72,10 @@ static inline Factors factors_at(const Block *block, int64_t site) {
     }
 }
 
+static inline int64_t class_count(const Target *target, int64_t number) {
+    return target->counts[target->first[number + 1] - 1];
+}
+
 /* Block ``number`` of a target, of which the span of blocks from ``span_start`` on is kept. */
 static inline Block block_of(const Target *target, int64_t number, int64_t span_start) {
     int64_t first = target->first[number], row = first - target->first[span_start] + number - span_start;
@@ -76,7 +83,7 @@ static inline Block block_of(const Target *target, int64_t number, int64_t span_
         .n_sites = target->first[number + 1] - first,
         .k = target->k,
         .width = target->width,
-        .n_classes = target->counts[number],
+        .n_classes = class_count(target, number),
         .max_classes = target->max_classes,
         .stay = target->stay + first,
         .mismatch = target->mismatch + first,
@@ -84,38 +91,38 @@ static inline Block block_of(const Target *target, int64_t number, int64_t span_
         .calls = target->calls + first,
         .prior = target->prior,
         .classes = target->classes + number * target->width,
+        .parents = target->parents + number * target->max_classes,
+        .counts = target->counts + first,
         .unswitched = target->unswitched + row * target->width,
         .switched = target->switched + row * target->max_classes,
         .mass = target->mass + row,
     };
 }
 
-/* Matrices of pairs are symmetric. Only tiles of LANES x LANES pairs on or above the diagonal are kept. The rows of a
- * strip of tiles begin at its tile on the diagonal, and follow each other. */
-enum { LANES = 8 };
+/* Matrices of pairs are symmetric. Only tiles of LANES x LANES pairs on or above the diagonal are kept: those of the
+ * first column of tiles, of the second, and so on, from the top down to the diagonal. */
+enum { LANES = 8, TILE = LANES * LANES };
 
-static inline int64_t matrix_size(int64_t width) { return width * (width + LANES) / 2; }
+static inline int64_t column_start(int64_t column) { return TILE * (column * (column + 1) / 2); }
+static inline int64_t matrix_size(int64_t width) { return column_start(width / LANES); }
 
-/* Where the row j begins, at column j / LANES * LANES. */
-static inline int64_t row_start(int64_t width, int64_t j) {
-    int64_t above = j / LANES * LANES;
-    return above * width - above * (above - LANES) / 2 + (j - above) * (width - above);
-}
-
-static inline float pair_at(const float *matrix, int64_t width, int64_t i, int64_t j) {
+static inline float pair_at(const float *matrix, int64_t i, int64_t j) {
     int64_t row = i < j ? i : j, column = i < j ? j : i;
-    return matrix[row_start(width, row) + column - row / LANES * LANES];
+    return matrix[column_start(column / LANES) + row * LANES + column % LANES];
 }
 
 /* Working memory. Rows of u are max_classes long. */
 typedef struct {
-    float *pairs;            // [u, width]: N A, summed over the classes of the second haplotype
+    float *sums;             // [2 u, width]: A, summed over the classes of the second haplotype
+    float *neither;          // [u, width]: N, the class of the second haplotype first
     float *one;              // [u, width]: O, the class first
-    float *expanded;         // [u, width]: N, its second class by haplotype
-    float *neither;          // [u, u]: N
     float *both;             // [u, u]: Z
     float *class_prior;      // [u]
+    float *joint_prior;      // [u]
+    int64_t *row;            // [u]
+    int64_t *joint_row;      // [u]
     int64_t *member;         // [u]: one haplotype of each class
+    int32_t *rows, *next_rows;  // [width]
     float *of_haplotype[3];  // [width]
     float *of_class[3];      // [u]
     Factors *factors;        // [max_sites]
