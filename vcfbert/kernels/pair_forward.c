@@ -213,6 +213,16 @@ static inline void add_by_class(Vector tile[LANES], const int32_t *rows, int64_t
     for (int r = 0; r < LANES; r++) *(Vector *)(sums + rows[left + r] + above) += tile[r];
 }
 
+/* Asks for tiles that are read and written soon. Matrices do not fit into the caches, and the processor alone begins
+ * too late to fetch what is only written. */
+static inline void fetch_ahead(const float *read, const float *written) {
+    enum { AHEAD = 8 * TILE, LINE = 16 };
+    for (int at = 0; at < TILE; at += LINE) {
+        __builtin_prefetch(read + AHEAD + at, 0);
+        __builtin_prefetch(written + AHEAD + at, 1);
+    }
+}
+
 /* Fills ``out`` with A at the block's end, scaled to sum 1, from ``matrix``, A at its start. The two may not overlap.
  *
  * Destroys N and O, and fills ``scratch->sums`` with the sums of ``out`` by the ``count`` classes of the next
@@ -249,6 +259,7 @@ static void rebuild(const Block *block, const float *matrix, float *out, const S
                 tile[r] += prior[above + r] * *(const Vector *)(q + at);
                 *(Vector *)(out + r * LANES) = tile[r];
             }
+            fetch_ahead(matrix, out);
             add_by_class(tile, next_rows, above, left, scratch->sums);
         }
 }

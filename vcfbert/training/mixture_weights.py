@@ -7,7 +7,10 @@ that no haplotype of the reference carries.
 
 from __future__ import annotations
 
+import operator
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
 
 import numpy as np
 import numpy.typing as npt
@@ -65,14 +68,17 @@ def least_error(statistics: SufficientStatistics, start: Doubles) -> Doubles:
     return weights
 
 
-def better_weights(halves: tuple[SufficientStatistics, SufficientStatistics], start: Doubles) -> tuple[Doubles, float]:
-    """Mixture weights [knots, heads] fitted to both halves of the samples, and the fraction of squared error they save.
+def better_weights(parts: Sequence[SufficientStatistics], start: Doubles) -> tuple[Doubles, float]:
+    """Mixture weights [knots, heads] fitted to all parts of the samples, and the fraction of squared error they save.
 
-    The fraction is cross-validated: weights fitted to each half are applied to the other half. If they save nothing
+    The fraction is cross-validated: weights fitted to all other parts are applied to each part. If they save nothing
     there, the result is ``start`` and 0.
     """
-    before = sum(half.error(start) for half in halves)
-    crossed = sum(half.error(least_error(other, start)) for half, other in zip(halves, reversed(halves), strict=True))
+    before = sum(part.error(start) for part in parts)
+    crossed = 0.0
+    for number, part in enumerate(parts):
+        others = reduce(operator.add, [other for index, other in enumerate(parts) if index != number])
+        crossed += part.error(least_error(others, start))
     if not crossed < before:
         return start, 0.0
-    return least_error(halves[0] + halves[1], start), 1.0 - crossed / before
+    return least_error(reduce(operator.add, parts), start), 1.0 - crossed / before

@@ -41,6 +41,9 @@ MAX_WINDOWS = 2
 MAX_SITES = 4096  # of a window, at which genotypes are scored
 MAX_DENSITY = 0.05  # greatest fraction of sites typed: a denser array takes more time and leaves fewer sites to score
 MODE = PhasingMode(states=640, phasings=4)
+# Of the samples, when mixture weights are cross-validated. Weights fitted to half of them are so much worse than those
+# fitted to all that chance decided whether weights were used.
+PARTS = 4
 # Of (switch rate, mismatch probability): first and last steps of the search in octaves, and bounds. The rates of cattle
 # lie near the lower bound of human panels.
 FIRST_STEPS, LAST_STEPS = (1.0, 2.0), (0.5, 1.0)
@@ -152,13 +155,12 @@ class RateSearch:
     def _fitted(self, queries: list[_Queries], rates: Rates) -> tuple[Mixture, float]:
         """The mixture with weights fitted to such queries, and the fraction of held-out squared error they save."""
         start = Mixture.first(rates)
-        halves = zip(*(self._statistics(start, one) for one in queries), strict=True)
-        first, second = (reduce(operator.add, half) for half in halves)
-        weights, gain = better_weights((first, second), start.weights)
+        by_part = zip(*(self._statistics(start, one) for one in queries), strict=True)
+        weights, gain = better_weights([reduce(operator.add, part) for part in by_part], start.weights)
         return dataclasses.replace(start, weights=weights), gain
 
-    def _statistics(self, mixture: Mixture, one: _Queries) -> tuple[SufficientStatistics, SufficientStatistics]:
-        """Sufficient statistics of every other sample, and of the rest."""
+    def _statistics(self, mixture: Mixture, one: _Queries) -> list[SufficientStatistics]:
+        """Sufficient statistics of PARTS parts of the samples."""
         heads = one.typed.window.heads(mixture)
         by_head = []
         for number in range(len(heads.stay)):
@@ -167,10 +169,7 @@ class RateSearch:
         dosage, truth = np.stack(by_head), one.typed.truth
         af = one.typed.af
         knots = knot_weights(np.minimum(af, 1.0 - af))
-        return (
-            SufficientStatistics.of(dosage[:, 0::2], truth[0::2], knots),
-            SufficientStatistics.of(dosage[:, 1::2], truth[1::2], knots),
-        )
+        return [SufficientStatistics.of(dosage[:, part::PARTS], truth[part::PARTS], knots) for part in range(PARTS)]
 
     @cached_property
     def _typed(self) -> list[_Typed]:
