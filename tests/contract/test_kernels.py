@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 import vcfbert
+from tests.helpers.haploid_kernels import HAPLOID_CASES
 from tests.helpers.pair_kernels import PAIR_CASES
 from tests.helpers.record_kernels import RECORD_CASES
 from tests.helpers.state_kernels import STATE_CASES
@@ -79,6 +80,7 @@ CASES: list[tuple[Kernel[..., Any], Arguments]] = [
     (site_blocks._unpack, unpack),
     (site_blocks._gather_bits, gather_bits),
     (site_blocks._count_alleles, count_alleles),
+    *HAPLOID_CASES,
     *PAIR_CASES,
     *RECORD_CASES,
     *STATE_CASES,

@@ -1,8 +1,8 @@
-"""The haploid Li-Stephens HMMs, compiled, with targets divided among threads.
+"""The haploid Li-Stephens HMMs (``li_stephens.py``), with targets divided among threads.
 
-``tests/helpers/li_stephens.py`` is the plain algorithm. Between two typed sites, reference haplotypes that carry the
-same alleles are interchangeable. So copying probabilities are summed over the distinct rows of each *interval* between
-typed sites (Howie et al. 2012, Nat. Genet. 44:955). The dosage of a site is the sum over the few rows that carry ALT.
+Between two typed sites, reference haplotypes that carry the same alleles are interchangeable. So copying probabilities
+are summed over the distinct rows of each *interval* between typed sites (Howie et al. 2012, Nat. Genet. 44:955). The
+dosage of a site is the sum over the few rows that carry ALT.
 """
 
 from __future__ import annotations
@@ -15,17 +15,19 @@ from typing import Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from vcfbert.copying.lanes import LANES, add_column, add_row
-from vcfbert.kernels import Alleles, Calls, Floats, Indices, Numbers, divide_among_threads, jitted
+from vcfbert.copying.li_stephens import Problem, posteriors
+from vcfbert.kernels import Alleles, Calls, Doubles, Floats, Indices, Numbers, compiled, divide_among_threads
 
 Rows = npt.NDArray[np.uint32]
+
+LANES: Final = 4  # heads at most; four float32 are one of the processor's shortest vectors
 
 # Probability of a switch between two typed sites at least. Where a map is flat, copying probabilities would otherwise
 # reach 0 from the left for some states and from the right for all others.
 MIN_SWITCH: Final = 1e-6
-# Rows of an interval are dropped whose summed probabilities are below this, divided by the number of rows. All of them
-# together change a dosage by less than a tenth of the last written digit.
-MAX_DROPPED: Final = 1e-4
+# Rows of an interval are dropped whose copying probability is below this, divided by the number of states. All of them
+# together change a dosage by less than a hundredth of the last written digit.
+MAX_DROPPED: Final = 1e-5
 # Bytes of the forward pass that a thread keeps: a small part of the second-level cache.
 FORWARD_BYTES: Final = 1 << 17
 
@@ -123,37 +125,17 @@ def copy(
     (t, n), h = observed.shape, len(heads.stay)
     if h > LANES:
         raise ValueError(f"at most {LANES} heads, not {h}")
-    dosage = np.empty((n, len(fraction)), dtype=np.float32)
-    mismatched = np.empty((h, n, t), dtype=np.float32)
-    mixing = np.zeros((len(fraction), 2, LANES), dtype=np.float32)  # of an interval's two ends
-    mixing[:, 0, :h], mixing[:, 1, :h] = (heads.mixture * (1.0 - fraction)).T, (heads.mixture * fraction).T
+    dosage, loo = np.empty((n, len(fraction)), dtype=np.float32), np.empty((n, t), dtype=np.float32)
     stay = np.minimum(heads.stay, np.float32(1.0 - MIN_SWITCH))
-    hmm = Hmm(np.ascontiguousarray(observed.T), alleles, states.view(np.uint32), prior, stay, heads.mismatch)
-    decoder = Decoder(
-        intervals.number, intervals.bounds, intervals.counts, *_sites_of_rows(intervals), mixing.reshape(-1, 2 * LANES)
-    )
-
+    hmm = Hmm(np.ascontiguousarray(observed.T), alleles, states, prior, stay, heads.mismatch, heads.key_mixture)
+    decoder = Decoder.of(intervals, heads.mixture, fraction)
     span = max(math.isqrt(t), min(t, forward_bytes // (4 * h * states.shape[1])), 1)
 
     def work(targets: Indices) -> None:
-        _copy(targets, hmm, decoder, span, dosage, mismatched)
+        _copy_targets(targets, hmm, decoder, span, MAX_DROPPED, dosage, loo)
 
     divide_among_threads(work, n, threads)
-    return Copied(dosage, _loo(observed, mismatched, heads))
-
-
-def _loo(observed: Calls, mismatched: Floats, heads: Heads) -> Floats:
-    """Leave-one-out ALT probability float32 [n, t] at the typed sites.
-
-    A site's own call enters its posterior as one emission factor, which is divided out. ``mismatched`` float32
-    [h, n, t]: posterior of the states that do not carry the call.
-    """
-    miss = heads.mismatch[:, None]
-    other = mismatched / miss
-    other /= other + (1.0 - mismatched) / (1.0 - miss)
-    mean = np.einsum("hnt,ht->nt", other, heads.key_mixture)
-    seen = observed.T
-    return np.where(seen < 0, np.nan, np.where(seen == 1, 1.0 - mean, mean)).astype(np.float32)
+    return Copied(dosage, loo)
 
 
 def _sites_of_rows(intervals: Intervals) -> tuple[Indices, Indices, Numbers]:
@@ -174,10 +156,11 @@ class Hmm(NamedTuple):
 
     observed: Calls  # [n, t]
     alleles: Alleles  # [t, r]
-    states: Rows  # [n, k]
+    states: Numbers  # [n, k]
     prior: Floats  # [n, k]
     stay: Floats  # [h, t]
     mismatch: Floats  # [h, t]
+    key_mixture: Floats  # [h, t]
 
 
 class Decoder(NamedTuple):
@@ -189,179 +172,53 @@ class Decoder(NamedTuple):
     first_row: Indices  # [t + 1], each interval's first row, of the rows of all intervals
     begin: Indices  # [rows + 1]; row r carries ALT at sites[begin[r]:begin[r + 1]]
     sites: Numbers
-    mixing: Floats  # [l, 2 LANES], mixture weights of the heads at the left and at the right end of an interval
+    mixing: Floats  # [l, 2, LANES], mixture weights of the heads at the left and at the right end of an interval
+
+    @classmethod
+    def of(cls, intervals: Intervals, mixture: Floats, fraction: Floats) -> Decoder:
+        """``mixture`` [h, l], ``fraction`` [l]: as in ``Heads`` and ``copy``."""
+        mixing = np.zeros((len(fraction), 2, LANES), dtype=np.float32)
+        for end, weights in enumerate((mixture * (1.0 - fraction), mixture * fraction)):
+            mixing[:, end, : len(weights)] = weights.T
+        return cls(intervals.number, intervals.bounds, intervals.counts, *_sites_of_rows(intervals), mixing)
 
 
-@jitted
-def _copy(targets: Indices, hmm: Hmm, decoder: Decoder, span: int, dosage: Floats, mismatched: Floats) -> None:
-    """Fills the rows of ``targets`` in ``dosage`` [n, l] and ``mismatched`` [h, n, t].
-
-    The forward pass keeps all messages of one ``span`` of typed sites, and of each other span only the one before it.
-    The backward pass computes the others again. Functions that run for every typed site are given arrays, because
-    numba counts references to all arrays of a tuple at each use.
-    """
-    observed, alleles, states, prior, stay, mismatch = hmm
-    number, bounds, counts, first_row, begin, sites, mixing = decoder
-    (heads, t), k = stay.shape, states.shape[1]
-    padded = -(-k // 8) * 8  # states, rounded up to full vectors; the added ones have a prior of 0
-    carried = np.full((t, padded), np.uint8(2))  # padding: an allele that no target has
-    pi, one, none = np.zeros(padded, np.float32), np.float32(1.0), np.float32(0.0)
-    forward, at_span = np.empty((heads, span, padded), np.float32), np.empty((heads, -(-t // span), padded), np.float32)
-    backward = np.empty((heads, padded), np.float32)
-    stays, jumps = np.empty(heads, np.float32), np.empty(heads, np.float32)
-    posterior = np.empty((2, LANES, padded), np.float32)  # at the two ends of an interval, used in turn
-    rows = np.empty((2 * np.max(counts), 2 * LANES), np.float32)
-    at_sites = np.empty((np.max(bounds[1:] - bounds[:-1]), 2 * LANES), np.float32)
-    for target in targets:
-        own, calls, out = states[target], observed[target], dosage[target]
-        _load(alleles, own, carried)
-        pi[:k] = prior[target]
-        for head in range(heads):
-            _forward(calls, stay[head], mismatch[head], carried, pi, at_span[head], forward[head])
-        backward[:], stays[:], jumps[:], posterior[:] = one, none, one, none
-        for s in range(t, -1, -1):
-            left, right = posterior[(s + 1) % 2], posterior[s % 2]
-            if s == 0:
-                left[:] = none
-            for head in range(heads if s > 0 else 0):
-                if s < t and s % span == 0:  # the typed site s - 1 is the last of its span
-                    first = slice(s - span, s)
-                    _forward_span(
-                        calls[first], stay[head, first], mismatch[head, first], carried[first], pi,
-                        at_span[head, s // span - 1], forward[head],
-                    )  # fmt: skip
-                stays[head], mismatched[head, target, s - 1] = _backward_step(
-                    calls[s - 1], stays[head], jumps[head], mismatch[head, s - 1], carried[s - 1], pi,
-                    forward[head, (s - 1) % span], backward[head], left[head],
-                )  # fmt: skip
-                stays[head], jumps[head] = stay[head, s - 1] / stays[head], one - stay[head, s - 1]
-            start, stop = bounds[s], bounds[s + 1]
-            if start < stop:
-                own_rows = begin[first_row[s] : first_row[s] + counts[s] + 1]
-                _sum_by_row(own, number[s], left, right, rows[: 2 * counts[s]])
-                _sum_by_site(rows[: 2 * counts[s]], own_rows, sites, start, at_sites[: stop - start])
-                _mix(at_sites, mixing[start:stop], out[start:stop])
-
-
-@jitted
-def _load(alleles: Alleles, states: Rows, carried: Alleles) -> None:
-    """Fills the alleles [t, k] that a target's ``states`` [k] carry."""
-    for l in range(len(alleles)):
-        for j in range(len(states)):
-            carried[l, j] = alleles[l, states[j]]
-
-
-@jitted
-def _forward(
-    calls: Calls, stay: Floats, mismatch: Floats, carried: Alleles, pi: Floats, at_span: Floats, forward: Floats
+@compiled
+def _copy_targets(
+    targets: Indices, hmm: Hmm, decoder: Decoder, span: int, max_dropped: float, dosage: Floats, loo: Floats
 ) -> None:
-    """Fills the message [k] before each span, with sum 1, and all messages [span, k] of the last span."""
-    span = len(forward)
-    at_span[0] = pi
-    for number in range(len(at_span)):
-        sites = slice(number * span, (number + 1) * span)
-        total = _forward_span(calls[sites], stay[sites], mismatch[sites], carried[sites], pi, at_span[number], forward)
-        if number + 1 < len(at_span):
-            at_span[number + 1] = forward[span - 1] / total
+    """Fills the rows of ``targets`` in ``dosage`` [n, l] and ``loo`` [n, t].
 
-
-@jitted
-def _forward_span(
-    calls: Calls, stay: Floats, mismatch: Floats, carried: Alleles, pi: Floats, message: Floats, forward: Floats
-) -> np.float32:
-    """Fills the messages at the sites of a span, from the ``message`` [k] before it, which sums to 1.
-
-    Messages stay unscaled. Their sum divides the next step's stay probability, which saves a pass. Returns the last.
+    The twin keeps the forward messages of one ``span`` of typed sites at a time. It leaves out the rows of an interval
+    with less than ``max_dropped``, divided by the number of states.
     """
-    one = np.float32(1.0)
-    total = one
-    for l in range(len(calls)):
-        hit, miss = (one, one) if calls[l] < 0 else (one - mismatch[l], mismatch[l])
-        before = forward[l - 1] if l > 0 else message
-        stays, jumps = stay[l] / total, one - stay[l]
-        total = _forward_step(before, stays, jumps, pi, carried[l], np.uint8(calls[l]), hit, miss, forward[l])
-    return total
+    for target in targets:
+        calls, own = hmm.observed[target], hmm.states[target]
+        alleles = hmm.alleles[:, own]
+        each = [
+            posteriors(Problem(calls, alleles, hmm.prior[target], stay, mismatch))
+            for stay, mismatch in zip(hmm.stay, hmm.mismatch, strict=True)
+        ]
+        copied = np.stack(each, axis=-1)  # [t, k, h]
+        loo[target] = _without_call(calls, np.einsum("tkh,tk->ht", copied, alleles != calls[:, None]), hmm)
+        ends = np.pad(copied, ((1, 1), (0, 0), (0, LANES - copied.shape[2])))
+        for s, (start, stop) in enumerate(pairwise(decoder.bounds.tolist())):
+            rows = np.zeros((decoder.counts[s], 2, LANES))
+            np.add.at(rows, decoder.number[s, own], np.stack([ends[s], ends[s + 1]], axis=1))
+            at_sites = np.zeros((stop - start, 2, LANES))
+            begin = decoder.begin[decoder.first_row[s] :][: len(rows) + 1]
+            sites = decoder.sites[begin[0] : begin[-1]] - start
+            np.add.at(at_sites, sites, np.repeat(rows, np.diff(begin), axis=0))
+            dosage[target, start:stop] = (at_sites * decoder.mixing[start:stop]).sum(axis=(1, 2))
 
 
-@jitted
-def _forward_step(
-    before: Floats, stays: np.float32, jumps: np.float32, pi: Floats, own: Alleles, seen: np.uint8, hit: np.float32,
-    miss: np.float32, message: Floats,
-) -> np.float32:  # fmt: skip
-    """Fills the next ``message`` [k] and returns its sum. LLVM vectorises the loop only in a function of its own."""
-    total = np.float32(0.0)
-    for j in range(len(pi)):
-        value = (stays * before[j] + jumps * pi[j]) * (hit if own[j] == seen else miss)
-        message[j] = value
-        total += value
-    return total
+def _without_call(calls: Calls, mismatched: Doubles, hmm: Hmm) -> Doubles:
+    """Leave-one-out ALT probability [t] of one target at its typed sites.
 
-
-@jitted
-def _backward_step(
-    call: int, stays: np.float32, jumps: np.float32, miss: np.float32, own: Alleles, pi: Floats, forward: Floats,
-    backward: Floats, product: Floats,
-) -> tuple[np.float32, np.float32]:  # fmt: skip
-    """Fills the copying probabilities ``product`` [k] at a typed site, and takes the ``backward`` message [k] over it.
-
-    Returns the message's sum, weighted by the prior, and the probability of the states that do not carry the call. Each
-    loop over states changes one array and only reads the others; the compiler vectorises no other form.
+    A site's own call enters its posterior as one emission factor, which is divided out. ``mismatched`` [h, t]:
+    posterior of the states that do not carry the call.
     """
-    one, none = np.float32(1.0), np.float32(0.0)
-    seen, hit = np.uint8(call), one - miss
-    if call < 0:
-        hit, miss = one, one
-    total, other, expected = none, none, none
-    for j in range(len(pi)):
-        value = forward[j] * (backward[j] * stays + jumps)
-        product[j] = value
-        total += value
-    for j in range(len(pi)):
-        moved = (backward[j] * stays + jumps) * (hit if own[j] == seen else miss)
-        backward[j] = moved
-        expected += moved * pi[j]
-    scale = one / total
-    for j in range(len(pi)):
-        product[j] *= scale
-    for j in range(len(pi)):
-        other += none if own[j] == seen else product[j]
-    return expected, other
-
-
-@jitted
-def _sum_by_row(states: Rows, number: Numbers, left: Floats, right: Floats, rows: Floats) -> None:
-    """Fills sums [rows of the interval x 2, 2 LANES] of the probabilities [LANES, k] at the interval's two ends.
-
-    Many states share a row. Even and odd states have sums of their own, so an addition seldom waits for the last.
-    """
-    rows[:] = np.float32(0.0)
-    for j in range(len(states)):
-        row = 2 * number[states[j]] + j % 2
-        add_column(rows, row, 0, left, j)
-        add_column(rows, row, LANES, right, j)
-    for row in range(len(rows) // 2):
-        add_row(rows, 2 * row, rows, 2 * row + 1)
-
-
-@jitted
-def _sum_by_site(rows: Floats, begin: Indices, sites: Numbers, start: int, at_sites: Floats) -> None:
-    """Fills sums [sites of the interval, 2 LANES] of the even ``rows`` over those that carry ALT at a site."""
-    at_sites[:] = np.float32(0.0)
-    least = np.float32(MAX_DROPPED) / np.float32(len(begin))
-    for row in range(len(begin) - 1):
-        largest = np.float32(0.0)
-        for lane in range(2 * LANES):
-            largest = max(largest, rows[2 * row, lane])
-        if largest >= least:
-            for i in range(begin[row], begin[row + 1]):
-                add_row(at_sites, sites[i] - start, rows, 2 * row)
-
-
-@jitted
-def _mix(at_sites: Floats, mixing: Floats, dosage: Floats) -> None:
-    """Fills the dosages of an interval's sites with the mixture of the heads and of the interval's two ends."""
-    for site in range(len(dosage)):
-        total = np.float32(0.0)
-        for lane in range(2 * LANES):
-            total += mixing[site, lane] * at_sites[site, lane]
-        dosage[site] = total
+    other = mismatched / hmm.mismatch
+    other /= other + (1.0 - mismatched) / (1.0 - hmm.mismatch)
+    mean = (other * hmm.key_mixture).sum(axis=0)
+    return np.where(calls < 0, np.nan, np.where(calls == 1, 1.0 - mean, mean))

@@ -38,7 +38,7 @@ class WholeWindow:
         kept = used[self.interval, whole.carriers]
         return replace(
             whole,
-            number=np.take_along_axis(renumbered, number, axis=1),
+            number=np.ascontiguousarray(np.take_along_axis(renumbered, number, axis=1)),
             counts=used.sum(axis=1),
             start=np.concatenate([[0], np.cumsum(kept)])[whole.start],
             carriers=renumbered[self.interval[kept], whole.carriers[kept]].astype(np.uint32),

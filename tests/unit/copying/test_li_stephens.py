@@ -1,4 +1,4 @@
-"""The plain algorithm of ``tests/helpers/li_stephens.py`` against the sum over every path."""
+"""The textbook algorithm against the sum over every path."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from itertools import product
 import numpy as np
 import pytest
 
-from tests.helpers.li_stephens import Problem, dosages, posteriors
+from tests.helpers.li_stephens import dosages
+from vcfbert.copying.li_stephens import Problem, posteriors
 from vcfbert.kernels import Doubles
 
 

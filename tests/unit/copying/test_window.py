@@ -7,9 +7,10 @@ from dataclasses import fields, replace
 import numpy as np
 import pytest
 
-from tests.helpers.li_stephens import Problem, dosages, posteriors
+from tests.helpers.li_stephens import dosages
 from tests.helpers.tiny import panel_from_alleles, perturbed_copying_model, random_panel
 from vcfbert.copying.haploid import Copied, cut
+from vcfbert.copying.li_stephens import Problem, posteriors
 from vcfbert.copying.mixture import HEADS, PRIOR_STRENGTH, Mixture
 from vcfbert.copying.window import HmmWindow, WholeWindow, key_place, mismatches, place_between
 from vcfbert.genotypes.reference_subset import ReferenceSubset
