@@ -26,6 +26,7 @@ class Finished:
     of a few milliseconds and on systems without /proc."""
 
     seconds: float
+    cpu_seconds: float  # user and system, of the process and of its children that have ended
     peak_mib: float
     status: int
     stopped: bool  # at the time limit
@@ -53,13 +54,14 @@ def run_measured(
         )
         watch = _Watch(process.pid, started + limit, whole)
         try:
-            status = process.wait()
-            seconds = time.perf_counter() - started
+            _, waited, usage = os.wait4(process.pid, 0)
+            seconds, cpu_seconds = time.perf_counter() - started, usage.ru_utime + usage.ru_stime
+            status = process.returncode = os.waitstatus_to_exitcode(waited)
         finally:
             watch.end()
         out.seek(0)
         err.seek(0)
-        return Finished(seconds, watch.peak_kib / 1024, status, watch.stopped, out.read(), err.read())
+        return Finished(seconds, cpu_seconds, watch.peak_kib / 1024, status, watch.stopped, out.read(), err.read())
 
 
 class _Watch:

@@ -9,8 +9,8 @@ Every run is a process that reads the target file and writes VCF.gz with DS and 
 start of Python or Java. The tools take turns, so a busy machine slows all of them. vcfbert reads the panel from its
 bundle and Minimac4 from its own format; each is prepared once, and that time is reported separately. Beagle reads the
 VCF.gz at every run. Beagle phases unphased targets itself; Minimac4 cannot. Memory is that of the program and its
-children, for Minimac4 with the conversion. ``--growth`` simulates panels of 600 to 50,000 haplotypes with 100 targets,
-and 10, 100 and 1,000 targets at 2,000 haplotypes. It needs msprime.
+children, for Minimac4 with the conversion. CPU seconds are user and system. ``--growth`` simulates panels of 600 to
+50,000 haplotypes with 100 targets, and 10, 100 and 1,000 targets at 2,000 haplotypes. It needs msprime.
 """
 
 from __future__ import annotations
@@ -104,6 +104,7 @@ class Case:
     def __init__(self, tool: str, phase: str, out: Path, note: str | None = None) -> None:
         self.tool, self.phase, self.out, self.note = tool, phase, out, note
         self.seconds: list[float] = []
+        self.cpu_seconds: list[float] = []
         self.peak_mib = 0.0
         self.panel_seconds: float | None = None
 
@@ -119,11 +120,12 @@ class Case:
         if self.note is None:
             told = {} if self.tool == OURS else json.loads(done.out.splitlines()[-1])
             self.seconds.append(told.get("seconds", done.seconds))
+            self.cpu_seconds.append(told.get("cpu_seconds", done.cpu_seconds))
             self.panel_seconds = told.get("panel_seconds") or None
             self.peak_mib = max(self.peak_mib, done.peak_mib)
 
     def row(self, data: Data, panel: Panel, n_targets: int) -> dict[str, Any]:
-        """Median and fastest seconds, peak memory and r2 by MAF bin."""
+        """Median seconds, peak memory and r2 by MAF bin."""
         row: dict[str, Any] = {"tool": self.tool, "input": self.phase, "note": self.note, "runs": len(self.seconds)}
         if not self.seconds:
             return row
@@ -131,9 +133,8 @@ class Case:
         scores = evaluate_files(data.truth, self.out, [panel], typed=data.typed)
         return row | {
             "seconds": round(median, 3),
-            "fastest_seconds": round(min(self.seconds), 3),
+            "cpu_seconds": round(statistics.median(self.cpu_seconds), 3),
             "panel_seconds": self.panel_seconds,
-            "samples_per_second": round(n_targets / median, 3),
             "ms_per_target": round(1e3 * median / n_targets, 3),
             "peak_mib": round(self.peak_mib),
             "r2": {r.bin: None if np.isnan(r.aggregate_r2) else round(r.aggregate_r2, 4) for r in scores.rows},
@@ -200,10 +201,9 @@ def bench(data: Data, bundle: Path | None, settings: Settings, folder: Path) -> 
     panel = reference(data, bundle, folder)
     n_targets = len(inspect(data.truth).samples)
     rows = [case.row(data, panel, n_targets) for case in cases]
-    beagle = {row["input"]: row.get("seconds") for row in rows if row["tool"] == BEAGLE}
     for row in rows:
-        of_beagle = beagle.get(row["input"])
-        row["times_beagle"] = round(row["seconds"] / of_beagle, 3) if of_beagle and "seconds" in row else None
+        for other in (BEAGLE, MINIMAC4):
+            row |= ratios(row, next(one for one in rows if (one["tool"], one["input"]) == (other, row["input"])))
     return {
         "data": data.name,
         "variant": variant_of(bundle),
@@ -214,6 +214,13 @@ def bench(data: Data, bundle: Path | None, settings: Settings, folder: Path) -> 
         "fit": fitted,
         "rows": rows,
     }
+
+
+def ratios(row: dict[str, Any], other: dict[str, Any]) -> dict[str, float | None]:
+    """Seconds and CPU seconds of ``row`` as multiples of those of another tool; None where one of them did not run."""
+    names = {"seconds": f"times_{other['tool']}", "cpu_seconds": f"cpu_times_{other['tool']}"}
+    both = "seconds" in row and "seconds" in other
+    return {name: round(row[of] / other[of], 3) if both else None for of, name in names.items()}
 
 
 def cases_of(bundle: Path | None, folder: Path) -> Iterator[Case]:

@@ -134,8 +134,9 @@ def test_imputation_benchmark_times_and_scores_baselines(simulated: Path, tmp_pa
         assert row["ms_per_target"] == pytest.approx(1e3 * row["seconds"] / 6, rel=0.01)
         assert row["peak_mib"] > (20 if row["tool"] != "minimac4" else -1)  # it may be over before it is looked at
         assert 0.2 < row["r2"]["all"] <= 1
-        of_beagle = rows["beagle", row["input"]].get("seconds")
-        assert row["times_beagle"] == (of_beagle and pytest.approx(row["seconds"] / of_beagle, abs=1e-3))
+        for name, of in (("times_beagle", "seconds"), ("cpu_times_beagle", "cpu_seconds")):
+            of_beagle = rows["beagle", row["input"]].get(of)
+            assert row[name] == (of_beagle and pytest.approx(row[of] / of_beagle, abs=1e-3))
 
 
 def test_imputation_benchmark_samples_targets_evenly(simulated: Path, tmp_path: Path) -> None:

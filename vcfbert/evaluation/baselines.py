@@ -6,6 +6,7 @@ They are optional: whatever is on PATH is used. Each runs in a temporary folder;
 from __future__ import annotations
 
 import re
+import resource
 import shutil
 import subprocess
 import tempfile
@@ -36,14 +37,15 @@ _ERROR_LINES = 12  # last lines of a failed baseline's output that the error sho
 class BaselineRun:
     """One run of a baseline.
 
-    ``seconds``: wall time of phasing and imputation. ``panel_seconds``: wall time of converting the panel to the
-    baseline's own format, which is done once per panel.
+    ``seconds`` and ``cpu_seconds``: wall and CPU time of phasing and imputation. ``panel_seconds``: wall time of
+    converting the panel to the baseline's own format, which is done once per panel.
     """
 
     name: str
     version: str
     path: Path
     seconds: float
+    cpu_seconds: float = 0.0
     panel_seconds: float = 0.0
 
     def as_dict(self) -> dict[str, str | float]:
@@ -51,6 +53,7 @@ class BaselineRun:
         return {
             "version": self.version,
             "seconds": round(self.seconds, 2),
+            "cpu_seconds": round(self.cpu_seconds, 2),
             "panel_seconds": round(self.panel_seconds, 2),
         }
 
@@ -85,11 +88,11 @@ def run_beagle(
             rows = "".join(f"{chrom} . {cm:.6f} {pos}\n" for chrom, pos, cm in _map_rows(genetic_map, panel_vcf))
             (folder / "plink.map").write_text(rows)
             command.append(f"map={folder / 'plink.map'}")
-        seconds = _run(BEAGLE, command, folder)
+        seconds, cpu_seconds = _run(BEAGLE, command, folder)
         log = (folder / "imputed.log").read_text()
         _keep(BEAGLE, folder / "imputed.vcf.gz", out)
     version = re.search(r"\((version [^)]*)\)", log)
-    return BaselineRun(BEAGLE, version[1].removeprefix("version ") if version else "unknown", out, seconds)
+    return BaselineRun(BEAGLE, version[1].removeprefix("version ") if version else "unknown", out, seconds, cpu_seconds)
 
 
 def run_minimac4(
@@ -104,7 +107,7 @@ def run_minimac4(
         panel = folder / "panel.msav"
         with panel.open("wb") as stream:
             compress = [program, "--compress-reference", str(_as_vcf_gz(panel_vcf, folder))]
-            panel_seconds = _run(MINIMAC4, compress, folder, stdout=stream)
+            panel_seconds, _ = _run(MINIMAC4, compress, folder, stdout=stream)
         imputed = folder / "imputed.vcf.gz"
         command = [program, "--format", "GT,HDS,DS,GP", "--output-format", "vcf.gz", "--output", str(imputed)]
         command += ["--threads", str(threads)]
@@ -113,10 +116,12 @@ def run_minimac4(
             (folder / "genetic.map").write_text("#chr\tposition\tGenetic_Map(cM)\n" + rows)
             command += ["--map", str(folder / "genetic.map")]
         command += [str(panel), str(_indexed(_as_vcf_gz(target_vcf, folder), folder))]
-        seconds = _run(MINIMAC4, command, folder)
+        seconds, cpu_seconds = _run(MINIMAC4, command, folder)
         _keep(MINIMAC4, imputed, out)
     version = subprocess.run([program, "--version"], capture_output=True, text=True, check=False).stdout.split()
-    return BaselineRun(MINIMAC4, version[-1].lstrip("v") if version else "unknown", out, seconds, panel_seconds)
+    return BaselineRun(
+        MINIMAC4, version[-1].lstrip("v") if version else "unknown", out, seconds, cpu_seconds, panel_seconds
+    )
 
 
 def _program(name: str) -> str:
@@ -132,10 +137,10 @@ def _work_folder() -> Iterator[Path]:
         yield Path(folder)
 
 
-def _run(name: str, command: list[str], folder: Path, stdout: BinaryIO | None = None) -> float:
-    """Wall seconds of ``command``. What it prints goes to a file, shown only if it fails."""
+def _run(name: str, command: list[str], folder: Path, stdout: BinaryIO | None = None) -> tuple[float, float]:
+    """Wall seconds of ``command``, and its CPU seconds. What it prints goes to a file, shown only if it fails."""
     messages = folder / "messages.txt"
-    started = time.perf_counter()
+    started, before = time.perf_counter(), _cpu_of_children()
     with messages.open("wb") as stream:
         done = subprocess.run(
             ["env", f"TMPDIR={folder}", *command],  # where Minimac4 puts its parts
@@ -144,10 +149,15 @@ def _run(name: str, command: list[str], folder: Path, stdout: BinaryIO | None = 
             stderr=stream,
             check=False,
         )
-    seconds = time.perf_counter() - started
+    seconds, cpu_seconds = time.perf_counter() - started, _cpu_of_children() - before
     if done.returncode != 0:
         raise _failed(name, f"ended with status {done.returncode}", messages)
-    return seconds
+    return seconds, cpu_seconds
+
+
+def _cpu_of_children() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def _failed(name: str, what: str, messages: Path) -> VcfbertError:

@@ -32,6 +32,15 @@ def test_says_how_it_ended_and_what_was_said() -> None:
 def test_time_is_that_of_the_process() -> None:
     done = python("import time; time.sleep(0.3)")
     assert 0.3 <= done.seconds < 5
+    assert done.cpu_seconds < 0.3
+
+
+def test_cpu_time_is_that_of_the_process_and_its_children() -> None:
+    busy = "import time\nwhile time.process_time() < 0.4: pass"
+    alone = python(busy).cpu_seconds
+    both = python(f"import subprocess, sys; subprocess.run([sys.executable, '-c', {busy!r}])").cpu_seconds
+    assert 0.4 <= alone < 2
+    assert 0.4 < both < 2
 
 
 @linux
