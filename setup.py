@@ -39,6 +39,7 @@ def library(name, flags):
         depends=glob("vcfbert/kernels/*.h"),
         define_macros=[("VCFBERT_SOURCES", f'"{sources_digest()}"')],
         extra_compile_args=FLAGS + flags,
+        libraries=["m"],
         py_limited_api=True,
         optional=True,
     )

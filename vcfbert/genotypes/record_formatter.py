@@ -23,6 +23,7 @@ _CELLS_AT_ONCE: Final = 1 << 17
 # Upper bounds of a record's bytes, as text or BCF, without its strings and samples, and of the numbers of a site.
 _RECORD_BYTES: Final = 128
 _SITE_BYTES: Final = 64
+_SLACK_BYTES: Final = 8  # that a kernel may overwrite after the last
 _NUMBER_BYTES: Final = 6  # of one in thousandths, such as ',0.125'
 
 
@@ -165,7 +166,7 @@ class RecordFormatter:
             int(starts[-1] - starts[0]) for starts in (columns.ref_starts, columns.alt_starts, columns.id_starts)
         )
         each = _RECORD_BYTES + len(self._sites.chrom.encode()) + len(":".join(self._fields))
-        return strings + int((each + _SITE_BYTES * k + n_samples * cell).sum()) + 8
+        return strings + int((each + _SITE_BYTES * k + n_samples * cell).sum()) + _SLACK_BYTES
 
 
 def _maf(af: Doubles, first: Indices) -> Doubles:

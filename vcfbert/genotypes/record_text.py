@@ -86,7 +86,7 @@ def spell_records(
     """Writes the lines of the records to ``out``, which must have room, and where each ends in it to ``ends`` [r].
 
     ``haploid`` [n]: True for haploid samples. ``fields`` [4]: whether DS, HDS, GP and GQ are written after GT.
-    ``format``: the text of FORMAT. Seven bytes after the last line may be overwritten.
+    ``format``: the text of FORMAT. Eight bytes after the last line may be overwritten.
     """
     place = 0
     for record, (start, stop) in enumerate(pairwise(columns.first.tolist())):

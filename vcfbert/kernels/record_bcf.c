@@ -15,6 +15,7 @@ typedef struct {
     const uint8_t *keys;
     const float *thousandths; /* [2001]: the float nearest to i / 1000 */
     int ploidy;               /* the highest of the samples */
+    int has_haploid;
 } Encoder;
 
 static uint8_t *put(uint8_t *out, const void *data, size_t size) {
@@ -109,7 +110,7 @@ static uint8_t *put_genotypes(uint8_t *out, const Encoder *encoder, int64_t star
     for (int64_t i = 0; i < records->n; i++) {
         for (int h = 0; h < ploidy; h++) {
             int absent = h == 1 && records->haploid[i];
-            int64_t allele = absent ? 0 : k == 1 ? hds_of(records, start, 0, i, h) >= HALF : called_allele(records, start, k, i, h);
+            int64_t allele = absent ? 0 : called_allele(records, start, k, i, h);
             int code = genotype_code(allele);
             if (wide) {
                 uint16_t own = (uint16_t)(absent ? END_INT16 : code);
@@ -156,27 +157,10 @@ static uint8_t *put_haplotypes(uint8_t *out, const Encoder *encoder, int64_t sta
     return out;
 }
 
-static uint8_t *put_biallelic_probabilities(uint8_t *out, const Encoder *encoder, int64_t site) {
-    const Records *records = encoder->records;
-    const float *thousandths = encoder->thousandths;
-    for (int64_t i = 0; i < records->n; i++) {
-        int a = hds_of(records, site, 0, i, 0), b = hds_of(records, site, 0, i, 1), two = records->two[site * records->n + i];
-        if (records->haploid[i]) {
-            out = put_float(put_float(out, thousandths[ONE - a]), thousandths[a]);
-            out = put_ends(out, encoder->ploidy - 1);
-        } else {
-            out = put_float(put_float(out, thousandths[ONE - a - b + two]), thousandths[a + b - 2 * two]);
-            out = put_float(out, thousandths[two]);
-        }
-    }
-    return out;
-}
-
 static uint8_t *put_probabilities(uint8_t *out, const Encoder *encoder, int64_t start, int64_t k) {
     const Records *records = encoder->records;
     int64_t width = encoder->ploidy == 1 ? k + 1 : (k + 1) * (k + 2) / 2;
     out = put_type(put_key(out, encoder->keys[KEY_GP]), width, FLOAT);
-    if (k == 1) return put_biallelic_probabilities(out, encoder, start);
     for (int64_t i = 0; i < records->n; i++) {
         int haploid = records->haploid[i];
         for (int64_t b = 0; b <= k; b++) {
@@ -199,14 +183,76 @@ static uint8_t *put_qualities(uint8_t *out, const Encoder *encoder, int64_t star
     return out;
 }
 
+/* The four fields of n samples in a biallelic record. They are written as if all samples were diploid, and then
+ * changed where one is haploid. Stores go to unaligned places, one after the other. */
+static void biallelic_genotypes(uint8_t *restrict out, const int16_t *restrict hds, int64_t n) {
+    for (int64_t i = 0; i < 2 * n; i++) out[i] = (uint8_t)(hds[i] >= HALF ? 2 << 1 | 1 : 1 << 1 | 1);
+}
+
+static void biallelic_dosages(uint8_t *restrict out, const int16_t *restrict hds, const float *restrict thousandths,
+                              int64_t n) {
+    for (int64_t i = 0; i < n; i++) memcpy(out + 4 * i, thousandths + hds[2 * i] + hds[2 * i + 1], 4);
+}
+
+static void biallelic_haplotypes(uint8_t *restrict out, const int16_t *restrict hds, const float *restrict thousandths,
+                                 int64_t n) {
+    for (int64_t i = 0; i < 2 * n; i++) memcpy(out + 4 * i, thousandths + hds[i], 4);
+}
+
+static void biallelic_probabilities(uint8_t *restrict out, const int16_t *restrict hds, const int16_t *restrict two,
+                                    const float *restrict thousandths, int64_t n) {
+    for (int64_t i = 0; i < n; i++) {
+        int ds = hds[2 * i] + hds[2 * i + 1], both = two[i];
+        float p[3] = {thousandths[ONE - ds + both], thousandths[ds - 2 * both], thousandths[both]};
+        memcpy(out + 12 * i, p, 12);
+    }
+}
+
+static uint8_t *put_biallelic(uint8_t *out, const Encoder *encoder, int64_t site) {
+    const Records *records = encoder->records;
+    int64_t n = records->n;
+    const int16_t *hds = records->hds + site * 2 * n;
+    uint8_t *gt = put_type(put_key(out, encoder->keys[KEY_GT]), 2, INT8), *haplotypes = NULL, *gp = NULL;
+    biallelic_genotypes(gt, hds, n);
+    out = gt + 2 * n;
+    if (records->has[HAS_DS]) {
+        out = put_type(put_key(out, encoder->keys[KEY_DS]), 1, FLOAT);
+        biallelic_dosages(out, hds, encoder->thousandths, n);
+        out += 4 * n;
+    }
+    if (records->has[HAS_HDS]) {
+        haplotypes = put_type(put_key(out, encoder->keys[KEY_HDS]), 2, FLOAT);
+        biallelic_haplotypes(haplotypes, hds, encoder->thousandths, n);
+        out = haplotypes + 8 * n;
+    }
+    if (records->has[HAS_GP]) {
+        gp = put_type(put_key(out, encoder->keys[KEY_GP]), 3, FLOAT);
+        biallelic_probabilities(gp, hds, records->two + site * n, encoder->thousandths, n);
+        out = gp + 12 * n;
+    }
+    for (int64_t i = 0; encoder->has_haploid && i < n; i++) {
+        if (!records->haploid[i]) continue;
+        gt[2 * i + 1] = END_INT8;
+        if (haplotypes != NULL) put_ends(haplotypes + 8 * i + 4, 1);
+        if (gp == NULL) continue;
+        float p[2] = {encoder->thousandths[ONE - hds[2 * i]], encoder->thousandths[hds[2 * i]]};
+        put_ends(put(gp + 12 * i, p, sizeof(p)), 1);
+    }
+    return out;
+}
+
 static uint8_t *put_record(uint8_t *out, const Encoder *encoder, int64_t record, int64_t contig) {
     const uint8_t *has = encoder->records->has;
     int64_t start = encoder->records->first[record], k = encoder->records->first[record + 1] - start;
-    uint8_t *shared = out + 8, *samples = put_shared(shared, encoder, record, contig);
-    uint8_t *end = put_genotypes(samples, encoder, start, k);
-    if (has[HAS_DS]) end = put_dosages(end, encoder, start, k);
-    if (has[HAS_HDS]) end = put_haplotypes(end, encoder, start, k);
-    if (has[HAS_GP]) end = put_probabilities(end, encoder, start, k);
+    uint8_t *shared = out + 8, *samples = put_shared(shared, encoder, record, contig), *end = samples;
+    if (k == 1 && encoder->ploidy == 2) {
+        end = put_biallelic(end, encoder, start);
+    } else {
+        end = put_genotypes(end, encoder, start, k);
+        if (has[HAS_DS]) end = put_dosages(end, encoder, start, k);
+        if (has[HAS_HDS]) end = put_haplotypes(end, encoder, start, k);
+        if (has[HAS_GP]) end = put_probabilities(end, encoder, start, k);
+    }
     if (has[HAS_GQ]) end = put_qualities(end, encoder, start);
     put_int32(put_int32(out, samples - shared), end - samples);
     return end;
@@ -216,8 +262,11 @@ int64_t vcfbert_encode_records(const Array columns[9], const Array contents[6], 
                                const Array *fields, int64_t contig, const Array *keys, const Array *thousandths,
                                const Array *out, const Array *ends) {
     Records records = records_of(columns, contents, haploid, fields);
-    Encoder encoder = {&records, keys->data, thousandths->data, 1};
-    for (int64_t i = 0; i < records.n; i++) encoder.ploidy = records.haploid[i] ? encoder.ploidy : 2;
+    Encoder encoder = {&records, keys->data, thousandths->data, 1, 0};
+    for (int64_t i = 0; i < records.n; i++) {
+        if (records.haploid[i]) encoder.has_haploid = 1;
+        else encoder.ploidy = 2;
+    }
     uint8_t *place = out->data;
     for (int64_t record = 0; record < records.n_records; record++) {
         if (records.kept[record]) place = put_record(place, &encoder, record, contig);

@@ -2,19 +2,19 @@
 #include "decimals.h"
 #include "records.h"
 
-/* A number of thousandths: its text, padded, and the text's length. */
+enum { N_SPELLINGS = 2 * ONE + 1, MAX_CELL = 48 };
+
+/* A number of thousandths after a separator, padded, and the length of both. */
 typedef struct {
     char text[7];
     uint8_t length;
 } Spelling;
 
-enum { N_SPELLINGS = 2 * ONE + 1, MAX_ZERO_CELL = 32 };
-
 typedef struct {
     const Records *records;
     Spelling spelling[N_SPELLINGS];
-    const char *zero; /* the text of n diploid samples whose dosages are 0, without GQ */
-    int zero_length;  /* of one */
+    char *zeros;         /* the text of n diploid samples whose dosages are 0, without GQ */
+    int64_t zero_length; /* of one */
 } Writer;
 
 static char *put_text(char *out, const char *text, int64_t length) {
@@ -22,11 +22,11 @@ static char *put_text(char *out, const char *text, int64_t length) {
     return out + length;
 }
 
-/* Writes up to 7 characters beyond the end. */
+/* Writes eight characters, of which those from the end on are overwritten later. */
 static char *put_thousandths(char *out, char separator, const Spelling *spelling, int thousandths) {
+    memcpy(out, spelling + thousandths, sizeof(Spelling));
     *out = separator;
-    memcpy(out + 1, spelling[thousandths].text, sizeof(spelling->text));
-    return out + 1 + spelling[thousandths].length;
+    return out + spelling[thousandths].length;
 }
 
 static char *put_quality(char *out, int quality) {
@@ -41,27 +41,13 @@ static void spell_thousandths(Spelling *spelling) {
         char text[32] = {0};
         Decimal number = {i, i > 0 ? 3 : 0};
         for (; number.digits > 0 && number.digits % 10 == 0; number.scale--) number.digits /= 10;
-        spelling[i].length = (uint8_t)(put_decimal(text, number) - text);
+        spelling[i].length = (uint8_t)(put_decimal(text + 1, number) - text);
         memcpy(spelling[i].text, text, sizeof(spelling[i].text));
     }
 }
 
-static int zero_cell(const uint8_t *has, char *cell) {
-    char *end = put_text(cell, "\t0|0", 4);
-    if (has[HAS_DS]) end = put_text(end, ":0", 2);
-    if (has[HAS_HDS]) end = put_text(end, ":0,0", 4);
-    if (has[HAS_GP]) end = put_text(end, ":1,0,0", 6);
-    return (int)(end - cell);
-}
-
-/* One sample of a biallelic record. */
-static char *put_sample(char *out, const Writer *writer, int64_t site, int64_t sample) {
-    const Records *records = writer->records;
-    const Spelling *spelling = writer->spelling;
-    const uint8_t *has = records->has;
-    int64_t cell = site * records->n + sample;
-    int a = records->hds[2 * cell], b = records->hds[2 * cell + 1], two = records->two[cell];
-    int haploid = records->haploid[sample];
+/* A sample of dosages a and b, without GQ. */
+static char *put_values(char *out, const uint8_t *has, const Spelling *spelling, int a, int b, int two, int haploid) {
     *out++ = '\t', *out++ = (char)('0' + (a >= HALF));
     if (!haploid) *out++ = '|', *out++ = (char)('0' + (b >= HALF));
     if (has[HAS_DS]) out = put_thousandths(out, ':', spelling, a + b);
@@ -74,26 +60,25 @@ static char *put_sample(char *out, const Writer *writer, int64_t site, int64_t s
         out = put_thousandths(out, ',', spelling, haploid ? a : a + b - 2 * two);
         if (!haploid) out = put_thousandths(out, ',', spelling, two);
     }
-    return has[HAS_GQ] ? put_quality(out, records->gq[cell]) : out;
+    return out;
 }
 
 static char *put_samples(char *out, const Writer *writer, int64_t site) {
     const Records *records = writer->records;
-    int64_t n = records->n, sample = 0;
-    const int16_t *hds = records->hds + site * 2 * n;
+    const Spelling *spelling = writer->spelling;
+    const uint8_t has[4] = {records->has[0], records->has[1], records->has[2], records->has[3]}, *haploid = records->haploid;
+    const int64_t n = records->n, zero_length = writer->zero_length;
+    const int16_t *hds = records->hds + site * 2 * n, *two = records->two + site * n;
+    int64_t sample = 0;
     while (sample < n) {
         int64_t run = sample;
-        while (run < n && hds[2 * run] == 0 && hds[2 * run + 1] == 0 && !records->haploid[run]) run++;
-        if (!records->has[HAS_GQ]) {
-            out = put_text(out, writer->zero, (run - sample) * writer->zero_length);
-        } else {
-            for (int64_t i = sample; i < run; i++) {
-                out = put_text(out, writer->zero, writer->zero_length);
-                out = put_quality(out, records->gq[site * n + i]);
-            }
-        }
+        while (!has[HAS_GQ] && run < n && hds[2 * run] == 0 && hds[2 * run + 1] == 0 && !haploid[run]) run++;
+        out = put_text(out, writer->zeros, (run - sample) * zero_length);
         sample = run;
-        if (sample < n) out = put_sample(out, writer, site, sample++);
+        if (sample == n) break;
+        out = put_values(out, has, spelling, hds[2 * sample], hds[2 * sample + 1], two[sample], haploid[sample]);
+        if (has[HAS_GQ]) out = put_quality(out, records->gq[site * n + sample]);
+        sample++;
     }
     return out;
 }
@@ -181,19 +166,19 @@ int64_t vcfbert_spell_records(const Array columns[9], const Array contents[6], c
                               const Array *fields, const Array *chrom, const Array *format, const Array *out,
                               const Array *ends) {
     Records records = records_of(columns, contents, haploid, fields);
-    char cell[MAX_ZERO_CELL];
-    int length = zero_cell(records.has, cell);
-    Writer *writer = malloc(sizeof(Writer) + (size_t)(records.n * length));
+    Writer *writer = malloc(sizeof(Writer) + (size_t)(records.n + 1) * MAX_CELL);
     if (writer == NULL) return OUT_OF_MEMORY;
-    char *zero = (char *)(writer + 1), *place = out->data;
-    for (int64_t i = 0; i < records.n; i++) memcpy(zero + i * length, cell, (size_t)length);
-    writer->records = &records, writer->zero = zero, writer->zero_length = length;
+    char *place = out->data;
+    writer->records = &records, writer->zeros = (char *)(writer + 1);
     spell_thousandths(writer->spelling);
+    writer->zero_length = put_values(writer->zeros, records.has, writer->spelling, 0, 0, 0, 0) - writer->zeros;
+    for (int64_t i = 1; i < records.n; i++)
+        memcpy(writer->zeros + i * writer->zero_length, writer->zeros, (size_t)writer->zero_length);
     for (int64_t record = 0; record < records.n_records; record++) {
         if (records.kept[record]) place = put_record(place, writer, record, chrom, format);
         ((int64_t *)ends->data)[record] = place - (char *)out->data;
     }
-    memset(place, 0, 8); /* the padding of the last number */
+    memset(place, 0, sizeof(Spelling)); /* what was written beyond the end */
     free(writer);
     return DONE;
 }

@@ -26,7 +26,7 @@ typedef struct {
 } Block;
 
 static int16_t thousandths(float probability) {
-    int32_t q = (int32_t)lrintf(probability * (float)ONE);
+    int32_t q = (int32_t)rintf(probability * (float)ONE);
     return (int16_t)(q < 0 ? 0 : q > ONE ? ONE : q);
 }
 
