@@ -1,12 +1,10 @@
 /* The reference haplotypes of the longest IBS segments: states.py.
  *
  * The segments of the candidates are gathered, sorted by length, and entered at their sites until each site has its
- * `n_longest`. Most segments are too short for that and are passed over, 64 sites at a time: once some candidates are
- * ranked, each word of sites has a floor, the shortest segment among the longest of its sites.
+ * `n_longest`. Most segments are too short for all of their sites and are passed over, 64 sites at a time: once some
+ * candidates are ranked, it is known for each start of a segment which site it must reach at least.
  */
 #include "ibs_segments.h"
-
-#include <math.h>
 
 typedef struct {
     double length;       /* cM, > 0; or a score */
@@ -15,14 +13,16 @@ typedef struct {
 } Segment;
 
 struct Workspace {
-    int64_t t, words, n_longest, n_segments, capacity;
+    int64_t t, words, n_longest, n_planes, n_segments, capacity;
     Segment *segments, *spare; /* [capacity] */
     int32_t *holder;           /* [t, n_longest]: places of the haplotypes of a site's longest segments, best first */
     int32_t *count;            /* [t]: segments of a site, n_longest at most */
     uint64_t *open;            /* [words]: the sites that still take segments */
+    uint64_t *planes;          /* [words, n_planes]: bits of counters that overflow at a site's last segment */
     double *least;             /* [t]: cM of the last segment of a site; 0 while the site is open */
     double *border;            /* [t + 2]: cM of the sites, the first and the last of them twice */
-    int32_t *reach;            /* [t + 1]: where a segment after site i - 1 must end, at least, to be entered */
+    int32_t *reach;            /* [t + 1]: where a segment that starts at a site must end, at least, to be entered */
+    int32_t *queue;            /* [t] */
     uint64_t *starts;          /* [words, LEVELS]: starts of segments that need 2^level sites, or not twice as many */
     double *scores;            /* [candidates] */
     int32_t *first;            /* [BUCKETS + 1] */
@@ -38,9 +38,11 @@ static size_t lay_out(Workspace *work, char *memory, int64_t h) {
     work->holder = room(memory, &used, work->t * work->n_longest, sizeof *work->holder);
     work->count = room(memory, &used, work->t, sizeof *work->count);
     work->open = room(memory, &used, work->words, sizeof *work->open);
+    work->planes = room(memory, &used, work->n_planes * work->words, sizeof *work->planes);
     work->least = room(memory, &used, work->t, sizeof *work->least);
     work->border = room(memory, &used, work->t + 2, sizeof *work->border);
     work->reach = room(memory, &used, work->t + 1, sizeof *work->reach);
+    work->queue = room(memory, &used, work->t, sizeof *work->queue);
     work->starts = room(memory, &used, LEVELS * work->words, sizeof *work->starts);
     work->scores = room(memory, &used, h, sizeof *work->scores);
     work->first = room(memory, &used, BUCKETS + 1, sizeof *work->first);
@@ -52,6 +54,7 @@ Workspace *new_workspace(int64_t t, int64_t h, int64_t n_longest) {
      * in the same place. */
     int64_t scored = t * n_longest;
     Workspace work = {.t = t, .words = (t + 63) / 64, .n_longest = n_longest, .capacity = 2 * scored + 4096 + t};
+    while (INT64_C(1) << work.n_planes < n_longest) work.n_planes++;
     char *memory = aligned_alloc(64, lay_out(&work, NULL, h));
     if (!memory) return NULL;
     lay_out(&work, memory, h);
@@ -99,29 +102,50 @@ static inline uint64_t sites_in_word(int64_t word, int64_t start, int64_t stop) 
     return stop < 64 * word + 64 ? from & ~(~UINT64_C(0) << (stop - 64 * word)) : from;
 }
 
-/* Enters all segments at their sites, and keeps those that are among the longest of one. */
-static void rank_segments(Workspace *work) {
-    int64_t t = work->t, n_longest = work->n_longest, kept = 0;
-    sort_segments(work);
-    memset(work->count, 0, (size_t)t * sizeof *work->count);
+/* Makes all sites open. */
+static void open_sites(Workspace *work) {
+    int64_t before = (INT64_C(1) << work->n_planes) - work->n_longest; /* where each counter starts */
+    memset(work->count, 0, (size_t)work->t * sizeof *work->count);
     memset(work->least, 0, (size_t)work->t * sizeof *work->least);
-    for (int64_t word = 0; word < work->words; word++) work->open[word] = sites_in_word(word, 0, t);
+    for (int64_t word = 0; word < work->words; word++) {
+        work->open[word] = sites_in_word(word, 0, work->t);
+        for (int64_t plane = 0; plane < work->n_planes; plane++)
+            work->planes[word * work->n_planes + plane] = before >> plane & 1 ? ~UINT64_C(0) : 0;
+    }
+}
+
+/* Counts a segment of `length` cM at the open `sites` of a word, and closes those where it is the last. */
+static inline void count_segment(Workspace *work, int64_t word, uint64_t sites, double length) {
+    uint64_t *planes = work->planes + word * work->n_planes;
+    for (int64_t plane = 0; plane < work->n_planes; plane++) {
+        uint64_t carried = planes[plane] & sites;
+        planes[plane] ^= sites;
+        sites = carried;
+    }
+    work->open[word] &= ~sites;
+    for (; sites; sites &= sites - 1) work->least[64 * word + __builtin_ctzll(sites)] = length;
+}
+
+/* Enters all segments at their sites, and keeps those that are among the longest of one. `last`: also notes whose
+ * segments the sites have. */
+static void rank_segments(Workspace *work, int last) {
+    int64_t kept = 0;
+    sort_segments(work);
+    open_sites(work);
     for (int64_t i = 0; i < work->n_segments; i++) {
         Segment segment = work->segments[i];
         uint64_t entered = 0;
         for (int64_t word = segment.start / 64; 64 * word < segment.stop; word++) {
             uint64_t sites = work->open[word] & sites_in_word(word, segment.start, segment.stop);
             entered |= sites;
-            for (; sites; sites &= sites - 1) {
+            count_segment(work, word, sites, segment.length);
+            for (; last && sites; sites &= sites - 1) {
                 int64_t site = 64 * word + __builtin_ctzll(sites);
-                work->holder[site * n_longest + work->count[site]] = segment.place;
-                if (++work->count[site] == n_longest) {
-                    work->least[site] = segment.length;
-                    work->open[word] &= ~(UINT64_C(1) << (site - 64 * word));
-                }
+                work->holder[site * work->n_longest + work->count[site]++] = segment.place;
             }
         }
-        if (entered) work->segments[kept++] = segment;
+        work->segments[kept] = segment;
+        kept += entered != 0;
     }
     work->n_segments = kept;
 }
@@ -129,15 +153,15 @@ static void rank_segments(Workspace *work) {
 /* Sets how far a segment must reach to be longer than the last segment of one of its sites. */
 static void set_reach(Workspace *work) {
     const double *border = work->border, *least = work->least;
-    int64_t t = work->t;
+    int32_t *queue = work->queue; /* sites from start to stop - 1 that have less than all sites behind them */
+    int64_t t = work->t, head = 0, tail = 0;
     memset(work->starts, 0, (size_t)(LEVELS * work->words) * sizeof *work->starts);
-    for (int64_t start = 0, stop = 1; start <= t; start++) {
-        double floor = INFINITY;
-        stop = stop > start ? stop : start + 1; /* no less than for the start before */
-        for (int64_t site = start; site < stop - 1; site++) floor = least[site] < floor ? least[site] : floor;
-        for (; stop <= t; stop++) {
-            floor = least[stop - 1] < floor ? least[stop - 1] : floor;
-            if (border[stop + 1] - border[start] > floor) break;
+    for (int64_t start = 0, stop = 0; start <= t; start++) {
+        if (head < tail && queue[head] < start) head++;
+        while (stop <= t && (head == tail || !(border[stop + 1] - border[start] > least[queue[head]]))) {
+            while (head < tail && stop < t && least[queue[tail - 1]] >= least[stop]) tail--;
+            if (stop < t) queue[tail++] = (int32_t)stop;
+            stop++;
         }
         work->reach[start] = (int32_t)stop;
         if (start < t && start / 64 == stop / 64) {
@@ -185,20 +209,20 @@ static void gather_all(Workspace *work, const uint64_t *panel, const uint64_t *r
                        const double *cm, const int32_t *order, int64_t m) {
     int64_t t = work->t, next = FIRST_RANKING;
     work->n_segments = 0;
-    memset(work->least, 0, (size_t)t * sizeof *work->least);
+    open_sites(work);
     work->border[0] = cm[0];
     memcpy(work->border + 1, cm, (size_t)t * sizeof *cm);
     work->border[t + 1] = cm[t - 1];
     set_reach(work);
     for (int64_t place = 0; place < m; place++) {
         if (place == next || work->n_segments + t > work->capacity) {
-            rank_segments(work);
+            rank_segments(work, 0);
             set_reach(work);
             if (place == next) next *= NEXT_RANKING;
         }
         gather_segments(work, panel + order[place] * work->words, ref, alt, place);
     }
-    rank_segments(work);
+    rank_segments(work, 1);
 }
 
 /* Sums up 1 / rank over sites for each of m candidates. */
