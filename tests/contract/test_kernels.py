@@ -17,6 +17,7 @@ import pytest
 
 import vcfbert
 from tests.helpers.haploid_kernels import HAPLOID_CASES
+from tests.helpers.interval_kernels import INTERVAL_CASES
 from tests.helpers.pair_kernels import PAIR_CASES
 from tests.helpers.record_kernels import RECORD_CASES
 from tests.helpers.state_kernels import STATE_CASES
@@ -84,6 +85,7 @@ CASES: list[tuple[Kernel[..., Any], Arguments]] = [
     *PAIR_CASES,
     *RECORD_CASES,
     *STATE_CASES,
+    *INTERVAL_CASES,
 ]
 
 

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from tests.helpers.intervals import intervals_of
 from vcfbert.copying import haploid
 
 
@@ -35,7 +36,7 @@ def copied(
         mismatch=mismatch,
         key_mixture=np.ascontiguousarray(rng.dirichlet(np.ones(heads), size=t).T.astype(np.float32)),
     )
-    intervals = haploid.cut((rng.random((r, l)) < 0.3).astype(np.uint8), place)
+    intervals = intervals_of((rng.random((r, l)) < 0.3).astype(np.uint8), place)
     decoder = haploid.Decoder.of(intervals, mixture, fraction)
     dosage, loo = np.zeros((n, l), np.float32), np.zeros((n, t), np.float32)
     return np.arange(0, n, 2), hmm, decoder, span, 0.0, dosage, loo

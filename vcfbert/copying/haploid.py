@@ -1,24 +1,22 @@
 """The haploid Li-Stephens HMMs (``li_stephens.py``), with targets divided among threads.
 
-Between two typed sites, reference haplotypes that carry the same alleles are interchangeable. So copying probabilities
-are summed over the distinct rows of each *interval* between typed sites (Howie et al. 2012, Nat. Genet. 44:955). The
+Copying probabilities are summed over the distinct rows of each interval between typed sites (``intervals.py``). The
 dosage of a site is the sum over the few rows that carry ALT.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
+from vcfbert.copying.intervals import Intervals, row_alleles
 from vcfbert.copying.li_stephens import Problem, posteriors
+from vcfbert.genotypes.site_blocks import Rows
 from vcfbert.kernels import Alleles, Calls, Doubles, Floats, Indices, Numbers, compiled, divide_among_threads
-
-Rows = npt.NDArray[np.uint32]
 
 LANES: Final = 4  # heads at most; four float32 are one of the processor's shortest vectors
 
@@ -30,46 +28,6 @@ MIN_SWITCH: Final = 1e-6
 MAX_DROPPED: Final = 1e-5
 # Bytes of the forward pass that a thread keeps: a small part of the second-level cache.
 FORWARD_BYTES: Final = 1 << 17
-
-
-@dataclass(frozen=True)
-class Intervals:
-    """The l sites of a window, cut after each of t typed sites, and the distinct rows of each interval.
-
-    Interval s holds the sites after typed site s - 1, up to and including typed site s. Interval 0 begins at the
-    window's first site and interval t ends at its last. Typed sites may lie outside the window.
-    """
-
-    bounds: Indices  # [t + 2], each interval's first site, and l
-    number: Numbers  # [t + 1, r], the distinct row that each of r reference haplotypes has in an interval
-    counts: Indices  # [t + 1], distinct rows of each interval
-    start: Indices  # [l + 1]; the rows that carry ALT at site i are carriers[start[i]:start[i + 1]]
-    carriers: Rows
-
-    def of_haplotypes(self, row: Indices) -> Intervals:
-        """The same intervals for haplotypes that each equal a ``row`` int64 [n] of those that were cut."""
-        return replace(self, number=self.number[:, row])
-
-
-def cut(alleles: Alleles, place: Indices) -> Intervals:
-    """Cuts ``alleles`` uint8 [r, l] at typed sites ``place`` int64 [t], ascending, counted from the first of the l."""
-    n_rows, n_sites = alleles.shape
-    bounds = np.concatenate([[0], place + 1, [n_sites]]).clip(0, n_sites)
-    number = np.zeros((len(place) + 1, n_rows), dtype=np.int32)
-    counts = np.ones(len(place) + 1, dtype=np.int64)
-    sites, carriers = [np.empty(0, np.int64)], [np.empty(0, np.uint32)]
-    for s, (start, stop) in enumerate(pairwise(bounds.tolist())):
-        if stop <= start:
-            continue
-        codes = np.packbits(alleles[:, start:stop], axis=1)
-        keys = codes.view(np.dtype((np.void, codes.shape[1]))).ravel()
-        _, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
-        number[s], counts[s] = inverse, len(first)
-        site, row = np.nonzero(alleles[first, start:stop].T)
-        sites.append(start + site)
-        carriers.append(row.astype(np.uint32))
-    start_of = np.searchsorted(np.concatenate(sites), np.arange(n_sites + 1))
-    return Intervals(bounds, number, counts, start_of, np.concatenate(carriers))
 
 
 @dataclass(frozen=True)
@@ -138,19 +96,6 @@ def copy(
     return Copied(dosage, loo)
 
 
-def _sites_of_rows(intervals: Intervals) -> tuple[Indices, Indices, Numbers]:
-    """The sites where each distinct row carries ALT, row by row, from the rows that carry ALT at each site.
-
-    Returns each interval's first row int64 [t + 1], where each row's sites begin int64 [rows + 1], and the sites.
-    """
-    site = np.repeat(np.arange(len(intervals.start) - 1), np.diff(intervals.start))
-    first_row = np.concatenate([[0], np.cumsum(intervals.counts)])
-    interval = np.searchsorted(intervals.bounds[1:-1], site, side="right")
-    row = first_row[interval] + intervals.carriers
-    begin = np.concatenate([[0], np.cumsum(np.bincount(row, minlength=int(first_row[-1])))])
-    return first_row[:-1], begin, site[np.argsort(row, kind="stable")].astype(np.int32)
-
-
 class Hmm(NamedTuple):
     """What the passes read."""
 
@@ -169,9 +114,8 @@ class Decoder(NamedTuple):
     number: Numbers  # [t + 1, r], as in ``Intervals``
     bounds: Indices  # [t + 2]
     counts: Indices  # [t + 1]
-    first_row: Indices  # [t + 1], each interval's first row, of the rows of all intervals
-    begin: Indices  # [rows + 1]; row r carries ALT at sites[begin[r]:begin[r + 1]]
-    sites: Numbers
+    first_word: Indices  # [t + 1]
+    words: Rows
     mixing: Floats  # [l, 2, LANES], mixture weights of the heads at the left and at the right end of an interval
 
     @classmethod
@@ -180,7 +124,8 @@ class Decoder(NamedTuple):
         mixing = np.zeros((len(fraction), 2, LANES), dtype=np.float32)
         for end, weights in enumerate((mixture * (1.0 - fraction), mixture * fraction)):
             mixing[:, end, : len(weights)] = weights.T
-        return cls(intervals.number, intervals.bounds, intervals.counts, *_sites_of_rows(intervals), mixing)
+        rows = (intervals.number, intervals.bounds, intervals.counts, intervals.first_word, intervals.words)
+        return cls(*rows, mixing)
 
 
 @compiled
@@ -205,10 +150,8 @@ def _copy_targets(
         for s, (start, stop) in enumerate(pairwise(decoder.bounds.tolist())):
             rows = np.zeros((decoder.counts[s], 2, LANES))
             np.add.at(rows, decoder.number[s, own], np.stack([ends[s], ends[s + 1]], axis=1))
-            at_sites = np.zeros((stop - start, 2, LANES))
-            begin = decoder.begin[decoder.first_row[s] :][: len(rows) + 1]
-            sites = decoder.sites[begin[0] : begin[-1]] - start
-            np.add.at(at_sites, sites, np.repeat(rows, np.diff(begin), axis=0))
+            has_alt = row_alleles(decoder.bounds, decoder.counts, decoder.first_word, decoder.words, s)
+            at_sites = np.einsum("rs,reh->seh", has_alt.astype(np.float64), rows)
             dosage[target, start:stop] = (at_sites * decoder.mixing[start:stop]).sum(axis=(1, 2))
 
 

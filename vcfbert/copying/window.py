@@ -2,47 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
-from vcfbert.copying.haploid import Copied, Heads, Intervals, copy, cut
+from vcfbert.copying.haploid import Copied, Heads, copy
+from vcfbert.copying.intervals import Intervals
 from vcfbert.copying.mixture import PRIOR_STRENGTH, Mixture, prior
 from vcfbert.copying.pbwt import PanelOrder
 from vcfbert.genotypes.reference_subset import ReferenceSubset
 from vcfbert.kernels import Alleles, Calls, Doubles, Floats, Indices, Numbers
-
-
-@dataclass(frozen=True)
-class WholeWindow:
-    """The intervals of a window for all haplotypes of a reference subset.
-
-    ``interval`` int64 [entries of ``Intervals.carriers``]: the interval that each entry belongs to.
-    """
-
-    intervals: Intervals
-    interval: Indices
-
-    @classmethod
-    def of(cls, intervals: Intervals) -> WholeWindow:
-        site = np.repeat(np.arange(len(intervals.start) - 1), np.diff(intervals.start))
-        return cls(intervals, np.searchsorted(intervals.bounds[1:], site, side="right"))
-
-    def of_haplotypes(self, rows: Indices) -> Intervals:
-        """The same intervals for only ``rows``, ascending. Distinct rows that none of them has are left out."""
-        whole = self.intervals
-        number = whole.number[:, rows]
-        used = np.zeros((len(number), int(whole.counts.max())), dtype=bool)
-        np.put_along_axis(used, number, True, axis=1)
-        renumbered = np.cumsum(used, axis=1, dtype=np.int32) - 1
-        kept = used[self.interval, whole.carriers]
-        return replace(
-            whole,
-            number=np.ascontiguousarray(np.take_along_axis(renumbered, number, axis=1)),
-            counts=used.sum(axis=1),
-            start=np.concatenate([[0], np.cumsum(kept)])[whole.start],
-            carriers=renumbered[self.interval[kept], whole.carriers[kept]].astype(np.uint32),
-        )
 
 
 @dataclass(frozen=True)
@@ -54,7 +23,6 @@ class HmmWindow:
     key: Indices  # [t], panel site indices of the typed sites
     order: PanelOrder  # of the reference subset at the typed sites
     fraction: Floats  # [l], as in ``haploid.copy``
-    whole: WholeWindow | None  # None if each set of targets cuts the haplotypes that it may copy
 
     @classmethod
     def of(
@@ -63,16 +31,13 @@ class HmmWindow:
         sites: slice | Indices,
         key: Indices,
         *,
-        whole: bool = False,
         threads: int = 1,
     ) -> HmmWindow:
-        """``sites`` and ``key``: panel site indices, ascending. ``whole``: cut all haplotypes of the subset once, for
-        many sets of targets."""
-        cm, place = reference.panel.cm, key_place(sites, key)
-        cut_whole = WholeWindow.of(cut(reference.alleles(sites), place)) if whole else None
-        fraction = place_between(cm[sites], cm[key], place)
+        """``sites`` and ``key``: panel site indices, ascending."""
+        cm = reference.panel.cm
+        fraction = place_between(cm[sites], cm[key], key_place(sites, key))
         order = PanelOrder.build(reference.bits(key), cm[key], threads=threads)
-        return cls(reference, sites, key, order, fraction, cut_whole)
+        return cls(reference, sites, key, order, fraction)
 
     @property
     def key_cm(self) -> Doubles:
@@ -92,17 +57,16 @@ class HmmWindow:
         """
         return self.order.phased_states(calls, k, exclude, threads=threads)
 
-    def targets(self, calls: Calls, chosen: Numbers, prior_strength: float = PRIOR_STRENGTH) -> WindowTargets:
+    def targets(
+        self, calls: Calls, chosen: Numbers, prior_strength: float = PRIOR_STRENGTH, *, threads: int = 1
+    ) -> WindowTargets:
         """Targets with ``calls`` int8 [t, n] that may copy the ``chosen`` rows int32 [n, k] of the reference subset."""
         used = np.zeros(len(self.reference), dtype=bool)
         used[chosen] = True
         rows = np.flatnonzero(used)
         states: Numbers = (np.cumsum(used, dtype=np.int32) - 1)[chosen]
-        if self.whole is None:
-            alleles = self.reference.panel.alleles(self.sites, self.reference.haplotypes[rows])
-            intervals = cut(alleles, key_place(self.sites, self.key))
-        else:
-            intervals = self.whole.of_haplotypes(rows)
+        place, haplotypes = key_place(self.sites, self.key), self.reference.haplotypes[rows]
+        intervals = Intervals.cut(self.reference.panel.blocks, self.sites, place, haplotypes, threads=threads)
         alleles = self.order.alleles(rows)
         chances = prior(mismatches(calls, alleles, states), (calls >= 0).sum(axis=0), prior_strength)
         return WindowTargets(calls, alleles, states, chances, intervals)

@@ -22,16 +22,12 @@ from vcfbert.imputation.window_prediction import (
 )
 from vcfbert.kernels import Calls, Floats, Indices, usable_threads
 
-# The whole reference subset is cut and cached if it has at most this many times k haplotypes. Otherwise the haplotypes
-# that a set of targets may copy are cut for these targets alone.
-_MAX_TIMES_COPIED = 4
-
 
 class HmmPredictor:
     """``WindowPredictor`` of a V19 bundle.
 
-    Windows are cached by their typed sites, because cutting them takes most of the time of imputing a single sample. A
-    service receives many files typed by the same array. Predictions are the same with and without the cache.
+    Windows are cached by their typed sites: a service receives many files typed by the same array. Predictions are the
+    same with and without the cache.
     """
 
     def __init__(self, bundle: Bundle, model: CopyingModel, options: PredictorOptions) -> None:
@@ -65,8 +61,7 @@ class HmmPredictor:
         name = (reference.panel.digest, window.start, window.stop, key.tobytes())
         ready = self._cache.get(name)
         if ready is None:
-            whole = self._cache.max_bytes > 0 and len(reference) <= _MAX_TIMES_COPIED * self._k
-            ready = HmmWindow.of(reference, window.sites, key, whole=whole, threads=self._threads)
+            ready = HmmWindow.of(reference, window.sites, key, threads=self._threads)
             self._cache.add(name, ready)
         return ready
 
@@ -88,7 +83,7 @@ class HmmPredictor:
         started = time.perf_counter()
         chosen = ready.states(distinct, self._k, threads=self._threads)
         self._observe(time.perf_counter() - started)
-        targets = ready.targets(distinct, chosen, mixture.prior_strength)
+        targets = ready.targets(distinct, chosen, mixture.prior_strength, threads=self._threads)
         copied = targets.copied(ready.heads(mixture), ready.fraction, threads=self._threads)
         return inherited(copied.dosage), inherited(copied.loo), number.reshape(-1)
 
@@ -145,7 +140,7 @@ def held_out_predictor(model: CopyingModel, reference: ReferenceSubset, k: int, 
         ready = HmmWindow.of(reference, window.sites, key, threads=threads)
         calls = np.ascontiguousarray(reference.panel.alleles(key, haplotypes).T.astype(np.int8))
         chosen = ready.states(calls, k, exclude=reference.rows_of_sample(haplotypes), threads=threads)
-        targets = ready.targets(calls, chosen)
+        targets = ready.targets(calls, chosen, threads=threads)
         copied = targets.copied(ready.heads(model.phased), ready.fraction, threads=threads)
         return inherited(copied.dosage).reshape(len(haplotypes) // 2, 2, -1)
 

@@ -10,7 +10,7 @@
 
 #include <math.h>
 
-enum { LANES = 4, BITS = 32, COPIES = 4 };
+enum { LANES = 4, BITS = 32, COPIES = 4, WORD_SITES = 64 };
 
 typedef struct {
     int64_t n_heads, t, k, r, n_words, padded, span, n_spans; /* padded: states, rounded up to whole vectors */
@@ -20,9 +20,8 @@ typedef struct {
     const float *stay, *mismatch, *key_mixture;               /* [n_heads, t] */
     const int32_t *number;                                    /* [t + 1, r] */
     const int64_t *bounds;                                    /* [t + 2] */
-    const int64_t *counts, *first_row;                        /* [t + 1] */
-    const int64_t *begin;                                     /* [rows + 1] */
-    const int32_t *sites;
+    const int64_t *counts, *first_word;                       /* [t + 1] */
+    const uint64_t *row_words; /* of the rows of each interval; bit i is 1 where a row has ALT at site i */
     const float *mixing; /* [l, 2, LANES], of the left and of the right end of an interval */
     float least;
 } Problem;
@@ -204,20 +203,22 @@ static int64_t sum_by_row(const Problem *p, const Scratch *at, const int32_t *st
 /* Fills the dosages of interval `s` from the sums of its `n_kept` rows. */
 static void sum_by_site(const Problem *p, const Scratch *at, int64_t s, int64_t n_kept, float *dosage) {
     const int64_t start = p->bounds[s], n_sites = p->bounds[s + 1] - start;
-    const int64_t *begin = p->begin + p->first_row[s];
+    const int64_t width = (n_sites + WORD_SITES - 1) / WORD_SITES; /* words of a row */
+    const uint64_t *words = p->row_words + p->first_word[s];
     memset(at->at_sites, 0, (size_t)n_sites * 2 * LANES * sizeof(float));
-    float *at_sites = at->at_sites - start * 2 * LANES;
     for (int64_t n = 0; n < n_kept; n++) {
         const Vector sums = *(const Vector *)(at->rows + n * 2 * LANES);
-        const int32_t *last = p->sites + begin[at->kept[n] + 1];
-        for (const int32_t *site = p->sites + begin[at->kept[n]]; site < last; site++) {
-            *(Vector *)(at_sites + (int64_t)*site * 2 * LANES) += sums;
+        for (int64_t word = 0; word < width; word++) {
+            float *at_sites = at->at_sites + word * WORD_SITES * 2 * LANES;
+            for (uint64_t left = words[at->kept[n] * width + word]; left != 0; left &= left - 1) {
+                *(Vector *)(at_sites + __builtin_ctzll(left) * 2 * LANES) += sums;
+            }
         }
     }
-    for (int64_t site = start; site < start + n_sites; site++) {
-        Vector mixed = *(const Vector *)(at_sites + site * 2 * LANES);
-        mixed *= *(const Unaligned *)(p->mixing + site * 2 * LANES);
-        dosage[site] = SUM(mixed);
+    for (int64_t site = 0; site < n_sites; site++) {
+        Vector mixed = *(const Vector *)(at->at_sites + site * 2 * LANES);
+        mixed *= *(const Unaligned *)(p->mixing + (start + site) * 2 * LANES);
+        dosage[start + site] = SUM(mixed);
     }
 }
 
@@ -305,15 +306,14 @@ int64_t vcfbert_copy_targets(const Array *targets, const Array *hmm, const Array
                              double max_dropped, const Array *dosage, const Array *loo) {
     const Array *observed = hmm, *alleles = hmm + 1, *states = hmm + 2, *prior = hmm + 3, *stay = hmm + 4;
     const Array *mismatch = hmm + 5, *key_mixture = hmm + 6, *number = decoder, *bounds = decoder + 1;
-    const Array *counts = decoder + 2, *first_row = decoder + 3, *begin = decoder + 4, *sites = decoder + 5;
-    const Array *mixing = decoder + 6;
+    const Array *counts = decoder + 2, *first_word = decoder + 3, *words = decoder + 4, *mixing = decoder + 5;
     const int64_t t = alleles->shape[0], k = states->shape[1], l = mixing->shape[0];
     const Problem p = {
         .n_heads = stay->shape[0], .t = t, .k = k, .r = alleles->shape[1], .n_words = (t + BITS - 1) / BITS,
         .padded = (k + WIDTH - 1) / WIDTH * WIDTH, .span = span, .n_spans = (t + span - 1) / span,
         .observed = observed->data, .states = states->data, .prior = prior->data, .stay = stay->data,
         .mismatch = mismatch->data, .key_mixture = key_mixture->data, .number = number->data, .bounds = bounds->data,
-        .counts = counts->data, .first_row = first_row->data, .begin = begin->data, .sites = sites->data,
+        .counts = counts->data, .first_word = first_word->data, .row_words = words->data,
         .mixing = mixing->data, .least = (float)max_dropped / (float)k,
     };
     Scratch at;

@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 
+from tests.helpers.intervals import intervals_of
 from tests.helpers.li_stephens import dosages
-from vcfbert.copying.haploid import MAX_DROPPED, Copied, Heads, Intervals, copy, cut
+from vcfbert.copying.haploid import MAX_DROPPED, Copied, Heads, copy
 from vcfbert.copying.li_stephens import Problem, posteriors
 from vcfbert.kernels import Alleles, Calls, Doubles, Floats, Indices, Numbers
 
@@ -33,7 +34,7 @@ class Given:
             self.states[targets],
             self.prior[targets],
             self.heads,
-            cut(self.alleles, self.place),
+            intervals_of(self.alleles, self.place),
             self.fraction,
             **options,
         )
@@ -177,7 +178,7 @@ def test_two_thousand_sites_equal_plain_algorithm() -> None:
 
 def test_one_typed_site_by_hand() -> None:
     """Two haplotypes, prior 1/4 and 3/4; the call is the first's allele, wrong one time in ten."""
-    intervals = cut(np.array([[0, 1, 1], [1, 0, 1]], np.uint8), np.array([1]))
+    intervals = intervals_of(np.array([[0, 1, 1], [1, 0, 1]], np.uint8), np.array([1]))
     found = copy(
         np.array([[1]], np.int8), np.array([[1, 0]], np.uint8), np.array([[0, 1]], np.int32),
         np.array([[0.25, 0.75]], np.float32), heads_of_one([0.0], [0.1], 3), intervals, np.array([1, 1, 0], np.float32),
@@ -213,7 +214,7 @@ def test_ten_thousand_unexplained_calls_do_not_underflow() -> None:
     stay = np.where(np.arange(t) % 2, 1.0, 0.99).tolist()
     found = copy(
         observed, key_alleles, np.tile(np.arange(3, dtype=np.int32), (2, 1)), np.full((2, 3), 1 / 3, np.float32),
-        heads_of_one(stay, [1e-4] * t, 1), cut(np.array([[1], [0], [0]], np.uint8), np.arange(t)),
+        heads_of_one(stay, [1e-4] * t, 1), intervals_of(np.array([[1], [0], [0]], np.uint8), np.arange(t)),
         np.ones(1, np.float32),
     )  # fmt: skip
     np.testing.assert_allclose(found.dosage, 1 / 3, rtol=1e-3)
@@ -227,7 +228,7 @@ def test_flat_map_with_hundreds_of_mismatches_gives_finite_results() -> None:
     key_alleles[:300, 0] = key_alleles[300:, 1] = 1
     found = copy(
         np.zeros((t, 1), np.int8), key_alleles, np.array([[0, 1]], np.int32), np.full((1, 2), 0.5, np.float32),
-        heads_of_one([0.0] + [1.0] * (t - 1), [1e-4] * t, 3), cut(np.array([[1, 1, 0], [0, 1, 1]], np.uint8),
+        heads_of_one([0.0] + [1.0] * (t - 1), [1e-4] * t, 3), intervals_of(np.array([[1, 1, 0], [0, 1, 1]], np.uint8),
         np.array([-300 + i for i in range(300)] + [2 + i for i in range(300)])), np.full(3, 0.5, np.float32),
     )  # fmt: skip
     assert np.isfinite(found.loo).all()
@@ -247,34 +248,3 @@ def test_results_do_not_depend_on_the_span(span: int) -> None:
 def test_more_heads_than_lanes_are_refused() -> None:
     with pytest.raises(ValueError, match="at most 4 heads"):
         random_given(heads=5).copied()
-
-
-def rows_of(intervals: Intervals, s: int) -> list[list[int]]:
-    """The alleles that each reference haplotype has in interval ``s``."""
-    first, stop = intervals.bounds[s], intervals.bounds[s + 1]
-    rows = np.zeros((intervals.counts[s], stop - first), int)
-    for site in range(first, stop):
-        rows[intervals.carriers[intervals.start[site] : intervals.start[site + 1]], site - first] = 1
-    return [rows[number].tolist() for number in intervals.number[s]]
-
-
-def test_cut_by_hand() -> None:
-    alleles = np.array([[0, 0, 1, 1, 0, 1], [0, 0, 1, 0, 0, 1], [0, 1, 1, 0, 0, 1]], np.uint8)
-    intervals = cut(alleles, np.array([-2, 1, 1 + 3, 9]))
-    # up to -2: empty | up to 1: two | up to 4: three | up to 9: the last one | beyond: empty
-    assert intervals.bounds.tolist() == [0, 0, 2, 5, 6, 6]
-    assert intervals.counts.tolist() == [1, 2, 2, 1, 1]
-    assert rows_of(intervals, 0) == [[], [], []]
-    assert rows_of(intervals, 1) == [[0, 0], [0, 0], [0, 1]]
-    assert rows_of(intervals, 2) == [[1, 1, 0], [1, 0, 0], [1, 0, 0]]
-    assert rows_of(intervals, 3) == [[1], [1], [1]]
-
-
-def test_cut_keeps_every_allele() -> None:
-    rng = np.random.default_rng(2)
-    alleles = rng.integers(0, 2, (12, 70)).astype(np.uint8)
-    intervals = cut(alleles, np.array([0, 4, 30, 69]))
-    whole = np.concatenate([np.array(rows_of(intervals, s)) for s in range(4)], axis=1)
-    np.testing.assert_array_equal(whole, alleles)
-    distinct = [len(np.unique(part, axis=0)) for part in np.split(alleles, [1, 5, 31], axis=1)]
-    assert intervals.counts.tolist() == [*distinct, 1]

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from tests.helpers.li_stephens import dosages
 from tests.helpers.tiny import panel_from_alleles, perturbed_copying_model, random_panel
-from vcfbert.copying.haploid import Copied, cut
+from vcfbert.copying.haploid import Copied
 from vcfbert.copying.li_stephens import Problem, posteriors
 from vcfbert.copying.mixture import HEADS, PRIOR_STRENGTH, Mixture
-from vcfbert.copying.window import HmmWindow, WholeWindow, key_place, mismatches, place_between
+from vcfbert.copying.window import HmmWindow, key_place, mismatches, place_between
 from vcfbert.genotypes.reference_subset import ReferenceSubset
 from vcfbert.kernels import Calls, Doubles, Indices, Numbers
 
@@ -69,9 +69,8 @@ def plain(key: Indices, calls: Calls, chosen: Numbers, mixture: Mixture = MIXTUR
 
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("missing", [0.0, 0.3])
-@pytest.mark.parametrize("whole", [False, True])
-def test_copied_dosages_equal_plain_algorithm(seed: int, missing: float, whole: bool) -> None:
-    ready = HmmWindow.of(REFERENCE, SITES, EVERY_THIRD, whole=whole)
+def test_copied_dosages_equal_plain_algorithm(seed: int, missing: float) -> None:
+    ready = HmmWindow.of(REFERENCE, SITES, EVERY_THIRD)
     calls, chosen = calls_at(EVERY_THIRD, missing=missing, seed=seed), chosen_at_random(seed=seed)
     mixture = perturbed_copying_model(seed=seed).phased
     found = copied(ready, calls, chosen, mixture).dosage
@@ -80,10 +79,9 @@ def test_copied_dosages_equal_plain_algorithm(seed: int, missing: float, whole: 
 
 
 @pytest.mark.parametrize("typed", TYPED)
-@pytest.mark.parametrize("whole", [False, True])
-def test_copied_dosages_equal_plain_algorithm_for_any_typed_sites(typed: list[int], whole: bool) -> None:
+def test_copied_dosages_equal_plain_algorithm_for_any_typed_sites(typed: list[int]) -> None:
     key = np.array(typed)
-    ready = HmmWindow.of(REFERENCE, SITES, key, whole=whole)
+    ready = HmmWindow.of(REFERENCE, SITES, key)
     calls, chosen = calls_at(key), chosen_at_random()
     np.testing.assert_allclose(copied(ready, calls, chosen).dosage, plain(key, calls, chosen), atol=1e-5)
 
@@ -123,14 +121,13 @@ def test_target_without_typed_call_gets_mean_of_its_states() -> None:
 
 
 def test_target_does_not_depend_on_its_company() -> None:
-    for whole in (False, True):
-        ready = HmmWindow.of(REFERENCE, SITES, EVERY_THIRD, whole=whole)
-        calls, chosen = calls_at(EVERY_THIRD, missing=0.1), chosen_at_random()
-        together = copied(ready, calls, chosen)
-        for few in ([2], [4, 1], [5, 4, 3, 2, 1, 0]):
-            alone = copied(ready, np.ascontiguousarray(calls[:, few]), chosen[few])
-            np.testing.assert_allclose(alone.dosage, together.dosage[few], atol=1e-6)
-            np.testing.assert_allclose(alone.loo, together.loo[few], atol=1e-6)
+    ready = HmmWindow.of(REFERENCE, SITES, EVERY_THIRD)
+    calls, chosen = calls_at(EVERY_THIRD, missing=0.1), chosen_at_random()
+    together = copied(ready, calls, chosen)
+    for few in ([2], [4, 1], [5, 4, 3, 2, 1, 0]):
+        alone = copied(ready, np.ascontiguousarray(calls[:, few]), chosen[few])
+        np.testing.assert_allclose(alone.dosage, together.dosage[few], atol=1e-6)
+        np.testing.assert_allclose(alone.loo, together.loo[few], atol=1e-6)
 
 
 def test_exchanged_untyped_alleles_exchange_dosages() -> None:
@@ -168,20 +165,6 @@ def test_states_exclude_rows_and_ascend() -> None:
     free = ready.states(calls, 6)
     np.testing.assert_array_equal(found[:4], free[:4])
     assert (free[4:] == np.arange(4)[:, None]).any(axis=1).all()  # its own haplotype matches everywhere
-
-
-@pytest.mark.parametrize("sites", [SITES, np.array([4, 11, 12, 30])])
-@pytest.mark.parametrize("n", [1, 5, 20])
-def test_whole_window_of_some_haplotypes_equals_newly_cut_window(sites: slice | Indices, n: int) -> None:
-    place = key_place(sites, EVERY_THIRD)
-    alleles = REFERENCE.alleles(sites)
-    rows = np.sort(np.random.default_rng(n).permutation(20)[:n])
-    found = WholeWindow.of(cut(alleles, place)).of_haplotypes(rows)
-    expected = cut(alleles[rows], place)
-    for part in fields(expected):
-        one, other = getattr(found, part.name), getattr(expected, part.name)
-        np.testing.assert_array_equal(one, other, err_msg=part.name)
-        assert one.dtype == other.dtype, part.name
 
 
 def test_mismatches_by_hand() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -70,32 +70,14 @@ def imputed(imputer: Imputer, target: MatchedTarget) -> bytes:
     return b"".join(part.tobytes() for part in parts if part is not None)
 
 
-@pytest.mark.parametrize(("variant", "k"), [("v17", 2), ("v18", 8), ("v19", 12), ("v19", 20)])
+@pytest.mark.parametrize(("variant", "k"), [("v17", 2), ("v18", 8), ("v19", 12)])
 def test_cached_windows_give_identical_predictions(tmp_path: Path, built: list[int], variant: str, k: int) -> None:
-    bundle = bundle_of(tmp_path, variant, k)  # of 60 haplotypes: cut whole for k = 20 alone, as 4 * 12 < 60
+    bundle = bundle_of(tmp_path, variant, k)
     keeping, anew = Imputer(bundle, kept_bytes=PLENTY), Imputer(bundle)
     for samples in ([31], [33, 36], [39], [31, 33, 36, 39]):
         target = target_for(bundle, samples, TYPED, phased=variant != "v19" or len(samples) != 2)
         assert imputed(keeping, target) == imputed(anew, target)
     assert len(built) == len(bundle.parts[0].windows) * (1 + 4)
-
-
-def test_whole_window_is_cut_if_the_panel_is_small_and_windows_are_cached(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    whole: list[bool] = []
-    of = HmmWindow.of
-
-    def telling(*given: Any, **options: Any) -> HmmWindow:
-        whole.append(options["whole"])
-        return of(*given, **options)
-
-    monkeypatch.setattr(HmmWindow, "of", telling)
-    for k, kept, expected in ((20, PLENTY, True), (12, PLENTY, False), (20, 0, False)):
-        whole.clear()
-        bundle = bundle_of(tmp_path / f"{k}-{kept}", "v19", k)
-        imputed(Imputer(bundle, kept_bytes=kept), target_for(bundle, [31], TYPED))
-        assert set(whole) == {expected}
 
 
 @pytest.mark.parametrize("variant", ["v18", "v19"])
@@ -138,23 +120,16 @@ def test_size_is_that_of_all_arrays_without_the_panel() -> None:
     assert cache.n_bytes == 216
 
 
-def test_size_of_an_hmm_window_counts_intervals_and_sorted_orders() -> None:
+def test_size_of_an_hmm_window_counts_the_sorted_orders() -> None:
     reference = ReferenceSubset(PANEL, np.arange(60))
-    sizes = []
-    for whole in (False, True):
-        ready = HmmWindow.of(reference, slice(0, 200), TYPED, whole=whole)
-        ready = replace(ready, order=PanelOrder.build(ready.order.panel, ready.key_cm, max_searched=0))
-        cache = WindowCache[HmmWindow](PLENTY)
-        cache.add("a", ready)
-        sizes.append(cache.n_bytes)
-        order = ready.order
-        sweeps = [array for sweep in order.sweeps or () for array in sweep if isinstance(array, np.ndarray)]
-        held = [reference.haplotypes, ready.key, ready.fraction, order.panel, order.cm, *sweeps]
-        if ready.whole is not None:
-            intervals = ready.whole.intervals
-            held += [getattr(intervals, part.name) for part in fields(intervals)] + [ready.whole.interval]
-        assert cache.n_bytes == sum(array.nbytes for array in held)
-    assert sizes[0] < sizes[1]
+    ready = HmmWindow.of(reference, slice(0, 200), TYPED)
+    ready = replace(ready, order=PanelOrder.build(ready.order.panel, ready.key_cm, max_searched=0))
+    cache = WindowCache[HmmWindow](PLENTY)
+    cache.add("a", ready)
+    order = ready.order
+    sweeps = [array for sweep in order.sweeps or () for array in sweep if isinstance(array, np.ndarray)]
+    held = [reference.haplotypes, ready.key, ready.fraction, order.panel, order.cm, *sweeps]
+    assert cache.n_bytes == sum(array.nbytes for array in held)
 
 
 def test_windows_unused_for_longest_are_dropped() -> None:
