@@ -39,10 +39,10 @@ EXPOSE 5000
 CMD ["mlflow", "server", "--host", "0.0.0.0", "--port", "5000"]
 
 FROM base AS serve
-# All files are written to one data volume: jobs, downloaded models, compiled kernels and temporary files. The root
+# All files are written to one data volume: jobs, downloaded models and temporary files. The root
 # file system may be read-only. The code belongs to root.
 ENV VCFBERT_HOST=0.0.0.0 VCFBERT_PORT=8000 VCFBERT_DATA=/data/service VCFBERT_CACHE=/data/models \
-    NUMBA_CACHE_DIR=/data/numba HOME=/data TMPDIR=/data/tmp PYTHONDONTWRITEBYTECODE=1
+    HOME=/data TMPDIR=/data/tmp PYTHONDONTWRITEBYTECODE=1
 COPY service ./service
 RUN pip install --no-deps --editable . && mkdir -p /data/tmp && chown -R vcfbert /data
 USER vcfbert

@@ -31,7 +31,6 @@ setup: $(VENV)/.ready $(VENV)/.kernels ## virtual environment with pinned packag
 $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$(FAISS),mlops,service,client,otel,postgres,tune,ray,simulate,zarr,dev]'
-	$(BIN)/python -m vcfbert.compile_kernels
 	@touch $@
 
 kernels: $(VENV)/.kernels ## compiles the kernels again after a change of their C

@@ -60,7 +60,7 @@ class Settings:
     def environment(self) -> dict[str, str]:
         """Environment that sets thread pools without an option. Waiting threads sleep, as in the Makefile."""
         count = str(self.threads)
-        return {"OMP_NUM_THREADS": count, "NUMBA_NUM_THREADS": count, "OMP_WAIT_POLICY": "PASSIVE"}
+        return {"OMP_NUM_THREADS": count, "OMP_WAIT_POLICY": "PASSIVE"}
 
 
 @dataclass

@@ -5,7 +5,7 @@
     python benchmarks/bench_variants.py --device cuda --original --bf16 --batch 32 --json reports/bench_variants.json
     python benchmarks/bench_variants.py --panel data/demo/panel.vcf.gz --map data/demo/chr20.b37.gmap.gz
 
-Without ``--panel`` it needs only numpy, torch, numba and pydantic, and runs from a checkout (PYTHONPATH=. if vcfbert is
+Without ``--panel`` it needs only numpy, torch and pydantic, and runs from a checkout (PYTHONPATH=. if vcfbert is
 not installed). ``--panel`` reads real haplotypes and needs cyvcf2. V17 is shown twice: *as designed*, where the encoder
 processes each retrieved haplotype, and *as run*, where it processes identical rows once. Both variants get the same
 retrieved haplotypes.

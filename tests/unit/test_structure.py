@@ -31,7 +31,7 @@ LAYERS = (
     ("evaluation", "reports"),
     ("tracking",),
     ("tuning", "distributed", "datasets"),
-    ("api", "cli", "compile_kernels"),
+    ("api", "cli"),
     ("__main__",),
 )
 RANK = {room: rank for rank, rooms in enumerate(LAYERS) for room in rooms}

@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cache, update_wrapper
 from inspect import signature
 from pathlib import Path
-from typing import Any, Final, Generic, ParamSpec, TypeVar, cast, get_args, get_origin, get_type_hints
+from typing import Any, Final, Generic, ParamSpec, TypeVar, get_args, get_origin, get_type_hints
 
 import numpy as np
 import numpy.typing as npt
@@ -33,7 +33,6 @@ _OUT_OF_MEMORY: Final = -1  # returned by a twin that found no memory
 
 _Arguments = ParamSpec("_Arguments")
 _Result = TypeVar("_Result")
-_Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
 class _Array(ctypes.Structure):
@@ -137,17 +136,3 @@ def divide_among_threads(work: Callable[[Indices], None], n: int, threads: int) 
 def usable_threads() -> int:
     """The number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def jitted(function: _Function) -> _Function:
-    """numba's compilation, for kernels that have no twin in C yet. Goes with the last of them."""
-    import numba
-
-    fast_math = {"reassoc", "contract", "arcp", "nsz"}
-    return cast(_Function, numba.njit(cache=True, nogil=True, fastmath=fast_math)(function))
-
-
-def jitted_exactly(function: _Function) -> _Function:
-    import numba
-
-    return cast(_Function, numba.njit(cache=True, nogil=True)(function))
