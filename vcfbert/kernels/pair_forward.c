@@ -223,24 +223,38 @@ static inline void fetch_ahead(const float *read, const float *written) {
     }
 }
 
-/* Fills ``out`` with A at the block's end, scaled to sum 1, from ``matrix``, A at its start. The two may not overlap.
- *
- * Destroys N and O, and fills ``scratch->sums`` with the sums of ``out`` by the ``count`` classes of the next
- * block. A is X + Y, with Y[i, j] = pi[i] Q[j, u] and X[i, j] = N[u, v] A[i, j] + pi[j] Q[i, v], where Q[i, v] is
- * O[i, v] + pi[i] Z[u, v] / 2. Tiles of both have neighbouring pairs in neighbouring places, one transposed. */
-static void rebuild(const Block *block, const float *matrix, float *out, const Scratch *scratch,
-                    const uint16_t *next_classes, int64_t count) {
+/* Scales N and O so that A sums to 1 at the block's end, and turns O into Q[i, v] = O[i, v] + pi[i] Z[u, v] / 2. */
+static void add_both(const Block *block, const Scratch *scratch) {
     int64_t width = block->width, u_row = block->max_classes;
-    const uint16_t *classes = block->classes;
-    const float *prior = block->prior;
-    float *q = scratch->one, *neither = scratch->neither, scale = (float)(1.0 / block->mass[block->n_sites]);
-    for (int64_t u = 0; u < block->n_classes; u++) {
-        const float *both = scratch->both + u * u_row;
-        for (int64_t i = 0; i < width; i++) {
-            neither[u * width + i] *= scale;
-            q[u * width + i] = (q[u * width + i] + 0.5f * both[classes[i]] * prior[i]) * scale;
+    float scale = (float)(1.0 / block->mass[block->n_sites]);
+    for (int64_t i = 0; i < width; i += LANES) {
+        Vector weight = 0.5f * *(const Vector *)(block->prior + i);
+        for (int64_t u = 0; u < block->n_classes; u += LANES) {
+            Vector both[LANES];  // first of the haplotypes' classes, then of theirs and the classes from u on
+            for (int r = 0; r < LANES; r++)
+                both[r] = *(const Vector *)(scratch->both + block->classes[i + r] * u_row + u);
+            transpose(both);
+            for (int64_t r = 0; r < LANES && u + r < block->n_classes; r++) {
+                Vector *one = (Vector *)(scratch->one + (u + r) * width + i);
+                Vector *neither = (Vector *)(scratch->neither + (u + r) * width + i);
+                *one = (*one + weight * both[r]) * scale;
+                *neither *= scale;
+            }
         }
     }
+}
+
+/* Fills ``out`` with A at the block's end, scaled to sum 1, from ``matrix``, A at its start. The two may not overlap.
+ *
+ * Destroys N and O, and fills ``scratch->sums`` with the sums of ``out`` by the ``count`` classes of the next block. A
+ * is X + Y, with Y[i, j] = pi[i] Q[j, u] and X[i, j] = N[u, v] A[i, j] + pi[j] Q[i, v]. Tiles of both have neighbouring
+ * pairs in neighbouring places, one transposed. */
+static void rebuild(const Block *block, const float *matrix, float *out, const Scratch *scratch,
+                    const uint16_t *next_classes, int64_t count) {
+    int64_t width = block->width;
+    const uint16_t *classes = block->classes;
+    const float *prior = block->prior, *q = scratch->one, *neither = scratch->neither;
+    add_both(block, scratch);
     int32_t *rows = scratch->rows, *next_rows = scratch->next_rows;
     for (int64_t j = 0; j < width; j++) {
         rows[j] = (int32_t)(classes[j] * width);

@@ -60,9 +60,10 @@ static int64_t sampled_second(const Block *block, const Scratch *scratch, const 
     int64_t k = block->k, width = block->width, row = block->max_classes, n_classes = block->n_classes;
     float *restrict neither = scratch->of_class[0], *restrict second = scratch->of_class[1];
     float *restrict both = scratch->of_class[2], *restrict first = scratch->of_haplotype[0];
-    float *restrict masses = scratch->of_haplotype[1];
+    float *restrict masses = scratch->of_haplotype[1], *restrict start = scratch->of_haplotype[2];
     const float *prior = block->prior;
     for (int64_t v = 0; v < n_classes; v++) neither[v] = 1.0f, second[v] = both[v] = 0.0f;
+    row_of(matrix, width, i, start);
     memset(first, 0, sizeof(float) * k);
     for (int64_t s = 0; s <= l; s++) {
         const Factors *at = &scratch->factors[s];
@@ -81,8 +82,7 @@ static int64_t sampled_second(const Block *block, const Scratch *scratch, const 
     }
     for (int64_t j = 0; j < k; j++) {
         int64_t v = block->classes[j];
-        float start = pair_at(matrix, i, j);
-        masses[j] = neither[v] * start + prior[j] * (second[v] + prior[i] * both[v]) + prior[i] * first[j];
+        masses[j] = neither[v] * start[j] + prior[j] * (second[v] + prior[i] * both[v]) + prior[i] * first[j];
     }
     return sampled(masses, k, random * mass_at(block, l, i));
 }

@@ -41,8 +41,10 @@ static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 static int64_t greatest(int64_t a, int64_t b) { return a > b ? a : b; }
 static int64_t root_above(int64_t n) { return (int64_t)ceil(sqrt((double)n)); }
 
+static int64_t whole_vectors(int64_t n) { return (n + LANES - 1) / LANES * LANES; }
+
 static Workspace workspace_of(Memory *memory, int64_t t, int64_t width, int64_t n_phasings, const Limits *limits) {
-    int64_t u = limits->max_classes, rows = 2 * t, matrix = matrix_size(width);
+    int64_t u = whole_vectors(limits->max_classes), rows = 2 * t, matrix = matrix_size(width);
     size_t wide = sizeof(float) * u * width;
     Workspace work = {0};
     Target *target = &work.target;
@@ -121,7 +123,7 @@ static void cut(Target *target, const Limits *limits, int32_t *renamed) {
     int64_t site = 0;
     for (target->n_blocks = 0; site < target->t; target->n_blocks++) {
         uint16_t *own = target->classes + target->n_blocks * target->width;
-        uint16_t *parents = target->parents + target->n_blocks * limits->max_classes;
+        uint16_t *parents = target->parents + target->n_blocks * target->max_classes;
         int64_t first = site, count = 1;
         memset(own, 0, sizeof(uint16_t) * target->width);
         for (; site < target->t && site - first < limits->max_sites; site++) {
@@ -180,7 +182,7 @@ static double phase(Workspace *work, const Limits *limits, int64_t n_phasings, u
 int64_t vcfbert_sample_pairs(const Given *given, const Array *targets, int64_t max_classes, int64_t max_sites,
                              int64_t max_bytes, const Array *likelihood, const Array *out) {
     int64_t t = given->genotypes.shape[0], k = given->states.shape[1], n_phasings = out->shape[1];
-    int64_t width = (k + LANES - 1) / LANES * LANES;
+    int64_t width = whole_vectors(k);
     if (t == 0 || targets->shape[0] == 0) return DONE;
     int64_t fitting = least(t, max_bytes / (int64_t)(sizeof(float) * matrix_size(width)));
     Limits limits = {max_classes, least(max_sites, t), greatest(fitting, root_above(t) + 1), root_above(t) + 1};
@@ -194,7 +196,7 @@ int64_t vcfbert_sample_pairs(const Given *given, const Array *targets, int64_t m
     target->t = t;
     target->k = k;
     target->width = width;
-    target->max_classes = max_classes;
+    target->max_classes = whole_vectors(max_classes);
     target->stay = given->stay.data;
     target->mismatch = given->mismatch.data;
     for (int64_t i = 0; i < targets->shape[0]; i++) {

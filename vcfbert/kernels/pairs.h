@@ -12,7 +12,7 @@ enum { MISSING = -1, HETEROZYGOUS = 1, HALF_REF = 3, HALF_ALT = 4 };
  * of blocks: rows for every site and every block of the longest span. */
 typedef struct {
     int64_t t, k, width;       // sites; haplotypes; the same rounded up to whole vectors. Those beyond k have prior 0
-    int64_t max_classes;       // of a block
+    int64_t max_classes;       // of a block, rounded up to whole vectors
     const double *stay;        // [t + 1]: probability of no switch before each site, 0 at both ends
     const double *mismatch;    // [t]: probability that the observed allele differs from the copied one
     uint8_t *alleles;          // [t, width]: of the haplotypes that the target may copy
@@ -109,6 +109,15 @@ static inline int64_t matrix_size(int64_t width) { return column_start(width / L
 static inline float pair_at(const float *matrix, int64_t i, int64_t j) {
     int64_t row = i < j ? i : j, column = i < j ? j : i;
     return matrix[column_start(column / LANES) + row * LANES + column % LANES];
+}
+
+/* Fills ``row`` [width] with row i of a matrix. It is used when the matrix has left the caches, so it asks for whole
+ * rows of tiles. */
+static inline void row_of(const float *matrix, int64_t width, int64_t i, float *row) {
+    int64_t own = i / LANES;
+    for (int64_t column = own; column < width / LANES; column++)
+        memcpy(row + column * LANES, matrix + column_start(column) + i * LANES, sizeof(float) * LANES);
+    for (int64_t j = 0; j < own * LANES; j++) row[j] = matrix[column_start(own) + j * LANES + i % LANES];
 }
 
 /* Working memory. Rows of u are max_classes long. */
