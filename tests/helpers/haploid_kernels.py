@@ -1,4 +1,4 @@
-"""Arguments of the kernels of ``copying/haploid.py``, for the contract of kernels."""
+"""Arguments of the kernels that predict haplotypes, to compare their two implementations with each other."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import numpy as np
 
 from tests.helpers.intervals import intervals_of
 from vcfbert.copying import haploid
+from vcfbert.imputation import sample_means
 
 
 def copied(
@@ -62,6 +63,31 @@ def copied_for_no_target(rng: np.random.Generator) -> tuple[Any, ...]:
     return np.arange(0), *copied(rng)[1:]
 
 
+def means(rng: np.random.Generator, *, s: int = 3, n: int = 4, l: int = 90, coupled: bool = True) -> tuple[Any, ...]:
+    """Of the sites that are nearest to some of seven key sites."""
+    first = np.concatenate([[0], np.sort(rng.integers(0, l + 1, 6)), [l]])
+    phasings = sample_means.SampledPhasings(
+        dosage=rng.random((5, l), dtype=np.float32),
+        number=rng.integers(0, 5, (s, n, 2)),
+        flipped=rng.integers(0, 2, (s, 7, n)).astype(np.uint8),
+        samples=rng.permutation(n + 3)[:n],
+    )
+    haplotype, genotype = np.zeros((l, n + 3, 2), np.float32), np.zeros((l * coupled, n + 3, 3), np.float32)
+    return np.arange(0, 7, 2), phasings, first, haplotype, genotype
+
+
+def means_of_independent_haplotypes(rng: np.random.Generator) -> tuple[Any, ...]:
+    return means(rng, s=1, coupled=False)
+
+
+def means_at_one_site_of_one_sample(rng: np.random.Generator) -> tuple[Any, ...]:
+    return means(rng, s=8, n=1, l=1)
+
+
+def means_without_samples(rng: np.random.Generator) -> tuple[Any, ...]:
+    return means(rng, n=0)
+
+
 HAPLOID_CASES: Final = [
     (haploid._copy_targets, copied),
     (haploid._copy_targets, copied_of_one_head),
@@ -69,4 +95,8 @@ HAPLOID_CASES: Final = [
     (haploid._copy_targets, copied_of_four_heads),
     (haploid._copy_targets, copied_of_two_states_in_a_span_of_one),
     (haploid._copy_targets, copied_for_no_target),
+    (sample_means._fill_means, means),
+    (sample_means._fill_means, means_of_independent_haplotypes),
+    (sample_means._fill_means, means_at_one_site_of_one_sample),
+    (sample_means._fill_means, means_without_samples),
 ]

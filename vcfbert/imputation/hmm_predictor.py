@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from typing import Final
 
 import numpy as np
 
@@ -12,15 +14,17 @@ from vcfbert.copying.window import HmmWindow
 from vcfbert.genotypes.reference_subset import ReferenceSubset
 from vcfbert.genotypes.windows import Window, key_sites
 from vcfbert.imputation.phasing import PhasedTarget, orientation
+from vcfbert.imputation.sample_means import SampledPhasings, fill_means, sites_nearest
 from vcfbert.imputation.window_cache import WindowCache
 from vcfbert.imputation.window_prediction import (
     HeldOutPredictor,
     PredictorOptions,
     WindowPrediction,
-    nearest_key,
-    side_by_side,
 )
 from vcfbert.kernels import Calls, Floats, Indices, usable_threads
+
+# Copying probabilities of haplotypes x sites that are held at once, of 4 bytes each.
+_CELLS_AT_ONCE: Final = 1 << 22
 
 
 class HmmPredictor:
@@ -44,18 +48,25 @@ class HmmPredictor:
         place = np.searchsorted(target.panel_site, key)
         alleles = target.alleles[place]
         ready = self._window(part.reference, window, key)
-        parts: list[tuple[Indices, WindowPrediction]] = []
-        with_phasings = np.empty(0, dtype=np.int64) if phasings is None else phasings.samples
-        with_phase = np.setdiff1d(np.arange(len(target.samples)), with_phasings)
-        if len(with_phase):
-            parts.append((with_phase, self._along_phase(ready, window, alleles[:, with_phase])))
+        inside = slice(*np.searchsorted(key, [window.start, window.stop]))
+        shape = window.stop - window.start, len(target.samples)
+        into = WindowPrediction.empty(*shape, key[inside] - window.start, coupled=phasings is not None)
+        sampled = np.empty(0, dtype=np.int64) if phasings is None else phasings.samples
+        for some in self._batches(np.setdiff1d(np.arange(len(target.samples)), sampled), 2 * shape[0]):
+            known = np.ascontiguousarray(alleles[:, some])
+            self._fill(into, some, inside, ready, self._model.phased, known[None], known)
         if phasings is not None:
-            for start in range(0, len(with_phasings), self._batch_size):  # all at once would need much host memory
-                some = slice(start, start + self._batch_size)
-                sampled = phasings.calls[:, place, some]
-                mean = self._mean_over(ready, window, sampled, alleles[:, with_phasings[some]])
-                parts.append((with_phasings[some], mean))
-        return side_by_side(parts)
+            s = len(phasings.calls)
+            for chosen in self._batches(np.arange(len(sampled)), 2 * s * shape[0]):
+                some, calls = sampled[chosen], phasings.calls[:, place][:, :, chosen]
+                self._fill(into, some, inside, ready, self._model.sampled, calls, alleles[:, some])
+        return into
+
+    def _batches(self, samples: Indices, cells: int) -> Iterator[Indices]:
+        """Parts of ``samples``. All at once would need much memory: that of ``cells`` probabilities for each."""
+        at_once = min(max(_CELLS_AT_ONCE // cells, 1), self._batch_size)
+        for start in range(0, len(samples), at_once):
+            yield samples[start : start + at_once]
 
     def _window(self, reference: ReferenceSubset, window: Window, key: Indices) -> HmmWindow:
         name = (reference.panel.digest, window.start, window.stop, key.tobytes())
@@ -64,13 +75,6 @@ class HmmPredictor:
             ready = HmmWindow.of(reference, window.sites, key, threads=self._threads)
             self._cache.add(name, ready)
         return ready
-
-    def _along_phase(self, ready: HmmWindow, window: Window, calls: Calls) -> WindowPrediction:
-        """Predicts samples with ``calls`` [t, n, 2] at the key sites, each haplotype by itself."""
-        t, n, _ = calls.shape
-        dosage, loo, number = self._distinct(ready, calls.reshape(t, 2 * n), self._model.phased)
-        haplotype = np.ascontiguousarray(dosage[number].T).reshape(-1, n, 2)
-        return WindowPrediction(haplotype, None, _at_sites(loo[number].T.reshape(t, n, 2), ready.key, window))
 
     def _distinct(self, ready: HmmWindow, calls: Calls, mixture: Mixture) -> tuple[Floats, Floats, Indices]:
         """Predicts each distinct haplotype of ``calls`` [t, n] once.
@@ -87,44 +91,32 @@ class HmmPredictor:
         copied = targets.copied(ready.heads(mixture), ready.fraction, threads=self._threads)
         return inherited(copied.dosage), inherited(copied.loo), number.reshape(-1)
 
-    def _mean_over(self, ready: HmmWindow, window: Window, phasings: Calls, phase: Calls) -> WindowPrediction:
-        """The mean over ``phasings`` [s, t, n, 2], along the consensus ``phase`` [t, n, 2] of the key sites.
+    def _fill(
+        self,
+        into: WindowPrediction,
+        samples: Indices,
+        inside: slice,
+        ready: HmmWindow,
+        mixture: Mixture,
+        phasings: Calls,
+        phase: Calls,
+    ) -> None:
+        """Fills the predictions of ``samples`` [n] with the mean over ``phasings`` [s, t, n, 2] of the key sites.
 
-        Given a phasing, the two haplotypes of a sample are independent.
+        Given a phasing, the two haplotypes of a sample are independent. Their order is that of the consensus ``phase``
+        [t, n, 2]. ``inside``: the key sites that lie in the window.
         """
         s, t, n, _ = phasings.shape
         shown = phasings.transpose(1, 0, 2, 3).reshape(t, 2 * s * n)
-        dosage, loo, number = self._distinct(ready, shown, self._model.sampled)
-        number = number.reshape(s, n, 2)
-        flipped = orientation(phasings, phase, ready.key_cm)  # [s, t, n]
-        at_sites = nearest_key(ready.reference.panel.cm[ready.sites], ready.key_cm)
-        l = dosage.shape[1]
-        haplotype, both = np.zeros((l, n, 2), np.float32), np.zeros((l, n), np.float32)
-        at_key = np.zeros((t, n, 2), np.float32)
-        share = np.float32(1.0 / s)
-        for sampled in range(s):
-            p, q = dosage[number[sampled, :, 0]].T, dosage[number[sampled, :, 1]].T  # [l, n]
-            both += share * p * q
-            _add_oriented(haplotype, p, q, flipped[sampled, at_sites], share)
-            own = loo[number[sampled, :, 0]].T, loo[number[sampled, :, 1]].T
-            _add_oriented(at_key, *own, flipped[sampled], share)
-        either = haplotype.sum(axis=2) - both
-        genotype = np.stack([1.0 - either, either - both, both], axis=-1)
-        return WindowPrediction(haplotype, genotype, _at_sites(at_key, ready.key, window))
-
-
-def _add_oriented(total: Floats, first: Floats, second: Floats, flipped: np.ndarray, share: np.float32) -> None:
-    """Adds ``share`` times both haplotypes' values [m, n] to ``total`` [m, n, 2], exchanged where ``flipped``."""
-    total[..., 0] += share * np.where(flipped, second, first)
-    total[..., 1] += share * np.where(flipped, first, second)
-
-
-def _at_sites(loo: Floats, key: Indices, window: Window) -> Floats:
-    """[l, n, 2] at the window's sites, NaN where not typed, from ``loo`` [t, n, 2] at the sites ``key``."""
-    sites = np.full((window.stop - window.start, *loo.shape[1:]), np.nan, dtype=np.float32)
-    inside = (key >= window.start) & (key < window.stop)
-    sites[key[inside] - window.start] = loo[inside]
-    return sites
+        dosage, loo, number = self._distinct(ready, shown, mixture)
+        flipped = np.ascontiguousarray(orientation(phasings, phase, ready.key_cm))
+        sampled = SampledPhasings(dosage, number.reshape(s, n, 2), flipped.view(np.uint8), samples)
+        cm = ready.reference.panel.cm[ready.sites]
+        fill_means(sampled, sites_nearest(cm, ready.key_cm), into.haplotype, into.genotype, threads=self._threads)
+        at_key = loo[sampled.number]  # [s, n, 2, t]
+        swapped = np.where(flipped.transpose(0, 2, 1)[:, :, None], at_key[:, :, ::-1], at_key)
+        assert into.loo is not None
+        into.loo[:, samples] = swapped.mean(axis=0).transpose(2, 0, 1)[inside]
 
 
 def held_out_predictor(model: CopyingModel, reference: ReferenceSubset, k: int, *, threads: int) -> HeldOutPredictor:

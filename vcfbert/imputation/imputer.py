@@ -24,6 +24,8 @@ from vcfbert.kernels import Calls, Floats, Indices, usable_threads
 
 # Samples x sites of 28 bytes each. Only for a few samples does writing take longer than predicting.
 MAX_HELD_CELLS: Final = 250_000
+# Samples x sites of one block.
+_CELLS_OF_BLOCK: Final = 1 << 18
 
 
 class Imputer:
@@ -153,18 +155,18 @@ class Imputer:
         phased = target if isinstance(target, PhasedTarget) else self._phase(target, cancelled, done.phased)
         part = self.bundle.part(phased.target.panel_digest)
         row = _target_rows(phased.target, part.panel.n_sites)
-        for start, stop, prediction in self._blended(part, phased, first, last, cancelled):
-            low, high = max(start, first), min(stop, last)
-            if low < high:
-                calls = _dense_calls(row, phased.target, low, high)
-                own = prediction.sites(slice(low - start, high - start))
-                yield ImputedBlock(low, high, own.haplotype, calls, _genotype(own, phased), own.loo)
-                done.imputed(high - low)
+        for start, prediction in self._blended(part, phased, first, last, cancelled):
+            low, high = max(start, first), min(start + len(prediction.haplotype), last)
+            for block in _blocks_of(prediction, start, low, high, phased, row):
+                yield block
+                done.imputed(block.stop - block.start)
+            del prediction  # before the next window is predicted
 
     def _blended(
         self, part: Part, phased: PhasedTarget, first: int, last: int, check: Callable[[], None] | None
-    ) -> Iterator[tuple[int, int, WindowPrediction]]:
-        """Yields finished intervals of sites. Windows overlap; a site is finished when no later window covers it."""
+    ) -> Iterator[tuple[int, WindowPrediction]]:
+        """Yields finished intervals of sites, each with its first site. Windows overlap; a site is finished when no
+        later window covers it."""
         windows, cm = part.windows, part.panel.cm
         wanted = _overlapping(windows, first, last)
         carried: WindowPrediction | None = None
@@ -172,24 +174,29 @@ class Imputer:
             if check is not None:
                 check()
             prediction = self._predictor.predict(part, window, phased)
-            weighted = prediction.times(blend_weights(window, windows, cm))
+            prediction.weigh(blend_weights(window, windows, cm))
             if carried is not None:
-                _add(carried, weighted)
+                prediction.add(carried)
             done = (following.start if following else window.stop) - window.start
-            yield window.start, window.start + done, weighted.sites(slice(done))
-            carried = weighted.sites(slice(done, None))
+            carried = prediction.sites(done, window.stop - window.start).copied()
+            yield window.start, prediction.sites(0, done)
+            del prediction
 
 
 def _overlapping(windows: list[Window], first: int, last: int) -> list[Window]:
     return [w for w in windows if w.start < last and w.stop > first]
 
 
-def _add(carried: WindowPrediction, weighted: WindowPrediction) -> None:
-    """Adds an earlier window's weighted prediction, in place, to the first sites of ``weighted``."""
-    for name in ("haplotype", "genotype", "loo"):
-        before, after = getattr(carried, name), getattr(weighted, name)
-        if before is not None:
-            after[: len(before)] += before
+def _blocks_of(
+    prediction: WindowPrediction, start: int, low: int, high: int, phased: PhasedTarget, row: Indices
+) -> Iterator[ImputedBlock]:
+    """The panel sites [low, high) of a prediction that begins at site ``start``. ``row``: of ``_target_rows``."""
+    at_once = max(_CELLS_OF_BLOCK // len(phased.target.samples), 1)
+    for site in range(low, high, at_once):
+        end = min(site + at_once, high)
+        own = prediction.sites(site - start, end - start)
+        calls = _dense_calls(row, phased.target, site, end)
+        yield ImputedBlock(site, end, own.haplotype, calls, _genotype(own, phased), own.loo_of_sites)
 
 
 def _genotype(prediction: WindowPrediction, phased: PhasedTarget) -> Floats | None:

@@ -59,7 +59,7 @@ class NetworkPredictor:
         probability = torch.cat([output.probability for output in outputs]).float().cpu()  # [n, 2, l]
         coupled = [output.coupled for output in outputs if output.coupled is not None]
         genotype = torch.cat(coupled).float().cpu().permute(1, 0, 2).numpy() if coupled else None
-        return WindowPrediction(probability.permute(2, 0, 1).numpy(), genotype)
+        return WindowPrediction(probability.permute(2, 0, 1).numpy(), genotype, np.empty(0, np.int64), None)
 
     def _context(self, part: Part, window: Window, key: Indices) -> WindowContext:
         name = (part.panel.digest, window.start, window.stop, key.tobytes())

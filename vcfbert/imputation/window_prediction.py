@@ -11,7 +11,7 @@ import numpy as np
 from vcfbert.bundle.contents import Part
 from vcfbert.genotypes.windows import Window
 from vcfbert.imputation.phasing import PhasedTarget
-from vcfbert.kernels import Doubles, Floats, Indices
+from vcfbert.kernels import Floats, Indices
 
 
 @dataclass(frozen=True)
@@ -20,31 +20,59 @@ class WindowPrediction:
 
     haplotype: Floats  # [l, n, 2], ALT probabilities
     genotype: Floats | None  # [l, n, 3], genotype probabilities; None if the two haplotypes are independent
-    # [l, n, 2]: leave-one-out ALT probabilities of typed sites, each without its own call, NaN elsewhere. None if the
-    # model does not give them.
-    loo: Floats | None = None
+    typed: Indices  # int64 [m], ascending: the sites that have leave-one-out probabilities, counted from the first
+    loo: Floats | None  # [m, n, 2], leave-one-out ALT probabilities, each without its own call; None if not computed
+
+    @classmethod
+    def empty(cls, l: int, n: int, typed: Indices, *, coupled: bool) -> WindowPrediction:
+        """A prediction to be filled. ``coupled``: with genotype probabilities."""
+        genotype = np.empty((l, n, 3), np.float32) if coupled else None
+        loo = np.empty((len(typed), n, 2), np.float32)
+        return cls(np.empty((l, n, 2), np.float32), genotype, typed, loo)
+
+    def weigh(self, weight: Floats) -> None:
+        """Multiplies the values of each site by its ``weight`` [l], in place."""
+        shared = np.flatnonzero(weight != 1.0)  # with another window
+        for values in (self.haplotype, self.genotype):
+            if values is not None:
+                values[shared] *= weight[shared, None, None]
+        if self.loo is not None:
+            self.loo[:] *= weight[self.typed, None, None]
+
+    def add(self, before: WindowPrediction) -> None:
+        """Adds the prediction ``before`` of the first sites, in place."""
+        for name in ("haplotype", "genotype", "loo"):
+            own, other = getattr(self, name), getattr(before, name)
+            if other is not None:
+                own[: len(other)] += other
+
+    def sites(self, start: int, stop: int) -> WindowPrediction:
+        """The sites [start, stop), without a copy."""
+        first, last = np.searchsorted(self.typed, [start, stop])
+        return WindowPrediction(
+            self.haplotype[start:stop],
+            None if self.genotype is None else self.genotype[start:stop],
+            self.typed[first:last] - start,
+            None if self.loo is None else self.loo[first:last],
+        )
+
+    def copied(self) -> WindowPrediction:
+        """A copy, which does not keep alive the arrays that this one is a part of."""
+        return WindowPrediction(
+            self.haplotype.copy(),
+            None if self.genotype is None else self.genotype.copy(),
+            self.typed.copy(),
+            None if self.loo is None else self.loo.copy(),
+        )
 
     @property
-    def genotypes(self) -> Floats:
-        """Genotype probabilities [l, n, 3], also for independent haplotypes."""
-        if self.genotype is not None:
-            return self.genotype
-        return of_independent(self.haplotype)
-
-    def times(self, weight: Floats) -> WindowPrediction:
-        """The values of each site multiplied by its ``weight`` [l]."""
-        return self._each(lambda values: values * weight[:, None, None])
-
-    def sites(self, inside: slice) -> WindowPrediction:
-        return self._each(lambda values: values[inside])
-
-    def _each(self, change: Callable[[Floats], Floats]) -> WindowPrediction:
-        genotype, loo = self.genotype, self.loo
-        return WindowPrediction(
-            change(self.haplotype),
-            None if genotype is None else change(genotype),
-            None if loo is None else change(loo),
-        )
+    def loo_of_sites(self) -> Floats | None:
+        """[l, n, 2]: ``loo`` at all sites, NaN where not typed."""
+        if self.loo is None:
+            return None
+        at_sites = np.full(self.haplotype.shape, np.nan, dtype=np.float32)
+        at_sites[self.typed] = self.loo
+        return at_sites
 
 
 def _unobserved(seconds: float) -> None:
@@ -93,23 +121,3 @@ def of_independent(haplotype: Floats) -> Floats:
     both = p * q
     either = p + q - both
     return np.stack([1.0 - either, either - both, both], axis=-1)
-
-
-def nearest_key(cm: Doubles, key_cm: Doubles) -> Indices:
-    """int64 [l]: the key site that lies nearest to each site, by genetic position; ``cm`` [l], ``key_cm`` [t]."""
-    right = np.searchsorted(key_cm, cm).clip(max=len(key_cm) - 1)
-    left = (right - 1).clip(min=0)
-    return np.where(np.abs(cm - key_cm[left]) <= np.abs(key_cm[right] - cm), left, right)
-
-
-def side_by_side(parts: list[tuple[Indices, WindowPrediction]]) -> WindowPrediction:
-    """Joins predictions of disjoint sets of samples, given by their indices, into one of all samples in order."""
-    if len(parts) == 1:
-        return parts[0][1]
-    order = np.argsort(np.concatenate([samples for samples, _ in parts]))
-
-    def joined(name: str) -> Floats:
-        return np.concatenate([getattr(part, name) for _, part in parts], axis=1)[:, order]
-
-    loo = None if any(part.loo is None for _, part in parts) else joined("loo")
-    return WindowPrediction(joined("haplotype"), joined("genotypes"), loo)

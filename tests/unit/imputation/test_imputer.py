@@ -21,7 +21,6 @@ from vcfbert.genotypes.panel import Panel
 from vcfbert.genotypes.sites import MatchedTarget
 from vcfbert.imputation.imputer import Imputer
 from vcfbert.imputation.phasing import MODES, PhasingMode, phase_alleles
-from vcfbert.imputation.window_prediction import nearest_key
 from vcfbert.model.variants import create
 
 PANEL = random_panel(40, 200, seed=1)
@@ -399,11 +398,6 @@ def test_unknown_mode_is_refused(copying: Bundle) -> None:
     with pytest.raises(InputError, match="accurate") as caught:
         Imputer(copying, mode="best")
     assert caught.value.code == "mode"
-
-
-def test_nearest_key_of_a_small_example() -> None:
-    found = nearest_key(np.array([0, 1, 1.4, 1.6, 3, 9]), np.array([1.0, 2.0, 4.0]))
-    assert found.tolist() == [0, 0, 0, 1, 1, 2]
 
 
 def half_calls(target: MatchedTarget, samples: list[int], *, every: int = 3) -> MatchedTarget:
