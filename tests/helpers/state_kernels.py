@@ -39,6 +39,16 @@ def whole_search(t: int, h: int, k: int, n_longest: int = 10) -> Arguments:
     return made
 
 
+def counting(t: int, h: int, k: int) -> Arguments:
+    def made(rng: np.random.Generator) -> tuple[Any, ...]:
+        alleles, refs, alts, _ = haplotypes(rng, t, h, 4)
+        chosen = rng.integers(h, size=(4, k)).astype(np.int32)
+        return states.packed_alleles(alleles), refs, alts, chosen, np.empty((4, k), np.int32)
+
+    made.__name__ = f"counting_{t}_sites_{h}_haplotypes_{k}_states"
+    return made
+
+
 def sorting(t: int, h: int, every: int, backwards: bool) -> Arguments:
     def made(rng: np.random.Generator) -> tuple[Any, ...]:
         alleles, *_ = haplotypes(rng, t, h, 1)
@@ -68,6 +78,8 @@ STATE_CASES: list[tuple[Kernel[..., Any], Arguments]] = [
     (states.fill_states, whole_search(128, 9, 5)),
     (states.fill_states, whole_search(1, 1, 1)),
     (states.fill_states, whole_search(0, 8, 5)),
+    (states.count_mismatches, counting(130, 30, 9)),
+    (states.count_mismatches, counting(0, 3, 2)),
     (pbwt._sort_haplotypes, sorting(70, 130, 1, False)),
     (pbwt._sort_haplotypes, sorting(70, 128, 4, True)),
     (pbwt._sort_haplotypes, sorting(1, 1, 3, True)),

@@ -30,6 +30,7 @@ from vcfbert.copying.states import (
     alleles_of,
     best_states,
     check_states,
+    count_mismatches,
     fill_states,
     packed_alleles,
     unpacked,
@@ -177,6 +178,15 @@ class PanelOrder:
 
         divide_among_threads(work, 2, threads)
         return cls(panel, positions, sweeps, every)
+
+    def mismatches(self, observed: Calls, states: Numbers) -> Numbers:
+        """int32 [n, k]: typed sites where each of the ``states`` [n, k] differs from its target's known call.
+
+        ``observed`` int8 [t, n] as in ``phased_states``.
+        """
+        out = np.empty(states.shape, np.int32)
+        count_mismatches(self.panel, packed_alleles(observed == 0), packed_alleles(observed == 1), states, out)
+        return out
 
     def alleles(self, haplotypes: Indices) -> Alleles:
         """Alleles uint8 [t, n] of n ``haplotypes``."""

@@ -73,6 +73,17 @@ def fill_states(
         out[target] = best_states(conflicts[order], cm, order, n_longest, out.shape[1])
 
 
+@compiled
+def count_mismatches(panel: Bits, refs: Bits, alts: Bits, states: Numbers, out: Numbers) -> None:
+    """Fills ``out`` [n, k] with the number of sites where each of ``states`` [n, k] conflicts with its target.
+
+    The other arguments are those of ``fill_states``.
+    """
+    for target, own in enumerate(panel[states]):
+        conflicts = (own & refs[target]) | (~own & alts[target])
+        out[target] = np.bitwise_count(conflicts).sum(axis=1)
+
+
 def packed_alleles(rows: Booleans | Alleles) -> Bits:
     """Bits uint64 [n, ceil(t / 64)] of ``rows`` [t, n], lowest first, padded with 0."""
     packed = np.packbits(rows, axis=0, bitorder="little")  # [ceil(t / 8), n]

@@ -68,7 +68,7 @@ class HmmWindow:
         place, haplotypes = key_place(self.sites, self.key), self.reference.haplotypes[rows]
         intervals = Intervals.cut(self.reference.panel.blocks, self.sites, place, haplotypes, threads=threads)
         alleles = self.order.alleles(rows)
-        chances = prior(mismatches(calls, alleles, states), (calls >= 0).sum(axis=0), prior_strength)
+        chances = prior(self.order.mismatches(calls, chosen), (calls >= 0).sum(axis=0), prior_strength)
         return WindowTargets(calls, alleles, states, chances, intervals)
 
 
@@ -108,11 +108,3 @@ def place_between(cm: Doubles, key_cm: Doubles, key_place: Indices) -> Floats:
     fraction[interval == len(key_cm)] = 0.0
     out: Floats = fraction.astype(np.float32)
     return out
-
-
-def mismatches(calls: Calls, alleles: Alleles, states: Numbers) -> Numbers:
-    """int32 [n, k]: typed sites at which each state differs from the target's known call."""
-    alt, ref = (calls == 1).T, (calls == 0).T
-    # One product of matrices, exact in float32 up to 2^24 sites.
-    differing = (ref.astype(np.float32) - alt) @ alleles.astype(np.float32) + alt.sum(axis=1)[:, None]
-    return np.take_along_axis(differing, states.astype(np.int64), axis=1).astype(np.int32)

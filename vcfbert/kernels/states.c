@@ -247,21 +247,39 @@ void best_states(Workspace *work, const uint64_t *panel, const uint64_t *ref, co
         if (!(work->scores[place] > 0.0)) states[i++] = order[place];
 }
 
+/* The number of sites where a haplotype that carries `carried` [words] conflicts with the target. */
+static inline int32_t count_conflicts(const uint64_t *carried, const uint64_t *ref, const uint64_t *alt, int64_t words) {
+    int32_t count = 0;
+    for (int64_t word = 0; word < words; word++)
+        count += __builtin_popcountll(conflicts_of(carried[word], ref[word], alt[word]));
+    return count;
+}
+
 /* Fills `order` with the haplotypes that are not `excluded` [h], by number of conflicts, and returns how many. */
 static int64_t by_conflicts(const uint64_t *panel, int64_t h, int64_t words, const uint64_t *ref, const uint64_t *alt,
                             const uint8_t *excluded, int32_t *counts, int32_t *first, int32_t *order) {
     memset(first, 0, (size_t)(64 * words + 2) * sizeof *first);
     for (int64_t j = 0; j < h; j++) {
-        int32_t count = 0;
-        for (int64_t word = 0; word < words; word++)
-            count += __builtin_popcountll(conflicts_of(panel[j * words + word], ref[word], alt[word]));
-        counts[j] = count;
-        first[count + 1] += !excluded[j];
+        counts[j] = count_conflicts(panel + j * words, ref, alt, words);
+        first[counts[j] + 1] += !excluded[j];
     }
     for (int64_t count = 0; count <= 64 * words; count++) first[count + 1] += first[count];
     for (int64_t j = 0; j < h; j++)
         if (!excluded[j]) order[first[counts[j]]++] = (int32_t)j;
     return first[64 * words];
+}
+
+int64_t vcfbert_count_mismatches(const Array *panel, const Array *refs, const Array *alts, const Array *states,
+                                 const Array *out) {
+    int64_t words = panel->shape[1], n = states->shape[0], k = states->shape[1];
+    for (int64_t target = 0; target < n; target++) {
+        const uint64_t *ref = (const uint64_t *)refs->data + target * words;
+        const uint64_t *alt = (const uint64_t *)alts->data + target * words;
+        for (int64_t i = target * k; i < (target + 1) * k; i++)
+            ((int32_t *)out->data)[i] =
+                count_conflicts((const uint64_t *)panel->data + ((const int32_t *)states->data)[i] * words, ref, alt, words);
+    }
+    return DONE;
 }
 
 int64_t vcfbert_fill_states(const Array *panel, const Array *refs, const Array *alts, const Array *cm,

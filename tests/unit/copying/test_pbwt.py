@@ -156,6 +156,24 @@ def test_missing_call_keeps_target_beside_its_source() -> None:
     assert sorted_panel(alleles, cm).phased_states(observed, 1, neighbours=4).tolist() == [[57]]
 
 
+def test_mismatches_by_hand() -> None:
+    """Three sites, four haplotypes. The second target's first call is missing."""
+    alleles = np.array([[0, 1, 0, 1], [0, 0, 1, 1], [0, 0, 0, 1]], np.uint8)
+    calls = np.array([[0, -1], [1, 1], [0, 0]], np.int8)
+    order = PanelOrder.build(packed_alleles(alleles), np.arange(3.0))
+    found = order.mismatches(calls, np.array([[0, 1, 2], [3, 2, 0]], np.int32))
+    assert (found.tolist(), found.dtype) == ([[1, 2, 0], [1, 0, 1]], np.int32)
+
+
+def test_mismatches_equal_counts_site_by_site() -> None:
+    observed, alleles, cm = case(4, t=150)
+    order = PanelOrder.build(packed_alleles(alleles), cm)
+    states = order.phased_states(observed, 9)
+    known = observed.T[:, None] >= 0
+    expected = (known & (alleles.T[states] != observed.T[:, None])).sum(axis=2)
+    np.testing.assert_array_equal(order.mismatches(observed, states), expected)
+
+
 def test_target_without_calls_gets_states() -> None:
     _, alleles, cm = case(1)
     states = sorted_panel(alleles, cm).phased_states(np.full((90, 1), -1, np.int8), 50)

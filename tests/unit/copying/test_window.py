@@ -12,7 +12,7 @@ from tests.helpers.tiny import panel_from_alleles, perturbed_copying_model, rand
 from vcfbert.copying.haploid import Copied
 from vcfbert.copying.li_stephens import Problem, posteriors
 from vcfbert.copying.mixture import HEADS, PRIOR_STRENGTH, Mixture
-from vcfbert.copying.window import HmmWindow, key_place, mismatches, place_between
+from vcfbert.copying.window import HmmWindow, key_place, place_between
 from vcfbert.genotypes.reference_subset import ReferenceSubset
 from vcfbert.kernels import Calls, Doubles, Indices, Numbers
 
@@ -165,24 +165,6 @@ def test_states_exclude_rows_and_ascend() -> None:
     free = ready.states(calls, 6)
     np.testing.assert_array_equal(found[:4], free[:4])
     assert (free[4:] == np.arange(4)[:, None]).any(axis=1).all()  # its own haplotype matches everywhere
-
-
-def test_mismatches_by_hand() -> None:
-    """Three sites, four haplotypes. The second target's first call is missing."""
-    alleles = np.array([[0, 1, 0, 1], [0, 0, 1, 1], [0, 0, 0, 1]], np.uint8)
-    calls = np.array([[0, -1], [1, 1], [0, 0]], np.int8)
-    found = mismatches(calls, alleles, np.array([[0, 1, 2], [3, 2, 0]], np.int32))
-    assert (found.tolist(), found.dtype) == ([[1, 2, 0], [1, 0, 1]], np.int32)
-
-
-def test_mismatches_equal_counts_site_by_site() -> None:
-    rng = np.random.default_rng(4)
-    calls = rng.integers(-1, 2, (50, 7)).astype(np.int8)
-    alleles = rng.integers(0, 2, (50, 9)).astype(np.uint8)
-    states = rng.integers(0, 9, (7, 4)).astype(np.int32)
-    known = calls.T[:, None] >= 0
-    expected = (known & (alleles.T[states] != calls.T[:, None])).sum(axis=2)
-    np.testing.assert_array_equal(mismatches(calls, alleles, states), expected)
 
 
 def test_place_between_by_hand() -> None:
