@@ -130,7 +130,12 @@ def as_text(path: Path) -> Iterator[None]:
     try:
         yield
     except UnicodeDecodeError as error:
-        raise invalid(path, "a record has bytes that are not text") from error
+        raise not_text(path) from error
+
+
+def not_text(path: Path) -> InputError:
+    """The error of bytes that are not text."""
+    return invalid(path, "a record has bytes that are not text")
 
 
 def invalid(path: Path, what: str, where: str | None = None) -> InputError:
