@@ -35,6 +35,10 @@ def unphased_in_many_spans(rng: np.random.Generator) -> tuple[Any, ...]:
     return unphased(rng, 40, 2, 16, classes=3, bytes_kept=1)
 
 
+def unphased_in_many_classes(rng: np.random.Generator) -> tuple[Any, ...]:
+    return unphased(rng, 30, 2, 45, classes=21, bytes_kept=10**6)
+
+
 def unphased_with_one_state(rng: np.random.Generator) -> tuple[Any, ...]:
     return unphased(rng, 5, 2, 1, classes=8, bytes_kept=10**6)
 
@@ -50,6 +54,7 @@ def unphased_without_targets(rng: np.random.Generator) -> tuple[Any, ...]:
 PAIR_CASES = [
     (pair_hmm.sample_pairs, unphased_in_one_span),
     (pair_hmm.sample_pairs, unphased_in_many_spans),
+    (pair_hmm.sample_pairs, unphased_in_many_classes),
     (pair_hmm.sample_pairs, unphased_with_one_state),
     (pair_hmm.sample_pairs, unphased_at_one_site),
     (pair_hmm.sample_pairs, unphased_without_targets),

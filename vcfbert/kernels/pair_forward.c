@@ -17,6 +17,9 @@
  * R[i] is the mass whose first haplotype is i and has not switched since the block began, whatever the second is. M[u]
  * pi[i] is the mass whose first haplotype is i, of class u, and has switched. T is all mass. R needs A only summed over
  * the classes of j. All masses are divided by T at every site, because float32 would underflow along a chromosome.
+ *
+ * The classes at a site are those that the alleles from the block's start to this site tell apart, so that early sites
+ * take little time. A class that is split off begins with its parent's N, O, Z and M.
  */
 #include <math.h>
 #if defined(__AVX__)
@@ -60,10 +63,9 @@ static float sum(const float *values, int64_t n) {
     return total;
 }
 
-/* Goes back from the block's last classes to its first one, which has all haplotypes: N = 1, O = Z = 0.
+/* Joins the block's classes again, the last one first, until one class has all haplotypes. There N = 1 and O = Z = 0.
  *
- * ``row`` is each class's row in ``scratch->sums``, as soon as it is split off. ``joint_row`` and ``joint_prior`` are
- * what the class that it is split from has from then on. */
+ * Sums of joined classes get rows of their own: differences of sums would lose what is small. */
 static void begin(const Block *block, const Scratch *scratch) {
     int64_t u = block->n_classes, width = block->width;
     memset(scratch->class_prior, 0, sizeof(float) * u);
@@ -71,22 +73,22 @@ static void begin(const Block *block, const Scratch *scratch) {
         scratch->member[block->classes[j]] = j;
         scratch->class_prior[block->classes[j]] += block->prior[j];
     }
-    for (int64_t v = 0; v < u; v++) scratch->row[v] = v;
+    for (int64_t v = 0; v < u; v++) scratch->sums_row[v] = v;
     for (int64_t v = u - 1; v > 0; v--) {
         int64_t parent = block->parents[v], joined = 2 * u - 1 - v;
-        const float *own = scratch->sums + scratch->row[v] * width;
-        const float *other = scratch->sums + scratch->row[parent] * width;
+        const float *own = scratch->sums + scratch->sums_row[v] * width;
+        const float *other = scratch->sums + scratch->sums_row[parent] * width;
         float *both = scratch->sums + joined * width;
         for (int64_t i = 0; i < width; i++) both[i] = own[i] + other[i];
-        scratch->joint_row[v] = scratch->row[parent];
-        scratch->joint_prior[v] = scratch->class_prior[parent];
-        scratch->row[parent] = joined;
+        scratch->parent_row[v] = scratch->sums_row[parent];
+        scratch->parent_prior[v] = scratch->class_prior[parent];
+        scratch->sums_row[parent] = joined;
         scratch->class_prior[parent] += scratch->class_prior[v];
     }
     for (int64_t i = 0; i < width; i++) scratch->neither[i] = 1.0f;
     memset(scratch->one, 0, sizeof(float) * width);
     scratch->both[0] = block->switched[0] = 0.0f;
-    memcpy(block->unswitched, scratch->sums + scratch->row[0] * width, sizeof(float) * width);
+    memcpy(block->unswitched, scratch->sums + scratch->sums_row[0] * width, sizeof(float) * width);
     block->mass[0] = sum(block->unswitched, width);
 }
 
@@ -99,8 +101,8 @@ static void split_off(const Block *block, const Scratch *scratch, int64_t v, flo
     memcpy(both + v * u_row, both + parent * u_row, sizeof(float) * v);
     for (int64_t u = 0; u <= v; u++) both[u * u_row + v] = both[u * u_row + parent];
     switched[v] = switched[parent];
-    scratch->row[parent] = scratch->joint_row[v];
-    scratch->class_prior[parent] = scratch->joint_prior[v];
+    scratch->sums_row[parent] = scratch->parent_row[v];
+    scratch->class_prior[parent] = scratch->parent_prior[v];
 }
 
 /* One site for one class of the second haplotype, of prior ``weight``; arrays [width]. Returns the sum of ``one``. */
@@ -156,7 +158,7 @@ static double through(const Block *block, const Scratch *scratch) {
         memset(after, 0, sizeof(float) * width);
         for (int64_t v = 0; v < n_classes; v++) {
             int allele = alleles[scratch->member[v]];
-            const float *sums = scratch->sums + scratch->row[v] * width;
+            const float *sums = scratch->sums + scratch->sums_row[v] * width;
             float *neither = scratch->neither + v * width, *one = scratch->one + v * width;
             float weight = scratch->class_prior[v], arriving = at.jump_one * switched[v] + at.jump_both;
             float mass = step(sums, neither, one, seen[allele], before, after, width, &at, weight) +

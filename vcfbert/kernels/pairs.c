@@ -40,7 +40,6 @@ static void *part(Memory *memory, size_t bytes) {
 static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 static int64_t greatest(int64_t a, int64_t b) { return a > b ? a : b; }
 static int64_t root_above(int64_t n) { return (int64_t)ceil(sqrt((double)n)); }
-
 static int64_t whole_vectors(int64_t n) { return (n + LANES - 1) / LANES * LANES; }
 
 static Workspace workspace_of(Memory *memory, int64_t t, int64_t width, int64_t n_phasings, const Limits *limits) {
@@ -64,9 +63,9 @@ static Workspace workspace_of(Memory *memory, int64_t t, int64_t width, int64_t 
     scratch->one = part(memory, wide);
     scratch->both = part(memory, sizeof(float) * u * u);
     scratch->class_prior = part(memory, sizeof(float) * u);
-    scratch->joint_prior = part(memory, sizeof(float) * u);
-    scratch->row = part(memory, sizeof(int64_t) * u);
-    scratch->joint_row = part(memory, sizeof(int64_t) * u);
+    scratch->parent_prior = part(memory, sizeof(float) * u);
+    scratch->sums_row = part(memory, sizeof(int64_t) * u);
+    scratch->parent_row = part(memory, sizeof(int64_t) * u);
     scratch->member = part(memory, sizeof(int64_t) * u);
     scratch->rows = part(memory, sizeof(int32_t) * width);
     scratch->next_rows = part(memory, sizeof(int32_t) * width);

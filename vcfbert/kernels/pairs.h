@@ -7,9 +7,11 @@
 // Codes of genotypes: constants.py.
 enum { MISSING = -1, HETEROZYGOUS = 1, HALF_REF = 3, HALF_ALT = 4 };
 
-/* One target over t sites, cut into blocks. Haplotypes with the same alleles in a block form a class and share their
- * state there. Along a block classes split: one part keeps the class's number, the other gets the next free one. The forward pass keeps in ``unswitched``, ``switched`` and ``mass`` what the sampling needs of one span
- * of blocks: rows for every site and every block of the longest span. */
+/* One target over t sites, cut into blocks. Haplotypes with the same alleles since the block began form a class and
+ * share their state. Along the block classes split: one part keeps the class's number, the other gets the next one.
+ *
+ * The forward pass keeps in ``unswitched``, ``switched`` and ``mass`` what the sampling needs of one span of blocks. They
+ * have rows for every site and every block of the longest span. */
 typedef struct {
     int64_t t, k, width;       // sites; haplotypes; the same rounded up to whole vectors. Those beyond k have prior 0
     int64_t max_classes;       // of a block, rounded up to whole vectors
@@ -28,9 +30,9 @@ typedef struct {
     double *mass;              // [rows]
 } Target;
 
-/* A block of b sites whose haplotypes form u classes at its end. ``unswitched``, ``switched`` and ``mass`` are R, M and T of
- * pair_forward.c. Their first row is at the block's start, and each site has one more row. The mass of a site is the
- * probability of its genotype given the genotypes before it. */
+/* A block of b sites whose haplotypes form u classes at its end. ``unswitched``, ``switched`` and ``mass`` are R, M and
+ * T of pair_forward.c. Their first row is at the block's start, and each site has one more row. The mass of a site is
+ * the probability of its genotype given the genotypes before it. */
 typedef struct {
     int64_t n_sites, k, width, n_classes, max_classes;
     const double *stay;        // [b + 1]; the last is that of the site after the block
@@ -120,22 +122,22 @@ static inline void row_of(const float *matrix, int64_t width, int64_t i, float *
     for (int64_t j = 0; j < own * LANES; j++) row[j] = matrix[column_start(own) + j * LANES + i % LANES];
 }
 
-/* Working memory. Rows of u are max_classes long. */
+/* Working memory. Rows of u are max_classes long. pair_forward.c defines the letters. */
 typedef struct {
-    float *sums;             // [2 u, width]: A, summed over the classes of the second haplotype
-    float *neither;          // [u, width]: N, the class of the second haplotype first
-    float *one;              // [u, width]: O, the class first
-    float *both;             // [u, u]: Z
-    float *class_prior;      // [u]
-    float *joint_prior;      // [u]
-    int64_t *row;            // [u]
-    int64_t *joint_row;      // [u]
-    int64_t *member;         // [u]: one haplotype of each class
-    int32_t *rows, *next_rows;  // [width]
-    float *of_haplotype[3];  // [width]
-    float *of_class[3];      // [u]
-    Factors *factors;        // [max_sites]
-    float *masses;           // [max_sites]
+    float *sums;                // [2 u, width]: A, summed over each class of the second haplotype
+    float *neither;             // [u, width]: N, the class of the second haplotype first
+    float *one;                 // [u, width]: O, the class first
+    float *both;                // [u, u]: Z
+    float *class_prior;         // [u]: of the classes so far
+    int64_t *sums_row;          // [u]: each class's row in ``sums``
+    float *parent_prior;        // [u]: prior of each class's parent, once the class has been split off
+    int64_t *parent_row;        // [u]: the same of its row in ``sums``
+    int64_t *member;            // [u]: one haplotype of each class
+    int32_t *rows, *next_rows;  // [width]: where the row of each haplotype's class begins, in this block and the next
+    float *of_haplotype[3];     // [width]
+    float *of_class[3];         // [u]
+    Factors *factors;           // [max_sites]
+    float *masses;              // [max_sites]
 } Scratch;
 
 /* The output function of SplitMix64 (Steele et al. 2014, OOPSLA). */
@@ -147,8 +149,8 @@ static inline uint64_t split_mix(uint64_t z) {
 
 /* The forward pass over the span of blocks low to high - 1. Returns the log probability of their genotypes.
  *
- * ``matrices`` has A at the starts of ``n_matrices`` blocks, of which the first is given; if there are
- * fewer than blocks, they are used in turn. ``after`` gets A at the span's end, unless the chromosome ends there. */
+ * ``matrices`` has A at the starts of ``n_matrices`` blocks, of which the first is given; if there are fewer than
+ * blocks, they are used in turn. ``after`` gets A at the span's end, unless the chromosome ends there. */
 double pair_forward(const Target *target, int64_t low, int64_t high, float *matrices, int64_t n_matrices, float *after,
                     const Scratch *scratch);
 
