@@ -248,7 +248,8 @@ void best_states(Workspace *work, const uint64_t *panel, const uint64_t *ref, co
 }
 
 /* The number of sites where a haplotype that carries `carried` [words] conflicts with the target. */
-static inline int32_t count_conflicts(const uint64_t *carried, const uint64_t *ref, const uint64_t *alt, int64_t words) {
+static inline int32_t count_conflicts(const uint64_t *carried, const uint64_t *ref, const uint64_t *alt,
+                                      int64_t words) {
     int32_t count = 0;
     for (int64_t word = 0; word < words; word++)
         count += __builtin_popcountll(conflicts_of(carried[word], ref[word], alt[word]));
@@ -275,9 +276,10 @@ int64_t vcfbert_count_mismatches(const Array *panel, const Array *refs, const Ar
     for (int64_t target = 0; target < n; target++) {
         const uint64_t *ref = (const uint64_t *)refs->data + target * words;
         const uint64_t *alt = (const uint64_t *)alts->data + target * words;
-        for (int64_t i = target * k; i < (target + 1) * k; i++)
-            ((int32_t *)out->data)[i] =
-                count_conflicts((const uint64_t *)panel->data + ((const int32_t *)states->data)[i] * words, ref, alt, words);
+        const int32_t *state = (const int32_t *)states->data + target * k;
+        int32_t *count = (int32_t *)out->data + target * k;
+        for (int64_t i = 0; i < k; i++)
+            count[i] = count_conflicts((const uint64_t *)panel->data + state[i] * words, ref, alt, words);
     }
     return DONE;
 }
