@@ -95,17 +95,19 @@ def _number_alike(
     intervals: Indices, first_row: Indices, rows: Rows, row_number: RowNumbers, block: Indices, shift: Indices,
     length: Indices, first_part: Indices, haplotypes: Indices, number: Numbers, counts: Indices,
 ) -> None:  # fmt: skip
-    """Fills ``number`` [t + 1, r] and ``counts`` [t + 1] for ``intervals``, rows in the order of their first use."""
+    """Fills ``number`` [t + 1, r] and ``counts`` [t + 1] for ``intervals``, rows in the order of their alleles.
+
+    So two rows have the same order whatever other haplotypes there are, and so have the sums that are made of them.
+    """
     for s in intervals:
-        alike = [np.zeros(len(haplotypes), np.uint64)]
+        alleles = [np.zeros((1, len(haplotypes)), np.uint64)]
         for part in range(first_part[s], first_part[s + 1]):
             own = rows[first_row[block[part]] + row_number[block[part], haplotypes].astype(np.int64)]
-            alike.append(
-                own << np.uint64(WORD_SITES - shift[part] - length[part]) >> np.uint64(WORD_SITES - length[part])
-            )
-        _, first, inverse = np.unique(np.stack(alike), axis=1, return_index=True, return_inverse=True)
-        counts[s] = max(len(first), 1)
-        number[s] = np.argsort(np.argsort(first))[inverse.reshape(-1)]
+            place = np.arange(shift[part], shift[part] + length[part], dtype=np.uint64)
+            alleles.append(own >> place[:, None] & np.uint64(1))
+        distinct, inverse = np.unique(np.concatenate(alleles), axis=1, return_inverse=True)
+        counts[s] = max(distinct.shape[1], 1)
+        number[s] = inverse.reshape(-1)
 
 
 @compiled

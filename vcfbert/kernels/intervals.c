@@ -41,6 +41,28 @@ static uint64_t mixed(uint64_t hash, uint64_t word) {
     return hash ^ hash >> 29;
 }
 
+typedef struct {
+    const uint64_t *words;
+    int64_t n_words;
+    int32_t number;
+} Row;
+
+static int by_alleles(const void *one, const void *other) {
+    const Row *a = one, *b = other;
+    for (int64_t i = 0; i < a->n_words; i++) {
+        uint64_t differs = a->words[i] ^ b->words[i];
+        if (differs != 0) return a->words[i] & (differs & -differs) ? 1 : -1; /* at the first such site */
+    }
+    return 0;
+}
+
+/* Numbers `n` distinct rows anew, in the order of their alleles: `rank` [n]. */
+static void rank_rows(const uint64_t *words, int64_t n_words, int64_t n, Row *sorted, int32_t *rank) {
+    for (int64_t i = 0; i < n; i++) sorted[i] = (Row){words + i * n_words, n_words, (int32_t)i};
+    qsort(sorted, (size_t)n, sizeof *sorted, by_alleles);
+    for (int64_t i = 0; i < n; i++) rank[sorted[i].number] = (int32_t)i;
+}
+
 int64_t vcfbert_number_alike(const Array *intervals, const Array *first_row, const Array *rows, const Array *row_number,
                              const Array *block, const Array *shift, const Array *length, const Array *first_part,
                              const Array *haplotypes, const Array *number, const Array *counts) {
@@ -53,8 +75,9 @@ int64_t vcfbert_number_alike(const Array *intervals, const Array *first_row, con
     int32_t *table = malloc((size_t)size * sizeof(int32_t)); /* numbers of distinct rows by hash, -1 where free */
     uint64_t *found = malloc((size_t)((r + 1) * most) * sizeof(uint64_t)); /* distinct rows, part by part */
     Part *parts = malloc((size_t)most * sizeof(Part));
-    if (table == NULL || found == NULL || parts == NULL) {
-        free(table), free(found), free(parts);
+    Row *sorted = malloc((size_t)(r + 1) * sizeof *sorted);
+    if (table == NULL || found == NULL || parts == NULL || sorted == NULL) {
+        free(table), free(found), free(parts), free(sorted);
         return OUT_OF_MEMORY;
     }
     for (int64_t i = 0; i < intervals->shape[0]; i++) {
@@ -78,9 +101,11 @@ int64_t vcfbert_number_alike(const Array *intervals, const Array *first_row, con
             if (table[slot] < 0) table[slot] = (int32_t)n_found++;
             own[j] = table[slot];
         }
+        rank_rows(found, n_parts, n_found, sorted, table);
+        for (int64_t j = 0; j < r; j++) own[j] = table[own[j]];
         ((int64_t *)counts->data)[s] = n_found > 0 ? n_found : 1;
     }
-    free(table), free(found), free(parts);
+    free(table), free(found), free(parts), free(sorted);
     return DONE;
 }
 
@@ -91,12 +116,17 @@ int64_t vcfbert_fill_words(const Array *intervals, const Array *first_row, const
     const Blocks blocks = {first_row->data, rows->data, row_number->data, row_number->shape[1]};
     const int64_t *chosen = haplotypes->data, *part_at = first_part->data;
     int64_t r = haplotypes->shape[0];
+    uint8_t *filled = malloc((size_t)r + 1); /* of each row */
+    if (filled == NULL) return OUT_OF_MEMORY;
     for (int64_t i = 0; i < intervals->shape[0]; i++) {
-        int64_t s = ((const int64_t *)intervals->data)[i], n_words = ((const int64_t *)width->data)[s], next = 0;
+        int64_t s = ((const int64_t *)intervals->data)[i], n_words = ((const int64_t *)width->data)[s];
         const int32_t *own = (const int32_t *)number->data + s * r;
-        uint64_t *row = (uint64_t *)words->data + ((const int64_t *)first_word->data)[s];
+        uint64_t *first = (uint64_t *)words->data + ((const int64_t *)first_word->data)[s];
+        memset(filled, 0, (size_t)r);
         for (int64_t j = 0; j < r; j++) {
-            if (own[j] != next) continue; /* rows are numbered in the order of their first use */
+            if (filled[own[j]]) continue;
+            filled[own[j]] = 1;
+            uint64_t *row = first + own[j] * n_words;
             int64_t site = 0;
             for (int64_t p = part_at[s]; p < part_at[s + 1]; p++) {
                 Part part = part_of(&blocks, ((const int64_t *)block->data)[p], ((const int64_t *)shift->data)[p],
@@ -104,9 +134,8 @@ int64_t vcfbert_fill_words(const Array *intervals, const Array *first_row, const
                 append(row, site, alleles_at(&part, chosen[j]), part.length);
                 site += part.length;
             }
-            row += n_words;
-            next++;
         }
     }
+    free(filled);
     return DONE;
 }

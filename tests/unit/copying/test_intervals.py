@@ -50,3 +50,15 @@ def test_some_sites_and_haplotypes_are_cut_as_if_there_were_no_others() -> None:
     expected = intervals_of(alleles[np.ix_(haplotypes, sites)], place)
     for part in fields(expected):
         np.testing.assert_array_equal(getattr(found, part.name), getattr(expected, part.name), err_msg=part.name)
+
+
+def test_two_rows_have_the_same_order_among_any_other_haplotypes() -> None:
+    alleles = np.random.default_rng(4).integers(0, 2, (40, 9)).astype(np.uint8)
+    whole = intervals_of(alleles, np.array([3]))
+    for seed in range(5):
+        some = np.random.default_rng(seed).permutation(40)[:10]
+        part = intervals_of(alleles[some], np.array([3]))
+        for s in range(2):
+            np.testing.assert_array_equal(
+                np.argsort(part.number[s], kind="stable"), np.argsort(whole.number[s, some], kind="stable")
+            )

@@ -108,6 +108,12 @@ def test_predictions_do_not_depend_on_threads(bundle: Bundle, make: Any) -> None
     np.testing.assert_array_equal(dosages(bundle, target, threads=1), dosages(bundle, target, threads=3))
 
 
+@pytest.mark.parametrize("make", [phased_target, unphased_target])
+def test_predictions_do_not_depend_on_the_batch(bundle: Bundle, make: Any) -> None:
+    target = make([20, 21, 22, 23])
+    np.testing.assert_array_equal(dosages(bundle, target, batch_size=1), dosages(bundle, target, batch_size=3))
+
+
 def test_seconds_of_each_choice_are_observed(bundle: Bundle) -> None:
     told: list[float] = []
     dosages(bundle, phased_target([21]), observe_retrieval=told.append)
