@@ -1,4 +1,4 @@
-"""Panels cut out of other panels."""
+"""Panels cut out of other panels, and panels of given sites."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vcfbert.genotypes.panel import Panel, Sites
+from vcfbert.genotypes.regions import Region
 from vcfbert.genotypes.site_blocks import SiteBlocks
 from vcfbert.genotypes.store import panel_digest
 
@@ -44,3 +45,19 @@ def subset_panel(
         haploid=tuple(np.flatnonzero(haploid).tolist()),
     )
     return dataclasses.replace(subset, digest=panel_digest(subset))
+
+
+def panel_of_sites(sites: Sequence[tuple[int, str, str, str, bool]]) -> Panel:
+    """A panel of one monomorphic sample on chromosome 20. ``sites``: position, REF, ALT, ID, and ``continues``."""
+    pos, ref, alt, id_, continues = (list(column) for column in zip(*sites, strict=True))
+    table = Sites(
+        "20",
+        np.array(pos, dtype=np.int32),
+        np.array(ref, dtype=object),
+        np.array(alt, dtype=object),
+        np.array(id_, dtype=object),
+        np.array(continues),
+    )
+    n = len(sites)
+    blocks = SiteBlocks.of_alleles(np.zeros((2, n), dtype=np.uint8))
+    return Panel(Region("20"), ("P1",), table, blocks, np.arange(n) / 100, np.zeros(n, np.int64), (), digest="0")

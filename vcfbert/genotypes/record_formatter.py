@@ -82,7 +82,7 @@ class RecordFormatter:
         self._ids = panel.sites.id if ids is None else np.where(_is_given(ids), ids, panel.sites.id)
         self._swapped = swapped
         self._joined = joined
-        self._haploid = haploid
+        self._haploid = None if haploid is None else np.ascontiguousarray(haploid, dtype=bool)
         self._fields = chosen_fields(fields)
         self._min_dr2 = min_dr2
         self._summary = summary
@@ -155,7 +155,7 @@ class RecordFormatter:
         of_record = first[:-1][kept]
         start = columns.pos[of_record].astype(np.int64) - 1
         length = np.where(columns.swapped, np.diff(columns.alt_starts), np.diff(columns.ref_starts)) - 1
-        return RecordBytes(memoryview(out)[: ends[-1]], start, start + length[of_record], ends[kept])
+        return RecordBytes(out[: ends[-1]].data, start, start + length[of_record], ends[kept])
 
     def _max_bytes(self, columns: RecordColumns, n_samples: int) -> int:
         """An upper bound of the bytes of the records."""

@@ -189,7 +189,7 @@ def _concatenated(first: ImputedBlock, second: ImputedBlock) -> ImputedBlock:
 class Content(Protocol):
     """The header and records of a file, text or BCF, to be written once by one of the two methods."""
 
-    def pieces(self) -> Iterator[bytes]:
+    def pieces(self) -> Iterator[bytes | memoryview]:
         """The bytes of the file before compression."""
 
     def write_bgzf(self, handle: BinaryIO) -> list[bgzf.RecordOffsets]:
@@ -202,7 +202,7 @@ class _Formatted:
     chromosomes: Chromosomes
     threads: int
 
-    def pieces(self) -> Iterator[bytes]:
+    def pieces(self) -> Iterator[bytes | memoryview]:
         yield self.head
         for _, blocks in self.chromosomes:
             yield from (block.data for block in blocks)

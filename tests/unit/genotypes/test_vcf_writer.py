@@ -14,11 +14,10 @@ import numpy as np
 import pysam
 import pytest
 
+from tests.helpers.panels import panel_of_sites
 from vcfbert.errors import InputError, ResourceError, VcfbertError
 from vcfbert.genotypes.imputed import ImputedBlock
-from vcfbert.genotypes.panel import Panel, Sites
 from vcfbert.genotypes.record_formatter import joined_sites
-from vcfbert.genotypes.regions import Region
 from vcfbert.genotypes.summary import Summary
 from vcfbert.genotypes.vcf_writer import ImputedPanel, whole_records, write_imputed
 
@@ -47,29 +46,6 @@ HDS = np.array(
 UNTYPED = np.full(HDS.shape, -1, dtype=np.int8)
 
 
-def make_panel(sites: list[tuple[int, str, str, str, bool]] = SITES) -> Panel:
-    pos, ref, alt, id_, continues = (list(column) for column in zip(*sites, strict=True))
-    table = Sites(
-        "20",
-        np.array(pos, dtype=np.int32),
-        np.array(ref, dtype=object),
-        np.array(alt, dtype=object),
-        np.array(id_, dtype=object),
-        np.array(continues),
-    )
-    n = len(sites)
-    return Panel(
-        Region("20"),
-        ("P1",),
-        table,
-        np.zeros((n, 1), np.uint8),
-        np.arange(n) / 100,
-        np.zeros(n, np.int64),
-        (),
-        digest="0",
-    )
-
-
 def block(start: int = 0, stop: int = 5, calls: Any = UNTYPED, gp: Any = None) -> ImputedBlock:
     return ImputedBlock(0, 5, HDS, calls, gp).rows(start, stop)
 
@@ -77,7 +53,7 @@ def block(start: int = 0, stop: int = 5, calls: Any = UNTYPED, gp: Any = None) -
 def write(path: Path, blocks: Any = None, **options: Any) -> list[list[str]]:
     """The records' columns as htslib reads them from the file, whatever its kind."""
     own = {name: options.pop(name) for name in ("ids", "swapped", "haploid", "summary") if name in options}
-    part = ImputedPanel(options.pop("panel", make_panel()), [block()] if blocks is None else blocks, **own)
+    part = ImputedPanel(options.pop("panel", panel_of_sites(SITES)), [block()] if blocks is None else blocks, **own)
     write_imputed(path, [part], **{"samples": ["S1", "S2"], "header": {}, **options})
     with pysam.VariantFile(str(path)) as file:
         return [str(record).rstrip("\n").split("\t") for record in file]
@@ -182,9 +158,9 @@ def test_blocks_that_leave_a_gap_are_refused() -> None:
 
 def test_sites_of_a_swapped_record_are_not_joined() -> None:
     swapped = np.array([False, False, True, False, False])
-    assert joined_sites(make_panel(), swapped).tolist() == [False] * 5
-    assert joined_sites(make_panel(), ~swapped).tolist() == [False] * 5
-    assert joined_sites(make_panel(), np.zeros(5, bool)).tolist() == [False, False, False, True, False]
+    assert joined_sites(panel_of_sites(SITES), swapped).tolist() == [False] * 5
+    assert joined_sites(panel_of_sites(SITES), ~swapped).tolist() == [False] * 5
+    assert joined_sites(panel_of_sites(SITES), np.zeros(5, bool)).tolist() == [False, False, False, True, False]
 
 
 def test_swapped_site_is_written_as_the_input_has_it(tmp_path: Path) -> None:
@@ -290,7 +266,7 @@ def test_write_imputed_to_an_unknown_ending_is_refused(tmp_path: Path) -> None:
 
 
 def test_write_imputed_of_a_position_beyond_tabix_is_refused(tmp_path: Path) -> None:
-    panel = make_panel([(1 << 29, "A", "C", ".", False)])
+    panel = panel_of_sites([(1 << 29, "A", "C", ".", False)])
     with pytest.raises(InputError) as caught:
         write(tmp_path / "out.vcf.gz", [block(0, 1)], panel=panel)
     assert caught.value.code == "position_too_large"
@@ -431,7 +407,7 @@ def test_write_imputed_excludes_untyped_sites_below_min_dr2(tmp_path: Path, kind
     least = sorted(dr2)[2] - 1e-3
     expected = [r for r, value in zip(whole, dr2, strict=True) if value >= least]
     assert 0 < len(expected) < len(whole)
-    summary = Summary(make_panel())
+    summary = Summary(panel_of_sites(SITES))
     assert write(tmp_path / f"some{kind}", min_dr2=least, summary=summary) == expected
     n_sites = sum(len(r[4].split(",")) for r in expected)
     figures = summary.as_dict()
@@ -484,7 +460,7 @@ def test_bcf_of_a_record_with_a_hundred_alleles_holds_them(tmp_path: Path) -> No
     hds = np.zeros((100, 2, 2), dtype=np.float32)
     hds[99, 0, 1] = hds[63, 1, 0] = 1.0
     (record,) = write(tmp_path / "out.bcf", [ImputedBlock(0, 100, hds, np.full(hds.shape, -1, np.int8))],
-                      panel=make_panel(sites), fields=("DS",))  # fmt: skip
+                      panel=panel_of_sites(sites), fields=("DS",))  # fmt: skip
     assert len(record[4].split(",")) == 100
     assert [cell.split(":")[0] for cell in record[9:]] == ["0|100", "64|0"]
     assert record[9].split(":")[1].split(",") == ["0"] * 99 + ["1"]
