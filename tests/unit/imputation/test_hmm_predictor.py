@@ -21,7 +21,7 @@ from vcfbert.copying.window import HmmWindow
 from vcfbert.genotypes.reference_subset import ReferenceSubset
 from vcfbert.genotypes.sites import MatchedTarget
 from vcfbert.genotypes.windows import Window, key_sites
-from vcfbert.imputation.hmm_predictor import HmmPredictor, held_out_predictor
+from vcfbert.imputation.hmm_predictor import HmmPredictor, distinct_haplotypes, held_out_predictor
 from vcfbert.imputation.imputer import Imputer
 from vcfbert.imputation.phasing import PhasedTarget
 from vcfbert.imputation.predictors import held_out_predictor_of, predictor_of
@@ -80,6 +80,15 @@ def test_sampled_phasings_are_copied_by_their_own_mixture(bundle: Bundle) -> Non
     given = with_model(bundle, phased=Mixture.first(Rates(100.0, 0.05)))
     assert np.abs(dosages(given, phased) - dosages(bundle, phased)).max() > 0.05
     np.testing.assert_array_equal(dosages(given, unphased), dosages(bundle, unphased))
+
+
+@pytest.mark.parametrize(("t", "n"), [(3, 40), (0, 4), (5, 0), (1, 1)])
+def test_distinct_haplotypes_give_all_haplotypes_back(t: int, n: int) -> None:
+    calls = np.random.default_rng(3).integers(-1, 2, (t, n)).astype(np.int8)
+    distinct, number = distinct_haplotypes(calls)
+    assert distinct.shape == (t, len({tuple(one) for one in calls.T}))
+    assert distinct.flags.c_contiguous
+    np.testing.assert_array_equal(distinct[:, number], calls)
 
 
 def test_equal_haplotypes_are_predicted_once(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
