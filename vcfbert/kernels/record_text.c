@@ -66,7 +66,8 @@ static char *put_values(char *out, const uint8_t *has, const Spelling *spelling,
 static char *put_samples(char *out, const Writer *writer, int64_t site) {
     const Records *records = writer->records;
     const Spelling *spelling = writer->spelling;
-    const uint8_t has[4] = {records->has[0], records->has[1], records->has[2], records->has[3]}, *haploid = records->haploid;
+    const uint8_t *haploid = records->haploid;
+    const uint8_t has[4] = {records->has[0], records->has[1], records->has[2], records->has[3]}; /* no alias of out */
     const int64_t n = records->n, zero_length = writer->zero_length;
     const int16_t *hds = records->hds + site * 2 * n, *two = records->two + site * n;
     int64_t sample = 0;

@@ -94,13 +94,15 @@ static inline int64_t called_allele(const Records *records, int64_t start, int64
     return probability_of(records, start, k, 0, sample, haplotype) > highest ? 0 : best;
 }
 
-/* Probability, in thousandths, that one haplotype has allele j and the other k, of a multiallelic record. */
-static inline int genotype_probability(const Records *records, int64_t start, int64_t n_alts, int64_t sample, int64_t j,
-                                       int64_t k) {
-    int product = probability_of(records, start, n_alts, j, sample, 0) * probability_of(records, start, n_alts, k, sample, 1);
-    if (j != k)
-        product += probability_of(records, start, n_alts, k, sample, 0) * probability_of(records, start, n_alts, j, sample, 1);
-    return (product + HALF) / ONE;
+/* Probability, in thousandths, that one haplotype has allele a and the other b, of a record with k ALT alleles. */
+static inline int genotype_probability(const Records *records, int64_t start, int64_t k, int64_t sample, int64_t a,
+                                       int64_t b) {
+    int first[2], second[2];
+    for (int i = 0; i < 2; i++) {
+        first[i] = probability_of(records, start, k, i == 0 ? a : b, sample, 0);
+        second[i] = probability_of(records, start, k, i == 0 ? a : b, sample, 1);
+    }
+    return (first[0] * second[1] + (a == b ? 0 : first[1] * second[0]) + HALF) / ONE;
 }
 
 #endif
