@@ -64,7 +64,7 @@ def sample_phasings(
     uint64 [n], one per target.
 
     A target's phasings depend on its own seed and data alone, and its first phasings do not depend on ``n_phasings``.
-    If k^2 floats per block exceed ``limits.max_bytes``, each of ``threads`` keeps the square root of the number of
+    If k^2 / 2 floats per block exceed ``limits.max_bytes``, each of ``threads`` keeps the square root of the number of
     blocks in matrices and runs the forward pass twice. Raises ValueError if shapes disagree or a mismatch is out of
     range.
     """

@@ -22,11 +22,9 @@
  * take little time. A class that is split off begins with its parent's N, O, Z and M.
  */
 #include <math.h>
-#if defined(__AVX__)
-#include <immintrin.h>
-#endif
 
 #include "pairs.h"
+#include "vectors.h"
 
 /* Added where a product could underflow. Masses sum to 1, so it is far below rounding error. Without it, a pair that
  * many consecutive calls contradict would fall to 0 where nothing recombines, and could never regain mass. Denormal
@@ -177,38 +175,28 @@ static double through(const Block *block, const Scratch *scratch) {
     return likelihood;
 }
 
-/* GCC and clang have types for vectors on every processor. GCC does not vectorise loops over a tile by itself, because
- * it cannot tell that tiles of several arrays do not overlap. */
-typedef float Vector __attribute__((vector_size(sizeof(float) * LANES), may_alias));
-
-static inline void transpose(Vector tile[LANES]) {
-#if defined(__AVX__)
-    Vector a[LANES], b[LANES];
+/* Transposes a tile. Its rows are vectors because GCC cannot tell that tiles of several arrays do not overlap, and would
+ * go through loops over them one number at a time. */
+INLINED void transpose(Vector tile[LANES]) {
+    Vector pairs[LANES], quads[LANES];
     for (int r = 0; r < LANES; r += 2) {
-        a[r] = _mm256_unpacklo_ps(tile[r], tile[r + 1]);
-        a[r + 1] = _mm256_unpackhi_ps(tile[r], tile[r + 1]);
+        pairs[r] = SHUFFLED(tile[r], tile[r + 1], 0, 8, 1, 9, 4, 12, 5, 13);
+        pairs[r + 1] = SHUFFLED(tile[r], tile[r + 1], 2, 10, 3, 11, 6, 14, 7, 15);
     }
-    for (int r = 0; r < LANES; r += 4) {
-        b[r] = _mm256_shuffle_ps(a[r], a[r + 2], 0x44);
-        b[r + 1] = _mm256_shuffle_ps(a[r], a[r + 2], 0xEE);
-        b[r + 2] = _mm256_shuffle_ps(a[r + 1], a[r + 3], 0x44);
-        b[r + 3] = _mm256_shuffle_ps(a[r + 1], a[r + 3], 0xEE);
-    }
+    for (int r = 0; r < LANES; r += 4)
+        for (int i = 0; i < 2; i++) {
+            quads[r + 2 * i] = SHUFFLED(pairs[r + i], pairs[r + i + 2], 0, 1, 8, 9, 4, 5, 12, 13);
+            quads[r + 2 * i + 1] = SHUFFLED(pairs[r + i], pairs[r + i + 2], 2, 3, 10, 11, 6, 7, 14, 15);
+        }
     for (int r = 0; r < LANES / 2; r++) {
-        tile[r] = _mm256_permute2f128_ps(b[r], b[r + 4], 0x20);
-        tile[r + 4] = _mm256_permute2f128_ps(b[r], b[r + 4], 0x31);
+        tile[r] = SHUFFLED(quads[r], quads[r + 4], 0, 1, 2, 3, 8, 9, 10, 11);
+        tile[r + 4] = SHUFFLED(quads[r], quads[r + 4], 4, 5, 6, 7, 12, 13, 14, 15);
     }
-#else
-    Vector rows[LANES];
-    memcpy(rows, tile, sizeof rows);
-    for (int r = 0; r < LANES; r++)
-        for (int c = 0; c < LANES; c++) ((float *)&tile[r])[c] = ((const float *)&rows[c])[r];
-#endif
 }
 
 /* Adds a tile of pairs, and its mirror image, to the ``sums`` of the classes of their first haplotypes. ``rows``
  * [width]: where each haplotype's class has its row. */
-static inline void add_by_class(Vector tile[LANES], const int32_t *rows, int64_t above, int64_t left, float *sums) {
+INLINED void add_by_class(Vector tile[LANES], const int32_t *rows, int64_t above, int64_t left, float *sums) {
     for (int r = 0; r < LANES; r++) *(Vector *)(sums + rows[above + r] + left) += tile[r];
     if (left == above) return;
     transpose(tile);

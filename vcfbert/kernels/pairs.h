@@ -10,8 +10,8 @@ enum { MISSING = -1, HETEROZYGOUS = 1, HALF_REF = 3, HALF_ALT = 4 };
 /* One target over t sites, cut into blocks. Haplotypes with the same alleles since the block began form a class and
  * share their state. Along the block classes split: one part keeps the class's number, the other gets the next one.
  *
- * The forward pass keeps in ``unswitched``, ``switched`` and ``mass`` what the sampling needs of one span of blocks. They
- * have rows for every site and every block of the longest span. */
+ * The forward pass keeps in ``unswitched``, ``switched`` and ``mass`` what the sampling needs of one span of blocks.
+ * They have rows for every site and every block of the longest span. */
 typedef struct {
     int64_t t, k, width;       // sites; haplotypes; the same rounded up to whole vectors. Those beyond k have prior 0
     int64_t max_classes;       // of a block, rounded up to whole vectors
