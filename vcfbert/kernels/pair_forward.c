@@ -175,7 +175,7 @@ static double through(const Block *block, const Scratch *scratch) {
     return likelihood;
 }
 
-/* Transposes a tile. Its rows are vectors because GCC cannot tell that tiles of several arrays do not overlap, and would
+/* Transposes a tile. Its rows are vectors because GCC cannot tell that tiles of several arrays do not overlap. It would
  * go through loops over them one number at a time. */
 INLINED void transpose(Vector tile[LANES]) {
     Vector pairs[LANES], quads[LANES];
