@@ -26,7 +26,7 @@ if platform.machine() in ("x86_64", "AMD64"):
 
 
 def sources_digest():
-    """sha256 of all sources. A test compares it with that of the checkout, so that no old library is tested."""
+    """sha256 of all sources, as ``vcfbert.kernels`` computes it when it loads the library."""
     return hashlib.sha256(
         b"".join(Path(path).read_bytes() for path in sorted(glob("vcfbert/kernels/*.[ch]")))
     ).hexdigest()

@@ -7,6 +7,7 @@ its library was built. Without a C compiler at installation the numpy function i
 from __future__ import annotations
 
 import ctypes
+import hashlib
 import os
 import warnings
 from collections.abc import Callable
@@ -112,7 +113,10 @@ def _array(name: str, value: npt.NDArray[Any], dtype: np.dtype[Any]) -> _Array:
 
 @cache
 def _library() -> ctypes.CDLL | None:
-    """The library for this processor; None, with a warning, if none was built."""
+    """The library for this processor; None, with a warning, if none was built.
+
+    Raises ImportError if it was built of other sources than those that lie beside it.
+    """
     paths = {path.name.partition(".")[0]: path for path in LIBRARIES.glob("*.so")}
     if "generic" not in paths:
         warnings.warn(
@@ -123,7 +127,18 @@ def _library() -> ctypes.CDLL | None:
         )
         return None
     library = ctypes.CDLL(str(paths["generic"]))
-    return ctypes.CDLL(str(paths["avx2"])) if "avx2" in paths and library.vcfbert_has_avx2() else library
+    if "avx2" in paths and library.vcfbert_has_avx2():
+        library = ctypes.CDLL(str(paths["avx2"]))
+    library.vcfbert_sources.restype = ctypes.c_char_p
+    if library.vcfbert_sources().decode() != sources_digest():
+        raise ImportError("the kernels were compiled from other sources; run `make kernels`, or install vcfbert again")
+    return library
+
+
+def sources_digest() -> str:
+    """sha256 of the kernels' sources. A library of other sources would take its arguments for something else."""
+    sources = sorted(LIBRARIES.glob("*.[ch]"))
+    return hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()
 
 
 def divide_among_threads(work: Callable[[Indices], None], n: int, threads: int) -> None:
