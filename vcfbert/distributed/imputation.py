@@ -153,8 +153,9 @@ def _stitch(plan: Plan, out: Path) -> Imputed:
 def task_memory(job: Job, imputer: Imputer) -> int:
     """Estimated bytes of host memory of the largest task.
 
-    The sum of the process itself, a group's genotypes in a chunk, the panel's unpacked alleles in a window, and the
-    phasings of a batch. Panel and index stay in their files and are not counted.
+    The sum of the process itself, a group's genotypes in a chunk, the panel's alleles in a window as bytes, and the
+    phasings of a batch. V19 reads alleles as bits, so its estimate is too high. Panel and index stay in their files and
+    are not counted.
     """
     group = max(last - first for first, last in job.groups)
     parts = [imputer.bundle.part(digest) for digest in job.panels]
