@@ -13,10 +13,8 @@ from vcfbert.kernels import Kernel
 
 
 def alike(rng: np.random.Generator) -> tuple[Any, ...]:
-    blocks, site = (
-        SiteBlocks.of_alleles((rng.random((30, 150)) < 0.05).astype(np.uint8)),
-        np.delete(np.arange(3, 145), [5, 90, 91]),
-    )
+    blocks = SiteBlocks.of_alleles((rng.random((30, 150)) < 0.05).astype(np.uint8))
+    site = np.delete(np.arange(3, 145), [5, 90, 91])
     bounds = np.array([0, 0, 1, 40, 111, 139, 139])
     parts, haplotypes = intervals._parts(blocks, site, bounds), rng.permutation(30)[:20]
     some, stored = rng.permutation(6), (blocks.first_row, blocks.rows, blocks.number)

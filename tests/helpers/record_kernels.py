@@ -72,7 +72,6 @@ def records_to_format(rng: np.random.Generator, has: tuple[bool, ...], **of: Any
     _, first, haploid, _, _, values, _ = made = imputed_records(rng, gq=has[3], **of)
     record_values._round_records.plain(*made)
     n_sites = len(values.total)
-    values.typed[:] = False
     numbers = np.column_stack([10.0 ** rng.uniform(-17, 0, n_sites), rng.random((n_sites, 2)), values.er2])
     numbers[0] = [0.0, 1.0, 0.5, 1e-5]
     numbers[2] = [0.099999999, 0.00012345, 0.12345, 0.9999951]

@@ -64,9 +64,8 @@ def sample_phasings(
     uint64 [n], one per target.
 
     A target's phasings depend on its own seed and data alone, and its first phasings do not depend on ``n_phasings``.
-    If k^2 / 2 floats per block exceed ``limits.max_bytes``, each of ``threads`` keeps the square root of the number of
-    blocks in matrices and runs the forward pass twice. Raises ValueError if shapes disagree or a mismatch is out of
-    range.
+    A block has a matrix of k^2 / 2 floats. If the matrices exceed ``limits.max_bytes``, a thread keeps 2 sqrt(blocks)
+    of them and runs the forward pass twice. Raises ValueError if shapes disagree or a mismatch is out of range.
     """
     out = np.empty((genotypes.shape[1], n_phasings, len(genotypes), 2), np.int8)
     fill_phasings(genotypes, panel_alleles, states, prior, stay, mismatch, seeds, threads, limits, out)

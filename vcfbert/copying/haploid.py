@@ -20,13 +20,13 @@ from vcfbert.kernels import Alleles, Calls, Doubles, Floats, Indices, Numbers, c
 
 LANES: Final = 4  # heads at most; four float32 are one of the processor's shortest vectors
 
-# Probability of a switch between two typed sites at least. Where a map is flat, copying probabilities would otherwise
-# reach 0 from the left for some states and from the right for all others.
+# Least probability of a switch between two typed sites. Where a map is flat, the forward pass would otherwise reach 0
+# for some states, and the backward pass for all others.
 MIN_SWITCH: Final = 1e-6
-# Rows of an interval are dropped whose copying probability is below this, divided by the number of states. All of them
-# together change a dosage by less than a hundredth of the last written digit.
+# A row of an interval is dropped if its copying probability is below this, divided by the number of states. All dropped
+# rows together change a dosage by less than a hundredth of the last written digit.
 MAX_DROPPED: Final = 1e-5
-# Bytes of the forward pass that a thread keeps: a small part of the second-level cache.
+# Bytes of forward messages that a thread keeps: a small part of the second-level cache.
 FORWARD_BYTES: Final = 1 << 17
 
 
@@ -76,7 +76,7 @@ def copy(
     haplotypes. ``states`` int32 [n, k]: which of the r each target may copy. ``prior`` float32 [n, k]: probability of
     each state after a switch, rows of sum 1. ``fraction`` float32 [l]: the site's place between its two typed
     neighbours, in genetic distance from 0 (left) to 1 (right); 1 before the first typed site and 0 after the last.
-    ``forward_bytes``: of forward messages that a thread keeps; never fewer than of sqrt(t) typed sites.
+    ``forward_bytes``: of the forward messages that a thread keeps, but at least those of sqrt(t) typed sites.
 
     Raises ValueError for more than LANES heads.
     """
@@ -97,7 +97,7 @@ def copy(
 
 
 class Hmm(NamedTuple):
-    """What the passes read."""
+    """What the forward and backward pass read; see ``copy``."""
 
     observed: Calls  # [n, t]
     alleles: Alleles  # [t, r]
@@ -134,8 +134,8 @@ def _copy_targets(
 ) -> None:
     """Fills the rows of ``targets`` in ``dosage`` [n, l] and ``loo`` [n, t].
 
-    The twin keeps the forward messages of one ``span`` of typed sites at a time. It leaves out the rows of an interval
-    with less than ``max_dropped``, divided by the number of states.
+    The twin keeps the forward messages of one ``span`` of typed sites at a time. It drops the rows of an interval whose
+    copying probability is below ``max_dropped``, divided by the number of states.
     """
     for target in targets:
         calls, own = hmm.observed[target], hmm.states[target]

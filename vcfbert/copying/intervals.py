@@ -1,8 +1,8 @@
 """The intervals between typed sites, and the distinct alleles that reference haplotypes carry in each.
 
 Between two typed sites, haplotypes that carry the same alleles are interchangeable (Howie et al. 2012, Nat. Genet.
-44:955). A panel's blocks of sites already say which haplotypes are alike (``genotypes/site_blocks.py``), so an interval
-is put together from the parts of the blocks that it covers.
+44:955). A panel's blocks of sites already say which haplotypes are alike (``genotypes/site_blocks.py``). An interval is
+put together from the parts of blocks that it covers.
 """
 
 from __future__ import annotations
@@ -97,7 +97,8 @@ def _number_alike(
 ) -> None:  # fmt: skip
     """Fills ``number`` [t + 1, r] and ``counts`` [t + 1] for ``intervals``, rows in the order of their alleles.
 
-    So two rows have the same order whatever other haplotypes there are, and so have the sums that are made of them.
+    The order of two rows does not depend on the other haplotypes. Neither does the order in which their probabilities
+    are added.
     """
     for s in intervals:
         alleles = [np.zeros((1, len(haplotypes)), np.uint64)]
@@ -116,7 +117,10 @@ def _fill_words(
     length: Indices, first_part: Indices, haplotypes: Indices, number: Numbers, width: Indices, first_word: Indices,
     words: Rows,
 ) -> None:  # fmt: skip
-    """Fills the ``words`` of each distinct row of ``intervals``, which are 0. ``width`` [t + 1]: words of a row."""
+    """Fills the ``words`` of each distinct row of ``intervals``, all 0 before. ``width`` [t + 1]: words of a row.
+
+    ``first_word`` [t + 2]: each interval's first word, and their number.
+    """
     for s in intervals:
         _, one_of_each = np.unique(number[s], return_index=True)
         own = words[first_word[s] : first_word[s + 1]].reshape(len(one_of_each), width[s])

@@ -51,8 +51,11 @@ class PairProblem:
         return genotype_emission(int(self.genotypes[site]), self.alleles[site], float(self.mismatch[site]))
 
     def forward(self, before: Doubles, start: int, stop: int) -> tuple[Doubles, Doubles]:
-        """The pair's distribution [stop - start, k, k] given the genotypes up to each site, and the probability
-        [stop - start] of each genotype given those before. ``before`` [k, k]: the distribution at the site before."""
+        """The forward pass over s sites, from ``start`` to ``stop`` - 1.
+
+        Returns the pair's distribution [s, k, k] given the genotypes up to each site, and the probability [s] of each
+        genotype given those before. ``before`` [k, k]: the distribution at the site before.
+        """
         prior, independent = self.prior, np.outer(self.prior, self.prior)
         pair, pairs, scales = before, [], []
         for site in range(start, stop):
@@ -95,8 +98,9 @@ def sample_pairs(
     likelihood: Doubles,
     out: Calls,
 ) -> None:
-    """Fills ``out`` [n, n_phasings, t, 2] with phased alleles, and ``likelihood`` [n] with the log probability of the
-    genotypes, of the ``targets``.
+    """Fills the rows of ``targets`` in ``out`` [n, n_phasings, t, 2] and ``likelihood`` [n].
+
+    ``out`` gets phased alleles, ``likelihood`` the log probability of the genotypes.
 
     The compiled twin cuts the sites into blocks of at most ``max_classes`` distinct haplotypes and ``max_sites`` sites,
     and keeps matrices of ``max_bytes``. This function keeps 2 sqrt(t) matrices.
@@ -125,8 +129,11 @@ def sample_pairs(
 def _sample(
     problem: PairProblem, pairs: Doubles, low: int, i: int, j: int, random: _SplitMix, out: Calls
 ) -> tuple[int, int]:
-    """Samples ``out`` [t, 2] backwards over the sites from ``low`` on, at which the pairs are distributed as ``pairs``
-    [sites, k, k]. The pair (i, j) is copied at the site after them. Returns that at ``low``."""
+    """Samples ``out`` [t, 2] backwards over the sites from ``low`` on.
+
+    ``pairs`` [sites, k, k]: the pair's distribution at these sites. The pair (i, j) is copied at the site after them.
+    Returns the pair copied at ``low``.
+    """
     prior = problem.prior
     for site in range(low + len(pairs) - 1, low - 1, -1):
         pair, stay, jump = pairs[site - low], problem.stay[site + 1], 1.0 - problem.stay[site + 1]

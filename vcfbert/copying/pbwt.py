@@ -65,7 +65,7 @@ def _empty_sweep(t: int, h: int, every: int) -> Sweep:
 def _sort_haplotypes(panel: Bits, backwards: bool, every: int, sweep: Sweep) -> None:
     """Fills ``sweep`` from ``panel`` [h, ceil(t / 64)]: each step moves haplotypes with ALT behind those with REF.
 
-    ``every``: orders that one is kept of.
+    ``every``: one of so many orders is kept.
     """
     t, h = len(sweep.columns), len(panel)
     alleles = unpacked(panel, t)
@@ -145,7 +145,7 @@ class PanelOrder:
     panel: Bits  # [h, ceil(t / 64)]
     cm: Doubles  # [t]
     sweeps: tuple[Sweep, Sweep] | None = None  # forward and reverse; None if the panel is searched whole
-    every: int = 1  # orders that one is kept of
+    every: int = 1  # one of so many orders is kept
 
     @classmethod
     def build(
@@ -216,9 +216,9 @@ class PanelOrder:
         on each side of the target's place in each order; doubled until there are k in all.
 
         A row depends on its own target alone, and is the same as in a panel without the excluded haplotypes. Of equal
-        segments that of the haplotype with the least distance in places ranks first, or that with fewer mismatches in
-        a panel that is searched whole; then that of the first in the panel. Raises ValueError if shapes disagree or
-        fewer than k haplotypes remain.
+        segments, that of the haplotype with the least distance in places ranks first. In a panel that is searched
+        whole, it is that of the haplotype with the fewest mismatches. Otherwise the panel's order decides. Raises
+        ValueError if shapes disagree or fewer than k haplotypes remain.
         """
         excluded = check_states(observed, self.panel, self.cm, k, exclude)
         refs, alts = packed_alleles(observed == 0), packed_alleles(observed == 1)

@@ -66,8 +66,8 @@ def record_values(
     """What the records of a block say. Record i has the block's sites ``first[i]`` to ``first[i + 1] - 1``.
 
     ``haploid`` [n]: see ``ImputedBlock``. ``swapped`` [l] is True where REF and ALT are written exchanged. Also
-    returns the counts [ONE + 1] of genotypes by probability in thousandths, in biallelic records that are kept and that
-    no sample was typed for. Raises VcfbertError('probability_invalid') if the block holds no probabilities.
+    returns the counts [ONE + 1] of genotypes by probability in thousandths. They cover the biallelic records that are
+    kept and have no typed sample. Raises VcfbertError('probability_invalid') if a value of the block is no probability.
     """
     shape = block.haplotype_dosage.shape
     n_sites, n_samples = shape[0], shape[1]
@@ -118,7 +118,7 @@ def _round_records(
 ) -> int:
     """Fills ``values`` and adds to ``certainty``; see ``record_values``. Returns 1 if a value is no probability.
 
-    Dosages of a haplotype that sum to more than 1 in a multiallelic record are rescaled to 1. Its haplotypes are taken
+    In a multiallelic record, dosages of a haplotype that sum to more than 1 are rescaled to 1. Its haplotypes are taken
     as independent, because genotype probabilities by site do not contain the joint probability of ALT alleles.
     """
     for record, (start, stop) in enumerate(pairwise(first.tolist())):
@@ -170,7 +170,7 @@ def two_alts(q: npt.NDArray[Any], gp: Floats | None, calls: Calls, swapped: bool
     """Probability of two ALT alleles [n] in thousandths, of written dosages ``q`` [n, 2].
 
     ``gp`` [n, 3] and ``calls`` [n, 2] are in the panel's orientation. The probability is that of ``gp``, moved so that
-    GP agrees with DS. Without ``gp``, and where an allele is known, the haplotypes are independent.
+    GP agrees with DS. Without ``gp``, or if an allele is known, the haplotypes are taken as independent.
     """
     ds = q.sum(axis=1)
     independent = (q[:, 0] * q[:, 1] + HALF) // ONE

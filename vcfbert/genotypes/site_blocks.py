@@ -1,9 +1,9 @@
 """A panel's alleles, in blocks of up to 64 consecutive sites.
 
 In a block many haplotypes carry the same alleles. The block has each distinct *row* of alleles once, as 64 bits, and
-each haplotype's row as a number of 16 bits. So a panel of h haplotypes takes 2 h bytes and 8 bytes a distinct row for
-64 sites, where single bits would take 8 h bytes. Imputation reads rows and numbers from the memory-mapped file as they
-are: what haplotypes with the same row have in common is computed once for the row.
+each haplotype's row as a number of 16 bits. For 64 sites, h haplotypes take 2 h bytes, and a distinct row takes 8.
+Single bits would take 8 h bytes. Imputation reads rows and numbers from the memory-mapped file as they are. What
+haplotypes with the same row have in common is computed once for the row.
 """
 
 from __future__ import annotations
@@ -128,8 +128,8 @@ def cut_blocks(packed: Alleles, n_haplotypes: int, *, last: bool = True) -> Iter
 def _number_rows(packed: Alleles, number: RowNumbers, rows: Rows) -> int:
     """Fills the ``number`` [h] of each haplotype's row and the distinct ``rows``, in the order of their first use.
 
-    ``packed`` [s, ceil(h / 8)] as in ``SiteBlocks.of``, of at most 64 sites. Returns the number of rows; if there are
-    more than room for them, that room and 1, and nothing is of use.
+    ``packed`` [s, ceil(h / 8)] as in ``SiteBlocks.of``, of at most 64 sites. Returns the number of rows. If there are
+    more than ``rows`` has room for, it returns that room and 1, and what it filled is of no use.
     """
     bits = np.zeros((BLOCK_SITES, len(number)), np.uint8)
     bits[: len(packed)] = np.unpackbits(packed, axis=1, count=len(number))
@@ -158,7 +158,10 @@ def _gather_bits(
     first_row: Indices, rows: Rows, number: RowNumbers, block: Indices, place: Indices, haplotypes: Indices,
     out: Bits,
 ) -> None:  # fmt: skip
-    """Sets the bits of ``out`` [n, ceil(l / 64)], all 0 before, where n ``haplotypes`` have ALT; sites as above."""
+    """Sets the bits of ``out`` [n, ceil(l / 64)], all 0 before, where n ``haplotypes`` have ALT.
+
+    The l sites are given as in ``_unpack``.
+    """
     for site in range(len(block)):
         words = rows[first_row[block[site]] + number[block[site], haplotypes].astype(np.int64)]
         out[:, site // 64] |= (words >> np.uint64(place[site]) & np.uint64(1)) << np.uint64(site % 64)
@@ -168,7 +171,7 @@ def _gather_bits(
 def _count_alleles(
     first_site: Indices, first_row: Indices, rows: Rows, number: RowNumbers, haplotypes: Indices, counts: Indices
 ) -> None:
-    """Fills the ``counts`` [l] of ``haplotypes`` with ALT at each site."""
+    """Fills ``counts`` [l]: how many of ``haplotypes`` have ALT at each site."""
     for block in range(len(number)):
         own = rows[first_row[block] : first_row[block + 1]]
         of_row = np.bincount(number[block, haplotypes], minlength=len(own))

@@ -1,4 +1,4 @@
-"""The compiled haploid HMM against the plain algorithm, and its intervals by hand."""
+"""The compiled haploid HMM: by hand, and against the plain algorithm."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def test_dosages_equal_plain_algorithm_for_any_typed_sites(place: list[int]) -> 
 
 @pytest.mark.parametrize("k", [1, 2, 3, 4, 5, 7, 8, 9])
 def test_any_number_of_states_equals_plain_algorithm(k: int) -> None:
-    """States are padded to a multiple of ``LANES``."""
+    """The compiled HMM pads states to whole vectors."""
     given = random_given(k=k, seed=k)
     np.testing.assert_allclose(given.copied().dosage, expected(given), atol=1e-5)
 

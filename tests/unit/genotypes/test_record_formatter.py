@@ -1,3 +1,5 @@
+"""Formatted records: text and bytes written by hand."""
+
 from __future__ import annotations
 
 import struct

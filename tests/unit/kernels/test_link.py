@@ -71,6 +71,7 @@ def test_libraries_are_built_of_the_present_sources(name: str) -> None:
     found = list(LIBRARIES.glob(f"{name}*.so"))
     if name == "avx2" and not found:
         pytest.skip("no x86-64 processor")
+    assert found, "run `make kernels`"
     library = ctypes.CDLL(str(found[0]))
     library.vcfbert_sources.restype = ctypes.c_char_p
     assert library.vcfbert_sources().decode() == kernels.sources_digest(), "run `make kernels`"
