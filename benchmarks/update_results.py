@@ -23,6 +23,7 @@ RESULTS = "docs/results"
 PAGES = {  # table -> its page
     "compare": "accuracy",
     "imputation": "processes",
+    "million": "processes",
     "ablation": "ablation",
     "variants": "variants",
     "refresh": "refresh",
@@ -40,6 +41,7 @@ LARGE = "2,504 samples x 100,000 sites"
 # Limits of CPU time, as multiples of another tool's on the same targets, and of memory.
 CPU_TIMES = (("phased", "beagle", 0.4), ("phased", "minimac4", 0.55), ("unphased", "beagle", 0.9))
 PEAK_MIB = {"phased": 200, "unphased": 300}
+MILLION_TIMES, MILLION_MIB = 3.0, 1_430  # of the time with the smaller panel; 1.5 GB
 SERVICE_FRACTION, SERVICE_GROWTH = 0.8, 1.1  # of the throughput within a process; of memory under overload
 
 Report = Mapping[str, Any]
@@ -186,6 +188,36 @@ def imputation_table(report: Report) -> str:
     return section("\n\n".join(part for part in parts if part), report["machine"], imputation_targets(report))
 
 
+def million_table(report: Report) -> str:
+    """Panels of up to a million haplotypes, and whether the largest keeps to its limits of time and memory."""
+    rows = report["rows"]
+    bins = list(rows[0]["r2"])
+    header = ("haplotypes", "input", "s", "CPU, s", "peak MiB", "panel on disk, MiB", *(f"r² {name}" for name in bins))
+    table = markdown_table(
+        header,
+        (
+            (
+                f"{row['haplotypes']:,}",
+                row["input"],
+                *(f"{row[name]:,.2f}" for name in ("seconds", "cpu_seconds")),
+                *(f"{row[name]:,}" for name in ("peak_mib", "panel_mib")),
+                *(f"{row['r2'][name]:.4f}" for name in bins),
+            )
+            for row in rows
+        ),
+    )
+    phased = sorted((row for row in rows if row["input"] == "phased"), key=lambda row: row["haplotypes"])
+    small, large = phased[0], phased[-1]
+    times, what = large["seconds"] / small["seconds"], f"phased targets, {large['haplotypes']:,} haplotypes"
+    limit = f"under {MILLION_TIMES:g} times the time of {small['haplotypes']:,}"
+    targets = {
+        f"{what}: {limit} ({times:.2f})": times < MILLION_TIMES,
+        f"{what}: under {MILLION_MIB:,} MiB": large["peak_mib"] < MILLION_MIB,
+    }
+    note = f"{report['sites']:,} sites, {report['targets']} targets; whole processes, 2 threads."
+    return section(f"{table}\n\n{note}", report["machine"], targets)
+
+
 def multiples(row: Report, name: str) -> list[str]:
     """Time as multiples of Beagle's and of Minimac4's, '' where one of them did not run."""
     return ["" if (times := row[f"{name}_{tool}"]) is None else f"{times:.2f}" for tool in ("beagle", "minimac4")]
@@ -306,6 +338,7 @@ BENCHMARKS = {
     "refresh": refresh_table,
     "io": io_table,
     "imputation": imputation_table,
+    "million": million_table,
     "ablation": ablation_table,
     "service": service_table,
 }

@@ -139,6 +139,15 @@ def test_imputation_benchmark_times_and_scores_baselines(simulated: Path, tmp_pa
             assert row[name] == (of_beagle and pytest.approx(row[of] / of_beagle, abs=1e-3))
 
 
+def test_million_benchmark_imputes_from_nested_panels(tmp_path: Path) -> None:
+    sizes = ["--haplotypes", "200", "400", "--targets", "4", "--length-mb", "0.1", "--runs", "1"]
+    report = report_of("bench_million.py", sizes, tmp_path / "out.json")
+    assert [(row["haplotypes"], row["input"]) for row in report["rows"]] == [
+        (200, "phased"), (400, "phased"), (200, "unphased"), (400, "unphased"),
+    ]  # fmt: skip
+    assert all(0 < row["cpu_seconds"] < 60 and 0 < row["r2"]["all"] <= 1 for row in report["rows"])
+
+
 def test_imputation_benchmark_samples_targets_evenly(simulated: Path, tmp_path: Path) -> None:
     code = "import sys; from pathlib import Path; from bench_imputation import cut_targets as cut; "
     done = run(["-c", f"{code}cut(Path(sys.argv[1]), Path(sys.argv[2]), 3)", str(simulated), str(tmp_path / "cut")],

@@ -19,6 +19,7 @@ from benchmarks.update_results import (
     imputation_table,
     io_table,
     machine_line,
+    million_table,
     refresh_table,
     service_table,
     summary_table,
@@ -233,6 +234,21 @@ def test_imputation_shows_every_tool_and_judges_speed_beside_beagle(imputation: 
     )
     imputation["cases"][0]["rows"][3] = not_run("vcfbert", "unphased", "error [unphased]")
     assert "- not measured: demo, unphased targets: at most 300 MiB" in imputation_table(imputation)
+
+
+def test_million_judges_time_beside_the_smaller_panel_and_memory() -> None:
+    rows = [
+        {
+            "haplotypes": size, "input": kind, "seconds": seconds, "cpu_seconds": 2.0, "peak_mib": peak,
+            "panel_mib": 8.5, "r2": {"all": 0.9},
+        }
+        for size, seconds, peak in ((50_000, 1.0, 90), (1_000_000, 2.5, 1_600))
+        for kind in ("phased", "unphased")
+    ]  # fmt: skip
+    text = million_table({"machine": MACHINE, "sites": 4_966, "targets": 100, "rows": rows})
+    assert "| 1,000,000 | unphased | 2.50 | 2.00 | 1,600 | 8.5 | 0.9000 |" in text
+    assert "- reached: phased targets, 1,000,000 haplotypes: under 3 times the time of 50,000 (2.50)" in text
+    assert "- **missed**: phased targets, 1,000,000 haplotypes: under 1,430 MiB" in text
 
 
 def test_growth_compares_panels_with_the_same_number_of_targets(imputation: dict[str, Any]) -> None:
