@@ -58,6 +58,13 @@ def unpack(rng: np.random.Generator) -> tuple[Any, ...]:
     return blocks.first_row, blocks.rows, blocks.number, block, place, haplotypes, np.empty((12, 150), np.uint8)
 
 
+def pack(rng: np.random.Generator) -> tuple[Any, ...]:
+    blocks = stored_blocks(rng)
+    start = int(rng.integers(150))
+    out = np.empty((int(rng.integers(151 - start)), 4), np.uint8)
+    return blocks.first_site, blocks.first_row, blocks.rows, blocks.number, start, out
+
+
 def gather_bits(rng: np.random.Generator) -> tuple[Any, ...]:
     blocks = stored_blocks(rng)
     site = np.flatnonzero(rng.random(150) < 0.6)
@@ -79,6 +86,7 @@ CASES: list[tuple[Kernel[..., Any], Arguments]] = [
     (site_blocks._number_rows, number_rows),
     (site_blocks._number_rows, number_rows_without_room),
     (site_blocks._unpack, unpack),
+    (site_blocks._pack, pack),
     (site_blocks._gather_bits, gather_bits),
     (site_blocks._count_alleles, count_alleles),
     *HAPLOID_CASES,

@@ -84,8 +84,11 @@ class SiteBlocks:
         return out
 
     def packed(self, sites: slice) -> Alleles:
-        """``sites`` as ``of`` takes them."""
-        return np.packbits(self.alleles(sites).T, axis=1)
+        """Consecutive ``sites`` as ``of`` takes them."""
+        start, stop, _ = sites.indices(self.n_sites)
+        out = np.empty((max(stop - start, 0), -(-self.n_haplotypes // 8)), dtype=np.uint8)
+        _pack(self.first_site, self.first_row, self.rows, self.number, start, out)
+        return out
 
     def allele_counts(self, haplotypes: Indices) -> Indices:
         """Number [l] of ``haplotypes`` that carry ALT at each site."""
@@ -151,6 +154,15 @@ def _unpack(
     for site in range(len(block)):
         words = rows[first_row[block[site]] + number[block[site], haplotypes].astype(np.int64)]
         out[:, site] = words >> np.uint64(place[site]) & np.uint64(1)
+
+
+@compiled
+def _pack(first_site: Indices, first_row: Indices, rows: Rows, number: RowNumbers, start: int, out: Alleles) -> None:
+    """Fills ``out`` [l, ceil(h / 8)] with the alleles at l sites from ``start`` on, as ``SiteBlocks.of`` takes them."""
+    for place, site in enumerate(range(start, start + len(out))):
+        block = np.searchsorted(first_site, site, side="right") - 1
+        words = rows[first_row[block] + number[block].astype(np.int64)]
+        out[place] = np.packbits(words >> np.uint64(site - first_site[block]) & np.uint64(1) == 1)
 
 
 @compiled

@@ -86,6 +86,38 @@ int64_t vcfbert_unpack(const Array *first_row, const Array *rows, const Array *n
     return DONE;
 }
 
+/* The inverse of words_of_column: sites first to stop - 1 of a block into packed [stop - first, stride]. */
+static void column_of_words(const uint64_t *words, int64_t first, int64_t stop, int64_t stride, int64_t column,
+                            uint8_t *packed) {
+    for (int64_t from = first; from < stop; from += 8) {
+        uint64_t square = 0;
+        for (int h = 0; h < 8; h++) square |= (words[h] >> from & 0xFF) << (8 * (7 - h));
+        square = transposed(square);
+        for (int64_t site = from; site < stop && site < from + 8; site++, square >>= 8)
+            packed[(site - first) * stride + column] = square & 0xFF;
+    }
+}
+
+int64_t vcfbert_pack(const Array *first_site, const Array *first_row, const Array *rows, const Array *number,
+                     int64_t start, const Array *out) {
+    const int64_t *site_of = first_site->data, *row_of = first_row->data;
+    int64_t l = out->shape[0], stride = out->shape[1], h = number->shape[1], block = 0;
+    for (int64_t done = 0; done < l; block++) {
+        int64_t first = start + done - site_of[block], stop = site_of[block + 1] - site_of[block];
+        if (first >= stop) continue;
+        if (stop > first + l - done) stop = first + l - done;
+        const uint64_t *own = (const uint64_t *)rows->data + row_of[block];
+        const uint16_t *row = (const uint16_t *)number->data + block * h;
+        for (int64_t column = 0; column < stride; column++) {
+            uint64_t words[8] = {0};
+            for (int64_t i = 8 * column; i < h && i < 8 * column + 8; i++) words[i % 8] = own[row[i]];
+            column_of_words(words, first, stop, stride, column, (uint8_t *)out->data + done * stride);
+        }
+        done += stop - first;
+    }
+    return DONE;
+}
+
 int64_t vcfbert_gather_bits(const Array *first_row, const Array *rows, const Array *number, const Array *block,
                             const Array *place, const Array *haplotypes, const Array *out) {
     const int64_t *of_block = block->data, *at = place->data, *row_of = first_row->data, *chosen = haplotypes->data;
