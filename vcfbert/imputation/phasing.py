@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,7 +22,7 @@ from vcfbert.errors import InputError
 from vcfbert.genotypes.panel import Panel
 from vcfbert.genotypes.reference_subset import ReferenceSubset
 from vcfbert.genotypes.sites import MatchedTarget
-from vcfbert.kernels import Calls, Indices
+from vcfbert.kernels import Alleles, Calls, Doubles, Indices, Numbers
 
 
 @dataclass(frozen=True)
@@ -142,18 +142,76 @@ def phase_alleles(
     overlap. ``check`` is called before each window and may raise. After each window ``progress`` receives the fraction
     of the sites that is done.
     """
+    windows = unphased_windows(reference, sites, alleles, mode, threads=threads, check=check)
+    return sample_windows(windows, rates, mode, threads=threads, progress=progress)
+
+
+@dataclass(frozen=True)
+class UnphasedWindow:
+    """A window of t typed sites of n unphased samples, and the haplotypes that the HMM of pairs copies for each.
+
+    None of it depends on the rates.
+    """
+
+    start: int  # of all typed sites
+    done: float  # fraction of all typed sites up to the window's end
+    cm: Doubles  # [t]
+    genotypes: Calls  # [t, n]
+    alleles: Alleles  # [t, h], of the haplotypes that any sample copies
+    states: Numbers  # [n, k], of the h
+    seeds: npt.NDArray[np.uint64]  # [n]
+
+
+def unphased_windows(
+    reference: ReferenceSubset,
+    sites: Indices,
+    alleles: Calls,
+    mode: PhasingMode,
+    *,
+    threads: int = 1,
+    check: Callable[[], None] | None = None,
+) -> Iterator[UnphasedWindow]:
+    """The windows of unphased ``alleles`` int8 [t, n, 2]. All arguments are those of ``phase_alleles``."""
     genotypes = _genotypes(alleles)
     seeds = np.array([_seed(genotypes[:, sample]) for sample in range(genotypes.shape[1])], dtype=np.uint64)
     t = len(genotypes)
-    joined: Calls | None = None
     for start in range(0, max(t - mode.overlap_sites, 1), mode.window_sites - mode.overlap_sites):
         if check is not None:
             check()
         stop = min(start + mode.window_sites, t)
-        sampled = _phase_window(rates, reference, sites[start:stop], genotypes[start:stop], seeds, mode, threads)
-        joined = sampled if joined is None else join_windows(joined, sampled, start)
+        inside, own = sites[start:stop], np.ascontiguousarray(genotypes[start:stop])
+        panel, cm = reference.bits(inside), reference.panel.cm[inside]
+        states = unphased_states(own, panel, cm, min(mode.states, len(reference)), threads=threads)
+        rows, number = np.unique(states, return_inverse=True)
+        copied = alleles_of(panel[rows], len(inside))
+        yield UnphasedWindow(start, stop / t, cm, own, copied, number.reshape(states.shape).astype(np.int32), seeds)
+
+
+def sample_windows(
+    windows: Iterable[UnphasedWindow],
+    rates: Rates,
+    mode: PhasingMode,
+    *,
+    threads: int = 1,
+    progress: Callable[[float], None] | None = None,
+) -> Calls:
+    """Samples phasings of consecutive ``windows`` and joins them; result and arguments as of ``phase_alleles``."""
+    joined: Calls | None = None
+    for window in windows:
+        sampled = sample_phasings(
+            window.genotypes,
+            window.alleles,
+            window.states,
+            None,
+            rates.stay(window.cm),
+            np.full(len(window.cm), rates.mismatch, dtype=np.float32),
+            n_phasings=mode.phasings,
+            seeds=window.seeds,
+            threads=threads,
+        )
+        joined = sampled if joined is None else join_windows(joined, sampled, window.start)
         if progress is not None:
-            progress(stop / t)
+            progress(window.done)
     assert joined is not None
     return joined
 
@@ -165,33 +223,6 @@ def _genotypes(alleles: Calls) -> Calls:
     half = HALF_REF + alleles.max(axis=2)
     genotypes: Calls = np.select([n_missing == 0, n_missing == 1], [alleles.sum(axis=2), half], MISSING).astype(np.int8)
     return genotypes
-
-
-def _phase_window(
-    rates: Rates,
-    reference: ReferenceSubset,
-    sites: Indices,
-    genotypes: Calls,
-    seeds: npt.NDArray[np.uint64],
-    mode: PhasingMode,
-    threads: int,
-) -> Calls:
-    panel, cm = reference.bits(sites), reference.panel.cm[sites]
-    genotypes = np.ascontiguousarray(genotypes)
-    mismatch = np.full(len(sites), rates.mismatch, dtype=np.float32)
-    states = unphased_states(genotypes, panel, cm, min(mode.states, len(reference)), threads=threads)
-    rows, number = np.unique(states, return_inverse=True)
-    return sample_phasings(
-        genotypes,
-        alleles_of(panel[rows], len(sites)),
-        number.reshape(states.shape),
-        None,
-        rates.stay(cm),
-        mismatch,
-        n_phasings=mode.phasings,
-        seeds=seeds,
-        threads=threads,
-    )
 
 
 def join_windows(left: Calls, right: Calls, start: int) -> Calls:

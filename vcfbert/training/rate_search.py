@@ -12,6 +12,7 @@ and over sampled phasings.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import operator
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -31,7 +32,8 @@ from vcfbert.errors import InputError
 from vcfbert.genotypes.encoding import hmm_windows
 from vcfbert.genotypes.reference_subset import ReferenceSubset
 from vcfbert.genotypes.windows import Window
-from vcfbert.imputation.phasing import PhasingMode, phase_alleles
+from vcfbert.imputation.hmm_predictor import distinct_haplotypes
+from vcfbert.imputation.phasing import PhasingMode, UnphasedWindow, sample_windows, unphased_windows
 from vcfbert.kernels import Calls, Doubles, Floats, Indices
 from vcfbert.training.mixture_weights import SufficientStatistics, better_weights
 from vcfbert.training.validation import array_typing
@@ -41,6 +43,7 @@ MAX_WINDOWS = 2
 MAX_SITES = 4096  # of a window, at which genotypes are scored
 MAX_DENSITY = 0.05  # greatest fraction of sites typed: a denser array takes more time and leaves fewer sites to score
 MODE = PhasingMode(states=640, phasings=4)
+MAX_KEPT = 2048  # haplotypes of a window whose dosages are kept for the next phasings
 # Of the samples, when mixture weights are cross-validated. Weights fitted to half of them are so much worse than those
 # fitted to all that chance decided whether weights were used.
 PARTS = 4
@@ -72,6 +75,8 @@ class _Typed:
     window: HmmWindow  # of the sites that count in the loss
     calls: Calls  # [t, n, 2] at the typed sites, in the panel's phase, -1 where missing
     truth: npt.NDArray[np.int64]  # [n, l], genotypes
+    unphased: list[UnphasedWindow]  # of the same calls
+    kept: dict[bytes, Floats]  # dosages [l] by one mixture, of the haplotype with these calls [t]; last used last
 
     @property
     def af(self) -> Doubles:
@@ -122,7 +127,8 @@ class RateSearch:
 
         def pair_loss(tried: Rates) -> float:
             phasings[tried] = [self._sample(typed, tried) for typed in self._typed]
-            return self._loss(sampled_heads, self._all_queries(phasings[tried]))
+            losses = map(self._kept_loss, itertools.repeat(sampled_heads), self._typed, phasings[tried])
+            return sum(losses) / len(self._typed)
 
         pair = self._descend("pair", pair_loss, first)
         best = phasings.get(pair) or [self._sample(typed, pair) for typed in self._typed]
@@ -205,23 +211,42 @@ class RateSearch:
         calls[rng.random(calls.shape[:2]) < masks.missing] = MISSING
         genotypes = panel.alleles(sites, haplotypes).reshape(-1, 2, len(sites)).sum(axis=1)
         ready = HmmWindow.of(reference, sites, key, threads=self._threads)
-        return _Typed(ready, np.ascontiguousarray(calls), genotypes.astype(np.int64))
+        unphased = list(unphased_windows(reference, key, calls, MODE, threads=self._threads))
+        return _Typed(ready, np.ascontiguousarray(calls), genotypes.astype(np.int64), unphased, {})
 
     def _sample(self, typed: _Typed, rates: Rates) -> Calls:
-        window = typed.window
-        return phase_alleles(rates, window.reference, window.key, typed.calls, MODE, threads=self._threads)
+        return sample_windows(typed.unphased, rates, MODE, threads=self._threads)
 
     def _all_queries(self, phasings: list[Calls]) -> list[_Queries]:
         return [self._queries(typed, one) for typed, one in zip(self._typed, phasings, strict=True)]
 
     def _queries(self, typed: _Typed, phasings: Calls) -> _Queries:
         """The queries of ``phasings`` int8 [s, t, n, 2], with the haplotypes that they may copy."""
-        s, t, n, _ = phasings.shape
-        shown = phasings.transpose(1, 0, 2, 3).reshape(t, 2 * s * n)
-        distinct, number = np.unique(shown, axis=1, return_inverse=True)
-        calls = np.ascontiguousarray(distinct)
+        calls, number = _distinct(phasings)
+        return _Queries(typed, self._targets(typed, calls), number)
+
+    def _targets(self, typed: _Typed, calls: Calls) -> WindowTargets:
         chosen = typed.window.states(calls, self._k, threads=self._threads)
-        return _Queries(typed, typed.window.targets(calls, chosen), number.reshape(s, n, 2))
+        return typed.window.targets(calls, chosen, threads=self._threads)
+
+    def _kept_loss(self, mixture: Mixture, typed: _Typed, phasings: Calls) -> float:
+        """The loss of ``phasings`` in one window. Dosages by the ``mixture``, always the same, are kept: phasings at
+        other rates have many of the same haplotypes."""
+        calls, number = _distinct(phasings)
+        names = [one.tobytes() for one in np.ascontiguousarray(calls.T)]
+        new = [place for place, name in enumerate(names) if name not in typed.kept]
+        if new:
+            targets = self._targets(typed, np.ascontiguousarray(calls[:, new]))
+            heads = typed.window.heads(mixture)
+            copied = targets.copied(heads, typed.window.fraction, threads=self._threads)
+            typed.kept.update(
+                (names[place], one.copy()) for place, one in zip(new, inherited(copied.dosage), strict=True)
+            )
+        alt = np.stack([typed.kept[name] for name in names])
+        typed.kept.update([(name, typed.kept.pop(name)) for name in names])
+        for name in list(typed.kept)[:-MAX_KEPT]:
+            del typed.kept[name]
+        return _cross_entropy(alt, number, typed.truth)
 
     def _loss(self, mixture: Mixture, queries: list[_Queries]) -> float:
         """Mean cross-entropy of the genotypes in nats, over the windows."""
@@ -230,8 +255,7 @@ class RateSearch:
     def _window_loss(self, mixture: Mixture, one: _Queries) -> float:
         window = one.typed.window
         copied = one.targets.copied(window.heads(mixture), window.fraction, threads=self._threads)
-        right = _genotype_probability(inherited(copied.dosage), one.number, one.typed.truth)
-        return float(-np.log(right.clip(min=1e-6), dtype=np.float64).mean())
+        return _cross_entropy(inherited(copied.dosage), one.number, one.typed.truth)
 
     def _switches_per_cm(self, phasings: list[Calls]) -> float:
         """Switch errors per cM of a sample's inferred phase, against the panel's phase."""
@@ -256,16 +280,29 @@ def _scored(reference: ReferenceSubset, window: Window, key: Indices) -> Indices
     return sites[np.unique(np.linspace(0, len(sites) - 1, MAX_SITES).round().astype(np.int64))]
 
 
+def _distinct(phasings: Calls) -> tuple[Calls, Indices]:
+    """The distinct haplotypes [t, u] of ``phasings`` [s, t, n, 2], and which of them each is: int64 [s, n, 2]."""
+    s, t, n, _ = phasings.shape
+    calls, number = distinct_haplotypes(phasings.transpose(1, 0, 2, 3).reshape(t, 2 * s * n))
+    return calls, number.reshape(s, n, 2)
+
+
+def _cross_entropy(alt: Floats, number: Indices, truth: npt.NDArray[np.int64]) -> float:
+    """Mean cross-entropy of the true genotypes in nats; arguments of ``_genotype_probability``."""
+    right = _genotype_probability(alt, number, truth)
+    return float(-np.log(right.clip(min=1e-6), dtype=np.float64).mean())
+
+
 def _genotype_probability(alt: Floats, number: Indices, truth: npt.NDArray[np.int64]) -> Floats:
     """Probability [n, l] of each sample's true genotype, the mean over its phasings.
 
     ``alt`` [u, l]: of distinct haplotypes; ``number`` [s, n, 2]: those of each phasing; ``truth`` [n, l].
     """
-    total = np.zeros(truth.shape, np.float32)
+    total, heterozygous, no_alt = np.zeros(truth.shape, np.float32), truth == 1, truth == 0
     for first, second in number.transpose(0, 2, 1):
         p, q = alt[first], alt[second]
         both, neither = p * q, (1.0 - p) * (1.0 - q)
-        total += np.choose(truth, [neither, 1.0 - neither - both, both])
+        total += np.where(heterozygous, 1.0 - neither - both, np.where(no_alt, neither, both))
     total /= np.float32(len(number))
     return total
 

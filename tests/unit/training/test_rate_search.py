@@ -17,7 +17,7 @@ from vcfbert.genotypes.panel import Panel
 from vcfbert.genotypes.reference_subset import ReferenceSubset
 from vcfbert.training import rate_search
 from vcfbert.training.mixture_weights import SufficientStatistics
-from vcfbert.training.rate_search import BOUNDS, LAST_STEPS, RateSearch, descend, n_switches
+from vcfbert.training.rate_search import BOUNDS, LAST_STEPS, PARTS, RateSearch, descend, n_switches
 
 # Each test searches rates by imputing: seconds of work.
 pytestmark = pytest.mark.integration
@@ -210,18 +210,18 @@ def test_typed_calls_have_configured_errors_and_missing_calls(monkeypatch: pytes
     panel = mosaics(2.0)
     typed: dict[bytes, tuple[npt.NDArray[np.int64], npt.NDArray[np.int8]]] = {}
     truths: list[npt.NDArray[np.int64]] = []
-    phase, of = rate_search.phase_alleles, SufficientStatistics.of
+    windows_of, of = rate_search.unphased_windows, SufficientStatistics.of
 
-    def phased(rates: Rates, reference: ReferenceSubset, key: Any, calls: Any, *rest: Any, **options: Any) -> Any:
+    def phased(reference: ReferenceSubset, key: Any, calls: Any, *rest: Any, **options: Any) -> Any:
         assert not set(reference.haplotypes.tolist()) & set(panel.validation_haplotypes.tolist())
         assert calls.shape == typed.setdefault(key.tobytes(), (key, calls))[1].shape
-        return phase(rates, reference, key, calls, *rest, **options)
+        return windows_of(reference, key, calls, *rest, **options)
 
     def counted(dosage: Any, truth: Any, knots: Any) -> SufficientStatistics:
         truths.append(truth)
         return of(dosage, truth, knots)
 
-    monkeypatch.setattr(rate_search, "phase_alleles", phased)
+    monkeypatch.setattr(rate_search, "unphased_windows", phased)
     monkeypatch.setattr(SufficientStatistics, "of", counted)
     searched(panel, typing_error=0.05, missing=0.1)
     assert len(typed) == 2  # windows
@@ -233,11 +233,9 @@ def test_typed_calls_have_configured_errors_and_missing_calls(monkeypatch: pytes
         assert 0.02 < (calls != truth)[~missing].mean() < 0.08
     windows = hmm_windows(panel, 300, 1.0)
     reference = ReferenceSubset(panel, panel.training_haplotypes)
-    for window, (key, _), (first, second) in zip(
-        windows, typed.values(), zip(truths[0::2], truths[1::2], strict=True), strict=False
-    ):
+    for number, (window, (key, _)) in enumerate(zip(windows, typed.values(), strict=False)):
         untyped = np.setdiff1d(np.arange(*window.core), key)
         scored = untyped[(reference.af[untyped] > 0.0) & (reference.af[untyped] < 1.0)]
         genotypes = panel.alleles(scored, panel.validation_haplotypes).reshape(-1, 2, len(scored)).sum(axis=1)
-        np.testing.assert_array_equal(first, genotypes[0::2])
-        np.testing.assert_array_equal(second, genotypes[1::2])
+        for part, truth in enumerate(truths[number * PARTS : (number + 1) * PARTS]):
+            np.testing.assert_array_equal(truth, genotypes[part::PARTS])
