@@ -69,4 +69,4 @@ def compare(
     if as_json:
         print_json(comparison.as_dict())
     else:
-        results.print(comparison.table())
+        results().print(comparison.table())

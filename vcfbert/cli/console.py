@@ -10,17 +10,15 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache
 from types import TracebackType
 from typing import TYPE_CHECKING, Annotated, Any, Final, Self
 
 import typer
-from rich.console import Console
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.progress import Progress, ProgressColumn, TaskID
-
-results = Console()  # tables; lines of text go through `say`
-messages = Console(stderr=True)
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON for scripts instead of text.")]
 
@@ -38,14 +36,30 @@ def open_missing_streams() -> None:
             setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115 - open until the process ends
 
 
+@cache
+def results() -> Console:
+    """Standard output for tables; lines of text go through ``say``."""
+    from rich.console import Console  # on first use: importing it takes as long as imputing a sample
+
+    return Console()
+
+
+@cache
+def messages() -> Console:
+    """Standard error, for messages and progress."""
+    from rich.console import Console
+
+    return Console(stderr=True)
+
+
 def say(text: str) -> None:
     """Writes a line to standard output. rich would wrap it and read [brackets] in a path as markup."""
     sys.stdout.write(f"{text}\n")
 
 
-def tell(text: str, console: Console = messages) -> None:
+def tell(text: str, console: Console | None = None) -> None:
     """Writes a message to standard error, above any progress bar."""
-    console.print(text, markup=False, highlight=False, soft_wrap=True)
+    (console or messages()).print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 def print_json(value: Any) -> None:
@@ -76,11 +90,14 @@ def _short(value: Any) -> str:
 
 
 class Bar:
-    """One line of a progress display. Without a terminal it writes ``lines`` plain lines, which may be 0."""
+    """One line of ``progress``. Without a terminal, and so without progress, it writes ``lines`` plain lines to
+    ``console``, which may be 0."""
 
-    def __init__(self, progress: Progress, title: str, unit: str, *, lines: int) -> None:
-        self._progress = progress
-        self._task = progress.add_task(title, total=None)
+    def __init__(
+        self, progress: Progress | None, console: Console | None, title: str, unit: str, *, lines: int
+    ) -> None:
+        self._progress, self._console = progress, console
+        self._task = None if progress is None else progress.add_task(title, total=None)
         self._title, self._unit, self._lines = title, unit, lines
         self._done, self._total = 0, 0
 
@@ -95,26 +112,35 @@ class Bar:
     def show(self, done: int, total: int | None = None) -> None:
         """Sets the finished work and the total, where it is known."""
         before, self._done, self._total = self._done, done, total or self._total
-        self._progress.update(self._task, completed=done, total=self._total or None)
-        passed = self._total and done * self._lines // self._total > before * self._lines // self._total
-        if passed and not self._progress.console.is_terminal:
-            tell(f"{self._title}  {done}/{self._total} {self._unit}", self._progress.console)
+        if self._progress is not None and self._task is not None:
+            self._progress.update(self._task, completed=done, total=self._total or None)
+        elif self._total and done * self._lines // self._total > before * self._lines // self._total:
+            tell(f"{self._title}  {done}/{self._total} {self._unit}", self._console)
 
 
 @contextmanager
-def progress_bars(unit: str, *, lines: int = 0, console: Console = messages) -> Iterator[Callable[[str], Bar]]:
+def progress_bars(unit: str, *, lines: int = 0, console: Console | None = None) -> Iterator[Callable[[str], Bar]]:
     """Yields a function that adds a bar under a title. Bars are drawn on terminals alone.
 
     ``unit``: what is counted; 'bytes' adds the speed, and '%' writes a percentage in place of the count. ``lines``:
     plain lines that a bar writes where standard error is not a terminal, as in the log of a batch job.
     """
+    if not _is_terminal(console):
+        yield lambda title: Bar(None, console, title, unit, lines=lines)
+        return
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+    shown = console or messages()
     columns = (TextColumn("{task.description}"), BarColumn(), *_amount(unit))
-    with Progress(
-        *columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console, disable=not console.is_terminal
-    ) as progress:
-        yield lambda title: Bar(progress, title, unit, lines=lines)
+    with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=shown) as progress:
+        yield lambda title: Bar(progress, shown, title, unit, lines=lines)
+
+
+def _is_terminal(console: Console | None) -> bool:
+    """Whether ``console``, or standard error, is a terminal. Without one rich is not imported."""
+    if console is None and not sys.stderr.isatty():
+        return False
+    return (console or messages()).is_terminal
 
 
 def _amount(unit: str) -> Sequence[ProgressColumn]:
@@ -131,10 +157,10 @@ class ConsoleProgress:
     Implements ``training.progress.FitProgress``.
     """
 
-    def __init__(self, console: Console = messages) -> None:
+    def __init__(self, console: Console | None = None) -> None:
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-        self._console = console
+        self._console = console or messages()
         self._title = ""
         self._steps: int | None = 0
         self._done = 0
@@ -145,8 +171,8 @@ class ConsoleProgress:
             MofNCompleteColumn(),
             TextColumn("{task.fields[figures]}"),
             TimeRemainingColumn(),
-            console=console,
-            disable=not console.is_terminal,
+            console=self._console,
+            disable=not self._console.is_terminal,
         )
 
     def __enter__(self) -> Self:

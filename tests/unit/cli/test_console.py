@@ -103,6 +103,16 @@ def test_bar_on_terminal_shows_the_amount_in_its_unit(unit: str, amount: str) ->
     assert amount in shown
 
 
+def test_bar_without_terminal_imports_no_rich() -> None:
+    code = (
+        "import sys; from vcfbert.cli.app import app; from vcfbert.cli.console import progress_bars\n"
+        "with progress_bars('sites') as add_bar: add_bar('imputing').show(1, 2)\n"
+        "sys.exit('rich.console' in sys.modules)"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (ended.returncode, ended.stderr) == (0, "")
+
+
 def test_bar_of_unknown_total_shows_what_is_done() -> None:
     out = io.StringIO()
     console = Console(file=out, force_terminal=True, color_system=None, width=120)
