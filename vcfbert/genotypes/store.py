@@ -29,15 +29,17 @@ from vcfbert.genotypes.panel_writer import (
     PanelDigest,
     PanelWriter,
     region_folder,
+    row_bytes,
     unpack_text,
 )
 from vcfbert.genotypes.regions import Region
-from vcfbert.genotypes.site_blocks import SiteBlocks
+from vcfbert.genotypes.site_blocks import BLOCK_SITES, SiteBlocks
 from vcfbert.genotypes.vcf_zarr import is_vcf_zarr
 
 KIND = "panel"
 
-_SITES = 8192  # written or hashed at a time, full blocks
+# Written or hashed at a time, in full blocks: at most so many sites, and bytes of alleles.
+_SITES, _BYTES = 8192, 1 << 26
 
 
 def write_panels(panels: Sequence[Panel], out: Path) -> None:
@@ -158,7 +160,9 @@ def store_manifest(stored: Sequence[Mapping[str, Any]], source: Mapping[str, Any
 
 
 def _pieces(panel: Panel) -> Iterator[slice]:
-    return (slice(start, start + _SITES) for start in range(0, panel.n_sites, _SITES))
+    most = min(_BYTES // row_bytes(panel.n_haplotypes), _SITES)
+    sites = max(most // BLOCK_SITES, 1) * BLOCK_SITES
+    return (slice(start, start + sites) for start in range(0, panel.n_sites, sites))
 
 
 def _sites(chrom: str, table: dict[str, npt.NDArray[Any]]) -> Sites:
