@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -101,14 +101,27 @@ class SiteBlocks:
         return SiteBlocks(self.first_site, self.first_row, np.array(self.rows), np.array(self.number))
 
     def is_consistent(self) -> bool:
-        """Whether the shapes agree and every number is that of a row."""
-        b, n_rows = len(self.number), np.diff(self.first_row)
-        if not (len(self.first_site) == len(self.first_row) == b + 1 and self.first_row[-1] == len(self.rows)):
+        """Whether types, shapes and order are as above, every number is that of a row, and bits beyond a block are 0.
+
+        The kernels rely on all of it: they read and write where these arrays say.
+        """
+        starts = (self.first_site, self.first_row)
+        kinds: list[tuple[npt.NDArray[Any], npt.DTypeLike, int]] = [(first, np.int64, 1) for first in starts]
+        kinds += [(self.rows, np.uint64, 1), (self.number, np.uint16, 2)]
+        if any(array.dtype != kind or array.ndim != n or not array.flags.c_contiguous for array, kind, n in kinds):
             return False
-        n_sites = np.diff(self.first_site)
-        in_order = self.first_site[0] == self.first_row[0] == 0 and (n_rows > 0).all()
-        sized = ((n_sites > 0) & (n_sites <= BLOCK_SITES)).all()
-        return bool(in_order and sized and (self.number.max(axis=1, initial=0) < n_rows).all())
+        if any(len(first) != len(self) + 1 or first[0] != 0 for first in starts) or self.first_row[-1] != len(
+            self.rows
+        ):
+            return False
+        if not all((first[1:] > first[:-1]).all() for first in starts):  # a difference could overflow
+            return False
+        n_sites, n_rows = (np.diff(first) for first in starts)
+        if (n_sites > BLOCK_SITES).any() or (self.number.max(axis=1, initial=0) >= n_rows).any():
+            return False
+        partial = n_sites < BLOCK_SITES
+        used = np.bitwise_or.reduceat(self.rows, self.first_row[:-1])[partial]
+        return not (used >> n_sites[partial].astype(np.uint64)).any()
 
 
 def cut_blocks(packed: Alleles, n_haplotypes: int, *, last: bool = True) -> Iterator[tuple[int, Rows, RowNumbers]]:

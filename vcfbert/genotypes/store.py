@@ -13,14 +13,17 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
+from numpy.lib.format import open_memmap
 
 from vcfbert.artifacts import atomic_folder, provenance, read_manifest, sha256_json
 from vcfbert.constants import PANEL_FORMAT
 from vcfbert.errors import ArtifactError
 from vcfbert.genotypes.panel import Panel, Sites
+from vcfbert.genotypes.panel_faults import panel_fault
 from vcfbert.genotypes.panel_writer import (
     NUMBERS,
     ROWS,
@@ -70,12 +73,13 @@ def open_panels(path: Path, *, verify: bool = True) -> tuple[Panel, ...]:
     manifest = read_manifest(path, kind=KIND, version=PANEL_FORMAT, verify=verify)
     try:
         panels = tuple(_open(path / region_folder(number), facts) for number, facts in enumerate(manifest["stretches"]))
-    except (OSError, ValueError, KeyError) as error:
+        faults = [fault for panel in panels if (fault := panel_fault(panel)) is not None]
+    except (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile) as error:
         raise _damaged(path, f"it cannot be read ({error})") from error
-    for panel in panels:
-        shape = (panel.blocks.n_sites, panel.blocks.n_haplotypes)
-        if shape != (panel.n_sites, panel.n_haplotypes) or not panel.blocks.is_consistent():
-            raise _damaged(path, f"{ROWS} and {NUMBERS} do not match the panel's sites and samples")
+    if not panels:
+        raise _damaged(path, "it has no panels")
+    if faults:
+        raise _damaged(path, faults[0])
     return panels
 
 
@@ -90,8 +94,8 @@ def _open(folder: Path, facts: Mapping[str, Any]) -> Panel:
         blocks=SiteBlocks(
             table["first_site"],
             table["first_row"],
-            np.load(folder / ROWS, mmap_mode="r"),
-            np.load(folder / NUMBERS, mmap_mode="r"),
+            open_memmap(folder / ROWS, mode="r"),
+            open_memmap(folder / NUMBERS, mode="r"),
         ),
         cm=table["cm"],
         allele_count=table["allele_count"],

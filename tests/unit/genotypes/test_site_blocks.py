@@ -85,10 +85,34 @@ def test_sites_that_fill_no_block_are_left_over_unless_they_are_the_last() -> No
         {"number": np.full((2, 10), 60_000, np.uint16)},
         {"first_row": np.array([0, 5])},
         {"first_site": np.array([0, 65, 100])},
+        {"first_site": np.array([0, 2**63 - 1, -(2**63) + 36])},
+        {"first_site": np.array([0, 64, 100], np.int32)},
+        {"first_site": np.array([[0], [64], [100]])},
+        {"first_site": np.empty(0, np.int64)},
+        {"first_row": np.array(0)},
         {"rows": np.zeros(1, np.uint64)},
+        {"rows": np.zeros(0, np.int64)},
+        {"number": np.zeros((2, 10), np.int32)},
+        {"number": np.zeros((10, 2), np.uint16).T},
+        {"number": np.zeros(2, np.uint16)},
     ],
-    ids=lambda change: next(iter(change)),
+    ids=str,
 )
 def test_parts_that_do_not_fit_are_noticed(change: dict[str, np.ndarray]) -> None:
     blocks = SiteBlocks.of_alleles(random_alleles(10, 100))
     assert not dataclasses.replace(blocks, **change).is_consistent()
+
+
+def test_bits_beyond_the_sites_of_a_block_are_noticed() -> None:
+    """A kernel would count them beyond the last site."""
+    blocks = SiteBlocks.of_alleles(random_alleles(10, 100))
+    assert blocks.is_consistent()
+    blocks.rows[-1] |= np.uint64(1 << 36)
+    assert not blocks.is_consistent()
+
+
+def test_blocks_whose_first_rows_overflow_are_noticed() -> None:
+    blocks = SiteBlocks.of_alleles(random_alleles(10, 150))
+    last = blocks.first_row[-1]
+    first_row = np.array([0, 2**63 - 1, -(2**63) + 2**16, last])
+    assert not dataclasses.replace(blocks, first_row=first_row).is_consistent()

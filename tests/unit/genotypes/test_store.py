@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +35,13 @@ def build(tmp_path: Path, records: list[Record], **options: object) -> Panel:
 def open_panel(path: Path, **options: bool) -> Panel:
     (panel,) = open_panels(path, **options)
     return panel
+
+
+def refused(path: Path) -> ArtifactError:
+    """The error of a store that is opened without its hashes."""
+    with pytest.raises(ArtifactError) as caught:
+        open_panels(path, verify=False)
+    return caught.value
 
 
 def test_built_panel_opens_with_its_values(tmp_path: Path) -> None:
@@ -149,7 +157,7 @@ def test_open_panels_with_a_changed_file_is_refused(tmp_path: Path) -> None:
     build(tmp_path, RECORDS)
     path = tmp_path / "panel/00/rows.npy"
     data = bytearray(path.read_bytes())
-    data[-1] ^= 1
+    data[-8] ^= 1  # of the last row's alleles at the first site
     path.write_bytes(data)
     with pytest.raises(ArtifactError) as caught:
         open_panel(tmp_path / "panel")
@@ -159,6 +167,82 @@ def test_open_panels_with_a_changed_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError) as caught:
         open_panel(tmp_path / "panel", verify=False)
     assert caught.value.code == "panel_damaged"
+
+
+def columns_of(store: Path) -> dict[str, np.ndarray]:
+    with np.load(store / "00/sites.npz") as stored:
+        return {name: stored[name] for name in stored.files}
+
+
+COLUMN_FAULTS: dict[str, tuple[str, Callable[[np.ndarray], np.ndarray]]] = {
+    "fewer REF": ("ref", lambda ref: ref[:-3]),
+    "more IDs": ("id", lambda ids: np.concatenate([ids, ids])),
+    "no ALT": ("alt", lambda alt: alt[:0]),
+    "positions as text": ("pos", lambda pos: pos.astype("U9")),
+    "positions descend": ("pos", lambda pos: pos[::-1]),
+    "negative positions": ("pos", lambda pos: pos - 1000),
+    "fewer cM": ("cm", lambda cm: cm[:-1]),
+    "cM not finite": ("cm", lambda cm: cm * np.inf),
+    "cM in two dims": ("cm", lambda cm: cm[:, None]),
+    "more ALT than haplotypes": ("allele_count", lambda count: count + 7),
+    "fewer allele counts": ("allele_count", lambda count: count[1:]),
+    "fewer joined sites": ("continues", lambda continues: continues[1:]),
+    "blocks of other type": ("first_row", lambda first: first.astype(np.uint64)),
+    "blocks without sites": ("first_site", lambda first: first[:0]),
+}
+
+
+@pytest.mark.parametrize("fault", COLUMN_FAULTS)
+def test_open_panels_with_a_false_column_is_refused(tmp_path: Path, fault: str) -> None:
+    build(tmp_path, RECORDS)
+    columns = columns_of(tmp_path / "panel")
+    name, falsify = COLUMN_FAULTS[fault]
+    columns[name] = falsify(columns[name])
+    np.savez(tmp_path / "panel/00/sites.npz", **columns)  # type: ignore[arg-type]  # numpy's stub takes it for an option
+    assert refused(tmp_path / "panel").code == "panel_damaged"
+
+
+@pytest.mark.parametrize(
+    ("entry", "value"),
+    [
+        ("samples", None),
+        ("samples", [1, 2, 3]),
+        ("haploid", [9]),
+        ("haploid", ["A"]),
+        ("validation", [9]),
+        ("chrom", None),
+        ("start", "x"),
+    ],
+)
+def test_open_panels_with_a_false_manifest_is_refused(tmp_path: Path, entry: str, value: object) -> None:
+    build(tmp_path, RECORDS)
+    path = tmp_path / "panel/manifest.json"
+    manifest = json.loads(path.read_text())
+    manifest["stretches"][0][entry] = value
+    path.write_text(json.dumps(manifest))
+    assert refused(tmp_path / "panel").code == "panel_damaged"
+
+
+@pytest.mark.parametrize("stretches", [[], {"a": 1}, 3, [{}]], ids=str)
+def test_open_panels_without_panels_is_refused(tmp_path: Path, stretches: object) -> None:
+    build(tmp_path, RECORDS)
+    path = tmp_path / "panel/manifest.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"stretches": stretches}))
+    assert refused(tmp_path / "panel").code == "panel_damaged"
+
+
+@pytest.mark.parametrize(("name", "content"), [("sites.npz", "rows.npy"), ("rows.npy", "sites.npz")])
+def test_open_panels_with_files_exchanged_is_refused(tmp_path: Path, name: str, content: str) -> None:
+    build(tmp_path, RECORDS)
+    folder = tmp_path / "panel/00"
+    (folder / name).write_bytes((folder / content).read_bytes())
+    assert refused(tmp_path / "panel").code == "panel_damaged"
+
+
+def test_open_panels_with_an_empty_file_is_refused(tmp_path: Path) -> None:
+    build(tmp_path, RECORDS)
+    (tmp_path / "panel/00/rows.npy").write_bytes(b"")
+    assert refused(tmp_path / "panel").code == "panel_damaged"
 
 
 def test_panel_digest_depends_on_the_content() -> None:
