@@ -149,7 +149,7 @@ def _round_records(
         gp = imputed.genotype[start] if len(imputed.genotype) else None  # [n, 3]
         if gp is not None and not _are_probabilities(gp[:, 2]):
             return _NOT_PROBABILITIES
-        values.two[start] = two_alts(q[0], gp, calls[0], bool(swapped[start]))
+        values.two[start] = _two_alts(q[0], gp, calls[0], bool(swapped[start]))
         if len(values.gq):
             values.gq[start] = _biallelic_gq(hds[0], gp, calls[0], q[0], haploid, bool(swapped[start]))
         if kept and not values.typed[start]:
@@ -166,7 +166,7 @@ def _thousandths(probability: npt.NDArray[np.floating]) -> npt.NDArray[np.int64]
     return np.asarray(np.rint(probability * np.float32(ONE)).clip(0, ONE).astype(np.int64))
 
 
-def two_alts(q: npt.NDArray[Any], gp: Floats | None, calls: Calls, swapped: bool) -> npt.NDArray[np.int64]:
+def _two_alts(q: npt.NDArray[Any], gp: Floats | None, calls: Calls, swapped: bool) -> npt.NDArray[np.int64]:
     """Probability of two ALT alleles [n] in thousandths, of written dosages ``q`` [n, 2].
 
     ``gp`` [n, 3] and ``calls`` [n, 2] are in the panel's orientation. The probability is that of ``gp``, moved so that

@@ -18,4 +18,25 @@ typedef struct {
 
 enum { DONE = 0, OUT_OF_MEMORY = -1 };
 
+/* Scratch memory is one piece, so that one malloc and one free do for a call. */
+enum { ALIGNMENT = 64 };
+
+/* Room for `n` elements of `size` bytes from byte `*used` of `memory` on, and `*used` after them. With a `memory` of
+ * NULL it only counts. */
+static inline void *room(char *memory, size_t *used, int64_t n, size_t size) {
+    char *here = memory ? memory + *used : NULL;
+    *used += ((size_t)n * size + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+    return here;
+}
+
+static inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
+
+/* The size of the largest of n parts. Part i has the elements `first[i]` to `first[i + 1] - 1`. */
+static inline int64_t largest_part(const int64_t *first, int64_t n) {
+    int64_t largest = 0;
+    for (int64_t i = 0; i < n; i++)
+        if (first[i + 1] - first[i] > largest) largest = first[i + 1] - first[i];
+    return largest;
+}
+
 #endif

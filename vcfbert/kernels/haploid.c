@@ -59,15 +59,15 @@ INLINED void emission_of(const int n_heads, const Problem *p, int8_t call, int64
  * Messages stay unscaled. Their sum divides the next step's stay probability, which saves a pass. `total` [n_heads]
  * gets the last sums.
  */
-INLINED void forward_span(const int n_heads, const Problem *p, const Scratch *at, const int8_t *calls, int64_t first,
-                          int64_t stop, const float *message, float *total) {
+INLINED void forward_span(const int n_heads, const Problem *p, const Scratch *scratch, const int8_t *calls,
+                          int64_t first, int64_t stop, const float *message, float *total) {
     const int64_t size = n_heads * p->padded;
     for (int h = 0; h < n_heads; h++) total[h] = 1.0f;
     for (int64_t site = first; site < stop; site++) {
-        const float *restrict before = site == first ? message : at->forward + (site - 1 - first) * size;
-        float *restrict after = at->forward + (site - first) * size;
-        const uint32_t *restrict carried = at->carried + site / BITS * p->padded;
-        const float *restrict pi = at->pi;
+        const float *restrict before = site == first ? message : scratch->forward + (site - 1 - first) * size;
+        float *restrict after = scratch->forward + (site - first) * size;
+        const uint32_t *restrict carried = scratch->carried + site / BITS * p->padded;
+        const float *restrict pi = scratch->pi;
         const int left = BITS - 1 - (int)(site % BITS);
         Emission emission;
         emission_of(n_heads, p, calls[site], site, &emission);
@@ -93,16 +93,17 @@ INLINED void forward_span(const int n_heads, const Problem *p, const Scratch *at
 }
 
 /* Fills the message before each span, and all messages of the last span. */
-INLINED void forward_pass(const int n_heads, const Problem *p, const Scratch *at, const int8_t *calls) {
+INLINED void forward_pass(const int n_heads, const Problem *p, const Scratch *scratch, const int8_t *calls) {
     const int64_t size = n_heads * p->padded;
     float total[LANES];
-    for (int h = 0; h < n_heads; h++) memcpy(at->at_span + h * p->padded, at->pi, (size_t)p->padded * sizeof(float));
+    for (int h = 0; h < n_heads; h++)
+        memcpy(scratch->at_span + h * p->padded, scratch->pi, (size_t)p->padded * sizeof(float));
     for (int64_t number = 0; number < p->n_spans; number++) {
         int64_t first = number * p->span, stop = number + 1 < p->n_spans ? first + p->span : p->t;
-        forward_span(n_heads, p, at, calls, first, stop, at->at_span + number * size, total);
+        forward_span(n_heads, p, scratch, calls, first, stop, scratch->at_span + number * size, total);
         if (number + 1 == p->n_spans) break;
-        const float *restrict last = at->forward + (p->span - 1) * size;
-        float *restrict next = at->at_span + (number + 1) * size;
+        const float *restrict last = scratch->forward + (p->span - 1) * size;
+        float *restrict next = scratch->at_span + (number + 1) * size;
         for (int h = 0; h < n_heads; h++) {
             for (int64_t j = h * p->padded; j < (h + 1) * p->padded; j++) next[j] = last[j] / total[h];
         }
@@ -119,12 +120,12 @@ typedef struct {
  *
  * `mismatched` [n_heads] gets the posterior of the states that do not carry the call.
  */
-INLINED void backward_step(const int n_heads, const Problem *p, const Scratch *at, int8_t call, int64_t site,
+INLINED void backward_step(const int n_heads, const Problem *p, const Scratch *scratch, int8_t call, int64_t site,
                            const float *message, Move *move, float *mismatched) {
-    const float *restrict forward = message, *restrict pi = at->pi;
-    float *restrict backward = at->backward;
-    float *restrict posterior = at->posterior + site % 2 * LANES;
-    const uint32_t *restrict carried = at->carried + site / BITS * p->padded;
+    const float *restrict forward = message, *restrict pi = scratch->pi;
+    float *restrict backward = scratch->backward;
+    float *restrict posterior = scratch->posterior + site % 2 * LANES;
+    const uint32_t *restrict carried = scratch->carried + site / BITS * p->padded;
     const int left = BITS - 1 - (int)(site % BITS);
     const Mask called_alt = (Mask){0} - (call == 1);
     Emission emission;
@@ -170,19 +171,20 @@ static float without_call(const Problem *p, int8_t call, int64_t site, const flo
     return call < 0 ? NAN : call == 1 ? 1.0f - mean : mean;
 }
 
-/* Fills sums [n, 2 LANES] of the probabilities at the left and at the right end of interval `s`, and `kept` [n], the
- * rows that they belong to. Returns n. Rows with less than `least` are left out.
+/* Sums the copying probabilities over the states of each row of interval `s`, at its left and its right end.
  *
- * Many states share a row. States that follow each other are added to different copies of it, so that an addition
- * seldom waits for the last.
+ * Fills the sums `rows` [n, 2 LANES] and `kept` [n], the rows that they belong to. Returns n. Rows below `least` are
+ * dropped. Many states share a row. States that follow each other are added to different copies of it, so that an
+ * addition seldom waits for the last.
  */
-static int64_t sum_by_row(const Problem *p, const Scratch *at, const int32_t *states, int64_t s, const float *scale) {
+static int64_t sum_by_row(const Problem *p, const Scratch *scratch, const int32_t *states, int64_t s,
+                          const float *scale) {
     const int32_t *number = p->number + s * p->r;
-    float *rows = at->rows;
+    float *rows = scratch->rows;
     memset(rows, 0, (size_t)p->counts[s] * COPIES * 2 * LANES * sizeof(float));
     for (int64_t j = 0; j < p->k; j++) {
         float *row = rows + ((int64_t)number[states[j]] * COPIES + j % COPIES) * 2 * LANES;
-        *(Vector *)row += *(const Vector *)(at->posterior + j * 2 * LANES);
+        *(Vector *)row += *(const Vector *)(scratch->posterior + j * 2 * LANES);
     }
     const Vector scales = *(const Vector *)scale;
     int64_t n_kept = 0;
@@ -194,50 +196,50 @@ static int64_t sum_by_row(const Problem *p, const Scratch *at, const int32_t *st
         /* An even site is in the first half. */
         if (s % 2 == 0) sums = SHUFFLED(sums, sums, 4, 5, 6, 7, 0, 1, 2, 3);
         *(Vector *)(rows + n_kept * 2 * LANES) = sums;
-        at->kept[n_kept] = row;
+        scratch->kept[n_kept] = row;
         n_kept += SUM(sums) >= p->least;
     }
     return n_kept;
 }
 
 /* Fills the dosages of interval `s` from the sums of its `n_kept` rows. */
-static void sum_by_site(const Problem *p, const Scratch *at, int64_t s, int64_t n_kept, float *dosage) {
+static void sum_by_site(const Problem *p, const Scratch *scratch, int64_t s, int64_t n_kept, float *dosage) {
     const int64_t start = p->bounds[s], n_sites = p->bounds[s + 1] - start;
     const int64_t width = (n_sites + WORD_SITES - 1) / WORD_SITES; /* words of a row */
     const uint64_t *words = p->row_words + p->first_word[s];
-    memset(at->at_sites, 0, (size_t)n_sites * 2 * LANES * sizeof(float));
+    memset(scratch->at_sites, 0, (size_t)n_sites * 2 * LANES * sizeof(float));
     for (int64_t n = 0; n < n_kept; n++) {
-        const Vector sums = *(const Vector *)(at->rows + n * 2 * LANES);
+        const Vector sums = *(const Vector *)(scratch->rows + n * 2 * LANES);
         for (int64_t word = 0; word < width; word++) {
-            float *at_sites = at->at_sites + word * WORD_SITES * 2 * LANES;
-            for (uint64_t left = words[at->kept[n] * width + word]; left != 0; left &= left - 1) {
+            float *at_sites = scratch->at_sites + word * WORD_SITES * 2 * LANES;
+            for (uint64_t left = words[scratch->kept[n] * width + word]; left != 0; left &= left - 1) {
                 *(Vector *)(at_sites + __builtin_ctzll(left) * 2 * LANES) += sums;
             }
         }
     }
     for (int64_t site = 0; site < n_sites; site++) {
-        Vector mixed = *(const Vector *)(at->at_sites + site * 2 * LANES);
+        Vector mixed = *(const Vector *)(scratch->at_sites + site * 2 * LANES);
         mixed *= *(const Unaligned *)(p->mixing + (start + site) * 2 * LANES);
         dosage[start + site] = SUM(mixed);
     }
 }
 
-INLINED void copy_target(const int n_heads, const Problem *p, const Scratch *at, int64_t target, float *dosage,
+INLINED void copy_target(const int n_heads, const Problem *p, const Scratch *scratch, int64_t target, float *dosage,
                          float *loo) {
     const int8_t *calls = p->observed + target * p->t;
     const int32_t *states = p->states + target * p->k;
     const int64_t size = n_heads * p->padded;
     for (int64_t word = 0; word < p->n_words; word++) {
-        uint32_t *restrict carried = at->carried + word * p->padded;
-        const uint32_t *restrict words = at->words + word * p->r;
+        uint32_t *restrict carried = scratch->carried + word * p->padded;
+        const uint32_t *restrict words = scratch->words + word * p->r;
         for (int64_t j = 0; j < p->k; j++) carried[j] = words[states[j]];
         /* Padding carries what a state does, or its backward message would grow without bound. */
         for (int64_t j = p->k; j < p->padded; j++) carried[j] = carried[0];
     }
-    memcpy(at->pi, p->prior + target * p->k, (size_t)p->k * sizeof(float));
-    forward_pass(n_heads, p, at, calls);
-    for (int64_t j = 0; j < size; j++) at->backward[j] = 1.0f;
-    memset(at->posterior, 0, (size_t)p->padded * 2 * LANES * sizeof(float));
+    memcpy(scratch->pi, p->prior + target * p->k, (size_t)p->k * sizeof(float));
+    forward_pass(n_heads, p, scratch, calls);
+    for (int64_t j = 0; j < size; j++) scratch->backward[j] = 1.0f;
+    memset(scratch->posterior, 0, (size_t)p->padded * 2 * LANES * sizeof(float));
     Move move __attribute__((aligned(64)));
     memset(&move, 0, sizeof move);
     for (int h = 0; h < n_heads; h++) move.stays[h] = 1.0f;
@@ -247,49 +249,42 @@ INLINED void copy_target(const int n_heads, const Problem *p, const Scratch *at,
         } else {
             float mismatched[LANES], total[LANES];
             if (s < p->t && s % p->span == 0) { /* the typed site s - 1 is the last of its span */
-                forward_span(n_heads, p, at, calls, s - p->span, s, at->at_span + (s / p->span - 1) * size, total);
+                const float *before = scratch->at_span + (s / p->span - 1) * size;
+                forward_span(n_heads, p, scratch, calls, s - p->span, s, before, total);
             }
-            const float *message = at->forward + (s - 1) % p->span * size;
-            backward_step(n_heads, p, at, calls[s - 1], s - 1, message, &move, mismatched);
+            const float *message = scratch->forward + (s - 1) % p->span * size;
+            backward_step(n_heads, p, scratch, calls[s - 1], s - 1, message, &move, mismatched);
             loo[s - 1] = without_call(p, calls[s - 1], s - 1, mismatched);
         }
         if (p->bounds[s] < p->bounds[s + 1]) {
-            int64_t n_kept = sum_by_row(p, at, states, s, move.scale[0]);
-            sum_by_site(p, at, s, n_kept, dosage);
+            int64_t n_kept = sum_by_row(p, scratch, states, s, move.scale[0]);
+            sum_by_site(p, scratch, s, n_kept, dosage);
         }
     }
 }
 
-/* Bytes, rounded up to whole cache lines. */
-static size_t lines(int64_t n, size_t size) { return ((size_t)n * size + 63) / 64 * 64; }
-
+/* The largest of n values, or 0. */
 static int64_t most(const int64_t *values, int64_t n) {
     int64_t largest = 0;
     for (int64_t i = 0; i < n; i++) largest = values[i] > largest ? values[i] : largest;
     return largest;
 }
 
-/* Divides one piece of memory; returns its size. `memory` is NULL to learn the size alone. */
-static size_t divided(const Problem *p, char *memory, Scratch *at) {
-    int64_t most_sites = 0;
-    for (int64_t s = 0; s <= p->t; s++) {
-        int64_t sites = p->bounds[s + 1] - p->bounds[s];
-        most_sites = sites > most_sites ? sites : most_sites;
-    }
+/* Lays the scratch memory out in `memory`; returns its size. */
+static size_t lay_out(const Problem *p, char *memory, Scratch *scratch) {
+    const int64_t most_rows = most(p->counts, p->t + 1), most_sites = largest_part(p->bounds, p->t + 1);
     const int64_t size = p->n_heads * p->padded;
     size_t used = 0;
-#define TAKE(field, n) (at->field = memory == NULL ? NULL : (void *)(memory + used), used += lines(n, sizeof *at->field))
-    TAKE(words, p->n_words * p->r);
-    TAKE(carried, p->n_words * p->padded);
-    TAKE(pi, p->padded);
-    TAKE(forward, p->span * size);
-    TAKE(at_span, p->n_spans * size);
-    TAKE(backward, size);
-    TAKE(posterior, p->padded * 2 * LANES);
-    TAKE(rows, most(p->counts, p->t + 1) * COPIES * 2 * LANES);
-    TAKE(kept, most(p->counts, p->t + 1));
-    TAKE(at_sites, most_sites * 2 * LANES);
-#undef TAKE
+    scratch->words = room(memory, &used, p->n_words * p->r, sizeof *scratch->words);
+    scratch->carried = room(memory, &used, p->n_words * p->padded, sizeof *scratch->carried);
+    scratch->pi = room(memory, &used, p->padded, sizeof *scratch->pi);
+    scratch->forward = room(memory, &used, p->span * size, sizeof *scratch->forward);
+    scratch->at_span = room(memory, &used, p->n_spans * size, sizeof *scratch->at_span);
+    scratch->backward = room(memory, &used, size, sizeof *scratch->backward);
+    scratch->posterior = room(memory, &used, p->padded * 2 * LANES, sizeof *scratch->posterior);
+    scratch->rows = room(memory, &used, most_rows * COPIES * 2 * LANES, sizeof *scratch->rows);
+    scratch->kept = room(memory, &used, most_rows, sizeof *scratch->kept);
+    scratch->at_sites = room(memory, &used, most_sites * 2 * LANES, sizeof *scratch->at_sites);
     return used;
 }
 
@@ -316,21 +311,21 @@ int64_t vcfbert_copy_targets(const Array *targets, const Array *hmm, const Array
         .counts = counts->data, .first_word = first_word->data, .row_words = words->data,
         .mixing = mixing->data, .least = (float)max_dropped / (float)k,
     };
-    Scratch at;
-    const size_t size = divided(&p, NULL, &at);
-    char *memory = aligned_alloc(64, size);
+    Scratch scratch;
+    const size_t size = lay_out(&p, NULL, &scratch);
+    char *memory = aligned_alloc(ALIGNMENT, size);
     if (memory == NULL) return OUT_OF_MEMORY;
-    divided(&p, memory, &at);
-    memset(at.pi, 0, lines(p.padded, sizeof *at.pi));
-    pack_alleles(&p, alleles->data, at.words);
+    lay_out(&p, memory, &scratch);
+    memset(scratch.pi, 0, (size_t)p.padded * sizeof *scratch.pi);
+    pack_alleles(&p, alleles->data, scratch.words);
     for (int64_t i = 0; i < targets->shape[0]; i++) {
         const int64_t target = ((const int64_t *)targets->data)[i];
         float *own_dosage = (float *)dosage->data + target * l, *own_loo = (float *)loo->data + target * t;
         switch (p.n_heads) { /* each number of heads gets loops of its own */
-        case 1: copy_target(1, &p, &at, target, own_dosage, own_loo); break;
-        case 2: copy_target(2, &p, &at, target, own_dosage, own_loo); break;
-        case 3: copy_target(3, &p, &at, target, own_dosage, own_loo); break;
-        default: copy_target(4, &p, &at, target, own_dosage, own_loo); break;
+        case 1: copy_target(1, &p, &scratch, target, own_dosage, own_loo); break;
+        case 2: copy_target(2, &p, &scratch, target, own_dosage, own_loo); break;
+        case 3: copy_target(3, &p, &scratch, target, own_dosage, own_loo); break;
+        default: copy_target(4, &p, &scratch, target, own_dosage, own_loo); break;
         }
     }
     free(memory);

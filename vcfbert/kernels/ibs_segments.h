@@ -19,12 +19,4 @@ static inline uint64_t conflicts_of(uint64_t carried, uint64_t ref, uint64_t alt
     return (carried & ref) | (~carried & alt);
 }
 
-/* Room for `n` elements of `size` bytes from byte `*used` of `memory` on, and `*used` after them. With a `memory` of
- * NULL it only counts. */
-static inline void *room(char *memory, size_t *used, int64_t n, size_t size) {
-    char *here = memory ? memory + *used : NULL;
-    *used += ((size_t)n * size + 63) / 64 * 64;
-    return here;
-}
-
 #endif

@@ -13,9 +13,9 @@ typedef struct {
 
 /* Consecutive sites of a block that belong to one interval. */
 typedef struct {
-    const uint64_t *rows; /* of the block */
+    const uint64_t *rows;   /* of the block */
     const uint16_t *number; /* [h] */
-    int64_t shift, length;
+    int64_t shift, length;  /* first site in the block, number of sites */
 } Part;
 
 static Part part_of(const Blocks *blocks, int64_t block, int64_t shift, int64_t length) {
@@ -68,9 +68,7 @@ int64_t vcfbert_number_alike(const Array *intervals, const Array *first_row, con
                              const Array *haplotypes, const Array *number, const Array *counts) {
     const Blocks blocks = {first_row->data, rows->data, row_number->data, row_number->shape[1]};
     const int64_t *chosen = haplotypes->data, *part_at = first_part->data;
-    int64_t r = haplotypes->shape[0], most = 1, size = 16;
-    for (int64_t s = 0; s + 1 < first_part->shape[0]; s++)
-        if (part_at[s + 1] - part_at[s] > most) most = part_at[s + 1] - part_at[s];
+    int64_t r = haplotypes->shape[0], most = largest_part(part_at, first_part->shape[0] - 1) + 1, size = 16;
     while (size < 2 * r) size *= 2;
     int32_t *table = malloc((size_t)size * sizeof(int32_t)); /* numbers of distinct rows by hash, -1 where free */
     uint64_t *found = malloc((size_t)((r + 1) * most) * sizeof(uint64_t)); /* distinct rows, part by part */

@@ -3,7 +3,8 @@
 
 int64_t vcfbert_moments(const Array *values, const Array *mean, const Array *variance) {
     int64_t n_rows = values->shape[0], m = values->shape[1];
-    for (int64_t row = 0; row < n_rows; row++)
-        row_moments((const float *)values->data + row * m, m, (double *)mean->data + row, (double *)variance->data + row);
+    const float *value = values->data;
+    double *means = mean->data, *variances = variance->data;
+    for (int64_t row = 0; row < n_rows; row++) row_moments(value + row * m, m, means + row, variances + row);
     return DONE;
 }

@@ -90,7 +90,7 @@ static void begin(const Block *block, const Scratch *scratch) {
     block->mass[0] = sum(block->unswitched, width);
 }
 
-/* Splits class v, the last one so far, off its parent. ``switched``: M. */
+/* Splits class v, the last one so far, off its parent. `switched`: M. */
 static void split_off(const Block *block, const Scratch *scratch, int64_t v, float *switched) {
     int64_t parent = block->parents[v], width = block->width, u_row = block->max_classes;
     float *both = scratch->both;
@@ -103,7 +103,7 @@ static void split_off(const Block *block, const Scratch *scratch, int64_t v, flo
     scratch->class_prior[parent] = scratch->parent_prior[v];
 }
 
-/* One site for one class of the second haplotype, of prior ``weight``; arrays [width]. Returns the sum of ``one``. */
+/* One site for one class of the second haplotype, of prior `weight`; arrays [width]. Returns the sum of `one`. */
 static float step(const float *restrict sums, float *restrict neither, float *restrict one, const float *restrict seen,
                   const float *restrict before, float *restrict after, int64_t width, const Factors *at, float weight) {
     float total = 0.0f, keep = at->keep, jump = at->jump_one;
@@ -118,7 +118,7 @@ static float step(const float *restrict sums, float *restrict neither, float *re
     return total;
 }
 
-/* One site for one class of the first haplotype; arrays [u]. Returns the prior mean of ``both``. */
+/* One site for one class of the first haplotype; arrays [u]. Returns the prior mean of `both`. */
 static float step_class(float *restrict both, const float *restrict seen, const float *restrict switched,
                         const float *restrict prior, int64_t n_classes, const Factors *at, float arriving) {
     float total = 0.0f, keep = at->keep, jump = at->jump_one;
@@ -131,7 +131,7 @@ static float step_class(float *restrict both, const float *restrict seen, const 
 
 /* The forward pass over a block. Returns the log probability of its genotypes.
  *
- * ``scratch->sums`` is filled on entry. On return ``scratch`` has the values of the last site, and the block's R, M and
+ * `scratch->sums` is filled on entry. On return `scratch` has the values of the last site, and the block's R, M and
  * T are filled. */
 static double through(const Block *block, const Scratch *scratch) {
     int64_t width = block->width, u_row = block->max_classes, n_classes = 1;
@@ -144,7 +144,7 @@ static double through(const Block *block, const Scratch *scratch) {
         const uint8_t *alleles = block->alleles + l * width;
         float *after = block->unswitched + (l + 1) * width, *switched = block->switched + l * u_row, total = 0.0f;
         for (; n_classes < block->counts[l]; n_classes++) split_off(block, scratch, n_classes, switched);
-        // Emission by the allele of the second haplotype.
+        /* Emission by the allele of the second haplotype. */
         for (int64_t j = 0; j < width; j++) {
             seen[0][j] = alleles[j] ? e[1] : e[0];
             seen[1][j] = alleles[j] ? e[2] : e[1];
@@ -168,7 +168,7 @@ static double through(const Block *block, const Scratch *scratch) {
         block->mass[l + 1] = total + sum(after, width);
         likelihood += log(block->mass[l + 1]);
     }
-    // M of the block's last classes at all sites.
+    /* M of the block's last classes at all sites. */
     for (int64_t l = 0; l <= block->n_sites; l++)
         for (int64_t v = l ? block->counts[l - 1] : 1; v < n_classes; v++)
             block->switched[l * u_row + v] = block->switched[l * u_row + block->parents[v]];
@@ -194,7 +194,7 @@ INLINED void transpose(Vector tile[LANES]) {
     }
 }
 
-/* Adds a tile of pairs, and its mirror image, to the ``sums`` of the classes of their first haplotypes. ``rows``
+/* Adds a tile of pairs, and its mirror image, to the `sums` of the classes of their first haplotypes. `rows`
  * [width]: where each haplotype's class has its row. */
 INLINED void add_by_class(Vector tile[LANES], const int32_t *rows, int64_t above, int64_t left, float *sums) {
     for (int r = 0; r < LANES; r++) *(Vector *)(sums + rows[above + r] + left) += tile[r];
@@ -220,7 +220,7 @@ static void add_both(const Block *block, const Scratch *scratch) {
     for (int64_t i = 0; i < width; i += LANES) {
         Vector weight = 0.5f * *(const Vector *)(block->prior + i);
         for (int64_t u = 0; u < block->n_classes; u += LANES) {
-            Vector both[LANES];  // first of the haplotypes' classes, then of theirs and the classes from u on
+            Vector both[LANES];  /* first of the haplotypes' classes, then of theirs and the classes from u on */
             for (int r = 0; r < LANES; r++)
                 both[r] = *(const Vector *)(scratch->both + block->classes[i + r] * u_row + u);
             transpose(both);
@@ -234,9 +234,9 @@ static void add_both(const Block *block, const Scratch *scratch) {
     }
 }
 
-/* Fills ``out`` with A at the block's end, scaled to sum 1, from ``matrix``, A at its start. The two may not overlap.
+/* Fills `out` with A at the block's end, scaled to sum 1, from `matrix`, A at its start. The two may not overlap.
  *
- * Destroys N and O, and fills ``scratch->sums`` with the sums of ``out`` by the ``count`` classes of the next block. A
+ * Destroys N and O, and fills `scratch->sums` with the sums of `out` by the `count` classes of the next block. A
  * is X + Y, with Y[i, j] = pi[i] Q[j, u] and X[i, j] = N[u, v] A[i, j] + pi[j] Q[i, v]. Tiles of both have neighbouring
  * pairs in neighbouring places, one transposed. */
 static void rebuild(const Block *block, const float *matrix, float *out, const Scratch *scratch,
@@ -268,7 +268,7 @@ static void rebuild(const Block *block, const float *matrix, float *out, const S
         }
 }
 
-/* Fills ``sums`` [n_classes, width]: the rows of ``matrix`` summed by class. */
+/* Fills `sums` [n_classes, width]: the rows of `matrix` summed by class. */
 static void class_sums(const float *matrix, int64_t width, const uint16_t *classes, int64_t n_classes, int32_t *rows,
                        float *sums) {
     memset(sums, 0, sizeof(float) * n_classes * width);

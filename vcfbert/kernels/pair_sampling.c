@@ -10,12 +10,12 @@ static double uniform(uint64_t *state) {
     return (double)(split_mix(z) >> 11) * 0x1p-53;
 }
 
-/* Fills ``masses`` with A_l[i, j] of the block's first ``n`` sites, from A[i, j] = ``start`` at its start. */
+/* Fills `masses` with A_l[i, j] of the block's first `n` sites, from A[i, j] = `start` at its start. */
 static void pair_masses(const Block *block, const Factors *factors, float start, int64_t i, int64_t j, int64_t n,
                         float *masses) {
     int64_t width = block->width, row = block->max_classes, u = block->classes[i], v = block->classes[j];
     float prior_i = block->prior[i], prior_j = block->prior[j];
-    // N A[i, j], O[i, v], O[j, u] and Z[u, v].
+    /* N A[i, j], O[i, v], O[j, u] and Z[u, v]. */
     float neither = start, second = 0.0f, first = 0.0f, both = 0.0f;
     for (int64_t l = 0; l < n; l++) {
         const Factors *at = &factors[l];
@@ -35,26 +35,26 @@ static float mass_at(const Block *block, int64_t l, int64_t i) {
     return block->unswitched[(l + 1) * block->width + i] + block->prior[i] * switched;
 }
 
-/* The place at which the running sum of ``masses`` [k] exceeds ``left``. */
+/* The place at which the running sum of `masses` [k] exceeds `left`. */
 static int64_t sampled(const float *masses, int64_t k, double left) {
     for (int64_t i = 0; i < k; i++) {
         left -= masses[i];
         if (left < 0.0) return i;
     }
-    int64_t greatest = 0;  // reached by rounding alone
+    int64_t greatest = 0;  /* reached by rounding alone */
     for (int64_t i = 1; i < k; i++)
         if (masses[i] > masses[greatest]) greatest = i;
     return greatest;
 }
 
-/* The first haplotype at site l, whatever the second is. ``random``: uniform in [0, 1). */
+/* The first haplotype at site l, whatever the second is. `random`: uniform in [0, 1). */
 static int64_t sampled_first(const Block *block, const Scratch *scratch, int64_t l, double random) {
     float *masses = scratch->of_haplotype[0];
     for (int64_t i = 0; i < block->k; i++) masses[i] = mass_at(block, l, i);
     return sampled(masses, block->k, random * block->mass[l + 1]);
 }
 
-/* The second haplotype at site l given that the first is i. ``matrix``: A at the block's start. */
+/* The second haplotype at site l given that the first is i. `matrix`: A at the block's start. */
 static int64_t sampled_second(const Block *block, const Scratch *scratch, const float *matrix, int64_t l, int64_t i,
                               double random) {
     int64_t k = block->k, width = block->width, row = block->max_classes, n_classes = block->n_classes;
@@ -87,10 +87,10 @@ static int64_t sampled_second(const Block *block, const Scratch *scratch, const 
     return sampled(masses, k, random * mass_at(block, l, i));
 }
 
-/* Probability that a haplotype that carries ``copied`` is copied as ``allele``. */
+/* Probability that a haplotype that carries `copied` is copied as `allele`. */
 static double seen(int allele, int copied, double mismatch) { return allele == copied ? 1.0 - mismatch : mismatch; }
 
-/* The alleles ``out`` [2] of a call, given that haplotypes with alleles x and y are copied with errors. */
+/* The alleles `out` [2] of a call, given that haplotypes with alleles x and y are copied with errors. */
 static void sample_alleles(int call, int x, int y, double mismatch, uint64_t *random, int8_t *out) {
     if (call == HETEROZYGOUS) {
         double alt_first = seen(1, x, mismatch) * seen(0, y, mismatch);
@@ -108,7 +108,7 @@ static void sample_alleles(int call, int x, int y, double mismatch, uint64_t *ra
     }
 }
 
-/* One phasing of a block, with A = ``matrix`` at its start; ``out`` [b, 2]. */
+/* One phasing of a block, with A = `matrix` at its start; `out` [b, 2]. */
 static void sample_block(const Block *block, const float *matrix, const Scratch *scratch, int64_t *copied,
                          uint64_t *random, int8_t *out) {
     int64_t i = copied[0], j = copied[1], width = block->width;
@@ -116,7 +116,7 @@ static void sample_block(const Block *block, const float *matrix, const Scratch 
     pair_masses(block, scratch->factors, pair_at(matrix, i, j), i, j, block->n_sites, masses);
     for (int64_t l = block->n_sites - 1; l >= 0; l--) {
         double stay = block->stay[l + 1], jump = 1.0 - stay, prior_i = block->prior[i], prior_j = block->prior[j];
-        // The pair at l given the one at l + 1, by which of the two haplotypes switched between the sites.
+        /* The pair at l given the one at l + 1, by which of the two haplotypes switched between the sites. */
         double neither = stay * stay * masses[l];
         double second = neither + stay * jump * prior_j * mass_at(block, l, i);
         double first = second + stay * jump * prior_i * mass_at(block, l, j);

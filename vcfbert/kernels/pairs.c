@@ -9,78 +9,64 @@ typedef struct {
 } Given;
 
 typedef struct {
-    int64_t max_classes, max_sites;  // of a block
-    int64_t n_matrices, n_starts;    // kept at once: at the starts of a span's blocks, and at the starts of spans
+    int64_t max_classes, max_sites;  /* of a block */
+    int64_t n_matrices, n_starts;    /* kept at once: at the starts of a span's blocks, and at the starts of spans */
 } Limits;
 
 typedef struct {
     Target target;
     Scratch scratch;
-    float *matrices;      // [n_matrices, matrix size]: A at the starts of a span's blocks
-    float *starts;        // [n_starts, matrix size]: A at the spans' starts
-    int32_t *renamed;     // [2 max_classes]
-    int64_t *copied;      // [n_phasings, 2]
-    uint64_t *randoms;    // [n_phasings]
+    float *matrices;      /* [n_matrices, matrix size]: A at the starts of a span's blocks */
+    float *starts;        /* [n_starts, matrix size]: A at the spans' starts */
+    int32_t *renamed;     /* [2 max_classes] */
+    int64_t *copied;      /* [n_phasings, 2] */
+    uint64_t *randoms;    /* [n_phasings] */
 } Workspace;
 
-/* Memory that is handed out in parts. Without ``base`` it only counts. */
-typedef struct {
-    char *base;
-    size_t used;
-} Memory;
-
-enum { ALIGNMENT = 64 };
-
-static void *part(Memory *memory, size_t bytes) {
-    size_t at = memory->used;
-    memory->used += (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
-    return memory->base ? memory->base + at : NULL;
-}
-
-static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 static int64_t greatest(int64_t a, int64_t b) { return a > b ? a : b; }
 static int64_t root_above(int64_t n) { return (int64_t)ceil(sqrt((double)n)); }
 static int64_t whole_vectors(int64_t n) { return (n + LANES - 1) / LANES * LANES; }
 
-static Workspace workspace_of(Memory *memory, int64_t t, int64_t width, int64_t n_phasings, const Limits *limits) {
+/* Lays a workspace out in `memory`, of which it takes `*used` bytes. */
+static Workspace lay_out(char *memory, size_t *used, int64_t t, int64_t width, int64_t n_phasings,
+                         const Limits *limits) {
     int64_t u = whole_vectors(limits->max_classes), rows = 2 * t, matrix = matrix_size(width);
-    size_t wide = sizeof(float) * u * width;
     Workspace work = {0};
     Target *target = &work.target;
-    target->alleles = part(memory, t * width);
-    target->calls = part(memory, t);
-    target->prior = part(memory, sizeof(float) * width);
-    target->first = part(memory, sizeof(int64_t) * (t + 1));
-    target->classes = part(memory, sizeof(uint16_t) * t * width);
-    target->parents = part(memory, sizeof(uint16_t) * t * u);
-    target->counts = part(memory, sizeof(int64_t) * t);
-    target->unswitched = part(memory, sizeof(float) * rows * width);
-    target->switched = part(memory, sizeof(float) * rows * u);
-    target->mass = part(memory, sizeof(double) * rows);
+    target->alleles = room(memory, used, t * width, sizeof *target->alleles);
+    target->calls = room(memory, used, t, sizeof *target->calls);
+    target->prior = room(memory, used, width, sizeof *target->prior);
+    target->first = room(memory, used, t + 1, sizeof *target->first);
+    target->classes = room(memory, used, t * width, sizeof *target->classes);
+    target->parents = room(memory, used, t * u, sizeof *target->parents);
+    target->counts = room(memory, used, t, sizeof *target->counts);
+    target->unswitched = room(memory, used, rows * width, sizeof *target->unswitched);
+    target->switched = room(memory, used, rows * u, sizeof *target->switched);
+    target->mass = room(memory, used, rows, sizeof *target->mass);
     Scratch *scratch = &work.scratch;
-    scratch->sums = part(memory, 2 * wide);
-    scratch->neither = part(memory, wide);
-    scratch->one = part(memory, wide);
-    scratch->both = part(memory, sizeof(float) * u * u);
-    scratch->class_prior = part(memory, sizeof(float) * u);
-    scratch->parent_prior = part(memory, sizeof(float) * u);
-    scratch->sums_row = part(memory, sizeof(int64_t) * u);
-    scratch->parent_row = part(memory, sizeof(int64_t) * u);
-    scratch->member = part(memory, sizeof(int64_t) * u);
-    scratch->rows = part(memory, sizeof(int32_t) * width);
-    scratch->next_rows = part(memory, sizeof(int32_t) * width);
+    scratch->sums = room(memory, used, 2 * u * width, sizeof *scratch->sums);
+    scratch->neither = room(memory, used, u * width, sizeof *scratch->neither);
+    scratch->one = room(memory, used, u * width, sizeof *scratch->one);
+    scratch->both = room(memory, used, u * u, sizeof *scratch->both);
+    scratch->class_prior = room(memory, used, u, sizeof *scratch->class_prior);
+    scratch->parent_prior = room(memory, used, u, sizeof *scratch->parent_prior);
+    scratch->sums_row = room(memory, used, u, sizeof *scratch->sums_row);
+    scratch->parent_row = room(memory, used, u, sizeof *scratch->parent_row);
+    scratch->member = room(memory, used, u, sizeof *scratch->member);
+    scratch->rows = room(memory, used, width, sizeof *scratch->rows);
+    scratch->next_rows = room(memory, used, width, sizeof *scratch->next_rows);
     for (int i = 0; i < 3; i++) {
-        scratch->of_haplotype[i] = part(memory, sizeof(float) * width);
-        scratch->of_class[i] = part(memory, sizeof(float) * u);
+        scratch->of_haplotype[i] = room(memory, used, width, sizeof *scratch->of_haplotype[i]);
+        scratch->of_class[i] = room(memory, used, u, sizeof *scratch->of_class[i]);
     }
-    scratch->factors = part(memory, sizeof(Factors) * limits->max_sites);
-    scratch->masses = part(memory, sizeof(float) * limits->max_sites);
-    work.renamed = part(memory, sizeof(int32_t) * 2 * u);
-    work.copied = part(memory, sizeof(int64_t) * 2 * n_phasings);
-    work.randoms = part(memory, sizeof(uint64_t) * n_phasings);
-    // Last, because memory beyond what is touched costs nothing.
-    work.starts = part(memory, sizeof(float) * limits->n_starts * matrix);
-    work.matrices = part(memory, sizeof(float) * limits->n_matrices * matrix);
+    scratch->factors = room(memory, used, limits->max_sites, sizeof *scratch->factors);
+    scratch->masses = room(memory, used, limits->max_sites, sizeof *scratch->masses);
+    work.renamed = room(memory, used, 2 * u, sizeof *work.renamed);
+    work.copied = room(memory, used, 2 * n_phasings, sizeof *work.copied);
+    work.randoms = room(memory, used, n_phasings, sizeof *work.randoms);
+    /* Last, because memory beyond what is touched costs nothing. */
+    work.starts = room(memory, used, limits->n_starts * matrix, sizeof *work.starts);
+    work.matrices = room(memory, used, limits->n_matrices * matrix, sizeof *work.matrices);
     return work;
 }
 
@@ -99,8 +85,8 @@ static void load(const Given *given, int64_t number, Target *target) {
     for (int64_t j = 0; j < target->width; j++) target->prior[j] = j < k ? prior[j] : 0.0f;
 }
 
-/* Splits ``own`` [width], of ``count`` classes, by a site's ``alleles``. Returns the number of classes, and leaves
- * ``own`` unchanged if they exceed ``max_classes``. */
+/* Splits `own` [width], of `count` classes, by a site's `alleles`. Returns the number of classes, and leaves
+ * `own` unchanged if they exceed `max_classes`. */
 static int64_t split(uint16_t *own, uint16_t *parents, const uint8_t *alleles, int64_t width, int64_t count,
                      int64_t max_classes, int32_t *renamed) {
     int64_t classes = count;
@@ -117,7 +103,7 @@ static int64_t split(uint16_t *own, uint16_t *parents, const uint8_t *alleles, i
     return classes;
 }
 
-/* Cuts a target's sites into blocks of at most ``max_classes`` classes and ``max_sites`` sites. */
+/* Cuts a target's sites into blocks of at most `max_classes` classes and `max_sites` sites. */
 static void cut(Target *target, const Limits *limits, int32_t *renamed) {
     int64_t site = 0;
     for (target->n_blocks = 0; site < target->t; target->n_blocks++) {
@@ -136,13 +122,13 @@ static void cut(Target *target, const Limits *limits, int32_t *renamed) {
     target->first[target->n_blocks] = site;
 }
 
-/* Fills ``out`` [n_phasings, t, 2] for one target, whose seed is given. Returns the log likelihood of its calls. */
+/* Fills `out` [n_phasings, t, 2] for one target, whose seed is given. Returns the log likelihood of its calls. */
 static double phase(Workspace *work, const Limits *limits, int64_t n_phasings, uint64_t seed, int8_t *out) {
     Target *target = &work->target;
     int64_t width = target->width, matrix = matrix_size(width);
     cut(target, limits, work->renamed);
-    // If all blocks' matrices do not fit, those at the starts of sqrt(blocks) spans are kept, and the others are
-    // computed again.
+    /* If all blocks' matrices do not fit, those at the starts of sqrt(blocks) spans are kept, and the others are
+     * computed again. */
     int64_t n_blocks = target->n_blocks;
     int64_t size = n_blocks <= limits->n_matrices ? n_blocks : root_above(n_blocks);
     int64_t n_spans = (n_blocks + size - 1) / size;
@@ -152,7 +138,7 @@ static double phase(Workspace *work, const Limits *limits, int64_t n_phasings, u
     double likelihood = 0.0;
     for (int64_t span = 0; span < n_spans; span++) {
         int64_t low = span * size, high = least(low + size, n_blocks);
-        // The backward pass begins in the last span, which therefore keeps every block's matrix.
+        /* The backward pass begins in the last span, which therefore keeps every block's matrix. */
         int64_t kept = span == n_spans - 1 && n_phasings ? greatest(high - low, 2) : 2;
         memcpy(work->matrices, work->starts + span * matrix, sizeof(float) * matrix);
         float *after = work->starts + least(span + 1, n_spans - 1) * matrix;
@@ -185,12 +171,11 @@ int64_t vcfbert_sample_pairs(const Given *given, const Array *targets, int64_t m
     if (t == 0 || targets->shape[0] == 0) return DONE;
     int64_t fitting = least(t, max_bytes / (int64_t)(sizeof(float) * matrix_size(width)));
     Limits limits = {max_classes, least(max_sites, t), greatest(fitting, root_above(t) + 1), root_above(t) + 1};
-    Memory memory = {0};
-    workspace_of(&memory, t, width, n_phasings, &limits);
-    char *base = aligned_alloc(ALIGNMENT, memory.used);
-    if (!base) return OUT_OF_MEMORY;
-    memory = (Memory){base, 0};
-    Workspace work = workspace_of(&memory, t, width, n_phasings, &limits);
+    size_t bytes = 0, used = 0;
+    lay_out(NULL, &bytes, t, width, n_phasings, &limits);
+    char *memory = aligned_alloc(ALIGNMENT, bytes);
+    if (!memory) return OUT_OF_MEMORY;
+    Workspace work = lay_out(memory, &used, t, width, n_phasings, &limits);
     Target *target = &work.target;
     target->t = t;
     target->k = k;
@@ -205,6 +190,6 @@ int64_t vcfbert_sample_pairs(const Given *given, const Array *targets, int64_t m
         int8_t *own = (int8_t *)out->data + number * n_phasings * t * 2;
         ((double *)likelihood->data)[number] = phase(&work, &limits, n_phasings, seed, own);
     }
-    free(base);
+    free(memory);
     return DONE;
 }

@@ -4,52 +4,52 @@
 
 #include "array.h"
 
-// Codes of genotypes: constants.py.
+/* Codes of genotypes: constants.py. */
 enum { MISSING = -1, HETEROZYGOUS = 1, HALF_REF = 3, HALF_ALT = 4 };
 
 /* One target over t sites, cut into blocks. Haplotypes with the same alleles since the block began form a class and
  * share their state. Along the block classes split: one part keeps the class's number, the other gets the next one.
  *
- * The forward pass keeps in ``unswitched``, ``switched`` and ``mass`` what the sampling needs of one span of blocks.
+ * The forward pass keeps in `unswitched`, `switched` and `mass` what the sampling needs of one span of blocks.
  * They have rows for every site and every block of the longest span. */
 typedef struct {
-    int64_t t, k, width;       // sites; haplotypes; the same rounded up to whole vectors. Those beyond k have prior 0
-    int64_t max_classes;       // of a block, rounded up to whole vectors
-    const double *stay;        // [t + 1]: probability of no switch before each site, 0 at both ends
-    const double *mismatch;    // [t]: probability that the observed allele differs from the copied one
-    uint8_t *alleles;          // [t, width]: of the haplotypes that the target may copy
-    int8_t *calls;             // [t]: genotypes
-    float *prior;              // [width]: probability of each haplotype after a switch
+    int64_t t, k, width;       /* sites; haplotypes; the same rounded up to whole vectors, with prior 0 beyond k */
+    int64_t max_classes;       /* of a block, rounded up to whole vectors */
+    const double *stay;        /* [t + 1]: probability of no switch before each site, 0 at both ends */
+    const double *mismatch;    /* [t]: probability that the observed allele differs from the copied one */
+    uint8_t *alleles;          /* [t, width]: of the haplotypes that the target may copy */
+    int8_t *calls;             /* [t]: genotypes */
+    float *prior;              /* [width]: probability of each haplotype after a switch */
     int64_t n_blocks;
-    int64_t *first;            // [n_blocks + 1]: each block's first site
-    uint16_t *classes;         // [n_blocks, width]: each haplotype's class at the block's end
-    uint16_t *parents;         // [n_blocks, max_classes]: the class that each one but the first was split from
-    int64_t *counts;           // [t]: classes of the block's haplotypes by their alleles up to each site
-    float *unswitched;         // [rows, width]
-    float *switched;           // [rows, max_classes]
-    double *mass;              // [rows]
+    int64_t *first;            /* [n_blocks + 1]: each block's first site */
+    uint16_t *classes;         /* [n_blocks, width]: each haplotype's class at the block's end */
+    uint16_t *parents;         /* [n_blocks, max_classes]: the class that each one but the first was split from */
+    int64_t *counts;           /* [t]: classes of the block's haplotypes by their alleles up to each site */
+    float *unswitched;         /* [rows, width] */
+    float *switched;           /* [rows, max_classes] */
+    double *mass;              /* [rows] */
 } Target;
 
-/* A block of b sites whose haplotypes form u classes at its end. ``unswitched``, ``switched`` and ``mass`` are R, M and
+/* A block of b sites whose haplotypes form u classes at its end. `unswitched`, `switched` and `mass` are R, M and
  * T of pair_forward.c. Their first row is at the block's start, and each site has one more row. The mass of a site is
  * the probability of its genotype given the genotypes before it. */
 typedef struct {
     int64_t n_sites, k, width, n_classes, max_classes;
-    const double *stay;        // [b + 1]; the last is that of the site after the block
-    const double *mismatch;    // [b]
-    const uint8_t *alleles;    // [b, width]
-    const int8_t *calls;       // [b]
-    const float *prior;        // [width]
-    const uint16_t *classes;   // [width]
-    const uint16_t *parents;   // [u]
-    const int64_t *counts;     // [b]
-    float *unswitched;         // [b + 1, width]
-    float *switched;           // [b + 1, max_classes]
-    double *mass;              // [b + 1]
+    const double *stay;        /* [b + 1]; the last is that of the site after the block */
+    const double *mismatch;    /* [b] */
+    const uint8_t *alleles;    /* [b, width] */
+    const int8_t *calls;       /* [b] */
+    const float *prior;        /* [width] */
+    const uint16_t *classes;   /* [width] */
+    const uint16_t *parents;   /* [u] */
+    const int64_t *counts;     /* [b] */
+    float *unswitched;         /* [b + 1, width] */
+    float *switched;           /* [b + 1, max_classes] */
+    double *mass;              /* [b + 1] */
 } Block;
 
 /* Factors of a site. The events before it: neither haplotype switches, only a given one does, or both do. The first two
- * are divided by all mass so far, which scales it to 1. The third applies to a mass of 1. ``emission``: of its genotype
+ * are divided by all mass so far, which scales it to 1. The third applies to a mass of 1. `emission`: of its genotype
  * if the copied pair carries 0, 1 or 2 ALT alleles. */
 typedef struct {
     float keep, jump_one, jump_both;
@@ -78,7 +78,7 @@ static inline int64_t class_count(const Target *target, int64_t number) {
     return target->counts[target->first[number + 1] - 1];
 }
 
-/* Block ``number`` of a target, of which the span of blocks from ``span_start`` on is kept. */
+/* Block `number` of a target, of which the span of blocks from `span_start` on is kept. */
 static inline Block block_of(const Target *target, int64_t number, int64_t span_start) {
     int64_t first = target->first[number], row = first - target->first[span_start] + number - span_start;
     return (Block){
@@ -113,7 +113,7 @@ static inline float pair_at(const float *matrix, int64_t i, int64_t j) {
     return matrix[column_start(column / LANES) + row * LANES + column % LANES];
 }
 
-/* Fills ``row`` [width] with row i of a matrix. It is used when the matrix has left the caches, so it asks for whole
+/* Fills `row` [width] with row i of a matrix. It is used when the matrix has left the caches, so it asks for whole
  * rows of tiles. */
 static inline void row_of(const float *matrix, int64_t width, int64_t i, float *row) {
     int64_t own = i / LANES;
@@ -124,20 +124,20 @@ static inline void row_of(const float *matrix, int64_t width, int64_t i, float *
 
 /* Working memory. Rows of u are max_classes long. pair_forward.c defines the letters. */
 typedef struct {
-    float *sums;                // [2 u, width]: A, summed over each class of the second haplotype
-    float *neither;             // [u, width]: N, the class of the second haplotype first
-    float *one;                 // [u, width]: O, the class first
-    float *both;                // [u, u]: Z
-    float *class_prior;         // [u]: of the classes so far
-    int64_t *sums_row;          // [u]: each class's row in ``sums``
-    float *parent_prior;        // [u]: prior of each class's parent, once the class has been split off
-    int64_t *parent_row;        // [u]: the same of its row in ``sums``
-    int64_t *member;            // [u]: one haplotype of each class
-    int32_t *rows, *next_rows;  // [width]: where the row of each haplotype's class begins, in this block and the next
-    float *of_haplotype[3];     // [width]
-    float *of_class[3];         // [u]
-    Factors *factors;           // [max_sites]
-    float *masses;              // [max_sites]
+    float *sums;                /* [2 u, width]: A, summed over each class of the second haplotype */
+    float *neither;             /* [u, width]: N, the class of the second haplotype first */
+    float *one;                 /* [u, width]: O, the class first */
+    float *both;                /* [u, u]: Z */
+    float *class_prior;         /* [u]: of the classes so far */
+    int64_t *sums_row;          /* [u]: each class's row in `sums` */
+    float *parent_prior;        /* [u]: prior of each class's parent, once the class has been split off */
+    int64_t *parent_row;        /* [u]: the same of its row in `sums` */
+    int64_t *member;            /* [u]: one haplotype of each class */
+    int32_t *rows, *next_rows;  /* [width]: where each haplotype's class has its row, here and in the next block */
+    float *of_haplotype[3];     /* [width] */
+    float *of_class[3];         /* [u] */
+    Factors *factors;           /* [max_sites] */
+    float *masses;              /* [max_sites] */
 } Scratch;
 
 /* The output function of SplitMix64 (Steele et al. 2014, OOPSLA). */
@@ -149,15 +149,15 @@ static inline uint64_t split_mix(uint64_t z) {
 
 /* The forward pass over the span of blocks low to high - 1. Returns the log probability of their genotypes.
  *
- * ``matrices`` has A at the starts of ``n_matrices`` blocks, of which the first is given; if there are fewer than
- * blocks, they are used in turn. ``after`` gets A at the span's end, unless the chromosome ends there. */
+ * `matrices` has A at the starts of `n_matrices` blocks, of which the first is given; if there are fewer than
+ * blocks, they are used in turn. `after` gets A at the span's end, unless the chromosome ends there. */
 double pair_forward(const Target *target, int64_t low, int64_t high, float *matrices, int64_t n_matrices, float *after,
                     const Scratch *scratch);
 
-/* Samples ``out`` [n_phasings, t, 2] backwards over blocks high - 1 to low, the span of the latest forward pass, with
- * ``matrices`` at the starts of all its blocks. ``copied`` [n_phasings, 2] has the pairs at the site after the span on
- * entry, and those at its first site on return. ``randoms`` [n_phasings]: the generators' states. After the last site
- * ``stay`` is 0, so any pair whose prior is not 0 may stand there. */
+/* Samples `out` [n_phasings, t, 2] backwards over blocks high - 1 to low, the span of the latest forward pass, with
+ * `matrices` at the starts of all its blocks. `copied` [n_phasings, 2] has the pairs at the site after the span on
+ * entry, and those at its first site on return. `randoms` [n_phasings]: the generators' states. After the last site
+ * `stay` is 0, so any pair whose prior is not 0 may stand there. */
 void pair_sample(const Target *target, int64_t low, int64_t high, const float *matrices, int64_t n_phasings,
                  int64_t *copied, uint64_t *randoms, int8_t *out, const Scratch *scratch);
 

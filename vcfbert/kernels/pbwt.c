@@ -23,8 +23,6 @@ static Sweep read_sweep(const Array *fields, int64_t every) {
 
 static inline int64_t bit(const uint64_t *bits, int64_t number) { return bits[number / 64] >> (number % 64) & 1; }
 
-static inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
-
 /* Transposes 64 x 64 bits: bit j of word i becomes bit i of word j (Warren, Hacker's Delight, 7-3). */
 static void transpose(uint64_t *square) {
     uint64_t mask = UINT64_C(0x00000000FFFFFFFF);
@@ -83,7 +81,7 @@ int64_t vcfbert_sort_haplotypes(const Array *panel, int64_t backwards, int64_t e
         order = room(memory, &used, h, sizeof *order);
         with_alt = room(memory, &used, h, sizeof *with_alt);
         rows = room(memory, &used, 64 * n_words, sizeof *rows);
-        if (!memory && !(memory = aligned_alloc(64, used))) return OUT_OF_MEMORY;
+        if (!memory && !(memory = aligned_alloc(ALIGNMENT, used))) return OUT_OF_MEMORY;
     }
     for (int64_t place = 0; place < h; place++) order[place] = (int32_t)place;
     memcpy(kept, order, (size_t)h * sizeof *order);
@@ -194,7 +192,7 @@ int64_t vcfbert_fill_sorted_states(const Array *forward, const Array *backward, 
     const Sweep sweeps[2] = {read_sweep(forward, every), read_sweep(backward, every)};
     Search search = {.h = h};
     size_t bytes = lay_out(&search, NULL);
-    char *memory = aligned_alloc(64, bytes);
+    char *memory = aligned_alloc(ALIGNMENT, bytes);
     Workspace *work = new_workspace(t, h, n_longest);
     if (!memory || !work) {
         free(memory);

@@ -282,11 +282,10 @@ static int record(const Block *block, int64_t start, int64_t k, double min_dr2, 
 
 int64_t vcfbert_round_records(const Array imputed[4], const Array *first, const Array *haploid, const Array *swapped,
                               double min_dr2, const Array values[8], const Array *certainty) {
-    int64_t n_records = first->shape[0] - 1, n = imputed[0].shape[1], most = 1;
+    int64_t n_records = first->shape[0] - 1, n = imputed[0].shape[1];
     const int64_t *begin = first->data;
-    for (int64_t r = 0; r < n_records; r++) most = begin[r + 1] - begin[r] > most ? begin[r + 1] - begin[r] : most;
-    size_t m = 2 * (size_t)n + 1;
-    void *scratch = malloc(m * sizeof(float) + (size_t)most * m * sizeof(double));
+    size_t m = 2 * (size_t)n + 1, most = (size_t)largest_part(begin, n_records);
+    void *scratch = malloc(m * sizeof(float) + most * m * sizeof(double));
     if (scratch == NULL) return OUT_OF_MEMORY;
     int64_t n_haploid = 0;
     for (int64_t i = 0; i < n; i++) n_haploid += ((const uint8_t *)haploid->data)[i];
@@ -297,7 +296,7 @@ int64_t vcfbert_round_records(const Array imputed[4], const Array *first, const 
         .haploid = haploid->data, .swapped = swapped->data,
         .hds = values[0].data, .two = values[1].data, .gq = values[2].shape[0] > 0 ? values[2].data : NULL,
         .total = values[3].data, .dr2 = values[4].data, .er2 = values[5].data,
-        .scaled = scratch, .value = (float *)((double *)scratch + (size_t)most * m),
+        .scaled = scratch, .value = (float *)((double *)scratch + most * m),
     };
     uint8_t *typed = values[6].data, *kept = values[7].data;
     int status = DONE;

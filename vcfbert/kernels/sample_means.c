@@ -8,7 +8,9 @@ typedef struct {
     float first[SITES], second[SITES], both[SITES];
 } Means;
 
-static void add_phasing(const float *restrict p, const float *restrict q, int64_t n, float share, Means *restrict sums) {
+/* Adds one phasing, whose two haplotypes have ALT with the probabilities p and q [n]. `share`: of each phasing. */
+static void add_phasing(const float *restrict p, const float *restrict q, int64_t n, float share,
+                        Means *restrict sums) {
     for (int64_t i = 0; i < n; i++) {
         sums->first[i] += share * p[i];
         sums->second[i] += share * q[i];

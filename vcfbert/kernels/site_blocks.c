@@ -121,13 +121,12 @@ int64_t vcfbert_pack(const Array *first_site, const Array *first_row, const Arra
 int64_t vcfbert_gather_bits(const Array *first_row, const Array *rows, const Array *number, const Array *block,
                             const Array *place, const Array *haplotypes, const Array *out) {
     const int64_t *of_block = block->data, *at = place->data, *row_of = first_row->data, *chosen = haplotypes->data;
-    int64_t n = haplotypes->shape[0], l = block->shape[0], h = number->shape[1], words = out->shape[1], most = 1;
-    for (int64_t b = 0; b < number->shape[0]; b++)
-        if (row_of[b + 1] - row_of[b] > most) most = row_of[b + 1] - row_of[b];
-    uint64_t *gathered = malloc((size_t)most * sizeof *gathered); /* the bits of each row of a block */
+    int64_t n = haplotypes->shape[0], l = block->shape[0], h = number->shape[1], words = out->shape[1];
+    size_t most = (size_t)largest_part(row_of, number->shape[0]) + 1;
+    uint64_t *gathered = malloc(most * sizeof *gathered); /* the bits of each row of a block */
     if (gathered == NULL) return OUT_OF_MEMORY;
     for (int64_t start = 0, stop; start < l; start = stop) {
-        /* The sites of one block and one word of `out` */
+        /* The sites of one block and one word of `out`. */
         for (stop = start + 1; stop < l && of_block[stop] == of_block[start] && stop % 64 != 0;) stop++;
         int64_t first = row_of[of_block[start]], n_rows = row_of[of_block[start] + 1] - first;
         for (int64_t r = 0; r < n_rows; r++) {
@@ -146,10 +145,9 @@ int64_t vcfbert_gather_bits(const Array *first_row, const Array *rows, const Arr
 int64_t vcfbert_count_alleles(const Array *first_site, const Array *first_row, const Array *rows, const Array *number,
                               const Array *haplotypes, const Array *counts) {
     const int64_t *site_of = first_site->data, *row_of = first_row->data, *chosen = haplotypes->data;
-    int64_t n_blocks = number->shape[0], h = number->shape[1], most = 1;
-    for (int64_t b = 0; b < n_blocks; b++)
-        if (row_of[b + 1] - row_of[b] > most) most = row_of[b + 1] - row_of[b];
-    int64_t *of_row = malloc((size_t)most * sizeof(int64_t)); /* haplotypes with each row */
+    int64_t n_blocks = number->shape[0], h = number->shape[1];
+    size_t most = (size_t)largest_part(row_of, n_blocks) + 1;
+    int64_t *of_row = malloc(most * sizeof *of_row); /* haplotypes with each row */
     if (of_row == NULL) return OUT_OF_MEMORY;
     for (int64_t b = 0; b < n_blocks; b++) {
         const uint64_t *own = (const uint64_t *)rows->data + row_of[b];

@@ -55,7 +55,7 @@ Workspace *new_workspace(int64_t t, int64_t h, int64_t n_longest) {
     int64_t scored = t * n_longest;
     Workspace work = {.t = t, .words = (t + 63) / 64, .n_longest = n_longest, .capacity = 2 * scored + 4096 + t};
     while (INT64_C(1) << work.n_planes < n_longest) work.n_planes++;
-    char *memory = aligned_alloc(64, lay_out(&work, NULL, h));
+    char *memory = aligned_alloc(ALIGNMENT, lay_out(&work, NULL, h));
     if (!memory) return NULL;
     lay_out(&work, memory, h);
     memcpy(memory, &work, sizeof work);
@@ -296,7 +296,7 @@ int64_t vcfbert_fill_states(const Array *panel, const Array *refs, const Array *
         first = room(memory, &used, 64 * words + 2, sizeof *first);
         order = room(memory, &used, h, sizeof *order);
         excluded = room(memory, &used, h, sizeof *excluded);
-        if (!memory && !(memory = aligned_alloc(64, used))) return OUT_OF_MEMORY;
+        if (!memory && !(memory = aligned_alloc(ALIGNMENT, used))) return OUT_OF_MEMORY;
     }
     Workspace *work = new_workspace(t, h, n_longest);
     if (!work) {
