@@ -27,6 +27,8 @@ help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
 
 setup: $(VENV)/.ready $(VENV)/.kernels ## virtual environment with pinned packages and compiled kernels
+	@# As pip does for an installation. With PYTHONDONTWRITEBYTECODE nothing else would, and each start would compile.
+	@$(BIN)/python -m compileall -q vcfbert service
 
 $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

@@ -16,6 +16,7 @@ children, for Minimac4 with the conversion. CPU seconds are user and system. ``-
 from __future__ import annotations
 
 import argparse
+import compileall
 import json
 import statistics
 import sys
@@ -31,6 +32,7 @@ from _machine import describe_machine, write_report
 from _processes import Finished, run_measured
 from update_results import imputation_table
 
+import vcfbert
 from vcfbert.artifacts import read_manifest
 from vcfbert.constants import BUNDLE_FORMAT, BUNDLE_KIND
 from vcfbert.datasets.simulate import Simulation, simulate
@@ -320,6 +322,7 @@ def main() -> None:
     if options.peer is not None:
         baseline_process(*options.peer)
         return
+    compileall.compile_dir(Path(vcfbert.__file__).parent, quiet=1)  # as an installation does
     machine = describe_machine()
     runs = 1 if options.quick else options.runs
     settings = Settings(options.variant, options.threads, runs, options.limit, options.device, tuple(options.set))

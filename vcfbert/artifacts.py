@@ -12,14 +12,11 @@ import hashlib
 import json
 import os
 import platform
-import secrets
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import cache
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +77,7 @@ def output_error(error: OSError, path: Path) -> VcfbertError:
 def atomic_file(path: Path) -> Iterator[Path]:
     """Yields a temporary path beside ``path``. It is renamed to ``path`` on success and removed on failure."""
     # A random name, not the process id: two machines of a cluster may write the same file on a shared disk.
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
+    temporary = path.with_name(f".{path.name}.{os.urandom(6).hex()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary.touch()
@@ -119,6 +116,8 @@ def check_replaceable(path: Path, kind: str) -> None:
             where=str(path),
             hint="name a new folder, or empty this one",
         )
+    import tempfile  # here, because imputation does without it
+
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.exists() and not path.is_dir():
@@ -141,6 +140,8 @@ def atomic_folder(path: Path, *, kind: str, version: int, manifest: dict[str, An
 
     The files are hashed and the manifest is written last. The caller may fill ``manifest`` while it writes the folder.
     """
+    import tempfile
+
     check_replaceable(path, kind)
     temporary: Path | None = None
     try:
@@ -236,6 +237,8 @@ def git_commit(folder: Path | None = None) -> str:
 
 def package_versions() -> dict[str, str]:
     """Versions of Python, vcfbert and those packages that affect results, as far as they are installed."""
+    from importlib import metadata  # here, because imputation does without it
+
     found = {"python": platform.python_version(), "vcfbert": __version__}
     for name in _PACKAGES:
         try:
