@@ -132,8 +132,9 @@ def match_target(target: Genotypes, panel: Panel) -> tuple[MatchedTarget, QcRepo
     used = np.isin(decided, qc.USED)
     best, orientation = best.take(used), orientation[used]
     kept = _one_each(best)
-    status[np.setdiff1d(best.target, best.target[kept])] = qc.DUPLICATE
+    status[best.target] = qc.DUPLICATE
     best, orientation = best.take(kept), orientation[kept]
+    status[best.target] = decided[used][kept]
 
     swapped = (orientation & _SWAP) > 0
     alleles = target.alleles[best.target]

@@ -52,7 +52,7 @@ class HmmPredictor:
         shape = window.stop - window.start, len(target.samples)
         into = WindowPrediction.empty(*shape, key[inside] - window.start, coupled=phasings is not None)
         sampled = np.empty(0, dtype=np.int64) if phasings is None else phasings.samples
-        for some in self._batches(np.setdiff1d(np.arange(len(target.samples)), sampled), 2 * shape[0]):
+        for some in self._batches(np.delete(np.arange(len(target.samples)), sampled), 2 * shape[0]):
             known = np.ascontiguousarray(alleles[:, some])
             self._fill(into, some, inside, ready, self._model.phased, known[None], known)
         if phasings is not None:

@@ -207,7 +207,7 @@ def _genotype(prediction: WindowPrediction, phased: PhasedTarget) -> Floats | No
     """
     genotype = prediction.genotype
     if genotype is not None and phased.phasings is not None:
-        rest = np.setdiff1d(np.arange(genotype.shape[1]), phased.phasings.samples)
+        rest = np.delete(np.arange(genotype.shape[1]), phased.phasings.samples)
         genotype[:, rest] = of_independent(prediction.haplotype[:, rest])
     return genotype
 

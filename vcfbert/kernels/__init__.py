@@ -142,10 +142,19 @@ def sources_digest() -> str:
 
 
 def divide_among_threads(work: Callable[[Indices], None], n: int, threads: int) -> None:
-    """Divides n targets among ``threads`` threads. Each thread calls ``work`` once, with its targets' indices int64."""
-    parts = [np.arange(first, n, threads) for first in range(min(threads, n))]
-    with ThreadPoolExecutor(max(len(parts), 1)) as pool:
-        list(pool.map(work, parts))
+    """Divides n targets among ``threads`` threads, of which the caller's is one.
+
+    Each thread calls ``work`` once, with its targets' indices int64.
+    """
+    own, *others = [np.arange(first, n, threads) for first in range(max(min(threads, n), 1))]
+    if not others:  # starting a thread can take longer than one sample
+        work(own)
+        return
+    with ThreadPoolExecutor(len(others)) as pool:
+        started = [pool.submit(work, part) for part in others]
+        work(own)
+        for one in started:
+            one.result()
 
 
 def usable_threads() -> int:
