@@ -74,17 +74,22 @@ def output_error(error: OSError, path: Path) -> VcfbertError:
 
 
 @contextmanager
-def atomic_file(path: Path) -> Iterator[Path]:
-    """Yields a temporary path beside ``path``. It is renamed to ``path`` on success and removed on failure."""
+def atomic_file(path: Path, *, kept: bool = True) -> Iterator[Path]:
+    """Yields a temporary path beside ``path``. It is renamed to ``path`` on success and removed on failure.
+
+    A file that is ``kept`` is on the disk when it gets its name. Other files are read at once and then removed.
+    """
     # A random name, not the process id: two machines of a cluster may write the same file on a shared disk.
     temporary = path.with_name(f".{path.name}.{os.urandom(6).hex()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary.touch()
         yield temporary
-        _fsync(temporary)
+        if kept:
+            _fsync(temporary)
         os.replace(temporary, path)
-        _fsync(path.parent)
+        if kept:
+            _fsync(path.parent)
     except OSError as error:
         raise output_error(error, path) from error
     finally:

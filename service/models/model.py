@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypedDict, Unpack
 from .version import ModelVersion
 
 if TYPE_CHECKING:  # torch takes seconds to import: the service answers while the loading thread does that
+    from vcfbert.genotypes.qc import QcReport
     from vcfbert.imputation.files import Imputed, ImputeOptions
     from vcfbert.imputation.imputer import Imputer
     from vcfbert.imputation.progress import Progress
@@ -19,6 +20,8 @@ class ImputeHooks(TypedDict, total=False):
     """The optional arguments of ``vcfbert.imputation.files.impute_file`` that callers of a served model may give."""
 
     qc_report: Path | None
+    kept: bool
+    reported: Callable[[QcReport], None] | None
     begin: Callable[[int], None] | None
     progress: Progress | None
     cancelled: Callable[[], None] | None

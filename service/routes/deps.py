@@ -1,4 +1,4 @@
-"""FastAPI dependencies of the routes."""
+"""FastAPI dependencies of the routes. They are async, because FastAPI passes other functions to a worker thread."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from ..settings import Settings
 from ..uploads.kept import KeptUploads
 
 
-def _manager(request: Request) -> ModelsManager:
+async def _manager(request: Request) -> ModelsManager:
     manager: ModelsManager = request.app.state.manager
     return manager
 
 
-def _settings(request: Request) -> Settings:
+async def _settings(request: Request) -> Settings:
     settings: Settings = request.app.state.settings
     return settings
 
 
-def _metrics(request: Request) -> Metrics:
+async def _metrics(request: Request) -> Metrics:
     metrics: Metrics = request.app.state.metrics
     return metrics
 
 
-def _kept(request: Request) -> KeptUploads:
+async def _kept(request: Request) -> KeptUploads:
     kept: KeptUploads = request.app.state.kept
     return kept
 

@@ -12,16 +12,17 @@ from fastapi import APIRouter, Depends, File, Request, UploadFile
 from fastapi.responses import StreamingResponse
 
 from vcfbert.errors import InputError, ResourceError, VcfbertError
-from vcfbert.genotypes.qc import short
+from vcfbert.genotypes.qc import QcReport, short
 
 from ..http.examples import OPTIONS, SHORT_QC, VCF, form, problems
 from ..http.options import Requested
 from ..settings import Settings
-from ..uploads.files import FILE_FIELD, check_upload, one_file, read_qc, received, stem
+from ..uploads.files import FILE_FIELD, check_upload, one_file, received, stem
 from .deps import AppSettings, Manager
 
 router = APIRouter(prefix="/v1", tags=["impute"])
 
+_ASK_SECONDS = 0.1  # between two questions to the event loop whether the client is still there
 _CHUNK = 1 << 16  # bytes; a client that reads fewer within the stall time is cut
 _MEDIA_TYPES = {"vcf.gz": "application/gzip", "bcf": "application/octet-stream"}
 
@@ -73,14 +74,19 @@ def impute(
                 f"the maximum of a synchronous request is {settings.max_small_samples}"
             )
             raise InputError("use_jobs", what, where=upload.name, hint="send the same request to POST /v1/jobs")
-        output, qc_report = upload.folder / f"imputed.{requested.options.format}", upload.folder / "qc.json"
+        output = upload.folder / f"imputed.{requested.options.format}"
+        reports: list[QcReport] = []  # empty if the file was refused before it was matched to the panel
         try:
             imputed = served.impute(
-                upload.target, output, requested.options, qc_report=qc_report, cancelled=_check(request, settings)
+                upload.target,
+                output,
+                requested.options,
+                kept=False,
+                reported=reports.append,
+                cancelled=_check(request, settings),
             )
         except VcfbertError as error:
-            qc = read_qc(qc_report)  # None if the file was refused before it was matched to the panel
-            error.more = None if qc is None else {"qc": qc}  # type: ignore[attr-defined]
+            error.more = {"qc": reports[0].summary()} if reports else None  # type: ignore[attr-defined]
             raise
         # The open file outlives its directory entry, so no clean-up is needed however the response ends.
         handle = output.open("rb")
@@ -99,12 +105,17 @@ def impute(
 
 def _check(request: Request, settings: Settings) -> Callable[[], None]:
     """Returns a check for use between blocks. It raises if the caller disconnected or the time limit passed."""
-    started = time.monotonic()
+    started = asked = time.monotonic()
 
     def check() -> None:
-        if time.monotonic() - started > settings.max_seconds:
+        nonlocal asked
+        now = time.monotonic()
+        if now - started > settings.max_seconds:
             what = f"the request did not finish within {settings.max_seconds:g} seconds"
             raise ResourceError("too_slow", what, hint="send fewer samples or a smaller region")
+        if now - asked < _ASK_SECONDS:
+            return
+        asked = now
         if anyio.from_thread.run(request.is_disconnected):
             raise InputError("disconnected", "the client disconnected")  # ends the imputation; nobody receives it
 

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vcfbert.copying.haploid import MIN_SWITCH, Heads
-from vcfbert.kernels import Doubles, Floats
+from vcfbert.kernels import Doubles, Floats, Indices
 
 # Rates of the heads, as multiples of a mixture's (switches per cM, mismatch probability). The last head switches so
 # often that its state depends on a few typed sites only, and its weight spreads over all haplotypes that match there.
@@ -143,12 +143,19 @@ class CopyingModel:
         return sum(array.size for array in self.as_arrays().values())
 
 
-def knot_weights(maf: Doubles) -> Doubles:
-    """[l, knots]: weights of linear interpolation in log10 MAF between the two knots around each ``maf`` [l]."""
+def _between_knots(maf: Doubles) -> tuple[Indices, Doubles]:
+    """The upper of the two knots around each ``maf`` [l], and the place between them, from 0 to 1: both [l]."""
     knots = np.array(KNOTS)
     place = np.log10(maf.clip(min=1e-6)).clip(KNOTS[0], KNOTS[-1])
-    upper = np.searchsorted(knots, place).clip(1, len(KNOTS) - 1)
-    fraction = (place - knots[upper - 1]) / (knots[upper] - knots[upper - 1])
+    upper = np.ones(len(maf), dtype=np.int64)
+    for knot in KNOTS[1:-1]:  # fewer than a binary search is fast for
+        upper += place > knot
+    return upper, (place - knots[upper - 1]) / (knots[upper] - knots[upper - 1])
+
+
+def knot_weights(maf: Doubles) -> Doubles:
+    """[l, knots]: weights of linear interpolation in log10 MAF between the two knots around each ``maf`` [l]."""
+    upper, fraction = _between_knots(maf)
     weights = np.zeros((len(maf), len(KNOTS)))
     rows = np.arange(len(maf))
     weights[rows, upper - 1] = 1.0 - fraction

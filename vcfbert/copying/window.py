@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 
@@ -12,6 +13,10 @@ from vcfbert.copying.mixture import PRIOR_STRENGTH, Mixture, prior
 from vcfbert.copying.pbwt import PanelOrder
 from vcfbert.genotypes.reference_subset import ReferenceSubset
 from vcfbert.kernels import Alleles, Calls, Doubles, Floats, Indices, Numbers
+
+# A window for many calls is cut once if the reference subset has at most this many haplotypes. More would take much
+# memory, of which a call with few targets reads little.
+MAX_CUT_ONCE: Final = 4_096
 
 
 @dataclass(frozen=True)
@@ -23,6 +28,8 @@ class HmmWindow:
     key: Indices  # [t], panel site indices of the typed sites
     order: PanelOrder  # of the reference subset at the typed sites
     fraction: Floats  # [l], as in ``haploid.copy``
+    # Of all haplotypes of the subset, for windows of many calls; None if each call cuts those that its targets copy.
+    intervals: Intervals | None = None
 
     @classmethod
     def of(
@@ -31,13 +38,21 @@ class HmmWindow:
         sites: slice | Indices,
         key: Indices,
         *,
+        for_many: bool = False,
         threads: int = 1,
     ) -> HmmWindow:
-        """``sites`` and ``key``: panel site indices, ascending."""
+        """``sites`` and ``key``: panel site indices, ascending. ``for_many``: calls with other targets follow.
+
+        Results do not depend on ``for_many``.
+        """
         cm = reference.panel.cm
         fraction = place_between(cm[sites], cm[key], key_place(sites, key))
         order = PanelOrder.build(reference.bits(key), cm[key], threads=threads)
-        return cls(reference, sites, key, order, fraction)
+        intervals = None
+        if for_many and len(reference) <= MAX_CUT_ONCE:
+            blocks, place = reference.panel.blocks, key_place(sites, key)
+            intervals = Intervals.cut(blocks, sites, place, reference.haplotypes, threads=threads)
+        return cls(reference, sites, key, order, fraction, intervals)
 
     @property
     def key_cm(self) -> Doubles:
@@ -61,12 +76,15 @@ class HmmWindow:
         self, calls: Calls, chosen: Numbers, prior_strength: float = PRIOR_STRENGTH, *, threads: int = 1
     ) -> WindowTargets:
         """Targets with ``calls`` int8 [t, n] that may copy the ``chosen`` rows int32 [n, k] of the reference subset."""
-        used = np.zeros(len(self.reference), dtype=bool)
-        used[chosen] = True
-        rows = np.flatnonzero(used)
-        states: Numbers = (np.cumsum(used, dtype=np.int32) - 1)[chosen]
-        place, haplotypes = key_place(self.sites, self.key), self.reference.haplotypes[rows]
-        intervals = Intervals.cut(self.reference.panel.blocks, self.sites, place, haplotypes, threads=threads)
+        if self.intervals is None:
+            used = np.zeros(len(self.reference), dtype=bool)
+            used[chosen] = True
+            rows = np.flatnonzero(used)
+            states: Numbers = (np.cumsum(used, dtype=np.int32) - 1)[chosen]
+            place, haplotypes = key_place(self.sites, self.key), self.reference.haplotypes[rows]
+            intervals = Intervals.cut(self.reference.panel.blocks, self.sites, place, haplotypes, threads=threads)
+        else:
+            rows, states, intervals = np.arange(len(self.reference)), chosen, self.intervals
         alleles = self.order.alleles(rows)
         chances = prior(self.order.mismatches(calls, chosen), (calls >= 0).sum(axis=0), prior_strength)
         return WindowTargets(calls, alleles, states, chances, intervals)

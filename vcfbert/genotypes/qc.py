@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -172,7 +172,7 @@ class QcReport:
         """The report as JSON values, without the notes. ``chromosomes`` has the figures of each part."""
         return {
             **self._figures(),
-            "density": [asdict(bin_) for bin_ in self.density],
+            "density": [dict(vars(bin_)) for bin_ in self.density],
             "frequencies": self.frequencies.as_dict(),
             "chromosomes": [
                 {"chrom": part.density[0].chrom, "from": part.density[0].start, "to": part.density[-1].stop}

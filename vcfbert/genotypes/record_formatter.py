@@ -179,8 +179,9 @@ def _maf(af: Doubles, first: Indices) -> Doubles:
 
 
 def _is_given(ids: npt.NDArray[np.object_]) -> Flags:
-    absent = {None, "", "."}
-    return np.array([one not in absent for one in ids.tolist()], dtype=bool)
+    given = np.not_equal(ids, None).astype(bool)
+    given[given] = [one not in ("", ".") for one in ids[given].tolist()]
+    return given
 
 
 def _characters(text: str) -> Characters:

@@ -57,14 +57,16 @@ def write_imputed(
     fields: Sequence[str] = DEFAULT_FIELDS,
     min_dr2: float = 0.0,
     threads: int = 2,
+    kept: bool = True,
     progress: Callable[[int], None] | None = None,
 ) -> None:
     """Writes panels, in order, to ``path``, which ends in .vcf.gz (indexed), .vcf or .bcf (indexed).
 
     ``samples`` are the names of the samples of all blocks. Each entry of ``header`` becomes a line
     ``##vcfbert_KEY=VALUE``. ``fields`` are the fields of FORMAT, out of ``vcf_header.FIELDS``. A record is excluded if
-    no sample was typed there and each of its DR2 is below ``min_dr2``. ``threads`` (at least 1) compress. ``progress``
-    is called with the number of sites written so far.
+    no sample was typed there and each of its DR2 is below ``min_dr2``. ``threads`` (at least 1) compress. A file that
+    is not ``kept`` is read at once and then removed; it gets no index. ``progress`` is called with the number of sites
+    written so far.
 
     File and index get their names when they are complete. Raises InputError for a name with another ending, for a path
     that cannot be written, and for a position that exceeds the index; ResourceError if the disk is full.
@@ -90,7 +92,7 @@ def write_imputed(
         (name, chain.from_iterable(map(records, group)))
         for name, group in groupby(parts, key=lambda part: part.panel.region.chrom)
     )
-    save(path, _Formatted(bcf_header(head) if is_bcf(path) else head, chromosomes, threads), panels)
+    save(path, _Formatted(bcf_header(head) if is_bcf(path) else head, chromosomes, threads), panels, kept=kept)
 
 
 def is_bcf(path: Path) -> bool:
@@ -211,11 +213,16 @@ class _Formatted:
         return write_records(handle, self.head, self.chromosomes, self.threads)
 
 
-def save(path: Path, content: Content, panels: Sequence[Panel]) -> None:
-    """Writes the records of the panels' sites to ``path``, with the index that its ending asks for."""
+def save(path: Path, content: Content, panels: Sequence[Panel], *, kept: bool = True) -> None:
+    """Writes the records of the panels' sites to ``path``, with the index that its ending asks for; see
+    ``write_imputed``."""
     if path.name.endswith(".vcf"):
-        with atomic_file(path) as temporary, temporary.open("wb") as handle:
+        with atomic_file(path, kept=kept) as temporary, temporary.open("wb") as handle:
             handle.writelines(content.pieces())
+        return
+    if not kept:
+        with atomic_file(path, kept=False) as temporary, temporary.open("wb") as handle:
+            content.write_bgzf(handle)
         return
     if not is_bcf(path):
         _check_positions(path, panels)

@@ -155,6 +155,8 @@ def impute_file(
     *,
     threads: int = 2,
     qc_report: Path | None = None,
+    kept: bool = True,
+    reported: Callable[[QcReport], None] | None = None,
     begin: Callable[[int], None] | None = None,
     progress: Progress | None = None,
     cancelled: Callable[[], None] | None = None,
@@ -162,22 +164,28 @@ def impute_file(
     """Imputes ``target`` (VCF, VCF.gz or BCF) into ``out`` (.vcf.gz or .bcf, indexed, or .vcf).
 
     ``threads`` compress the output. ``qc_report``: path of the JSON report; a TSV of repaired and excluded sites is
-    written beside it. Both are written before imputation starts, so a refused target has them too. ``begin`` receives
-    the total number of sites. ``progress`` and ``cancelled``: as in ``Imputer.impute``.
+    written beside it. Both are written before imputation starts, so a refused target has them too. ``reported``
+    receives the report at that time. An output that is not ``kept`` is read at once and then removed: it gets no index.
+    ``begin`` receives the total number of sites. ``progress`` and ``cancelled``: as in ``Imputer.impute``.
 
     Raises InputError. ``out`` is put in place only when it is complete.
     """
     if out.resolve() == target.resolve():
         raise InputError("same_file", "target and output are the same file", where=str(out), hint="name another output")
     bundle = imputer.bundle
+
+    def tell(report: QcReport) -> None:
+        if qc_report is not None:
+            report.write(qc_report)
+        if reported is not None:
+            reported(report)
+
     try:
         matched, report = read_target(target, bundle.panels, options.region)
     except RefusedTargetError as error:
-        if qc_report is not None:
-            error.report.write(qc_report)
+        tell(error.report)
         raise
-    if qc_report is not None:
-        report.write(qc_report)
+    tell(report)
     panels = [bundle.part(one.panel_digest).panel for one in matched]
     intervals = [panel_interval(panel, options.region) for panel in panels]
     if begin is not None:
@@ -198,6 +206,7 @@ def impute_file(
             fields=options.fields,
             min_dr2=options.min_dr2,
             threads=threads,
+            kept=kept,
         )
     return Imputed.of(report, summaries)
 

@@ -72,7 +72,8 @@ class HmmPredictor:
         name = (reference.panel.digest, window.start, window.stop, key.tobytes())
         ready = self._cache.get(name)
         if ready is None:
-            ready = HmmWindow.of(reference, window.sites, key, threads=self._threads)
+            for_many = self._cache.max_bytes > 0
+            ready = HmmWindow.of(reference, window.sites, key, for_many=for_many, threads=self._threads)
             self._cache.add(name, ready)
         return ready
 

@@ -41,6 +41,13 @@ static uint64_t mixed(uint64_t hash, uint64_t word) {
     return hash ^ hash >> 29;
 }
 
+/* Rows are of a word or two, for which a call of memcmp takes longer than the comparison. */
+static int alike(const uint64_t *one, const uint64_t *other, int64_t n_words) {
+    for (int64_t i = 0; i < n_words; i++)
+        if (one[i] != other[i]) return 0;
+    return 1;
+}
+
 typedef struct {
     const uint64_t *words;
     int64_t n_words;
@@ -94,7 +101,7 @@ int64_t vcfbert_number_alike(const Array *intervals, const Array *first_row, con
                 hash = mixed(hash, row[p]);
             }
             uint64_t slot = hash & (uint64_t)(size - 1);
-            while (table[slot] >= 0 && memcmp(found + table[slot] * n_parts, row, (size_t)n_parts * 8) != 0)
+            while (table[slot] >= 0 && !alike(found + table[slot] * n_parts, row, n_parts))
                 slot = (slot + 1) & (uint64_t)(size - 1);
             if (table[slot] < 0) table[slot] = (int32_t)n_found++;
             own[j] = table[slot];

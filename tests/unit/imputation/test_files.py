@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -17,6 +18,7 @@ from tests.helpers.vcf_text import Record, vcf_text, write_vcf
 from vcfbert.bundle.contents import Bundle
 from vcfbert.errors import InputError
 from vcfbert.genotypes.panel import Panel
+from vcfbert.genotypes.qc import QcReport
 from vcfbert.imputation.files import ImputeOptions, check_target, impute_file, panel_interval, read_target
 from vcfbert.imputation.imputer import Imputer
 from vcfbert.imputation.network_predictor import NetworkPredictor
@@ -138,6 +140,19 @@ def test_refused_unphased_file_leaves_only_the_report(bundle: Bundle, tmp_path: 
     assert (caught.value.code, caught.value.exit_code) == ("unphased", 2)
     assert not any("out.vcf" in p.name for p in folder.iterdir())
     assert (folder / "qc.json").is_file()
+
+
+@pytest.mark.parametrize("name", ["out.vcf.gz", "out.bcf", "out.vcf"])
+def test_output_not_kept_has_the_same_bytes_without_index_and_fsync(
+    bundle: Bundle, target: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    kept, read_once, told = tmp_path / "kept" / name, tmp_path / "once" / name, list[QcReport]()
+    imputed = impute_file(Imputer(bundle), target, kept)
+    monkeypatch.setattr(os, "fsync", lambda descriptor: pytest.fail("nothing of it is kept"))
+    impute_file(Imputer(bundle), target, read_once, kept=False, reported=told.append)
+    assert [path.name for path in read_once.parent.iterdir()] == [name]
+    assert read_once.read_bytes() == kept.read_bytes()
+    assert [report.summary() for report in told] == [imputed.report.summary()]
 
 
 def test_homozygous_calls_need_no_phase(bundle: Bundle, tmp_path: Path) -> None:
