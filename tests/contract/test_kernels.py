@@ -21,7 +21,7 @@ from tests.helpers.interval_kernels import INTERVAL_CASES
 from tests.helpers.pair_kernels import PAIR_CASES
 from tests.helpers.record_kernels import RECORD_CASES
 from tests.helpers.state_kernels import STATE_CASES
-from vcfbert.genotypes import imputed, site_blocks
+from vcfbert.genotypes import imputed, phased_text, site_blocks
 from vcfbert.kernels import Kernel
 
 Arguments = Callable[[np.random.Generator], tuple[Any, ...]]
@@ -80,6 +80,26 @@ def count_alleles(rng: np.random.Generator) -> tuple[Any, ...]:
     return blocks.first_site, blocks.first_row, blocks.rows, blocks.number, rng.integers(30, size=12), counts
 
 
+def pack_phased_text(rng: np.random.Generator) -> tuple[Any, ...]:
+    n = int(rng.integers(1, 12))
+    lines = [plain_line(rng, n) for _ in range(6)]
+    start = len(lines[0])
+    text = np.frombuffer("".join(lines).encode(), np.uint8)
+    return text, start, n, np.ones((5, 10), np.int64), np.ones((5, -(-n // 4)), np.uint8)
+
+
+def pack_text_that_is_not_plain(rng: np.random.Generator) -> tuple[Any, ...]:
+    n = int(rng.integers(1, 12))
+    text = bytearray("".join(plain_line(rng, n) for _ in range(3)).encode())
+    text[rng.integers(len(text))] = rng.choice(list(b"\t\n\r 012|/.#,:<\xff"))
+    return np.frombuffer(text, np.uint8), 0, n, np.ones((4, 10), np.int64), np.ones((4, -(-n // 4)), np.uint8)
+
+
+def plain_line(rng: np.random.Generator, n: int) -> str:
+    calls = "\t".join("|".join(map(str, call)) for call in rng.integers(2, size=(n, 2)))
+    return f"chr1\t{rng.integers(1, 10**9)}\trs1\tA\tCTg\t3.5\tPASS\tAC=3\tGT\t{calls}\n"
+
+
 CASES: list[tuple[Kernel[..., Any], Arguments]] = [
     (imputed._moments, moments),
     (imputed._moments, moments_of_empty_rows),
@@ -89,6 +109,8 @@ CASES: list[tuple[Kernel[..., Any], Arguments]] = [
     (site_blocks._pack, pack),
     (site_blocks._gather_bits, gather_bits),
     (site_blocks._count_alleles, count_alleles),
+    (phased_text._pack_phased_text, pack_phased_text),
+    (phased_text._pack_phased_text, pack_text_that_is_not_plain),
     *HAPLOID_CASES,
     *PAIR_CASES,
     *RECORD_CASES,

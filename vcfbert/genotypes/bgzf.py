@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from types import TracebackType
 from typing import BinaryIO, Final, NamedTuple
 
@@ -32,6 +33,7 @@ _BLOCK_OVERHEAD: Final = len(_BLOCK_HEAD) + 2 + 8
 
 _BLOCKS_PER_TASK: Final = 16
 _TASK_BYTES: Final = _BLOCKS_PER_TASK * BLOCK_BYTES
+_BLOCKS_READ: Final = 64  # of 4 MB of text, decompressed by one task
 # Measured on imputed VCF text, MB/s on one core and ratio: ISA-L level 1 820, 7.3; libdeflate level 1 340, 7.8;
 # zlib-ng level 2 360, 7.4; zlib level 1 230, 7.0; bgzip's default 50, 9.0.
 _LEVEL: Final = 1
@@ -222,16 +224,38 @@ def read_blocks(handle: BinaryIO) -> Iterator[bytes]:
 
     Raises InputError: not_bgzf, damaged_bgzf.
     """
+    for block in _compressed_blocks(handle):
+        yield _text_of(block, handle)
+
+
+def read_text(handle: BinaryIO, *, threads: int = 2) -> Iterator[bytes]:
+    """As ``read_blocks``, but yields the text of several blocks at once. ``threads`` decompress blocks in advance."""
+    blocks = _compressed_blocks(handle)
+    pending: deque[Future[bytes]] = deque()
+    with ThreadPoolExecutor(threads, thread_name_prefix="bgzf") as pool:
+        while some := list(islice(blocks, _BLOCKS_READ)):
+            pending.append(pool.submit(lambda some: b"".join([_text_of(block, handle) for block in some]), some))
+            if len(pending) > threads:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+
+
+def _compressed_blocks(handle: BinaryIO) -> Iterator[bytes]:
     while len(head := handle.read(len(_BLOCK_HEAD) + 2)) == len(_BLOCK_HEAD) + 2:
         if head[:4] != _BLOCK_HEAD[:4] or head[12:16] != _BLOCK_HEAD[12:16]:
             raise InputError("not_bgzf", "not a BGZF file", where=_name(handle))
         size = int.from_bytes(head[-2:], "little") + 1
         body = handle.read(size - len(head))
         if len(body) == size - len(head):
-            try:
-                yield isal_zlib.decompress(head + body, 31)  # 31: with gzip's header and checksum
-            except isal_zlib.error as error:  # type: ignore[misc]  # its type stub calls it an instance
-                raise InputError("damaged_bgzf", f"a block is damaged ({error})", where=_name(handle)) from error
+            yield head + body
+
+
+def _text_of(block: bytes, handle: BinaryIO) -> bytes:
+    try:
+        return isal_zlib.decompress(block, 31)  # 31: with gzip's header and checksum
+    except isal_zlib.error as error:  # type: ignore[misc]  # its type stub calls it an instance
+        raise InputError("damaged_bgzf", f"a block is damaged ({error})", where=_name(handle)) from error
 
 
 def _name(handle: BinaryIO) -> str | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain, groupby
@@ -21,6 +21,7 @@ from vcfbert.errors import InputError
 from vcfbert.genotypes.genetic_map import GeneticMap
 from vcfbert.genotypes.panel import Panel, Sites
 from vcfbert.genotypes.panel_writer import PanelWriter, region_folder
+from vcfbert.genotypes.phased_text import plain_sites
 from vcfbert.genotypes.regions import Region, canonical_chrom
 from vcfbert.genotypes.sex_chromosomes import build_of, is_x, regions_of_x
 from vcfbert.genotypes.site_blocks import SiteBlocks
@@ -33,7 +34,7 @@ from vcfbert.genotypes.store import (
     store_manifest,
 )
 from vcfbert.genotypes.vcf_reader import NO_ALT, Genotypes, Progress, open_source, stream_parts
-from vcfbert.genotypes.vcf_records import Source
+from vcfbert.genotypes.vcf_records import Source, VcfRecords
 
 _LOG = logging.getLogger(__name__)
 CHROM = "{chrom}"  # placeholder in a file name for the chromosome, such as 20 or X
@@ -56,14 +57,48 @@ class PackedBlock:
 def packed_blocks(
     file: Path, *, region: Region | None = None, build: str | None = None, progress: Progress | None = None
 ) -> Iterator[PackedBlock]:
-    """Reads a file once, in blocks of bounded memory. Raises InputError as ``convert_panels`` does."""
+    """Reads a file once, in blocks of bounded memory. Raises InputError as ``convert_panels`` does.
+
+    Records are read from the text of a VCF as far as they are plain (``phased_text.py``). htslib then parses the file
+    from its begin, so that all of its checks see all records.
+    """
     source = open_source(file)
+    n_plain = 0
+    if region is None and isinstance(source, VcfRecords):
+        n_plain, complete = yield from _plain_blocks(source, progress)
+        if complete:
+            return
     blocks = stream_parts(source, partial(_ploidy_regions, source, build), region=region, progress=progress)
     for part, block in _checked(blocks, file):
-        packed = np.packbits(_haplotypes(block), axis=1)
-        counts = np.bitwise_count(packed).sum(axis=1, dtype=np.int64)
+        if n_plain >= len(block.sites):
+            n_plain -= len(block.sites)
+            continue
+        packed = np.packbits(_haplotypes(block)[n_plain:], axis=1)
         haploid = tuple(np.flatnonzero(block.haploid).tolist())  # no call is missing, so one site is enough
-        yield PackedBlock(part, block.samples, haploid, block.sites, packed, counts)
+        sites = block.sites.take(np.arange(n_plain, len(block.sites)))
+        yield PackedBlock(part, block.samples, haploid, sites, packed, _allele_counts(packed))
+        n_plain = 0
+
+
+def _plain_blocks(source: VcfRecords, progress: Progress | None) -> Generator[PackedBlock, None, tuple[int, bool]]:
+    """The plain records up to the first other one, or up to X. Returns their number and whether no others follow."""
+    n_sites = 0
+    blocks = plain_sites(source.file)
+    while True:
+        try:
+            sites, packed = next(blocks)
+        except StopIteration as end:
+            return n_sites, bool(end.value)
+        if is_x(sites.chrom):
+            return n_sites, False
+        n_sites += len(sites)
+        if progress is not None:
+            progress(n_sites)
+        yield PackedBlock(Region(sites.chrom), source.samples, (), sites, packed, _allele_counts(packed))
+
+
+def _allele_counts(packed: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
+    return np.asarray(np.bitwise_count(packed).sum(axis=1, dtype=np.int64))
 
 
 def convert_panels(

@@ -82,6 +82,10 @@ class VcfRecords:
         cyvcf2.cyvcf2.set_htslib_log_level(0)
 
     @property
+    def file(self) -> VcfFile:
+        return self._file
+
+    @property
     def path(self) -> Path:
         return self._file.path
 

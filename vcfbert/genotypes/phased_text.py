@@ -1,0 +1,175 @@
+"""Reads plain records of a phased VCF from its text, many times faster than htslib's parser.
+
+A plain record has one ALT of letters and calls of GT alone, each ``0|0``, ``0|1``, ``1|0`` or ``1|1``. Panels mostly
+consist of such records. Nothing here raises an error for a file: reading ends before the first record that is not
+plain, out of order, or damaged. The caller reads it by htslib (``vcf_reader.py``), which supports or refuses it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Generator, Iterator
+from itertools import pairwise
+from typing import Final, NamedTuple
+
+import numpy as np
+
+from vcfbert.errors import InputError
+from vcfbert.genotypes.bgzf import read_text
+from vcfbert.genotypes.panel import Sites
+from vcfbert.genotypes.vcf_file import VcfFile
+from vcfbert.kernels import Alleles, Indices, compiled
+
+_TEXT_BYTES: Final = 1 << 22  # of an uncompressed file, read at once
+_CALL_BYTES: Final = 4
+_RECORD: Final = re.compile(
+    rb"(?!#)([!-~]+)\t([1-9][0-9]{0,8})\t([!-~]+)\t([A-Za-z]+)\t([A-Za-z]+)\t([.0-9]+)\t([!-~]+)\t([!-~]+)\t(GT)\t"
+    rb"((?:[01]\|[01][\t\n])+)"
+)
+
+
+class PlainSites(NamedTuple):
+    """Consecutive biallelic sites; ``packed`` as in ``SiteBlocks.of``."""
+
+    sites: Sites
+    packed: Alleles
+
+
+def plain_sites(file: VcfFile) -> Generator[PlainSites, None, bool]:
+    """The plain records from the first on, in blocks of one chromosome.
+
+    Returns whether these are all records of the file. A chromosome's records are given as far as they are sorted, and
+    no two of them have the same position and alleles.
+    """
+    if file.is_bcf or file.container == "gzip":
+        return False
+    order = _Order()
+    try:
+        for texts, packed in _plain_records(file):
+            for sites, rows in order.blocks(texts):
+                yield PlainSites(sites, packed[rows])
+            if order.broken:
+                return False
+    except (_NotPlain, InputError):  # a block of the file is damaged
+        return False
+    return order.chrom != ""
+
+
+class _NotPlain(Exception):
+    """The next record is not plain."""
+
+
+class _Record(NamedTuple):
+    chrom: str
+    pos: int
+    id: str
+    ref: str
+    alt: str
+
+
+class _Order:
+    """The place in the file, to which the next records must fit."""
+
+    def __init__(self) -> None:
+        self.chrom = ""
+        self.broken = False  # whether a record did not fit
+        self._earlier: set[str] = set()  # chromosomes
+        self._pos = 0
+        self._alleles: set[tuple[str, str]] = set()  # of the records at this position
+
+    def blocks(self, records: list[_Record]) -> Iterator[tuple[Sites, slice]]:
+        """The ``records`` by chromosome, up to the first that does not fit, with their places."""
+        start = 0
+        for place, record in enumerate(records):
+            if record.chrom != self.chrom:
+                if place > start:
+                    yield self._sites(records[start:place]), slice(start, place)
+                start = place
+            if not self._takes(record):
+                self.broken, records = True, records[:place]
+                break
+        if len(records) > start:
+            yield self._sites(records[start:]), slice(start, len(records))
+
+    def _takes(self, record: _Record) -> bool:
+        if record.chrom != self.chrom:
+            if record.chrom in self._earlier:
+                return False
+            self._earlier.add(record.chrom)
+            self.chrom, self._pos = record.chrom, 0
+        alleles = (record.ref, record.alt)
+        if record.pos < self._pos or (record.pos == self._pos and alleles in self._alleles):
+            return False
+        if record.pos > self._pos:
+            self._pos, self._alleles = record.pos, set()
+        self._alleles.add(alleles)
+        return True
+
+    def _sites(self, records: list[_Record]) -> Sites:
+        _, pos, id_, ref, alt = zip(*records, strict=True)
+        refs, alts, ids = (np.array(values, dtype=object) for values in (ref, alt, id_))
+        none = np.zeros(len(records), dtype=np.bool_)
+        return Sites(records[0].chrom, np.array(pos, dtype=np.int32), refs, alts, ids, none)
+
+
+def _plain_records(file: VcfFile) -> Iterator[tuple[list[_Record], Alleles]]:
+    """Consecutive records and their alleles. Raises _NotPlain behind the last plain one, if others follow."""
+    n_samples = len(file.samples)
+    rest, in_header = b"", True
+    for piece in _pieces(file):
+        text, start = rest + piece, 0
+        while in_header:
+            stop = text.find(b"\n", start) + 1
+            if stop == 0 or text[start : start + 1] != b"#":
+                in_header = stop == 0
+                break
+            start = stop
+        if not in_header:
+            room = (len(text) - start) // (_CALL_BYTES * n_samples) + 1
+            fields = np.empty((room, 10), np.int64)
+            packed = np.empty((room, -(-n_samples // 4)), np.uint8)
+            count = _pack_phased_text(np.frombuffer(text, np.uint8), start, n_samples, fields, packed)
+            if count:
+                yield [_record(text, starts) for starts in fields[:count].tolist()], packed[:count]
+                start = int(fields[count - 1, 9]) + _CALL_BYTES * n_samples
+        rest = text[start:]
+        if not in_header and b"\n" in rest:
+            raise _NotPlain
+    if rest:
+        raise _NotPlain
+
+
+def _record(text: bytes, starts: list[int]) -> _Record:
+    """The record whose columns begin at ``starts`` in ``text``."""
+    chrom, pos, id_, ref, alt = (text[start : stop - 1].decode("ascii") for start, stop in pairwise(starts[:6]))
+    return _Record(chrom, int(pos), id_, ref.upper(), alt.upper())
+
+
+def _pieces(file: VcfFile) -> Iterator[bytes]:
+    with file.path.open("rb") as handle:
+        if file.container == "bgzf":
+            yield from read_text(handle)
+        else:
+            while piece := handle.read(_TEXT_BYTES):
+                yield piece
+
+
+@compiled
+def _pack_phased_text(text: Alleles, start: int, n_samples: int, fields: Indices, packed: Alleles) -> int:
+    """Fills ``packed`` [m, ceil(n_samples / 4)] with the alleles of the plain records of ``text`` from ``start`` on.
+
+    It ends after m records, or before the first that is not plain or not complete, and returns their number. ``fields``
+    [m, 10] gets where each record's nine columns and its calls begin. The next row of both is 0.
+    """
+    whole = text.tobytes()
+    for number in range(len(fields)):
+        found = _RECORD.match(whole, start)
+        calls = b"" if found is None else found[10]
+        if found is None or len(calls) != _CALL_BYTES * n_samples or calls.find(b"\n") != len(calls) - 1:
+            fields[number], packed[number] = 0, 0
+            return number
+        fields[number] = [found.start(column) for column in range(1, 11)]
+        alleles = np.frombuffer(calls, np.uint8).reshape(n_samples, _CALL_BYTES)[:, [0, 2]] == ord("1")
+        packed[number] = np.packbits(alleles)
+        start = found.end()
+    return len(fields)
