@@ -73,6 +73,9 @@ BUNDLE_CASES: dict[str, tuple[Callable[[Path], object], str, tuple[str, ...]]] =
     "another panel": (other_panel, "bundle_panel", ("holds panel", "trained on")),
     "other dims": (stale_weights, "bundle_damaged", ("weights.safetensors",)),
     "unknown variant": (lambda b: edit_manifest(b, variant="v99"), "bundle_variant", ("v99",)),
+    "k as text": (lambda b: edit_manifest(b, k="12"), "bundle_damaged", ('k is "12"', "whole number", "vcfbert fit")),
+    "no section encode": (lambda b: edit_manifest(b, encode=None), "bundle_damaged", ("encode is null", "a mapping")),
+    "digest that is a number": (lambda b: edit_manifest(b, panel_digest=7), "bundle_damaged", ("panel_digest is 7",)),
     "no manifest": (lambda b: (b / "manifest.json").unlink(), "bundle_unfinished", ("manifest.json",)),
     "broken manifest": (lambda b: (b / "manifest.json").write_text("{"), "bundle_damaged", ("manifest.json",)),
     "manifest without its parts": (

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -256,6 +257,79 @@ def test_weights_of_v19_that_are_not_safetensors_are_refused(copying_bundle: Pat
     (copying_bundle / "weights.safetensors").write_bytes(b"\x00" * 64)
     accept_hash(copying_bundle, "weights.safetensors")
     assert refused(copying_bundle) == "bundle_damaged"
+
+
+LIES: dict[str, tuple[Any, ...]] = {
+    "variant": (19, None, ["v19"]),
+    "panel_digest": (7, None, {}),
+    "k": ("12", None, 0, -3, 1.5, True, 2**31, [12]),
+    "metrics": (None, "good", [1]),
+    "model": (None, "big", 3),
+    "encode": (None, "64", []),
+    "encode.copy_window": (0, -64, 7, "64", None, 64.0, False),
+    "encode.copy_span_cm": ("0.3", None, -0.1, float("nan"), float("inf"), True, [0.3]),
+}
+
+
+@pytest.mark.parametrize("variant", ["v18", "v19"])
+@pytest.mark.parametrize("name", LIES)
+def test_setting_of_another_type_or_value_is_refused_by_name(
+    bundle: Path, copying_bundle: Path, name: str, variant: str
+) -> None:
+    folder = bundle if variant == "v18" else copying_bundle
+    section, _, key = name.rpartition(".")
+    for value in LIES[name]:
+
+        def lie(manifest: dict[str, Any], value: Any = value) -> None:
+            (manifest[section] if section else manifest)[key] = value
+
+        before = (folder / MANIFEST).read_bytes()
+        edit_manifest(folder, lie)
+        with pytest.raises(ArtifactError) as caught:
+            load_bundle(folder)
+        assert (caught.value.code, caught.value.exit_code) == ("bundle_damaged", 2)
+        assert re.search(rf"{re.escape(name)} is .*; it must be a ", caught.value.what), caught.value.what
+        assert "copy the whole bundle again" in str(caught.value)
+        (folder / MANIFEST).write_bytes(before)
+
+
+@pytest.mark.parametrize("name", ["k", "model", "encode.copy_window"])
+def test_missing_setting_is_refused_by_name(copying_bundle: Path, name: str) -> None:
+    section, _, key = name.rpartition(".")
+    edit_manifest(copying_bundle, lambda manifest: (manifest[section] if section else manifest).pop(key))
+    with pytest.raises(ArtifactError, match=f"lacks {re.escape(name)}") as caught:
+        load_bundle(copying_bundle)
+    assert caught.value.code == "bundle_damaged"
+
+
+def test_more_retrieved_haplotypes_than_the_panel_has_are_refused(copying_bundle: Path) -> None:
+    edit_manifest(copying_bundle, lambda manifest: manifest.update(k=PANEL.n_haplotypes + 1))
+    with pytest.raises(ArtifactError, match=f"k is 21, but a panel has {PANEL.n_haplotypes} haplotypes") as caught:
+        load_bundle(copying_bundle)
+    assert caught.value.code == "bundle_damaged"
+
+
+@pytest.mark.parametrize(("section", "change"), [("model", {"dims": "8"}), ("encode", {"window": None})])
+def test_section_that_a_network_cannot_use_is_refused_as_the_bundles(
+    bundle: Path, section: str, change: dict[str, Any]
+) -> None:
+    edit_manifest(bundle, lambda manifest: manifest[section].update(change))
+    with pytest.raises(ArtifactError, match=f"{section}\\.{next(iter(change))} is ") as caught:
+        load_bundle(bundle)
+    assert caught.value.code == "bundle_damaged"
+
+
+@pytest.mark.parametrize("variant", ["v18", "v19"])
+@pytest.mark.parametrize("listed", [True, False])
+def test_missing_weights_are_refused(bundle: Path, copying_bundle: Path, variant: str, listed: bool) -> None:
+    """Whether the manifest lists them or not."""
+    folder = bundle if variant == "v18" else copying_bundle
+    (folder / "weights.safetensors").unlink()
+    if not listed:
+        edit_manifest(folder, lambda manifest: manifest["files"].pop("weights.safetensors"))
+    with pytest.raises(ArtifactError, match=r"weights\.safetensors is missing") as caught:
+        load_bundle(folder)
+    assert (caught.value.code, caught.value.exit_code) == ("bundle_hash" if listed else "bundle_damaged", 2)
 
 
 @pytest.mark.parametrize("kind", ["dimension", "count", "metric", "damaged"])

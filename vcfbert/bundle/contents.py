@@ -21,6 +21,7 @@ import numpy as np
 from safetensors.numpy import save
 
 from vcfbert.artifacts import atomic_folder, provenance
+from vcfbert.bundle.settings import damaged
 from vcfbert.constants import BUNDLE_FORMAT, BUNDLE_KIND
 from vcfbert.copying.mixture import CopyingModel
 from vcfbert.errors import ArtifactError
@@ -140,10 +141,7 @@ def bundle_folder(
 
 
 def weights_damaged(path: Path) -> ArtifactError:
-    """The error of a bundle whose weights are not those of its manifest's model."""
-    return ArtifactError(
-        "bundle_damaged",
-        f"{WEIGHTS} does not fit the model that the manifest describes",
-        where=str(path),
-        hint="copy the whole bundle again",
-    )
+    """The error of a bundle whose weights are missing, or not those of its manifest's model."""
+    if not (path / WEIGHTS).is_file():
+        return damaged(path, f"{WEIGHTS} is missing")
+    return damaged(path, f"{WEIGHTS} does not fit the model that the manifest describes")

@@ -9,6 +9,7 @@ from safetensors.numpy import load_file
 
 from vcfbert.artifacts import read_manifest
 from vcfbert.bundle.contents import PANEL, WEIGHTS, Bundle, Part, weights_damaged, whole_panel
+from vcfbert.bundle.settings import check_settings, damaged
 from vcfbert.constants import BUNDLE_FORMAT, BUNDLE_KIND, VARIANTS
 from vcfbert.copying.mixture import CopyingModel
 from vcfbert.errors import ArtifactError
@@ -23,9 +24,7 @@ def load_bundle(path: Path, *, device: str = "cpu", verify: bool = True) -> Bund
     check fails or the bundle is missing, unfinished or damaged.
     """
     manifest = read_manifest(path, kind=BUNDLE_KIND, version=BUNDLE_FORMAT, verify=verify)
-    lacking = [name for name in ("variant", "k", "encode", "model", "panel_digest") if name not in manifest]
-    if lacking:
-        raise ArtifactError("bundle_damaged", f"the manifest lacks {', '.join(lacking)}", where=str(path))
+    check_settings(path, manifest)
     panels = open_panels(path / PANEL, verify=False)  # the bundle's manifest has their hashes
     if panels_digest(panels) != manifest["panel_digest"]:
         raise ArtifactError(
@@ -34,6 +33,9 @@ def load_bundle(path: Path, *, device: str = "cpu", verify: bool = True) -> Bund
             where=str(path),
             hint="copy the whole bundle again",
         )
+    fewest = min(panel.n_haplotypes for panel in panels)
+    if manifest["k"] > fewest:
+        raise damaged(path, f"k is {manifest['k']}, but a panel has {fewest} haplotypes")
     if manifest["variant"] not in VARIANTS:
         raise ArtifactError(
             "bundle_variant",
@@ -47,7 +49,7 @@ def load_bundle(path: Path, *, device: str = "cpu", verify: bool = True) -> Bund
         return load_network(path, manifest, panels, device=device)
     try:
         model = CopyingModel.from_arrays(load_file(path / WEIGHTS))
-    except (SafetensorError, ValueError) as error:
+    except (OSError, SafetensorError, ValueError) as error:
         raise weights_damaged(path) from error
     encode = manifest["encode"]
     parts = [

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
+from vcfbert.artifacts import MANIFEST
 from vcfbert.bundle.contents import WEIGHTS, Bundle, Part, bundle_folder, weights_damaged, whole_panel
+from vcfbert.bundle.settings import damaged
 from vcfbert.config import Config, EncodeConfig, ModelConfig, build
 from vcfbert.errors import InputError
 from vcfbert.genotypes.encoding import windows_of
@@ -28,6 +30,8 @@ from vcfbert.retrieval.refresh import attach_retriever, build_retriever
 from vcfbert.retrieval.torch_index import TorchKeyIndex
 
 INDEX = "index"
+
+_Config = TypeVar("_Config")
 
 
 @dataclass(frozen=True)
@@ -77,13 +81,13 @@ def save_network(
 def load_network(path: Path, manifest: Mapping[str, Any], panels: Sequence[Panel], *, device: str) -> Bundle:
     """The bundle of V17 or V18 at ``path``. Raises ArtifactError where weights or indexes do not fit."""
     target = torch_device(device)
-    network = create(manifest["variant"], build(ModelConfig, manifest["model"], "model."))
+    network = create(manifest["variant"], _section(ModelConfig, manifest, "model", path))
     try:
         network.load_state_dict(load_file(path / WEIGHTS))
-    except (SafetensorError, RuntimeError) as error:
+    except (OSError, SafetensorError, RuntimeError) as error:
         raise weights_damaged(path) from error
     network.to(target).eval()
-    encode = build(EncodeConfig, manifest["encode"], "encode.")
+    encode = _section(EncodeConfig, manifest, "encode", path)
     parts, searched = [], {}
     for number, panel in enumerate(panels):
         reference = whole_panel(panel)
@@ -91,6 +95,14 @@ def load_network(path: Path, manifest: Mapping[str, Any], panels: Sequence[Panel
         index_path = path / INDEX / f"{region_folder(number)}.faiss"
         searched[panel.digest] = _searched(index_path, network, reference, target)
     return Bundle(manifest, LoadedNetwork(network, searched, target), tuple(parts))
+
+
+def _section(config: type[_Config], manifest: Mapping[str, Any], name: str, path: Path) -> _Config:
+    """A section of the manifest as configuration. Raises ArtifactError, not the error of a parameters file."""
+    try:
+        return build(config, manifest[name], f"{name}.")
+    except InputError as error:
+        raise damaged(path, f"{MANIFEST}: {error.what}") from error
 
 
 def torch_device(name: str) -> torch.device:

@@ -179,7 +179,7 @@ def _maf(af: Doubles, first: Indices) -> Doubles:
 
 
 def _is_given(ids: npt.NDArray[np.object_]) -> Flags:
-    given = np.not_equal(ids, None).astype(bool)
+    given: Flags = np.asarray(ids != np.array(None), dtype=bool)
     given[given] = [one not in ("", ".") for one in ids[given].tolist()]
     return given
 

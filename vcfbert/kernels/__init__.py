@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
+import logging
 import os
-import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, update_wrapper
@@ -20,6 +20,10 @@ from typing import Any, Final, Generic, ParamSpec, TypeVar, get_args, get_origin
 import numpy as np
 import numpy.typing as npt
 
+from vcfbert.errors import ArtifactError
+
+log = logging.getLogger(__name__)
+
 Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
 Numbers = npt.NDArray[np.int32]
@@ -29,6 +33,7 @@ Calls = npt.NDArray[np.int8]
 Bits = npt.NDArray[np.uint64]
 
 LIBRARIES: Final = Path(__file__).parent
+_REBUILD: Final = "run `make kernels` in a checkout, or install vcfbert again"
 _MAX_DIMS: Final = 4
 _OUT_OF_MEMORY: Final = -1  # returned by a twin that found no memory
 
@@ -113,25 +118,31 @@ def _array(name: str, value: npt.NDArray[Any], dtype: np.dtype[Any]) -> _Array:
 
 @cache
 def _library() -> ctypes.CDLL | None:
-    """The library for this processor; None, with a warning, if none was built.
+    """The library for this processor; None, with a warning in the log, if none was built.
 
-    Raises ImportError if it was built of other sources than those that lie beside it.
+    Raises ArtifactError 'kernels_stale' if it was built of other sources than those that lie beside it, or for another
+    platform.
     """
     paths = {path.name.partition(".")[0]: path for path in LIBRARIES.glob("*.so")}
     if "generic" not in paths:
-        warnings.warn(
-            "the compiled kernels are missing, so imputation is many times slower; install a C compiler and then "
-            "vcfbert again",
-            RuntimeWarning,
-            stacklevel=2,
+        log.warning(
+            "the compiled kernels are missing, so imputation is many times slower; install a C compiler, then %s",
+            _REBUILD,
         )
         return None
-    library = ctypes.CDLL(str(paths["generic"]))
-    if "avx2" in paths and library.vcfbert_has_avx2():
-        library = ctypes.CDLL(str(paths["avx2"]))
-    library.vcfbert_sources.restype = ctypes.c_char_p
-    if library.vcfbert_sources().decode() != sources_digest():
-        raise ImportError("the kernels were compiled from other sources; run `make kernels`, or install vcfbert again")
+    try:
+        library = ctypes.CDLL(str(paths["generic"]))
+        if "avx2" in paths and library.vcfbert_has_avx2():
+            library = ctypes.CDLL(str(paths["avx2"]))
+        library.vcfbert_sources.restype = ctypes.c_char_p
+        built_of = library.vcfbert_sources().decode()
+    except (OSError, AttributeError) as error:
+        raise ArtifactError(
+            "kernels_stale", f"the compiled kernels cannot be loaded ({error})", where=str(LIBRARIES), hint=_REBUILD
+        ) from error
+    if built_of != sources_digest():
+        what = "the kernels were compiled from other sources than those that lie beside them"
+        raise ArtifactError("kernels_stale", what, where=str(LIBRARIES), hint=_REBUILD)
     return library
 
 

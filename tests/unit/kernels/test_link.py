@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import vcfbert.kernels as kernels
+from vcfbert.errors import ArtifactError
 from vcfbert.genotypes.imputed import _moments
 from vcfbert.kernels import LIBRARIES, Doubles, Floats, compiled
 
@@ -39,11 +40,17 @@ def test_arguments_may_be_given_by_name() -> None:
     assert (mean[0], variance[0]) == (2.0, 1.0)
 
 
-def test_without_a_library_numpy_computes_after_a_warning(no_library: None) -> None:
+def test_without_a_library_numpy_computes_after_one_warning_with_the_command(
+    no_library: None, caplog: pytest.LogCaptureFixture
+) -> None:
     mean, variance = np.empty(1), np.empty(1)
-    with pytest.warns(RuntimeWarning, match="compiled kernels are missing"):
+    for _ in range(2):
         _moments(np.array([[1.0, 3.0]], np.float32), mean, variance)
     assert (mean[0], variance[0]) == (2.0, 1.0)
+    (warned,) = caplog.records
+    assert warned.levelname == "WARNING"
+    assert warned.getMessage().startswith("the compiled kernels are missing")
+    assert "run `make kernels`" in warned.getMessage()
 
 
 def test_twin_without_memory_raises_memory_error(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -62,8 +69,17 @@ def test_twin_without_memory_raises_memory_error(monkeypatch: pytest.MonkeyPatch
 def test_library_of_other_sources_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kernels, "sources_digest", lambda: "another")
     kernels._library.cache_clear()
-    with pytest.raises(ImportError, match="run `make kernels`"):
+    with pytest.raises(ArtifactError, match="other sources") as caught:
         kernels._library()
+    assert (caught.value.code, caught.value.exit_code) == ("kernels_stale", 2)
+    assert "run `make kernels`" in str(caught.value)
+
+
+def test_file_that_is_no_library_is_refused(no_library: None) -> None:
+    (kernels.LIBRARIES / "generic.so").write_bytes(b"half a file")
+    with pytest.raises(ArtifactError, match="cannot be loaded") as caught:
+        kernels._library()
+    assert (caught.value.code, caught.value.exit_code) == ("kernels_stale", 2)
 
 
 @pytest.mark.parametrize("name", ["generic", "avx2"])
