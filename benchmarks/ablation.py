@@ -41,7 +41,7 @@ from vcfbert.genotypes.encoding import windows_of
 from vcfbert.imputation.files import impute_file
 from vcfbert.imputation.imputer import Imputer
 from vcfbert.metrics.accuracy import ALL
-from vcfbert.model.base import Variant, WindowBatch, WindowOutput
+from vcfbert.model.base import Features, SiteContext, Variant, WindowBatch, WindowOutput
 from vcfbert.retrieval.context import reference_features
 from vcfbert.retrieval.hamming import HammingRetriever
 from vcfbert.retrieval.refresh import build_index
@@ -85,13 +85,17 @@ class Vote(Variant):
 
     name = "vote"
 
-    def forward(self, batch: WindowBatch, encoded: Any = None) -> WindowOutput:
+    def features(self, batch: WindowBatch, encoded: Any = None) -> Features:
         sign = batch.key_sign.flatten(0, 1).float()  # [2b, t]
         agreement = sign @ (1.0 - 2.0 * batch.key_rows.float()).T
         mismatches = (sign.abs().sum(dim=1, keepdim=True) - agreement) / 2.0  # [2b, r]
         weight = torch.softmax(-mismatches.gather(1, batch.key_retrieved.flatten(0, 1)), dim=1)  # [2b, k]
         alt = torch.einsum("nk,nkl->nl", weight, batch.patterns[batch.retrieved.flatten(0, 1)].float())  # [2b, l]
-        return WindowOutput(alt.view(-1, 2, alt.shape[1]) if batch.pairs is None else alt[batch.pairs])
+        logit = torch.logit(alt.view(-1, 2, alt.shape[1]))
+        return Features(logit[..., None], logit)
+
+    def output(self, features: Features, sites: SiteContext) -> WindowOutput:
+        return WindowOutput(features.logit.sigmoid())
 
 
 def nearest_vote(bundle: Bundle, threads: int) -> Imputer:

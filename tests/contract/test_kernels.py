@@ -18,6 +18,7 @@ import pytest
 import vcfbert
 from tests.helpers.haploid_kernels import HAPLOID_CASES
 from tests.helpers.interval_kernels import INTERVAL_CASES
+from tests.helpers.network_kernels import NETWORK_CASES
 from tests.helpers.pair_kernels import PAIR_CASES
 from tests.helpers.record_kernels import RECORD_CASES
 from tests.helpers.state_kernels import STATE_CASES
@@ -116,6 +117,7 @@ CASES: list[tuple[Kernel[..., Any], Arguments]] = [
     *RECORD_CASES,
     *STATE_CASES,
     *INTERVAL_CASES,
+    *NETWORK_CASES,
 ]
 
 
@@ -147,7 +149,7 @@ def test_twin_computes_what_numpy_says(kernel: Kernel[..., Any], made: Arguments
 def test_every_kernel_is_compared() -> None:
     kernels: set[str] = set()
     for module in pkgutil.walk_packages(vcfbert.__path__, "vcfbert."):
-        if module.name.split(".")[1] in ("copying", "genotypes", "imputation"):
+        if module.name.split(".")[1] in ("copying", "genotypes", "imputation", "model"):
             members = vars(importlib.import_module(module.name)).values()
             kernels |= {member.name for member in members if isinstance(member, Kernel)}
     assert kernels == {kernel.name for kernel, _ in CASES}

@@ -56,10 +56,9 @@ class NetworkPredictor:
                 observe=self._observe,
             )
         )
-        probability = torch.cat([output.probability for output in outputs]).float().cpu()  # [n, 2, l]
-        coupled = [output.coupled for output in outputs if output.coupled is not None]
-        genotype = torch.cat(coupled).float().cpu().permute(1, 0, 2).numpy() if coupled else None
-        return WindowPrediction(probability.permute(2, 0, 1).numpy(), genotype, np.empty(0, np.int64), None)
+        haplotype = _joined([output.probability.permute(2, 0, 1) for output in outputs])  # [l, n, 2]
+        coupled = [output.coupled.permute(1, 0, 2) for output in outputs if output.coupled is not None]
+        return WindowPrediction(haplotype, _joined(coupled) if coupled else None, np.empty(0, np.int64), None)
 
     def _context(self, part: Part, window: Window, key: Indices) -> WindowContext:
         name = (part.panel.digest, window.start, window.stop, key.tobytes())
@@ -69,6 +68,12 @@ class NetworkPredictor:
             context = WindowContext.build(part.reference, features, window, key, features.device)
             self._cache.add(name, context)
         return context
+
+
+def _joined(parts: list[Tensor]) -> Floats:
+    """float32 [l, n, ...] on the CPU, from parts of the n samples. A single part is not copied."""
+    joined: Floats = (parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)).float().cpu().numpy()
+    return joined
 
 
 def held_out_predictor(

@@ -116,6 +116,11 @@ def _array(name: str, value: npt.NDArray[Any], dtype: np.dtype[Any]) -> _Array:
     return _Array(value.__array_interface__["data"][0], value.shape)
 
 
+def are_compiled() -> bool:
+    """Whether the kernels were built; else numpy does their work. A caller with a faster way than numpy's asks."""
+    return _library() is not None
+
+
 @cache
 def _library() -> ctypes.CDLL | None:
     """The library for this processor; None, with a warning in the log, if none was built.

@@ -6,15 +6,18 @@ The dataclasses are not frozen, because Lightning Fabric rebuilds them field by 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from vcfbert.model.compiled import runs_compiled
 from vcfbert.model.embedding import AlleleEmbedding, PositionEmbedding
 from vcfbert.model.encoder import Encoder
 from vcfbert.model.fusion import RetrievalHeads
+from vcfbert.model.genotype_kernel import predict_pairs
 from vcfbert.model.heads import GenotypeHead, HaplotypeHead, independent
 
 if TYPE_CHECKING:
@@ -47,18 +50,38 @@ class WindowBatch:
     key_sign: Tensor  # int8 [b, 2, t], the query's typed alleles: 1 REF, -1 ALT, 0 unknown
     key_rows: Tensor  # uint8 [r, t], alleles of the reference subset's rows at the key sites
     key_retrieved: Tensor  # int64 [b, 2, k], the row of each retrieved haplotype
-    # int64 [n, 2]: the two haplotypes of each of n samples, as indices into the flattened [b, 2]; None if the queries
-    # are the samples. Inference sets it, because samples share haplotypes and each distinct one is predicted once.
-    pairs: Tensor | None = None
+
+
+@dataclass
+class Features:
+    """What a model computes of each haplotype by itself, before the two of a sample meet."""
+
+    hidden: Tensor  # [b, 2, l, dims]
+    logit: Tensor  # float32 [b, 2, l], of ALT
+
+    @classmethod
+    def of_parts(cls, parts: Sequence[Features]) -> Features:
+        """Joins batches."""
+        return cls(torch.cat([part.hidden for part in parts]), torch.cat([part.logit for part in parts]))
+
+    def of_pairs(self, pairs: Tensor) -> Features:
+        """Those of n samples with the haplotypes ``pairs`` int64 [n, 2], indices into the flattened [b, 2]."""
+        return Features(self.hidden.flatten(0, 1)[pairs], self.logit.flatten(0, 1)[pairs])
 
 
 @dataclass
 class WindowOutput:
-    """Predictions for the b queries, or for the n samples of ``WindowBatch.pairs``."""
+    """Predictions for b samples."""
 
     probability: Tensor  # float32 [b, 2, l], of ALT
     coupled: Tensor | None = None  # float32 [b, l, 3], of 0, 1, 2 ALT alleles; None if haplotypes are independent
     network_logit: Tensor | None = None  # float32 [b, 2, l], of ALT; None if no network gave the probability
+
+    @classmethod
+    def of_parts(cls, parts: Sequence[WindowOutput]) -> WindowOutput:
+        """Joins predictions for inference, without logits of the network."""
+        coupled = [part.coupled for part in parts if part.coupled is not None]
+        return cls(torch.cat([part.probability for part in parts]), torch.cat(coupled) if coupled else None)
 
     @property
     def logit(self) -> Tensor:
@@ -98,8 +121,28 @@ class Variant(nn.Module, ABC):
         return None
 
     @abstractmethod
-    def forward(self, batch: WindowBatch, encoded: Any = None) -> WindowOutput:
+    def features(self, batch: WindowBatch, encoded: Any = None) -> Features:
         """``encoded``: the result of ``encode_patterns`` for the batch's patterns, if it was called before."""
+
+    @abstractmethod
+    def output(self, features: Features, sites: SiteContext) -> WindowOutput:
+        """The predictions for samples from the features of their haplotypes."""
+
+    def output_of_pairs(
+        self, features: Features, pairs: Tensor, sites: SiteContext, *, batch_size: int
+    ) -> WindowOutput:
+        """The predictions for n samples with the haplotypes ``pairs`` int64 [n, 2], ``batch_size`` samples at a time.
+
+        The pairs are indices into the flattened [b, 2] of ``features``. Samples share haplotypes, so inference computes
+        the features of each distinct one once.
+        """
+        return WindowOutput.of_parts(
+            [self.output(features.of_pairs(some), sites) for some in torch.split(pairs, batch_size)]
+        )
+
+    def forward(self, batch: WindowBatch, encoded: Any = None) -> WindowOutput:
+        """The predictions for the queries of a batch; ``encoded`` as for ``features``."""
+        return self.output(self.features(batch, encoded), batch.sites)
 
 
 class Network(Variant):
@@ -118,10 +161,20 @@ class Network(Variant):
         self.haplotype_head.init_weights()
         self.genotype_head.init_weights()
 
-    def output(self, hidden: Tensor, base_logit: Tensor, batch: WindowBatch) -> WindowOutput:
-        """Applies the heads to ``hidden`` [b, 2, l, dims]. ``base_logit`` [b, 2, l] is that of retrieval alone."""
-        logit = base_logit + self.haplotype_head(hidden).float()
-        if batch.pairs is not None:
-            hidden, logit = hidden.flatten(0, 1)[batch.pairs], logit.flatten(0, 1)[batch.pairs]
-        probability = logit.sigmoid()
-        return WindowOutput(probability, self.genotype_head(hidden, probability, batch.sites.af), logit)
+    def output(self, features: Features, sites: SiteContext) -> WindowOutput:
+        probability = features.logit.sigmoid()
+        return WindowOutput(probability, self.genotype_head(features.hidden, probability, sites.af), features.logit)
+
+    def output_of_pairs(
+        self, features: Features, pairs: Tensor, sites: SiteContext, *, batch_size: int
+    ) -> WindowOutput:
+        if not runs_compiled(self, features.hidden):
+            return super().output_of_pairs(features, pairs, sites, batch_size=batch_size)
+        hidden, logit = (one.flatten(0, 1).contiguous().numpy() for one in (features.hidden, features.logit))
+        head = self.genotype_head.weights(sites.af)
+        alt, genotype = predict_pairs(hidden, logit, pairs.contiguous().numpy(), head, threads=torch.get_num_threads())
+        return WindowOutput(torch.from_numpy(alt).permute(1, 2, 0), torch.from_numpy(genotype).permute(1, 0, 2))
+
+    def with_logit(self, hidden: Tensor, base_logit: Tensor) -> Features:
+        """Features of ``hidden`` [b, 2, l, dims]. ``base_logit`` [b, 2, l] is that of retrieval alone."""
+        return Features(hidden, base_logit + self.haplotype_head(hidden).float())

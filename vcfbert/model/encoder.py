@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from vcfbert.model.compiled import runs_compiled
+from vcfbert.model.encoder_kernel import EncoderWeights, encode, stacked
 
 
 class Block(nn.Module):
@@ -38,6 +42,7 @@ class Encoder(nn.Module):
 
     def __init__(self, dims: int, layers: int, heads: int, mlp_ratio: int, dropout: float) -> None:
         super().__init__()
+        self.heads = heads
         self.blocks = nn.ModuleList(Block(dims, heads, mlp_ratio, dropout) for _ in range(layers))
         self.norm = nn.LayerNorm(dims)
 
@@ -54,7 +59,30 @@ class Encoder(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[n, l, dims] -> [n, l, dims], normalised."""
+        if runs_compiled(self, x):
+            return encode(x, self.weights(), self.heads, threads=torch.get_num_threads())
         for block in self.blocks:
             x = block(x)
         normalised: Tensor = self.norm(x)
         return normalised
+
+    def weights(self) -> EncoderWeights:
+        """Copies of all weights, float32 on the CPU."""
+        blocks = [block for block in self.blocks if isinstance(block, Block)]
+
+        def norm(of: nn.LayerNorm) -> Tensor:
+            return torch.stack([of.weight, of.bias])
+
+        return EncoderWeights(
+            attention_norm=stacked([norm(block.attention_norm) for block in blocks]),
+            projection=stacked([block.query_key_value.weight for block in blocks]),
+            projection_bias=stacked([block.query_key_value.bias for block in blocks]),
+            out=stacked([block.attention_out.weight for block in blocks]),
+            out_bias=stacked([block.attention_out.bias for block in blocks]),
+            mlp_norm=stacked([norm(block.mlp_norm) for block in blocks]),
+            mlp_in=stacked([block.mlp_in.weight for block in blocks]),
+            mlp_in_bias=stacked([block.mlp_in.bias for block in blocks]),
+            mlp_out=stacked([block.mlp_out.weight for block in blocks]),
+            mlp_out_bias=stacked([block.mlp_out.bias for block in blocks]),
+            norm=stacked(list(norm(self.norm))),
+        )

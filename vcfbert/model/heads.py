@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from vcfbert.model.genotype_kernel import GenotypeHeadWeights
 
 
 class HaplotypeHead(nn.Module):
@@ -45,15 +48,29 @@ class GenotypeHead(nn.Module):
     def forward(self, hidden: Tensor, probability: Tensor, af: Tensor) -> Tensor:
         """``hidden`` [b, 2, l, dims], ``probability`` [b, 2, l], ``af`` [l] -> [b, l, 3]."""
         first, second = hidden[:, 0], hidden[:, 1]
-        af = af.to(hidden.dtype)
-        hwe = torch.stack([(1 - af) ** 2, 2 * af * (1 - af), af**2], dim=-1)  # [l, 3]
         # One layer over [sum, difference, HWE], applied to each part: joined, they would be the largest tensor here.
-        dims = hidden.shape[-1]
-        of_sum, of_difference, of_hwe = torch.split(self.hidden.weight, [dims, dims, 3], dim=1)
+        of_sum, of_difference, of_hwe = self._by_part()
         symmetric = F.linear(hidden, of_sum).sum(dim=1) + F.linear((first - second).abs(), of_difference)
-        inner = F.gelu(symmetric + F.linear(hwe, of_hwe, self.hidden.bias))  # [b, l, 32]
+        inner = F.gelu(symmetric + F.linear(hwe_frequencies(af.to(hidden.dtype)), of_hwe, self.hidden.bias))
         coupling = torch.tanh(self.share(inner)).squeeze(-1).float()
         return couple(probability[:, 0], probability[:, 1], coupling)
+
+    def _by_part(self) -> tuple[Tensor, ...]:
+        """The hidden layer's weights of the features' sum and difference [32, dims] and of the frequencies [32, 3]."""
+        dims = (self.hidden.in_features - 3) // 2
+        return torch.split(self.hidden.weight, [dims, dims, 3], dim=1)
+
+    def weights(self, af: Tensor) -> GenotypeHeadWeights:
+        """Copies of all weights for sites with the ALT frequencies ``af`` [l], on the CPU."""
+        of_sum, of_difference, of_hwe = self._by_part()
+        of_site = F.linear(hwe_frequencies(af), of_hwe, self.hidden.bias)
+        own = (of_sum, of_difference, of_site, self.share.weight[0], self.share.bias)
+        return GenotypeHeadWeights(*(np.ascontiguousarray(one.detach().numpy()) for one in own))
+
+
+def hwe_frequencies(af: Tensor) -> Tensor:
+    """Hardy-Weinberg frequencies [l, 3] of 0, 1, 2 ALT alleles, for ALT frequencies ``af`` [l]."""
+    return torch.stack([(1 - af) ** 2, 2 * af * (1 - af), af**2], dim=-1)
 
 
 def independent(p: Tensor, q: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from vcfbert.constants import REF_TOKEN
-from vcfbert.model.base import Network, SiteContext, WindowBatch, WindowOutput
+from vcfbert.model.base import Features, Network, SiteContext, WindowBatch
 from vcfbert.model.embedding import look_up
 from vcfbert.model.fusion import fraction_or_frequency, smoothed_logit
 
@@ -48,7 +48,7 @@ class V17(Network):
     def encode_patterns(self, patterns: Tensor, sites: SiteContext) -> Tensor:
         return self.encode(patterns.long() + REF_TOKEN, sites)
 
-    def forward(self, batch: WindowBatch, encoded: Tensor | None = None) -> WindowOutput:
+    def features(self, batch: WindowBatch, encoded: Tensor | None = None) -> Features:
         b, _, l = batch.tokens.shape
         if encoded is None:
             encoded = self.encode_patterns(batch.patterns, batch.sites)
@@ -63,4 +63,4 @@ class V17(Network):
         fused = self.value(torch.cat([query, attended], dim=-1)) + self.vote(fraction[..., None])
         hidden = self.norm(query + torch.nn.functional.gelu(fused))
         base = smoothed_logit(fraction, batch.sites.af, self.smoothing.sigmoid())
-        return self.output(hidden, base, batch)
+        return self.with_logit(hidden, base)

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vcfbert.constants import ALT_TOKEN, REF_TOKEN
-from vcfbert.model.base import Network, WindowBatch, WindowOutput
+from vcfbert.model.base import Features, Network, WindowBatch
 from vcfbert.model.embedding import look_up
 from vcfbert.model.fusion import INITIAL_DECAY, RetrievalHeads, fraction_or_frequency, smoothed_logit
 
@@ -46,7 +46,7 @@ class V18(Network):
     def retrieval_heads(self) -> RetrievalHeads:
         return self.retrieval
 
-    def forward(self, batch: WindowBatch, encoded: Tensor | None = None) -> WindowOutput:
+    def features(self, batch: WindowBatch, encoded: Tensor | None = None) -> Features:
         sites = batch.sites
         # In float32: distances are differences of large sums, and fractions lie near 0 and 1.
         with torch.autocast(batch.tokens.device.type, enabled=False):
@@ -65,7 +65,7 @@ class V18(Network):
         b, _, l = batch.tokens.shape
         hidden = self.encoder(x.view(2 * b, l, -1)).view(b, 2, l, -1)
         base = smoothed_logit(fraction, sites.af, self.smoothing.sigmoid())
-        return self.output(hidden, base, batch)
+        return self.with_logit(hidden, base)
 
     @staticmethod
     def alt_fraction(weights: Tensor, batch: WindowBatch) -> Tensor:

@@ -1,8 +1,15 @@
 from __future__ import annotations
 
+import pytest
 import torch
 
+from tests.helpers.batches import batch_of
+from tests.helpers.tiny import perturbed, random_panel
+from vcfbert.kernels import are_compiled
+from vcfbert.model import encoder
+from vcfbert.model.base import Features, Network
 from vcfbert.model.encoder import Block, Encoder
+from vcfbert.model.encoder_kernel import encode
 
 
 def test_block_by_hand() -> None:
@@ -35,3 +42,44 @@ def test_dropout_applies_in_training_mode_only() -> None:
     assert not torch.equal(encoder(x), encoder(x))
     encoder.eval()
     assert torch.equal(encoder(x), encoder(x))
+
+
+@pytest.mark.skipif(not are_compiled(), reason="the kernels were not compiled")
+@pytest.mark.parametrize("l", [1, 16, 53])
+def test_encoder_without_gradient_equals_torch(l: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    model = Encoder(12, 3, 2, 4, 0.0).eval()
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    x = torch.randn(5, l, 12)
+    calls: list[int] = []
+    monkeypatch.setattr(encoder, "encode", lambda x, *rest, **names: calls.append(len(x)) or encode(x, *rest, **names))
+    with torch.no_grad():
+        compiled = model(x)
+    assert calls == [5]
+    torch.testing.assert_close(compiled, model(x).detach(), rtol=1e-4, atol=1e-5)
+    assert calls == [5]
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_encoded_sequence_does_not_depend_on_others_or_threads(threads: int) -> None:
+    torch.manual_seed(0)
+    weights = Encoder(8, 2, 2, 2, 0.0).weights()
+    x = torch.randn(7, 20, 8)
+    alone = torch.cat([encode(one, weights, 2, threads=1) for one in x.split(1)])
+    assert torch.equal(encode(x, weights, 2, threads=threads), alone)
+
+
+@pytest.mark.parametrize("variant", ["v17", "v18"])
+def test_output_of_pairs_equals_output_of_each(variant: str) -> None:
+    model = perturbed(variant).eval()
+    assert isinstance(model, Network)
+    sites = batch_of(random_panel(12, 80, seed=2)).sites
+    l = len(sites.af)
+    features = Features(torch.randn(4, 2, l, model.config.dims), 3.0 * torch.randn(4, 2, l))
+    pairs = torch.tensor([[0, 1], [7, 2], [3, 3]])
+    expected = model.output(features.of_pairs(pairs), sites)
+    with torch.no_grad():
+        compiled = model.output_of_pairs(features, pairs, sites, batch_size=2)
+    torch.testing.assert_close(compiled.probability, expected.probability.detach(), rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(compiled.genotype, expected.genotype.detach(), rtol=1e-4, atol=1e-6)

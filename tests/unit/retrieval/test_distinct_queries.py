@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import numpy as np
 import pytest
 import torch
@@ -11,6 +9,7 @@ import torch
 from tests.helpers.batches import batch_of, context_of
 from tests.helpers.tiny import perturbed, random_panel
 from vcfbert.genotypes.reference_subset import ReferenceSubset
+from vcfbert.imputation import query_batches
 from vcfbert.imputation.query_batches import distinct_queries, predict_batches
 from vcfbert.model.variants import create
 from vcfbert.retrieval.hamming import HammingRetriever
@@ -24,24 +23,22 @@ def as_uint8(rows: list[list[int]]) -> torch.Tensor:
 
 
 def test_distinct_queries_by_hand() -> None:
-    queries = as_uint8([[0, 1], [1, 1], [0, 1], [0, 0]])
-    rows = torch.tensor([[4], [4], [4], [4]])
-    first, place = distinct_queries(queries, rows, None)
-    assert first.tolist() == [0, 1, 3, 3]  # three distinct queries; the last is repeated for an even number
+    first, place = distinct_queries(as_uint8([[0, 1], [1, 1], [0, 1], [0, 0]]), None, None)
+    assert first.tolist() == [0, 1, 3]
     assert place.tolist() == [0, 1, 0, 2]
 
 
-def test_queries_differing_in_rows_or_missing_calls_are_distinct() -> None:
+def test_queries_differing_in_excluded_rows_or_missing_calls_are_distinct() -> None:
     queries = as_uint8([[0, 1], [0, 1], [0, 1], [0, 1]])
-    rows = torch.tensor([[4, 2], [4, 3], [4, 2], [4, 2]])
+    exclude = torch.tensor([[4, 2], [4, 3], [4, 2], [4, 2]])
     known = torch.tensor([[True, True], [True, True], [True, False], [True, True]])
-    first, place = distinct_queries(queries, rows, known)
-    assert first.tolist() == [0, 1, 2, 2]
+    first, place = distinct_queries(queries, known, exclude)
+    assert first.tolist() == [0, 1, 2]
     assert place.tolist() == [0, 1, 2, 0]
 
 
 @pytest.mark.parametrize("variant", ["v17", "v18"])
-def test_repeated_queries_are_predicted_as_alone(variant: str) -> None:
+def test_repeated_queries_are_predicted_as_alone(variant: str, monkeypatch: pytest.MonkeyPatch) -> None:
     model = perturbed(variant).eval()
     reference = ReferenceSubset(PANEL, np.arange(PANEL.n_haplotypes))
     retriever = HammingRetriever(TorchKeyIndex(reference, torch.ones(PANEL.n_sites)))
@@ -52,7 +49,10 @@ def test_repeated_queries_are_predicted_as_alone(variant: str) -> None:
     known[8, 2] = False
 
     seen: list[int] = []
-    model.register_forward_pre_hook(lambda _, arguments: seen.append(arguments[0].tokens.shape[0]))
+    features_of = model.features
+    monkeypatch.setattr(
+        model, "features", lambda batch, encoded: seen.append(batch.tokens.shape[0]) or features_of(batch, encoded)
+    )
     with torch.inference_mode():
         together = list(predict_batches(model, retriever, context, queries, known, k=3, batch_size=5))
         alone = [
@@ -66,11 +66,29 @@ def test_repeated_queries_are_predicted_as_alone(variant: str) -> None:
     torch.testing.assert_close(whole.genotype, torch.cat([one.genotype for one in alone]))
 
 
+@pytest.mark.parametrize("groups", [1, 2, 5])
+def test_predictions_do_not_depend_on_groups_of_samples(groups: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Features of more haplotypes than fit are computed group by group."""
+    model, context = perturbed("v18").eval(), context_of(PANEL)
+    reference = ReferenceSubset(PANEL, np.arange(PANEL.n_haplotypes))
+    retriever = HammingRetriever(TorchKeyIndex(reference, torch.ones(PANEL.n_sites)))
+    queries = context.key_alleles[torch.tensor([0, 3, 3, 0, 5, 5, 0, 3, 7, 0])]
+
+    def predicted(per_group: int) -> torch.Tensor:
+        monkeypatch.setattr(query_batches, "_FEATURES_AT_ONCE", per_group * 2 * len(context.typed) * model.config.dims)
+        with torch.inference_mode():
+            parts = list(predict_batches(model, retriever, context, queries, None, k=3, batch_size=1))
+        assert len(parts) == -(-5 // per_group)
+        return torch.cat([part.probability for part in parts])
+
+    torch.testing.assert_close(predicted(-(-5 // groups)), predicted(5), rtol=0, atol=0)
+
+
 @pytest.mark.parametrize("variant", ["v17", "v18"])
 def test_pairs_select_haplotypes_of_the_batch(variant: str) -> None:
     model, batch = perturbed(variant).eval(), batch_of(PANEL, b=2)
-    whole = model(batch)
-    swapped = model(dataclasses.replace(batch, pairs=torch.tensor([[3, 2], [0, 1], [2, 3]])))
+    whole, pairs = model(batch), torch.tensor([[3, 2], [0, 1], [2, 3]])
+    swapped = model.output(model.features(batch).of_pairs(pairs), batch.sites)
     torch.testing.assert_close(swapped.logit[0], whole.logit[1].flip(0))
     torch.testing.assert_close(swapped.logit[1], whole.logit[0])
     torch.testing.assert_close(swapped.genotype[[0, 2]], whole.genotype[[1, 1]])  # symmetric in the haplotypes

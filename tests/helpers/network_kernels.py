@@ -1,0 +1,70 @@
+"""Arguments of the kernels of V17 and V18, for the contract suite."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from vcfbert.kernels import Floats, Kernel
+from vcfbert.model import encoder_kernel, genotype_kernel
+
+
+def weights(rng: np.random.Generator, layers: int, dims: int, m: int) -> encoder_kernel.EncoderWeights:
+    def normal(*shape: int) -> Floats:
+        return (rng.standard_normal((layers, *shape)) / np.sqrt(shape[-1])).astype(np.float32)
+
+    return encoder_kernel.EncoderWeights(
+        normal(2, dims),
+        *(normal(3 * dims, dims), normal(3 * dims)),
+        *(normal(dims, dims), normal(dims)),
+        normal(2, dims),
+        *(normal(m, dims), normal(m)),
+        *(normal(dims, m), normal(dims)),
+        np.ascontiguousarray(normal(2, dims)[0]),
+    )
+
+
+def sequences(rng: np.random.Generator) -> tuple[Any, ...]:
+    heads = int(rng.integers(1, 4))
+    dims, layers, l = heads * int(rng.integers(1, 10)), int(rng.integers(1, 4)), int(rng.integers(1, 70))
+    x = 3.0 * rng.standard_normal((5, l, dims), dtype=np.float32)
+    some = np.array([0, 3, 4])
+    return some, x, weights(rng, layers, dims, int(rng.integers(1, 40))), heads, np.zeros_like(x)
+
+
+def sequences_of_large_scores(rng: np.random.Generator) -> tuple[Any, ...]:
+    """Most attention weights vanish, and GELU is far from 0 on both sides."""
+    given = weights(rng, 2, 8, 16)
+    wide = given._replace(projection=10.0 * given.projection, mlp_in=10.0 * given.mlp_in)
+    x = rng.standard_normal((2, 33, 8), dtype=np.float32)
+    return np.arange(2), x, wide, 2, np.zeros_like(x)
+
+
+def pairs_of(rng: np.random.Generator, scale: float) -> tuple[Any, ...]:
+    u, l, dims, m, n = 7, int(rng.integers(20, 60)), int(rng.integers(1, 12)), 4 * int(rng.integers(1, 5)), 9
+
+    def normal(*shape: int) -> Floats:
+        return np.float32(scale) * rng.standard_normal(shape, dtype=np.float32)
+
+    head = genotype_kernel.GenotypeHeadWeights(normal(m, dims), normal(m, dims), normal(l, m), normal(m), normal(1))
+    strips = np.array([1, 0]) if l <= 32 else np.array([2, 0])
+    out = np.zeros((l, n, 2), np.float32), np.zeros((l, n, 3), np.float32)
+    return strips, normal(u, l, dims), 8 * normal(u, l), rng.integers(u, size=(n, 2)), head, *out
+
+
+def pairs(rng: np.random.Generator) -> tuple[Any, ...]:
+    return pairs_of(rng, 0.5)
+
+
+def pairs_of_certain_haplotypes(rng: np.random.Generator) -> tuple[Any, ...]:
+    return pairs_of(rng, 10.0)
+
+
+NETWORK_CASES: list[tuple[Kernel[..., Any], Callable[[np.random.Generator], tuple[Any, ...]]]] = [
+    (encoder_kernel._encode, sequences),
+    (encoder_kernel._encode, sequences_of_large_scores),
+    (genotype_kernel._predict_pairs, pairs),
+    (genotype_kernel._predict_pairs, pairs_of_certain_haplotypes),
+]
