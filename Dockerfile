@@ -44,7 +44,9 @@ FROM base AS serve
 ENV VCFBERT_HOST=0.0.0.0 VCFBERT_PORT=8000 VCFBERT_DATA=/data/service VCFBERT_CACHE=/data/models \
     HOME=/data TMPDIR=/data/tmp PYTHONDONTWRITEBYTECODE=1
 COPY service ./service
-RUN pip install --no-deps --editable . && mkdir -p /data/tmp && chown -R vcfbert /data
+# Nothing writes bytecode later, so each start would compile the code.
+RUN pip install --no-deps --editable . && python -m compileall -q vcfbert service && mkdir -p /data/tmp \
+    && chown -R vcfbert /data
 USER vcfbert
 VOLUME /data
 EXPOSE 8000
