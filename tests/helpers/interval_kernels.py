@@ -18,7 +18,7 @@ def alike(rng: np.random.Generator) -> tuple[Any, ...]:
     bounds = np.array([0, 0, 1, 40, 111, 139, 139])
     parts, haplotypes = intervals._parts(blocks, site, bounds), rng.permutation(30)[:20]
     some, stored = rng.permutation(6), (blocks.first_row, blocks.rows, blocks.number)
-    return some, *stored, *parts, haplotypes, np.zeros((6, 20), np.int32), np.zeros(6, np.int64)
+    return some, *stored, *parts, haplotypes, np.zeros((1, 20, intervals.GROUP), np.int32), np.zeros(6, np.int64)
 
 
 def words(rng: np.random.Generator) -> tuple[Any, ...]:

@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from vcfbert.copying.intervals import Intervals, row_alleles
+from vcfbert.copying.intervals import GROUP, Intervals, row_alleles
 from vcfbert.copying.li_stephens import Problem, posteriors
 from vcfbert.genotypes.site_blocks import Rows
 from vcfbert.kernels import Alleles, Calls, Doubles, Floats, Indices, Numbers, compiled, divide_among_threads
@@ -111,7 +111,7 @@ class Hmm(NamedTuple):
 class Decoder(NamedTuple):
     """What turns copying probabilities into dosages."""
 
-    number: Numbers  # [t + 1, r], as in ``Intervals``
+    number: Numbers  # [groups, r, GROUP], as in ``Intervals``
     bounds: Indices  # [t + 2]
     counts: Indices  # [t + 1]
     first_word: Indices  # [t + 1]
@@ -149,7 +149,7 @@ def _copy_targets(
         ends = np.pad(copied, ((1, 1), (0, 0), (0, LANES - copied.shape[2])))
         for s, (start, stop) in enumerate(pairwise(decoder.bounds.tolist())):
             rows = np.zeros((decoder.counts[s], 2, LANES))
-            np.add.at(rows, decoder.number[s, own], np.stack([ends[s], ends[s + 1]], axis=1))
+            np.add.at(rows, decoder.number[s // GROUP, own, s % GROUP], np.stack([ends[s], ends[s + 1]], axis=1))
             has_alt = row_alleles(decoder.bounds, decoder.counts, decoder.first_word, decoder.words, s)
             at_sites = np.einsum("rs,reh->seh", has_alt.astype(np.float64), rows)
             dosage[target, start:stop] = (at_sites * decoder.mixing[start:stop]).sum(axis=(1, 2))

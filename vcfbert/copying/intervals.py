@@ -16,6 +16,9 @@ from vcfbert.genotypes.site_blocks import RowNumbers, Rows, SiteBlocks
 from vcfbert.kernels import Alleles, Indices, Numbers, compiled, divide_among_threads
 
 WORD_SITES: Final = 64
+# A haplotype's row numbers in so many intervals lie in one line of the processor's cache. A target reads the numbers of
+# its K states, interval after interval. Among many haplotypes each of them would otherwise be a line of its own.
+GROUP: Final = 16
 
 
 @dataclass(frozen=True)
@@ -28,7 +31,9 @@ class Intervals:
     """
 
     bounds: Indices  # [t + 2], each interval's first site, and l
-    number: Numbers  # [t + 1, r], the distinct row that each of r reference haplotypes has in an interval
+    # [ceil((t + 1) / GROUP), r, GROUP], the distinct row that each of r reference haplotypes has in each interval of a
+    # group.
+    number: Numbers
     counts: Indices  # [t + 1], distinct rows of each interval
     first_word: Indices  # [t + 1], each interval's first word; those of a row are next to each other
     words: Rows  # bit i of a row's words is 1 where it has ALT at the interval's site i
@@ -44,22 +49,30 @@ class Intervals:
         site = np.arange(blocks.n_sites)[sites]
         bounds = np.concatenate([[0], place + 1, [len(site)]]).clip(0, len(site))
         parts = _parts(blocks, site, bounds)
-        number = np.zeros((len(bounds) - 1, len(haplotypes)), dtype=np.int32)
-        counts = np.ones(len(bounds) - 1, dtype=np.int64)
+        count = len(bounds) - 1
+        number = np.zeros((-(-count // GROUP), len(haplotypes), GROUP), dtype=np.int32)
+        counts = np.ones(count, dtype=np.int64)
         stored = (blocks.first_row, blocks.rows, blocks.number)
         chosen = np.ascontiguousarray(haplotypes, dtype=np.int64)
-        divide_among_threads(
-            lambda some: _number_alike(some, *stored, *parts, chosen, number, counts), len(counts), threads
-        )
+
+        def number_groups(groups: Indices) -> None:  # two threads must not write to one line
+            some = (groups[:, None] * GROUP + np.arange(GROUP)).reshape(-1)
+            _number_alike(some[some < count], *stored, *parts, chosen, number, counts)
+
+        divide_among_threads(number_groups, len(number), threads)
         width = -(-np.diff(bounds) // WORD_SITES)  # words of a row
         first_word = np.concatenate([[0], np.cumsum(width * counts)])
         words = np.zeros(int(first_word[-1]), dtype=np.uint64)
         divide_among_threads(
             lambda some: _fill_words(some, *stored, *parts, chosen, number, width, first_word, words),
-            len(counts),
+            count,
             threads,
         )
         return cls(bounds, number, counts, first_word[:-1], words)
+
+    def numbers(self, s: int) -> Numbers:
+        """The row [r] of each reference haplotype in interval ``s``."""
+        return self.number[s // GROUP, :, s % GROUP]
 
     def alleles(self, s: int) -> Alleles:
         """Alleles uint8 [rows, sites] of the distinct rows of interval ``s``."""
@@ -95,7 +108,7 @@ def _number_alike(
     intervals: Indices, first_row: Indices, rows: Rows, row_number: RowNumbers, block: Indices, shift: Indices,
     length: Indices, first_part: Indices, haplotypes: Indices, number: Numbers, counts: Indices,
 ) -> None:  # fmt: skip
-    """Fills ``number`` [t + 1, r] and ``counts`` [t + 1] for ``intervals``, rows in the order of their alleles.
+    """Fills ``number``, as in ``Intervals``, and ``counts`` [t + 1] for ``intervals``, rows in the order of alleles.
 
     The order of two rows does not depend on the other haplotypes. Neither does the order in which their probabilities
     are added.
@@ -108,7 +121,7 @@ def _number_alike(
             alleles.append(own >> place[:, None] & np.uint64(1))
         distinct, inverse = np.unique(np.concatenate(alleles), axis=1, return_inverse=True)
         counts[s] = max(distinct.shape[1], 1)
-        number[s] = inverse.reshape(-1)
+        number[s // GROUP, :, s % GROUP] = inverse.reshape(-1)
 
 
 @compiled
@@ -122,7 +135,7 @@ def _fill_words(
     ``first_word`` [t + 2]: each interval's first word, and their number.
     """
     for s in intervals:
-        _, one_of_each = np.unique(number[s], return_index=True)
+        _, one_of_each = np.unique(number[s // GROUP, :, s % GROUP], return_index=True)
         own = words[first_word[s] : first_word[s + 1]].reshape(len(one_of_each), width[s])
         site = 0
         for part in range(first_part[s], first_part[s + 1]):

@@ -6,11 +6,12 @@
  * computes the others again. So messages stay in the second-level cache.
  */
 #include "array.h"
+#include "intervals.h"
 #include "vectors.h"
 
 #include <math.h>
 
-enum { LANES = 4, BITS = 32, COPIES = 4, WORD_SITES = 64 };
+enum { LANES = 4, BITS = 32, COPIES = 4 };
 
 typedef struct {
     int64_t n_heads, t, k, r, n_words, padded, span, n_spans; /* padded: states, rounded up to whole vectors */
@@ -18,7 +19,7 @@ typedef struct {
     const int32_t *states;                                    /* [n, k] */
     const float *prior;                                       /* [n, k] */
     const float *stay, *mismatch, *key_mixture;               /* [n_heads, t] */
-    const int32_t *number;                                    /* [t + 1, r] */
+    const int32_t *number;                                    /* [groups, r, GROUP] */
     const int64_t *bounds;                                    /* [t + 2] */
     const int64_t *counts, *first_word;                       /* [t + 1] */
     const uint64_t *row_words; /* of the rows of each interval; bit i is 1 where a row has ALT at site i */
@@ -179,11 +180,11 @@ static float without_call(const Problem *p, int8_t call, int64_t site, const flo
  */
 static int64_t sum_by_row(const Problem *p, const Scratch *scratch, const int32_t *states, int64_t s,
                           const float *scale) {
-    const int32_t *number = p->number + s * p->r;
+    const int32_t *number = p->number + first_number(s, p->r);
     float *rows = scratch->rows;
     memset(rows, 0, (size_t)p->counts[s] * COPIES * 2 * LANES * sizeof(float));
     for (int64_t j = 0; j < p->k; j++) {
-        float *row = rows + ((int64_t)number[states[j]] * COPIES + j % COPIES) * 2 * LANES;
+        float *row = rows + ((int64_t)number[(int64_t)states[j] * GROUP] * COPIES + j % COPIES) * 2 * LANES;
         *(Vector *)row += *(const Vector *)(scratch->posterior + j * 2 * LANES);
     }
     const Vector scales = *(const Vector *)scale;

@@ -1,7 +1,6 @@
 /* The distinct alleles that haplotypes carry between typed sites: copying/intervals.py. */
 #include "array.h"
-
-enum { WORD_SITES = 64 };
+#include "intervals.h"
 
 /* Where the alleles of the haplotypes are stored. */
 typedef struct {
@@ -87,7 +86,7 @@ int64_t vcfbert_number_alike(const Array *intervals, const Array *first_row, con
     }
     for (int64_t i = 0; i < intervals->shape[0]; i++) {
         int64_t s = ((const int64_t *)intervals->data)[i], n_parts = part_at[s + 1] - part_at[s], n_found = 0;
-        int32_t *own = (int32_t *)number->data + s * r;
+        int32_t *own = (int32_t *)number->data + first_number(s, r);
         memset(table, -1, (size_t)size * sizeof(int32_t));
         for (int64_t p = 0; p < n_parts; p++) {
             int64_t part = part_at[s] + p;
@@ -104,10 +103,10 @@ int64_t vcfbert_number_alike(const Array *intervals, const Array *first_row, con
             while (table[slot] >= 0 && !alike(found + table[slot] * n_parts, row, n_parts))
                 slot = (slot + 1) & (uint64_t)(size - 1);
             if (table[slot] < 0) table[slot] = (int32_t)n_found++;
-            own[j] = table[slot];
+            own[j * GROUP] = table[slot];
         }
         rank_rows(found, n_parts, n_found, sorted, table);
-        for (int64_t j = 0; j < r; j++) own[j] = table[own[j]];
+        for (int64_t j = 0; j < r; j++) own[j * GROUP] = table[own[j * GROUP]];
         ((int64_t *)counts->data)[s] = n_found > 0 ? n_found : 1;
     }
     free(table), free(found), free(parts), free(sorted);
@@ -125,13 +124,14 @@ int64_t vcfbert_fill_words(const Array *intervals, const Array *first_row, const
     if (filled == NULL) return OUT_OF_MEMORY;
     for (int64_t i = 0; i < intervals->shape[0]; i++) {
         int64_t s = ((const int64_t *)intervals->data)[i], n_words = ((const int64_t *)width->data)[s];
-        const int32_t *own = (const int32_t *)number->data + s * r;
+        const int32_t *own = (const int32_t *)number->data + first_number(s, r);
         uint64_t *first = (uint64_t *)words->data + ((const int64_t *)first_word->data)[s];
         memset(filled, 0, (size_t)r);
         for (int64_t j = 0; j < r; j++) {
-            if (filled[own[j]]) continue;
-            filled[own[j]] = 1;
-            uint64_t *row = first + own[j] * n_words;
+            int64_t number_of_row = own[j * GROUP];
+            if (filled[number_of_row]) continue;
+            filled[number_of_row] = 1;
+            uint64_t *row = first + number_of_row * n_words;
             int64_t site = 0;
             for (int64_t p = part_at[s]; p < part_at[s + 1]; p++) {
                 Part part = part_of(&blocks, ((const int64_t *)block->data)[p], ((const int64_t *)shift->data)[p],

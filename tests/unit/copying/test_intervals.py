@@ -14,7 +14,7 @@ from vcfbert.genotypes.site_blocks import SiteBlocks
 
 def rows_of(intervals: Intervals, s: int) -> list[list[int]]:
     """The alleles that each reference haplotype has in interval ``s``."""
-    return intervals.alleles(s)[intervals.number[s]].tolist()
+    return intervals.alleles(s)[intervals.numbers(s)].tolist()
 
 
 def test_cut_by_hand() -> None:
@@ -23,7 +23,7 @@ def test_cut_by_hand() -> None:
     # up to -2: empty | up to 1: two | up to 4: three | up to 9: the last one | beyond: empty
     assert intervals.bounds.tolist() == [0, 0, 2, 5, 6, 6]
     assert intervals.counts.tolist() == [1, 2, 2, 1, 1]
-    assert intervals.number[1].tolist() == [0, 0, 1]
+    assert intervals.numbers(1).tolist() == [0, 0, 1]
     assert rows_of(intervals, 0) == [[], [], []]
     assert rows_of(intervals, 1) == [[0, 0], [0, 0], [0, 1]]
     assert rows_of(intervals, 2) == [[1, 1, 0], [1, 0, 0], [1, 0, 0]]
@@ -60,5 +60,5 @@ def test_two_rows_have_the_same_order_among_any_other_haplotypes() -> None:
         part = intervals_of(alleles[some], np.array([3]))
         for s in range(2):
             np.testing.assert_array_equal(
-                np.argsort(part.number[s], kind="stable"), np.argsort(whole.number[s, some], kind="stable")
+                np.argsort(part.numbers(s), kind="stable"), np.argsort(whole.numbers(s)[some], kind="stable")
             )
