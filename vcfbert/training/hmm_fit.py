@@ -78,8 +78,7 @@ class HmmFit:
         all_tags = {"variant": "v19", **{f"data.{key}": value for key, value in data.items()}, **tags}
         with tracker.start("v19", params, all_tags, run_id=steps.run_id or None) as run_id:
             steps.started(run_id)
-            search = RateSearch(self._references, self.config, k=self._k, threads=self._threads, listener=steps)
-            model, found = search.search()
+            model, found = self._search(steps)
             metrics = {**found, **self._validated(model), "peak_rss_mb": peak_memory_mb()}
             metrics["epoch_seconds"] = time.perf_counter() - started
             tracker.log_metrics(metrics, steps.count)
@@ -94,6 +93,11 @@ class HmmFit:
             steps.clear()
         seconds = steps.seconds_before + time.perf_counter() - started
         return FitResult(run_id, uri, metrics, seconds, model.n_parameters, panels_digest(self.panels))
+
+    def _search(self, steps: SearchSteps) -> tuple[CopyingModel, dict[str, float]]:
+        # The search's windows are freed on return: validation cuts others.
+        search = RateSearch(self._references, self.config, k=self._k, threads=self._threads, listener=steps)
+        return search.search()
 
     def _validated(self, model: CopyingModel) -> dict[str, float]:
         """Figures on the validation samples: of every other window by the masked protocol, of all as by an array."""

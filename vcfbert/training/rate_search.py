@@ -93,6 +93,15 @@ class _Queries:
     number: Indices  # [s, n, 2], of the distinct haplotype
 
 
+@dataclass(frozen=True)
+class _Fitted:
+    """A mixture, the fraction of held-out squared error that its weights save, and its loss in nats."""
+
+    mixture: Mixture
+    gain: float
+    loss: float
+
+
 class RateSearch:
     """The search on one panel or several, on validation samples typed as by an array in some windows."""
 
@@ -120,8 +129,7 @@ class RateSearch:
     def search(self) -> tuple[CopyingModel, dict[str, float]]:
         """The fitted model, and figures of the search to log."""
         started = time.perf_counter()
-        in_panel_phase = [self._queries(typed, typed.calls[None]) for typed in self._typed]
-        first = self._best_rates("panel", in_panel_phase, FIRST_RATES)
+        first = self._best_rates("panel", self._all_queries([typed.calls[None] for typed in self._typed]), FIRST_RATES)
         sampled_heads = Mixture.first(first)
         phasings: dict[Rates, list[Calls]] = {}
 
@@ -132,18 +140,25 @@ class RateSearch:
 
         pair = self._descend("pair", pair_loss, first)
         best = phasings.get(pair) or [self._sample(typed, pair) for typed in self._typed]
-        inferred, sampled = self._all_queries([consensus(one)[None] for one in best]), self._all_queries(best)
-        phased_mixture, phased_gain = self._fitted(inferred, self._best_rates("phased", inferred, first))
-        sampled_mixture, sampled_gain = self._fitted(sampled, self._best_rates("sampled", sampled, first))
-        model = CopyingModel(phased_mixture, sampled_mixture, pair)
-        loss = (self._loss(phased_mixture, inferred) + self._loss(sampled_mixture, sampled)) / 2.0
-        figures = {"val/genotype_loss": loss}
-        found = {"pair": pair, "phased": phased_mixture.rates, "sampled": sampled_mixture.rates}
+        phased = self._fit_mixture("phased", [consensus(one)[None] for one in best], first)
+        sampled = self._fit_mixture("sampled", best, first)
+        model = CopyingModel(phased.mixture, sampled.mixture, pair)
+        figures = {"val/genotype_loss": (phased.loss + sampled.loss) / 2.0}
+        found = {"pair": pair, "phased": phased.mixture.rates, "sampled": sampled.mixture.rates}
         for name, rates in found.items():
             figures |= {f"search/{name}_rate": rates.switches_per_cm, f"search/{name}_mismatch": rates.mismatch}
-        gains = {"search/phased_weights_gain": phased_gain, "search/sampled_weights_gain": sampled_gain}
+        gains = {"search/phased_weights_gain": phased.gain, "search/sampled_weights_gain": sampled.gain}
         switches = {"search/phase_errors_per_cm": self._switches_per_cm(best)}
         return model, figures | gains | switches | {"search/seconds": time.perf_counter() - started}
+
+    def _fit_mixture(self, stage: str, phasings: list[Calls], start: Rates) -> _Fitted:
+        """Searches the rates for such ``phasings`` of each window from ``start``, and fits the weights.
+
+        Only one stage's queries are in memory at a time.
+        """
+        queries = self._all_queries(phasings)
+        mixture, gain = self._fitted(queries, self._best_rates(stage, queries, start))
+        return _Fitted(mixture, gain, self._loss(mixture, queries))
 
     def _best_rates(self, stage: str, queries: list[_Queries], start: Rates) -> Rates:
         return self._descend(stage, lambda tried: self._loss(Mixture.first(tried), queries), start)
@@ -179,11 +194,12 @@ class RateSearch:
 
     @cached_property
     def _typed(self) -> list[_Typed]:
-        """The windows of the search, spread over the panels, and their typed samples.
+        """The windows of the search and their typed samples: those in the middle of equal parts of all panels.
 
         Raises InputError 'too_few_sites'.
         """
-        chosen = np.unique(np.linspace(0, len(self._places) - 1, MAX_WINDOWS).round().astype(int))
+        middles = (np.arange(MAX_WINDOWS) + 0.5) / MAX_WINDOWS
+        chosen = np.unique((middles * len(self._places)).astype(int))
         found = [typed for number in chosen.tolist() if (typed := self._type(number)) is not None]
         if not found:
             raise InputError(

@@ -206,6 +206,19 @@ def test_known_losses_are_not_computed_again() -> None:
     assert {**figures, "search/seconds": 0.0} == {**again, "search/seconds": 0.0}
 
 
+def test_searched_windows_lie_in_middle_of_halves_of_panel(monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen: list[int] = []
+    whole_type = RateSearch._type
+
+    def noted(search: RateSearch, number: int) -> Any:
+        chosen.append(number)
+        return whole_type(search, number)
+
+    monkeypatch.setattr(RateSearch, "_type", noted)
+    search_of(mosaics(2.0, n_sites=2400), Kept()).search()  # 8 windows
+    assert chosen == [2, 6]
+
+
 def test_typed_calls_have_configured_errors_and_missing_calls(monkeypatch: pytest.MonkeyPatch) -> None:
     panel = mosaics(2.0)
     typed: dict[bytes, tuple[npt.NDArray[np.int64], npt.NDArray[np.int8]]] = {}
