@@ -18,7 +18,8 @@ enum { ROWS = 4, COLUMNS = 2 * WIDTH }; /* of a tile of a product */
 #define NEAREST(x) (__builtin_convertvector((x) + 126.5f, Mask) - 126) /* x >= -126; conversion rounds towards 0 */
 #endif
 
-/* 2^x for x in [-126, 126], and at those bounds beyond them. The relative error is below 3e-7, and the polynomial minimises it. */
+/* 2^x for x in [-126, 126], and at those bounds beyond them. The polynomial has the least relative error of its degree
+ * between -1/2 and 1/2; with rounding it is below 3e-7. */
 INLINED void power_of_2(Vector *x) {
     Vector limited = SMALLER(LARGER(*x, (Vector){0} - 126.0f), (Vector){0} + 126.0f);
     Mask whole = NEAREST(limited);
