@@ -6,6 +6,7 @@
 
 enum { ROWS = 4, COLUMNS = 2 * WIDTH }; /* of a tile of a product */
 
+/* Of NaN they give the second operand. */
 #if defined(__AVX__)
 #include <immintrin.h>
 #define LARGER(a, b) ((Vector)_mm256_max_ps((__m256)(a), (__m256)(b)))
@@ -21,7 +22,7 @@ enum { ROWS = 4, COLUMNS = 2 * WIDTH }; /* of a tile of a product */
 /* 2^x for x in [-126, 126], and at those bounds beyond them. The polynomial has the least relative error of its degree
  * between -1/2 and 1/2; with rounding it is below 3e-7. */
 INLINED void power_of_2(Vector *x) {
-    Vector limited = SMALLER(LARGER(*x, (Vector){0} - 126.0f), (Vector){0} + 126.0f);
+    Vector limited = SMALLER((Vector){0} + 126.0f, LARGER((Vector){0} - 126.0f, *x)); /* of NaN: NaN */
     Mask whole = NEAREST(limited);
     Vector rest = limited - __builtin_convertvector(whole, Vector);
     Vector power = rest * 1.32764694e-03f + 9.67554165e-03f;
