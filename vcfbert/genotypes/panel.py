@@ -98,14 +98,14 @@ class Panel:
         """Haplotype indices [2 * n] of the validation samples, in their order."""
         return self.haplotypes_of(self.validation)
 
-    def some_validation_haplotypes(self, max_samples: int) -> IntArray:
-        """Haplotype indices of at most ``max_samples`` validation samples.
+    def some_validation_haplotypes(self, max_samples: int, shift: int = 0) -> IntArray:
+        """Haplotype indices of at most ``max_samples`` validation samples, and of others with another ``shift``.
 
         The samples are evenly spaced over the file, because a file may be sorted by population.
         """
         n_samples = min(max_samples, len(self.validation))
-        some = np.linspace(0, len(self.validation) - 1, n_samples).round().astype(int)
-        return self.haplotypes_of([self.validation[place] for place in some])
+        some = np.linspace(0, len(self.validation) - 1, n_samples).round().astype(int) + shift
+        return self.haplotypes_of([self.validation[place] for place in np.sort(some % len(self.validation))])
 
     def alleles(
         self, sites: slice | npt.NDArray[np.int64], haplotypes: npt.NDArray[np.int64] | None = None

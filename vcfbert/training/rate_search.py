@@ -40,6 +40,8 @@ from vcfbert.training.validation import array_typing
 
 MAX_SAMPLES = 60  # validation samples of a window
 MAX_WINDOWS = 2
+# A small panel's windows are typed anew, by other arrays and with other samples, until so many sites are searched.
+SEARCHED_SITES, MAX_TYPINGS = 16_384, 4
 MAX_SITES = 4096  # of a window, at which genotypes are scored
 MAX_DENSITY = 0.05  # greatest fraction of sites typed: a denser array takes more time and leaves fewer sites to score
 MODE = PhasingMode(states=640, phasings=4)
@@ -199,8 +201,11 @@ class RateSearch:
         Raises InputError 'too_few_sites'.
         """
         middles = (np.arange(MAX_WINDOWS) + 0.5) / MAX_WINDOWS
-        chosen = np.unique((middles * len(self._places)).astype(int))
-        found = [typed for number in chosen.tolist() if (typed := self._type(number)) is not None]
+        chosen = np.unique((middles * len(self._places)).astype(int)).tolist()
+        n_sites = sum(stop - start for start, stop in (self._places[number][1].core for number in chosen))
+        typings = min(max(SEARCHED_SITES // max(n_sites, 1), 1), MAX_TYPINGS)
+        every = (self._type(number, typing) for typing in range(typings) for number in chosen)
+        found = [typed for typed in every if typed is not None]
         if not found:
             raise InputError(
                 "too_few_sites",
@@ -210,14 +215,15 @@ class RateSearch:
             )
         return found
 
-    def _type(self, number: int) -> _Typed | None:
-        """Window ``number``, with errors and missing calls sampled by its number. None if it has no site to type, or
-        none to score."""
+    def _type(self, number: int, typing: int) -> _Typed | None:
+        """Window ``number``, with errors and missing calls sampled by its number and that of its ``typing``. None if it
+        has no site to type, or none to score."""
         reference, window = self._places[number]
         masks, seed, panel = self._config.masks, self._config.train.seed, reference.panel
-        rng = np.random.default_rng([seed, NOISE_STREAM, number])
-        haplotypes = panel.some_validation_haplotypes(MAX_SAMPLES)
-        typed = array_typing(reference, sparse_array(masks), seed)(window)
+        stream = number + typing * len(self._places)
+        rng = np.random.default_rng([seed, NOISE_STREAM, stream])
+        haplotypes = panel.some_validation_haplotypes(MAX_SAMPLES, typing)
+        typed = array_typing(reference, sparse_array(masks), seed)(dataclasses.replace(window, index=stream))
         key = np.flatnonzero(typed).astype(np.int64) + window.retrieval[0]
         sites = _scored(reference, window, key)
         if not (len(key) and len(sites)):

@@ -20,6 +20,7 @@ def test_panel_properties_equal_values_by_hand() -> None:
 def test_some_validation_haplotypes_are_evenly_spaced() -> None:
     panel = panel_from_alleles(np.zeros((20, 3), dtype=np.uint8), validation=(0, 2, 3, 7, 9))
     assert panel.some_validation_haplotypes(3).tolist() == [0, 1, 6, 7, 18, 19]
+    assert panel.some_validation_haplotypes(3, shift=1).tolist() == [0, 1, 4, 5, 14, 15]
     assert panel.some_validation_haplotypes(9).tolist() == panel.validation_haplotypes.tolist()
     assert panel_from_alleles(np.zeros((4, 3), dtype=np.uint8)).some_validation_haplotypes(3).tolist() == []
 

@@ -210,11 +210,12 @@ def test_searched_windows_lie_in_middle_of_halves_of_panel(monkeypatch: pytest.M
     chosen: list[int] = []
     whole_type = RateSearch._type
 
-    def noted(search: RateSearch, number: int) -> Any:
+    def noted(search: RateSearch, number: int, typing: int) -> Any:
         chosen.append(number)
-        return whole_type(search, number)
+        return whole_type(search, number, typing)
 
     monkeypatch.setattr(RateSearch, "_type", noted)
+    monkeypatch.setattr(rate_search, "MAX_TYPINGS", 1)
     search_of(mosaics(2.0, n_sites=2400), Kept()).search()  # 8 windows
     assert chosen == [2, 6]
 
@@ -235,6 +236,7 @@ def test_typed_calls_have_configured_errors_and_missing_calls(monkeypatch: pytes
         return of(dosage, truth, knots)
 
     monkeypatch.setattr(rate_search, "unphased_windows", phased)
+    monkeypatch.setattr(rate_search, "MAX_TYPINGS", 1)
     monkeypatch.setattr(SufficientStatistics, "of", counted)
     searched(panel, typing_error=0.05, missing=0.1)
     assert len(typed) == 2  # windows
@@ -252,3 +254,21 @@ def test_typed_calls_have_configured_errors_and_missing_calls(monkeypatch: pytes
         genotypes = panel.alleles(scored, panel.validation_haplotypes).reshape(-1, 2, len(scored)).sum(axis=1)
         for part, truth in enumerate(truths[number * PARTS : (number + 1) * PARTS]):
             np.testing.assert_array_equal(truth, genotypes[part::PARTS])
+
+
+@pytest.mark.parametrize(("searched_sites", "expected"), [(1, 2), (1_200, 4), (100_000, 8)])
+def test_small_panel_is_typed_by_several_arrays(
+    monkeypatch: pytest.MonkeyPatch, searched_sites: int, expected: int
+) -> None:
+    panel = mosaics(2.0)
+    arrays: list[bytes] = []
+    windows_of = rate_search.unphased_windows
+
+    def phased(reference: ReferenceSubset, key: Any, *rest: Any, **options: Any) -> Any:
+        arrays.append(key.tobytes())
+        return windows_of(reference, key, *rest, **options)
+
+    monkeypatch.setattr(rate_search, "unphased_windows", phased)
+    monkeypatch.setattr(rate_search, "SEARCHED_SITES", searched_sites)
+    searched(panel)
+    assert len(arrays) == len(set(arrays)) == expected
