@@ -262,7 +262,7 @@ def test_weights_of_v19_that_are_not_safetensors_are_refused(copying_bundle: Pat
 LIES: dict[str, tuple[Any, ...]] = {
     "variant": (19, None, ["v19"]),
     "panel_digest": (7, None, {}),
-    "k": ("12", None, 0, -3, 1.5, True, 2**31, [12]),
+    "k": ("12", None, -3, 1.5, True, 2**31, [12]),
     "metrics": (None, "good", [1]),
     "model": (None, "big", 3),
     "encode": (None, "64", []),
@@ -291,6 +291,13 @@ def test_setting_of_another_type_or_value_is_refused_by_name(
         assert re.search(rf"{re.escape(name)} is .*; it must be a ", caught.value.what), caught.value.what
         assert "copy the whole bundle again" in str(caught.value)
         (folder / MANIFEST).write_bytes(before)
+
+
+def test_v19_that_retrieves_nothing_is_refused(copying_bundle: Path) -> None:
+    edit_manifest(copying_bundle, lambda manifest: manifest.update(k=0))
+    with pytest.raises(ArtifactError, match="k is 0; it must be a whole number of at least 1 for V19") as caught:
+        load_bundle(copying_bundle)
+    assert caught.value.code == "bundle_damaged"
 
 
 @pytest.mark.parametrize("name", ["k", "model", "encode.copy_window"])

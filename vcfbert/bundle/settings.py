@@ -30,6 +30,8 @@ def check_settings(path: Path, manifest: Mapping[str, Any]) -> None:
             shown = json.dumps(values[key])
             shown = shown if len(shown) <= _MAX_SHOWN else f"{shown[:_MAX_SHOWN]}..."
             raise damaged(path, f"{MANIFEST}: {name} is {shown}; it must be {expected}")
+    if manifest["variant"] == "v19" and manifest["k"] == 0:
+        raise damaged(path, f"{MANIFEST}: k is 0; it must be a whole number of at least 1 for V19")
 
 
 def damaged(path: Path, what: str) -> ArtifactError:
@@ -58,7 +60,7 @@ def _is_length(value: Any) -> bool:
 _SETTINGS: Final[tuple[tuple[str, str, Callable[[Any], bool]], ...]] = (
     ("variant", "a text", _is_text),
     ("panel_digest", "a text", _is_text),
-    ("k", "a whole number of at least 1", lambda value: _is_integer(value, 1)),
+    ("k", "a whole number of at least 0", lambda value: _is_integer(value, 0)),  # 0: a network without retrieval
     ("metrics", "a mapping", _is_section),
     ("model", "a mapping", _is_section),
     ("encode", "a mapping", _is_section),
