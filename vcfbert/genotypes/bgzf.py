@@ -23,6 +23,7 @@ from isal import isal_zlib
 
 from vcfbert.errors import InputError
 
+_MAX_TEXT: Final = 1 << 16  # bytes of a block, of any writer
 BLOCK_BYTES: Final = 0xFF00  # text of a block; incompressible text of this size still fits into 64 KiB
 # The empty block that ends every complete BGZF file.
 EOF_BLOCK: Final = bytes.fromhex("1f8b08040000000000ff0600424302001b0003000000000000000000")
@@ -224,13 +225,17 @@ def read_blocks(handle: BinaryIO) -> Iterator[bytes]:
 
     Raises InputError: not_bgzf, damaged_bgzf.
     """
-    for block in _compressed_blocks(handle):
-        yield _text_of(block, handle)
+    for block, complete in _compressed_blocks(handle):
+        if complete:
+            yield _text_of(block, handle)
 
 
 def read_text(handle: BinaryIO, *, threads: int = 2) -> Iterator[bytes]:
-    """As ``read_blocks``, but yields the text of several blocks at once. ``threads`` decompress blocks in advance."""
-    blocks = _compressed_blocks(handle)
+    """Yields the text of a whole file, that of several blocks at once. ``threads`` decompress blocks in advance.
+
+    Raises InputError as ``read_blocks``, and damaged_bgzf for an incomplete last block too.
+    """
+    blocks = (block for block, _ in _compressed_blocks(handle))
     pending: deque[Future[bytes]] = deque()
     with ThreadPoolExecutor(threads, thread_name_prefix="bgzf") as pool:
         while some := list(islice(blocks, _BLOCKS_READ)):
@@ -241,21 +246,32 @@ def read_text(handle: BinaryIO, *, threads: int = 2) -> Iterator[bytes]:
             yield pending.popleft().result()
 
 
-def _compressed_blocks(handle: BinaryIO) -> Iterator[bytes]:
-    while len(head := handle.read(len(_BLOCK_HEAD) + 2)) == len(_BLOCK_HEAD) + 2:
+def _compressed_blocks(handle: BinaryIO) -> Iterator[tuple[bytes, bool]]:
+    """Each block, and whether it is complete."""
+    while head := handle.read(len(_BLOCK_HEAD) + 2):
+        if len(head) < len(_BLOCK_HEAD) + 2:
+            yield head, False
+            return
         if head[:4] != _BLOCK_HEAD[:4] or head[12:16] != _BLOCK_HEAD[12:16]:
             raise InputError("not_bgzf", "not a BGZF file", where=_name(handle))
         size = int.from_bytes(head[-2:], "little") + 1
-        body = handle.read(size - len(head))
-        if len(body) == size - len(head):
-            yield head + body
+        block = head + handle.read(max(size - len(head), 0))
+        yield block, len(block) == size
 
 
 def _text_of(block: bytes, handle: BinaryIO) -> bytes:
+    stream = isal_zlib.decompressobj(31)  # 31: with gzip's header and checksum
     try:
-        return isal_zlib.decompress(block, 31)  # 31: with gzip's header and checksum
+        text = stream.decompress(block, _MAX_TEXT)
     except isal_zlib.error as error:  # type: ignore[misc]  # its type stub calls it an instance
-        raise InputError("damaged_bgzf", f"a block is damaged ({error})", where=_name(handle)) from error
+        raise _damaged(handle, str(error)) from error
+    if not stream.eof or stream.unused_data:
+        raise _damaged(handle, "its sizes do not match")
+    return text
+
+
+def _damaged(handle: BinaryIO, detail: str) -> InputError:
+    return InputError("damaged_bgzf", f"a block is damaged ({detail})", where=_name(handle))
 
 
 def _name(handle: BinaryIO) -> str | None:

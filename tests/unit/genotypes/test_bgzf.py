@@ -4,12 +4,14 @@ import gzip
 import io
 import random
 import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
 import pysam
 import pytest
 
+from vcfbert.errors import InputError
 from vcfbert.genotypes import bgzf
 
 
@@ -114,3 +116,36 @@ def test_csi_index_finds_the_records_that_htslib_finds(tmp_path: Path) -> None:
 
     assert found("own.csi") == found("theirs.csi")
     assert found("own.csi")[(16_384, 120_000)] == [16_383, 16_384, 70_000, 70_000]
+
+
+def with_size(block: bytes, size: int) -> bytes:
+    return block[:16] + (size - 1).to_bytes(2, "little") + block[18:]
+
+
+@pytest.mark.parametrize("size", [1, 17, 18, 26, "two blocks", 1 << 16])
+def test_block_of_another_size_is_refused(size: int | str) -> None:
+    """None of the following blocks is lost with it."""
+    blocks = [bgzf.compress_block(text) for text in (b"first\n", b"second\n")]
+    wrong = len(blocks[0]) + len(blocks[1]) if isinstance(size, str) else size
+    handle = io.BytesIO(with_size(blocks[0], wrong) + blocks[1] + bgzf.EOF_BLOCK)
+    with pytest.raises(InputError) as caught:
+        list(bgzf.read_text(handle))
+    assert caught.value.code in ("damaged_bgzf", "not_bgzf")
+
+
+@pytest.mark.parametrize("cut", [5, 30])
+def test_incomplete_last_block_is_skipped_in_a_part_and_refused_in_a_file(cut: int) -> None:
+    data = bgzf.compress_block(b"first\n") + bgzf.compress_block(b"second\n")[:cut]
+    assert list(bgzf.read_blocks(io.BytesIO(data))) == [b"first\n"]
+    with pytest.raises(InputError, match="a block is damaged"):
+        list(bgzf.read_text(io.BytesIO(data)))
+
+
+def test_block_of_more_text_than_bgzf_allows_is_refused() -> None:
+    text = bytes((1 << 16) + 1)
+    body = gzip.compress(text, mtime=0)[10:-8]
+    block = (
+        bgzf._BLOCK_HEAD + struct.pack("<H", len(body) + 25) + body + struct.pack("<II", zlib.crc32(text), len(text))
+    )
+    with pytest.raises(InputError, match="a block is damaged"):
+        list(bgzf.read_blocks(io.BytesIO(block)))

@@ -9,7 +9,7 @@ import pytest
 
 from vcfbert.errors import InputError
 from vcfbert.genotypes import conversion, phased_text
-from vcfbert.genotypes.bgzf import compress
+from vcfbert.genotypes.bgzf import EOF_BLOCK, compress, compress_block
 from vcfbert.genotypes.panel import Panel
 from vcfbert.genotypes.phased_text import plain_sites
 from vcfbert.genotypes.vcf_file import inspect
@@ -113,6 +113,17 @@ def test_damaged_block_after_plain_records_is_refused(tmp_path: Path) -> None:
     damaged = bytearray(path.read_bytes())
     damaged[len(damaged) * 2 // 3] ^= 0xFF
     path.write_bytes(damaged)
+    with pytest.raises(InputError) as error:
+        built(path, tmp_path / "out")
+    assert error.value.code == "vcf_invalid"
+
+
+def test_block_that_hides_the_next_is_refused(tmp_path: Path) -> None:
+    """Its size spans two blocks, each of whole lines, as bgzip writes them. Records must not vanish."""
+    first, second = (compress_block(text.encode()) for text in (HEADER + line(5), line(6)))
+    size = (len(first) + len(second) - 1).to_bytes(2, "little")
+    path = tmp_path / "panel.vcf.gz"
+    path.write_bytes(first[:16] + size + first[18:] + second + EOF_BLOCK)
     with pytest.raises(InputError) as error:
         built(path, tmp_path / "out")
     assert error.value.code == "vcf_invalid"
