@@ -42,6 +42,13 @@ def sequences_of_large_scores(rng: np.random.Generator) -> tuple[Any, ...]:
     return np.arange(2), x, wide, 2, np.zeros_like(x)
 
 
+def sequences_with_nan(rng: np.random.Generator) -> tuple[Any, ...]:
+    """A single NaN reaches all features of its sequence by attention, and none of the others."""
+    x = rng.standard_normal((3, 33, 8), dtype=np.float32)
+    x[1, rng.integers(33), rng.integers(8)] = np.nan
+    return np.arange(3), x, weights(rng, 2, 8, 16), 2, np.zeros_like(x)
+
+
 def pairs_of(rng: np.random.Generator, scale: float) -> tuple[Any, ...]:
     u, l, dims, m, n = 7, int(rng.integers(20, 60)), int(rng.integers(1, 12)), 4 * int(rng.integers(1, 5)), 9
 
@@ -62,9 +69,24 @@ def pairs_of_certain_haplotypes(rng: np.random.Generator) -> tuple[Any, ...]:
     return pairs_of(rng, 10.0)
 
 
+def pairs_with_nan_in_one_haplotype(rng: np.random.Generator) -> tuple[Any, ...]:
+    given = pairs(rng)
+    given[1][3, rng.integers(16)] = np.nan
+    return given
+
+
+def pairs_with_nan_in_the_coupling(rng: np.random.Generator) -> tuple[Any, ...]:
+    given = pairs(rng)
+    given[4].constant[0] = np.nan
+    return given
+
+
 NETWORK_CASES: list[tuple[Kernel[..., Any], Callable[[np.random.Generator], tuple[Any, ...]]]] = [
     (encoder_kernel._encode, sequences),
     (encoder_kernel._encode, sequences_of_large_scores),
+    (encoder_kernel._encode, sequences_with_nan),
     (genotype_kernel._predict_pairs, pairs),
     (genotype_kernel._predict_pairs, pairs_of_certain_haplotypes),
+    (genotype_kernel._predict_pairs, pairs_with_nan_in_one_haplotype),
+    (genotype_kernel._predict_pairs, pairs_with_nan_in_the_coupling),
 ]

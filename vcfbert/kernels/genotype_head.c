@@ -110,7 +110,7 @@ INLINED void genotypes(const Vector *alt, const Vector *other, const Vector *cou
     Vector share = *coupling * (2.0f * LOG2_E);
     squash(&share);
     share = share * 2.0f - 1.0f; /* tanh(x) = 2 / (1 + exp(-2 x)) - 1 */
-    Vector c = LARGER(share, zero) * rise + SMALLER(share, zero) * fall;
+    Vector c = LARGER(zero, share) * rise + SMALLER(zero, share) * fall; /* of NaN: NaN */
     of[0] = none + c;
     of[1] = first + second - 2.0f * c;
     of[2] = both + c;
