@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 
 from vcfbert.reports.drawing import PALETTE, STYLE, label_ends, new_figure
 
@@ -24,6 +25,7 @@ class LinePanel:
     lines: Mapping[str, Sequence[tuple[float, float]]]
     levels: Mapping[str, float] = field(default_factory=dict)
     log_x: bool = False
+    log_y: bool = False
 
 
 def line_panels(panels: Sequence[LinePanel]) -> Figure:
@@ -49,8 +51,13 @@ def _draw(axes: Axes, panel: LinePanel, colours: Mapping[str, str]) -> None:
     if panel.log_x:
         ticks = sorted({x for points in panel.lines.values() for x, _ in points})
         axes.set_xscale("log")
-        axes.set_xticks(ticks, [f"{x:g}" for x in ticks], minor=False)
+        axes.set_xticks(ticks, [f"{x:,g}" if x < 1e6 else f"{x / 1e6:g} M" for x in ticks], minor=False)
         axes.set_xticks([], minor=True)
+    if panel.log_y:
+        axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.set_yticks([], minor=True)
     axes.set(xlabel=panel.x, ylabel=panel.y)
     axes.set_title(panel.title)
     axes.grid(True, axis="y")

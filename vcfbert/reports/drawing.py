@@ -99,11 +99,12 @@ def label_ends(axes: Axes, ends: Sequence[tuple[str, float, str]]) -> None:
 
     Labels that would overlap are moved apart.
     """
-    low, high = axes.get_ylim()
+    to_axes = axes.transScale + axes.transLimits
+    left = axes.get_xlim()[0]
     points = axes.get_window_extent().height * 72.0 / axes.figure.dpi
     gap = 14.0 / points  # one line of text, as a fraction of the axis
     ordered = sorted(ends, key=lambda end: end[1])
-    heights = [(value - low) / (high - low) for _, value, _ in ordered]
+    heights = [float(to_axes.transform((left, value))[1]) for _, value, _ in ordered]
     for height, (label, _, colour) in zip(spread(heights, gap), ordered, strict=True):
         axes.annotate(
             label, (1.0, height), xycoords="axes fraction", xytext=(6, 0), textcoords="offset points",
