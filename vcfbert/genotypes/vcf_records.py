@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from itertools import chain
+from contextlib import contextmanager, suppress
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -201,6 +201,17 @@ def _pysam(path: Path) -> Iterator[Any]:
         pysam.set_verbosity(verbosity)
 
 
+def _parsed(path: Path) -> Iterator[None]:
+    """Yields after each record that pysam parses. Raises InputError('vcf_invalid') where it cannot."""
+    with _pysam(path) as source:
+        records = iter(source)
+        while True:
+            with suppress(ValueError):  # of a tag that the header lacks, in a record that is parsed
+                if next(records, None) is None:
+                    return
+            yield
+
+
 def _check_numbers(path: Path, records: Any) -> None:
     for record in records:
         for name, field in record.format.items():
@@ -217,11 +228,19 @@ def _check_numbers(path: Path, records: Any) -> None:
 
 def _scanned(reader: Any, file: VcfFile, region: Region | None) -> Iterator[Any]:
     chrom, inside = None, False
-    records = iter(reader)
+    records, declared = iter(reader), set(reader.seqnames)
+    parsed, behind = _parsed(file.path), 0  # behind: records that cyvcf2 has read since
     while (record := _next(records, file)) is not None:
+        behind += 1
         name = record.CHROM
         if name != chrom:
             chrom = name
+            if name not in declared:
+                # cyvcf2 gives the first record of such a chromosome even if htslib could not parse it. To read its
+                # fields would end the process. htslib then declares the chromosome.
+                next(islice(parsed, behind - 1, None), None)
+                declared.add(name)
+                behind = 0
             inside = region is None or same_chrom(chrom, region.chrom)
         if inside and (region is None or region.holds(record.POS)):
             yield record

@@ -9,7 +9,8 @@ import pytest
 
 from tests.helpers.vcf_text import Record, record_line, vcf_text, with_text_in_a_number_field, write_vcf
 from vcfbert.errors import InputError
-from vcfbert.genotypes.vcf_reader import read_genotypes, stream_genotypes
+from vcfbert.genotypes.regions import Region
+from vcfbert.genotypes.vcf_reader import open_source, read_genotypes, stream_genotypes, stream_parts
 
 FORMS = ["t.vcf", "t.vcf.gz", "t.gzip.vcf.gz", "t.bcf"]
 
@@ -311,6 +312,18 @@ def test_bytes_that_are_no_text_are_refused(tmp_path: Path) -> None:
     good = vcf_text([(1, "A", "C", "0|1 0|0"), (2, "A", "C", "0|1 0|0")]).encode()
     path.write_bytes(good.replace(b"\n20\t2\t", b"\n\x93\t2\t"))
     assert code_of(path) == "vcf_invalid"
+
+
+@pytest.mark.parametrize("before", ["", "21\t7\tr\tA\tC\t.\t.\t.\tGT\t0|1\t0|0\n"])
+@pytest.mark.parametrize("columns", ["x\tr\tA\tC", "-7\tr\tA\tC", "99999999999999999999\tr\tA\tC", "7\tr", "7"])
+def test_unusable_first_record_of_undeclared_chromosome_is_refused(tmp_path: Path, before: str, columns: str) -> None:
+    """cyvcf2 gives such a record, and reading its fields would end the process."""
+    path = tmp_path / "t.vcf"
+    text = vcf_text([(1, "A", "C", "0|1 0|0"), (2, "A", "C", "0|1 0|0")])
+    path.write_text(f"{text}{before}22\t{columns}\t.\t.\t.\tGT\t0|1\t0|0\n")
+    with pytest.raises(InputError) as caught:
+        list(stream_parts(open_source(path), lambda chrom: (Region(chrom),)))
+    assert caught.value.code == "vcf_invalid"
 
 
 @pytest.mark.parametrize("index", [False, True])
