@@ -60,7 +60,7 @@ def packed_blocks(
     """Reads a file once, in blocks of bounded memory. Raises InputError as ``convert_panels`` does.
 
     Records are read from the text of a VCF as far as they are plain (``phased_text.py``). htslib then parses the file
-    from its begin, so that all of its checks see all records.
+    from its start, so that all of its checks see all records.
     """
     source = open_source(file)
     n_plain = 0
@@ -68,7 +68,8 @@ def packed_blocks(
         n_plain, complete = yield from _plain_blocks(source, progress)
         if complete:
             return
-    blocks = stream_parts(source, partial(_ploidy_regions, source, build), region=region, progress=progress)
+    further = None if progress is None else partial(_from_on, progress, n_plain)
+    blocks = stream_parts(source, partial(_ploidy_regions, source, build), region=region, progress=further)
     for part, block in _checked(blocks, file):
         if n_plain >= len(block.sites):
             n_plain -= len(block.sites)
@@ -275,6 +276,12 @@ def _haplotypes(block: Genotypes) -> npt.NDArray[np.uint8]:
 
 def _with_earlier_files(progress: Progress, before: int, n_sites: int) -> None:
     progress(before + n_sites)
+
+
+def _from_on(progress: Progress, first: int, n_sites: int) -> None:
+    """Keeps silent of sites that were counted before."""
+    if n_sites > first:
+        progress(n_sites)
 
 
 def _checked(blocks: Iterator[tuple[Region, Genotypes]], file: Path) -> Iterator[tuple[Region, Genotypes]]:

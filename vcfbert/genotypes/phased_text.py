@@ -22,6 +22,7 @@ from vcfbert.kernels import Alleles, Indices, compiled
 
 _TEXT_BYTES: Final = 1 << 22  # of an uncompressed file, read at once
 _CALL_BYTES: Final = 4
+_MAX_COLUMNS: Final = 1 << 22  # bytes of a plain record before its calls
 _RECORD: Final = re.compile(
     rb"(?!#)([!-~]+)\t([1-9][0-9]{0,8})\t([!-~]+)\t([A-Za-z]+)\t([A-Za-z]+)\t([.0-9]+)\t([!-~]+)\t([!-~]+)\t(GT)\t"
     rb"((?:[01]\|[01][\t\n])+)"
@@ -115,14 +116,12 @@ class _Order:
 def _plain_records(file: VcfFile) -> Iterator[tuple[list[_Record], Alleles]]:
     """Consecutive records and their alleles. Raises _NotPlain behind the last plain one, if others follow."""
     n_samples = len(file.samples)
+    longest = _MAX_COLUMNS + _CALL_BYTES * n_samples  # of a line that is held until its end is read
     rest, in_header = b"", True
     for piece in _pieces(file):
         text, start = rest + piece, 0
-        while in_header:
-            stop = text.find(b"\n", start) + 1
-            if stop == 0 or text[start : start + 1] != b"#":
-                in_header = stop == 0
-                break
+        while in_header and (stop := text.find(b"\n", start) + 1):
+            in_header = not text.startswith(b"#CHROM", start)
             start = stop
         if not in_header:
             room = (len(text) - start) // (_CALL_BYTES * n_samples) + 1
@@ -133,7 +132,7 @@ def _plain_records(file: VcfFile) -> Iterator[tuple[list[_Record], Alleles]]:
                 yield [_record(text, starts) for starts in fields[:count].tolist()], packed[:count]
                 start = int(fields[count - 1, 9]) + _CALL_BYTES * n_samples
         rest = text[start:]
-        if not in_header and b"\n" in rest:
+        if not in_header and (b"\n" in rest or len(rest) > longest):
             raise _NotPlain
     if rest:
         raise _NotPlain
