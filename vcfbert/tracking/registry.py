@@ -109,7 +109,7 @@ def find_version(mlflow: Any, reference: ModelReference) -> RegisteredVersion:
             "model_not_found",
             f"{name} has no {f'alias {alias!r}' if alias else f'version {number}'} ({error.message})",
             where=mlflow.get_tracking_uri(),
-            hint="`dvc repro publish` registers a version; `make ui` shows those that exist",
+            hint="`dvc repro publish` registers a version; `vcfbert registry list` shows all",
         ) from error
 
 
