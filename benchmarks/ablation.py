@@ -91,7 +91,8 @@ class Vote(Variant):
         mismatches = (sign.abs().sum(dim=1, keepdim=True) - agreement) / 2.0  # [2b, r]
         weight = torch.softmax(-mismatches.gather(1, batch.key_retrieved.flatten(0, 1)), dim=1)  # [2b, k]
         alt = torch.einsum("nk,nkl->nl", weight, batch.patterns[batch.retrieved.flatten(0, 1)].float())  # [2b, l]
-        logit = torch.logit(alt.view(-1, 2, alt.shape[1]))
+        # Rounding may take a sum of weights beyond 1, whose logit is no number.
+        logit = torch.logit(alt.view(-1, 2, alt.shape[1]).clamp(0.0, 1.0))
         return Features(logit[..., None], logit)
 
     def output(self, features: Features, sites: SiteContext) -> WindowOutput:
