@@ -81,7 +81,8 @@ function remarks(qc) {
   const found = [];
   const mirrored = qc.frequencies?.n_mirrored ?? 0;
   if (qc.overlap_share < 0.5) found.push('Fewer than half of the file’s sites are in the panel. Check that the file and the panel have the same genome build.');
-  if (mirrored > 0) found.push(`${counted(mirrored, 'site')} ${mirrored === 1 ? 'has' : 'have'} the frequency of the other allele: REF and ALT may be swapped, or the strand may be wrong.`);
+  if (qc.mirrored?.length > 0) found.push(`The allele frequencies mirror the panel’s on chromosome ${qc.mirrored.join(', ')}. The genotypes are probably inverted: check which allele the file counts.`);
+  else if (mirrored > 0) found.push(`${counted(mirrored, 'site')} ${mirrored === 1 ? 'has' : 'have'} the frequency of the other allele: REF and ALT may be swapped, or the strand may be wrong.`);
   if (qc.phased_share < 1 && !qc.refused) found.push('Some calls are unphased. The model imputes them without prior phasing.');
   if (qc.n_doubled > 0) found.push(`${counted(qc.n_doubled, 'sample')} ${qc.n_doubled === 1 ? 'is' : 'are'} coded as diploid and never heterozygous on X outside the PARs. Males coded this way are imputed as females.`);
   const absent = Object.keys(qc.absent ?? {});

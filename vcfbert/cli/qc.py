@@ -60,6 +60,11 @@ def remarks(report: QcReport) -> Iterator[str]:
     if report.absent:
         excluded = ", ".join(f"{name} ({count} records)" for name, count in report.absent.items())
         yield f"excluded, because the model has no such chromosome: {excluded}"
+    if report.mirrored:
+        yield (
+            f"WARNING: the target's allele frequencies mirror the panel's on chromosome {', '.join(report.mirrored)}. "
+            "Its genotypes are probably inverted: check which allele the file counts (REF and ALT, or PLINK's A1)."
+        )
     if report.n_homozygous_coded:
         yield (
             f"{report.n_homozygous_coded} samples are diploid and never heterozygous on X between its PARs. They are "

@@ -23,6 +23,10 @@ _MIN_CHI_SQUARED: Final = 30.0
 _CELL: Final = 0.02
 # Maximum number of sites listed, those that differ most.
 _MAX_LISTED: Final = 100
+# The target mirrors the panel if the correlation of frequencies is at most this, and this many standard errors of an
+# uncorrelated target below 0.
+_MIRRORED_CORRELATION: Final = -0.5
+_MIRRORED_ERRORS: Final = 4.0
 # A smaller variance of frequencies is rounding error.
 _MIN_VARIANCE: Final = 1e-12
 
@@ -82,6 +86,12 @@ class FrequencyCheck:
         if min(variances) < _MIN_VARIANCE:
             return None
         return round((product - first * second) / math.sqrt(variances[0] * variances[1]), 4)
+
+    @property
+    def mirrored(self) -> bool:
+        """Whether frequencies fall where the panel's rise: REF and ALT are probably exchanged at all sites."""
+        r = self.correlation
+        return r is not None and r <= _MIRRORED_CORRELATION and r * math.sqrt(self.n_sites) <= -_MIRRORED_ERRORS
 
     def as_dict(self) -> dict[str, Any]:
         """The check as JSON values."""

@@ -168,6 +168,12 @@ class QcReport:
         """
         return 1.0 - self.counts[ALLELE_MISMATCH] / max(self.n_shared_positions, 1)
 
+    @property
+    def mirrored(self) -> tuple[str, ...]:
+        """The panels' chromosomes at which the target's allele frequencies mirror the panel's."""
+        parts = [part for part in (self.parts or (self,)) if part.frequencies.mirrored]
+        return tuple(dict.fromkeys(part.density[0].chrom for part in parts))
+
     def summary(self) -> dict[str, Any]:
         """The report as JSON values, without the notes. ``chromosomes`` has the figures of each part."""
         return {
@@ -180,6 +186,7 @@ class QcReport:
                 for part in self.parts
             ],
             "absent": dict(self.absent),
+            "mirrored": list(self.mirrored),
         }
 
     def _figures(self) -> dict[str, Any]:

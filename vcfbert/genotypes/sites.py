@@ -114,7 +114,8 @@ class _Pairs:
 def match_target(target: Genotypes, panel: Panel) -> tuple[MatchedTarget, QcReport]:
     """Matches a target to a panel; returns its genotypes at the panel's sites and the QC report.
 
-    An exact match is preferred to an exchange of REF and ALT, and an exchange to a strand flip. A record without ALT is
+    An exact match is preferred to an exchange of REF and ALT, and an exchange to a strand flip. Alleles are exchanged
+    only if the REF alleles contradict each other, so an insertion is never taken for a deletion. A record without ALT is
     used at a SNP if its REF, or the complement of REF, is one of the panel's alleles. Raises RefusedTargetError, which
     has the report: no_overlap, wrong_build, no_usable_site.
     """
@@ -191,11 +192,21 @@ def _related(target: Sites, panel: Sites, target_index: Index, panel_index: Inde
     relation = np.full(len(ref), _NO_RELATION)
     relation[snp & whole & reads(other_ref, other_alt, panel_alt, panel_ref)] = _FLIP_SWAP
     relation[snp & reads(other_ref, other_alt, panel_ref, panel_alt)] = _FLIP
-    relation[whole & reads(ref, alt, panel_alt, panel_ref)] = _SWAP
+    relation[whole & ~_one_reference(ref, panel_ref) & reads(ref, alt, panel_alt, panel_ref)] = _SWAP
     relation[reads(ref, alt, panel_ref, panel_alt)] = _EXACT
     palindromic = snp & np.isin(panel_ref + panel_alt, _PALINDROMES)
     relation[palindromic & ~whole & (relation != _EXACT)] = _NO_RELATION
     return _Pairs(target_index, panel_index, relation, palindromic & whole)
+
+
+def _one_reference(a: Text, b: Text) -> Flags:
+    """Whether two REF alleles of one position can be of the same sequence: one begins with the other.
+
+    Then the records CA>C and C>CA may be a deletion and an insertion, and an exchange cannot be told from them. SNPs
+    with exchanged alleles have different REF bases.
+    """
+    pairs = zip(a, b, strict=True)
+    return np.fromiter((x.startswith(y) or y.startswith(x) for x, y in pairs), dtype=bool, count=len(a))
 
 
 def _best(pairs: _Pairs) -> _Pairs:

@@ -58,6 +58,15 @@ def test_frequencies_count_a_haploid_sample_once_and_list_at_most_100_sites() ->
     assert many.cells == ((0.05, 0.95, 200),)
 
 
+def test_mirrored_is_true_for_inverted_genotypes_alone() -> None:
+    n_alt = [2 + 2 * (i % 15) for i in range(60)]
+    panel = [(10 + i, calls(n, 20)) for i, n in enumerate(n_alt)]
+    inverted = [(10 + i, calls(40 - n, 20)) for i, n in enumerate(n_alt)]
+    assert not check_of(panel, panel).mirrored
+    assert check_of(inverted, panel).mirrored
+    assert not check_of(inverted[:12], panel).mirrored  # so few sites may be mirrored by chance
+
+
 def test_frequency_cells_count_every_site() -> None:
     rng = np.random.default_rng(5)
     counts = rng.integers(0, 41, size=(80, 2))

@@ -77,9 +77,22 @@ def test_match_target_matches_indels_by_text_and_never_flips_them() -> None:
     texts = [(10, "AT", "A"), (20, "AT", "A"), (30, "TG", "T"), (40, "A", "C")]
     target: list[Record] = [(*text, "0|1") for text in texts]
     matched, status = match(target, panel)
-    assert matched.panel_site.tolist() == [0, 1, 3]
-    assert matched.alleles.tolist() == [[[0, 1]], [[1, 0]], [[0, 1]]]
-    assert status == {20: qc.SWAPPED, 30: qc.ALLELE_MISMATCH}
+    assert matched.panel_site.tolist() == [0, 3]
+    assert matched.alleles.tolist() == [[[0, 1]], [[0, 1]]]
+    assert status == {20: qc.ALLELE_MISMATCH, 30: qc.ALLELE_MISMATCH}
+
+
+def test_match_target_of_an_insertion_and_a_deletion_at_one_position_is_a_mismatch() -> None:
+    panel: list[Record] = [(10, "CA", "C", RARE), (20, "C", "CA", RARE), (30, "A", "G", RARE), (40, "AT", "GC", RARE)]
+    target: list[Record] = [
+        (10, "C", "CA", "0|0 0|0"),
+        (20, "CA", "C", "0|0 0|0"),
+        (30, "A", "G", "0|1 0|0"),
+        (40, "GC", "AT", "0|0 0|1"),  # the REF alleles contradict each other, so one file has them exchanged
+    ]
+    matched, status = match(target, panel)
+    assert status == {10: qc.ALLELE_MISMATCH, 20: qc.ALLELE_MISMATCH, 40: qc.SWAPPED}
+    assert matched.alleles[:, 0].tolist() == [[0, 1], [1, 1]]
 
 
 def test_match_target_prefers_an_exact_match_to_a_swap() -> None:
@@ -233,6 +246,7 @@ def test_match_target_report_lists_every_changed_site(tmp_path: Path) -> None:
         "typed_per_mb": 2.0,
         "chromosomes": [],
         "absent": {},
+        "mirrored": [],
     }
     report.write(tmp_path / "qc.json")
     assert json.loads((tmp_path / "qc.json").read_text())["counts"][qc.SWAPPED] == 1
