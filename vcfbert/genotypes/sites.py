@@ -115,9 +115,9 @@ def match_target(target: Genotypes, panel: Panel) -> tuple[MatchedTarget, QcRepo
     """Matches a target to a panel; returns its genotypes at the panel's sites and the QC report.
 
     An exact match is preferred to an exchange of REF and ALT, and an exchange to a strand flip. Alleles are exchanged
-    only if the REF alleles contradict each other, so an insertion is never taken for a deletion. A record without ALT is
-    used at a SNP if its REF, or the complement of REF, is one of the panel's alleles. Raises RefusedTargetError, which
-    has the report: no_overlap, wrong_build, no_usable_site.
+    only if the REF alleles contradict each other, so an insertion is never taken for a deletion. A record without ALT
+    is used at a SNP if its REF, or the complement of REF, is one of the panel's alleles. Raises RefusedTargetError,
+    which has the report: no_overlap, wrong_build, no_usable_site.
     """
     status = np.full(len(target.sites), qc.NOT_IN_PANEL, dtype=object)
     there = panel.sites.pos if same_chrom(target.sites.chrom, panel.sites.chrom) else panel.sites.pos[:0]
