@@ -63,6 +63,7 @@ from vcfbert.retrieval.refresh import build_index
 from vcfbert.tracker import NullTracker
 from vcfbert.tracking.store import study_storage
 from vcfbert.training.loop import Trainer
+from vcfbert.training.result import FitOutput
 from vcfbert.training.validation import score_windows
 from vcfbert.tuning.study import Settings, run_study
 from vcfbert.tuning.trial import TrialRecord
@@ -143,15 +144,15 @@ class Cells:
                 record.log_metrics({f"held_out/{name}": value for name, value in figures.items()}, epoch)
             return True
 
-        trainer.fit(
+        output = FitOutput(
             None,
-            tracker=record,
+            record,
             checkpoints=folder,
             metrics_csv=folder / "metrics.csv",
             tags=tags_of(cell),
             data={"panel": self.panel.digest},
-            after_epoch=after_epoch,
         )
+        trainer.fit(output, after_epoch=after_epoch)
         if cell["retriever"] == "embedding" and cell["k"] == OWN_K and cell["part"] == "retriever":
             self.learned[seed] = trainer.parts.data.retrievers[0]
         return {VALUE: figures[ALL], "r2": figures, "curve": curve}

@@ -15,6 +15,7 @@ from vcfbert.genotypes.store import open_panels, panels_digest
 from vcfbert.tracking.dvc_lock import stage_digests
 from vcfbert.tracking.mlflow_tracker import open_tracker
 from vcfbert.training.fit import fitter_of
+from vcfbert.training.result import FitOutput
 
 
 def main(variant: str, config: Config) -> None:
@@ -33,14 +34,15 @@ def main(variant: str, config: Config) -> None:
             indexes=indexes,
             progress=progress,
         )
-        result = fitter.fit(
+        output = FitOutput(
             MODELS / variant,
-            tracker=open_tracker(),
+            open_tracker(),
             checkpoints=CHECKPOINTS,
             metrics_csv=METRICS / variant / "latest.csv",
             tags={"source": "dvc"},
             data={"panel": panels_digest(panels), **stage_digests()},
         )
+        result = fitter.fit(output)
     write_json(METRICS / variant / "train.json", dataclasses.asdict(result))
 
 

@@ -20,7 +20,7 @@ from vcfbert.retrieval.faiss_index import FaissKeyIndex
 from vcfbert.retrieval.torch_index import TorchKeyIndex
 from vcfbert.training.checkpoint import Checkpoints
 from vcfbert.training.loop import Trainer
-from vcfbert.training.result import FitResult
+from vcfbert.training.result import FitOutput, FitResult
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device, and torch sees none")
 
@@ -31,14 +31,8 @@ def fit(folder: Path, variant: str, **train: object) -> tuple[FitResult, MemoryT
     config = tiny_config({"train": train})
     trainer = Trainer([PANEL], [encode(PANEL, config.encode)], config, variant, accelerator="cuda")
     tracker = MemoryTracker()
-    result = trainer.fit(
-        folder / "model",
-        tracker=tracker,
-        checkpoints=folder / "checkpoints",
-        metrics_csv=folder / "metrics.csv",
-        tags={},
-        data={},
-    )
+    checkpoints, metrics_csv = folder / "checkpoints", folder / "metrics.csv"
+    result = trainer.fit(FitOutput(folder / "model", tracker, checkpoints, metrics_csv, tags={}, data={}))
     return result, tracker, trainer
 
 

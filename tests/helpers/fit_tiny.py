@@ -21,6 +21,7 @@ from vcfbert.genotypes.store import open_panels
 from vcfbert.training.fit import fitter_of
 from vcfbert.training.loop import Trainer
 from vcfbert.training.progress import SilentProgress
+from vcfbert.training.result import FitOutput
 
 
 class SlowProgress(SilentProgress):
@@ -64,14 +65,15 @@ def main() -> None:
         devices=arguments.devices,
         progress=progress,
     )
-    result = fitter.fit(
+    output = FitOutput(
         arguments.out / "model",
-        tracker=AnyEpochTracker(),
+        AnyEpochTracker(),
         checkpoints=arguments.out / "checkpoints",
         metrics_csv=arguments.out / "metrics.csv",
         tags={},
         data={},
     )
+    result = fitter.fit(output)
     rank = 0
     if isinstance(fitter, Trainer):
         rank = fitter.parts.fabric.global_rank

@@ -21,6 +21,7 @@ from vcfbert.genotypes.encoding import encode
 from vcfbert.genotypes.panel import Panel
 from vcfbert.genotypes.store import write_panels
 from vcfbert.training.loop import Trainer
+from vcfbert.training.result import FitOutput
 
 PROJECT = Path(__file__).parents[2]
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -139,9 +140,7 @@ def test_two_processes_log_loss_curve_of_one(stored: Path, tmp_path: Path, tiny_
     tracker = MemoryTracker()
     trainer = Trainer([tiny_panel], [encode(tiny_panel, config.encode)], config, variant, accelerator="cpu")
     assert len(trainer.parts.data.panels[0].windows) % 2 == 1  # one process has a window more than the other
-    trainer.fit(
-        None, tracker=tracker, checkpoints=tmp_path / "alone", metrics_csv=tmp_path / "alone.csv", tags={}, data={}
-    )
+    trainer.fit(FitOutput(None, tracker, tmp_path / "alone", tmp_path / "alone.csv", tags={}, data={}))
     curve = read_curve(tmp_path / "metrics.csv")
     assert len(curve) == len(tracker.epochs) == 3
     assert variant != "v18" or float(curve[-1]["index/version"]) == 2

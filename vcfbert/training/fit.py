@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from vcfbert.artifacts import check_replaceable
 from vcfbert.config import Config
@@ -18,7 +18,7 @@ from vcfbert.genotypes.store import panels_digest
 from vcfbert.tracker import Tracker
 from vcfbert.training.hmm_fit import HmmFit
 from vcfbert.training.progress import FitProgress, SilentProgress
-from vcfbert.training.result import AfterEpoch, FitResult
+from vcfbert.training.result import FitOutput, FitResult, Fitter
 
 if TYPE_CHECKING:
     from vcfbert.retrieval.base import KeyIndex
@@ -40,7 +40,6 @@ def fit_panel(
     cannot be used, and what ``Trainer.fit`` raises.
     """
     check_replaceable(out, BUNDLE_KIND)  # before training, which may take hours
-    checkpoints = out.parent / ".checkpoints"
     with tempfile.TemporaryDirectory(prefix="vcfbert-") as folder:
         panels = panels_of(config.prepare, Path(folder) / "panel")
         shown = progress or SilentProgress()
@@ -55,34 +54,15 @@ def fit_panel(
             devices=devices,
             progress=progress,
         )
-        return fitter.fit(
+        output = FitOutput(
             out,
-            tracker=tracker,
-            checkpoints=checkpoints,
+            tracker,
+            checkpoints=out.parent / ".checkpoints",
             metrics_csv=out.with_name(f"{out.name}.metrics.csv"),
             tags={"source": "fit"},
             data={"panel": panels_digest(panels)},
         )
-
-
-class Fitter(Protocol):
-    """Fits one variant."""
-
-    def fit(
-        self,
-        out: Path | None,
-        *,
-        tracker: Tracker,
-        checkpoints: Path,
-        metrics_csv: Path,
-        tags: Mapping[str, str],
-        data: Mapping[str, str],
-        after_epoch: AfterEpoch | None = None,
-    ) -> FitResult:
-        """Fits, or continues an interrupted fit, and writes the bundle ``out``; None writes none.
-
-        ``tags`` and ``data`` (digests of the inputs) are recorded. Raises VcfbertError.
-        """
+        return fitter.fit(output)
 
 
 def fitter_of(

@@ -25,7 +25,7 @@ from vcfbert.training.host_memory import peak_memory_mb
 from vcfbert.training.metrics_csv import MetricsCsv
 from vcfbert.training.progress import FitProgress, SilentProgress
 from vcfbert.training.rate_search import RateSearch
-from vcfbert.training.result import AfterEpoch, FitResult
+from vcfbert.training.result import AfterEpoch, FitOutput, FitResult
 from vcfbert.training.validation import MAX_VALIDATED, Scores, array_typing, figures, masked_typing, score_windows
 
 STAGES = {  # of ``RateSearch``, in order
@@ -59,37 +59,27 @@ class HmmFit:
             what = "a panel has a single training sample, whose haplotypes no other sample can copy"
             raise InputError("panel_too_small", what, hint="give a panel with more samples")
 
-    def fit(
-        self,
-        out: Path | None,
-        *,
-        tracker: Tracker,
-        checkpoints: Path,
-        metrics_csv: Path,
-        tags: Mapping[str, str],
-        data: Mapping[str, str],
-        after_epoch: AfterEpoch | None = None,
-    ) -> FitResult:
-        """Searches, or continues an interrupted search, and writes the bundle ``out``; arguments as ``Trainer.fit``."""
+    def fit(self, output: FitOutput, *, after_epoch: AfterEpoch | None = None) -> FitResult:
+        """Searches, or continues an interrupted search, and writes the bundle."""
         started = time.perf_counter()
         digest = self.config.training_digest("v19", data_digest(self.panels))
-        steps = SearchSteps(checkpoints / f"v19-{digest}" / "search.json", tracker, self.progress)
+        steps = SearchSteps(output.checkpoints / f"v19-{digest}" / "search.json", output.tracker, self.progress)
         params = {**self.config.as_dict(), "variant": "v19", "parameters": CopyingModel.first().n_parameters}
-        all_tags = {"variant": "v19", **{f"data.{key}": value for key, value in data.items()}, **tags}
-        with tracker.start("v19", params, all_tags, run_id=steps.run_id or None) as run_id:
+        tracker, tags = output.tracker, output.run_tags("v19")
+        with tracker.start("v19", params, tags, run_id=steps.run_id or None) as run_id:
             steps.started(run_id)
             model, found = self._search(steps)
             metrics = {**found, **self._validated(model), "peak_rss_mb": peak_memory_mb()}
             metrics["epoch_seconds"] = time.perf_counter() - started
             tracker.log_metrics(metrics, steps.count)
-            MetricsCsv(metrics_csv).append(0, metrics)
+            MetricsCsv(output.metrics_csv).append(0, metrics)
             if after_epoch is not None:
                 after_epoch(0, metrics)
             uri = ""
-            if out is not None:
-                save_copying_model(out, model, self.panels, self.config, metrics=metrics, data=data)
-                uri = tracker.log_bundle(out, "v19")
-            tracker.log_artifact(metrics_csv)
+            if output.bundle is not None:
+                save_copying_model(output.bundle, model, self.panels, self.config, metrics=metrics, data=output.data)
+                uri = tracker.log_bundle(output.bundle, "v19")
+            tracker.log_artifact(output.metrics_csv)
             steps.clear()
         seconds = steps.seconds_before + time.perf_counter() - started
         return FitResult(run_id, uri, metrics, seconds, model.n_parameters, panels_digest(self.panels))

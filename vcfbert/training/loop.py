@@ -12,7 +12,6 @@ from vcfbert.genotypes.encoding import Encoding
 from vcfbert.genotypes.panel import Panel
 from vcfbert.genotypes.store import data_digest, panels_digest
 from vcfbert.retrieval.base import KeyIndex, Retriever
-from vcfbert.tracker import Tracker
 from vcfbert.training.assembly import assemble
 from vcfbert.training.checkpoint import Checkpoints, State
 from vcfbert.training.device import memory_use
@@ -20,7 +19,7 @@ from vcfbert.training.epoch import EpochTrainer
 from vcfbert.training.failures import memory_errors
 from vcfbert.training.progress import FitProgress, SilentProgress, epoch_message
 from vcfbert.training.recorder import Recorder
-from vcfbert.training.result import AfterEpoch, FitResult
+from vcfbert.training.result import AfterEpoch, FitOutput, FitResult
 from vcfbert.training.run_state import RunState, restore, snapshot
 from vcfbert.training.validator import Validator
 
@@ -63,42 +62,31 @@ class Trainer:
         self.validator = Validator(self.parts, config)
         self.run = RunState()
 
-    def fit(
-        self,
-        out: Path | None,
-        *,
-        tracker: Tracker,
-        checkpoints: Path,
-        metrics_csv: Path,
-        tags: Mapping[str, str],
-        data: Mapping[str, str],
-        after_epoch: AfterEpoch | None = None,
-    ) -> FitResult:
-        """Trains, from the last checkpoint if there is one, and writes the best epoch's bundle to ``out``.
+    def fit(self, output: FitOutput, *, after_epoch: AfterEpoch | None = None) -> FitResult:
+        """Trains, from the last checkpoint if there is one, and writes the best epoch's bundle.
 
-        If ``out`` is None, no bundle is written. ``tags`` and ``data`` (digests of the inputs) are recorded. Raises
-        ResourceError('out_of_memory') and VcfbertError('diverged').
+        Raises ResourceError('out_of_memory') and VcfbertError('diverged').
         """
         train, name = self.config.train, self.parts.model.name
         digest = self.config.training_digest(name, data_digest(self.panels))
-        store = Checkpoints(checkpoints / f"{name}-{digest}")
-        recorder = Recorder(tracker, store, metrics_csv, writes=self.parts.fabric.is_global_zero)
+        store = Checkpoints(output.checkpoints / f"{name}-{digest}")
+        recorder = Recorder(output.tracker, store, output.metrics_csv, writes=self.parts.fabric.is_global_zero)
         last = store.last()
         if last is not None:
             self.restore(last)
             self.progress.message(f"resuming after epoch {self.run.epoch} from {store.folder}")
         params = {**self.config.as_dict(), "variant": name, "parameters": self.parameters}
-        all_tags = {"variant": name, **{f"data.{key}": value for key, value in data.items()}, **tags}
-        recording = recorder.recording(name, params, all_tags, run_id=self.run.run_id, resume=last is not None)
+        tags, resume = output.run_tags(name), last is not None
+        recording = recorder.recording(name, params, tags, run_id=self.run.run_id, resume=resume)
         with recording as run_id, memory_errors(train):
             self.run.run_id = run_id
             while self.run.epoch < train.epochs and self.run.waited < train.patience:
                 metrics = self._epoch(recorder)
                 if after_epoch is not None and not after_epoch(self.run.epoch - 1, metrics):
                     break
-            if out is not None:
-                self._write(out, store.best(), data)
-            uri = recorder.finish(out, name)
+            if output.bundle is not None:
+                self._write(output.bundle, store.best(), output.data)
+            uri = recorder.finish(output.bundle, name)
         digest, rank = panels_digest(self.panels), self.parts.fabric.global_rank
         return FitResult(run_id, uri, self.run.best_metrics, self.run.seconds, self.parameters, digest, rank)
 

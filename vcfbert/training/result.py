@@ -1,13 +1,33 @@
-"""What a fit returns, whichever variant it fits."""
+"""What a fit writes and returns, whichever variant it fits."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from vcfbert.tracker import Tracker
 
 # Called after each epoch's checkpoint with the epoch (from 0) and its figures. False ends the training there, as if the
 # epoch were the last. Every rank calls it, and all must get the same answer.
 AfterEpoch = Callable[[int, Mapping[str, float]], bool]
+
+
+@dataclass(frozen=True)
+class FitOutput:
+    """Where a fit writes, and what it records beside its figures."""
+
+    bundle: Path | None  # None: no bundle is written
+    tracker: Tracker
+    checkpoints: Path  # folder; an interrupted fit continues from it
+    metrics_csv: Path
+    tags: Mapping[str, str]  # of the run
+    data: Mapping[str, str]  # names and digests of the inputs, for run and bundle
+
+    def run_tags(self, variant: str) -> dict[str, str]:
+        """All tags of the run: variant, digests of the inputs, and ``tags``."""
+        return {"variant": variant, **{f"data.{key}": value for key, value in self.data.items()}, **self.tags}
 
 
 @dataclass(frozen=True)
@@ -21,3 +41,10 @@ class FitResult:
     parameters: int
     data_digest: str  # of the panels that the figures were measured on
     rank: int = 0  # of the process, of those that trained together; the first one reports
+
+
+class Fitter(Protocol):
+    """Fits one variant."""
+
+    def fit(self, output: FitOutput, *, after_epoch: AfterEpoch | None = None) -> FitResult:
+        """Fits, or continues an interrupted fit, and writes ``output``. Raises VcfbertError."""

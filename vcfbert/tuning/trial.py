@@ -32,6 +32,7 @@ from vcfbert.tracker import Tracker
 from vcfbert.training.fit import fitter_of
 from vcfbert.training.host_memory import trim_memory
 from vcfbert.training.progress import FitProgress
+from vcfbert.training.result import FitOutput
 from vcfbert.tuning.space import learns_retrieval, suggest, trial_config
 from vcfbert.tuning.storage import RUN_ID, first_number, patiently
 
@@ -83,15 +84,15 @@ class Objective:
         _reset_peak_memory()
         try:
             fitter = fitter_of(self._variant, self._panels, lambda: self._encodings, config, progress=self._progress)
-            result = fitter.fit(
+            output = FitOutput(
                 None,
-                tracker=record,
+                record,
                 checkpoints=folder,
                 metrics_csv=folder / "metrics.csv",
                 tags={"source": "tune", "study": trial.study.study_name},
                 data={"panel": panels_digest(self._panels)},
-                after_epoch=record.after_epoch,
             )
+            result = fitter.fit(output, after_epoch=record.after_epoch)
         except VcfbertError as error:
             if error.code not in TRIAL_ERRORS:
                 raise

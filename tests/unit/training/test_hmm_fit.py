@@ -26,7 +26,7 @@ from vcfbert.imputation.imputer import Imputer
 from vcfbert.training.fit import fitter_of
 from vcfbert.training.hmm_fit import STAGES, HmmFit
 from vcfbert.training.progress import FitProgress, SilentProgress
-from vcfbert.training.result import AfterEpoch, FitResult
+from vcfbert.training.result import AfterEpoch, FitOutput, FitResult
 
 # Each test fits V19: seconds of work.
 pytestmark = pytest.mark.integration
@@ -75,15 +75,16 @@ def fit(
     after_epoch: AfterEpoch | None = None,
 ) -> tuple[FitResult, MemoryTracker]:
     tracker = tracker or MemoryTracker()
-    result = HmmFit(panels or [PANEL], config, progress=progress, threads=1).fit(
+    output = FitOutput(
         folder / "model" if bundle else None,
-        tracker=tracker,
+        tracker,
         checkpoints=folder / "checkpoints",
         metrics_csv=folder / "metrics.csv",
         tags={"source": "test"},
         data={"panel": "abc"},
-        after_epoch=after_epoch,
     )
+    fitter = HmmFit(panels or [PANEL], config, progress=progress, threads=1)
+    result = fitter.fit(output, after_epoch=after_epoch)
     return result, tracker
 
 

@@ -29,7 +29,7 @@ from vcfbert.retrieval.torch_index import TorchKeyIndex
 from vcfbert.training.checkpoint import Checkpoints
 from vcfbert.training.loop import Trainer
 from vcfbert.training.optimizer import learning_rate
-from vcfbert.training.result import FitResult
+from vcfbert.training.result import FitOutput, FitResult
 from vcfbert.training.run_state import RunState
 
 # Each test trains a network: seconds of work.
@@ -62,15 +62,15 @@ def trainer_of(panel: Panel, config: Config, variant: str = "v18") -> Trainer:
 
 def fit(trainer: Trainer, folder: Path, *, tracker: MemoryTracker | None = None) -> tuple[FitResult, MemoryTracker]:
     tracker = tracker or MemoryTracker()
-    result = trainer.fit(
+    output = FitOutput(
         folder / "model",
-        tracker=tracker,
+        tracker,
         checkpoints=folder / "checkpoints",
         metrics_csv=folder / "metrics.csv",
         tags={"source": "test"},
         data={"panel": "abc"},
     )
-    return result, tracker
+    return trainer.fit(output), tracker
 
 
 def network_of(bundle: Bundle) -> Variant:

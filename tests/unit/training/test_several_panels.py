@@ -17,7 +17,7 @@ from vcfbert.genotypes.panel import Panel
 from vcfbert.genotypes.regions import Region
 from vcfbert.genotypes.store import data_digest, panel_digest, panels_digest
 from vcfbert.training.loop import Trainer
-from vcfbert.training.result import FitResult
+from vcfbert.training.result import FitOutput, FitResult
 
 # Each test fits a model: seconds of work.
 pytestmark = pytest.mark.integration
@@ -34,14 +34,8 @@ def trainer_of(config: Config, variant: str) -> Trainer:
 
 
 def fit(trainer: Trainer, folder: Path) -> FitResult:
-    return trainer.fit(
-        folder / "model",
-        tracker=AnyEpochTracker(),
-        checkpoints=folder / "checkpoints",
-        metrics_csv=folder / "metrics.csv",
-        tags={},
-        data={},
-    )
+    checkpoints, metrics_csv = folder / "checkpoints", folder / "metrics.csv"
+    return trainer.fit(FitOutput(folder / "model", AnyEpochTracker(), checkpoints, metrics_csv, tags={}, data={}))
 
 
 @pytest.mark.parametrize("variant", ["v17", "v18"])

@@ -15,6 +15,7 @@ from vcfbert.genotypes.encoding import encode
 from vcfbert.genotypes.panel import Panel
 from vcfbert.tracker import NullTracker
 from vcfbert.training.loop import Trainer
+from vcfbert.training.result import FitOutput
 from vcfbert.tuning import study as study_module
 from vcfbert.tuning.space import suggest
 from vcfbert.tuning.study import SeededByTrial, Worker
@@ -104,15 +105,9 @@ def test_fit_without_bundle_stops_on_request(tiny_panel: Panel, tmp_path: Path) 
         told.append((epoch, metrics["val/f1"]))
         return epoch < 1
 
-    result = Trainer([tiny_panel], [encode(tiny_panel, config.encode)], config, "v17", accelerator="cpu").fit(
-        None,
-        tracker=tracker,
-        checkpoints=tmp_path / "checkpoints",
-        metrics_csv=tmp_path / "metrics.csv",
-        tags={},
-        data={},
-        after_epoch=after_epoch,
-    )
+    trainer = Trainer([tiny_panel], [encode(tiny_panel, config.encode)], config, "v17", accelerator="cpu")
+    output = FitOutput(None, tracker, tmp_path / "checkpoints", tmp_path / "metrics.csv", tags={}, data={})
+    result = trainer.fit(output, after_epoch=after_epoch)
     assert told == [(epoch, metrics["val/f1"]) for epoch, metrics in enumerate(tracker.epochs)]
     assert len(told) == 2
     assert (tracker.bundles, result.model_uri) == ([], "")
