@@ -9,8 +9,9 @@ Every run is a process that reads the target file and writes VCF.gz with DS and 
 start of Python or Java. The tools take turns, so a busy machine slows all of them. vcfbert reads the panel from its
 bundle and Minimac4 from its own format; each is prepared once, and that time is reported separately. Beagle reads the
 VCF.gz at every run. Beagle phases unphased targets itself; Minimac4 cannot. Memory is that of the program and its
-children, for Minimac4 with the conversion. CPU seconds are user and system. ``--growth`` simulates panels of 600 to
-50,000 haplotypes with 100 targets, and 10, 100 and 1,000 targets at 2,000 haplotypes. It needs msprime.
+children, for Minimac4 with the conversion. CPU seconds are user and system. The first target of the data is also
+imputed alone. ``--growth`` simulates panels of 600 to 50,000 haplotypes with 100 targets, and 10, 100 and 1,000 targets
+at 2,000 haplotypes. It needs msprime.
 """
 
 from __future__ import annotations
@@ -277,12 +278,26 @@ def growth(settings: Settings, length_mb: float, sizes: Sequence[int], counts: S
     return cases
 
 
+def all_and_one(data: Data, bundle: Path | None, settings: Settings) -> list[dict[str, Any]]:
+    """A case of all targets of ``data``, and one of the first target alone."""
+    with tempfile.TemporaryDirectory(prefix="vcfbert-bench-") as name:
+        folder = Path(name)
+        together = bench(data, bundle, settings, folder)
+        if together["fit"] and together["fit"]["note"] is None:
+            bundle = folder / "bundle"
+        one = Data(f"{data.name}, 1 target", folder / "target")
+        cut_targets(data.folder, one.folder, 1)
+        work = folder / "work"
+        work.mkdir()
+        return [together, bench(one, bundle, settings, work)]
+
+
 def cut_targets(source: Path, out: Path, count: int) -> None:
     """The data of ``source`` with ``count`` of its targets, evenly spaced because they are sorted by population."""
     out.mkdir()
     for path in source.iterdir():
         if not path.name.startswith("target_"):
-            (out / path.name).symlink_to(path)
+            (out / path.name).symlink_to(path.resolve())
         elif path.name.endswith(".vcf.gz"):
             _cut_columns(path, out / path.name, count)
 
@@ -330,8 +345,7 @@ def main() -> None:
         quick = QUICK if options.quick else None
         cases = growth(settings, options.length_mb, PANEL_SIZES[:quick], TARGET_COUNTS[:quick])
     else:
-        with tempfile.TemporaryDirectory(prefix="vcfbert-bench-") as folder:
-            cases = [bench(Data(options.data.name, options.data), options.bundle, settings, Path(folder))]
+        cases = all_and_one(Data(options.data.name, options.data), options.bundle, settings)
     shown = {name: value for name, value in asdict(settings).items() if name != "variant"}  # each case has its own
     report = {"machine": machine, "settings": shown, "growth": options.growth, "cases": cases}
     print(imputation_table(report), end="\n\n")

@@ -38,9 +38,20 @@ ORIGINAL_CORES = 2
 ORIGINAL_SECONDS, ORIGINAL_BYTES = 8.0, 4e9
 READ_SECONDS, READ_LARGE_SECONDS = 1.0, 60.0  # the demo panel, and LARGE
 LARGE = "2,504 samples x 100,000 sites"
-# Limits of CPU time, as multiples of another tool's on the same targets, and of memory.
-CPU_TIMES = (("phased", "beagle", 0.4), ("phased", "minimac4", 0.55), ("unphased", "beagle", 0.9))
+# V19's limits: time as multiples of another tool's on the same targets, and memory. Of all targets of the demo, of one,
+# and of 100 targets by the panel's haplotypes.
+CPU, WALL = "cpu_times", "times"
+TIMES = {CPU: "CPU time", WALL: "time"}
+LIMITS = (("phased", CPU, "beagle", 0.4), ("phased", CPU, "minimac4", 0.55), ("unphased", CPU, "beagle", 0.9))
 PEAK_MIB = {"phased": 200, "unphased": 300}
+ONE_LIMITS, ONE_PEAK_MIB = (("phased", WALL, "beagle", 0.25),), {"phased": 143}  # 150 MB
+GROWTH_TARGETS = 100
+GROWTH_LIMITS = {
+    2_000: (("phased", CPU, "beagle", 0.5),),
+    10_000: (("phased", CPU, "beagle", 0.5),),
+    50_000: (("phased", WALL, "minimac4", 1.5), ("unphased", CPU, "beagle", 0.9)),
+}
+FIT_SECONDS, FIT_MIB = {10_000: 30.0, 50_000: 60.0}, 954  # 1 GB
 V18_SECONDS = 8.0  # of the demo's 203 phased targets, on two cores
 MILLION_TIMES, MILLION_MIB = 3.0, 1_430  # of the time with the smaller panel; 1.5 GB
 SERVICE_FRACTION, SERVICE_GROWTH = 0.8, 1.1  # of the throughput within a process; of memory under overload
@@ -242,26 +253,70 @@ def preparation(case: Report) -> str:
 
 
 def imputation_targets(report: Report) -> dict[str, bool | None]:
-    """V19's speed relative to others and V18's in seconds; for growth, whether time per target grows less than the
-    panel."""
+    """Whether V19 and V18 keep to their limits, and how V19's time grows with the panel."""
     if report["growth"]:
-        return growth_targets(report["cases"])
+        return limits_of_growth(report["cases"]) | growth_targets(report["cases"])
     targets: dict[str, bool | None] = {}
     for case in report["cases"]:
-        ours = {row["input"]: row for row in case["rows"] if row["tool"] == "vcfbert"}
-        if case["variant"] == "v18":  # the other targets are V19's
-            seconds = ours.get("phased", {}).get("seconds")
+        if case["variant"] != "v18":
+            one = case["targets"] == 1
+            targets |= time_limits(case, ONE_LIMITS if one else LIMITS)
+            targets |= memory_limits(case, ONE_PEAK_MIB if one else PEAK_MIB)
+        elif case["targets"] > 1:
+            seconds = own_rows(case).get("phased", {}).get("seconds")
             what = f"{case['data']}, phased targets: V18 takes at most {V18_SECONDS:g} s"
             targets[what] = None if seconds is None else seconds <= V18_SECONDS
-            continue
-        for kind, tool, limit in CPU_TIMES:
-            times = ours.get(kind, {}).get(f"cpu_times_{tool}")
-            what = f"{case['data']}, {kind} targets: at most {limit:g} of {tool.capitalize()}'s CPU time"
-            targets[what] = None if times is None else times <= limit
-        for kind, limit in PEAK_MIB.items():
-            peak = ours.get(kind, {}).get("peak_mib")
-            targets[f"{case['data']}, {kind} targets: at most {limit} MiB"] = None if peak is None else peak <= limit
     return targets
+
+
+def own_rows(case: Report) -> dict[str, Report]:
+    """vcfbert's row of phased and of unphased targets, as far as they were imputed."""
+    return {row["input"]: row for row in case["rows"] if row["tool"] == "vcfbert" and row["runs"]}
+
+
+def time_limits(case: Report, limits: Iterable[tuple[str, str, str, float]]) -> dict[str, bool | None]:
+    targets: dict[str, bool | None] = {}
+    for phase, of, tool, limit in limits:
+        times = own_rows(case).get(phase, {}).get(f"{of}_{tool}")
+        what = f"{case['data']}, {phase} targets: at most {limit:g} of {tool.capitalize()}'s {TIMES[of]}"
+        targets[what] = None if times is None else times <= limit
+    return targets
+
+
+def memory_limits(case: Report, limits: Mapping[str, int]) -> dict[str, bool | None]:
+    targets: dict[str, bool | None] = {}
+    for phase, limit in limits.items():
+        peak = own_rows(case).get(phase, {}).get("peak_mib")
+        what = f"{case['data']}, {phase} targets: at most {limit} MiB"
+        targets[what] = None if peak is None else peak <= limit
+    return targets
+
+
+def limits_of_growth(cases: Sequence[Report]) -> dict[str, bool | None]:
+    """Limits that hold for a panel of some size: time, the fit, and r2 of the largest in every bin."""
+    targets: dict[str, bool | None] = {}
+    for case in cases:
+        size, fit = case["haplotypes"], case["fit"]
+        if case["targets"] != GROWTH_TARGETS:
+            continue
+        targets |= time_limits(case, GROWTH_LIMITS.get(size, ()))
+        if size in FIT_SECONDS and fit and not fit["note"]:
+            limit = FIT_SECONDS[size]
+            targets[f"{size:,} haplotypes: fit in at most {limit:g} s"] = fit["seconds"] <= limit
+            targets[f"{size:,} haplotypes: fit in at most {FIT_MIB} MiB"] = fit["peak_mib"] <= FIT_MIB
+        if size == max(GROWTH_LIMITS):
+            for phase in own_rows(case):
+                targets[f"{case['data']}, {phase} targets: r² ahead in every bin"] = ahead_in_every_bin(case, phase)
+    return targets
+
+
+def ahead_in_every_bin(case: Report, phase: str) -> bool | None:
+    """Whether vcfbert's r2 is at least that of every other tool; None if no other tool ran."""
+    own = own_rows(case)[phase]["r2"]
+    others = [row["r2"] for row in case["rows"] if row["tool"] != "vcfbert" and row["input"] == phase and row["runs"]]
+    if not others:
+        return None
+    return all(own[name] >= other[name] for other in others for name in own if own[name] is not None)
 
 
 def growth_targets(cases: Sequence[Report]) -> dict[str, bool | None]:

@@ -119,10 +119,12 @@ def test_imputation_benchmark_times_and_scores_baselines(simulated: Path, tmp_pa
     settings = ["--set" if word == "-S" else word for word in TINY]
     arguments = ["--data", str(simulated), "--variant", "v18", "--quick", "--threads", "1", *settings]
     report = report_of("bench_imputation.py", arguments, tmp_path / "out.json")
-    (case,) = report["cases"]
+    case, one = report["cases"]
     sizes = {name: case[name] for name in ("data", "variant", "haplotypes", "targets")}
     assert sizes == {"data": "small", "variant": "v18", "haplotypes": 60, "targets": 6}
     assert case["fit"]["note"] is None
+    assert (one["data"], one["targets"], one["fit"]) == ("small, 1 target", 1, None)
+    assert one["rows"][0]["runs"] == 1
     rows = {(row["tool"], row["input"]): row for row in case["rows"]}
     assert rows["minimac4", "unphased"]["note"]
     assert rows["vcfbert", "unphased"]["note"].startswith("error [unphased]")

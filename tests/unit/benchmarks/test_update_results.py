@@ -18,6 +18,7 @@ from benchmarks.update_results import (
     growth_targets,
     imputation_table,
     io_table,
+    limits_of_growth,
     machine_line,
     million_table,
     refresh_table,
@@ -259,6 +260,33 @@ def test_imputation_by_v18_is_judged_by_its_own_target_alone(imputation: dict[st
         text = imputation_table({**imputation, "cases": [{**case, "variant": "v18"}]})
         assert f"- {word}: demo, phased targets: V18 takes at most 8 s" in text
         assert "CPU time" not in text
+
+
+def test_one_target_has_limits_of_its_own(imputation: dict[str, Any]) -> None:
+    one = {**imputation["cases"][0], "data": "demo, 1 target", "targets": 1}
+    text = imputation_table({**imputation, "cases": [one]})
+    assert "- **missed**: demo, 1 target, phased targets: at most 0.25 of Beagle's time" in text
+    assert "- **missed**: demo, 1 target, phased targets: at most 143 MiB" in text
+    assert "0.4 of" not in text
+
+
+def test_growth_judges_each_size_by_its_limits(imputation: dict[str, Any]) -> None:
+    """The fixture's V19: .5 of Minimac4's CPU time phased, 1.5 of Beagle's unphased; r2 of .91 as the others."""
+    fit = {"seconds": 59.0, "peak_mib": 955, "note": None}
+    large = {**imputation["cases"][0], "data": "large", "haplotypes": 50_000, "targets": 100, "fit": fit}
+    small = {**large, "data": "small", "haplotypes": 2_000}
+    few = {**small, "data": "few", "targets": 10}
+    assert limits_of_growth([few, small, large]) == {
+        "small, phased targets: at most 0.5 of Beagle's CPU time": True,
+        "large, phased targets: at most 1.5 of Minimac4's time": None,
+        "large, unphased targets: at most 0.9 of Beagle's CPU time": False,
+        "50,000 haplotypes: fit in at most 60 s": True,
+        "50,000 haplotypes: fit in at most 954 MiB": False,
+        "large, phased targets: r² ahead in every bin": True,
+        "large, unphased targets: r² ahead in every bin": True,
+    }
+    large["rows"][2]["r2"]["all"] = 0.9101
+    assert limits_of_growth([large])["large, phased targets: r² ahead in every bin"] is False
 
 
 def test_growth_compares_panels_with_the_same_number_of_targets(imputation: dict[str, Any]) -> None:
