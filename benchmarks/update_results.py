@@ -465,10 +465,11 @@ def update(root: Path) -> None:
     places = [(root / RESULTS / f"{page}.md", name, tables[name]) for name, page in PAGES.items()]
     compare = tables["compare"]
     places += [(root / name, "summary", None if compare is None else summary_table(compare)) for name in READMES]
-    filled = {}
+    filled: dict[Path, str] = {}
     for path, name, table in places:
         if table is not None:
-            filled[path] = fill(path.read_text(encoding="utf-8"), name, table, str(path))
+            text = filled[path] if path in filled else path.read_text(encoding="utf-8")  # a page may have two tables
+            filled[path] = fill(text, name, table, str(path))
     for path, text in filled.items():
         write_text(path, text)
     for name in tables:

@@ -441,6 +441,20 @@ def test_update_fills_pages_and_both_readmes_and_leaves_tables_without_a_report(
     assert (root / READMES[0]).read_text(encoding="utf-8") == readmes[0]
 
 
+def test_update_fills_two_tables_of_one_page(tmp_path: Path, imputation: dict[str, Any]) -> None:
+    root = make_root(tmp_path)
+    page = root / RESULTS / "processes.md"
+    page.write_text(
+        "".join(f"<!-- table: {name} -->\n\nold {name}\n\n<!-- end -->\n" for name in ("imputation", "million"))
+    )
+    row = {"haplotypes": 5, "input": "phased", "seconds": 1.0, "cpu_seconds": 2.0, "peak_mib": 3, "panel_mib": 1}
+    million = {"machine": MACHINE, "sites": 7, "targets": 1, "rows": [{**row, "r2": {"all": 0.9}}]}
+    for name, report in (("imputation", imputation), ("million", million)):
+        (root / "reports" / f"bench_{name}.json").write_text(json.dumps(report))
+    update(root)
+    assert "old" not in page.read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize("content", ["{", "{}", "[]", '{"read": 1, "write": 2}'])
 def test_update_with_malformed_report_names_it_and_changes_nothing(tmp_path: Path, content: str) -> None:
     root = make_root(tmp_path)
