@@ -22,7 +22,7 @@ from vcfbert.genotypes.genetic_map import GeneticMap
 from vcfbert.genotypes.panel import Panel, Sites
 from vcfbert.genotypes.panel_writer import PanelWriter, region_folder
 from vcfbert.genotypes.phased_text import plain_sites
-from vcfbert.genotypes.regions import Region, canonical_chrom
+from vcfbert.genotypes.regions import Region, canonical_chrom, same_chrom
 from vcfbert.genotypes.sex_chromosomes import build_of, is_x, regions_of_x
 from vcfbert.genotypes.site_blocks import SiteBlocks
 from vcfbert.genotypes.store import (
@@ -33,7 +33,7 @@ from vcfbert.genotypes.store import (
     region_manifest,
     store_manifest,
 )
-from vcfbert.genotypes.vcf_reader import NO_ALT, Genotypes, Progress, open_source, stream_parts
+from vcfbert.genotypes.vcf_reader import NO_ALT, Genotypes, Progress, open_source, stream_parts, two_names
 from vcfbert.genotypes.vcf_records import Source, VcfRecords
 
 _LOG = logging.getLogger(__name__)
@@ -137,9 +137,10 @@ def convert_panels(
         for file in files:
             shifted = None if progress is None else partial(_with_earlier_files, progress, n_sites)
             read = blocks or packed_blocks(file, region=wanted, build=build, progress=shifted)
+            n_earlier = len(stored)
             for part, group in groupby(read, key=lambda block: block.region):
                 place = folder / region_folder(len(stored))
-                _refuse_twice(part, stored, file)
+                _refuse_twice(part, stored[:n_earlier], stored[n_earlier:], file)
                 facts = _write_region(place, part, group, maps, holdout, seed, file)
                 stored.append(facts)
                 n_sites += facts["n_sites"]
@@ -316,7 +317,11 @@ def _refuse(code: str, what: str, hint: str, bad: npt.NDArray[np.bool_], block: 
         raise InputError(code, what, where=f"{file}, record {block.sites.chrom}:{pos}", hint=hint)
 
 
-def _refuse_twice(region: Region, before: Sequence[dict[str, Any]], file: Path) -> None:
+def _refuse_twice(region: Region, before: Sequence[dict[str, Any]], here: Sequence[dict[str, Any]], file: Path) -> None:
+    """Refuses a chromosome of the files ``before``, and a second name of one that is ``here``, in the same file."""
+    for one in here:
+        if one["chrom"] != region.chrom and same_chrom(one["chrom"], region.chrom):
+            raise two_names(file, one["chrom"], region.chrom)
     if any(
         (canonical_chrom(one["chrom"]), one["start"]) == (canonical_chrom(region.chrom), region.start) for one in before
     ):

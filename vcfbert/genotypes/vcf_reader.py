@@ -6,6 +6,7 @@ this ALT, and 0 where it carries REF or another ALT, as ``bcftools norm -m-`` wr
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,8 @@ BLOCK_RECORDS = 4096
 
 # Ploidy of a sample according to the calls read so far. A missing call does not show the ploidy.
 _UNKNOWN, _HAPLOID, _DIPLOID = 0, 1, 2
+
+_LOG = logging.getLogger(__name__)
 
 Progress = Callable[[int], None]
 
@@ -164,14 +167,21 @@ def _batches(
     """Batches that are full or that end a part. The caller empties them with ``take``."""
     seen: dict[str, Sequence[Region]] = {}
     part, batch = Region(""), RecordBatch(source, symbolic)
+    n_before = 0  # records at position 0, which the VCF format allows for telomeres
     with as_text(source.path):
         for record in source.records(region):
+            if record.POS < 1:
+                n_before += 1
+                continue
             if part.chrom != record.CHROM or not part.holds(record.POS):
                 if len(batch):
                     yield part, batch
                 if part.chrom != record.CHROM:
                     if record.CHROM in seen:
                         raise _scattered_chromosome(source, record)
+                    other = next((name for name in seen if same_chrom(name, record.CHROM)), None)
+                    if other is not None:
+                        raise two_names(source.path, other, record.CHROM)
                     seen[record.CHROM] = parts_of(record.CHROM)
                 following = next(one for one in seen[record.CHROM] if one.holds(record.POS))
                 if following.start < part.start and following.chrom == part.chrom:
@@ -182,6 +192,8 @@ def _batches(
                 yield part, batch
         if len(batch):
             yield part, batch
+    if n_before:
+        _LOG.warning("%s: %d records at position 0 (telomeres) are excluded", source.path, n_before)
 
 
 def batch_size(source: Source, block_genotypes: int) -> int:
@@ -190,12 +202,25 @@ def batch_size(source: Source, block_genotypes: int) -> int:
 
 
 def several_chromosomes(path: Path, first: Region | str, second: Region | str) -> InputError:
-    """The error of a file with several chromosomes where one is expected."""
+    """The error of a file with several chromosomes, or several names of one, where one is expected."""
+    names = [one.chrom if isinstance(one, Region) else one for one in (first, second)]
+    if names[0] != names[1] and same_chrom(*names):
+        return two_names(path, *names)
     return InputError(
         "several_chromosomes",
         f"the file holds several chromosomes ({first}, {second}, ...)",
         where=str(path),
         hint=f"give the one to read as region, such as {first}",
+    )
+
+
+def two_names(path: Path, first: str, second: str) -> InputError:
+    """The error of records that give one chromosome two names."""
+    return InputError(
+        "chromosome_names",
+        f"records of one chromosome have two names, {first} and {second}",
+        where=str(path),
+        hint="give them one name and sort them: bcftools annotate --rename-chrs FILE IN | bcftools sort",
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import warnings
 from collections.abc import Iterator, Sequence
@@ -15,8 +16,11 @@ import numpy as np
 import numpy.typing as npt
 
 from vcfbert.errors import InputError
+from vcfbert.genotypes.file_index import index_of
 from vcfbert.genotypes.regions import Region, same_chrom
 from vcfbert.genotypes.vcf_file import VcfFile, inspect, truncated
+
+_LOG = logging.getLogger(__name__)
 
 
 class Calls(Protocol):
@@ -73,11 +77,12 @@ class Source(Protocol):
 
 
 class VcfRecords:
-    """``Source`` over a VCF, VCF.gz or BCF. A region is read by the index if there is one."""
+    """``Source`` over a VCF, VCF.gz or BCF. A region is read by the index if there is one that covers the file."""
 
     def __init__(self, path: Path) -> None:
         """Raises InputError as ``inspect`` does."""
         self._file = inspect(path)
+        self._warned = False  # of an index that is not used
         # htslib would write its own messages to stderr, from another thread and without the file's name.
         cyvcf2.cyvcf2.set_htslib_log_level(0)
 
@@ -96,14 +101,28 @@ class VcfRecords:
     def records(self, region: Region | None) -> Iterator[Record]:
         reader = self._open()
         try:
-            if region is not None and self._file.has_index:
-                yield from _indexed(reader, self._file, region)
+            names = None if region is None else self._indexed_names(reader.seqnames)
+            if region is not None and names is not None:
+                yield from _indexed(reader, self._file, names, region)
             else:
                 if self._file.is_bcf:
                     check_bcf(self.path)
                 yield from _scanned(reader, self._file, region)
         finally:
             reader.close()
+
+    def _indexed_names(self, declared: Sequence[str]) -> list[str] | None:
+        """The chromosomes that the file's index covers; None without an index that can be used."""
+        index = index_of(self._file)
+        if index is not None and index.fault is not None and not self._warned:
+            self._warned = True
+            _LOG.warning(
+                "%s: the index is not used, because it %s. The file is read from its start. `bcftools index -f` writes "
+                "the index again",
+                index.path,
+                index.fault,
+            )
+        return None if index is None or index.fault is not None else index.names(declared)
 
     def chromosomes(self) -> dict[str, int]:
         names: dict[str, int] = {}
@@ -149,19 +168,19 @@ def invalid(path: Path, what: str, where: str | None = None) -> InputError:
     )
 
 
-def _indexed(reader: Any, file: VcfFile, region: Region) -> Iterator[Any]:
-    name = next((name for name in reader.seqnames if same_chrom(name, region.chrom)), None)
-    if name is None:
-        return
+def _indexed(reader: Any, file: VcfFile, names: Sequence[str], region: Region) -> Iterator[Any]:
     stop = "" if region.stop is None else region.stop
-    _check_undamaged(file, name, region)
-    records = reader(f"{name}:{region.start}-{stop}")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # cyvcf2 warns of an empty region, for which nothing_read is the error
-        first = next(records, None)
-    if first is not None:
-        # The index also finds a deletion that starts before the region and overlaps it.
-        yield from (record for record in chain([first], records) if region.holds(record.POS))
+    for name in names:
+        if not same_chrom(name, region.chrom):
+            continue
+        _check_undamaged(file, name, region)
+        records = reader(f"{name}:{region.start}-{stop}")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # cyvcf2 warns of an empty region, for which nothing_read is the error
+            first = next(records, None)
+        if first is not None:
+            # The index also finds a deletion that starts before the region and overlaps it.
+            yield from (record for record in chain([first], records) if region.holds(record.POS))
 
 
 def check_bcf(path: Path) -> None:
