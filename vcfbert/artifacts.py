@@ -83,6 +83,8 @@ def atomic_file(path: Path, *, kept: bool = True) -> Iterator[Path]:
     temporary = path.with_name(f".{path.name}.{os.urandom(6).hex()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         temporary.touch()
         yield temporary
         if kept:
@@ -106,6 +108,16 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Writes a JSON file with sorted keys, as ``write_text`` does."""
     write_text(path, json.dumps(value, indent=1, sort_keys=True) + "\n")
+
+
+def remove_indexes(path: Path, *, but: str | None = None) -> None:
+    """Removes the indexes of a VCF.gz or BCF beside ``path``, but the one with the ending ``but``.
+
+    An index of an earlier file would hide records of this one. Of two indexes tools read the .csi first.
+    """
+    for ending in (".csi", ".tbi"):
+        if ending != but:
+            path.with_name(f"{path.name}{ending}").unlink(missing_ok=True)
 
 
 def check_replaceable(path: Path, kind: str) -> None:

@@ -216,10 +216,13 @@ def _wait(client: Client, job_id: str, bar: Bar) -> dict[str, Any]:
 
 def _fetch(client: Client, job_id: str, out: Path, qc_report: Path | None, bar: Bar) -> dict[str, Any]:
     """Downloads the result and its index, and writes the report. Returns the job."""
+    from vcfbert.artifacts import remove_indexes
+
     job = client.job(job_id)
     client.download(job_id, out, progress=bar.show)
     index = ".tbi" if job["options"]["format"] == "vcf.gz" else ".csi"
     client.download(job_id, out.with_name(out.name + index), what="result/index")
+    remove_indexes(out, but=index)
     if qc_report is not None:
         _write_report(qc_report, job["qc"])
     return job

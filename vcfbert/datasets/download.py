@@ -18,7 +18,7 @@ from typing import Final
 
 import numpy as np
 
-from vcfbert.artifacts import atomic_file, output_error
+from vcfbert.artifacts import atomic_file, output_error, remove_indexes
 from vcfbert.datasets.http_download import Report, download, remove
 from vcfbert.errors import InputError, VcfbertError
 from vcfbert.genotypes import bgzf
@@ -200,6 +200,7 @@ def _cut(head: Path, body: Path, skip: int, wanted: Region, path: Path) -> tuple
             index.write_bytes(
                 bgzf.tabix_index([bgzf.RecordOffsets(f"chr{canonical_chrom(wanted.chrom)}", start, stop, offsets)])
             )
+        remove_indexes(path, but=".tbi")
     return len(intervals), symbolic
 
 

@@ -15,7 +15,7 @@ from typing import BinaryIO, Final, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from vcfbert.artifacts import atomic_file
+from vcfbert.artifacts import atomic_file, remove_indexes
 from vcfbert.errors import InputError
 from vcfbert.genotypes import bgzf
 from vcfbert.genotypes.imputed import ImputedBlock
@@ -226,13 +226,21 @@ def save(path: Path, content: Content, panels: Sequence[Panel], *, kept: bool = 
         return
     if not is_bcf(path):
         _check_positions(path, panels)
-    with atomic_file(path) as temporary:
-        with temporary.open("wb") as handle:
-            offsets = content.write_bgzf(handle)
-        ending, index = (".csi", bgzf.csi_index(offsets)) if is_bcf(path) else (".tbi", bgzf.tabix_index(offsets))
-        # The index gets its name first, so that a complete file always has one.
-        with atomic_file(path.with_name(f"{path.name}{ending}")) as temporary_index:
-            temporary_index.write_bytes(index)
+    ending = ".csi" if is_bcf(path) else ".tbi"
+    indexed = False
+    try:
+        with atomic_file(path) as temporary:
+            with temporary.open("wb") as handle:
+                offsets = content.write_bgzf(handle)
+            # The index gets its name first, so that a complete file always has one.
+            with atomic_file(path.with_name(f"{path.name}{ending}")) as temporary_index:
+                temporary_index.write_bytes(bgzf.csi_index(offsets) if is_bcf(path) else bgzf.tabix_index(offsets))
+            indexed = True
+            remove_indexes(path, but=ending)
+    except BaseException:
+        if indexed:  # a file that was there before must not have this index
+            remove_indexes(path)
+        raise
 
 
 def _check_positions(path: Path, panels: Sequence[Panel]) -> None:

@@ -283,6 +283,33 @@ def test_write_imputed_of_no_probability_is_refused(tmp_path: Path, value: float
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(("kind", "index", "other"), [(".vcf.gz", ".tbi", ".csi"), (".bcf", ".csi", ".tbi")])
+def test_write_imputed_again_removes_an_index_of_the_other_kind(
+    tmp_path: Path, kind: str, index: str, other: str
+) -> None:
+    path = tmp_path / f"out{kind}"
+    Path(f"{path}{other}").write_bytes(b"of an earlier file")
+    write(path)
+    assert sorted(p.name for p in tmp_path.iterdir()) == [path.name, path.name + index]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_write_imputed_to_a_folder_leaves_no_index(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / f"out{kind}"
+
+    def blocks() -> Iterator[ImputedBlock]:
+        path.mkdir()
+        yield block(0, 5)
+
+    with pytest.raises(InputError):
+        write(path, blocks())
+    assert list(tmp_path.iterdir()) == [path]
+    with pytest.raises(InputError) as caught:
+        write(path)
+    assert caught.value.code == "output_not_writable"
+    assert list(tmp_path.iterdir()) == [path]
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_nothing_is_left_when_imputation_fails(tmp_path: Path, kind: str) -> None:
     def blocks() -> Iterator[ImputedBlock]:
