@@ -346,10 +346,10 @@ def ablation_table(report: Report) -> str:
 
     def cells(row: Report) -> tuple[str, ...]:
         label = row["label"] + ("*" if row["note"] else "")
-        cost = (str(row.get("k", "")), f"{row['seconds']:,.1f}" if "seconds" in row else "")
+        cost = (str(row.get("k", "")), f"{row['cpu_seconds']:,.1f}" if "cpu_seconds" in row else "")
         return label, row["targets"], *(f"{row['r2'][name]:.4f}" if name in row["r2"] else "" for name in bins), *cost
 
-    header = ("method", "targets", *(f"r² {name}" for name in bins), "K", "imputation, s")
+    header = ("method", "targets", *(f"r² {name}" for name in bins), "K", "CPU, s")
     table = markdown_table(header, (cells(row) for row in report["rows"] if row["r2"]))
     notes = [f"- * {row['label']}: {row['note']}" for row in report["rows"] if row["note"] and row["r2"]]
     notes += [f"- not run: {row['label']}: {row['note']}" for row in report["rows"] if not row["r2"]]

@@ -137,7 +137,7 @@ def imputation() -> dict[str, Any]:
 
 @pytest.fixture
 def ablation() -> dict[str, Any]:
-    ran = {"k": 32, "phasings": None, "seconds": 1.25, "r2": {"0-0.5%": 0.12345, "all": 0.9}, "note": None}
+    ran = {"k": 32, "phasings": None, "cpu_seconds": 1.25, "r2": {"0-0.5%": 0.12345, "all": 0.9}, "note": None}
     rows = [
         {"name": "vote", "label": "vote", "targets": "phased", **ran},
         {"name": "v17", "label": "V17", "targets": "phased", "r2": {}, "note": "no bundle models/v17"},
@@ -149,7 +149,7 @@ def ablation() -> dict[str, Any]:
 
 def test_ablation_marks_what_was_not_run_here(ablation: dict[str, Any]) -> None:
     assert ablation_table(ablation).splitlines() == [
-        "| method | targets | r² 0-0.5% | r² all | K | imputation, s |",
+        "| method | targets | r² 0-0.5% | r² all | K | CPU, s |",
         "| --- | ---: | ---: | ---: | ---: | ---: |",
         "| vote | phased | 0.1235 | 0.9000 | 32 | 1.2 |",
         "| tried* | phased |  | 0.9100 |  |  |",
