@@ -128,19 +128,30 @@ def _region(facts: dict[str, Any]) -> str:
 @panel_app.command("inspect")
 def panel_inspect(
     path: Annotated[Path, typer.Argument(help="Panel store, VCF, VCF.gz, BCF or VCF Zarr.")],
+    build: Annotated[
+        str | None,
+        typer.Option(help="Genome build, for the PARs of X: b37 or b38. Default: found by X's length in the header."),
+    ] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Print what a panel holds.
+    """Print what a panel holds: each chromosome, and of X each of its three parts.
 
     **Example**
 
     vcfbert panel inspect data/work/panel
     """
     from vcfbert.genotypes.conversion import panel_from_genotypes
+    from vcfbert.genotypes.sex_chromosomes import BUILDS, build_of
     from vcfbert.genotypes.store import is_panel, open_panels
-    from vcfbert.genotypes.vcf_reader import read_genotypes
+    from vcfbert.genotypes.vcf_reader import open_source, read_parts
 
-    panels = open_panels(path) if is_panel(path) else (panel_from_genotypes(read_genotypes(path)),)
+    if is_panel(path):
+        panels = open_panels(path)
+    else:
+        length = open_source(path).length_of("X")
+        named = build is not None or length in {one.x_length for one in BUILDS.values()}
+        parts = read_parts(path, build=build_of(length, build, str(path)) if named else None)
+        panels = tuple(panel_from_genotypes(part, file=path) for part in parts)
     found = [_facts(panel) for panel in panels]
     if as_json:
         print_json(found)

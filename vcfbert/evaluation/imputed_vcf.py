@@ -12,7 +12,7 @@ import cyvcf2
 import numpy as np
 import numpy.typing as npt
 
-from vcfbert.constants import MISSING
+from vcfbert.constants import ABSENT, MISSING
 from vcfbert.errors import InputError
 from vcfbert.genotypes.regions import same_chrom
 from vcfbert.genotypes.vcf_file import inspect
@@ -35,19 +35,42 @@ class ScoredBlock:
     estimated_r2: npt.NDArray[np.float64]  # [l], NaN without one
 
 
+@dataclass(frozen=True)
+class Haploid:
+    """Which samples are haploid at the scored sites.
+
+    ``expected`` [l, n] holds where calls do not show it. ``by_record``: the calls of each record show it.
+    """
+
+    expected: npt.NDArray[np.bool_]
+    by_record: bool
+
+
+def haploid_calls(record: Any, expected: npt.NDArray[np.bool_], order: npt.NDArray[np.intp]) -> npt.NDArray[np.bool_]:
+    """Whether each sample is haploid [n] in a record; as ``expected`` [n] where it has no call there.
+
+    ``order``: column of each sample.
+    """
+    if "GT" not in record.FORMAT:
+        return expected
+    calls = record.genotype.array()[order]  # [n, ploidy + 1]; the last column is the phase
+    one = (calls[:, 1] == ABSENT) | (calls.shape[1] == 2)
+    return np.asarray(np.where(calls[:, 0] >= 0, one, expected))
+
+
 def imputed_blocks(
     path: Path,
     samples: Sequence[str],
     chrom: str,
     row_of: Mapping[SiteKey, int],
-    haploid: npt.NDArray[np.bool_],
+    haploid: Haploid,
     *,
     size: int,
 ) -> Iterator[ScoredBlock]:
     """The records of ``chrom`` at the sites of ``row_of``, in blocks of about ``size``.
 
-    ``row_of``: index of each site among those scored. Columns follow the order of ``samples``; ``haploid`` [n] samples
-    become homozygous. Raises InputError if the file lacks a sample or cannot be read.
+    ``row_of``: index of each site among those scored. Columns follow the order of ``samples``; haploid samples become
+    homozygous. Raises InputError if the file lacks a sample or cannot be read.
     """
     order = sample_order(path, checked_samples(path), samples)
     block: list[_Values] = []
@@ -57,12 +80,12 @@ def imputed_blocks(
         for index, alt in enumerate(record.ALT):
             key = (record.POS, record.REF.upper(), alt.upper())
             if key in row_of:
-                block.append(_values(record, index, row_of[key], order))
+                block.append(_values(record, index, row_of[key], order, haploid))
         if len(block) >= size:
-            yield _stacked(block, haploid)
+            yield _stacked(block)
             block = []
     if block:
-        yield _stacked(block, haploid)
+        yield _stacked(block)
 
 
 def checked_samples(path: Path) -> tuple[str, ...]:
@@ -98,25 +121,34 @@ def sample_order(path: Path, present: Sequence[str], wanted: Sequence[str]) -> n
 
 # The fields of a ScoredBlock for one record.
 _Values = tuple[
-    int, npt.NDArray[np.float32], npt.NDArray[np.float32], npt.NDArray[np.int8], npt.NDArray[np.int16], float
+    int,
+    npt.NDArray[np.float32],
+    npt.NDArray[np.float32],
+    npt.NDArray[np.int8],
+    npt.NDArray[np.int16],
+    npt.NDArray[np.bool_],
+    float,
 ]
 
 
-def _values(record: Any, index: int, row: int, order: npt.NDArray[np.intp]) -> _Values:
-    """The values of ALT ``index`` of a record; ``order``: column of each sample."""
+def _values(record: Any, index: int, row: int, order: npt.NDArray[np.intp], haploid: Haploid) -> _Values:
+    """The values of ALT ``index`` of a record, with flags of haploid samples; ``order``: column of each sample."""
     dosage, probability = _dosage_and_probability(record, index)
     called, quality = _called_and_quality(record, len(dosage))
-    return row, dosage[order], probability[order], called[order], quality[order], _estimated_r2(record, index)
+    one = haploid.expected[row]
+    if haploid.by_record:
+        one = haploid_calls(record, one, order)
+    return row, dosage[order], probability[order], called[order], quality[order], one, _estimated_r2(record, index)
 
 
-def _stacked(block: Sequence[_Values], haploid: npt.NDArray[np.bool_]) -> ScoredBlock:
+def _stacked(block: Sequence[_Values]) -> ScoredBlock:
     rows, *by_sample, estimates = zip(*block, strict=True)
-    dosage, probability, called, quality = map(np.stack, by_sample)
+    dosage, probability, called, quality, haploid = map(np.stack, by_sample)
     if haploid.any():
-        alt = dosage[:, haploid]
-        probability[:, haploid] = np.stack([1.0 - alt, np.zeros_like(alt), alt], axis=2)
-        dosage[:, haploid] *= 2.0
-        called[:, haploid] = np.where(called[:, haploid] > 0, 2, called[:, haploid])
+        alt = dosage[haploid]
+        probability[haploid] = np.stack([1.0 - alt, np.zeros_like(alt), alt], axis=1)
+        dosage[haploid] *= 2.0
+        called[haploid] = np.where(called[haploid] > 0, 2, called[haploid])
     at, estimated_r2 = np.array(rows, dtype=np.intp), np.array(estimates, dtype=np.float64)
     return ScoredBlock(at, dosage, probability, called, quality, estimated_r2)
 

@@ -11,6 +11,7 @@ The imputed file's own estimate of r2, if it has one, is reported beside the tru
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,16 +22,26 @@ import numpy as np
 import numpy.typing as npt
 
 from vcfbert.config import EvaluateConfig
-from vcfbert.constants import ABSENT, ALT
+from vcfbert.constants import ALT
 from vcfbert.errors import InputError
-from vcfbert.evaluation.imputed_vcf import SiteKey, checked_samples, imputed_blocks, records, sample_order
+from vcfbert.evaluation.imputed_vcf import (
+    Haploid,
+    SiteKey,
+    checked_samples,
+    haploid_calls,
+    imputed_blocks,
+    records,
+    sample_order,
+)
 from vcfbert.genotypes.panel import Panel, Sites
 from vcfbert.genotypes.regions import Region, same_chrom
-from vcfbert.genotypes.vcf_reader import Genotypes, read_genotypes
+from vcfbert.genotypes.sex_chromosomes import BUILDS, Build, build_of_part, is_x
+from vcfbert.genotypes.vcf_reader import Genotypes, join_sites, open_source, read_parts, several_chromosomes
 from vcfbert.metrics.accuracy import ALL, BinScores, SiteScores
 from vcfbert.metrics.genotype_quality import QualityPoint, QualityScores
 from vcfbert.metrics.r2_sums import R2Sums, R2SumsBuilder
 
+_LOG = logging.getLogger(__name__)
 _VCF_SUFFIXES = (".vcf", ".vcf.gz", ".vcf.bgz", ".bcf")
 BLOCK_CELLS = 1 << 19  # (site, sample) pairs scored at once: some 50 MB of temporaries
 _NO_GROUP = {"", ".", "NA"}
@@ -135,9 +146,11 @@ def evaluate_files(
     """
     if truth.resolve() == imputed.resolve():
         raise InputError("same_file", "truth and imputed are the same file", where=str(truth))
-    actual = read_genotypes(truth, region=region, symbolic=True)
-    frequency = _site_frequencies(reference, region or actual.sites.chrom)
-    rows, af = _scored_sites(actual.sites, frequency, typed_positions(typed))
+    build = _build_of_x(reference, truth, imputed)
+    actual = _Truth.read(truth, region, build)
+    chrom = actual.sites.chrom
+    frequency = _site_frequencies(reference, region or chrom, build)
+    rows, af = _scored_sites(actual.sites, frequency, typed_positions(typed, chrom))
     if not len(rows):
         raise InputError(
             "nothing_to_score",
@@ -147,8 +160,15 @@ def evaluate_files(
         )
     members = _group_members(groups, actual.samples)
     scored = actual.sites.take(rows)
-    counts = _alt_counts(actual, rows)
-    haploid = _haploid_samples(imputed, scored.chrom, actual)
+    counts = actual.counts[rows]
+    if not (counts >= 0).any():
+        raise InputError(
+            "nothing_to_score",
+            f"the truth has no call at any of the {len(rows)} sites to score",
+            where=str(truth),
+            hint="give a truth with genotypes at the untyped sites",
+        )
+    haploid = _haploid_samples(imputed, actual, rows)
     scores = _Scores(members, R2SumsBuilder(actual.samples, len(rows)))
     seen = np.zeros(len(rows), dtype=np.int64)  # number of records of each site in the imputed file
     quality = QualityScores()
@@ -233,36 +253,73 @@ def _keys(sites: Sites) -> list[SiteKey]:
     return list(zip(sites.pos.tolist(), sites.ref.tolist(), sites.alt.tolist(), strict=True))
 
 
-def _site_frequencies(reference: Path | Sequence[Panel], region: str) -> dict[SiteKey, float]:
+def _site_frequencies(reference: Path | Sequence[Panel], region: str, build: Build | None) -> dict[SiteKey, float]:
     """Panel ALT frequency of each panel site on the region's chromosome."""
     if not isinstance(reference, Path):
         chrom = Region.parse(region).chrom
         there = [panel for panel in reference if same_chrom(panel.region.chrom, chrom)]
         return {key: af for p in there for key, af in zip(_keys(p.sites), p.af.tolist(), strict=True)}
-    panel = read_genotypes(reference, region=region, symbolic=True)
-    af = (panel.alleles == ALT).sum(axis=(1, 2)) / np.maximum((panel.alleles >= 0).sum(axis=(1, 2)), 1)
-    return dict(zip(_keys(panel.sites), af.tolist(), strict=True))
+    found: dict[SiteKey, float] = {}
+    for part in read_parts(reference, region=region, build=build, symbolic=True):
+        af = (part.alleles == ALT).sum(axis=(1, 2)) / np.maximum((part.alleles >= 0).sum(axis=(1, 2)), 1)
+        found.update(zip(_keys(part.sites), af.tolist(), strict=True))
+    return found
 
 
-def _alt_counts(genotypes: Genotypes, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """Counts [l, n] of ALT alleles, 0..2, at sites ``rows``; -1 where missing. Haploid samples count as homozygous."""
-    alleles = genotypes.alleles[rows].astype(np.int64)
+def _build_of_x(reference: Path | Sequence[Panel], *files: Path) -> Build | None:
+    """The genome build, which sets where samples of X may change ploidy; None if nothing shows it.
+
+    Panels show it by their regions, and files by the length of X in their headers.
+    """
+    if isinstance(reference, Path):
+        files = (*files, reference)
+    else:
+        found = [build for panel in reference if (build := build_of_part(panel.region)) is not None]
+        if found:
+            return found[0]
+    lengths = [open_source(file).length_of("X") for file in files]
+    return next((build for build in BUILDS.values() if build.x_length in lengths), None)
+
+
+@dataclass(frozen=True)
+class _Truth:
+    """True genotypes of one chromosome. Dims: site, sample."""
+
+    samples: tuple[str, ...]
+    sites: Sites
+    counts: npt.NDArray[np.int64]  # [l, n] of ALT alleles, 0..2; -1 where missing. Haploid calls count as homozygous.
+    haploid: npt.NDArray[np.bool_]  # [l, n]
+
+    @classmethod
+    def read(cls, path: Path, region: str | None, build: Build | None) -> _Truth:
+        parts = read_parts(path, region=region, build=build, symbolic=True)
+        for part in parts:
+            if part.sites.chrom != parts[0].sites.chrom:
+                raise several_chromosomes(path, parts[0].sites.chrom, part.sites.chrom)
+        haploid = [np.broadcast_to(part.haploid, part.alleles.shape[:2]) for part in parts]
+        sites = join_sites([part.sites for part in parts])
+        return cls(parts[0].samples, sites, np.concatenate(list(map(_alt_counts, parts))), np.concatenate(haploid))
+
+
+def _alt_counts(genotypes: Genotypes) -> npt.NDArray[np.int64]:
+    alleles = genotypes.alleles.astype(np.int64)
     alleles[:, genotypes.haploid, 1] = alleles[:, genotypes.haploid, 0]
     return np.where((alleles < 0).any(axis=2), -1, alleles.sum(axis=2))
 
 
-def _haploid_samples(imputed: Path, chrom: str, truth: Genotypes) -> npt.NDArray[np.bool_]:
-    """Whether each sample of the truth [n] is haploid in the imputed file, by the calls of its first record.
+def _haploid_samples(imputed: Path, truth: _Truth, rows: npt.NDArray[np.int64]) -> Haploid:
+    """Whether the samples of the truth are haploid in the imputed file, at the sites ``rows`` of the truth.
 
-    Some tools write males as diploid. A sample without a call is haploid if it is so in the truth.
+    The calls of the first record show it, and on X those of each record, where ploidy changes at the PARs. Some tools
+    write males as diploid. A sample without a call is haploid if it is so in the truth.
     """
     order = sample_order(imputed, checked_samples(imputed), truth.samples)
-    first = next((record for record in records(imputed) if same_chrom(record.CHROM, chrom)), None)
-    if first is None or "GT" not in first.FORMAT:
-        return truth.haploid
-    calls = first.genotype.array()[order]  # [n, ploidy + 1]; the last column is the phase
-    one = (calls[:, 1] == ABSENT) | (calls.shape[1] == 2)
-    return np.where(calls[:, 0] >= 0, one, truth.haploid)
+    if is_x(truth.sites.chrom):
+        return Haploid(truth.haploid[rows], by_record=True)
+    first = next((record for record in records(imputed) if same_chrom(record.CHROM, truth.sites.chrom)), None)
+    if first is None:
+        return Haploid(truth.haploid[rows], by_record=False)
+    return Haploid(haploid_calls(first, truth.haploid[rows], order), by_record=False)
 
 
 def _scored_sites(
@@ -274,20 +331,30 @@ def _scored_sites(
     return rows, af[rows]
 
 
-def typed_positions(typed: Path | None) -> set[int]:
-    """1-based positions in a VCF or in a table of CHROM and POS, with or without a header."""
+def typed_positions(typed: Path | None, chrom: str | None = None) -> set[int]:
+    """1-based positions of ``chrom``, or of all chromosomes, in a VCF or in a table of CHROM and POS.
+
+    A table may have a header. Warns if there is no position.
+    """
     if typed is None:
         return set()
+    positions = {pos for name, pos in _typed_sites(typed) if chrom is None or same_chrom(name, chrom)}
+    if not positions:
+        _LOG.warning("%s: no typed site lies on chromosome %s, so all of its sites are scored", typed, chrom)
+    return positions
+
+
+def _typed_sites(typed: Path) -> Iterator[tuple[str, int]]:
+    """Chromosome and 1-based position of each site."""
     if typed.name.endswith(_VCF_SUFFIXES):
-        return {int(record.POS) for record in records(typed)}
-    positions = set()
+        yield from ((record.CHROM, int(record.POS)) for record in records(typed))
+        return
     for number, fields in _table(typed):
         if len(fields) < 2 or not fields[1].isdigit():
             if number == 1:
                 continue  # a header
             raise InputError("typed_invalid", "expected CHROM and POS", where=f"{typed}, line {number}")
-        positions.add(int(fields[1]))
-    return positions
+        yield fields[0], int(fields[1])
 
 
 def _group_members(groups: Path | None, samples: Sequence[str]) -> dict[str, npt.NDArray[np.intp]]:

@@ -204,11 +204,20 @@ def _rank(chrom: str) -> int:
 
 
 def panel_from_genotypes(
-    genotypes: Genotypes, *, genetic_map: GeneticMap | None = None, validation: tuple[int, ...] = ()
+    genotypes: Genotypes,
+    *,
+    genetic_map: GeneticMap | None = None,
+    validation: tuple[int, ...] = (),
+    file: Path = Path("genotypes"),
 ) -> Panel:
-    """A panel in memory, made of phased and complete genotypes. Raises InputError as ``convert_panels`` does."""
+    """A panel in memory, made of phased and complete genotypes. ``file`` is named in errors.
+
+    Raises InputError as ``convert_panels`` does.
+    """
     region = Region(genotypes.sites.chrom)
-    ((_, block),) = _checked(iter([(region, genotypes)]), Path("genotypes"))
+    block = next((block for _, block in _checked(iter([(region, genotypes)]), file)), None)
+    if block is None:
+        raise InputError("empty", "no record has an ALT allele", where=str(file), hint="give a file with variants")
     bits = _haplotypes(block)
     panel = Panel(
         region=region,

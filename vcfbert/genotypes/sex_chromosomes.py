@@ -66,6 +66,12 @@ def regions_of_x(chrom: str, build: Build) -> tuple[Region, Region, Region]:
     )
 
 
+def build_of_part(region: Region) -> Build | None:
+    """The build of which ``region`` is one of the three regions of X; None if it is of none."""
+    parts = {build: regions_of_x(region.chrom, build) for build in BUILDS.values()} if is_x(region.chrom) else {}
+    return next((build for build, regions in parts.items() if region in regions), None)
+
+
 def between_pars(region: Region) -> bool:
     """Whether ``region`` is the part of X between the PARs, where males are haploid."""
     return any(regions_of_x(region.chrom, build)[1] == region for build in BUILDS.values()) and is_x(region.chrom)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from vcfbert.constants import ABSENT, MISSING
 from vcfbert.errors import InputError
 from vcfbert.genotypes.panel import Sites
 from vcfbert.genotypes.regions import Region, same_chrom
+from vcfbert.genotypes.sex_chromosomes import Build, is_x, regions_of_x
 from vcfbert.genotypes.vcf_records import Record, Source, VcfRecords, as_text, invalid
 from vcfbert.genotypes.vcf_zarr import ZarrRecords, is_vcf_zarr
 
@@ -133,6 +135,28 @@ def stream_genotypes(
         yield block
     if first is None:
         raise nothing_read(source, wanted, source.chromosomes())
+
+
+def read_parts(
+    path: Path, *, region: str | Region | None = None, build: Build | None = None, symbolic: bool = False
+) -> list[Genotypes]:
+    """As ``read_genotypes``, for several chromosomes: the genotypes of each, and of each of the three parts of X.
+
+    A sample may be haploid in one part of X and diploid in the next. Without ``build`` X is one part.
+    """
+    source = open_source(path)
+    wanted = Region.parse(region) if isinstance(region, str) else region
+    blocks_of: dict[Region, list[Genotypes]] = {}
+    for part, block in stream_parts(source, partial(ploidy_parts, build=build), region=wanted, symbolic=symbolic):
+        blocks_of.setdefault(part, []).append(block)
+    if not blocks_of:
+        raise nothing_read(source, wanted, source.chromosomes())
+    return [_joined(blocks) for blocks in blocks_of.values()]
+
+
+def ploidy_parts(chrom: str, build: Build | None) -> tuple[Region, ...]:
+    """The regions of a chromosome within which a sample's ploidy is the same. Without ``build`` X is one."""
+    return regions_of_x(chrom, build) if build is not None and is_x(chrom) else (Region(chrom),)
 
 
 def stream_parts(
