@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import chain, groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -40,6 +40,8 @@ _LOG = logging.getLogger(__name__)
 CHROM = "{chrom}"  # placeholder in a file name for the chromosome, such as 20 or X
 _SEX_CHROMOSOMES_AND_MT = {"X": 23, "Y": 24, "MT": 25}
 _NOT_A_CHROMOSOME = 99
+# A larger share of sites beyond the ends of a genetic map is warned about.
+_MAX_OUTSIDE_MAP: Final = 0.05
 
 
 @dataclass(frozen=True)
@@ -266,10 +268,24 @@ def _write_region(
     folder.mkdir()
     first = next(blocks)
     validation = choose_validation(len(first.samples), holdout=holdout, seed=seed, where=str(file))
-    scale = GeneticMap.of_chromosome([_named(path, region.chrom) for path in maps], region.chrom)
+    scale = GeneticMap.of_region([_named(path, region.chrom) for path in maps], region)
     writer = PanelWriter(folder, region, first.samples, first.haploid)
+    n_outside = 0  # sites beyond the ends of the map
     for block in chain([first], blocks):
         writer.append(block.sites, block.packed, scale.cm(block.sites.pos), block.allele_count)
+        n_outside += int((~scale.covers(block.sites.pos)).sum())
+    if maps and n_outside > _MAX_OUTSIDE_MAP * writer.n_sites:
+        _LOG.warning(
+            "%s: the genetic map, %s, covers %s:%d-%d and not %d of the %d sites of %s. There 1 cM/Mb is assumed",
+            file,
+            scale.source,
+            region.chrom,
+            scale.pos[0],
+            scale.pos[-1],
+            n_outside,
+            writer.n_sites,
+            region,
+        )
     digest = writer.close()
     return region_manifest(region, first.samples, first.haploid, validation, writer.n_sites, digest, scale.source)
 

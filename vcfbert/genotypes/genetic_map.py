@@ -14,7 +14,7 @@ import numpy.typing as npt
 from vcfbert.constants import DEFAULT_CM_PER_MB
 from vcfbert.errors import InputError
 from vcfbert.genotypes.bgzf import GZIP_MAGIC
-from vcfbert.genotypes.regions import same_chrom
+from vcfbert.genotypes.regions import Region, same_chrom
 
 
 @dataclass(frozen=True)
@@ -38,36 +38,58 @@ class GeneticMap:
         return cls(zero.astype(np.int64), zero, cm_per_mb, f"uniform, {cm_per_mb:g} cM/Mb")
 
     @classmethod
-    def read(cls, path: Path, chrom: str) -> GeneticMap:
+    def read(cls, path: Path, chrom: str, region: Region | None = None) -> GeneticMap:
         """Reads the map of ``chrom`` ('20' and 'chr20' are the same) from a file, gzipped or not.
+
+        Maps of X are published by part, each from 0 cM on. Of a file that joins them the rows of ``region`` are used.
 
         Formats: SHAPEIT and GLIMPSE ``pos chr cM``; SHAPEIT2 ``pos rate cM``; PLINK .map ``chr id cM pos`` (no header);
         HapMap and Eagle ``chr pos rate cM``. A header decides the format; without one the number of columns does.
-        Raises InputError: file_not_found, map_invalid, map_chromosome, map_backwards.
+        Raises InputError: file_not_found, map_invalid, map_chromosome, map_backwards, map_flat.
         """
         rows = _rows(path)
         layout = _layout(rows, path)
         pos, cm = _points(rows, layout, chrom, path)
+        if region is not None and _goes_back(pos, cm).any():
+            inside = (pos >= region.start) & (pos <= (pos.max() if region.stop is None else region.stop))
+            pos, cm = (pos[inside], cm[inside]) if inside.any() else (pos, cm)
         _check_forward(pos, cm, path)
+        if len(pos) > 1 and cm[0] == cm[-1]:
+            raise InputError(
+                "map_flat",
+                f"the map has no length: every position of chromosome {chrom} is at {cm[0]:g} cM",
+                where=str(path),
+                hint="check that its column of centimorgans is not one of rates, or give no map for 1 cM/Mb",
+            )
         first = np.append(True, np.diff(pos) > 0)  # of a repeated position the first row counts
         return cls(pos[first], cm[first], DEFAULT_CM_PER_MB, f"{path.name} ({layout.name})")
 
     @classmethod
-    def of_chromosome(cls, paths: Sequence[Path], chrom: str) -> GeneticMap:
-        """The first of ``paths`` that has ``chrom``; a uniform map where ``paths`` is empty.
+    def of_region(cls, paths: Sequence[Path], region: Region) -> GeneticMap:
+        """Of the maps of the region's chromosome the one that covers most of it; a uniform map without ``paths``.
 
         Raises InputError as ``read`` does, and map_invalid where one of several maps has no column of chromosomes.
         """
         for path in paths if len(paths) > 1 else ():
             if _layout(_rows(path), path).chrom is None:
                 raise _invalid(path, "it has no column of chromosomes, which is required where several maps are given")
-        for path in paths[:-1]:
+        found = []
+        for number, path in enumerate(paths, start=1):
             try:
-                return cls.read(path, chrom)
+                found.append(cls.read(path, region.chrom, region))
             except InputError as error:
-                if error.code != "map_chromosome":
+                if error.code != "map_chromosome" or (number == len(paths) and not found):
                     raise
-        return cls.read(paths[-1], chrom) if paths else cls.uniform()
+        return max(found, key=lambda one: one.bases_within(region)) if found else cls.uniform()
+
+    def bases_within(self, region: Region) -> int:
+        """Bases of ``region`` between the first and the last point of the map; 0 or less if there are none."""
+        last = int(self.pos[-1])
+        return (last if region.stop is None else min(last, region.stop)) - max(int(self.pos[0]), region.start)
+
+    def covers(self, pos: npt.NDArray[np.integer]) -> npt.NDArray[np.bool_]:
+        """Whether each position [n] lies between the first and the last point of the map."""
+        return np.asarray((pos >= self.pos[0]) & (pos <= self.pos[-1]))
 
     def cm(self, pos: npt.NDArray[np.integer]) -> npt.NDArray[np.float64]:
         """Genetic positions [n] of base positions [n], in centimorgans; linear between the map's points."""
@@ -119,15 +141,20 @@ def _layout(rows: list[list[str]], path: Path) -> _Layout:
 
 def _layout_of_header(header: list[str], path: Path) -> _Layout:
     def column(*beginnings: str) -> int | None:
-        return next((i for i, name in enumerate(header) if name.startswith(beginnings)), None)
+        return next((i for i, name in enumerate(header) if name.startswith(beginnings) and not _is_rate(name)), None)
 
     chrom = column("chr")
     pos = column("pos", "bp")
     cm = column("cm", "map", "genetic_map", "gen_map")
     if pos is None or cm is None:
-        raise _invalid(path, f"its header lacks a column of positions or of centimorgans: {' '.join(header)}")
+        what = "its header lacks a column of positions, or of centimorgans (a rate in cM/Mb is none)"
+        raise _invalid(path, f"{what}: {' '.join(header)}")
     name = "SHAPEIT/GLIMPSE" if len(header) == 3 else "HapMap"
     return _Layout(name, chrom, pos, cm, header=True)
+
+
+def _is_rate(name: str) -> bool:
+    return "rate" in name or "/mb" in name or "permb" in name
 
 
 def _points(
@@ -158,8 +185,12 @@ def _points(
     return pos, cm
 
 
+def _goes_back(pos: npt.NDArray[np.int64], cm: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
+    return (np.diff(pos) < 0) | (np.diff(cm) < 0)
+
+
 def _check_forward(pos: npt.NDArray[np.int64], cm: npt.NDArray[np.float64], path: Path) -> None:
-    back = np.flatnonzero((np.diff(pos) < 0) | (np.diff(cm) < 0))
+    back = np.flatnonzero(_goes_back(pos, cm))
     if len(back):
         i = int(back[0])
         raise InputError(

@@ -8,6 +8,7 @@ import pytest
 
 from vcfbert.errors import InputError
 from vcfbert.genotypes.genetic_map import GeneticMap
+from vcfbert.genotypes.sex_chromosomes import BUILDS, regions_of_x
 
 # The same three points, 1,000 -> 1 cM, 2,000 -> 1.5 cM, 4,000 -> 3.5 cM, as each format has them.
 FORMATS = {
@@ -66,6 +67,10 @@ def test_genetic_map_with_a_repeated_position_uses_it_once(tmp_path: Path) -> No
         ("1000 20 1\n2000\n", "map_invalid"),
         ("1000 2000\n", "map_invalid"),
         ("sample\tgroup\tsex\n", "map_invalid"),
+        ("chr pos rate\n20 1000 1.2\n20 2000 1.2\n", "map_invalid"),
+        ("pos chr cM/Mb\n1000 20 1.2\n2000 20 1.2\n", "map_invalid"),
+        ("1000 20 0\n2000 20 0\n", "map_flat"),
+        ("20 1000 5 1.2\n20 2000 5 1.2\n", "map_flat"),
     ],
 )
 def test_genetic_map_of_bad_rows_is_refused(tmp_path: Path, text: str, code: str) -> None:
@@ -75,6 +80,28 @@ def test_genetic_map_of_bad_rows_is_refused(tmp_path: Path, text: str, code: str
     assert caught.value.code == code
     assert str(path) in str(caught.value)
     assert caught.value.hint
+
+
+PARTS_OF_X = regions_of_x("X", BUILDS["b37"])
+# Each part of X has its own map, from 0 cM on; 1, 2 and 3 cM/Mb.
+MAPS_OF_X = [
+    "".join(f"{start + step * 500_000} X {step * 0.5 * rate}\n" for step in range(4))
+    for rate, start in ((1, 100_000), (2, 3_000_000), (3, 154_940_000))
+]
+
+
+@pytest.mark.parametrize("joined", [False, True])
+@pytest.mark.parametrize("reverse", [False, True])
+def test_map_of_a_part_of_x_is_the_one_that_covers_it(tmp_path: Path, joined: bool, reverse: bool) -> None:
+    texts = ["".join(MAPS_OF_X)] if joined else MAPS_OF_X[:: -1 if reverse else 1]
+    paths = [tmp_path / f"{number}.map" for number in range(len(texts))]
+    for path, text in zip(paths, texts, strict=True):
+        path.write_text(text)
+    for rate, start, part in zip((1, 2, 3), (200_000, 3_200_000, 155_000_000), PARTS_OF_X, strict=True):
+        found = GeneticMap.of_region(paths, part)
+        first, second = found.cm(np.array([start, start + 100_000]))
+        assert second - first == pytest.approx(0.1 * rate)
+        assert found.covers(np.array([1, start, 200_000_000])).tolist() == [False, True, False]
 
 
 def test_genetic_map_of_no_file_or_no_text_is_refused(tmp_path: Path) -> None:

@@ -257,6 +257,17 @@ def test_panel_digest_depends_on_the_content() -> None:
         assert panel_of(other).digest != digest
 
 
+@pytest.mark.parametrize(("points", "warned"), [((1, 1000), False), ((250, 1000), True), ((5000, 9000), True)])
+def test_map_that_does_not_cover_the_panel_is_warned_about(
+    tmp_path: Path, points: tuple[int, int], warned: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    records: list[Record] = [(pos, "A", "G", "0|1 1|1 0|0") for pos in (100, 200, 300, 400)]
+    file = write_vcf(tmp_path / "panel.vcf", vcf_text(records))
+    (tmp_path / "map").write_text(f"{points[0]} 20 0.0\n{points[1]} 20 0.1\n")
+    build_panels([file], tmp_path / "panel", maps=[tmp_path / "map"], holdout=0.3, seed=1)
+    assert ("There 1 cM/Mb is assumed" in caplog.text) == warned
+
+
 def test_subset_panel_is_written_and_opened_unchanged(tmp_path: Path) -> None:
     panel = build(tmp_path, RECORDS)
     subset = subset_panel(panel, samples=[0, 2], sites=np.array([0, 2, 3]))
