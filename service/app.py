@@ -29,6 +29,7 @@ from .models.manager import ModelsManager
 from .models.model import ModelSource
 from .routes import ROUTERS
 from .settings import Settings, check_exposure, read_settings
+from .uploads.files import open_parsers
 from .uploads.kept import KeptUploads
 
 
@@ -38,24 +39,27 @@ def create_app(settings: Settings, source: ModelSource | None = None) -> FastAPI
     metrics, drain = Metrics(), Drain(settings.drain_seconds)
     source = source or BundleSource(settings, observe_retrieval=metrics.retrieval)
     manager = ModelsManager(settings, source, observe=metrics.imputation)
-    jobs = Jobs(settings, metrics)
+    jobs, parsers = Jobs(settings, metrics), open_parsers(settings)
     metrics.watch_models(manager)
     metrics.watch_jobs(jobs.counts)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        await asyncio.to_thread(parsers.warm_up)
         await asyncio.to_thread(jobs.start)
         manager.start()
         with drain.signals():
             yield
         manager.stop()
         await asyncio.to_thread(jobs.stop)
+        await asyncio.to_thread(parsers.close)
 
     # FastAPI's own documentation pages load scripts from other hosts.
     app = FastAPI(title="vcfbert", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
     app.state.settings = settings
     app.state.manager = manager
     app.state.jobs = jobs
+    app.state.parsers = parsers
     app.state.kept = KeptUploads(settings)
     app.state.metrics = metrics
     app.state.drain = drain

@@ -58,6 +58,9 @@ class Settings(BaseSettings):
     max_small_samples: int = Field(default=500, ge=1)  # in one synchronous request; larger files need a job
     max_seconds: float = Field(default=3600.0, gt=0)  # of a job or a synchronous request
     stall_seconds: float = Field(default=60.0, gt=0)  # time in which a client sends or reads no data of a body
+    parser_memory_mb: int = Field(default=1000, ge=50)  # host memory for parsing one upload
+    parser_cpu_seconds: int = Field(default=600, ge=1)  # CPU time for parsing one upload
+    parser_seconds: float = Field(default=900.0, gt=0)  # in which an upload must be parsed
     queue_limit: int = Field(default=100, ge=1)  # maximum queued jobs
     queued_per_key: int = Field(default=25, ge=1)  # maximum queued jobs per key
 
@@ -108,11 +111,6 @@ class Settings(BaseSettings):
     def max_upload_bytes(self) -> int:
         """Maximum bytes of a request body."""
         return self.max_upload_mb * 1_000_000
-
-    @property
-    def max_unpacked_bytes(self) -> int:
-        """Maximum bytes of a decompressed upload."""
-        return self.max_unpacked_mb * 1_000_000
 
     @cached_property
     def references(self) -> Mapping[str, str]:

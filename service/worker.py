@@ -17,7 +17,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from datetime import datetime
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +38,7 @@ from .jobs.supervisor import EMBEDDED
 from .models.bundles import BundleSource
 from .models.model import ModelSource
 from .settings import Settings, read_settings
-from .uploads.files import check_upload
+from .uploads.files import check_upload, open_parsers
 from .uploads.kept import KeptUploads
 from .worker_metrics import served_metrics
 
@@ -75,6 +74,7 @@ class JobConsumer(Consumer):  # type: ignore[misc]
 def run_worker(settings: Settings, source: ModelSource, observer: Observer) -> None:
     """Runs jobs until SIGTERM. It then finishes the current job within the drain time, or re-queues it."""
     table, files, kept = open_table(settings), JobFiles(settings.data), KeptUploads(settings)
+    parsers = open_parsers(settings)
     runner = JobRunner(
         table,
         files,
@@ -82,7 +82,8 @@ def run_worker(settings: Settings, source: ModelSource, observer: Observer) -> N
         worker=new_worker(),
         max_seconds=settings.max_seconds,
         stale_seconds=settings.stale_seconds,
-        check_upload=partial(check_upload, settings=settings),
+        parsers=parsers,
+        check_upload=lambda target, parser, check: check_upload(target, settings, parser, check),
         observe=observer.job,
         end_process=lambda: os._exit(1),
     )
@@ -90,6 +91,7 @@ def run_worker(settings: Settings, source: ModelSource, observer: Observer) -> N
     every(queue.huey, "recover", lambda: recover(table, queue))
     every(queue.huey, "expire", lambda: expire(table, files))
     every(queue.huey, "expire uploads", kept.expire)
+    queue.huey.on_startup()(parsers.warm_up)
     queue.huey.on_startup()(import_imputation)
     consumer = JobConsumer(
         queue.huey, workers=1, max_delay=_MAX_PAUSE, shutdown_timeout=settings.drain_seconds, graceful_signal="TERM"

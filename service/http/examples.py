@@ -92,6 +92,10 @@ PROBLEMS: Final[dict[str, tuple[int, str, str | None, str | None]]] = {
         "convert it to VCF first, e.g. `plink2 --bfile NAME --export vcf bgz` or `bcftools view`",
     ),
     "truncated": (422, "the file is cut short", "array.vcf.gz", "copy or write it again"),
+    "file_unreadable": (
+        422, "the file cannot be read behind record 55 (20:1322626): its parser died of SIGSEGV", "array.vcf.gz",
+        "`bcftools view` on the file may show what is wrong there",
+    ),
     "unsorted_records": (
         422, "positions are not in ascending order", "array.vcf.gz, record 20:1000156", "sort it with `bcftools sort`",
     ),

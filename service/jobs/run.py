@@ -7,12 +7,14 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from vcfbert import __version__
 from vcfbert.artifacts import output_error, write_json
 from vcfbert.errors import ResourceError, VcfbertError
+from vcfbert.genotypes.parsing.process import Parser, Parsers
 
 from ..http.problems import status_of
 from ..models.model import Model, ModelSource
@@ -51,7 +53,8 @@ class LoadedModels:
 class JobRunner:
     """Runs jobs for one worker, one after another.
 
-    ``check_upload`` raises on uploads that the service refuses. ``observe`` receives the model's alias, the number of
+    ``parsers`` read the uploads. ``check_upload`` raises on uploads that the service refuses, and what the given
+    check raises. ``observe`` receives the model's alias, the number of
     samples and the seconds of every finished job.
     """
 
@@ -64,7 +67,8 @@ class JobRunner:
         worker: str,
         max_seconds: float,
         stale_seconds: float,
-        check_upload: Callable[[Path], object],
+        parsers: Parsers,
+        check_upload: Callable[[Path, Parser, Callable[[], None]], object],
         observe: Callable[[str, int, float], None],
         end_process: Callable[[], None],
         grace_seconds: float = GRACE_SECONDS,
@@ -75,6 +79,7 @@ class JobRunner:
         self._worker = worker
         self._max_seconds = max_seconds
         self._stale_seconds = stale_seconds
+        self._parsers = parsers
         self._check_upload = check_upload
         self._observe = observe
         self._end_process = end_process
@@ -158,10 +163,12 @@ class JobRunner:
 
         options = ImputeOptions(**{**job.options, "fields": tuple(job.options["fields"])})
         target = self._files.target(job.id)
-        self._check_upload(target)
-        model = self._models.get(job.model)
-        loaded = attempt.seconds
-        with self._files.working_folder(job.id, claim.attempt) as working:
+        with ExitStack() as opened:
+            parser = opened.enter_context(self._parsers.open(target))
+            self._check_upload(target, parser, attempt.check)
+            model = self._models.get(job.model)
+            loaded = attempt.seconds
+            working = opened.enter_context(self._files.working_folder(job.id, claim.attempt))
             result, qc_report = working / f"imputed.{options.format}", working / "qc.json"
             try:
                 imputed = model.impute(
@@ -172,6 +179,7 @@ class JobRunner:
                     begin=lambda total: attempt.begin(total, read_qc(qc_report)),
                     progress=attempt.advance,
                     cancelled=attempt.check,
+                    parser=parser,
                 )
             except VcfbertError:
                 # A refused upload has a QC report too.

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypedDict, Unpack
 from .version import ModelVersion
 
 if TYPE_CHECKING:  # torch takes seconds to import: the service answers while the loading thread does that
+    from vcfbert.genotypes.parsing.process import Parser
     from vcfbert.genotypes.qc import QcReport
     from vcfbert.imputation.files import Imputed, ImputeOptions
     from vcfbert.imputation.imputer import Imputer
@@ -25,6 +26,7 @@ class ImputeHooks(TypedDict, total=False):
     begin: Callable[[int], None] | None
     progress: Progress | None
     cancelled: Callable[[], None] | None
+    parser: Parser | None
 
 
 class Model(Protocol):

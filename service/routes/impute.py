@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Annotated, BinaryIO
 
-import anyio.from_thread
-from fastapi import APIRouter, Depends, File, Request, UploadFile
+from fastapi import APIRouter, Depends, File, UploadFile
 from fastapi.responses import StreamingResponse
 
-from vcfbert.errors import InputError, ResourceError, VcfbertError
+from vcfbert.errors import InputError, VcfbertError
 from vcfbert.genotypes.qc import QcReport, short
 
 from ..http.examples import OPTIONS, SHORT_QC, VCF, form, problems
 from ..http.options import Requested
-from ..settings import Settings
 from ..uploads.files import FILE_FIELD, check_upload, one_file, received, stem
-from .deps import AppSettings, Manager
+from .deps import AppParsers, AppSettings, Manager, StillWanted
 
 router = APIRouter(prefix="/v1", tags=["impute"])
 
-_ASK_SECONDS = 0.1  # between two questions to the event loop whether the client is still there
 _CHUNK = 1 << 16  # bytes; a client that reads fewer within the stall time is cut
 _MEDIA_TYPES = {"vcf.gz": "application/gzip", "bcf": "application/octet-stream"}
 
@@ -46,8 +42,8 @@ _MEDIA_TYPES = {"vcf.gz": "application/gzip", "bcf": "application/octet-stream"}
         },
         **problems(
             "model_unknown", "upload_stalled", "too_large", "too_large_unpacked", "too_many_samples", "too_many_sites",
-            "use_jobs", "request_invalid", "not_vcf", "truncated", "unsorted_records", "wrong_build", "unphased",
-            "option_min_dr2", "not_ready", "too_slow", "disk_full",
+            "use_jobs", "request_invalid", "not_vcf", "truncated", "file_unreadable", "unsorted_records", "wrong_build",
+            "unphased", "option_min_dr2", "not_ready", "too_slow", "disk_full",
         ),
     },
     openapi_extra=form(
@@ -56,18 +52,19 @@ _MEDIA_TYPES = {"vcf.gz": "application/gzip", "bcf": "application/octet-stream"}
     ),
 )  # fmt: skip
 def impute(
-    request: Request,
     file: Annotated[UploadFile, File(description=FILE_FIELD)],
     manager: Manager,
     settings: AppSettings,
+    parsers: AppParsers,
+    still_wanted: StillWanted,
     requested: Requested,
 ) -> StreamingResponse:
     """Imputes `file`, a VCF, VCF.gz or BCF, and returns the imputed file. Use `POST /v1/jobs` for many samples. Options
     can be form fields or query parameters."""
     # Not async: it runs in a worker thread, so the event loop stays free for other requests.
     served = manager.get(requested.model)
-    with received(file, settings) as upload:
-        counted = check_upload(upload.target, settings)
+    with received(file, settings) as upload, parsers.open(upload.target) as parser:
+        counted = check_upload(upload.target, settings, parser, still_wanted)
         if counted.n_samples > settings.max_small_samples:
             what = (
                 f"the file has {counted.n_samples} samples; "
@@ -83,7 +80,8 @@ def impute(
                 requested.options,
                 kept=False,
                 reported=reports.append,
-                cancelled=_check(request, settings),
+                cancelled=still_wanted,
+                parser=parser,
             )
         except VcfbertError as error:
             error.more = {"qc": reports[0].summary()} if reports else None  # type: ignore[attr-defined]
@@ -101,25 +99,6 @@ def impute(
             "X-Vcfbert-Qc": json.dumps(short(imputed.report.summary())),
         },
     )
-
-
-def _check(request: Request, settings: Settings) -> Callable[[], None]:
-    """Returns a check for use between blocks. It raises if the caller disconnected or the time limit passed."""
-    started = asked = time.monotonic()
-
-    def check() -> None:
-        nonlocal asked
-        now = time.monotonic()
-        if now - started > settings.max_seconds:
-            what = f"the request did not finish within {settings.max_seconds:g} seconds"
-            raise ResourceError("too_slow", what, hint="send fewer samples or a smaller region")
-        if now - asked < _ASK_SECONDS:
-            return
-        asked = now
-        if anyio.from_thread.run(request.is_disconnected):
-            raise InputError("disconnected", "the client disconnected")  # ends the imputation; nobody receives it
-
-    return check
 
 
 def _attachment(name: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Annotated, Any
@@ -9,13 +10,14 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, File, Form, Path, Query, UploadFile
 
 from vcfbert.errors import InputError
+from vcfbert.genotypes.parsing.process import Parser
 
 from ..http.auth import Caller
 from ..http.examples import NOTE, QC, UPLOAD, UPLOAD_ID, VCF, answers, form, problem_example, problems
 from ..http.options import MODEL
 from ..uploads.files import FILE_FIELD, Upload, check_upload, hide_paths, one_file, received
 from ..uploads.kept import UPLOAD_FIELD, KeptUpload
-from .deps import AppSettings, Kept, Manager
+from .deps import AppParsers, AppSettings, Kept, Manager, StillWanted
 
 router = APIRouter(prefix="/v1/qc", tags=["impute"])
 
@@ -40,7 +42,7 @@ _EXAMPLES = answers(
         200: _EXAMPLES,
         **problems(
             "model_unknown", "upload_unknown", "upload_stalled", "too_large", "too_large_unpacked",
-            "too_many_samples", "too_many_sites", "request_invalid", "not_ready", "disk_full",
+            "too_many_samples", "too_many_sites", "request_invalid", "not_ready", "too_slow", "disk_full",
         ),
     },
     openapi_extra=form(
@@ -54,6 +56,8 @@ def qc(
     settings: AppSettings,
     caller: Caller,
     kept: Kept,
+    parsers: AppParsers,
+    still_wanted: StillWanted,
     file: Annotated[UploadFile | None, File(description=FILE_FIELD)] = None,
     upload: Annotated[str | None, Form(description=UPLOAD_FIELD)] = None,
     keep: Annotated[bool, Form(description=_KEEP)] = False,
@@ -67,13 +71,15 @@ def qc(
     served = manager.get(form_model or model or None)
     before = kept.named(caller.name, file, upload)
     if before is not None:
-        answer = _answer(served.imputer, before.upload)
+        with parsers.open(before.upload.target) as parser:
+            answer = _answer(served.imputer, before.upload, parser, still_wanted)
         kept.get(caller.name, before.id)  # raises if another request deleted the file while it was read
         return {**answer, "upload": _kept_members(before)}
     assert file is not None
     with received(file, settings) as chosen:
-        check_upload(chosen.target, settings)
-        answer = _answer(served.imputer, chosen)
+        with parsers.open(chosen.target) as parser:
+            check_upload(chosen.target, settings, parser, still_wanted)
+            answer = _answer(served.imputer, chosen, parser, still_wanted)
         if keep and "refused" not in answer:
             answer["upload"] = _kept_members(kept.keep(caller.name, chosen))
         return answer
@@ -91,11 +97,11 @@ def remove(upload_id: Annotated[str, Path(description="id of the upload")], call
     kept.remove(caller.name, upload_id)
 
 
-def _answer(imputer: Any, upload: Upload) -> dict[str, Any]:
+def _answer(imputer: Any, upload: Upload, parser: Parser, still_wanted: Callable[[], None]) -> dict[str, Any]:
     from vcfbert.imputation.files import check_target
 
     try:
-        report, refusal = check_target(imputer, upload.target)
+        report, refusal = check_target(imputer, upload.target, parser=parser, cancelled=still_wanted)
     except InputError as error:
         return {"refused": _refused(error, upload)}
     answer = {**report.summary(), "sites": [asdict(note) for note in report.notes[:_MAX_NOTES]]}

@@ -73,6 +73,13 @@ class StubModel:
         return SimpleNamespace(report=report, summary={})
 
 
+class NoParsers:
+    """Parsers of what no model reads."""
+
+    def open(self, path: Path) -> Any:
+        return nullcontext()
+
+
 @dataclass
 class StubSource:
     """A registry where ``found`` is what every reference names; ``errors`` are raised by what they are named after."""

@@ -53,6 +53,7 @@ class StubModel:
         begin: Callable[[int], None],
         progress: Callable[[int], None],
         cancelled: Callable[[], None],
+        parser: Any,
     ) -> Any:
         words = target.read_text().split()
         qc_report.write_text(json.dumps({**QC, "sites": "qc.tsv"}))

@@ -21,6 +21,9 @@ from vcfbert.errors import InputError
 from vcfbert.genotypes.genetic_map import GeneticMap
 from vcfbert.genotypes.panel import Panel, Sites
 from vcfbert.genotypes.panel_writer import PanelWriter, region_folder
+from vcfbert.genotypes.parsing.messages import REGION, SITES, Array, Numbers, Record, Texts, in_range
+from vcfbert.genotypes.parsing.process import in_parser
+from vcfbert.genotypes.parsing.trace import Trace
 from vcfbert.genotypes.phased_text import plain_sites
 from vcfbert.genotypes.regions import Region, canonical_chrom, same_chrom
 from vcfbert.genotypes.sex_chromosomes import build_of, is_x, regions_of_x
@@ -59,20 +62,53 @@ class PackedBlock:
 def packed_blocks(
     file: Path, *, region: Region | None = None, build: str | None = None, progress: Progress | None = None
 ) -> Iterator[PackedBlock]:
-    """Reads a file once, in blocks of bounded memory. Raises InputError as ``convert_panels`` does.
+    """Reads a file once, in blocks of bounded memory. A parser process does it (``genotypes.parsing``).
+
+    ``progress`` is called with the number of sites so far. Raises InputError as ``convert_panels`` does.
+    """
+    n_sites = 0
+    for block in in_parser(parsed_blocks, file, region, build, kinds=(_PACKED_BLOCK,)):
+        n_sites += len(block.sites)
+        if progress is not None:
+            progress(n_sites)
+        yield block
+
+
+def _fits(block: PackedBlock) -> bool:
+    n_haplotypes = 2 * len(block.samples) - len(block.haploid)
+    return (
+        block.packed.shape[1] == -(-n_haplotypes // 8)
+        and all(0 <= sample < len(block.samples) for sample in block.haploid)
+        and in_range(block.allele_count, 0, n_haplotypes)
+    )
+
+
+_PACKED_BLOCK: Final = Record(
+    PackedBlock,
+    _fits,
+    region=REGION,
+    samples=Texts("sample", as_tuple=True),
+    haploid=Numbers(),
+    sites=SITES,
+    packed=Array("uint8", "site", "byte"),
+    allele_count=Array("int64", "site"),
+)
+
+
+def parsed_blocks(path: Path, trace: Trace, region: Region | None, build: str | None) -> Iterator[PackedBlock]:
+    """The blocks of ``packed_blocks``, which has the arguments. Runs in a parser process.
 
     Records are read from the text of a VCF as far as they are plain (``phased_text.py``). htslib then parses the file
     from its start, so that all of its checks see all records.
     """
-    source = open_source(file)
+    source = open_source(path, trace)
     n_plain = 0
     if region is None and isinstance(source, VcfRecords):
-        n_plain, complete = yield from _plain_blocks(source, progress)
+        n_plain, complete = yield from _plain_blocks(source)
         if complete:
             return
-    further = None if progress is None else partial(_from_on, progress, n_plain)
-    blocks = stream_parts(source, partial(_ploidy_regions, source, build), region=region, progress=further)
-    for part, block in _checked(blocks, file):
+    blocks = stream_parts(source, partial(_ploidy_regions, source, build), region=region)
+    for part, block in _checked(blocks, path):
         if n_plain >= len(block.sites):
             n_plain -= len(block.sites)
             continue
@@ -83,7 +119,7 @@ def packed_blocks(
         n_plain = 0
 
 
-def _plain_blocks(source: VcfRecords, progress: Progress | None) -> Generator[PackedBlock, None, tuple[int, bool]]:
+def _plain_blocks(source: VcfRecords) -> Generator[PackedBlock, None, tuple[int, bool]]:
     """The plain records up to the first other one, or up to X. Returns their number and whether no others follow."""
     n_sites = 0
     blocks = plain_sites(source.file)
@@ -95,8 +131,6 @@ def _plain_blocks(source: VcfRecords, progress: Progress | None) -> Generator[Pa
         if is_x(sites.chrom):
             return n_sites, False
         n_sites += len(sites)
-        if progress is not None:
-            progress(n_sites)
         yield PackedBlock(Region(sites.chrom), source.samples, (), sites, packed, _allele_counts(packed))
 
 
@@ -302,12 +336,6 @@ def _haplotypes(block: Genotypes) -> npt.NDArray[np.uint8]:
 
 def _with_earlier_files(progress: Progress, before: int, n_sites: int) -> None:
     progress(before + n_sites)
-
-
-def _from_on(progress: Progress, first: int, n_sites: int) -> None:
-    """Keeps silent of sites that were counted before."""
-    if n_sites > first:
-        progress(n_sites)
 
 
 def _checked(blocks: Iterator[tuple[Region, Genotypes]], file: Path) -> Iterator[tuple[Region, Genotypes]]:

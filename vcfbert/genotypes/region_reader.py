@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from vcfbert.constants import ABSENT, MISSING
-from vcfbert.errors import InputError
+from vcfbert.errors import InputError, VcfbertError
+from vcfbert.genotypes.panel import Sites
+from vcfbert.genotypes.parsing.messages import ERROR, NUMBER, SITES, Array, Counts, Record, Texts, check, in_range
+from vcfbert.genotypes.parsing.process import Cancelled, Parser, in_parser
+from vcfbert.genotypes.parsing.trace import Trace
 from vcfbert.genotypes.regions import Region, same_chrom
 from vcfbert.genotypes.vcf_reader import (
     BLOCK_GENOTYPES,
@@ -17,51 +25,199 @@ from vcfbert.genotypes.vcf_reader import (
     batch_size,
     join_sites,
     nothing_read,
+    open_source,
     several_chromosomes,
 )
-from vcfbert.genotypes.vcf_records import Record, Source, as_text, not_text
+from vcfbert.genotypes.vcf_records import Record as VcfRecord
+from vcfbert.genotypes.vcf_records import Source, as_text, not_text
 from vcfbert.genotypes.vcf_zarr import ZarrRecords
 
 Positions = npt.NDArray[np.int32]
 Flags = npt.NDArray[np.bool_]
 
 
+class RegionsRead(NamedTuple):
+    """What ``read_regions`` returns."""
+
+    samples: tuple[str, ...]
+    genotypes: Iterator[Genotypes | InputError]  # of each region
+    counts: dict[str, int]  # records of each chromosome
+
+
 def read_regions(
-    source: Source, regions: Sequence[Region], positions: Sequence[Positions] | None = None
-) -> tuple[Iterator[Genotypes | InputError], dict[str, int]]:
+    path: Path,
+    regions: Sequence[Region],
+    positions: Sequence[Positions] | None = None,
+    *,
+    parser: Parser | None = None,
+    cancelled: Cancelled | None = None,
+) -> RegionsRead:
     """Reads the genotypes of ``regions`` in one pass; also returns the number of records of each chromosome.
 
     ``positions`` has an ascending array [m] for each region. Genotypes at other positions are checked but not kept:
     their sites are returned with missing calls. Without ``positions`` all genotypes are kept. The iterator assembles
     one region at a time and then releases its memory. For a region that cannot be read the iterator gives the
-    InputError that ``read_genotypes`` would raise.
+    InputError that ``read_genotypes`` would raise. The file is parsed in another process; ``parser`` and ``cancelled``
+    as in ``in_parser``.
 
     No index is used, because every record is counted. Of a VCF Zarr the records are counted without their genotypes,
-    and each region then reads its own chunks. Raises InputError('vcf_invalid') if a record inside or outside of the
-    regions cannot be parsed.
+    and each region then reads its own chunks. Raises those of ``open_source`` and InputError: vcf_invalid if a record
+    inside or outside of the regions cannot be parsed, file_unreadable if the parser dies.
     """
+    samples: tuple[str, ...] = ()
+    counts: dict[str, int] = {}
+    gathered = [_Gathered(region) for region in regions]
+    for message in in_parser(
+        region_parts, path, regions, positions, kinds=_MESSAGES, parser=parser, cancelled=cancelled
+    ):
+        if isinstance(message, FileSamples):
+            samples = message.samples
+        elif isinstance(message, RecordCounts):
+            counts = message.counts
+        else:
+            check(0 <= message.region < len(gathered))
+            gathered[message.region].take(message, len(samples))
+    return RegionsRead(samples, _results(path, samples, gathered, counts), counts)
+
+
+def _results(
+    path: Path, samples: tuple[str, ...], gathered: list[_Gathered], counts: dict[str, int]
+) -> Iterator[Genotypes | InputError]:
+    gathered.reverse()
+    while gathered:
+        yield gathered.pop().result(path, samples, counts)
+
+
+class FileSamples(NamedTuple):
+    """The first message of ``region_parts``."""
+
+    samples: tuple[str, ...]
+
+
+class RegionPart(NamedTuple):
+    """Consecutive sites of a region, of k of which the genotypes are kept."""
+
+    region: int  # its number
+    sites: Sites
+    kept: Flags  # [n_sites]
+    alleles: npt.NDArray[np.int8]  # [k, n_samples, 2], as in ``Genotypes``
+    phased: Flags  # [k, n_samples]
+
+
+class RegionEnd(NamedTuple):
+    """The last message of a region, or the error of the record that it refused."""
+
+    region: int
+    haploid: Flags  # [n_samples]
+    error: VcfbertError | None = None
+
+
+class RecordCounts(NamedTuple):
+    """The last message: the number of records of each chromosome."""
+
+    counts: dict[str, int]
+
+
+def _fits(part: RegionPart) -> bool:
+    return int(part.kept.sum()) == len(part.alleles) and in_range(part.alleles, ABSENT, 1)
+
+
+_MESSAGES: Final = (
+    Record(FileSamples, samples=Texts("sample", as_tuple=True)),
+    Record(
+        RegionPart,
+        _fits,
+        region=NUMBER,
+        sites=SITES,
+        kept=Array("bool", "site"),
+        alleles=Array("int8", "kept", "sample", 2),
+        phased=Array("bool", "kept", "sample"),
+    ),
+    Record(RegionEnd, region=NUMBER, haploid=Array("bool", "sample"), error=ERROR),
+    Record(RecordCounts, counts=Counts()),
+)
+
+
+@dataclass
+class _Gathered:
+    """The parts of one region."""
+
+    region: Region
+    parts: list[RegionPart] = field(default_factory=list)
+    haploid: Flags | None = None
+    error: InputError | None = None
+
+    def take(self, message: RegionPart | RegionEnd, n_samples: int) -> None:
+        if isinstance(message, RegionEnd):
+            check(
+                len(message.haploid) == n_samples and (message.error is None or isinstance(message.error, InputError))
+            )
+            self.haploid = message.haploid
+            if isinstance(message.error, InputError):
+                self.error = message.error
+                self.parts.clear()
+        else:
+            pos = message.sites.pos
+            last = self.parts[-1].sites.pos[-1] if self.parts else 0
+            check(message.alleles.shape[1] == n_samples and len(pos) > 0 and pos[0] >= last)
+            check(bool((np.diff(pos) >= 0).all()))
+            self.parts.append(message)
+
+    def result(self, path: Path, samples: tuple[str, ...], counts: dict[str, int]) -> Genotypes | InputError:
+        """The genotypes, or the reason for refusal. ``counts``: the records of each chromosome of the file."""
+        if self.error is not None:
+            return self.error
+        if not self.parts:
+            return nothing_read(path, self.region, counts)
+        check(self.haploid is not None)
+        sites = join_sites([part.sites for part in self.parts])
+        rows = np.flatnonzero(np.concatenate([part.kept for part in self.parts]))
+        alleles = np.full((len(sites), len(samples), 2), MISSING, dtype=np.int8)
+        phased = np.ones(alleles.shape[:2], dtype=bool)
+        done = 0
+        for part in self.parts:
+            some = rows[done : done + len(part.alleles)]
+            alleles[some], phased[some] = part.alleles, part.phased
+            done += len(some)
+        # A haploid sample whose first calls are all missing is read as diploid until its first known call.
+        alleles[:, self.haploid, 1] = ABSENT
+        phased[:, self.haploid] = True
+        return Genotypes(samples, sites, alleles, phased)
+
+
+def region_parts(
+    path: Path, trace: Trace, regions: Sequence[Region], positions: Sequence[Positions] | None
+) -> Iterator[Any]:
+    """The messages behind ``read_regions``, which has the arguments. Runs in a parser process."""
+    source = open_source(path, trace)
+    yield FileSamples(source.samples)
+    sent: deque[RegionPart | RegionEnd] = deque()
     collectors = [
-        _Collector(source, region, None if positions is None else positions[number])
+        _Collector(source, region, number, None if positions is None else positions[number], sent)
         for number, region in enumerate(regions)
     ]
     if isinstance(source, ZarrRecords):
         counts = source.chromosomes()
         for collector in collectors:
-            collector.add_all(source.records(collector.region))
+            yield from collector.add_all(source.records(collector.region))
     else:
-        counts = _distribute(source, collectors)
-    return _results(collectors, counts), counts
+        counts = {}
+        yield from _distribute(source, collectors, sent, counts)
+    for collector in collectors:
+        collector.end()
+        yield from _emptied(sent)
+    yield RecordCounts(counts)
 
 
-def _results(collectors: list[_Collector], counts: dict[str, int]) -> Iterator[Genotypes | InputError]:
-    collectors.reverse()
-    while collectors:
-        yield collectors.pop().result(counts)
+def _emptied(sent: deque[Any]) -> Iterator[Any]:
+    while sent:
+        yield sent.popleft()
 
 
-def _distribute(source: Source, collectors: Sequence[_Collector]) -> dict[str, int]:
-    """Passes each record to the collectors of its region; returns the number of records of each chromosome."""
-    counts: dict[str, int] = {}
+def _distribute(
+    source: Source, collectors: Sequence[_Collector], sent: deque[Any], counts: dict[str, int]
+) -> Iterator[Any]:
+    """Passes each record to the collectors of its region, gives what they ``sent``, and fills ``counts``."""
     chrom, here = None, list(collectors)
     with as_text(source.path):
         for record in source.records(None):
@@ -76,32 +232,36 @@ def _distribute(source: Source, collectors: Sequence[_Collector]) -> dict[str, i
                 for collector in here:
                     if collector.region.holds(pos):
                         collector.add(record)
-    return counts
+            if sent:
+                yield from _emptied(sent)
 
 
 class _Collector:
-    """Collects the genotypes of one region until it refuses a record."""
+    """Collects the genotypes of one region until it refuses a record. Appends its messages to ``sent``."""
 
-    def __init__(self, source: Source, region: Region, positions: Positions | None) -> None:
+    def __init__(
+        self, source: Source, region: Region, number: int, positions: Positions | None, sent: deque[Any]
+    ) -> None:
         self.region = region
         self._source = source
+        self._number = number
         self._positions = positions
+        self._sent = sent
         self._size = batch_size(source, BLOCK_GENOTYPES)
         self._batch = RecordBatch(source, symbolic=False)
-        self._blocks: list[Genotypes] = []  # all sites, and the genotypes of kept sites
-        self._kept: list[Flags] = []  # of each block, [n_sites]: whether the genotypes are kept
-        self._error: InputError | None = None
+        self._ended = False
 
-    def add_all(self, records: Iterable[Record]) -> None:
+    def add_all(self, records: Iterable[VcfRecord]) -> Iterator[Any]:
         try:
             for record in records:
                 self.add(record)
+                yield from _emptied(self._sent)
         except InputError as error:
-            self._error = self._error or error
+            self._end(error)
         self.flush()
 
-    def add(self, record: Record) -> None:
-        if self._error is not None:
+    def add(self, record: VcfRecord) -> None:
+        if self._ended:
             return
         try:
             first = self._batch.chrom
@@ -110,28 +270,24 @@ class _Collector:
                 raise several_chromosomes(self._source.path, first, record.CHROM)
             self._batch.add(record)
         except UnicodeDecodeError:  # caught without a context manager, whose entry took a fifth of the time
-            self._refuse(not_text(self._source.path))
+            self._end(not_text(self._source.path))
         except InputError as error:
-            self._refuse(error)
+            self._end(error)
         if len(self._batch) == self._size:
             self.flush()
 
     def flush(self) -> None:
         """Decodes the collected records, which take three times the memory of their genotypes."""
-        if self._error is None:
+        if not self._ended:
             try:
                 self._take()
             except InputError as error:
-                self._refuse(error)
+                self._end(error)
 
-    def result(self, counts: dict[str, int]) -> Genotypes | InputError:
-        """The genotypes, or the reason for refusal. ``counts``: the records of each chromosome of the file."""
+    def end(self) -> None:
+        """Sends what is left, and that nothing follows."""
         self.flush()
-        if self._error is not None:
-            return self._error
-        if not self._blocks:
-            return nothing_read(self._source, self.region, counts)
-        return self._whole()
+        self._end(None)
 
     def _take(self) -> None:
         if not len(self._batch):
@@ -142,26 +298,9 @@ class _Collector:
         else:
             pos, wanted = block.sites.pos, self._positions
             kept = np.searchsorted(wanted, pos, side="right") > np.searchsorted(wanted, pos, side="left")
-            block = Genotypes(block.samples, block.sites, block.alleles[kept], block.phased[kept])
-        self._blocks.append(block)
-        self._kept.append(kept)
+        self._sent.append(RegionPart(self._number, block.sites, kept, block.alleles[kept], block.phased[kept]))
 
-    def _refuse(self, error: InputError) -> None:
-        self._error = error
-        self._blocks.clear()
-        self._kept.clear()
-
-    def _whole(self) -> Genotypes:
-        sites = join_sites([block.sites for block in self._blocks])
-        rows = np.flatnonzero(np.concatenate(self._kept))
-        alleles = np.full((len(sites), len(self._source.samples), 2), MISSING, dtype=np.int8)
-        phased = np.ones(alleles.shape[:2], dtype=bool)
-        done = 0
-        for block in self._blocks:
-            some = rows[done : done + len(block.alleles)]
-            alleles[some], phased[some] = block.alleles, block.phased
-            done += len(some)
-        # A haploid sample whose first calls are all missing is read as diploid until its first known call.
-        alleles[:, self._batch.haploid, 1] = ABSENT
-        phased[:, self._batch.haploid] = True
-        return Genotypes(self._source.samples, sites, alleles, phased)
+    def _end(self, error: InputError | None) -> None:
+        if not self._ended:
+            self._ended = True
+            self._sent.append(RegionEnd(self._number, self._batch.haploid, error))

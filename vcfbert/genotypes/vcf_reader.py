@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +19,10 @@ import numpy.typing as npt
 from vcfbert.constants import ABSENT, MISSING
 from vcfbert.errors import InputError
 from vcfbert.genotypes.panel import Sites
+from vcfbert.genotypes.parsing import messages as parsed
+from vcfbert.genotypes.parsing.messages import in_range
+from vcfbert.genotypes.parsing.process import in_parser
+from vcfbert.genotypes.parsing.trace import Trace
 from vcfbert.genotypes.regions import Region, same_chrom
 from vcfbert.genotypes.sex_chromosomes import Build, is_x, regions_of_x
 from vcfbert.genotypes.vcf_records import Record, Source, VcfRecords, as_text, invalid
@@ -114,18 +119,45 @@ def stream_genotypes(
     All sites of a multiallelic record are in one block. A sample must be haploid or diploid throughout. It is read as
     diploid until its first known call.
 
+    The file is parsed in another process (``genotypes.parsing``).
+
     Raises InputError, before or while reading: those of ``open_source``, region_invalid, chromosome_missing,
     region_empty, several_chromosomes, unsorted_records, duplicate_records, symbolic_alt, no_genotypes, mixed_ploidy,
-    vcf_invalid.
+    vcf_invalid, file_unreadable.
     """
-    source = open_source(path)
     wanted = Region.parse(region) if isinstance(region, str) else region
+    n_sites = 0
+    for block in in_parser(genotype_blocks, path, wanted, block_genotypes, symbolic, kinds=(_GENOTYPES,)):
+        n_sites += len(block.sites)
+        if progress is not None:
+            progress(n_sites)
+        yield block
+
+
+def _fits(block: Genotypes) -> bool:
+    return len(block.sites) > 0 and in_range(block.alleles, ABSENT, 1)
+
+
+_GENOTYPES: Final = parsed.Record(
+    Genotypes,
+    _fits,
+    samples=parsed.Texts("sample", as_tuple=True),
+    sites=parsed.SITES,
+    alleles=parsed.Array("int8", "site", "sample", 2),
+    phased=parsed.Array("bool", "site", "sample"),
+)
+
+
+def genotype_blocks(
+    path: Path, trace: Trace, region: Region | None, block_genotypes: int, symbolic: bool
+) -> Iterator[Genotypes]:
+    """The blocks of ``stream_genotypes``, which has the arguments. Runs in a parser process."""
+    source = open_source(path, trace)
     first: Region | None = None
     for part, block in stream_parts(
         source,
         lambda chrom: (Region(chrom),),
-        region=wanted,
-        progress=progress,
+        region=region,
         block_genotypes=block_genotypes,
         symbolic=symbolic,
     ):
@@ -134,7 +166,7 @@ def stream_genotypes(
             raise several_chromosomes(path, first, part)
         yield block
     if first is None:
-        raise nothing_read(source, wanted, source.chromosomes())
+        raise nothing_read(path, region, source.chromosomes())
 
 
 def read_parts(
@@ -164,7 +196,6 @@ def stream_parts(
     parts_of: Callable[[str], Sequence[Region]],
     *,
     region: Region | None = None,
-    progress: Progress | None = None,
     block_genotypes: int = BLOCK_GENOTYPES,
     symbolic: bool = False,
 ) -> Iterator[tuple[Region, Genotypes]]:
@@ -176,13 +207,8 @@ def stream_parts(
     Raises InputError as ``stream_genotypes`` does, and unsorted_records if a chromosome's records are not consecutive.
     """
     size = batch_size(source, block_genotypes)
-    n_sites = 0
     for part, batch in _batches(source, parts_of, region, size, symbolic):
-        block = batch.take()
-        n_sites += len(block.sites)
-        if progress is not None:
-            progress(n_sites)
-        yield part, block
+        yield part, batch.take()
 
 
 def _batches(
@@ -258,12 +284,12 @@ def _scattered_chromosome(source: Source, record: Record) -> InputError:
     )
 
 
-def open_source(path: Path) -> Source:
-    """Opens a VCF, VCF.gz or BCF, or a VCF Zarr (folder or zip).
+def open_source(path: Path, trace: Trace | None = None) -> Source:
+    """Opens a VCF, VCF.gz or BCF, or a VCF Zarr (folder or zip). A VCF's or BCF's records are noted in ``trace``.
 
     Raises InputError: file_not_found, empty, not_vcf, truncated, no_samples, duplicate_samples; MissingExtraError.
     """
-    return ZarrRecords(path) if is_vcf_zarr(path) else VcfRecords(path)
+    return ZarrRecords(path) if is_vcf_zarr(path) else VcfRecords(path, trace)
 
 
 class RecordBatch:
@@ -434,9 +460,9 @@ class RecordBatch:
         return f"{self.source.path}, record {self.chrom}:{pos}"
 
 
-def nothing_read(source: Source, region: Region | None, chromosomes: Iterable[str]) -> InputError:
+def nothing_read(path: Path, region: Region | None, chromosomes: Iterable[str]) -> InputError:
     """The error of a file, or of a region, without records."""
-    where = str(source.path)
+    where = str(path)
     if region is None:
         return InputError("empty", "the file has no records", where=where, hint="check the command that wrote it")
     present = list(chromosomes)

@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from vcfbert.errors import InputError
 from vcfbert.genotypes.file_index import index_of
+from vcfbert.genotypes.parsing.trace import Trace
 from vcfbert.genotypes.regions import Region, same_chrom
 from vcfbert.genotypes.vcf_file import VcfFile, inspect, truncated
 
@@ -79,8 +80,9 @@ class Source(Protocol):
 class VcfRecords:
     """``Source`` over a VCF, VCF.gz or BCF. A region is read by the index if there is one that covers the file."""
 
-    def __init__(self, path: Path) -> None:
-        """Raises InputError as ``inspect`` does."""
+    def __init__(self, path: Path, trace: Trace | None = None) -> None:
+        """Notes each record in ``trace``. Raises InputError as ``inspect`` does."""
+        self._trace = trace
         self._file = inspect(path)
         self._warned = False  # of an index that is not used
         # htslib would write its own messages to stderr, from another thread and without the file's name.
@@ -99,6 +101,14 @@ class VcfRecords:
         return self._file.samples
 
     def records(self, region: Region | None) -> Iterator[Record]:
+        if self._trace is None:
+            yield from self._records(region)
+            return
+        for record in self._records(region):
+            yield record
+            self._trace.note(record.CHROM, record.POS)
+
+    def _records(self, region: Region | None) -> Iterator[Record]:
         reader = self._open()
         try:
             names = None if region is None else self._indexed_names(reader.seqnames)

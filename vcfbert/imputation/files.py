@@ -15,13 +15,14 @@ from vcfbert import __version__
 from vcfbert.bundle.contents import Bundle
 from vcfbert.errors import InputError
 from vcfbert.genotypes.panel import Panel
+from vcfbert.genotypes.parsing.process import Cancelled, Parser
 from vcfbert.genotypes.qc import QcReport, RefusedTargetError
 from vcfbert.genotypes.region_reader import read_regions
 from vcfbert.genotypes.regions import Region, canonical_chrom, same_chrom
 from vcfbert.genotypes.sites import MatchedTarget, match_target, report_without_sites
 from vcfbert.genotypes.summary import Summary
 from vcfbert.genotypes.vcf_header import DEFAULT_FIELDS, FIELDS, chosen_fields
-from vcfbert.genotypes.vcf_reader import Genotypes, open_source
+from vcfbert.genotypes.vcf_reader import Genotypes
 from vcfbert.genotypes.vcf_writer import ImputedPanel, write_imputed
 from vcfbert.imputation.imputer import Imputer
 from vcfbert.imputation.phasing import unphased_error
@@ -32,24 +33,33 @@ FORMATS: Final = ("vcf.gz", "bcf")
 _WITHOUT_SITES: Final = ("chromosome_missing", "region_empty", "no_overlap")
 
 
-def read_target(path: Path, panels: Sequence[Panel], region: str | None = None) -> tuple[list[MatchedTarget], QcReport]:
+def read_target(
+    path: Path,
+    panels: Sequence[Panel],
+    region: str | None = None,
+    *,
+    parser: Parser | None = None,
+    cancelled: Cancelled | None = None,
+) -> tuple[list[MatchedTarget], QcReport]:
     """Reads the target's genotypes at the panels' sites, and the QC report of all of them.
 
     Panels without records in the target are skipped, and with ``region`` panels without sites there. The rest keep
-    their order. Raises InputError; RefusedTargetError if the file was read but cannot be used.
+    their order. ``parser`` and ``cancelled``: as in ``genotypes.parsing.process.in_parser``. Raises InputError;
+    RefusedTargetError if the file was read but cannot be used.
     """
     wanted = [panel for panel in panels if region is None or _sites_within(panel, region)]
     if not wanted:
         raise _no_site(region, panels)
-    source = open_source(path)
     known = {canonical_chrom(panel.region.chrom) for panel in panels}
-    read, counts = read_regions(source, [panel.region for panel in wanted], [panel.sites.pos for panel in wanted])
-    absent = {name: count for name, count in counts.items() if canonical_chrom(name) not in known}
+    regions, positions = [panel.region for panel in wanted], [panel.sites.pos for panel in wanted]
+    target = read_regions(path, regions, positions, parser=parser, cancelled=cancelled)
+    absent = {name: count for name, count in target.counts.items() if canonical_chrom(name) not in known}
     matched, reports = [], []
     missing: list[RefusedTargetError] = []
     for panel in wanted:
         try:
-            found, report = _match(next(read), panel, source.samples)  # not bound to a name here, so freed once matched
+            # The genotypes are not bound to a name here, so they are freed once matched.
+            found, report = _match(next(target.genotypes), panel, target.samples)
         except RefusedTargetError as error:
             if error.code not in _WITHOUT_SITES:
                 raise error.with_report(QcReport.of_all([error.report], absent)) from None
@@ -160,13 +170,15 @@ def impute_file(
     begin: Callable[[int], None] | None = None,
     progress: Progress | None = None,
     cancelled: Callable[[], None] | None = None,
+    parser: Parser | None = None,
 ) -> Imputed:
     """Imputes ``target`` (VCF, VCF.gz or BCF) into ``out`` (.vcf.gz or .bcf, indexed, or .vcf).
 
     ``threads`` compress the output. ``qc_report``: path of the JSON report; a TSV of repaired and excluded sites is
     written beside it. Both are written before imputation starts, so a refused target has them too. ``reported``
     receives the report at that time. An output that is not ``kept`` is read at once and then removed: it gets no index.
-    ``begin`` receives the total number of sites. ``progress`` and ``cancelled``: as in ``Imputer.impute``.
+    ``begin`` receives the total number of sites. ``progress`` and ``cancelled``: as in ``Imputer.impute``; the latter
+    is called while the target is read, too. ``parser``: the process that parses it, if one is open.
 
     Raises InputError. ``out`` is put in place only when it is complete.
     """
@@ -181,7 +193,7 @@ def impute_file(
             reported(report)
 
     try:
-        matched, report = read_target(target, bundle.panels, options.region)
+        matched, report = read_target(target, bundle.panels, options.region, parser=parser, cancelled=cancelled)
     except RefusedTargetError as error:
         tell(error.report)
         raise
@@ -234,14 +246,17 @@ def per_panel_site(
     return all_ids, all_swapped
 
 
-def check_target(imputer: Imputer, target: Path) -> tuple[QcReport, InputError | None]:
+def check_target(
+    imputer: Imputer, target: Path, *, parser: Parser | None = None, cancelled: Cancelled | None = None
+) -> tuple[QcReport, InputError | None]:
     """A dry run: returns the target's QC report, and the error that imputing it would raise, or None.
 
-    Raises InputError if the file cannot be read, so that there is no report.
+    ``parser`` and ``cancelled``: as in ``read_target``. Raises InputError if the file cannot be read, so that there is
+    no report.
     """
     bundle = imputer.bundle
     try:
-        matched, report = read_target(target, bundle.panels)
+        matched, report = read_target(target, bundle.panels, parser=parser, cancelled=cancelled)
     except RefusedTargetError as error:
         return error.report, error
     if bundle.model.takes_unphased:

@@ -6,7 +6,6 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +41,8 @@ def failed_job(app: FastAPI, content: bytes) -> tuple[dict[str, Any], dict[str, 
         worker=new_worker(),
         max_seconds=60.0,
         stale_seconds=30.0,
-        check_upload=partial(check_upload, settings=settings),
+        parsers=app.state.parsers,
+        check_upload=lambda target, parser, check: check_upload(target, settings, parser, check),
         observe=lambda *told: None,
         end_process=lambda: None,
     )

@@ -22,6 +22,7 @@ from service.jobs.run import JobRunner, LoadedModels
 from service.jobs.store import JobTable
 from service.jobs.table import connect
 from service.settings import Settings
+from tests.helpers.service import NoParsers
 from tests.helpers.stub_service import QC, SUMMARY, StubModel, StubSource, result_of
 from vcfbert.artifacts import write_text
 from vcfbert.errors import ArtifactError, InputError, ResourceError
@@ -39,7 +40,7 @@ class Bench:
     grace_seconds: float = GRACE_SECONDS
     stale_seconds: float = 0.5
     clock: Callable[[], float] = time.time
-    check_upload: Callable[[Path], None] = lambda path: None
+    check_upload: Callable[..., None] = lambda *_: None
     ended: threading.Event = field(default_factory=threading.Event)
     observed: list[tuple[object, ...]] = field(default_factory=list)
 
@@ -65,6 +66,7 @@ class Bench:
             worker=new_worker(),
             max_seconds=self.max_seconds,
             stale_seconds=self.stale_seconds,
+            parsers=NoParsers(),
             check_upload=self.check_upload,
             observe=lambda *told: self.observed.append(told),
             end_process=self.ended.set,
@@ -189,7 +191,7 @@ def test_other_failures_have_codes_and_show_no_internals(
 
 
 def test_upload_that_fails_the_check_fails_the_job(tmp_path: Path) -> None:
-    def refuse(path: Path) -> None:
+    def refuse(path: Path, *_: object) -> None:
         raise InputError("too_many_samples", "9 samples", where=str(path))
 
     bench = Bench(tmp_path, check_upload=refuse)

@@ -21,6 +21,7 @@ from service.jobs.queue import JobQueue
 from service.jobs.run import JobRunner, LoadedModels
 from service.jobs.store import JobTable
 from service.settings import Settings
+from tests.helpers.service import NoParsers
 from tests.helpers.stub_service import QC, SUMMARY, StubSource, result_of
 from tests.service.jobs.test_run import wait_for
 from vcfbert.errors import ResourceError
@@ -46,7 +47,8 @@ class Service:
             worker=new_worker(),
             max_seconds=60.0,
             stale_seconds=30.0,
-            check_upload=lambda path: None,
+            parsers=NoParsers(),
+            check_upload=lambda *_: None,
             observe=lambda *told: None,
             end_process=lambda: None,
         )

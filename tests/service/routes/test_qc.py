@@ -102,7 +102,7 @@ def test_sample_names_are_not_logged(
 def test_refusal_of_a_qc_report_names_no_other_path(
     app: FastAPI, tiny_files: TinyFiles, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(imputer: object, target: Path) -> None:
+    def refuse(imputer: object, target: Path, **_: object) -> None:
         raise InputError("not_vcf", f"{target} is odd", where=f"{target}: line 3", hint=f"see {target.parent}/other")
 
     monkeypatch.setattr("vcfbert.imputation.files.check_target", refuse)

@@ -1,0 +1,59 @@
+"""Limits of a parser process: host memory, CPU time, files, and no privileges."""
+
+from __future__ import annotations
+
+import ctypes
+import resource
+import signal
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+_PR_SET_PDEATHSIG: Final = 1
+_PR_SET_NO_NEW_PRIVS: Final = 38
+_MAX_FILES: Final = 64  # open at once: the file, its index, and those of the two parsers
+
+
+@dataclass(frozen=True)
+class ParserLimits:
+    """What one parser process may use; None is no limit.
+
+    ``memory_bytes``: host memory that it allocates for the file. ``cpu_seconds``: of all its threads. ``seconds``: that
+    its receiver waits for it in total.
+    """
+
+    memory_bytes: int | None = None
+    cpu_seconds: int | None = None
+    seconds: float | None = None
+
+
+def confine(limits: ParserLimits) -> None:
+    """Limits this process for good."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+    _limit(resource.RLIMIT_CORE, 0)
+    _limit(resource.RLIMIT_FSIZE, 0)
+    _limit(resource.RLIMIT_NOFILE, _MAX_FILES)
+    if limits.memory_bytes is not None:
+        _limit(resource.RLIMIT_DATA, _data_bytes() + limits.memory_bytes)
+    if limits.cpu_seconds is not None:
+        _limit(resource.RLIMIT_CPU, limits.cpu_seconds, limits.cpu_seconds + 1)  # SIGXCPU, then SIGKILL
+
+
+def die_with_parent() -> None:
+    """Lets the kernel kill this process when the thread that forked it ends."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+
+
+def _limit(kind: int, soft: int, hard: int | None = None) -> None:
+    """Lowers a soft and a hard limit. A hard limit that is lower already stays."""
+    now = resource.getrlimit(kind)[1]
+    hard = soft if hard is None else hard
+    hard = hard if now == resource.RLIM_INFINITY else min(hard, now)
+    resource.setrlimit(kind, (min(soft, hard), hard))
+
+
+def _data_bytes() -> int:
+    """Bytes that count towards RLIMIT_DATA so far."""
+    pages = int(Path("/proc/self/statm").read_text().split()[5])
+    return pages * resource.getpagesize()

@@ -1,0 +1,101 @@
+"""Forks parser processes for a process with threads, which must not fork itself. It parses nothing.
+
+It starts with what parsers import, so that a parser takes milliseconds to start. Each message on its socket brings the
+descriptors of one parser: connection, standard error, trace and leash. Through the leash it tells how the parser ended,
+and when the other end of the leash closes, it kills the parser.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import selectors
+import signal
+import socket
+import struct
+from collections.abc import Sequence
+from contextlib import suppress
+from importlib import import_module
+from typing import Final, NoReturn
+
+from vcfbert.genotypes.parsing.child import run
+
+STATUS: Final = struct.Struct("<i")  # as ``os.waitpid`` gives it
+N_DESCRIPTORS: Final = 4
+
+
+def main(descriptor: int, modules: Sequence[str]) -> NoReturn:
+    """Serves until the other end of the socket ``descriptor`` closes. ``modules`` are what parsers import."""
+    for module in modules:
+        import_module(module)
+    gc.collect()
+    gc.freeze()
+    server = _Server(socket.socket(fileno=descriptor))
+    try:
+        server.serve()
+    finally:
+        server.kill_all()
+        os._exit(0)
+
+
+class _Server:
+    def __init__(self, control: socket.socket) -> None:
+        self._control = control
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(control, selectors.EVENT_READ)
+        self._leashes: dict[int, tuple[socket.socket, int]] = {}  # of each parser: its leash and its pidfd
+
+    def serve(self) -> None:
+        while True:
+            for key, _ in self._selector.select():
+                if key.fileobj is self._control:
+                    if not self._fork():
+                        return
+                elif key.data not in self._leashes:  # reaped since
+                    continue
+                elif isinstance(key.fileobj, socket.socket):  # a leash has closed
+                    self._selector.unregister(key.fileobj)
+                    os.kill(key.data, signal.SIGKILL)
+                else:
+                    self._reap(key.data)
+
+    def _fork(self) -> bool:
+        data, descriptors, _, _ = socket.recv_fds(self._control, 1, N_DESCRIPTORS)
+        if not data:
+            return False
+        connection, errors, memory, leash = descriptors
+        pid = os.fork()
+        if not pid:
+            run(connection, errors, memory)
+        for mine in (connection, errors, memory):
+            os.close(mine)
+        held = socket.socket(fileno=leash)
+        pidfd = os.pidfd_open(pid)
+        self._leashes[pid] = held, pidfd
+        self._selector.register(held, selectors.EVENT_READ, pid)
+        self._selector.register(pidfd, selectors.EVENT_READ, pid)
+        return True
+
+    def _reap(self, pid: int) -> None:
+        leash, pidfd = self._leashes.pop(pid)
+        self._selector.unregister(pidfd)
+        os.close(pidfd)
+        _, status = os.waitpid(pid, 0)
+        with suppress(KeyError):
+            self._selector.unregister(leash)
+        with suppress(OSError), leash:
+            leash.send(STATUS.pack(status))
+
+    def kill_all(self) -> None:
+        for pid in self._leashes:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        for pid in self._leashes:
+            with suppress(ChildProcessError):
+                os.waitpid(pid, 0)
+
+
+def command(descriptor: int, path: Sequence[str], modules: Sequence[str]) -> tuple[str, str]:
+    """The arguments of an interpreter that runs ``main`` and finds modules in the folders ``path``."""
+    start = f"from {__name__} import main; main({descriptor}, {list(modules)!r})"
+    return "-c", f"import sys; sys.path[:] = {list(path)!r}; {start}"
