@@ -128,6 +128,9 @@ def _header_columns(stream: BinaryIO, magic: bytes, path: Path) -> list[str]:
     """The columns of the header's #CHROM line. ``magic``: the bytes already read from ``stream``."""
     lines: Iterable[bytes]
     if magic.startswith(_BCF_MAGIC):
+        if len(magic) < 9:
+            hint = "copy or download it again"
+            raise InputError("vcf_invalid", "the BCF ends within its header", where=str(path), hint=hint)
         (length,) = struct.unpack("<I", magic[5:9])
         text = magic[9:] + stream.read(length - (len(magic) - 9))
         lines = text.rstrip(b"\x00").split(b"\n")

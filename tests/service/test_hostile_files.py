@@ -1,0 +1,86 @@
+"""Uploads that crash htslib, uploads that take too much, and parsers that are killed: the service answers and lives."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import httpx
+import pytest
+from fastapi import FastAPI
+
+from tests.helpers.command_line import TinyFiles
+from tests.helpers.hostile_files import CODES, EDITS, eight_bytes, hostile_file
+from tests.helpers.service import call, real_app, upload
+from tests.service.jobs.test_bad_jobs import failed_job
+
+
+@pytest.fixture
+def app(tiny_files: TinyFiles, tmp_path: Path) -> FastAPI:
+    return real_app(tmp_path, tiny_files.bundle)
+
+
+def assert_told(problem: dict[str, str], folder: Path) -> None:
+    assert problem["code"] in CODES, problem
+    assert "mine.vcf" in problem["where"]
+    assert str(folder) not in str(problem)
+    assert problem["hint"]
+
+
+@pytest.mark.parametrize("name", EDITS)
+def test_hostile_upload_is_refused_with_422_and_the_service_goes_on(
+    app: FastAPI, tiny_files: TinyFiles, tmp_path: Path, name: str
+) -> None:
+    content = hostile_file(tmp_path, tiny_files.target, name).read_bytes()
+    refused, checked, good = call(
+        app,
+        upload(content, "mine.vcf"),
+        upload(content, "mine.vcf", path="/v1/qc"),
+        upload(tiny_files.target.read_bytes(), "good.vcf.gz"),
+    )
+    assert refused.status_code == 422
+    assert_told(refused.json(), tmp_path)
+    assert_told(checked.json()["refused"], tmp_path)
+    assert good.status_code == 200
+
+
+def test_eight_bytes_like_a_bcf_are_refused_with_422(app: FastAPI, tmp_path: Path) -> None:
+    (refused,) = call(app, upload(eight_bytes(tmp_path).read_bytes(), "mine.vcf"))
+    assert (refused.status_code, refused.json()["code"]) == (422, "vcf_invalid")
+
+
+@pytest.mark.parametrize("name", ["GT dropped", "POS is a dot"])
+def test_job_of_a_hostile_upload_fails_once(app: FastAPI, tiny_files: TinyFiles, tmp_path: Path, name: str) -> None:
+    content = hostile_file(tmp_path, tiny_files.target, name).read_bytes()
+    job, _ = failed_job(app, content)
+    assert job["state"] == "failed"
+    assert job["error"]["code"] in CODES
+    assert str(tmp_path) not in str(job)
+
+
+def large(good: Path, folder: Path) -> bytes:
+    """Many records with the samples of ``good``, on a chromosome that no panel has."""
+    text = hostile_file(folder, good, "POS is text").read_text()
+    header, columns = text[: text.index("\n20\t") + 1], text.splitlines()[-1].split("\t")
+    lines = []
+    for pos in range(1, 200_000):
+        columns[0], columns[1] = "21", str(pos)
+        lines.append("\t".join(columns))
+    return (header.replace("ID=20", "ID=21") + "\n".join(lines) + "\n").encode()
+
+
+def refusal(answer: httpx.Response) -> tuple[int, str]:
+    return answer.status_code, answer.json()["code"]
+
+
+def test_upload_that_takes_too_long_to_parse_is_refused(tiny_files: TinyFiles, tmp_path: Path) -> None:
+    app = real_app(tmp_path, tiny_files.bundle, parser_seconds=0.2)
+    (refused,) = call(app, upload(large(tiny_files.target, tmp_path), "mine.vcf"))
+    assert refusal(refused) == (422, "file_unreadable")
+    assert "longer than 0.2 seconds" in refused.json()["detail"]
+
+
+def test_time_limit_of_requests_holds_while_a_file_is_read(tiny_files: TinyFiles, tmp_path: Path) -> None:
+    app = real_app(tmp_path, tiny_files.bundle, max_seconds=0.2)
+    content = large(tiny_files.target, tmp_path)
+    slow, checked = call(app, upload(content, "mine.vcf"), upload(content, "mine.vcf", path="/v1/qc"))
+    assert refusal(slow) == refusal(checked) == (503, "too_slow")
