@@ -70,7 +70,7 @@ class Array:
 
     def pack(self, value: Any, buffers: Buffers) -> Any:
         assert value.dtype == self._dtype, f"an array of {self._dtype} expected, not of {value.dtype}"
-        buffers.append(memoryview(np.ascontiguousarray(value).reshape(-1).view(np.uint8)))
+        buffers.append(np.ascontiguousarray(value).reshape(-1).view(np.uint8).data)
         return value.shape
 
     def unpack(self, packed: Any, buffers: Buffers, dims: Dims) -> Any:

@@ -188,7 +188,7 @@ class Parser:
 
     def _read(self, n_bytes: int, check: Cancelled) -> memoryview:
         """The next bytes. Raises EOFError at the end of the process."""
-        data = memoryview(np.empty(n_bytes, np.uint8))
+        data = np.empty(n_bytes, np.uint8).data
         rest = data
         while len(rest):
             try:
