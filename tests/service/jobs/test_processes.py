@@ -82,6 +82,7 @@ class Service:
         """Process id of the embedded worker."""
         children = Path(f"/proc/{self.process.pid}/task").glob("*/children")
         pids = [int(pid) for path in children for pid in path.read_text().split()]
+        pids = [pid for pid in pids if b"--embedded" in Path(f"/proc/{pid}/cmdline").read_bytes()]
         assert len(pids) <= 1
         return pids[0] if pids else 0
 
