@@ -140,15 +140,16 @@ def panel_inspect(
 
     vcfbert panel inspect data/work/panel
     """
+    from vcfbert.genotypes.chromosome_length import length_of
     from vcfbert.genotypes.conversion import panel_from_genotypes
     from vcfbert.genotypes.sex_chromosomes import BUILDS, build_of
     from vcfbert.genotypes.store import is_panel, open_panels
-    from vcfbert.genotypes.vcf_reader import open_source, read_parts
+    from vcfbert.genotypes.vcf_reader import read_parts
 
     if is_panel(path):
         panels = open_panels(path)
     else:
-        length = open_source(path).length_of("X")
+        length = length_of(path, "X")
         named = build is not None or length in {one.x_length for one in BUILDS.values()}
         parts = read_parts(path, build=build_of(length, build, str(path)) if named else None)
         panels = tuple(panel_from_genotypes(part, file=path) for part in parts)

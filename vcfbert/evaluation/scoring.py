@@ -33,10 +33,11 @@ from vcfbert.evaluation.imputed_vcf import (
     records,
     sample_order,
 )
+from vcfbert.genotypes.chromosome_length import length_of
 from vcfbert.genotypes.panel import Panel, Sites
 from vcfbert.genotypes.regions import Region, same_chrom
 from vcfbert.genotypes.sex_chromosomes import BUILDS, Build, build_of_part, is_x
-from vcfbert.genotypes.vcf_reader import Genotypes, join_sites, open_source, read_parts, several_chromosomes
+from vcfbert.genotypes.vcf_reader import Genotypes, join_sites, read_parts, several_chromosomes
 from vcfbert.metrics.accuracy import ALL, BinScores, SiteScores
 from vcfbert.metrics.genotype_quality import QualityPoint, QualityScores
 from vcfbert.metrics.r2_sums import R2Sums, R2SumsBuilder
@@ -277,7 +278,7 @@ def _build_of_x(reference: Path | Sequence[Panel], *files: Path) -> Build | None
         found = [build for panel in reference if (build := build_of_part(panel.region)) is not None]
         if found:
             return found[0]
-    lengths = [open_source(file).length_of("X") for file in files]
+    lengths = [length_of(file, "X") for file in files]
     return next((build for build in BUILDS.values() if build.x_length in lengths), None)
 
 

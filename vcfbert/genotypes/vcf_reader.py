@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -176,14 +176,33 @@ def read_parts(
 
     A sample may be haploid in one part of X and diploid in the next. Without ``build`` X is one part.
     """
-    source = open_source(path)
     wanted = Region.parse(region) if isinstance(region, str) else region
     blocks_of: dict[Region, list[Genotypes]] = {}
-    for part, block in stream_parts(source, partial(ploidy_parts, build=build), region=wanted, symbolic=symbolic):
+    for part, block in in_parser(part_blocks, path, wanted, build, symbolic, kinds=(_PART_BLOCK,)):
         blocks_of.setdefault(part, []).append(block)
-    if not blocks_of:
-        raise nothing_read(source, wanted, source.chromosomes())
     return [_joined(blocks) for blocks in blocks_of.values()]
+
+
+class PartBlock(NamedTuple):
+    """Consecutive sites of a part of a chromosome."""
+
+    part: Region
+    genotypes: Genotypes
+
+
+_PART_BLOCK: Final = parsed.Record(PartBlock, part=parsed.REGION, genotypes=_GENOTYPES)
+
+
+def part_blocks(
+    path: Path, trace: Trace, region: Region | None, build: Build | None, symbolic: bool
+) -> Iterator[PartBlock]:
+    """The blocks of ``read_parts``, which has the arguments. Runs in a parser process."""
+    source, empty = open_source(path, trace), True
+    for part, block in stream_parts(source, partial(ploidy_parts, build=build), region=region, symbolic=symbolic):
+        yield PartBlock(part, block)
+        empty = False
+    if empty:
+        raise nothing_read(path, region, source.chromosomes())
 
 
 def ploidy_parts(chrom: str, build: Build | None) -> tuple[Region, ...]:
