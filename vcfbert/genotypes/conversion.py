@@ -26,6 +26,7 @@ from vcfbert.genotypes.parsing.process import in_parser
 from vcfbert.genotypes.parsing.trace import Trace
 from vcfbert.genotypes.phased_text import plain_sites
 from vcfbert.genotypes.regions import Region, canonical_chrom, same_chrom
+from vcfbert.genotypes.sample_copies import CopyFinder, with_copies
 from vcfbert.genotypes.sex_chromosomes import build_of, is_x, regions_of_x
 from vcfbert.genotypes.site_blocks import SiteBlocks
 from vcfbert.genotypes.store import (
@@ -156,9 +157,9 @@ def convert_panels(
     Each chromosome becomes one panel; X becomes three panels, split at the borders of its PARs in ``build`` (b37 or
     b38). Without ``build``, the length of X in the header decides. ``maps`` are genetic maps of one or several
     chromosomes; a name may contain ``{chrom}``. Without maps, 1 cM/Mb is assumed. ``holdout`` is the fraction of
-    samples for validation, sampled with ``seed``; each split has at least one sample. ``blocks``: the blocks of the
-    only file, if they are already read. ``progress`` is called with the number of sites read so far. If the conversion
-    fails, nothing is left at ``out``.
+    samples for validation, sampled with ``seed``; each split has at least one sample. Copies of a validation sample are
+    held out with it (``sample_copies.py``). ``blocks``: the blocks of the only file, if they are already read.
+    ``progress`` is called with the number of sites read so far. If the conversion fails, nothing is left at ``out``.
 
     Raises InputError: panel_missing, panel_unphased, panel_too_small, chromosome_twice, build_unknown, and those of
     ``stream_genotypes`` and ``GeneticMap.read``.
@@ -301,12 +302,14 @@ def _write_region(
     """Writes the blocks of one region and returns its entry in the manifest."""
     folder.mkdir()
     first = next(blocks)
-    validation = choose_validation(len(first.samples), holdout=holdout, seed=seed, where=str(file))
+    chosen = choose_validation(len(first.samples), holdout=holdout, seed=seed, where=str(file))
+    finder = CopyFinder(len(first.samples), first.haploid)
     scale = GeneticMap.of_region([_named(path, region.chrom) for path in maps], region)
     writer = PanelWriter(folder, region, first.samples, first.haploid)
     n_outside = 0  # sites beyond the ends of the map
     for block in chain([first], blocks):
         writer.append(block.sites, block.packed, scale.cm(block.sites.pos), block.allele_count)
+        finder.add(block.packed, block.allele_count)
         n_outside += int((~scale.covers(block.sites.pos)).sum())
     if maps and n_outside > _MAX_OUTSIDE_MAP * writer.n_sites:
         _LOG.warning(
@@ -320,6 +323,10 @@ def _write_region(
             writer.n_sites,
             region,
         )
+    validation = with_copies(chosen, finder.copies_of(chosen), len(first.samples))
+    if validation != chosen:
+        what = "samples are copies of each other, and copies of validation samples are held out too"
+        _LOG.warning("%s, %s: %s: %d instead of %d", file, region, what, len(validation), len(chosen))
     digest = writer.close()
     return region_manifest(region, first.samples, first.haploid, validation, writer.n_sites, digest, scale.source)
 

@@ -40,6 +40,14 @@ class Sites:
         )
 
 
+def haplotype_pairs(n_samples: int, haploid: Sequence[int]) -> IntArray:
+    """[n_samples, 2]: the haplotypes of each sample; ``haploid``: the samples that have one, which is given twice."""
+    ploidy = np.full(n_samples, 2)
+    ploidy[list(haploid)] = 1
+    last = np.cumsum(ploidy) - 1
+    return np.stack([last - ploidy + 1, last], axis=1)
+
+
 @dataclass(frozen=True)
 class Panel:
     """Phased reference haplotypes of an autosome, or of one of the regions of X that differ in ploidy.
@@ -68,10 +76,7 @@ class Panel:
     @cached_property
     def pairs(self) -> IntArray:
         """[n_samples, 2]: the haplotypes of each sample. A haploid sample has its only haplotype twice."""
-        ploidy = np.full(len(self.samples), 2)
-        ploidy[list(self.haploid)] = 1
-        last = np.cumsum(ploidy) - 1
-        return np.stack([last - ploidy + 1, last], axis=1)
+        return haplotype_pairs(len(self.samples), self.haploid)
 
     def haplotypes_of(self, samples: Sequence[int]) -> IntArray:
         """Haplotype indices [2 * n] of n samples, given by index, in the same order; see ``pairs``."""

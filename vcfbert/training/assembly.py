@@ -21,6 +21,7 @@ from vcfbert.training.data import TrainingData, TrainingPanel
 from vcfbert.training.device import fabric_of
 from vcfbert.training.index_refresh import IndexRefresher
 from vcfbert.training.optimizer import optimizer_of
+from vcfbert.training.result import panel_too_small
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,8 @@ def assemble(
     ]
     # A query never retrieves the two haplotypes of its own sample.
     k = usable_k(config.retrieval.k[variant], [len(split.reference) for split in splits], n_excluded=2)
+    if k < 0:
+        raise panel_too_small(min(len(split.reference) for split in splits))
     to_wrap: Any = torch.compile(model) if config.train.compile and fabric.device.type == "cuda" else model
     wrapped, optimizer = fabric.setup(to_wrap, optimizer_of(model, config.train))
     own = [

@@ -13,7 +13,6 @@ from vcfbert.artifacts import write_json
 from vcfbert.bundle.contents import save_copying_model
 from vcfbert.config import Config
 from vcfbert.copying.mixture import CopyingModel, Rates
-from vcfbert.errors import InputError
 from vcfbert.genotypes.encoding import hmm_windows
 from vcfbert.genotypes.panel import Panel
 from vcfbert.genotypes.reference_subset import ReferenceSubset
@@ -25,7 +24,7 @@ from vcfbert.training.host_memory import peak_memory_mb
 from vcfbert.training.metrics_csv import MetricsCsv
 from vcfbert.training.progress import FitProgress, SilentProgress
 from vcfbert.training.rate_search import RateSearch
-from vcfbert.training.result import AfterEpoch, FitOutput, FitResult
+from vcfbert.training.result import AfterEpoch, FitOutput, FitResult, panel_too_small
 from vcfbert.training.validation import MAX_VALIDATED, Scores, array_typing, figures, masked_typing, score_windows
 
 STAGES = {  # of ``RateSearch``, in order
@@ -56,8 +55,7 @@ class HmmFit:
         # A query never copies the two haplotypes of its own sample.
         self._k = min(config.retrieval.k["v19"], *(len(reference) - 2 for reference in self._references))
         if self._k < 1:
-            what = "a panel has a single training sample, whose haplotypes no other sample can copy"
-            raise InputError("panel_too_small", what, hint="give a panel with more samples")
+            raise panel_too_small(min(map(len, self._references)))
 
     def fit(self, output: FitOutput, *, after_epoch: AfterEpoch | None = None) -> FitResult:
         """Searches, or continues an interrupted search, and writes the bundle."""

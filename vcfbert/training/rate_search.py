@@ -24,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vcfbert.config import Config, MaskConfig
-from vcfbert.constants import MISSING
+from vcfbert.constants import MISSING, RARE_MAF
 from vcfbert.copying.diploid import consensus, heterozygous_calls
 from vcfbert.copying.mixture import FIRST_RATES, CopyingModel, Mixture, Rates, inherited, knot_weights
 from vcfbert.copying.window import HmmWindow, WindowTargets
@@ -196,12 +196,8 @@ class RateSearch:
 
     @cached_property
     def _typed(self) -> list[_Typed]:
-        """The windows of the search and their typed samples: those in the middle of equal parts of all panels.
-
-        Raises InputError 'too_few_sites'.
-        """
-        middles = (np.arange(MAX_WINDOWS) + 0.5) / MAX_WINDOWS
-        chosen = np.unique((middles * len(self._places)).astype(int)).tolist()
+        """The windows of the search and their typed samples. Raises InputError 'too_few_sites'."""
+        chosen = self._searched()
         n_sites = sum(stop - start for start, stop in (self._places[number][1].core for number in chosen))
         typings = min(max(SEARCHED_SITES // max(n_sites, 1), 1), MAX_TYPINGS)
         every = (self._type(number, typing) for typing in range(typings) for number in chosen)
@@ -214,6 +210,21 @@ class RateSearch:
                 hint="give a panel with more sites, or of a longer region",
             )
         return found
+
+    def _searched(self) -> list[int]:
+        """The windows in the middle of equal parts of all panels' sites.
+
+        A window without a site to type, or without another that varies, as on a short scaffold, is not searched.
+        """
+        usable = [number for number, place in enumerate(self._places) if _is_searchable(*place)]
+        if not usable:
+            return []
+        length = [stop - start for start, stop in (self._places[number][1].core for number in usable)]
+        ends = np.cumsum(length)
+        # Windows of equal width differ by a site. Where a middle is the border of two, it is the second's.
+        middles = (np.arange(MAX_WINDOWS) + 0.5) / MAX_WINDOWS * ends[-1] + 0.75
+        places = np.searchsorted(ends, middles, side="right").clip(max=len(usable) - 1)
+        return [usable[place] for place in np.unique(places).tolist()]
 
     def _type(self, number: int, typing: int) -> _Typed | None:
         """Window ``number``, with errors and missing calls sampled by its number and that of its ``typing``. None if it
@@ -300,6 +311,13 @@ def _scored(reference: ReferenceSubset, window: Window, key: Indices) -> Indices
     if len(sites) <= MAX_SITES:
         return sites
     return sites[np.unique(np.linspace(0, len(sites) - 1, MAX_SITES).round().astype(np.int64))]
+
+
+def _is_searchable(reference: ReferenceSubset, window: Window) -> bool:
+    """Whether an array may type a site of the retrieval window, and another one varies."""
+    af = reference.af[window.retrieval_sites]
+    maf = np.minimum(af, 1.0 - af)
+    return bool((maf >= RARE_MAF).any()) and int(np.count_nonzero(maf)) > 1
 
 
 def _distinct(phasings: Calls) -> tuple[Calls, Indices]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from vcfbert.errors import InputError
 from vcfbert.tracker import Tracker
 
 # Called after each epoch's checkpoint with the epoch (from 0) and its figures. False ends the training there, as if the
@@ -41,6 +42,15 @@ class FitResult:
     parameters: int
     data_digest: str  # of the panels that the figures were measured on
     rank: int = 0  # of the process, of those that trained together; the first one reports
+
+
+def panel_too_small(n_haplotypes: int) -> InputError:
+    """The error of a panel whose training samples have too few haplotypes for each to copy another sample's."""
+    return InputError(
+        "panel_too_small",
+        f"the training samples of a panel have {n_haplotypes} haplotypes: too few to copy from other samples",
+        hint="give a panel with more samples, or hold out fewer with --holdout",
+    )
 
 
 class Fitter(Protocol):

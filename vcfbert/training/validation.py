@@ -9,12 +9,13 @@ import numpy as np
 import numpy.typing as npt
 
 from vcfbert.config import EvaluateConfig, MaskConfig
+from vcfbert.errors import InputError
 from vcfbert.genotypes.masks import array_mask, fixed_rate_mask
 from vcfbert.genotypes.panel import Panel
 from vcfbert.genotypes.reference_subset import ReferenceSubset
 from vcfbert.genotypes.windows import Window
 from vcfbert.imputation.window_prediction import HeldOutPredictor
-from vcfbert.metrics.accuracy import DosageR2, F1Counter
+from vcfbert.metrics.accuracy import ALL, DosageR2, F1Counter
 
 MAX_VALIDATED = 200  # samples; on large panels, validating all would take longer than training
 
@@ -101,7 +102,16 @@ def score_windows(
 
 
 def figures(masked: Scores, array: Scores) -> dict[str, float]:
-    """The figures to log: F1 by the ``masked`` protocol, dosage r2 at sites typed as by an ``array``, loss by both."""
+    """The figures to log: F1 by the ``masked`` protocol, dosage r2 at sites typed as by an ``array``, loss by both.
+
+    Raises InputError('too_few_sites') where r2 has no site.
+    """
+    if ALL not in array.r2.values():
+        raise InputError(
+            "too_few_sites",
+            "the panel has no site to validate: no site that varies is left to impute beside those that an array types",
+            hint="give a panel with more sites, or of a longer region",
+        )
     loss = (masked.loss + array.loss) / max(masked.count + array.count, 1)
     r2 = {f"val/r2/{name.rstrip('%')}": value for name, value in array.r2.values().items()}
     f1 = {f"val/{name}": value for name, value in masked.f1.values().items()}

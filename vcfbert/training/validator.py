@@ -34,7 +34,7 @@ class Validator:
     def validate(self, epoch: int) -> dict[str, float]:
         """The figures to log of the network as it is now, after ``epoch`` (from 0).
 
-        All ranks must call it. Raises VcfbertError('diverged').
+        All ranks must call it. Raises VcfbertError('diverged') and InputError('too_few_sites').
         """
         masked, array = self._scores()
         check_finite(masked.loss + array.loss, f"validation after epoch {epoch + 1}")
@@ -43,16 +43,18 @@ class Validator:
     def _scores(self) -> tuple[Scores, Scores]:
         """Scores by the masked protocol, and at sites typed as by an array, of all ranks' windows.
 
-        Every other window is for each, so that a window is scored once.
+        Every other window is for each, so that a window is scored once. Both score the only window of a small panel.
         """
         fabric, data, seed = self.parts.fabric, self.parts.data, self.config.train.seed
         masked, array = Scores(), Scores()
         for panel, retriever in zip(data.panels, data.retrievers, strict=True):
             own = panel.windows[fabric.global_rank :: fabric.world_size]
+            of_masked = [window for window in own if window.index % 2 == 0]
+            of_array = own if len(panel.windows) == 1 else [window for window in own if window.index % 2 == 1]
             masked_sites = masked_typing(panel.reference, self.config.evaluate, seed)
             array_sites = array_typing(panel.reference, self.config.masks, seed)
-            masked.merge(self._of_windows(panel, retriever, [w for w in own if w.index % 2 == 0], masked_sites))
-            array.merge(self._of_windows(panel, retriever, [w for w in own if w.index % 2 == 1], array_sites))
+            masked.merge(self._of_windows(panel, retriever, of_masked, masked_sites))
+            array.merge(self._of_windows(panel, retriever, of_array, array_sites))
         return self._gathered(masked), self._gathered(array)
 
     def _of_windows(

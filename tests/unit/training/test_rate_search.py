@@ -12,6 +12,7 @@ import pytest
 
 from tests.helpers.tiny import panel_from_alleles, tiny_config
 from vcfbert.copying.mixture import FIRST_RATES, FIRST_WEIGHTS, KNOTS, CopyingModel, Rates
+from vcfbert.errors import InputError
 from vcfbert.genotypes.encoding import hmm_windows
 from vcfbert.genotypes.panel import Panel
 from vcfbert.genotypes.reference_subset import ReferenceSubset
@@ -218,6 +219,26 @@ def test_searched_windows_lie_in_middle_of_halves_of_panel(monkeypatch: pytest.M
     monkeypatch.setattr(rate_search, "MAX_TYPINGS", 1)
     search_of(mosaics(2.0, n_sites=2400), Kept()).search()  # 8 windows
     assert chosen == [2, 6]
+
+
+def test_windows_without_site_to_impute_are_not_searched(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Short scaffolds before and after a chromosome: both windows are the chromosome's."""
+    monkeypatch.setattr(rate_search, "MAX_TYPINGS", 1)
+    panel = mosaics(2.0)
+    scaffolds = [mosaics(2.0, n_sites=n_sites) for n_sites in (1, 1, 1, 5, 1, 1, 1, 1)]
+    scaffolds[3] = panel_from_alleles(np.zeros((120, 5), np.uint8), validation=panel.validation)
+    panels = [*scaffolds[:4], panel, *scaffolds[4:]]
+    references = [ReferenceSubset(one, one.training_haplotypes) for one in panels]
+    config = tiny_config({"encode": {"copy_window": 300, "copy_span_cm": 1.0}})
+    search = RateSearch(references, config, k=40, threads=1, listener=Kept())
+    assert [one.window.reference for one in search._typed] == [references[4]] * 2
+
+
+def test_panels_without_site_to_impute_are_refused() -> None:
+    panel = mosaics(2.0, n_sites=1)
+    with pytest.raises(InputError) as caught:
+        search_of(panel, Kept()).search()
+    assert caught.value.code == "too_few_sites"
 
 
 def test_typed_calls_have_configured_errors_and_missing_calls(monkeypatch: pytest.MonkeyPatch) -> None:

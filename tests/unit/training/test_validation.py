@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from tests.helpers.tiny import TINY_MODEL, perturbed, random_panel, tiny_config
+from tests.helpers.tiny import TINY_MODEL, panel_from_alleles, perturbed, random_panel, tiny_config
 from tests.unit.training.test_data import Spy, twins
+from vcfbert.errors import InputError
 from vcfbert.genotypes.encoding import windows_of
 from vcfbert.genotypes.panel import Panel
 from vcfbert.genotypes.reference_subset import ReferenceSubset
@@ -17,7 +18,7 @@ from vcfbert.model.base import Variant
 from vcfbert.model.variants import create
 from vcfbert.retrieval.context import reference_features
 from vcfbert.retrieval.refresh import build_retriever
-from vcfbert.training.validation import Scores, array_typing, masked_typing, score_windows
+from vcfbert.training.validation import Scores, array_typing, figures, masked_typing, score_windows
 
 CPU = torch.device("cpu")
 
@@ -94,6 +95,14 @@ def test_min_maf_excludes_rare_sites() -> None:
     few = panel.maf < 0.1
     assert 0 < few.sum() < 130
     assert everything.count - common.count == few.sum() * 4  # array-like typing takes none of them
+
+
+def test_figures_without_varying_site_are_refused() -> None:
+    panel = panel_from_alleles(np.zeros((24, 130), dtype=np.uint8), validation=(1, 4))
+    scores, _ = score(panel, create("v17", TINY_MODEL), panel.validation_haplotypes)
+    with pytest.raises(InputError) as caught:
+        figures(scores, scores)
+    assert caught.value.code == "too_few_sites"
 
 
 def test_merged_scores_equal_scores_of_all() -> None:
