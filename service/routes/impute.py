@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import AsyncIterator
 from typing import Annotated, BinaryIO
 
 from fastapi import APIRouter, Depends, File, UploadFile
+from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import StreamingResponse
 
 from vcfbert.errors import InputError, VcfbertError
@@ -20,6 +21,7 @@ from .deps import AppParsers, AppSettings, Manager, StillWanted
 router = APIRouter(prefix="/v1", tags=["impute"])
 
 _CHUNK = 1 << 16  # bytes; a client that reads fewer within the stall time is cut
+_PIECE = 1 << 20  # bytes read from the disk at once
 _MEDIA_TYPES = {"vcf.gz": "application/gzip", "bcf": "application/octet-stream"}
 
 
@@ -88,10 +90,10 @@ def impute(
             raise
         # The open file outlives its directory entry, so no clean-up is needed however the response ends.
         handle = output.open("rb")
-        size = output.stat().st_size
+        first, size = handle.read(_PIECE), output.stat().st_size
         name = f"{stem(upload.name)}.imputed.{requested.options.format}"
     return StreamingResponse(
-        _chunks(handle),
+        _chunks(first, handle),
         media_type=_MEDIA_TYPES[requested.options.format],
         headers={
             "Content-Length": str(size),
@@ -106,7 +108,11 @@ def _attachment(name: str) -> str:
     return f'attachment; filename="{plain}"'
 
 
-def _chunks(handle: BinaryIO) -> Iterator[bytes]:
+async def _chunks(piece: bytes, handle: BinaryIO) -> AsyncIterator[bytes]:
+    """The rest of a file from its first ``piece`` on. A piece is read in a worker thread, which costs more than a
+    chunk does."""
     with handle:
-        while chunk := handle.read(_CHUNK):
-            yield chunk
+        while piece:
+            for start in range(0, len(piece), _CHUNK):
+                yield piece[start : start + _CHUNK]
+            piece = await run_in_threadpool(handle.read, _PIECE) if len(piece) == _PIECE else b""

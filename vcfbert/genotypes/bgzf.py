@@ -54,7 +54,8 @@ def compress_block(text: bytes | memoryview) -> bytes:
     return b"".join((_BLOCK_HEAD, size, body, struct.pack("<II", isal_zlib.crc32(text), len(text))))
 
 
-def _compress_task(text: bytes | memoryview) -> list[bytes]:
+def _compress_task(*pieces: bytes | memoryview) -> list[bytes]:
+    text = pieces[0] if len(pieces) == 1 else b"".join(pieces)
     view = memoryview(text)
     return [compress_block(view[i : i + BLOCK_BYTES]) for i in range(0, len(text), BLOCK_BYTES)]
 
@@ -75,24 +76,24 @@ class BgzfWriter:
         self._pool = ThreadPoolExecutor(max(threads, 1), thread_name_prefix="bgzf")
         self._pending: deque[Future[list[bytes]]] = deque()
         self._max_pending = 2 * max(threads, 1)
-        self._waiting = bytearray(_TASK_BYTES)  # text not yet submitted to the pool
+        self._waiting: list[memoryview] = []  # text not yet submitted to the pool
         self._waiting_bytes = 0
         self._block_sizes: list[int] = []  # compressed
 
     def write(self, text: bytes | memoryview) -> None:
-        """Adds text of any length."""
+        """Adds text of any length. The caller must not change it afterwards."""
         rest = memoryview(text)
         while len(rest):
             piece = rest[: _TASK_BYTES - self._waiting_bytes]
-            self._waiting[self._waiting_bytes : self._waiting_bytes + len(piece)] = piece
+            self._waiting.append(piece)
             self._waiting_bytes += len(piece)
             rest = rest[len(piece) :]
             if self._waiting_bytes == _TASK_BYTES:
-                self._submit(memoryview(self._waiting))
-                self._waiting, self._waiting_bytes = bytearray(_TASK_BYTES), 0
+                self._submit()
 
-    def _submit(self, text: memoryview) -> None:
-        self._pending.append(self._pool.submit(_compress_task, text))
+    def _submit(self) -> None:
+        self._pending.append(self._pool.submit(_compress_task, *self._waiting))
+        self._waiting, self._waiting_bytes = [], 0
         if len(self._pending) > self._max_pending:
             self._take_first()
 
@@ -111,8 +112,8 @@ class BgzfWriter:
             if error is not None:
                 self._pool.shutdown(cancel_futures=True)
                 return
-            if self._waiting_bytes:
-                self._submit(memoryview(self._waiting)[: self._waiting_bytes])
+            if self._waiting:
+                self._submit()
             while self._pending:
                 self._take_first()
         self._handle.write(EOF_BLOCK)

@@ -17,8 +17,10 @@ from vcfbert.genotypes.summary import Summary
 from vcfbert.genotypes.vcf_header import DEFAULT_FIELDS, FIELDS, bcf_keys, chosen_fields
 from vcfbert.kernels import Doubles, Indices
 
-# Sites x samples formatted at a time, so that their numbers and texts stay in the processor's cache.
+# Sites x samples, and sites, formatted at a time. Their numbers and texts stay in the processor's cache, and the text
+# of one part is compressed while the next is formatted.
 _CELLS_AT_ONCE: Final = 1 << 17
+_SITES_AT_ONCE: Final = 1 << 13
 
 # Upper bounds of a record's bytes, as text or BCF, without its strings and samples, and of the numbers of a site.
 _RECORD_BYTES: Final = 128
@@ -99,7 +101,7 @@ class RecordFormatter:
         first = np.append(np.flatnonzero(~joined), n_sites)
         columns = self._columns(block.start, first)
         haploid = np.zeros(n_samples, dtype=bool) if self._haploid is None else self._haploid
-        step = max(_CELLS_AT_ONCE // max(n_samples, 1), 1)
+        step = min(max(_CELLS_AT_ONCE // max(n_samples, 1), 1), _SITES_AT_ONCE)
         begin = 0
         while begin < len(first) - 1:
             end = max(int(np.searchsorted(first, first[begin] + step, side="right")) - 1, begin + 1)

@@ -178,11 +178,21 @@ def _related(target: Sites, panel: Sites, target_index: Index, panel_index: Inde
     """The relation of the alleles of each pair of sites."""
     ref, alt = target.ref[target_index], target.alt[target_index]
     panel_ref, panel_alt = panel.ref[panel_index], panel.alt[panel_index]
-    no_alt = _equal(alt, NO_ALT)
     snp = (_length(panel_ref) == 1) & (_length(panel_alt) == 1)
     split = target.continues | np.append(target.continues[1:], False)
     # At a site of a multiallelic record 0 means "not this ALT" and not REF, so the two cannot be exchanged.
     whole = ~split[target_index]
+    relation = np.full(len(ref), _EXACT)
+    other = np.flatnonzero(~(_equal(ref, panel_ref) & _equal(alt, panel_alt)))  # few: most sites are read as they are
+    relation[other] = _relation(ref[other], alt[other], panel_ref[other], panel_alt[other], snp[other], whole[other])
+    palindromic = snp & np.isin(panel_ref + panel_alt, _PALINDROMES)
+    relation[palindromic & ~whole & (relation != _EXACT)] = _NO_RELATION
+    return _Pairs(target_index, panel_index, relation, palindromic & whole)
+
+
+def _relation(ref: Text, alt: Text, panel_ref: Text, panel_alt: Text, snp: Flags, whole: Flags) -> Index:
+    """The relation of the target's alleles to the panel's. ``snp``: in the panel. ``whole``: see ``_related``."""
+    no_alt = _equal(alt, NO_ALT)
     other_ref, other_alt = _complement(ref), _complement(alt)
 
     def reads(a: Text, b: Text, panel_a: Text, panel_b: Text) -> Flags:
@@ -194,9 +204,7 @@ def _related(target: Sites, panel: Sites, target_index: Index, panel_index: Inde
     relation[snp & reads(other_ref, other_alt, panel_ref, panel_alt)] = _FLIP
     relation[whole & ~_one_reference(ref, panel_ref) & reads(ref, alt, panel_alt, panel_ref)] = _SWAP
     relation[reads(ref, alt, panel_ref, panel_alt)] = _EXACT
-    palindromic = snp & np.isin(panel_ref + panel_alt, _PALINDROMES)
-    relation[palindromic & ~whole & (relation != _EXACT)] = _NO_RELATION
-    return _Pairs(target_index, panel_index, relation, palindromic & whole)
+    return relation
 
 
 def _one_reference(a: Text, b: Text) -> Flags:

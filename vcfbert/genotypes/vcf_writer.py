@@ -92,7 +92,11 @@ def write_imputed(
         (name, chain.from_iterable(map(records, group)))
         for name, group in groupby(parts, key=lambda part: part.panel.region.chrom)
     )
-    save(path, _Formatted(bcf_header(head) if is_bcf(path) else head, chromosomes, threads), panels, kept=kept)
+    content = _Formatted(bcf_header(head) if is_bcf(path) else head, chromosomes, threads)
+    if kept:
+        save(path, content, panels)
+    else:
+        _save_unindexed(path, content)
 
 
 def is_bcf(path: Path) -> bool:
@@ -213,16 +217,12 @@ class _Formatted:
         return write_records(handle, self.head, self.chromosomes, self.threads)
 
 
-def save(path: Path, content: Content, panels: Sequence[Panel], *, kept: bool = True) -> None:
+def save(path: Path, content: Content, panels: Sequence[Panel]) -> None:
     """Writes the records of the panels' sites to ``path``, with the index that its ending asks for; see
     ``write_imputed``."""
     if path.name.endswith(".vcf"):
-        with atomic_file(path, kept=kept) as temporary, temporary.open("wb") as handle:
+        with atomic_file(path) as temporary, temporary.open("wb") as handle:
             handle.writelines(content.pieces())
-        return
-    if not kept:
-        with atomic_file(path, kept=False) as temporary, temporary.open("wb") as handle:
-            content.write_bgzf(handle)
         return
     if not is_bcf(path):
         _check_positions(path, panels)
@@ -241,6 +241,16 @@ def save(path: Path, content: Content, panels: Sequence[Panel], *, kept: bool = 
         if indexed:  # a file that was there before must not have this index
             remove_indexes(path)
         raise
+
+
+def _save_unindexed(path: Path, content: _Formatted) -> None:
+    with atomic_file(path, kept=False) as temporary, temporary.open("wb") as handle:
+        if path.name.endswith(".vcf"):
+            handle.writelines(content.pieces())
+            return
+        with bgzf.BgzfWriter(handle, threads=content.threads) as writer:
+            for piece in content.pieces():
+                writer.write(piece)
 
 
 def _check_positions(path: Path, panels: Sequence[Panel]) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 
 from vcfbert.bundle.contents import Bundle, Part
+from vcfbert.copying.haploid import Heads
 from vcfbert.copying.mixture import CopyingModel, Mixture, inherited
 from vcfbert.copying.window import HmmWindow
 from vcfbert.genotypes.reference_subset import ReferenceSubset
@@ -27,6 +29,15 @@ from vcfbert.kernels import Calls, Floats, Indices, usable_threads
 _CELLS_AT_ONCE: Final = 1 << 22
 
 
+@dataclass(frozen=True)
+class _ReadyWindow:
+    """A window made ready for its typed sites, whatever the samples."""
+
+    name: tuple[str, int, int, bytes]  # of the panel, the window and the typed sites
+    hmm: HmmWindow
+    nearest: Indices  # [t + 1], of ``sites_nearest``
+
+
 class HmmPredictor:
     """``WindowPredictor`` of a V19 bundle.
 
@@ -40,7 +51,7 @@ class HmmPredictor:
         self._batch_size = options.batch_size
         self._threads = options.threads or usable_threads()
         self._observe = options.observe_retrieval
-        self._cache = WindowCache[HmmWindow](options.kept_bytes)
+        self._cache = WindowCache[_ReadyWindow | Heads](options.kept_bytes)
 
     def predict(self, part: Part, window: Window, phased: PhasedTarget) -> WindowPrediction:
         target, phasings = phased.target, phased.phasings
@@ -68,16 +79,25 @@ class HmmPredictor:
         for start in range(0, len(samples), at_once):
             yield samples[start : start + at_once]
 
-    def _window(self, reference: ReferenceSubset, window: Window, key: Indices) -> HmmWindow:
+    def _window(self, reference: ReferenceSubset, window: Window, key: Indices) -> _ReadyWindow:
         name = (reference.panel.digest, window.start, window.stop, key.tobytes())
         ready = self._cache.get(name)
-        if ready is None:
+        if not isinstance(ready, _ReadyWindow):
             for_many = self._cache.max_bytes > 0
-            ready = HmmWindow.of(reference, window.sites, key, for_many=for_many, threads=self._threads)
+            hmm = HmmWindow.of(reference, window.sites, key, for_many=for_many, threads=self._threads)
+            ready = _ReadyWindow(name, hmm, sites_nearest(reference.panel.cm[window.sites], hmm.key_cm))
             self._cache.add(name, ready)
         return ready
 
-    def _distinct(self, ready: HmmWindow, calls: Calls, mixture: Mixture) -> tuple[Floats, Floats, Indices]:
+    def _heads(self, ready: _ReadyWindow, mixture: Mixture) -> Heads:
+        name = (*ready.name, mixture is self._model.sampled)
+        heads = self._cache.get(name)
+        if not isinstance(heads, Heads):
+            heads = ready.hmm.heads(mixture)
+            self._cache.add(name, heads)
+        return heads
+
+    def _distinct(self, ready: _ReadyWindow, calls: Calls, mixture: Mixture) -> tuple[Floats, Floats, Indices]:
         """Predicts each distinct haplotype of ``calls`` [t, n] once.
 
         Returns ALT probabilities [u, l], leave-one-out probabilities [u, t] and each haplotype's number int64 [n]. At
@@ -85,10 +105,10 @@ class HmmPredictor:
         """
         distinct, number = distinct_haplotypes(calls)
         started = time.perf_counter()
-        chosen = ready.states(distinct, self._k, threads=self._threads)
+        chosen = ready.hmm.states(distinct, self._k, threads=self._threads)
         self._observe(time.perf_counter() - started)
-        targets = ready.targets(distinct, chosen, mixture.prior_strength, threads=self._threads)
-        copied = targets.copied(ready.heads(mixture), ready.fraction, threads=self._threads)
+        targets = ready.hmm.targets(distinct, chosen, mixture.prior_strength, threads=self._threads)
+        copied = targets.copied(self._heads(ready, mixture), ready.hmm.fraction, threads=self._threads)
         return inherited(copied.dosage), inherited(copied.loo), number
 
     def _fill(
@@ -96,7 +116,7 @@ class HmmPredictor:
         into: WindowPrediction,
         samples: Indices,
         inside: slice,
-        ready: HmmWindow,
+        ready: _ReadyWindow,
         mixture: Mixture,
         phasings: Calls,
         phase: Calls,
@@ -109,10 +129,9 @@ class HmmPredictor:
         s, t, n, _ = phasings.shape
         shown = phasings.transpose(1, 0, 2, 3).reshape(t, 2 * s * n)
         dosage, loo, number = self._distinct(ready, shown, mixture)
-        flipped = np.ascontiguousarray(orientation(phasings, phase, ready.key_cm))
+        flipped = np.ascontiguousarray(orientation(phasings, phase, ready.hmm.key_cm))
         sampled = SampledPhasings(dosage, number.reshape(s, n, 2), flipped.view(np.uint8), samples)
-        cm = ready.reference.panel.cm[ready.sites]
-        fill_means(sampled, sites_nearest(cm, ready.key_cm), into.haplotype, into.genotype, threads=self._threads)
+        fill_means(sampled, ready.nearest, into.haplotype, into.genotype, threads=self._threads)
         at_key = loo[sampled.number]  # [s, n, 2, t]
         swapped = np.where(flipped.transpose(0, 2, 1)[:, :, None], at_key[:, :, ::-1], at_key)
         assert into.loo is not None

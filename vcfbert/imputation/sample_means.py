@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 
 from vcfbert.kernels import Alleles, Doubles, Floats, Indices, compiled, divide_among_threads
+
+# Probabilities that a further thread is started for: it starts in the time in which they are read.
+_READ_BY_THREAD: Final = 1 << 17
 
 
 class SampledPhasings(NamedTuple):
@@ -37,11 +40,12 @@ def fill_means(
     A phasing is oriented at each site as at the nearest key site; ``first`` [t + 1]: as of ``sites_nearest``.
     """
     coupled = np.empty((0, haplotype.shape[1], 3), np.float32) if genotype is None else genotype
+    n_read = phasings.number.size * len(haplotype)
 
     def work(keys: Indices) -> None:
         _fill_means(keys, phasings, first, haplotype, coupled)
 
-    divide_among_threads(work, len(first) - 1, threads)
+    divide_among_threads(work, len(first) - 1, min(threads, 1 + n_read // _READ_BY_THREAD))
 
 
 @compiled
