@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +14,34 @@ from vcfbert.genotypes.regions import Region
 from vcfbert.genotypes.site_blocks import SiteBlocks
 
 IntArray = npt.NDArray[np.int64]
+
+
+class Lines(NamedTuple):
+    """l texts as lines. Line i begins at ``starts[i]`` of ``buffer`` and ends with a newline before the next."""
+
+    buffer: npt.NDArray[np.uint8]
+    starts: IntArray  # [l + 1]
+
+    @classmethod
+    def of(cls, texts: Sequence[str]) -> Lines:
+        buffer = np.frombuffer("\n".join([*texts, ""]).encode(), dtype=np.uint8)
+        return cls(buffer, np.append(0, np.flatnonzero(buffer == ord("\n")) + 1))
+
+    def replaced(self, start: int, stop: int, texts: Mapping[int, str]) -> Lines:
+        """The lines [start, stop), those of the keys of ``texts`` with other texts. Without any they share memory."""
+        starts = self.starts[start : stop + 1]
+        if not texts:
+            return Lines(self.buffer, starts)
+        places = sorted(texts)
+        others = [f"{texts[place]}\n".encode() for place in places]
+        ends = [int(starts[0]), *self.starts[np.array(places) + 1].tolist()]
+        begins = [*self.starts[places].tolist(), int(starts[-1])]
+        view = memoryview(self.buffer)
+        kept = [view[end:begin] for end, begin in zip(ends, begins, strict=True)]
+        pieces = [piece for pair in zip(kept, [*others, b""], strict=True) for piece in pair]
+        lengths = np.diff(starts)
+        lengths[np.array(places) - start] = [len(other) for other in others]
+        return Lines(np.frombuffer(b"".join(pieces), dtype=np.uint8), np.append(0, np.cumsum(lengths)))
 
 
 @dataclass(frozen=True)
@@ -32,6 +61,11 @@ class Sites:
 
     def __len__(self) -> int:
         return len(self.pos)
+
+    @cached_property
+    def lines(self) -> tuple[Lines, Lines, Lines]:
+        """REF, ALT and ID of all sites, for kernels. Joining those of 25,000 sites takes 3 ms."""
+        return Lines.of(self.ref.tolist()), Lines.of(self.alt.tolist()), Lines.of(self.id.tolist())
 
     def take(self, index: npt.NDArray[np.int64] | slice) -> Sites:
         """The sites at the given indices."""

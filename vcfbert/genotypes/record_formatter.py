@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -81,7 +81,8 @@ class RecordFormatter:
         contig: int | None = None,
     ) -> None:
         self._sites = panel.sites
-        self._ids = panel.sites.id if ids is None else np.where(_is_given(ids), ids, panel.sites.id)
+        self._with_id = np.empty(0, dtype=np.int64) if ids is None else np.flatnonzero(_is_given(ids))
+        self._ids = panel.sites.id if ids is None else ids
         self._swapped = swapped
         self._joined = joined
         self._haploid = None if haploid is None else np.ascontiguousarray(haploid, dtype=bool)
@@ -120,16 +121,17 @@ class RecordFormatter:
             begin = end
 
     def _columns(self, start: int, first: Indices) -> RecordColumns:
-        site = slice(start, start + int(first[-1]))
-        ids = self._ids[site].tolist()
+        stop = start + int(first[-1])
+        own = self._with_id[slice(*np.searchsorted(self._with_id, [start, stop]))]
+        given = dict(zip(own.tolist(), self._ids[own].tolist(), strict=True))
         for record in np.flatnonzero(np.diff(first) > 1).tolist():
-            of_sites = ids[first[record] : first[record + 1]]
-            ids[first[record]] = (
-                ";".join(dict.fromkeys(i for id_ in of_sites for i in id_.split(";") if i != ".")) or "."
-            )
-        ref, alt = self._sites.ref[site].tolist(), self._sites.alt[site].tolist()
-        pos = np.ascontiguousarray(self._sites.pos[site], dtype=np.int32)
-        return RecordColumns(first, self._swapped[site], pos, *_lines(ref), *_lines(alt), *_lines(ids))
+            of_sites = range(start + int(first[record]), start + int(first[record + 1]))
+            ids = [given.get(site, self._sites.id[site]) for site in of_sites]
+            given[of_sites[0]] = ";".join(dict.fromkeys(i for id_ in ids for i in id_.split(";") if i != ".")) or "."
+        ref, alt, id_ = self._sites.lines
+        pos = np.ascontiguousarray(self._sites.pos[start:stop], dtype=np.int32)
+        lines = (*ref.replaced(start, stop, {}), *alt.replaced(start, stop, {}), *id_.replaced(start, stop, given))
+        return RecordColumns(first, self._swapped[start:stop], pos, *lines)
 
     def _count(self, start: int, first: Indices, values: RecordValues, certainty: Indices) -> None:
         if self._summary is not None:
@@ -188,9 +190,3 @@ def _is_given(ids: npt.NDArray[np.object_]) -> Flags:
 
 def _characters(text: str) -> Characters:
     return np.frombuffer(text.encode(), dtype=np.uint8)
-
-
-def _lines(texts: Sequence[str]) -> tuple[Characters, Indices]:
-    """The bytes of m texts as lines, and where each line begins in them [m + 1]."""
-    lines = _characters("\n".join([*texts, ""]))
-    return lines, np.append(0, np.flatnonzero(lines == ord("\n")) + 1)
