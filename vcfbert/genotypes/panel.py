@@ -36,7 +36,7 @@ class Lines(NamedTuple):
         others = [f"{texts[place]}\n".encode() for place in places]
         ends = [int(starts[0]), *self.starts[np.array(places) + 1].tolist()]
         begins = [*self.starts[places].tolist(), int(starts[-1])]
-        view = memoryview(self.buffer)
+        view = self.buffer.data
         kept = [view[end:begin] for end, begin in zip(ends, begins, strict=True)]
         pieces = [piece for pair in zip(kept, [*others, b""], strict=True) for piece in pair]
         lengths = np.diff(starts)
