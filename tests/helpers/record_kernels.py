@@ -83,7 +83,8 @@ def records_to_format(rng: np.random.Generator, has: tuple[bool, ...], **of: Any
 
     pos = rng.integers(1, 2**31 - 1, size=n_sites).astype(np.int32)
     swapped = rng.random(n_sites) < 0.3
-    columns = record_text.RecordColumns(first, swapped, pos, *texts(4), *texts(20), *texts(40))
+    info = *texts(30), rng.integers(0, 4, size=n_sites).astype(np.uint8), rng.integers(1, 2**31 - 1, size=n_sites)
+    columns = record_text.RecordColumns(first, swapped, pos, *texts(4), *texts(20), *texts(40), *info)
     kept = rng.random(len(first) - 1) < 0.8
     contents = record_text.RecordContents(values.hds, values.two, values.gq, numbers, values.typed, kept)
     return columns, contents, haploid, np.array(has)

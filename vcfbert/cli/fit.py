@@ -38,6 +38,10 @@ def fit(
     build: Annotated[
         str | None, typer.Option(help="Genome build of chromosome X: b37 or b38. Default: found by X's length.")
     ] = None,
+    info: Annotated[
+        list[str] | None,
+        typer.Option(help="INFO field of the panel that imputed files repeat. Repeat it for several fields."),
+    ] = None,
     set_: Annotated[
         list[str] | None, typer.Option("--set", "-S", help="Set a parameter, such as train.lr=1e-3. Repeatable.")
     ] = None,
@@ -65,6 +69,8 @@ def fit(
 
     check_variant(variant)
     prepare: dict[str, Any] = {"panel": panel, "map": map, "region": region, "build": build}
+    if info:
+        prepare["info"] = tuple(info)
     if holdout is not None:
         prepare["holdout"] = holdout
     config = with_overrides(profile, set_ or [], prepare=prepare)

@@ -36,6 +36,10 @@ def panel_build(
         str | None,
         typer.Option(help="Genome build, for the PARs of X: b37 or b38. Default: found by X's length in the header."),
     ] = None,
+    info: Annotated[
+        list[str] | None,
+        typer.Option(help="INFO field that imputed files repeat, of all records. Repeat it for several fields."),
+    ] = None,
     holdout: Annotated[float, typer.Option(help="Fraction of samples held out for validation.")] = 0.1,
     seed: Annotated[int, typer.Option(help="Seed that chooses the samples held out.")] = 17,
     ray: Ray = None,
@@ -67,7 +71,8 @@ def panel_build(
     from vcfbert.genotypes.store import KIND
 
     check_replaceable(out, KIND)
-    options = {"maps": [Path(path) for path in map or ()], "region": region, "holdout": holdout, "seed": seed}
+    maps = [Path(path) for path in map or ()]
+    options = {"maps": maps, "region": region, "info": info or [], "holdout": holdout, "seed": seed}
     files = chromosome_files(panel)
     if ray is None and work_dir is None:
         manifest = _convert(files, out, build=build, **options)
@@ -109,7 +114,9 @@ def _convert_in_tasks(
             "one_file", "--ray and --work-dir convert one file", where=where, hint="run it once for each file"
         )
     work = work_dir or out.with_name(f"{out.name}.tasks")
-    job = plan_panel(files[0], region=options["region"], chunk_mb=chunk_mb, work=work, build=build)
+    job = plan_panel(
+        files[0], region=options["region"], chunk_mb=chunk_mb, work=work, build=build, info=options.pop("info")
+    )
     with (
         pool_at(ray, threads=1, memory=job.memory) as pool,
         progress_bars("tasks", lines=TASK_LINES) as add_bar,
@@ -151,7 +158,7 @@ def panel_inspect(
     else:
         length = length_of(path, "X")
         named = build is not None or length in {one.x_length for one in BUILDS.values()}
-        parts = read_parts(path, build=build_of(length, build, str(path)) if named else None)
+        parts = read_parts(path, build=build_of(length, build, str(path)) if named else None, symbolic=True)
         panels = tuple(panel_from_genotypes(part, file=path) for part in parts)
     found = [_facts(panel) for panel in panels]
     if as_json:
@@ -176,6 +183,7 @@ def _facts(panel: Panel) -> dict[str, Any]:
         "haploid samples": len(panel.haploid),
         "validation samples": len(panel.validation),
         "sites": panel.n_sites,
+        "symbolic alleles": int(panel.sites.symbolic.sum()),
         **{f"sites, MAF {name}": int(np.sum(bins == i)) for i, name in enumerate(MAF_BIN_NAMES)},
         "monomorphic sites": int(np.sum(bins < 0)),
         "digest": panel.digest,

@@ -97,6 +97,7 @@ class PrepareConfig:
     map: Paths | None = None  # genetic map, given likewise; None = 1 cM/Mb
     region: str | None = None  # CHROM or CHROM:FROM-TO, 1-based and inclusive; None = all
     build: str | None = None  # genome build of chromosome X, b37 or b38; None = by its length in the header
+    info: tuple[str, ...] = ()  # INFO fields of the panel's records that imputed files repeat
     holdout: BetweenZeroAndOne = 0.1  # fraction of samples held out for validation
     seed: NonNegative = 17  # of the split into training and validation samples
 

@@ -22,7 +22,7 @@ from vcfbert.distributed.tensors import Array, Tensors, write_tensors
 from vcfbert.errors import InputError
 from vcfbert.genotypes.conversion import PackedBlock, convert_panels, packed_blocks
 from vcfbert.genotypes.panel import Sites
-from vcfbert.genotypes.panel_writer import TEXTS, pack_text, unpack_text
+from vcfbert.genotypes.panel_writer import INFO, TEXTS, pack_info, pack_text, unpack_info, unpack_text
 from vcfbert.genotypes.regions import Region, same_chrom
 from vcfbert.genotypes.vcf_file import inspect
 from vcfbert.genotypes.vcf_reader import join_sites
@@ -39,13 +39,14 @@ _LAST_POSITION = 1 << 29
 
 @dataclass(frozen=True)
 class PanelJob:
-    """The conversion of ``vcf``. ``regions`` tile the requested part of its chromosome; ``build``: as in
+    """The conversion of ``vcf``. ``regions`` tile the requested part of its chromosome; ``build`` and ``info``: as in
     ``convert_panels``."""
 
     folder: Path
     vcf: Path
     regions: tuple[Region, ...]
     build: str | None = None
+    info: tuple[str, ...] = ()
 
     def block(self, number: int) -> Path:
         """The file that the task of region ``number`` writes."""
@@ -65,7 +66,15 @@ class PanelJob:
         return _PROCESS_BYTES + int(3 * bases * _SITES_PER_MB / 1e6 * len(inspect(self.vcf).samples) / 4)
 
 
-def plan_panel(vcf: Path, *, region: str | None, chunk_mb: float, work: Path, build: str | None = None) -> PanelJob:
+def plan_panel(
+    vcf: Path,
+    *,
+    region: str | None,
+    chunk_mb: float,
+    work: Path,
+    build: str | None = None,
+    info: Sequence[str] = (),
+) -> PanelJob:
     """Divides the records of ``vcf`` by position, into regions of ``chunk_mb``.
 
     Raises InputError 'index_missing', 'several_chromosomes', 'chromosome_missing' or 'region_empty', and those of
@@ -83,10 +92,18 @@ def plan_panel(vcf: Path, *, region: str | None, chunk_mb: float, work: Path, bu
     step = max(int(chunk_mb * 1e6), 1)
     starts = range(first, last + 1, step)
     regions = [Region(wanted.chrom, start, min(start + step - 1, last)) for start in starts]
-    identity = [FORMAT, __version__, git_commit(), sha256_file(vcf), [str(region) for region in regions], build]
+    identity = [
+        FORMAT,
+        __version__,
+        git_commit(),
+        sha256_file(vcf),
+        [str(region) for region in regions],
+        build,
+        list(info),
+    ]
     folder = work.resolve() / f"panel-{sha256_json(identity)[:16]}"
     folder.mkdir(parents=True, exist_ok=True)
-    return PanelJob(folder, vcf.resolve(), tuple(regions), build)
+    return PanelJob(folder, vcf.resolve(), tuple(regions), build, tuple(info))
 
 
 def _whole_chromosome(vcf: Path) -> Region:
@@ -133,7 +150,7 @@ def _first(file: pysam.VariantFile, name: str, start: int) -> int | None:
 def convert_region(job: PanelJob, number: int) -> None:
     """Reads one region of the panel and writes its sites, packed, to the task's file."""
     region = job.regions[number]
-    read = [] if _is_empty(job.vcf, region) else packed_blocks(job.vcf, region=region, build=job.build)
+    read = [] if _is_empty(job.vcf, region) else packed_blocks(job.vcf, region=region, build=job.build, info=job.info)
     arrays: dict[str, Array] = {}
     parts: list[dict[str, Any]] = []
     for part, group in groupby(read, key=lambda block: block.region):  # X has several, with different haplotypes
@@ -145,6 +162,7 @@ def convert_region(job: PanelJob, number: int) -> None:
             "pos": sites.pos,
             "continues": sites.continues,
             **{name: pack_text(getattr(sites, name)) for name in TEXTS},
+            **pack_info(sites),
         }
         arrays |= {f"{name}-{len(parts)}": array for name, array in of_part.items()}
         haploid = list(blocks[0].haploid)
@@ -175,7 +193,7 @@ def convert_from(
     Arguments and result are those of ``convert_panels``. ``finished`` receives the number of newly finished tasks.
     """
     run_tasks(job.tasks(), pool, finished=finished)
-    options: dict[str, Any] = {"region": region, "build": job.build, "holdout": holdout, "seed": seed}
+    options: dict[str, Any] = {"region": region, "build": job.build, "info": job.info, "holdout": holdout, "seed": seed}
     manifest = convert_panels([job.vcf], out, maps=maps, blocks=_blocks(job), **options)
     shutil.rmtree(job.folder)
     with suppress(OSError):  # the folder may hold other jobs or the user's files
@@ -189,7 +207,8 @@ def _blocks(job: PanelJob) -> Iterator[PackedBlock]:
         stored = Tensors(job.block(number))
         for place, facts in enumerate(stored.meta["stretches"]):
             ref, alt, ids = (unpack_text(stored[f"{name}-{place}"]) for name in TEXTS)
-            sites = Sites(facts["chrom"], stored[f"pos-{place}"], ref, alt, ids, stored[f"continues-{place}"])
+            info = unpack_info({name: stored[f"{name}-{place}"] for name in INFO if f"{name}-{place}" in stored})
+            sites = Sites(facts["chrom"], stored[f"pos-{place}"], ref, alt, ids, stored[f"continues-{place}"], info)
             region = Region(facts["chrom"], facts["start"], facts["stop"])
             packed, counts = stored[f"packed-{place}"], stored[f"allele_count-{place}"]
             yield PackedBlock(region, samples, tuple(facts["haploid"]), sites, packed, counts)

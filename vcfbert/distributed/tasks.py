@@ -18,7 +18,7 @@ from vcfbert.distributed.vcf_parts import write_part
 from vcfbert.genotypes.imputed import ImputedBlock
 from vcfbert.genotypes.record_formatter import RecordBytes
 from vcfbert.genotypes.summary import Summary
-from vcfbert.genotypes.vcf_header import contigs
+from vcfbert.genotypes.vcf_header import contigs, kept_lines
 from vcfbert.genotypes.vcf_writer import ImputedPanel, formatted
 from vcfbert.imputation.files import per_panel_site
 from vcfbert.imputation.phasing import PhasedTarget
@@ -112,7 +112,8 @@ def write_chunk(job: Job, chunk: int) -> None:
 
     def records() -> Iterator[RecordBytes]:
         imputed = ImputedPanel(panel, _blocks(job, chunk), ids, swapped, stored["haploid"], summary)
-        yield from formatted(imputed, fields=job.options.fields, min_dr2=job.options.min_dr2, contig=contig)
+        fields, min_dr2 = job.options.fields, job.options.min_dr2
+        yield from formatted(imputed, fields=fields, min_dr2=min_dr2, contig=contig, kept=kept_lines(panels))
         counts.update(summary.counts())
 
     write_part(job.part(chunk), panel.region.chrom, records(), meta=counts, threads=job.settings.threads)

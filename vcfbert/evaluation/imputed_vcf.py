@@ -14,11 +14,12 @@ import numpy.typing as npt
 
 from vcfbert.constants import ABSENT, MISSING
 from vcfbert.errors import InputError
+from vcfbert.genotypes.record_info import end_of_record, is_symbolic
 from vcfbert.genotypes.regions import same_chrom
 from vcfbert.genotypes.vcf_file import inspect
 from vcfbert.genotypes.vcf_records import check_bcf
 
-SiteKey = tuple[int, str, str]  # POS, REF, ALT
+SiteKey = tuple[int, str, str, int]  # POS, REF, ALT, and END of a symbolic ALT or 0
 
 _ESTIMATES = ("DR2", "R2")  # INFO fields
 
@@ -69,8 +70,8 @@ def imputed_blocks(
 ) -> Iterator[ScoredBlock]:
     """The records of ``chrom`` at the sites of ``row_of``, in blocks of about ``size``.
 
-    ``row_of``: index of each site among those scored. Columns follow the order of ``samples``; haploid samples become
-    homozygous. Raises InputError if the file lacks a sample or cannot be read.
+    ``row_of``: index of each site among those scored, by ``site_key``. Columns follow the order of
+    ``samples``; haploid samples become homozygous. Raises InputError if the file lacks a sample or cannot be read.
     """
     order = sample_order(path, checked_samples(path), samples)
     block: list[_Values] = []
@@ -78,14 +79,21 @@ def imputed_blocks(
         if not same_chrom(record.CHROM, chrom):
             continue
         for index, alt in enumerate(record.ALT):
-            key = (record.POS, record.REF.upper(), alt.upper())
-            if key in row_of:
-                block.append(_values(record, index, row_of[key], order, haploid))
+            row = row_of.get(site_key(record, alt))
+            if row is not None:
+                block.append(_values(record, index, row, order, haploid))
         if len(block) >= size:
             yield _stacked(block)
             block = []
     if block:
         yield _stacked(block)
+
+
+def site_key(record: Any, alt: str) -> SiteKey:
+    """The identity of one ALT of a record, as of ``genotypes.panel.Sites``."""
+    if not is_symbolic(alt):
+        return record.POS, record.REF.upper(), alt.upper(), 0
+    return record.POS, record.REF.upper(), alt, end_of_record(record)
 
 
 def checked_samples(path: Path) -> tuple[str, ...]:

@@ -1,5 +1,7 @@
 """Scores an imputed VCF against the truth. Sites match by (POS, REF, ALT), samples by name.
 
+Symbolic alleles match by END too. An imputed record without END matches if no other site has its alleles.
+
 A missing site or dosage counts as imputed to the panel's allele frequency. A method therefore gains nothing by omitting
 difficult sites. A missing sample is an error.
 
@@ -13,6 +15,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -174,7 +177,7 @@ def evaluate_files(
     seen = np.zeros(len(rows), dtype=np.int64)  # number of records of each site in the imputed file
     quality = QualityScores()
     size = max(block_cells // len(actual.samples), 1)
-    row_of = {key: row for row, key in enumerate(_keys(scored))}
+    row_of = _rows_by_key(scored)
     for block in imputed_blocks(imputed, actual.samples, scored.chrom, row_of, haploid, size=size):
         at = block.at
         quality.update(counts[at], block.called, block.quality)
@@ -182,7 +185,7 @@ def evaluate_files(
         dosage = np.where(np.isnan(block.dosage), 2.0 * af[at, None], block.dosage)
         scores.update(at, counts[at], dosage, af[at], block.probability, block.estimated_r2)
     if (seen > 1).any():
-        pos, ref, alt = _keys(scored)[int(np.argmax(seen > 1))]
+        pos, ref, alt, _ = _keys(scored)[int(np.argmax(seen > 1))]
         raise InputError("duplicate_records", f"the site {pos} {ref}>{alt} has several records", where=str(imputed))
     for at in _blocks(np.flatnonzero(seen == 0), size):
         scores.update(at, counts[at], np.repeat(2.0 * af[at, None], len(actual.samples), axis=1), af[at], None)
@@ -251,7 +254,16 @@ class _Scores:
 
 
 def _keys(sites: Sites) -> list[SiteKey]:
-    return list(zip(sites.pos.tolist(), sites.ref.tolist(), sites.alt.tolist(), strict=True))
+    end = np.where(sites.symbolic, sites.end, 0)
+    return list(zip(sites.pos.tolist(), sites.ref.tolist(), sites.alt.tolist(), end.tolist(), strict=True))
+
+
+def _rows_by_key(sites: Sites) -> dict[SiteKey, int]:
+    """The index of each site by its key, and without END where no other site has its position and alleles."""
+    keys = _keys(sites)
+    count = Counter(key[:3] for key in keys)
+    row_of = {(*key[:3], 0): row for row, key in enumerate(keys) if count[key[:3]] == 1}
+    return row_of | {key: row for row, key in enumerate(keys)}
 
 
 def _site_frequencies(reference: Path | Sequence[Panel], region: str, build: Build | None) -> dict[SiteKey, float]:

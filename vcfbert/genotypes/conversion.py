@@ -61,14 +61,19 @@ class PackedBlock:
 
 
 def packed_blocks(
-    file: Path, *, region: Region | None = None, build: str | None = None, progress: Progress | None = None
+    file: Path,
+    *,
+    region: Region | None = None,
+    build: str | None = None,
+    info: Sequence[str] = (),
+    progress: Progress | None = None,
 ) -> Iterator[PackedBlock]:
     """Reads a file once, in blocks of bounded memory. A parser process does it (``genotypes.parsing``).
 
     ``progress`` is called with the number of sites so far. Raises InputError as ``convert_panels`` does.
     """
     n_sites = 0
-    for block in in_parser(parsed_blocks, file, region, build, kinds=(_PACKED_BLOCK,)):
+    for block in in_parser(parsed_blocks, file, region, build, tuple(info), kinds=(_PACKED_BLOCK,)):
         n_sites += len(block.sites)
         if progress is not None:
             progress(n_sites)
@@ -96,19 +101,22 @@ _PACKED_BLOCK: Final = Record(
 )
 
 
-def parsed_blocks(path: Path, trace: Trace, region: Region | None, build: str | None) -> Iterator[PackedBlock]:
+def parsed_blocks(
+    path: Path, trace: Trace, region: Region | None, build: str | None, info: Sequence[str]
+) -> Iterator[PackedBlock]:
     """The blocks of ``packed_blocks``, which has the arguments. Runs in a parser process.
 
-    Records are read from the text of a VCF as far as they are plain (``phased_text.py``). htslib then parses the file
+    INFO of records with symbolic alleles is kept (``record_info.py``), and the fields ``info`` of all records. Records
+    are read from the text of a VCF as far as they are plain (``phased_text.py``). htslib then parses the file
     from its start, so that all of its checks see all records.
     """
     source = open_source(path, trace)
     n_plain = 0
-    if region is None and isinstance(source, VcfRecords):
+    if region is None and not info and isinstance(source, VcfRecords):
         n_plain, complete = yield from _plain_blocks(source)
         if complete:
             return
-    blocks = stream_parts(source, partial(_ploidy_regions, source, build), region=region)
+    blocks = stream_parts(source, partial(_ploidy_regions, source, build), region=region, symbolic=True, info=info)
     for part, block in _checked(blocks, path):
         if n_plain >= len(block.sites):
             n_plain -= len(block.sites)
@@ -146,6 +154,7 @@ def convert_panels(
     maps: Sequence[Path] = (),
     region: str | None = None,
     build: str | None = None,
+    info: Sequence[str] = (),
     holdout: float,
     seed: int,
     blocks: Iterator[PackedBlock] | None = None,
@@ -155,7 +164,8 @@ def convert_panels(
 
     Each file is read once, and host memory is bounded by one block of records. A file may hold several chromosomes.
     Each chromosome becomes one panel; X becomes three panels, split at the borders of its PARs in ``build`` (b37 or
-    b38). Without ``build``, the length of X in the header decides. ``maps`` are genetic maps of one or several
+    b38). Without ``build``, the length of X in the header decides. ``info``: fields of INFO that imputed files repeat;
+    END, SVTYPE and SVLEN are always kept of records with symbolic alleles. ``maps`` are genetic maps of one or several
     chromosomes; a name may contain ``{chrom}``. Without maps, 1 cM/Mb is assumed. ``holdout`` is the fraction of
     samples for validation, sampled with ``seed``; each split has at least one sample. Copies of a validation sample are
     held out with it (``sample_copies.py``). ``blocks``: the blocks of the only file, if they are already read.
@@ -173,7 +183,7 @@ def convert_panels(
     with atomic_folder(out, kind=KIND, version=PANEL_FORMAT, manifest=manifest) as folder:
         for file in files:
             shifted = None if progress is None else partial(_with_earlier_files, progress, n_sites)
-            read = blocks or packed_blocks(file, region=wanted, build=build, progress=shifted)
+            read = blocks or packed_blocks(file, region=wanted, build=build, info=info, progress=shifted)
             n_earlier = len(stored)
             for part, group in groupby(read, key=lambda block: block.region):
                 place = folder / region_folder(len(stored))
@@ -185,7 +195,7 @@ def convert_panels(
             where = ", ".join(map(str, files))
             what = f"no record {'' if wanted is None else f'in {wanted} '}has an ALT allele"
             raise InputError("empty", what, where=where, hint="give a file with variants")
-        options = {"region": region, "build": build, "holdout": holdout, "seed": seed}
+        options = {"region": region, "build": build, "info": list(info), "holdout": holdout, "seed": seed}
         manifest.update(store_manifest(stored, {"files": [file.name for file in files], **options}))
     return manifest
 
@@ -206,6 +216,7 @@ def panels_of(prepare: PrepareConfig, out: Path) -> tuple[Panel, ...]:
         maps=[Path(path) for path in prepare.maps],
         region=prepare.region,
         build=prepare.build,
+        info=prepare.info,
         holdout=prepare.holdout,
         seed=prepare.seed,
     )

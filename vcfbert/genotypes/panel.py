@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from vcfbert.genotypes.record_info import RecordInfo, end_of, is_symbolic
 from vcfbert.genotypes.regions import Region
 from vcfbert.genotypes.site_blocks import SiteBlocks
 
@@ -58,6 +59,7 @@ class Sites:
     id: npt.NDArray[np.object_]  # '.' where the record has none
     # True where a site comes from the same multiallelic record as the site before it; a writer joins them again.
     continues: npt.NDArray[np.bool_]
+    info: RecordInfo | None = None  # kept INFO; None where no site has any and no ALT is symbolic
 
     def __len__(self) -> int:
         return len(self.pos)
@@ -69,9 +71,23 @@ class Sites:
 
     def take(self, index: npt.NDArray[np.int64] | slice) -> Sites:
         """The sites at the given indices."""
-        return Sites(
-            self.chrom, self.pos[index], self.ref[index], self.alt[index], self.id[index], self.continues[index]
-        )
+        info = None if self.info is None else self.info.take(index)
+        columns = (self.pos[index], self.ref[index], self.alt[index], self.id[index], self.continues[index])
+        return Sites(self.chrom, *columns, info)
+
+    @property
+    def end(self) -> IntArray:
+        """[n_sites]: END of the site's record, 1-based and inclusive; 0 where it has none."""
+        if self.info is None:
+            return np.zeros(len(self), dtype=np.int64)
+        return np.fromiter(map(end_of, self.info.texts), dtype=np.int64, count=len(self))
+
+    @property
+    def symbolic(self) -> npt.NDArray[np.bool_]:
+        """[n_sites]: True where ALT has no sequence, so that no target is typed there."""
+        if self.info is None:
+            return np.zeros(len(self), dtype=bool)
+        return np.fromiter(map(is_symbolic, self.alt), dtype=bool, count=len(self))
 
 
 def haplotype_pairs(n_samples: int, haploid: Sequence[int]) -> IntArray:

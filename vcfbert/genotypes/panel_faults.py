@@ -54,7 +54,8 @@ def _has_sites(panel: Panel) -> bool:
     columns = (*numbers, (panel.allele_count, np.int64))
     if any(column.dtype != dtype or column.ndim != 1 for column, dtype in columns):
         return False
-    lengths = {len(column) for column in (*(column for column, _ in columns), sites.ref, sites.alt, sites.id)}
+    texts = (sites.ref, sites.alt, sites.id, *(() if sites.info is None else (sites.info.texts,)))
+    lengths = {len(column) for column in (*(column for column, _ in columns), *texts)}
     if lengths != {len(sites)} or len(sites) == 0:
         return False
     counted = ((panel.allele_count >= 0) & (panel.allele_count <= panel.n_haplotypes)).all()

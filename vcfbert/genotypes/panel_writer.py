@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vcfbert.genotypes.panel import Sites
+from vcfbert.genotypes.record_info import RecordInfo, joined_lines
 from vcfbert.genotypes.regions import Region
 from vcfbert.genotypes.site_blocks import cut_blocks
 
@@ -23,6 +24,8 @@ SITES: Final = "sites.npz"
 _NUMBERS: Final = {"pos": "<i4", "continues": "|b1", "cm": "<f8", "allele_count": "<i8"}
 _BLOCKS: Final = {"first_site": "<i8", "first_row": "<i8"}
 TEXTS: Final = ("ref", "alt", "id")
+# Columns that only a panel with ``Sites.info`` has: a text per site, and the lines of the header.
+INFO: Final = ("info", "info_header")
 
 
 class PanelWriter:
@@ -39,7 +42,8 @@ class PanelWriter:
         self._rows = _Column(folder / ROWS, "<u8")
         self._numbers = _Column(folder / NUMBERS, "<u2", (self._n_haplotypes,))
         self._columns = {name: _Column(folder / f"{name}.npy", kind) for name, kind in _NUMBERS.items()}
-        self._columns |= {name: _Column(folder / f"{name}.npy", "|u1") for name in TEXTS}
+        self._columns |= {name: _Column(folder / f"{name}.npy", "|u1") for name in (*TEXTS, *INFO)}
+        self._info_header: tuple[str, ...] | None = None  # None until a site has INFO
         self._columns |= {name: _Column(folder / f"{name}.npy", kind) for name, kind in _BLOCKS.items()}
         for name in _BLOCKS:
             self._columns[name].append(np.zeros(1))
@@ -64,7 +68,14 @@ class PanelWriter:
             self._columns[name].append(array)
         for name in TEXTS:
             self._columns[name].append(pack_text(getattr(sites, name)))
+        self._add_info(sites)
         self._digest.update(sites, packed)
+
+    def _add_info(self, sites: Sites) -> None:
+        info = sites.info or RecordInfo(np.full(len(sites), "", dtype=object), ())
+        self._columns["info"].append(pack_text(info.texts))
+        if sites.info is not None:
+            self._info_header = joined_lines([self._info_header or (), info.header])
 
     def _cut(self, packed: npt.NDArray[np.uint8], *, last: bool) -> None:
         """Writes the blocks that the sites left over and ``packed`` fill, or all of them if these are the ``last``."""
@@ -84,6 +95,11 @@ class PanelWriter:
         self._cut(self._left[:0], last=True)
         self._rows.close()
         self._numbers.close()
+        if self._info_header is None:
+            for name in INFO:
+                self._columns.pop(name).remove()
+        else:
+            self._columns["info_header"].append(pack_text(np.array(self._info_header, dtype=object)))
         with zipfile.ZipFile(self._folder / SITES, "w") as archive:
             for name, column in self._columns.items():
                 column.close()
@@ -98,7 +114,7 @@ class PanelWriter:
 
 
 class PanelDigest:
-    """The identity of a panel: sha256 over region, samples, positions, alleles and haplotypes.
+    """The identity of a panel: sha256 over region, samples, positions, alleles, END and haplotypes.
 
     It depends neither on the folder nor on the blocks in which the panel was read.
     """
@@ -112,7 +128,11 @@ class PanelDigest:
         """Adds the next sites; ``packed`` as in ``SiteBlocks.of``."""
         _, pos, alleles, haplotypes = self._parts
         pos.update(np.ascontiguousarray(sites.pos, dtype="<i4").tobytes())
-        alleles.update("".join(f"{ref}\t{alt}\n" for ref, alt in zip(sites.ref, sites.alt, strict=True)).encode())
+        lines = [f"{ref}\t{alt}\n" for ref, alt in zip(sites.ref, sites.alt, strict=True)]
+        for site, end in enumerate(sites.end.tolist() if sites.info is not None else ()):
+            if end:
+                lines[site] = f"{lines[site][:-1]}\t{end}\n"
+        alleles.update("".join(lines).encode())
         haplotypes.update(np.ascontiguousarray(packed).data)
 
     def hexdigest(self) -> str:
@@ -127,6 +147,22 @@ def region_folder(number: int) -> str:
 def row_bytes(n_haplotypes: int) -> int:
     """Bytes of one site's alleles, one bit each."""
     return (n_haplotypes + 7) // 8
+
+
+def pack_info(sites: Sites) -> dict[str, npt.NDArray[np.uint8]]:
+    """The columns INFO of sites; none if no site has any."""
+    if sites.info is None:
+        return {}
+    columns = (sites.info.texts, np.array(sites.info.header, dtype=object))
+    return dict(zip(INFO, map(pack_text, columns), strict=True))
+
+
+def unpack_info(columns: Mapping[str, npt.NDArray[np.uint8]]) -> RecordInfo | None:
+    """The INFO that ``pack_info`` packed; None where ``columns`` lack it."""
+    if not all(name in columns for name in INFO):
+        return None
+    texts, header = (unpack_text(columns[name]) for name in INFO)
+    return RecordInfo(texts, tuple(header.tolist()))
 
 
 def pack_text(values: npt.NDArray[np.object_]) -> npt.NDArray[np.uint8]:
@@ -158,6 +194,10 @@ class _Column:
         self._handle.seek(0)
         self._write_header()
         self._handle.close()
+
+    def remove(self) -> None:
+        self._handle.close()
+        self.path.unlink()
 
     def _write_header(self) -> None:
         header = {"descr": self._kind, "fortran_order": False, "shape": (self.length, *self._row)}

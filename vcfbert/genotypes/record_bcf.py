@@ -96,8 +96,9 @@ def _shared(
     info = [("AF", numbers[:, AF], 5), ("MAF", numbers[:1, MAF], 5), ("DR2", numbers[:, DR2], 4)]
     if not np.isnan(numbers[:, ER2]).all():
         info.append(("ER2", numbers[:, ER2], 4))
-    head = struct.pack("<3i", contig, columns.pos[start] - 1, len(ref)) + _MISSING_FLOAT
-    counts = (len(alleles) << 16 | (len(info) + 1), (1 + more_fields) << 24 | contents.hds.shape[1])
+    head = struct.pack("<3i", contig, columns.pos[start] - 1, columns.length[start]) + _MISSING_FLOAT
+    n_info = len(info) + 1 + int(columns.n_info[start])
+    counts = (len(alleles) << 16 | n_info, (1 + more_fields) << 24 | contents.hds.shape[1])
     flag = number["TYPED" if contents.typed[start:stop].any() else "IMP"]
     return b"".join(
         [
@@ -108,6 +109,7 @@ def _shared(
             _key(number["PASS"]),
             *(_key(number[name]) + _numbers(values.tolist(), digits) for name, values, digits in info),
             _key(flag) + b"\0",  # a flag has no value
+            columns.kept_info(start),
         ]
     )
 

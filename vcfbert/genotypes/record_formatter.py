@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from vcfbert.genotypes.imputed import ImputedBlock
-from vcfbert.genotypes.panel import Panel
+from vcfbert.genotypes.info_fields import InfoFields
+from vcfbert.genotypes.panel import Lines, Panel
 from vcfbert.genotypes.record_bcf import KEYS, THOUSANDTHS, encode_records
 from vcfbert.genotypes.record_text import Characters, RecordColumns, RecordContents, spell_records
 from vcfbert.genotypes.record_values import ONE, Flags, RecordValues, record_values
@@ -63,8 +64,8 @@ class RecordFormatter:
     ``ids`` is None, '' or '.' where the panel's ID is written. ``swapped`` is True where REF and ALT are written
     exchanged. ``joined``: see ``joined_sites``. ``haploid`` [n_samples] is True for haploid samples. ``fields``: the
     fields of FORMAT. A record without a typed sample is excluded if the DR2 of each of its ALT alleles is below
-    ``min_dr2``. ``summary`` counts every site. ``contig`` is the number of the chromosome in a BCF's header; records
-    are text if it is None.
+    ``min_dr2``. ``summary`` counts every site. ``contig`` is the number of the chromosome in a BCF's header, and
+    ``kept`` its lines of kept INFO (``vcf_header.kept_lines``); records are text if ``contig`` is None.
     """
 
     def __init__(
@@ -79,6 +80,7 @@ class RecordFormatter:
         min_dr2: float = 0.0,
         summary: Summary | None = None,
         contig: int | None = None,
+        kept: Sequence[str] = (),
     ) -> None:
         self._sites = panel.sites
         self._with_id = np.empty(0, dtype=np.int64) if ids is None else np.flatnonzero(_is_given(ids))
@@ -90,6 +92,9 @@ class RecordFormatter:
         self._min_dr2 = min_dr2
         self._summary = summary
         self._contig = contig
+        self._keys = bcf_keys(self._fields, kept)
+        self._end = panel.sites.end
+        self._info = None if panel.sites.info is None else InfoFields(panel.sites.info.header)
 
     def records(self, block: ImputedBlock) -> Iterator[RecordBytes]:
         """The block's records in order. No multiallelic record may cross its ends (see ``whole_records``).
@@ -130,8 +135,29 @@ class RecordFormatter:
             given[of_sites[0]] = ";".join(dict.fromkeys(i for id_ in ids for i in id_.split(";") if i != ".")) or "."
         ref, alt, id_ = self._sites.lines
         pos = np.ascontiguousarray(self._sites.pos[start:stop], dtype=np.int32)
-        lines = (*ref.replaced(start, stop, {}), *alt.replaced(start, stop, {}), *id_.replaced(start, stop, given))
-        return RecordColumns(first, self._swapped[start:stop], pos, *lines)
+        refs, alts = ref.replaced(start, stop, {}), alt.replaced(start, stop, {})
+        swapped, end = self._swapped[start:stop], self._end[start:stop]
+        bases = np.where(swapped, np.diff(alts.starts), np.diff(refs.starts)) - 1
+        length = np.where(end > 0, end - pos + 1, bases)
+        lines = (*refs, *alts, *id_.replaced(start, stop, given))
+        info, n_info = self._kept_info(slice(start, stop), first)
+        return RecordColumns(first, swapped, pos, *lines, *info, n_info=n_info, length=length)
+
+    def _kept_info(self, site: slice, first: Indices) -> tuple[Lines, Characters]:
+        """Kept INFO of the records and the number of its fields [l], both in the place of first sites."""
+        n_sites = int(first[-1])
+        counts = np.zeros(n_sites, dtype=np.uint8)
+        if self._info is None or self._sites.info is None:
+            return Lines(np.full(n_sites, ord("\n"), dtype=np.uint8), np.arange(n_sites + 1)), counts
+        lines, texts = [b""] * n_sites, self._sites.info.texts[site]
+        for record in np.flatnonzero(np.logical_or.reduceat(texts != "", first[:-1])).tolist():
+            begin, stop = first[record : record + 2].tolist()
+            fields = self._info.joined(texts[begin:stop].tolist())
+            in_bcf = self._contig is not None
+            lines[begin] = self._info.encoded(fields, self._keys) if in_bcf else self._info.text(fields)
+            counts[begin] = len(fields)
+        starts = np.append(0, np.cumsum([len(line) + 1 for line in lines]))
+        return Lines(np.frombuffer(b"\n".join([*lines, b""]), dtype=np.uint8), starts), counts
 
     def _count(self, start: int, first: Indices, values: RecordValues, certainty: Indices) -> None:
         if self._summary is not None:
@@ -153,22 +179,19 @@ class RecordFormatter:
             chrom, format_ = _characters(self._sites.chrom), _characters(":".join(self._fields))
             spell_records(columns, contents, haploid, has, chrom, format_, out, ends)
         else:
-            number = bcf_keys(self._fields)
-            keys = np.array([number.get(name, 0) for name in KEYS], dtype=np.uint8)
+            keys = np.array([self._keys.get(name, 0) for name in KEYS], dtype=np.uint8)
             encode_records(columns, contents, haploid, has, self._contig, keys, THOUSANDTHS, out, ends)
         of_record = first[:-1][kept]
         start = columns.pos[of_record].astype(np.int64) - 1
-        length = np.where(columns.swapped, np.diff(columns.alt_starts), np.diff(columns.ref_starts)) - 1
-        return RecordBytes(out[: ends[-1]].data, start, start + length[of_record], ends[kept])
+        return RecordBytes(out[: ends[-1]].data, start, start + columns.length[of_record], ends[kept])
 
     def _max_bytes(self, columns: RecordColumns, n_samples: int) -> int:
         """An upper bound of the bytes of the records."""
         k = np.diff(columns.first)  # ALT alleles of each record
         call = np.where(k > 9, 12, 4)
         cell = call + _NUMBER_BYTES * (3 * k + (k + 1) * (k + 2) // 2) + len(":99")
-        strings = sum(
-            int(starts[-1] - starts[0]) for starts in (columns.ref_starts, columns.alt_starts, columns.id_starts)
-        )
+        of_strings = (columns.ref_starts, columns.alt_starts, columns.id_starts, columns.info_starts)
+        strings = sum(int(starts[-1] - starts[0]) for starts in of_strings)
         each = _RECORD_BYTES + len(self._sites.chrom.encode()) + len(":".join(self._fields))
         return strings + int((each + _SITE_BYTES * k + n_samples * cell).sum()) + _SLACK_BYTES
 

@@ -21,7 +21,7 @@ AF, MAF, DR2, ER2 = range(4)
 class RecordColumns(NamedTuple):
     """The columns of r records of l sites. Record i has the sites ``first[i]`` to ``first[i + 1] - 1``, an ALT each.
 
-    Text i of a buffer begins at ``starts[i]`` and ends before the newline at ``starts[i + 1] - 1``.
+    Text i of a buffer begins at ``starts[i]`` and ends before the separator at ``starts[i + 1] - 1``.
     """
 
     first: Indices  # [r + 1]
@@ -33,6 +33,10 @@ class RecordColumns(NamedTuple):
     alt_starts: Indices  # [l + 1]
     id: Characters  # the ID of a record is that of its first site
     id_starts: Indices  # [l + 1]
+    info: Characters  # kept INFO of a record is that of its first site: text with a ';' before each field, or BCF
+    info_starts: Indices  # [l + 1]
+    n_info: Characters  # [l], its number of fields
+    length: Indices  # [l], bases of the reference that a record covers, by END or else REF
 
     def records(self, begin: int, end: int) -> RecordColumns:
         """The records [begin, end)."""
@@ -48,7 +52,15 @@ class RecordColumns(NamedTuple):
             self.alt_starts[edges],
             self.id,
             self.id_starts[edges],
+            self.info,
+            self.info_starts[edges],
+            self.n_info[start:stop],
+            self.length[start:stop],
         )
+
+    def kept_info(self, site: int) -> bytes:
+        """Kept INFO of the record that begins at a site."""
+        return _line(self.info, self.info_starts, site)
 
     def texts(self, site: int) -> tuple[bytes, bytes, bytes]:
         """REF, ALT and ID of a site as they are written."""
@@ -99,7 +111,7 @@ def spell_records(
                 ref,
                 b",".join(columns.texts(site)[1] for site in range(start, stop)),
                 b".\tPASS",
-                _info(contents, start, stop).encode(),
+                _info(contents, start, stop).encode() + columns.kept_info(start),
                 format.tobytes(),
             ]
             samples = (_sample(contents, start, stop, sample, haploid, fields) for sample in range(len(haploid)))

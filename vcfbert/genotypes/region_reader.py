@@ -248,7 +248,7 @@ class _Collector:
         self._positions = positions
         self._sent = sent
         self._size = batch_size(source, BLOCK_GENOTYPES)
-        self._batch = RecordBatch(source, symbolic=False)
+        self._batch = RecordBatch(source, None)
         self._ended = False
 
     def add_all(self, records: Iterable[VcfRecord]) -> Iterator[Any]:

@@ -178,7 +178,7 @@ def _related(target: Sites, panel: Sites, target_index: Index, panel_index: Inde
     """The relation of the alleles of each pair of sites."""
     ref, alt = target.ref[target_index], target.alt[target_index]
     panel_ref, panel_alt = panel.ref[panel_index], panel.alt[panel_index]
-    snp = (_length(panel_ref) == 1) & (_length(panel_alt) == 1)
+    snp = (_length(panel_ref) == 1) & (_length(panel_alt) == 1) & ~panel.symbolic[panel_index]
     split = target.continues | np.append(target.continues[1:], False)
     # At a site of a multiallelic record 0 means "not this ALT" and not REF, so the two cannot be exchanged.
     whole = ~split[target_index]

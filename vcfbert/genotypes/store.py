@@ -3,7 +3,8 @@
 PANEL/manifest.json    region, samples, haploid samples, validation split and digest of each panel; provenance
       00/rows.npy      uint64 [rows], the distinct rows of each block of sites (``site_blocks.py``), memory-mapped
       00/numbers.npy   uint16 [blocks, n_haplotypes], each haplotype's row in each block, memory-mapped
-      00/sites.npz     positions, alleles, IDs, genetic positions, allele counts, and each block's first site and row
+      00/sites.npz     positions, alleles, IDs, genetic positions, allele counts, and each block's first site and row;
+                       kept INFO and its header's lines, if the panel has any
       01/...
 """
 
@@ -33,6 +34,7 @@ from vcfbert.genotypes.panel_writer import (
     PanelWriter,
     region_folder,
     row_bytes,
+    unpack_info,
     unpack_text,
 )
 from vcfbert.genotypes.regions import Region
@@ -171,7 +173,7 @@ def _pieces(panel: Panel) -> Iterator[slice]:
 
 def _sites(chrom: str, table: dict[str, npt.NDArray[Any]]) -> Sites:
     ref, alt, identifier = (unpack_text(table[name]) for name in TEXTS)
-    return Sites(chrom, table["pos"], ref, alt, identifier, table["continues"])
+    return Sites(chrom, table["pos"], ref, alt, identifier, table["continues"], unpack_info(table))
 
 
 def _damaged(path: Path, what: str) -> ArtifactError:

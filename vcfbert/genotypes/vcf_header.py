@@ -8,6 +8,7 @@ from typing import Final
 
 import vcfbert
 from vcfbert.genotypes.panel import Panel
+from vcfbert.genotypes.record_info import declared, joined_lines
 
 # The fields that FORMAT may have, in written order. GT is always written.
 FIELDS: Final = ("GT", "DS", "HDS", "GP", "GQ")
@@ -55,10 +56,16 @@ def header_text(
         '##FILTER=<ID=PASS,Description="All filters passed">',
         *(f"##INFO=<ID={name},{what}>" for name, what in _INFO.items()),
         *(f"##FORMAT=<ID={name},{_FORMATS[name]}>" for name in chosen_fields(fields)),
+        *kept_lines(panels),
         *own,
         "\t".join([*_COLUMNS, *samples]),
     ]
     return "".join(f"{line}\n" for line in lines).encode()
+
+
+def kept_lines(panels: Sequence[Panel]) -> tuple[str, ...]:
+    """The lines of the panels' kept INFO and symbolic alleles."""
+    return joined_lines(panel.sites.info.header for panel in panels if panel.sites.info is not None)
 
 
 def contigs(panels: Sequence[Panel]) -> list[str]:
@@ -71,6 +78,10 @@ def bcf_header(text: bytes) -> bytes:
     return b"".join((b"BCF\2\2", struct.pack("<I", len(text) + 1), text, b"\0"))
 
 
-def bcf_keys(fields: Sequence[str]) -> dict[str, int]:
-    """The number of each ID in a BCF: PASS is 0, the others are numbered in the header's order."""
-    return {name: number for number, name in enumerate(["PASS", *_INFO, *chosen_fields(fields)])}
+def bcf_keys(fields: Sequence[str], kept: Sequence[str] = ()) -> dict[str, int]:
+    """The number of each ID in a BCF: PASS is 0, the others are numbered in the header's order.
+
+    ``kept``: the lines of the header that ``kept_lines`` returns.
+    """
+    names = ("PASS", *_INFO, *chosen_fields(fields), *declared(kept, "INFO"))
+    return {name: number for number, name in enumerate(dict.fromkeys(names))}

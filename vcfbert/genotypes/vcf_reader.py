@@ -23,13 +23,11 @@ from vcfbert.genotypes.parsing import messages as parsed
 from vcfbert.genotypes.parsing.messages import in_range
 from vcfbert.genotypes.parsing.process import in_parser
 from vcfbert.genotypes.parsing.trace import Trace
+from vcfbert.genotypes.record_info import NO_ALT, KeptFields, end_of, join_info
 from vcfbert.genotypes.regions import Region, same_chrom
 from vcfbert.genotypes.sex_chromosomes import Build, is_x, regions_of_x
 from vcfbert.genotypes.vcf_records import Record, Source, VcfRecords, as_text, invalid
 from vcfbert.genotypes.vcf_zarr import ZarrRecords, is_vcf_zarr
-
-# ALT of a record without an ALT allele.
-NO_ALT = "."
 
 # Maximum number of genotypes (records x samples) of a block. Decoding takes 6 bytes per genotype.
 BLOCK_GENOTYPES = 4_000_000
@@ -81,8 +79,8 @@ def read_genotypes(
     """Reads all sites of one chromosome, or of ``region`` (CHROM or CHROM:FROM-TO, 1-based, inclusive), into memory.
 
     ``progress`` is called with the number of sites read so far. ``block_genotypes``: genotypes parsed at once.
-    ``symbolic`` accepts ALT alleles such as <DEL> and '*'
-    and keeps their text, for comparisons of files. Raises InputError; see ``stream_genotypes``.
+    ``symbolic`` accepts ALT alleles such as <DEL> and '*', and keeps INFO of their records (``record_info.py``). Raises
+    InputError; see ``stream_genotypes``.
     """
     blocks = stream_genotypes(
         path, region=region, progress=progress, block_genotypes=block_genotypes, symbolic=symbolic
@@ -103,7 +101,8 @@ def _joined(blocks: list[Genotypes]) -> Genotypes:
 def join_sites(parts: list[Sites]) -> Sites:
     """The sites of consecutive blocks of one chromosome."""
     names = ("pos", "ref", "alt", "id", "continues")
-    return Sites(parts[0].chrom, *(np.concatenate([getattr(part, name) for part in parts]) for name in names))
+    columns = (np.concatenate([getattr(part, name) for part in parts]) for name in names)
+    return Sites(parts[0].chrom, *columns, join_info([(part.info, len(part)) for part in parts]))
 
 
 def stream_genotypes(
@@ -217,25 +216,32 @@ def stream_parts(
     region: Region | None = None,
     block_genotypes: int = BLOCK_GENOTYPES,
     symbolic: bool = False,
+    info: Sequence[str] = (),
 ) -> Iterator[tuple[Region, Genotypes]]:
     """Reads all chromosomes, or ``region``, in one pass; gives each block with the part in which it lies.
 
     ``parts_of`` returns the regions that cover a chromosome, such as the three of X. A block lies within one part. A
-    sample may be haploid in one part and diploid in the next.
+    sample may be haploid in one part and diploid in the next. ``symbolic``: as in ``read_genotypes``; the fields
+    ``info`` are then kept of all records.
 
     Raises InputError as ``stream_genotypes`` does, and unsorted_records if a chromosome's records are not consecutive.
     """
     size = batch_size(source, block_genotypes)
-    for part, batch in _batches(source, parts_of, region, size, symbolic):
+    kept = KeptFields(source.header(), info, where=str(source.path)) if symbolic else None
+    for part, batch in _batches(source, parts_of, region, size, kept):
         yield part, batch.take()
 
 
 def _batches(
-    source: Source, parts_of: Callable[[str], Sequence[Region]], region: Region | None, size: int, symbolic: bool
+    source: Source,
+    parts_of: Callable[[str], Sequence[Region]],
+    region: Region | None,
+    size: int,
+    kept: KeptFields | None,
 ) -> Iterator[tuple[Region, RecordBatch]]:
     """Batches that are full or that end a part. The caller empties them with ``take``."""
     seen: dict[str, Sequence[Region]] = {}
-    part, batch = Region(""), RecordBatch(source, symbolic)
+    part, batch = Region(""), RecordBatch(source, kept)
     n_before = 0  # records at position 0, which the VCF format allows for telomeres
     with as_text(source.path):
         for record in source.records(region):
@@ -255,7 +261,7 @@ def _batches(
                 following = next(one for one in seen[record.CHROM] if one.holds(record.POS))
                 if following.start < part.start and following.chrom == part.chrom:
                     batch.add(record)  # raises the error of an unsorted record
-                part, batch = following, RecordBatch(source, symbolic)
+                part, batch = following, RecordBatch(source, kept)
             batch.add(record)
             if len(batch) == size:
                 yield part, batch
@@ -312,14 +318,17 @@ def open_source(path: Path, trace: Trace | None = None) -> Source:
 
 
 class RecordBatch:
-    """Collects the records of one block. Checks order and duplicates across blocks."""
+    """Collects the records of one block. Checks order and duplicates across blocks.
 
-    def __init__(self, source: Source, symbolic: bool) -> None:
+    ``kept`` reads INFO of the records; without it symbolic alleles are refused.
+    """
+
+    def __init__(self, source: Source, kept: KeptFields | None) -> None:
         self.source = source
-        self.symbolic = symbolic
+        self.kept = kept
         self.chrom = ""
         self.last_pos = 0
-        self.last_alleles: list[tuple[str, str]] = []  # (ref, alt) of every site at last_pos
+        self.last_alleles: list[tuple[str, str, int]] = []  # (ref, alt, end) of every site at last_pos
         self.ploidy = np.full(len(source.samples), _UNKNOWN, dtype=np.int8)
         self._clear()
 
@@ -328,6 +337,7 @@ class RecordBatch:
         self.ref: list[str] = []
         self.alts: list[list[str]] = []
         self.id: list[str] = []
+        self.info: list[str] = []  # of each site, with ``kept``
         self.genotypes: list[npt.NDArray[np.int16]] = []  # [n_samples, 3]: two alleles and phase
 
     def __len__(self) -> int:
@@ -344,7 +354,9 @@ class RecordBatch:
         alts = [alt.upper() if alt.isalpha() else alt for alt in record.ALT] or [NO_ALT]
         self.chrom = self.chrom or record.CHROM
         self._check_alleles(pos, ref, alts)
-        self._check_order(pos, ref, alts)
+        info = [""] * len(alts) if self.kept is None else self.kept.texts(record, alts)
+        self._check_order(pos, ref, alts, info)
+        self.info += info
         self.pos.append(pos)
         self.ref.append(ref)
         self.alts.append(alts)
@@ -365,13 +377,15 @@ class RecordBatch:
             split = (per_site == number[:, None, None] + 1).astype(np.int8)
             split[per_site < 0] = MISSING
             split[:, self.ploidy == _HAPLOID, 1] = ABSENT
+        alt = np.array([alt for alts in self.alts for alt in alts], dtype=object)
         sites = Sites(
             chrom=self.chrom,
             pos=np.array(self.pos, dtype=np.int32)[record],
             ref=np.array(self.ref, dtype=object)[record],
-            alt=np.array([alt for alts in self.alts for alt in alts], dtype=object),
+            alt=alt,
             id=np.array(self.id, dtype=object)[record],
             continues=number > 0,
+            info=None if self.kept is None else self.kept.info(alt, np.array(self.info, dtype=object)),
         )
         self._clear()
         return Genotypes(self.source.samples, sites, split, phased[record])
@@ -380,16 +394,16 @@ class RecordBatch:
         if not ref.isalpha():
             raise invalid(self.source.path, f"REF is {ref!r}", self._at(pos))
         for alt in alts:
-            if not (alt.isalpha() or alt == NO_ALT or self.symbolic):
+            if not (alt.isalpha() or alt == NO_ALT or self.kept is not None):
                 raise InputError(
                     "symbolic_alt",
-                    f"ALT is {alt!r}: symbolic alleles, breakends and '*' are not imputed",
+                    f"ALT is {alt!r}: symbolic alleles, breakends and '*' cannot be typed",
                     where=self._at(pos),
                     hint="remove such records: bcftools view -e 'ALT~\"[^ACGTN]\"' IN -Ob -o OUT",
                 )
 
-    def _check_order(self, pos: int, ref: str, alts: list[str]) -> None:
-        alleles = [(ref, alt) for alt in alts]
+    def _check_order(self, pos: int, ref: str, alts: list[str], info: list[str]) -> None:
+        alleles = [(ref, alt, end_of(text) if text else 0) for alt, text in zip(alts, info, strict=True)]
         if pos < self.last_pos:
             raise InputError(
                 "unsorted_records",

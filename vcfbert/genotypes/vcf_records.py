@@ -18,6 +18,7 @@ import numpy.typing as npt
 from vcfbert.errors import InputError
 from vcfbert.genotypes.file_index import index_of
 from vcfbert.genotypes.parsing.trace import Trace
+from vcfbert.genotypes.record_info import Info
 from vcfbert.genotypes.regions import Region, same_chrom
 from vcfbert.genotypes.vcf_file import VcfFile, inspect, truncated
 
@@ -53,6 +54,9 @@ class Record(Protocol):
     def ALT(self) -> Sequence[str]: ...
 
     @property
+    def INFO(self) -> Info: ...
+
+    @property
     def genotype(self) -> Calls:
         """The calls. Raises any exception if the record has no genotypes."""
 
@@ -75,6 +79,9 @@ class Source(Protocol):
 
     def length_of(self, chrom: str) -> int | None:
         """The chromosome's length in the header; None if the header lacks it."""
+
+    def header(self) -> Sequence[str]:
+        """The lines of the header that declare INFO fields and symbolic alleles, and perhaps others."""
 
 
 class VcfRecords:
@@ -143,12 +150,15 @@ class VcfRecords:
         return names
 
     def length_of(self, chrom: str) -> int | None:
-        for line in self._open().raw_header.splitlines():
+        for line in self.header():
             name = re.match(r"##contig=<(?:.*,)?ID=([^,>]+)", line)
             length = re.search(r"[<,]length=(\d+)", line)
             if name and length and same_chrom(name[1], chrom):
                 return int(length[1])
         return None
+
+    def header(self) -> Sequence[str]:
+        return str(self._open().raw_header).splitlines()
 
     def _open(self) -> Any:
         try:

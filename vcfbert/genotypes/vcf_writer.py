@@ -22,7 +22,7 @@ from vcfbert.genotypes.imputed import ImputedBlock
 from vcfbert.genotypes.panel import Panel
 from vcfbert.genotypes.record_formatter import RecordBytes, RecordFormatter, joined_sites
 from vcfbert.genotypes.summary import Summary
-from vcfbert.genotypes.vcf_header import DEFAULT_FIELDS, bcf_header, contigs, header_text
+from vcfbert.genotypes.vcf_header import DEFAULT_FIELDS, bcf_header, contigs, header_text, kept_lines
 
 # The records of each chromosome, in the file's order.
 Chromosomes = Iterable[tuple[str, Iterator[RecordBytes]]]
@@ -85,7 +85,7 @@ def write_imputed(
 
     def records(part: ImputedPanel) -> Iterator[RecordBytes]:
         contig = numbers.get(part.panel.region.chrom)
-        return formatted(part, fields=fields, min_dr2=min_dr2, contig=contig, written=written)
+        return formatted(part, fields=fields, min_dr2=min_dr2, contig=contig, kept=kept_lines(panels), written=written)
 
     # The regions of one chromosome are consecutive.
     chromosomes = (
@@ -121,12 +121,14 @@ def formatted(
     fields: Sequence[str] = DEFAULT_FIELDS,
     min_dr2: float = 0.0,
     contig: int | None = None,
+    kept: Sequence[str] = (),
     written: Callable[[int], None] | None = None,
 ) -> Iterator[RecordBytes]:
     """The records of one panel's blocks; see ``write_imputed``.
 
-    ``contig``: the number of the chromosome in the header of a BCF; records are text if it is None. ``written`` is
-    called with the number of sites of each block when its records are done.
+    ``contig``: the number of the chromosome in the header of a BCF; records are text if it is None. ``kept``: the
+    header's lines of kept INFO, which number its fields in a BCF (``vcf_header.kept_lines``). ``written`` is called
+    with the number of sites of each block when its records are done.
     """
     panel = part.panel
     exchanged = np.zeros(panel.n_sites, dtype=bool) if part.swapped is None else part.swapped
@@ -141,6 +143,7 @@ def formatted(
         min_dr2=min_dr2,
         summary=part.summary,
         contig=contig,
+        kept=kept,
     )
     for block in whole_records(part.blocks, joined):
         yield from formatter.records(block)

@@ -6,8 +6,9 @@ vcztools is not used.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -24,6 +25,13 @@ if TYPE_CHECKING:  # without cyvcf2 at run time
 _GROUP_FILES: Final = ("zarr.json", ".zgroup", ".zattrs")
 _ZIP: Final = b"PK\x03\x04"
 _NEEDED: Final = ("call_genotype", "contig_id", "sample_id", "variant_allele", "variant_contig", "variant_position")
+
+_COLUMNS: Final = (
+    *("variant_contig", "variant_position", "variant_length", "variant_id"),
+    *("variant_allele", "variant_quality", "variant_filter"),
+)
+# Number of an INFO field by the name of its array's second dimension.
+_NUMBERS: Final = {"alt_alleles": "A", "alleles": "R", "genotypes": "G"}
 
 
 def is_vcf_zarr(path: Path) -> bool:
@@ -47,6 +55,41 @@ class _Calls:
         return np.concatenate([self.alleles, self.phased[:, None]], axis=1, dtype=np.int16)
 
 
+class _InfoArrays:
+    """The INFO arrays of one chunk of records, each read when it is first asked for."""
+
+    def __init__(self, read: Callable[[str], npt.NDArray[Any] | None]) -> None:
+        self._read = read
+        self._arrays: dict[str, npt.NDArray[Any] | None] = {}
+
+    def values(self, name: str) -> npt.NDArray[Any] | None:
+        if name not in self._arrays:
+            self._arrays[name] = self._read(name)
+        return self._arrays[name]
+
+
+@dataclass(frozen=True)
+class _Info:
+    """``record_info.Info`` of one record."""
+
+    arrays: _InfoArrays
+    place: int
+
+    def get(self, key: str, /) -> Any:
+        values = self.arrays.values(key)
+        if values is None:
+            return None
+        row = np.atleast_1d(values[self.place])
+        if row.dtype.kind == "b":
+            return bool(row[0])
+        missing = {"i": -1, "f": None}.get(row.dtype.kind, ".")
+        filling = {"i": -2, "f": None}.get(row.dtype.kind, "")  # of rows shorter than the longest
+        known = [None if one in (missing, filling) or one != one else one for one in row.tolist()]
+        while known and known[-1] is None:
+            known.pop()
+        return tuple(known) or None
+
+
 @dataclass(frozen=True)
 class _Record:
     """``vcf_records.Record`` over the arrays."""
@@ -56,6 +99,7 @@ class _Record:
     ID: str | None
     REF: str
     ALT: Sequence[str]
+    INFO: _Info
     genotype: _Calls
 
 
@@ -88,6 +132,7 @@ class ZarrRecords:
             phased = np.zeros(calls.shape[:2], dtype=bool)
             if "call_genotype_phased" in self._group:
                 phased = self._read("call_genotype_phased", start, stop)
+            info = _InfoArrays(partial(self._info, start, stop))
             for i in np.flatnonzero(inside).tolist():
                 ref, *alts = (str(allele) for allele in alleles[i])
                 yield _Record(
@@ -96,6 +141,7 @@ class ZarrRecords:
                     ID=None if ids is None or ids[i] in ("", ".") else str(ids[i]),
                     REF=ref,
                     ALT=[alt for alt in alts if alt not in ("", ".")],
+                    INFO=_Info(info, i),
                     genotype=_Calls(calls[i], phased[i]),
                 )
 
@@ -113,6 +159,14 @@ class ZarrRecords:
             return None
         length = int(self._read("contig_length")[named[0]])
         return length if length > 0 else None
+
+    def header(self) -> Sequence[str]:
+        lines = [f"##{key}={value}" for key, value in self._group.attrs.get("vcf_meta_information", ())]
+        return [*lines, *(_declaration(name, array) for name, array in self._group.arrays() if _is_info(name))]
+
+    def _info(self, start: int, stop: int, name: str) -> npt.NDArray[Any] | None:
+        array = f"variant_{name}"
+        return self._read(array, start, stop) if _is_info(array) and array in self._group else None
 
     def _named(self, chrom: str) -> npt.NDArray[np.int64]:
         return np.flatnonzero([same_chrom(name, chrom) for name in self._contigs])
@@ -140,6 +194,20 @@ class ZarrRecords:
                 where=str(self.path),
                 hint="copy the whole store again, or convert the VCF again",
             ) from error
+
+
+def _is_info(name: str) -> bool:
+    """Whether an array is one of INFO, of which the specification reserves no names for VCF's other columns."""
+    return name.startswith("variant_") and name not in _COLUMNS and not name.endswith("_mask")
+
+
+def _declaration(name: str, array: Any) -> str:
+    """The line of a VCF's header that declares the INFO field of an array."""
+    dims = [*(getattr(array.metadata, "dimension_names", None) or array.attrs.get("_ARRAY_DIMENSIONS", ())), "", ""]
+    number = _NUMBERS.get(dims[1], "." if array.ndim > 1 else "1")
+    kind = {"b": "Flag", "i": "Integer", "f": "Float"}.get(np.dtype(array.dtype).kind, "String")
+    about = str(array.attrs.get("description", "")).replace('"', "'")
+    return f'##INFO=<ID={name[8:]},Number={0 if kind == "Flag" else number},Type={kind},Description="{about}">'
 
 
 def _open(path: Path) -> Any:

@@ -83,9 +83,9 @@ static uint8_t *put_shared(uint8_t *out, const Encoder *encoder, int64_t record,
     for (int i = 0; i < 4; i++) n_fields += records->has[i];
     out = put_int32(out, contig);
     out = put_int32(out, records->pos[start] - 1);
-    out = put_int32(out, ref_of(records, start).length);
+    out = put_int32(out, records->length[start]);
     out = put(out, &MISSING_FLOAT, sizeof(MISSING_FLOAT)); /* QUAL */
-    out = put_int32(out, (k + 1) << 16 | (4 + has_er2));
+    out = put_int32(out, (k + 1) << 16 | (4 + has_er2 + records->n_info[start]));
     out = put_int32(out, (int64_t)n_fields << 24 | records->n);
     out = put_string(out, line_of(&records->id, start));
     out = put_string(out, ref_of(records, start));
@@ -97,7 +97,8 @@ static uint8_t *put_shared(uint8_t *out, const Encoder *encoder, int64_t record,
     if (has_er2) out = put_numbers(out, encoder, KEY_ER2, ER2, start, k);
     out = put_key(out, encoder->keys[is_typed_record(records, start, k) ? KEY_TYPED : KEY_IMP]);
     *out++ = 0; /* a flag has no value */
-    return out;
+    String info = line_of(&records->info, start);
+    return put(out, info.text, (size_t)info.length);
 }
 
 /* A called allele as BCF holds it: phased. */
@@ -258,7 +259,7 @@ static uint8_t *put_record(uint8_t *out, const Encoder *encoder, int64_t record,
     return end;
 }
 
-int64_t vcfbert_encode_records(const Array columns[9], const Array contents[6], const Array *haploid,
+int64_t vcfbert_encode_records(const Array columns[13], const Array contents[6], const Array *haploid,
                                const Array *fields, int64_t contig, const Array *keys, const Array *thousandths,
                                const Array *out, const Array *ends) {
     Records records = records_of(columns, contents, haploid, fields);

@@ -151,7 +151,7 @@ static char *put_record(char *out, const Writer *writer, int64_t record, const A
         out = put_string(out, alt_of(records, start + i));
     }
     out = put_text(out, "\t.\tPASS\t", 8);
-    out = put_info(out, records, start, k);
+    out = put_string(put_info(out, records, start, k), line_of(&records->info, start));
     *out++ = '\t';
     out = put_text(out, format->data, format->shape[0]);
     if (k == 1) {
@@ -163,7 +163,7 @@ static char *put_record(char *out, const Writer *writer, int64_t record, const A
     return out;
 }
 
-int64_t vcfbert_spell_records(const Array columns[9], const Array contents[6], const Array *haploid,
+int64_t vcfbert_spell_records(const Array columns[13], const Array contents[6], const Array *haploid,
                               const Array *fields, const Array *chrom, const Array *format, const Array *out,
                               const Array *ends) {
     Records records = records_of(columns, contents, haploid, fields);

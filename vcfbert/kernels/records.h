@@ -7,7 +7,7 @@
 enum { ONE = 1000, HALF = 500, NO_GQ = 100 };
 enum { AF, MAF, DR2, ER2, N_NUMBERS };
 
-/* Lines in one buffer; line i begins at starts[i], and its newline is before starts[i + 1]. */
+/* Lines in one buffer; line i begins at starts[i], and one byte separates it from the next at starts[i + 1]. */
 typedef struct {
     const char *text;
     const int64_t *starts;
@@ -20,6 +20,9 @@ typedef struct {
     const uint8_t *swapped;  /* [l], whether REF and ALT are written exchanged */
     const int32_t *pos;      /* [l], 1-based */
     Lines ref, alt, id;      /* [l]; a record has the ID of its first site */
+    Lines info;              /* [l]: kept INFO, likewise of its first site */
+    const uint8_t *n_info;   /* [l]: its number of fields */
+    const int64_t *length;   /* [l]: bases of the reference that a record covers */
     const int16_t *hds;      /* [l, n, 2] in thousandths, 0 in place of a haploid sample's second */
     const int16_t *two;      /* [l, n], probabilities of two ALT alleles */
     const uint8_t *gq;       /* [l, n], or empty without GQ */
@@ -32,13 +35,14 @@ typedef struct {
 
 enum { HAS_DS, HAS_HDS, HAS_GP, HAS_GQ };
 
-static inline Records records_of(const Array columns[9], const Array contents[6], const Array *haploid,
+static inline Records records_of(const Array columns[13], const Array contents[6], const Array *haploid,
                                  const Array *fields) {
     Records r = {
         .n = contents[0].shape[1], .n_records = columns[0].shape[0] - 1,
         .first = columns[0].data, .swapped = columns[1].data, .pos = columns[2].data,
         .ref = {columns[3].data, columns[4].data}, .alt = {columns[5].data, columns[6].data},
-        .id = {columns[7].data, columns[8].data},
+        .id = {columns[7].data, columns[8].data}, .info = {columns[9].data, columns[10].data},
+        .n_info = columns[11].data, .length = columns[12].data,
         .hds = contents[0].data, .two = contents[1].data, .gq = contents[2].data, .numbers = contents[3].data,
         .typed = contents[4].data, .kept = contents[5].data, .haploid = haploid->data, .has = fields->data,
     };

@@ -73,6 +73,7 @@ class TrainingPanel:
         self.device = device
         self.features = reference_features(reference, device)
         self.maf = np.minimum(reference.af, 1.0 - reference.af)
+        self.symbolic = reference.panel.sites.symbolic  # never typed
 
     def context(self, window: Window, typed: npt.NDArray[np.bool_]) -> WindowContext:
         """``window`` as tensors; ``typed`` bool [sites of the retrieval window]."""
@@ -139,4 +140,5 @@ class TrainingData:
                 window=step.window,
                 config=self.masks,
             )
+            typed &= ~panel.symbolic[window.retrieval_sites]
             yield panel.example(panel.context(window, typed), step.samples, self.retrievers[place], k)

@@ -44,14 +44,14 @@ class Scores:
 
 
 def masked_typing(reference: ReferenceSubset, config: EvaluateConfig, seed: int) -> TypedSites:
-    """Typed sites of the masked protocol.
+    """Typed sites of the masked protocol, without symbolic alleles.
 
     ``config`` gives the fractions of common and of rare sites that are masked, and the MAF below which all are masked.
     """
-    maf = reference.panel.maf
+    maf, symbolic = reference.panel.maf, reference.panel.sites.symbolic
 
     def typed(window: Window) -> npt.NDArray[np.bool_]:
-        return fixed_rate_mask(
+        chosen = fixed_rate_mask(
             maf[window.retrieval_sites],
             seed=seed,
             window=window.index,
@@ -59,13 +59,17 @@ def masked_typing(reference: ReferenceSubset, config: EvaluateConfig, seed: int)
             rare_rate=config.mask_rare,
             min_maf=config.min_maf,
         )
+        return chosen & ~symbolic[window.retrieval_sites]
 
     return typed
 
 
 def array_typing(reference: ReferenceSubset, masks: MaskConfig, seed: int) -> TypedSites:
-    """Typed sites as of an array. Its density is the geometric mean of the range trained on, in every window."""
-    maf = np.minimum(reference.af, 1.0 - reference.af)
+    """Typed sites as of an array, none of them symbolic.
+
+    Its density is the geometric mean of the range trained on, in every window.
+    """
+    maf = np.where(reference.panel.sites.symbolic, 0.0, np.minimum(reference.af, 1.0 - reference.af))
     density = float(np.sqrt(masks.array_density[0] * masks.array_density[1]))
 
     def typed(window: Window) -> npt.NDArray[np.bool_]:

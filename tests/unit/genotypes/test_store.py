@@ -98,7 +98,6 @@ def test_build_panels_of_a_region_has_its_sites_alone(tmp_path: Path) -> None:
     [
         ((400, "A", "C", "0|1 .|. 0|0"), "panel_missing"),
         ((400, "A", "C", "0|1 0/1 0|0"), "panel_unphased"),
-        ((400, "A", "<DEL>", "0|1 0|1 0|0"), "symbolic_alt"),
         ((400, "A", "C", "0|1 1 0|0"), "mixed_ploidy"),
     ],
 )

@@ -15,6 +15,7 @@ import numpy as np
 
 from vcfbert.errors import InputError, MissingExtraError, ResourceError, VcfbertError
 from vcfbert.genotypes.panel import Sites
+from vcfbert.genotypes.record_info import RecordInfo
 from vcfbert.genotypes.regions import Region
 
 HEAD: Final = struct.Struct("<4sII")  # magic, bytes of the JSON text, number of arrays
@@ -168,6 +169,23 @@ class Record:
         return value
 
 
+class Optional:
+    """A value of another kind, or None."""
+
+    def __init__(self, kind: Kind) -> None:
+        self._kind = kind
+
+    def pack(self, value: Any, buffers: Buffers) -> Any:
+        return None if value is None else self._kind.pack(value, buffers)
+
+    def unpack(self, packed: Any, buffers: Buffers, dims: Dims) -> Any:
+        return None if packed is None else self._kind.unpack(packed, buffers, dims)
+
+
+def _is_of_lines(info: RecordInfo) -> bool:
+    return not any("\n" in text for text in (*info.texts, *info.header))
+
+
 NUMBER: Final = Plain(int)
 TEXT: Final = Plain(str)
 ERROR: Final = Error()
@@ -180,6 +198,7 @@ SITES: Final = Record(
     alt=Texts("site"),
     id=Texts("site"),
     continues=Array("bool", "site"),
+    info=Optional(Record(RecordInfo, _is_of_lines, texts=Texts("site"), header=Texts("info line", as_tuple=True))),
 )
 
 
