@@ -29,7 +29,8 @@ from vcfbert.genotypes.bgzf import BgzfWriter
 from vcfbert.genotypes.conversion import build_panels, panel_from_genotypes
 from vcfbert.genotypes.imputed import ImputedBlock
 from vcfbert.genotypes.panel import Panel
-from vcfbert.genotypes.vcf_reader import Genotypes, read_genotypes
+from vcfbert.genotypes.record_batch import Genotypes
+from vcfbert.genotypes.vcf_reader import read_genotypes
 from vcfbert.genotypes.vcf_writer import ImputedPanel, write_imputed
 from vcfbert.imputation.files import read_target
 

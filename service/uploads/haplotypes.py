@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, FailFast, Field
 from vcfbert.errors import InputError
 
 if TYPE_CHECKING:
-    from vcfbert.genotypes.vcf_reader import Genotypes
+    from vcfbert.genotypes.record_batch import Genotypes
 
 MAX_SITES = 100_000
 MAX_HAPLOTYPES = 1_000
@@ -103,7 +103,7 @@ def genotypes_of(sent: Haplotypes, chrom: str) -> Genotypes:
 
     from vcfbert.constants import ABSENT, MISSING
     from vcfbert.genotypes.panel import Sites
-    from vcfbert.genotypes.vcf_reader import Genotypes
+    from vcfbert.genotypes.record_batch import Genotypes
 
     n_sites, n_haplotypes = len(sent.sites), len(sent.haplotypes)
     _check_lengths(sent.haplotypes, n_sites)

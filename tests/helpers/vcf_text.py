@@ -13,7 +13,7 @@ import pysam
 from vcfbert.constants import ABSENT
 from vcfbert.genotypes.conversion import panel_from_genotypes
 from vcfbert.genotypes.panel import Panel, Sites
-from vcfbert.genotypes.vcf_reader import Genotypes
+from vcfbert.genotypes.record_batch import Genotypes
 
 # (pos, ref, alt, genotypes separated by blanks)
 Record = tuple[int, str, str, str]

@@ -10,7 +10,8 @@ import pytest
 
 from vcfbert.genotypes.conversion import panel_from_genotypes
 from vcfbert.genotypes.imputed import ImputedBlock
-from vcfbert.genotypes.vcf_reader import Genotypes, read_genotypes
+from vcfbert.genotypes.record_batch import Genotypes
+from vcfbert.genotypes.vcf_reader import read_genotypes
 from vcfbert.genotypes.vcf_writer import ImputedPanel, write_imputed
 
 DEMO = Path(__file__).resolve().parents[2] / "data" / "demo"

@@ -38,9 +38,10 @@ from vcfbert.evaluation.imputed_vcf import (
 )
 from vcfbert.genotypes.chromosome_length import length_of
 from vcfbert.genotypes.panel import Panel, Sites
+from vcfbert.genotypes.record_batch import Genotypes
 from vcfbert.genotypes.regions import Region, same_chrom
 from vcfbert.genotypes.sex_chromosomes import BUILDS, Build, build_of_part, is_x
-from vcfbert.genotypes.vcf_reader import Genotypes, join_sites, read_parts, several_chromosomes
+from vcfbert.genotypes.vcf_reader import join_sites, read_parts, several_chromosomes
 from vcfbert.metrics.accuracy import ALL, BinScores, SiteScores
 from vcfbert.metrics.genotype_quality import QualityPoint, QualityScores
 from vcfbert.metrics.r2_sums import R2Sums, R2SumsBuilder

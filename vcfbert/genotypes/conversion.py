@@ -25,6 +25,8 @@ from vcfbert.genotypes.parsing.messages import REGION, SITES, Array, Numbers, Re
 from vcfbert.genotypes.parsing.process import in_parser
 from vcfbert.genotypes.parsing.trace import Trace
 from vcfbert.genotypes.phased_text import plain_sites
+from vcfbert.genotypes.record_batch import Genotypes
+from vcfbert.genotypes.record_info import NO_ALT
 from vcfbert.genotypes.regions import Region, canonical_chrom, same_chrom
 from vcfbert.genotypes.sample_copies import CopyFinder, with_copies
 from vcfbert.genotypes.sex_chromosomes import build_of, is_x, regions_of_x
@@ -37,7 +39,7 @@ from vcfbert.genotypes.store import (
     region_manifest,
     store_manifest,
 )
-from vcfbert.genotypes.vcf_reader import NO_ALT, Genotypes, Progress, open_source, stream_parts, two_names
+from vcfbert.genotypes.vcf_reader import Progress, open_source, stream_parts, two_names
 from vcfbert.genotypes.vcf_records import Source, VcfRecords
 
 _LOG = logging.getLogger(__name__)

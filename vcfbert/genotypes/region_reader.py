@@ -17,11 +17,10 @@ from vcfbert.genotypes.panel import Sites
 from vcfbert.genotypes.parsing.messages import ERROR, NUMBER, SITES, Array, Counts, Record, Texts, check, in_range
 from vcfbert.genotypes.parsing.process import Cancelled, Parser, in_parser
 from vcfbert.genotypes.parsing.trace import Trace
+from vcfbert.genotypes.record_batch import Genotypes, RecordBatch
 from vcfbert.genotypes.regions import Region, same_chrom
 from vcfbert.genotypes.vcf_reader import (
     BLOCK_GENOTYPES,
-    Genotypes,
-    RecordBatch,
     batch_size,
     join_sites,
     nothing_read,

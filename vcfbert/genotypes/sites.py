@@ -16,9 +16,10 @@ from vcfbert.genotypes import qc
 from vcfbert.genotypes.frequencies import compare_frequencies
 from vcfbert.genotypes.panel import Panel, Sites
 from vcfbert.genotypes.qc import QcReport, RefusedTargetError, SiteNote
+from vcfbert.genotypes.record_batch import Genotypes, haploid_samples
+from vcfbert.genotypes.record_info import NO_ALT
 from vcfbert.genotypes.regions import same_chrom
 from vcfbert.genotypes.sex_chromosomes import between_pars
-from vcfbert.genotypes.vcf_reader import NO_ALT, Genotypes, haploid_samples
 
 Index = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]

@@ -17,12 +17,12 @@ from vcfbert.errors import InputError
 from vcfbert.genotypes.panel import Panel
 from vcfbert.genotypes.parsing.process import Cancelled, Parser
 from vcfbert.genotypes.qc import QcReport, RefusedTargetError
+from vcfbert.genotypes.record_batch import Genotypes
 from vcfbert.genotypes.region_reader import read_regions
 from vcfbert.genotypes.regions import Region, canonical_chrom, same_chrom
 from vcfbert.genotypes.sites import MatchedTarget, match_target, report_without_sites
 from vcfbert.genotypes.summary import Summary
 from vcfbert.genotypes.vcf_header import DEFAULT_FIELDS, FIELDS, chosen_fields
-from vcfbert.genotypes.vcf_reader import Genotypes
 from vcfbert.genotypes.vcf_writer import ImputedPanel, write_imputed
 from vcfbert.imputation.imputer import Imputer
 from vcfbert.imputation.phasing import unphased_error

@@ -11,9 +11,10 @@ import pytest
 from tests.helpers.vcf_text import Record, panel_of, vcf_text, write_vcf
 from vcfbert.errors import InputError
 from vcfbert.genotypes.parsing.trace import Trace, new_memory
+from vcfbert.genotypes.record_batch import Genotypes
 from vcfbert.genotypes.region_reader import read_regions, region_parts
 from vcfbert.genotypes.regions import Region
-from vcfbert.genotypes.vcf_reader import Genotypes, read_genotypes
+from vcfbert.genotypes.vcf_reader import read_genotypes
 from vcfbert.genotypes.vcf_records import VcfRecords
 from vcfbert.imputation.files import read_target
 

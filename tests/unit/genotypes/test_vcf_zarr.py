@@ -11,8 +11,9 @@ import pytest
 from tests.helpers.vcf_text import Record, record_line, vcf_text, write_vcf
 from vcfbert.errors import InputError, MissingExtraError
 from vcfbert.genotypes.conversion import build_panels
+from vcfbert.genotypes.record_batch import Genotypes
 from vcfbert.genotypes.regions import Region
-from vcfbert.genotypes.vcf_reader import Genotypes, open_source, read_genotypes, stream_genotypes
+from vcfbert.genotypes.vcf_reader import open_source, read_genotypes, stream_genotypes
 from vcfbert.genotypes.vcf_zarr import ZarrRecords
 
 # Multiallelic, without ALT, missing, half calls, unphased, and a sample that is haploid.
