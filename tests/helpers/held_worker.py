@@ -23,6 +23,7 @@ class Held:
     def __init__(self, predictor: WindowPredictor, data: Path) -> None:
         self._predictor = predictor
         self._data = data
+        self.windows_at_once = 1
 
     def predict(self, part: Any, window: Any, phased: Any) -> Any:
         while window.index >= _allowed(self._data / HOLD):

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from vcfbert.constants import MASK_TOKEN, N_TOKENS
 from vcfbert.kernels import Floats, Kernel
-from vcfbert.model import encoder_kernel, genotype_kernel
+from vcfbert.model import encoder_kernel, genotype_kernel, v18_kernel
 
 
 def weights(rng: np.random.Generator, layers: int, dims: int, m: int) -> encoder_kernel.EncoderWeights:
@@ -81,6 +82,36 @@ def pairs_with_nan_in_the_coupling(rng: np.random.Generator) -> tuple[Any, ...]:
     return given
 
 
+def v18_queries(rng: np.random.Generator) -> tuple[Any, ...]:
+    return v18_of(rng, k=int(rng.integers(1, 20)))
+
+
+def v18_queries_without_retrieval(rng: np.random.Generator) -> tuple[Any, ...]:
+    return v18_of(rng, k=0)
+
+
+def v18_of(rng: np.random.Generator, k: int) -> tuple[Any, ...]:
+    n, m, r, heads = 4, 30, int(rng.integers(1, 5)), int(rng.integers(1, 3))
+    dims, l, t = heads * int(rng.integers(1, 10)), int(rng.integers(1, 70)), int(rng.integers(0, 40))
+
+    def normal(*shape: int) -> Floats:
+        return rng.standard_normal(shape, dtype=np.float32)
+
+    window = v18_kernel.V18Window(
+        *(normal(N_TOKENS, l, dims), normal(l, dims)),
+        *(rng.random(l, dtype=np.float32), rng.random((r, t), dtype=np.float32)),
+        *(rng.integers(2, size=(m, t)).astype(np.float32), rng.integers(2, size=(m, l), dtype=np.uint8)),
+    )
+    tokens = np.where(rng.random((n, l)) < 0.1, rng.integers(1, MASK_TOKEN, size=(n, l)), MASK_TOKEN).astype(np.uint8)
+    sign = rng.integers(-1, 2, size=(n, t), dtype=np.int8)
+    queries = v18_kernel.V18Queries(tokens, sign, rng.integers(m, size=(n, k)))
+    mixture = rng.dirichlet(np.ones(r)).astype(np.float32)
+    smoothing = np.array([0.02], np.float32)
+    network = v18_kernel.V18Weights(normal(dims, 3 * r), mixture, smoothing, normal(dims), normal(1))
+    out = np.zeros((n, l, dims), np.float32), np.zeros((n, l), np.float32)
+    return np.array([0, 1, 3]), window, queries, network, weights(rng, 2, dims, 16), heads, *out
+
+
 NETWORK_CASES: list[tuple[Kernel[..., Any], Callable[[np.random.Generator], tuple[Any, ...]]]] = [
     (encoder_kernel._encode, sequences),
     (encoder_kernel._encode, sequences_of_large_scores),
@@ -89,4 +120,6 @@ NETWORK_CASES: list[tuple[Kernel[..., Any], Callable[[np.random.Generator], tupl
     (genotype_kernel._predict_pairs, pairs_of_certain_haplotypes),
     (genotype_kernel._predict_pairs, pairs_with_nan_in_one_haplotype),
     (genotype_kernel._predict_pairs, pairs_with_nan_in_the_coupling),
+    (v18_kernel._run_v18, v18_queries),
+    (v18_kernel._run_v18, v18_queries_without_retrieval),
 ]

@@ -33,7 +33,7 @@ from vcfbert.genotypes.windows import Window
 if TYPE_CHECKING:
     from vcfbert.config import Config
 
-WEIGHTS, PANEL = "weights.safetensors", "panel"
+WEIGHTS, PANEL, INDEX = "weights.safetensors", "panel", "index"
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Part:
 
 
 class Model(Protocol):
-    """The model of a bundle: ``CopyingModel`` of V19, or ``LoadedNetwork`` of V17 or V18."""
+    """``CopyingModel`` of V19, ``LoadedNetwork`` of V17 or V18, or ``CompiledNetwork`` of V18."""
 
     @property
     def takes_unphased(self) -> bool:

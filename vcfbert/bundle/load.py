@@ -17,11 +17,13 @@ from vcfbert.genotypes.encoding import hmm_windows
 from vcfbert.genotypes.store import open_panels, panels_digest
 
 
-def load_bundle(path: Path, *, device: str = "cpu", verify: bool = True) -> Bundle:
+def load_bundle(path: Path, *, device: str = "cpu", verify: bool = True, only_imputes: bool = False) -> Bundle:
     """Reads a bundle and checks its format version, panel digest and, with ``verify``, the sha256 of every file.
 
-    ``device``: where a network runs, as torch names it, or 'auto'. V19 runs on the CPU. Raises ArtifactError where a
-    check fails or the bundle is missing, unfinished or damaged.
+    ``device``: where a network runs, as torch names it, or 'auto'. V19 runs on the CPU. ``only_imputes``: the bundle
+    serves an ``Imputer`` alone, so V18 needs no torch on the CPU.
+
+    Raises ArtifactError where a check fails or the bundle is missing, unfinished or damaged.
     """
     manifest = read_manifest(path, kind=BUNDLE_KIND, version=BUNDLE_FORMAT, verify=verify)
     check_settings(path, manifest)
@@ -43,6 +45,12 @@ def load_bundle(path: Path, *, device: str = "cpu", verify: bool = True) -> Bund
             where=str(path),
             hint="use the version of vcfbert that wrote it, or a newer one",
         )
+    if only_imputes and manifest["variant"] == "v18":
+        from vcfbert.bundle.compiled_network import load_compiled, runs_without_torch  # imports FAISS
+
+        bundle = load_compiled(path, manifest, panels) if runs_without_torch("v18", device) else None
+        if bundle is not None:
+            return bundle
     if manifest["variant"] != "v19":
         from vcfbert.bundle.network import load_network  # imports torch and FAISS, which V19 does not need
 

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from vcfbert.artifacts import MANIFEST
-from vcfbert.bundle.contents import WEIGHTS, Bundle, Part, bundle_folder, weights_damaged, whole_panel
+from vcfbert.bundle.contents import INDEX, WEIGHTS, Bundle, Part, bundle_folder, weights_damaged, whole_panel
 from vcfbert.bundle.settings import damaged
 from vcfbert.config import Config, EncodeConfig, ModelConfig, build
 from vcfbert.errors import InputError
@@ -28,8 +28,6 @@ from vcfbert.retrieval.context import reference_features
 from vcfbert.retrieval.faiss_index import FaissKeyIndex
 from vcfbert.retrieval.refresh import attach_retriever, build_retriever
 from vcfbert.retrieval.torch_index import TorchKeyIndex
-
-INDEX = "index"
 
 _Config = TypeVar("_Config")
 

@@ -85,7 +85,7 @@ def impute(
             qc_report=qc_report,
         )
     else:
-        bundle = load_bundle(bundle_folder(model), device=device)
+        bundle = load_bundle(bundle_folder(model), device=device, only_imputes=True)
         with progress_bars("sites") as add_bar:
             bar = add_bar("imputing")
             imputed = impute_file(

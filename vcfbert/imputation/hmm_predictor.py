@@ -15,6 +15,7 @@ from vcfbert.copying.mixture import CopyingModel, Mixture, inherited
 from vcfbert.copying.window import HmmWindow
 from vcfbert.genotypes.reference_subset import ReferenceSubset
 from vcfbert.genotypes.windows import Window, key_sites
+from vcfbert.imputation.distinct import distinct_haplotypes
 from vcfbert.imputation.phasing import PhasedTarget, orientation
 from vcfbert.imputation.sample_means import SampledPhasings, fill_means, sites_nearest
 from vcfbert.imputation.window_cache import WindowCache
@@ -52,6 +53,7 @@ class HmmPredictor:
         self._threads = options.threads or usable_threads()
         self._observe = options.observe_retrieval
         self._cache = WindowCache[_ReadyWindow | Heads](options.kept_bytes)
+        self.windows_at_once = 1  # each uses all threads
 
     def predict(self, part: Part, window: Window, phased: PhasedTarget) -> WindowPrediction:
         target, phasings = phased.target, phased.phasings
@@ -136,18 +138,6 @@ class HmmPredictor:
         swapped = np.where(flipped.transpose(0, 2, 1)[:, :, None], at_key[:, :, ::-1], at_key)
         assert into.loo is not None
         into.loo[:, samples] = swapped.mean(axis=0).transpose(2, 0, 1)[inside]
-
-
-def distinct_haplotypes(calls: Calls) -> tuple[Calls, Indices]:
-    """The distinct ones [t, u] among n haplotypes with ``calls`` [t, n], and each haplotype's number int64 [n] in them.
-
-    Hashing is thirty times as fast as numpy's sorting of columns.
-    """
-    numbers: dict[bytes, int] = {}
-    haplotypes = np.ascontiguousarray(calls.T)
-    number = np.array([numbers.setdefault(one.tobytes(), len(numbers)) for one in haplotypes], dtype=np.int64)
-    first = np.unique(number, return_index=True)[1]
-    return np.ascontiguousarray(calls[:, first]), number
 
 
 def held_out_predictor(model: CopyingModel, reference: ReferenceSubset, k: int, *, threads: int) -> HeldOutPredictor:

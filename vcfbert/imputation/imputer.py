@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import deque
 from collections.abc import Callable, Generator, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, closing, nullcontext
 from typing import Final
 
 import numpy as np
@@ -93,9 +95,10 @@ class Imputer:
         """Yields blocks, in order, that tile the panel's sites, or the half-open interval ``sites`` of them.
 
         Each sample is imputed as if it were alone: along its own phase, or averaged over phasings if any of its
-        heterozygous calls is unphased. Host memory is bounded by a window times the number of samples. ``progress``
-        receives the number of further sites done; phasing counts as a third of them. ``cancelled`` is called before
-        each phased window and each predicted window; it raises to stop.
+        heterozygous calls is unphased. Host memory is bounded by a few windows times the number of samples.
+
+        ``progress`` receives the number of further sites done; phasing counts as a third of them. ``cancelled`` is
+        called before each phased window and each predicted window; it raises to stop.
 
         Close the generator if you do not exhaust it: it may hold the device guard. Raises InputError 'unphased' if a
         sample is unphased and the variant requires phase.
@@ -170,17 +173,43 @@ class Imputer:
         windows, cm = part.windows, part.panel.cm
         wanted = _overlapping(windows, first, last)
         carried: WindowPrediction | None = None
-        for window, following in zip(wanted, [*wanted[1:], None], strict=True):
-            if check is not None:
-                check()
-            prediction = self._predictor.predict(part, window, phased)
-            prediction.weigh(blend_weights(window, windows, cm))
-            if carried is not None:
-                prediction.add(carried)
-            done = (following.start if following else window.stop) - window.start
-            carried = prediction.sites(done, window.stop - window.start).copied()
-            yield window.start, prediction.sites(0, done)
-            del prediction
+        with closing(self._predicted(part, wanted, phased, check)) as predictions:
+            for window, following in zip(wanted, [*wanted[1:], None], strict=True):
+                prediction = next(predictions)
+                prediction.weigh(blend_weights(window, windows, cm))
+                if carried is not None:
+                    prediction.add(carried)
+                done = (following.start if following else window.stop) - window.start
+                carried = prediction.sites(done, window.stop - window.start).copied()
+                yield window.start, prediction.sites(0, done)
+                del prediction
+
+    def _predicted(
+        self, part: Part, windows: list[Window], phased: PhasedTarget, check: Callable[[], None] | None
+    ) -> Generator[WindowPrediction]:
+        """The prediction of each window, in order. As many as the predictor takes at once are computed side by side,
+        while the caller writes the one before."""
+
+        at_once = min(self._predictor.windows_at_once, len(windows))
+        if at_once == 1:
+            for window in windows:
+                if check is not None:
+                    check()
+                yield self._predictor.predict(part, window, phased)
+            return
+        pool = ThreadPoolExecutor(at_once)
+        try:
+            started: deque[Future[WindowPrediction]] = deque()
+            for window in windows:
+                if check is not None:
+                    check()
+                started.append(pool.submit(self._predictor.predict, part, window, phased))
+                if len(started) > at_once:
+                    yield started.popleft().result()
+            while started:
+                yield started.popleft().result()
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 def _overlapping(windows: list[Window], first: int, last: int) -> list[Window]:

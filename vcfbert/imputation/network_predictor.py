@@ -35,6 +35,7 @@ class NetworkPredictor:
         self._batch_size = options.batch_size
         self._observe = options.observe_retrieval
         self._cache = WindowCache[WindowContext](options.kept_bytes)
+        self.windows_at_once = 1  # each uses all threads
 
     @torch.inference_mode()
     def predict(self, part: Part, window: Window, phased: PhasedTarget) -> WindowPrediction:

@@ -13,6 +13,12 @@ def predictor_of(bundle: Bundle, options: PredictorOptions) -> WindowPredictor:
     """The predictor of the bundle's windows."""
     if isinstance(bundle.model, CopyingModel):
         return hmm_predictor.HmmPredictor(bundle, bundle.model, options)
+    from vcfbert.bundle.compiled_network import CompiledNetwork
+
+    if isinstance(bundle.model, CompiledNetwork):
+        from vcfbert.imputation.v18_predictor import V18Predictor
+
+        return V18Predictor(bundle, bundle.model, options)
     from vcfbert.imputation.network_predictor import NetworkPredictor
 
     return NetworkPredictor(bundle, options)

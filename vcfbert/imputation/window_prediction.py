@@ -95,7 +95,12 @@ class PredictorOptions:
 
 
 class WindowPredictor(Protocol):
-    """Predicts windows of a bundle's panels. Thread-safe; keeps no data of samples."""
+    """Predicts windows of a bundle's panels. Thread-safe; keeps no data of samples.
+
+    ``windows_at_once``: the number of windows of one target that are best predicted side by side, in threads.
+    """
+
+    windows_at_once: int
 
     def predict(self, part: Part, window: Window, phased: PhasedTarget) -> WindowPrediction:
         """Predicts all samples of a target at the window's sites.

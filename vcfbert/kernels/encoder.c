@@ -8,7 +8,8 @@
  * Queries, keys and values of a strip are rows of one matrix, [3 dims, COLUMNS]. The lanes behind the last site hold
  * finite numbers that no site reads.
  */
-#include "array.h"
+#include "encoder.h"
+
 #include "strips.h"
 
 #include <math.h>
@@ -18,31 +19,9 @@ enum { BLOCK = 2 }; /* strips done together */
 typedef enum { SET, ADD, GELU } Kind; /* what is done with the sums of a product and the bias */
 
 typedef struct {
-    int64_t l, n_strips, dims, hidden, heads, width; /* width: of a head */
-    const float *attention_norm, *projection, *projection_bias, *out, *out_bias; /* of one layer */
+    const float *attention_norm, *projection, *projection_bias, *out, *out_bias;
     const float *mlp_norm, *mlp_in, *mlp_in_bias, *mlp_out, *mlp_out_bias;
 } Layer;
-
-typedef struct {
-    float *x;          /* [n_strips, dims, COLUMNS]: the residual stream */
-    float *projected;  /* [n_strips, 3 dims, COLUMNS]: queries, keys, values */
-    float *attended;   /* [n_strips, dims, COLUMNS] */
-    float *scores;     /* [n_strips COLUMNS, COLUMNS]: of all keys and the queries of a strip */
-    float *normalised; /* [BLOCK, dims, COLUMNS] */
-    float *hidden;     /* [BLOCK, hidden, COLUMNS] */
-} Scratch;
-
-static Scratch scratch_in(char *memory, const Layer *p, size_t *size) {
-    Scratch scratch;
-    *size = 0;
-    scratch.x = room(memory, size, p->n_strips * p->dims * COLUMNS, sizeof(float));
-    scratch.projected = room(memory, size, 3 * p->n_strips * p->dims * COLUMNS, sizeof(float));
-    scratch.attended = room(memory, size, p->n_strips * p->dims * COLUMNS, sizeof(float));
-    scratch.scores = room(memory, size, p->n_strips * COLUMNS * COLUMNS, sizeof(float));
-    scratch.normalised = room(memory, size, BLOCK * p->dims * COLUMNS, sizeof(float));
-    scratch.hidden = room(memory, size, BLOCK * p->hidden * COLUMNS, sizeof(float));
-    return scratch;
-}
 
 /* GELU by its approximation with tanh, as x times the logistic function of 2 sqrt(2 / pi) (x + .044715 x^3). */
 INLINED void gelu(Vector *value) {
@@ -100,7 +79,7 @@ static void normalise(const float *x, const float *norm, int64_t dims, float *ou
 
 /* Turns `scores` [n_strips COLUMNS, COLUMNS] of the keys into powers of 2 relative to each query's greatest, and the
  * rows behind the last site into 0. `inverse` [2] gets 1 / their sum. */
-INLINED void soften(const Layer *p, float *scores, Vector inverse[2]) {
+INLINED void soften(const Encoder *p, float *scores, Vector inverse[2]) {
     const float unit = 1.44269504f / sqrtf((float)p->width);
     for (int half = 0; half < 2; half++) {
         float *column = scores + half * WIDTH;
@@ -118,12 +97,11 @@ INLINED void soften(const Layer *p, float *scores, Vector inverse[2]) {
     }
 }
 
-INLINED void mixed_values(const int n_rows, const Layer *p, const float *values, const float *weights,
-                          const Vector inverse[2], float *out) {
+INLINED void mixed_values(const int n_rows, const Encoder *p, const float *values, const Vector inverse[2], float *out) {
     Vector sum[ROWS][2];
     for (int r = 0; r < n_rows; r++) sum[r][0] = sum[r][1] = (Vector){0};
     for (int64_t s = 0; s < p->n_strips; s++)
-        add_products(n_rows, sum, values + s * 3 * p->dims * COLUMNS, COLUMNS, 1, weights + s * COLUMNS * COLUMNS,
+        add_products(n_rows, sum, values + s * 3 * p->dims * COLUMNS, COLUMNS, 1, p->scores + s * COLUMNS * COLUMNS,
                      COLUMNS);
     for (int r = 0; r < n_rows; r++)
         for (int half = 0; half < 2; half++)
@@ -131,90 +109,96 @@ INLINED void mixed_values(const int n_rows, const Layer *p, const float *values,
 }
 
 /* Self-attention of one head for the queries of one strip. */
-static void attend(const Layer *p, const Scratch *scratch, int64_t head, int64_t strip) {
+static void attend(const Encoder *p, int64_t head, int64_t strip) {
     const int64_t stride = 3 * p->dims * COLUMNS, first = head * p->width * COLUMNS, keys = first + p->dims * COLUMNS;
-    const float *query = scratch->projected + strip * stride + first;
+    const float *query = p->projected + strip * stride + first;
     for (int64_t j = 0; j < p->n_strips * COLUMNS; j += ROWS) {
         Vector sum[ROWS][2];
         for (int r = 0; r < ROWS; r++) sum[r][0] = sum[r][1] = (Vector){0};
-        const float *key = scratch->projected + j / COLUMNS * stride + keys + j % COLUMNS;
+        const float *key = p->projected + j / COLUMNS * stride + keys + j % COLUMNS;
         add_products(ROWS, sum, key, 1, COLUMNS, query, p->width);
         for (int r = 0; r < ROWS; r++)
             for (int half = 0; half < 2; half++)
-                *(Vector *)(scratch->scores + (j + r) * COLUMNS + half * WIDTH) = sum[r][half];
+                *(Vector *)(p->scores + (j + r) * COLUMNS + half * WIDTH) = sum[r][half];
     }
     Vector inverse[2];
-    soften(p, scratch->scores, inverse);
-    const float *values = scratch->projected + keys + p->dims * COLUMNS;
-    float *out = scratch->attended + strip * p->dims * COLUMNS + first;
+    soften(p, p->scores, inverse);
+    const float *values = p->projected + keys + p->dims * COLUMNS;
+    float *out = p->attended + strip * p->dims * COLUMNS + first;
     int64_t c = 0;
     for (; c + ROWS <= p->width; c += ROWS)
-        mixed_values(ROWS, p, values + c * COLUMNS, scratch->scores, inverse, out + c * COLUMNS);
-    for (; c < p->width; c++) mixed_values(1, p, values + c * COLUMNS, scratch->scores, inverse, out + c * COLUMNS);
+        mixed_values(ROWS, p, values + c * COLUMNS, inverse, out + c * COLUMNS);
+    for (; c < p->width; c++) mixed_values(1, p, values + c * COLUMNS, inverse, out + c * COLUMNS);
 }
 
-static void run_layer(const Layer *p, const Scratch *scratch) {
+static void run_layer(const Encoder *p, const Layer *of) {
     const int64_t size = p->dims * COLUMNS; /* of a strip */
     for (int64_t s = 0; s < p->n_strips; s += BLOCK) {
         const int64_t n = least(BLOCK, p->n_strips - s);
-        normalise(scratch->x + s * size, p->attention_norm, p->dims, scratch->normalised, n);
-        linear(SET, p->projection, p->projection_bias, 3 * p->dims, p->dims, scratch->normalised,
-               scratch->projected + 3 * s * size, n);
+        normalise(p->x + s * size, of->attention_norm, p->dims, p->normalised, n);
+        linear(SET, of->projection, of->projection_bias, 3 * p->dims, p->dims, p->normalised,
+               p->projected + 3 * s * size, n);
     }
     for (int64_t head = 0; head < p->heads; head++)
-        for (int64_t s = 0; s < p->n_strips; s++) attend(p, scratch, head, s);
+        for (int64_t s = 0; s < p->n_strips; s++) attend(p, head, s);
     for (int64_t s = 0; s < p->n_strips; s += BLOCK) {
         const int64_t n = least(BLOCK, p->n_strips - s);
-        float *x = scratch->x + s * size;
-        linear(ADD, p->out, p->out_bias, p->dims, p->dims, scratch->attended + s * size, x, n);
-        normalise(x, p->mlp_norm, p->dims, scratch->normalised, n);
-        linear(GELU, p->mlp_in, p->mlp_in_bias, p->hidden, p->dims, scratch->normalised, scratch->hidden, n);
-        linear(ADD, p->mlp_out, p->mlp_out_bias, p->dims, p->hidden, scratch->hidden, x, n);
+        float *x = p->x + s * size;
+        linear(ADD, of->out, of->out_bias, p->dims, p->dims, p->attended + s * size, x, n);
+        normalise(x, of->mlp_norm, p->dims, p->normalised, n);
+        linear(GELU, of->mlp_in, of->mlp_in_bias, p->hidden, p->dims, p->normalised, p->inner, n);
+        linear(ADD, of->mlp_out, of->mlp_out_bias, p->dims, p->hidden, p->inner, x, n);
     }
+}
+
+static Layer layer_of(const Encoder *p, int64_t layer) {
+    Layer own;
+    const float **at[] = {&own.attention_norm, &own.projection, &own.projection_bias, &own.out,     &own.out_bias,
+                          &own.mlp_norm,       &own.mlp_in,     &own.mlp_in_bias,     &own.mlp_out, &own.mlp_out_bias};
+    const int64_t d = p->dims, m = p->hidden;
+    const int64_t size[] = {2 * d, 3 * d * d, 3 * d, d * d, d, 2 * d, m * d, m, d * m, d};
+    for (int i = 0; i < 10; i++) *at[i] = (const float *)p->weights[i].data + layer * size[i];
+    return own;
+}
+
+Encoder vcfbert_encoder_in(char *memory, size_t *used, const Array *weights, int64_t heads, int64_t l, int64_t dims) {
+    Encoder p = {.l = l, .n_strips = (l + COLUMNS - 1) / COLUMNS, .dims = dims, .hidden = weights[6].shape[1],
+                 .heads = heads, .width = dims / heads, .layers = weights[1].shape[0], .weights = weights};
+    p.x = room(memory, used, p.n_strips * dims * COLUMNS, sizeof(float));
+    p.projected = room(memory, used, 3 * p.n_strips * dims * COLUMNS, sizeof(float));
+    p.attended = room(memory, used, p.n_strips * dims * COLUMNS, sizeof(float));
+    p.scores = room(memory, used, p.n_strips * COLUMNS * COLUMNS, sizeof(float));
+    p.normalised = room(memory, used, BLOCK * dims * COLUMNS, sizeof(float));
+    p.inner = room(memory, used, BLOCK * p.hidden * COLUMNS, sizeof(float));
+    return p;
+}
+
+void vcfbert_run_encoder(const Encoder *p) {
+    for (int64_t layer = 0; layer < p->layers; layer++) {
+        const Layer own = layer_of(p, layer);
+        run_layer(p, &own);
+    }
+    normalise(p->x, p->weights[10].data, p->dims, p->attended, p->n_strips);
 }
 
 /* Fills strips [n_strips, dims, COLUMNS] from rows [l, dims], with 0 behind the last site. */
-static void fill_strips(const float *rows, const Layer *p, float *strips) {
+static void fill_strips(const float *rows, const Encoder *p, float *strips) {
     memset(strips, 0, (size_t)(p->n_strips * p->dims * COLUMNS) * sizeof(float));
-    for (int64_t i = 0; i < p->l; i++)
-        for (int64_t c = 0; c < p->dims; c++)
-            strips[(i / COLUMNS * p->dims + c) * COLUMNS + i % COLUMNS] = rows[i * p->dims + c];
-}
-
-static void fill_rows(const float *strips, const Layer *p, float *rows) {
-    for (int64_t i = 0; i < p->l; i++)
-        for (int64_t c = 0; c < p->dims; c++)
-            rows[i * p->dims + c] = strips[(i / COLUMNS * p->dims + c) * COLUMNS + i % COLUMNS];
-}
-
-/* The arrays of `EncoderWeights` of one layer. */
-static void use_layer(const Array *weights, int64_t layer, Layer *p) {
-    const float **own[] = {&p->attention_norm, &p->projection, &p->projection_bias, &p->out,     &p->out_bias,
-                           &p->mlp_norm,       &p->mlp_in,     &p->mlp_in_bias,     &p->mlp_out, &p->mlp_out_bias};
-    const int64_t d = p->dims, m = p->hidden;
-    const int64_t size[] = {2 * d, 3 * d * d, 3 * d, d * d, d, 2 * d, m * d, m, d * m, d};
-    for (int i = 0; i < 10; i++) *own[i] = (const float *)weights[i].data + layer * size[i];
+    put_in_strips(rows, p->l, p->dims, strips);
 }
 
 int64_t vcfbert_encode(const Array *sequences, const Array *x, const Array *weights, int64_t heads, const Array *out) {
-    const int64_t layers = weights[1].shape[0];
-    Layer p = {.l = x->shape[1], .dims = x->shape[2], .heads = heads, .hidden = weights[6].shape[1]};
-    p.n_strips = (p.l + COLUMNS - 1) / COLUMNS;
-    p.width = p.dims / heads;
-    size_t size;
-    scratch_in(NULL, &p, &size);
+    const int64_t l = x->shape[1], dims = x->shape[2];
+    size_t size = 0, used = 0;
+    vcfbert_encoder_in(NULL, &size, weights, heads, l, dims);
     char *memory = aligned_alloc(ALIGNMENT, size);
     if (memory == NULL) return OUT_OF_MEMORY;
-    const Scratch scratch = scratch_in(memory, &p, &size);
+    const Encoder encoder = vcfbert_encoder_in(memory, &used, weights, heads, l, dims);
     for (int64_t i = 0; i < sequences->shape[0]; i++) {
-        const int64_t at = ((const int64_t *)sequences->data)[i] * p.l * p.dims;
-        fill_strips((const float *)x->data + at, &p, scratch.x);
-        for (int64_t layer = 0; layer < layers; layer++) {
-            use_layer(weights, layer, &p);
-            run_layer(&p, &scratch);
-        }
-        normalise(scratch.x, weights[10].data, p.dims, scratch.attended, p.n_strips);
-        fill_rows(scratch.attended, &p, (float *)out->data + at);
+        const int64_t at = ((const int64_t *)sequences->data)[i] * l * dims;
+        fill_strips((const float *)x->data + at, &encoder, encoder.x);
+        vcfbert_run_encoder(&encoder);
+        put_in_rows(encoder.attended, l, dims, (float *)out->data + at);
     }
     free(memory);
     return DONE;

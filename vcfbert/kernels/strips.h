@@ -16,7 +16,8 @@ enum { ROWS = 4, COLUMNS = 2 * WIDTH }; /* of a tile of a product */
 #define CHOSEN(mask, a, b) ((Vector)(((Mask)(a) & (mask)) | ((Mask)(b) & ~(mask))))
 #define LARGER(a, b) CHOSEN((a) > (b), a, b)
 #define SMALLER(a, b) CHOSEN((a) < (b), a, b)
-#define NEAREST(x) (__builtin_convertvector((x) + 126.5f, Mask) - 126) /* x >= -126; conversion rounds towards 0 */
+/* x >= -126; conversion rounds towards 0. The smallest integer, of NaN, wraps around. */
+#define NEAREST(x) ((Mask)((Bits)__builtin_convertvector((x) + 126.5f, Mask) - 126u))
 #endif
 
 /* 2^x for x in [-126, 126], and at those bounds beyond them. The polynomial has the least relative error of its degree
@@ -30,7 +31,7 @@ INLINED void power_of_2(Vector *x) {
     power = power * rest + 2.40221197e-01f;
     power = power * rest + 6.93146967e-01f;
     power = power * rest + 1.00000007f;
-    *x = power * (Vector)((whole + 127) << 23);
+    *x = power * (Vector)(((Bits)whole + 127u) << 23);
 }
 
 /* 1 / (1 + 2^-x). */
@@ -51,6 +52,20 @@ INLINED void add_products(const int n_rows, Vector sum[][2], const float *a, int
             sum[r][1] += value * right;
         }
     }
+}
+
+/* Copies rows [l, dims] into strips [ceil(l / COLUMNS), dims, COLUMNS]. */
+INLINED void put_in_strips(const float *rows, int64_t l, int64_t dims, float *strips) {
+    for (int64_t i = 0; i < l; i++)
+        for (int64_t c = 0; c < dims; c++)
+            strips[(i / COLUMNS * dims + c) * COLUMNS + i % COLUMNS] = rows[i * dims + c];
+}
+
+/* Copies strips into rows. */
+INLINED void put_in_rows(const float *strips, int64_t l, int64_t dims, float *rows) {
+    for (int64_t i = 0; i < l; i++)
+        for (int64_t c = 0; c < dims; c++)
+            rows[i * dims + c] = strips[(i / COLUMNS * dims + c) * COLUMNS + i % COLUMNS];
 }
 
 #endif

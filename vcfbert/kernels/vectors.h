@@ -12,6 +12,7 @@ enum { WIDTH = 8 };
 typedef float Vector __attribute__((vector_size(32)));
 typedef float Unaligned __attribute__((vector_size(32), aligned(4)));
 typedef int32_t Mask __attribute__((vector_size(32)));
+typedef uint32_t Bits __attribute__((vector_size(32)));
 typedef float Quad __attribute__((vector_size(16)));
 
 #define INLINED static inline __attribute__((always_inline))

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vcfbert.kernels import Floats
 from vcfbert.model.compiled import runs_compiled
-from vcfbert.model.encoder_kernel import EncoderWeights, encode, stacked
+from vcfbert.model.encoder_kernel import EncoderWeights, encode
 
 
 class Block(nn.Module):
@@ -60,7 +64,8 @@ class Encoder(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """[n, l, dims] -> [n, l, dims], normalised."""
         if runs_compiled(self, x):
-            return encode(x, self.weights(), self.heads, threads=torch.get_num_threads())
+            rows = np.ascontiguousarray(x.numpy())
+            return torch.from_numpy(encode(rows, self.weights(), self.heads, threads=torch.get_num_threads()))
         for block in self.blocks:
             x = block(x)
         normalised: Tensor = self.norm(x)
@@ -74,15 +79,20 @@ class Encoder(nn.Module):
             return torch.stack([of.weight, of.bias])
 
         return EncoderWeights(
-            attention_norm=stacked([norm(block.attention_norm) for block in blocks]),
-            projection=stacked([block.query_key_value.weight for block in blocks]),
-            projection_bias=stacked([block.query_key_value.bias for block in blocks]),
-            out=stacked([block.attention_out.weight for block in blocks]),
-            out_bias=stacked([block.attention_out.bias for block in blocks]),
-            mlp_norm=stacked([norm(block.mlp_norm) for block in blocks]),
-            mlp_in=stacked([block.mlp_in.weight for block in blocks]),
-            mlp_in_bias=stacked([block.mlp_in.bias for block in blocks]),
-            mlp_out=stacked([block.mlp_out.weight for block in blocks]),
-            mlp_out_bias=stacked([block.mlp_out.bias for block in blocks]),
-            norm=stacked(list(norm(self.norm))),
+            attention_norm=_stacked([norm(block.attention_norm) for block in blocks]),
+            projection=_stacked([block.query_key_value.weight for block in blocks]),
+            projection_bias=_stacked([block.query_key_value.bias for block in blocks]),
+            out=_stacked([block.attention_out.weight for block in blocks]),
+            out_bias=_stacked([block.attention_out.bias for block in blocks]),
+            mlp_norm=_stacked([norm(block.mlp_norm) for block in blocks]),
+            mlp_in=_stacked([block.mlp_in.weight for block in blocks]),
+            mlp_in_bias=_stacked([block.mlp_in.bias for block in blocks]),
+            mlp_out=_stacked([block.mlp_out.weight for block in blocks]),
+            mlp_out_bias=_stacked([block.mlp_out.bias for block in blocks]),
+            norm=_stacked(list(norm(self.norm))),
         )
+
+
+def _stacked(tensors: Sequence[Tensor]) -> Floats:
+    """float32 [n, ...]: n tensors of one shape."""
+    return np.ascontiguousarray(torch.stack([one.detach() for one in tensors]).numpy())

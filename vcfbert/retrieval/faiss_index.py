@@ -1,4 +1,7 @@
-"""Key search with FAISS, and the file format of the index."""
+"""Key search with FAISS in tensors.
+
+torch is imported before FAISS here, because both bring an OpenMP runtime.
+"""
 
 from __future__ import annotations
 
@@ -6,32 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from vcfbert.errors import ArtifactError, InputError, MissingExtraError
 from vcfbert.genotypes.reference_subset import ReferenceSubset
-
-
-def import_faiss() -> Any:
-    """The faiss module; torch is imported first because both bring an OpenMP runtime. Raises MissingExtraError."""
-    try:
-        import faiss
-    except ImportError as error:
-        raise MissingExtraError("faiss_missing", "FAISS is not installed", hint="pip install faiss-cpu") from error
-    # For 20 queries or more FAISS would compute distances by a matrix product, whose rounding depends on the batch.
-    # Equal rows would no longer tie, and a query's rows would depend on the other queries. The direct sum is no slower.
-    faiss.cvar.distance_compute_blas_threshold = 2**31 - 1
-    return faiss
-
-
-def check_k(k: int, rows: int) -> None:
-    """Raises InputError('retrieval_k') unless 1 <= ``k`` <= ``rows``."""
-    if not 1 <= k <= rows:
-        raise InputError(
-            "retrieval_k", f"cannot find {k} neighbours in an index of {rows} rows", hint="lower retrieval.k"
-        )
+from vcfbert.retrieval.faiss_keys import FaissKeys, import_faiss, nearest_rows, read_index
 
 
 class FaissKeyIndex:
@@ -43,11 +25,8 @@ class FaissKeyIndex:
 
     def __init__(self, index: Any) -> None:
         self.index = index
-        faiss = import_faiss()
-        # A view, so that the codes of an index read from a file stay memory-mapped: they are larger than the panel.
-        codes = faiss.rev_swig_ptr(index.codes.data(), index.ntotal * index.code_size)
-        self._codes: npt.NDArray[np.uint8] = codes.reshape(index.ntotal, -1)
-        self.weights = torch.from_numpy(faiss.vector_to_array(index.sq.trained)[index.d :].copy()).square()
+        self.keys = FaissKeys(index)
+        self.weights = torch.from_numpy(self.keys.weights())
 
     @classmethod
     def build(cls, reference: ReferenceSubset, weights: Tensor) -> FaissKeyIndex:
@@ -66,21 +45,7 @@ class FaissKeyIndex:
     @classmethod
     def load(cls, path: Path, *, n_rows: int, n_sites: int) -> FaissKeyIndex:
         """Opens an index and checks its type, dimension, count and metric. Raises ArtifactError."""
-        faiss = import_faiss()
-        try:
-            index = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
-        except RuntimeError as error:
-            raise ArtifactError("index_damaged", "FAISS cannot read this index", where=str(path)) from error
-        found = (type(index).__name__, index.d, index.ntotal, index.metric_type)
-        expected = ("IndexScalarQuantizer", n_sites, n_rows, faiss.METRIC_L2)
-        if found != expected:
-            raise ArtifactError(
-                "index_mismatch",
-                f"type, dimension, count and metric are {found}, but the reference subset needs {expected}",
-                where=str(path),
-                hint="build the index again from this panel",
-            )
-        return cls(index)
+        return cls(read_index(path, n_rows=n_rows, n_sites=n_sites))
 
     def __len__(self) -> int:
         return int(self.index.ntotal)
@@ -89,17 +54,10 @@ class FaissKeyIndex:
         self.weights = weights.detach().float().cpu()
         _set_scale(self.index, self.weights)
 
-    def columns(self, sites: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
-        """Alleles uint8 [n_rows, t] at ``sites`` int64 [t], decoded from the codes."""
-        shift = ((sites & 1) << 2).astype(np.uint8)
-        return np.asarray(self._codes[:, sites >> 1] >> shift & 1)
-
     def search(self, sites: Tensor, coordinates: Tensor, k: int) -> tuple[Tensor, Tensor]:
-        check_k(k, len(self))
-        root = self.weights[sites.cpu()].sqrt()
-        keys = self.columns(sites.cpu().numpy()) * root.numpy()
-        queries = (coordinates.detach().float().cpu() * root).numpy()
-        distances, rows = import_faiss().knn(queries, keys, k)
+        alleles = self.keys.columns(sites.cpu().numpy())
+        own = self.weights[sites.cpu()].numpy()
+        distances, rows = nearest_rows(alleles, own, coordinates.detach().float().cpu().numpy(), k)
         device = coordinates.device
         return torch.from_numpy(distances).to(device), torch.from_numpy(rows).to(device)
 

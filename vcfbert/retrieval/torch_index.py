@@ -9,7 +9,7 @@ from torch import Tensor
 
 from vcfbert.errors import MissingExtraError
 from vcfbert.genotypes.reference_subset import ReferenceSubset
-from vcfbert.retrieval.faiss_index import check_k
+from vcfbert.retrieval.faiss_keys import check_k
 
 
 class TorchKeyIndex:

@@ -32,7 +32,7 @@ from vcfbert.errors import InputError
 from vcfbert.genotypes.encoding import hmm_windows
 from vcfbert.genotypes.reference_subset import ReferenceSubset
 from vcfbert.genotypes.windows import Window
-from vcfbert.imputation.hmm_predictor import distinct_haplotypes
+from vcfbert.imputation.distinct import distinct_haplotypes
 from vcfbert.imputation.phasing import PhasingMode, UnphasedWindow, sample_windows, unphased_windows
 from vcfbert.kernels import Calls, Doubles, Floats, Indices
 from vcfbert.training.mixture_weights import SufficientStatistics, better_weights

@@ -21,7 +21,8 @@ from vcfbert.copying.window import HmmWindow
 from vcfbert.genotypes.reference_subset import ReferenceSubset
 from vcfbert.genotypes.sites import MatchedTarget
 from vcfbert.genotypes.windows import Window, key_sites
-from vcfbert.imputation.hmm_predictor import HmmPredictor, distinct_haplotypes, held_out_predictor
+from vcfbert.imputation.distinct import distinct_haplotypes
+from vcfbert.imputation.hmm_predictor import HmmPredictor, held_out_predictor
 from vcfbert.imputation.imputer import Imputer
 from vcfbert.imputation.phasing import PhasedTarget
 from vcfbert.imputation.predictors import held_out_predictor_of, predictor_of
