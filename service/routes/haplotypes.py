@@ -110,7 +110,7 @@ def impute_haplotypes(
 
 def _panel(panels: Sequence[Panel], sent: Haplotypes) -> Panel:
     """Returns the model's panel of the requested chromosome; on X, the panel whose region contains the first site."""
-    from vcfbert.genotypes.regions import same_chrom
+    from vcfbert.genotypes.sex_chromosomes import has_chrom
 
     chrom = sent.chrom
     if chrom is None:
@@ -119,7 +119,7 @@ def _panel(panels: Sequence[Panel], sent: Haplotypes) -> Panel:
                 "chrom_missing", "the model covers several chromosomes", hint="set `chrom` to that of the haplotypes"
             )
         chrom = panels[0].region.chrom
-    candidates = [panel for panel in panels if same_chrom(panel.region.chrom, chrom)]
+    candidates = [panel for panel in panels if has_chrom(panel.region, chrom)]
     first = min(site.pos for site in sent.sites)
     # If the model lacks the chromosome, matching raises the error.
     return next((panel for panel in candidates if panel.region.holds(first)), panels[0])

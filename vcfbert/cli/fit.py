@@ -36,7 +36,10 @@ def fit(
         str | None, typer.Option(help="Part of the panel to use: CHROM or CHROM:FROM-TO. Default: all.")
     ] = None,
     build: Annotated[
-        str | None, typer.Option(help="Genome build of chromosome X: b37 or b38. Default: found by X's length.")
+        str | None,
+        typer.Option(
+            help="Genome build of chromosome X: b37 or b38, or none for another species. Default: found by X's length."
+        ),
     ] = None,
     info: Annotated[
         list[str] | None,

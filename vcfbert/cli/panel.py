@@ -34,7 +34,10 @@ def panel_build(
     region: Annotated[str | None, typer.Option(help="CHROM or CHROM:FROM-TO to convert. Default: all.")] = None,
     build: Annotated[
         str | None,
-        typer.Option(help="Genome build, for the PARs of X: b37 or b38. Default: found by X's length in the header."),
+        typer.Option(
+            help="Genome build, for the PARs of X: b37 or b38, or none for another species. "
+            "Default: found by X's length in the header."
+        ),
     ] = None,
     info: Annotated[
         list[str] | None,
@@ -137,7 +140,10 @@ def panel_inspect(
     path: Annotated[Path, typer.Argument(help="Panel store, VCF, VCF.gz, BCF or VCF Zarr.")],
     build: Annotated[
         str | None,
-        typer.Option(help="Genome build, for the PARs of X: b37 or b38. Default: found by X's length in the header."),
+        typer.Option(
+            help="Genome build, for the PARs of X: b37 or b38, or none for another species. "
+            "Default: found by X's length in the header."
+        ),
     ] = None,
     as_json: JsonFlag = False,
 ) -> None:
@@ -149,7 +155,7 @@ def panel_inspect(
     """
     from vcfbert.genotypes.chromosome_length import length_of
     from vcfbert.genotypes.conversion import panel_from_genotypes
-    from vcfbert.genotypes.sex_chromosomes import BUILDS, build_of
+    from vcfbert.genotypes.sex_chromosomes import BUILDS, NO_PARS, build_of
     from vcfbert.genotypes.store import is_panel, open_panels
     from vcfbert.genotypes.vcf_reader import read_parts
 
@@ -157,6 +163,7 @@ def panel_inspect(
         panels = open_panels(path)
     else:
         length = length_of(path, "X")
+        build = None if build == NO_PARS else build
         named = build is not None or length in {one.x_length for one in BUILDS.values()}
         parts = read_parts(path, build=build_of(length, build, str(path)) if named else None, symbolic=True)
         panels = tuple(panel_from_genotypes(part, file=path) for part in parts)

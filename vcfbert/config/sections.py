@@ -96,7 +96,7 @@ class PrepareConfig:
     panel: Annotated[Paths, Field(min_length=1)]
     map: Paths | None = None  # genetic map, given likewise; None = 1 cM/Mb
     region: str | None = None  # CHROM or CHROM:FROM-TO, 1-based and inclusive; None = all
-    build: str | None = None  # genome build of chromosome X, b37 or b38; None = by its length in the header
+    build: str | None = None  # genome build of X: b37, b38, or none (one region); None = by its length
     info: tuple[str, ...] = ()  # INFO fields of the panel's records that imputed files repeat
     holdout: BetweenZeroAndOne = 0.1  # fraction of samples held out for validation
     seed: NonNegative = 17  # of the split into training and validation samples

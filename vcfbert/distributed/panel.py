@@ -23,7 +23,7 @@ from vcfbert.errors import InputError
 from vcfbert.genotypes.conversion import PackedBlock, convert_panels, packed_blocks
 from vcfbert.genotypes.panel import Sites
 from vcfbert.genotypes.panel_writer import INFO, TEXTS, pack_info, pack_text, unpack_info, unpack_text
-from vcfbert.genotypes.regions import Region, same_chrom
+from vcfbert.genotypes.regions import Region, names_of
 from vcfbert.genotypes.vcf_file import inspect
 from vcfbert.genotypes.vcf_reader import join_sites
 
@@ -121,7 +121,7 @@ def _whole_chromosome(vcf: Path) -> Region:
 
 def _extent(vcf: Path, wanted: Region) -> tuple[int, int]:
     """The 1-based positions of the first and the last record of a region, found through the index."""
-    name = next((name for name in cyvcf2.VCF(str(vcf)).seqnames if same_chrom(name, wanted.chrom)), None)
+    name = next(iter(names_of(wanted.chrom, cyvcf2.VCF(str(vcf)).seqnames)), None)
     with pysam.VariantFile(str(vcf)) as file:
         first = None if name is None else _first(file, name, wanted.start - 1)
         stop = min(wanted.stop or _LAST_POSITION, _LAST_POSITION)
@@ -171,7 +171,7 @@ def convert_region(job: PanelJob, number: int) -> None:
 
 
 def _is_empty(vcf: Path, region: Region) -> bool:
-    name = next(name for name in cyvcf2.VCF(str(vcf)).seqnames if same_chrom(name, region.chrom))
+    name = names_of(region.chrom, cyvcf2.VCF(str(vcf)).seqnames)[0]
     with pysam.VariantFile(str(vcf)) as file:
         first = _first(file, name, region.start - 1)
     return first is None or not region.holds(first + 1)

@@ -40,7 +40,7 @@ from vcfbert.genotypes.chromosome_length import length_of
 from vcfbert.genotypes.panel import Panel, Sites
 from vcfbert.genotypes.record_batch import Genotypes
 from vcfbert.genotypes.regions import Region, same_chrom
-from vcfbert.genotypes.sex_chromosomes import BUILDS, Build, build_of_part, is_x
+from vcfbert.genotypes.sex_chromosomes import BUILDS, Build, build_of_part, has_chrom, is_x
 from vcfbert.genotypes.vcf_reader import join_sites, read_parts, several_chromosomes
 from vcfbert.metrics.accuracy import ALL, BinScores, SiteScores
 from vcfbert.metrics.genotype_quality import QualityPoint, QualityScores
@@ -271,7 +271,7 @@ def _site_frequencies(reference: Path | Sequence[Panel], region: str, build: Bui
     """Panel ALT frequency of each panel site on the region's chromosome."""
     if not isinstance(reference, Path):
         chrom = Region.parse(region).chrom
-        there = [panel for panel in reference if same_chrom(panel.region.chrom, chrom)]
+        there = [panel for panel in reference if has_chrom(panel.region, chrom)]
         return {key: af for p in there for key, af in zip(_keys(p.sites), p.af.tolist(), strict=True)}
     found: dict[SiteKey, float] = {}
     for part in read_parts(reference, region=region, build=build, symbolic=True):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import re
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -27,9 +28,9 @@ from vcfbert.genotypes.parsing.trace import Trace
 from vcfbert.genotypes.phased_text import plain_sites
 from vcfbert.genotypes.record_batch import Genotypes
 from vcfbert.genotypes.record_info import NO_ALT
-from vcfbert.genotypes.regions import Region, canonical_chrom, same_chrom
+from vcfbert.genotypes.regions import Region, bare_chrom, canonical_chrom
 from vcfbert.genotypes.sample_copies import CopyFinder, with_copies
-from vcfbert.genotypes.sex_chromosomes import build_of, is_x, regions_of_x
+from vcfbert.genotypes.sex_chromosomes import NO_PARS, build_of, has_chrom, is_autosome_number, is_x, regions_of_x
 from vcfbert.genotypes.site_blocks import SiteBlocks
 from vcfbert.genotypes.store import (
     KIND,
@@ -44,8 +45,8 @@ from vcfbert.genotypes.vcf_records import Source, VcfRecords
 
 _LOG = logging.getLogger(__name__)
 CHROM = "{chrom}"  # placeholder in a file name for the chromosome, such as 20 or X
-_SEX_CHROMOSOMES_AND_MT = {"X": 23, "Y": 24, "MT": 25}
-_NOT_A_CHROMOSOME = 99
+_CHROMOSOME = re.compile(r"\d{1,3}[A-Za-z]?|[A-Za-z]{1,2}|LG\d{1,3}|[IVX]{1,6}")
+_AFTER_NUMBERS = 1000
 # A larger share of sites beyond the ends of a genetic map is warned about.
 _MAX_OUTSIDE_MAP: Final = 0.05
 
@@ -139,7 +140,7 @@ def _plain_blocks(source: VcfRecords) -> Generator[PackedBlock, None, tuple[int,
             sites, packed = next(blocks)
         except StopIteration as end:
             return n_sites, bool(end.value)
-        if is_x(sites.chrom):
+        if is_x(sites.chrom):  # or an autosome 23 or 25, which is read as X is
             return n_sites, False
         n_sites += len(sites)
         yield PackedBlock(Region(sites.chrom), source.samples, (), sites, packed, _allele_counts(packed))
@@ -240,17 +241,24 @@ def chromosome_files(patterns: Sequence[str]) -> list[Path]:
             (_rank(file.name[len(before) : len(file.name) - len(after)]), file)
             for file in sorted(whole.parent.glob(f"{before}*{after}"))
         ]
-        found = [(rank, file) for rank, file in ranked if rank < _NOT_A_CHROMOSOME]
+        found = [(rank, file) for rank, file in ranked if rank is not None]
         if not found:
             raise InputError("file_not_found", "no file of any chromosome has such a name", where=pattern)
         files += [file for _, file in sorted(found)]
     return files
 
 
-def _rank(chrom: str) -> int:
-    """Place of a chromosome in the order of the genome; ``_NOT_A_CHROMOSOME`` for any other text."""
-    name = canonical_chrom(chrom)
-    return int(name) if name.isdigit() else _SEX_CHROMOSOMES_AND_MT.get(name, _NOT_A_CHROMOSOME)
+def _rank(chrom: str) -> tuple[int, str] | None:
+    """Place of a chromosome in the order of the genome; None if ``chrom`` is no name of one.
+
+    Numbers come first, as in 2, 2A and 2L, then other names, as X, Z, LG3 and XIV, and MT is last.
+    """
+    name = bare_chrom(chrom)
+    if not _CHROMOSOME.fullmatch(name):
+        return None
+    digits = re.match(r"\d*", name)
+    number = int(digits[0]) if digits and digits[0] else _AFTER_NUMBERS + (name == "MT")
+    return number, name
 
 
 def panel_from_genotypes(
@@ -298,9 +306,12 @@ def choose_validation(n_samples: int, *, holdout: float, seed: int, where: str |
 
 
 def _ploidy_regions(source: Source, build: str | None, chrom: str) -> Sequence[Region]:
-    if not is_x(chrom):
+    if not is_x(chrom) or build == NO_PARS:
         return (Region(chrom),)
-    return regions_of_x(chrom, build_of(source.length_of(chrom), build, str(source.path)))
+    length = source.length_of(chrom)
+    if is_autosome_number(chrom, length, build):
+        return (Region(chrom),)
+    return regions_of_x(chrom, build_of(length, build, str(source.path)))
 
 
 def _write_region(
@@ -345,7 +356,9 @@ def _write_region(
 
 
 def _named(path: Path, chrom: str) -> Path:
-    return Path(str(path).replace(CHROM, canonical_chrom(chrom)))
+    """The file that ``path`` names for ``chrom``: 23 or, if there is no such file, X."""
+    files = [Path(str(path).replace(CHROM, name)) for name in (bare_chrom(chrom), canonical_chrom(chrom))]
+    return next((file for file in files if file.exists()), files[-1])
 
 
 def _haplotypes(block: Genotypes) -> npt.NDArray[np.uint8]:
@@ -393,11 +406,9 @@ def _refuse(code: str, what: str, hint: str, bad: npt.NDArray[np.bool_], block: 
 def _refuse_twice(region: Region, before: Sequence[dict[str, Any]], here: Sequence[dict[str, Any]], file: Path) -> None:
     """Refuses a chromosome of the files ``before``, and a second name of one that is ``here``, in the same file."""
     for one in here:
-        if one["chrom"] != region.chrom and same_chrom(one["chrom"], region.chrom):
+        if one["chrom"] != region.chrom and has_chrom(region, one["chrom"]):
             raise two_names(file, one["chrom"], region.chrom)
-    if any(
-        (canonical_chrom(one["chrom"]), one["start"]) == (canonical_chrom(region.chrom), region.start) for one in before
-    ):
+    if any(one["start"] == region.start and has_chrom(region, one["chrom"]) for one in before):
         raise InputError(
             "chromosome_twice",
             f"an earlier file already has chromosome {region.chrom}",

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from vcfbert.constants import DEFAULT_CM_PER_MB
 from vcfbert.errors import InputError
 from vcfbert.genotypes.bgzf import GZIP_MAGIC
-from vcfbert.genotypes.regions import Region, same_chrom
+from vcfbert.genotypes.regions import Region, names_of
 
 
 @dataclass(frozen=True)
@@ -166,15 +166,16 @@ def _points(
     if narrow is not None:
         raise _invalid(path, f"a line has {len(narrow)} columns instead of at least {width}: {' '.join(narrow)!r}")
     if layout.chrom is not None:
-        names = {name: same_chrom(name, chrom) for name in {row[layout.chrom] for row in body}}
-        if not any(names.values()):
+        names = {row[layout.chrom] for row in body}
+        wanted = set(names_of(chrom, names))
+        if not wanted:
             raise InputError(
                 "map_chromosome",
                 f"the map has no chromosome {chrom}; it holds {', '.join(sorted(names)[:30]) or 'no rows'}",
                 where=str(path),
                 hint=f"give the map of chromosome {chrom}",
             )
-        body = [row for row in body if names[row[layout.chrom]]]
+        body = [row for row in body if row[layout.chrom] in wanted]
     try:
         pos = np.array([row[layout.pos] for row in body], dtype=np.float64).astype(np.int64)
         cm = np.array([row[layout.cm] for row in body], dtype=np.float64)

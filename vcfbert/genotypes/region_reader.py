@@ -18,7 +18,8 @@ from vcfbert.genotypes.parsing.messages import ERROR, NUMBER, SITES, Array, Coun
 from vcfbert.genotypes.parsing.process import Cancelled, Parser, in_parser
 from vcfbert.genotypes.parsing.trace import Trace
 from vcfbert.genotypes.record_batch import Genotypes, RecordBatch
-from vcfbert.genotypes.regions import Region, same_chrom
+from vcfbert.genotypes.regions import Region, same_name
+from vcfbert.genotypes.sex_chromosomes import has_chrom
 from vcfbert.genotypes.vcf_reader import (
     BLOCK_GENOTYPES,
     batch_size,
@@ -225,7 +226,7 @@ def _distribute(
             if name != chrom:
                 for collector in here:
                     collector.flush()
-                chrom, here = name, [one for one in collectors if same_chrom(name, one.region.chrom)]
+                chrom, here = name, _with_chrom(collectors, name)
             if here:
                 pos = record.POS
                 for collector in here:
@@ -233,6 +234,11 @@ def _distribute(
                         collector.add(record)
             if sent:
                 yield from _emptied(sent)
+
+
+def _with_chrom(collectors: Sequence[_Collector], name: str) -> list[_Collector]:
+    exact = [one for one in collectors if same_name(name, one.region.chrom)]
+    return exact or [one for one in collectors if has_chrom(one.region, name)]
 
 
 class _Collector:

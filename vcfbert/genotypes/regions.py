@@ -3,25 +3,46 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from vcfbert.errors import InputError
 
 _REGION = re.compile(r"(?P<chrom>[^:\s]+)(?::(?P<start>[\d,]+)(?:(?P<dash>-)(?P<stop>[\d,]*))?)?")
-# PLINK writes sex chromosomes and the mitochondrion as numbers.
-_PLINK_NAMES = {"23": "X", "24": "Y", "25": "X", "26": "MT", "M": "MT"}
+# PLINK's numbers of human X: outside of the PARs, and in them. Other species have autosomes 23 and 25.
+PLINK_X = ("23", "25")
+
+
+def bare_chrom(name: str) -> str:
+    """A chromosome's name without 'chr': '20' for '20', 'chr20' and 'CHR20'; 'MT' for 'chrM'."""
+    bare = name[3:] if name[:3].lower() == "chr" else name
+    bare = bare.upper() if len(bare) <= 2 else bare
+    return "MT" if bare == "M" else bare
 
 
 def canonical_chrom(name: str) -> str:
-    """The canonical name of a chromosome: '20' for '20', 'chr20' and 'CHR20'; 'X' for 'chrX' and PLINK's '23'."""
-    bare = name[3:] if name[:3].lower() == "chr" else name
-    bare = bare.upper() if len(bare) <= 2 else bare
-    return _PLINK_NAMES.get(bare, bare)
+    """As ``bare_chrom``, and 'X' for PLINK's numbers of human X."""
+    bare = bare_chrom(name)
+    return "X" if bare in PLINK_X else bare
+
+
+def same_name(a: str, b: str) -> bool:
+    """Whether two names differ by 'chr' at most, as '20' and 'chr20' do."""
+    return bare_chrom(a) == bare_chrom(b)
 
 
 def same_chrom(a: str, b: str) -> bool:
-    """Whether two names, such as '20' and 'chr20', are of the same chromosome."""
-    return canonical_chrom(a) == canonical_chrom(b)
+    """Whether two names may be of the same chromosome: '20' and 'chr20', or 'X' and PLINK's '23'.
+
+    Two of PLINK's numbers are not: they are autosomes of a species other than human, or different parts of X.
+    """
+    return same_name(a, b) or (canonical_chrom(a) == canonical_chrom(b) and "X" in (bare_chrom(a), bare_chrom(b)))
+
+
+def names_of(chrom: str, names: Iterable[str]) -> list[str]:
+    """Those of ``names`` that are of ``chrom``. PLINK's numbers are names of X only where no other name is."""
+    given = list(names)
+    return [name for name in given if same_name(name, chrom)] or [name for name in given if same_chrom(name, chrom)]
 
 
 @dataclass(frozen=True)

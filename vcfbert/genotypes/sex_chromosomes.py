@@ -1,6 +1,7 @@
 """The three regions of chromosome X that differ in ploidy.
 
-Males are diploid in the pseudo-autosomal regions (PAR) at both ends of X and haploid between them.
+Males are diploid in the pseudo-autosomal regions (PAR) at both ends of X and haploid between them. The borders here are
+those of human X. X of another species is one region (``NO_PARS``).
 """
 
 from __future__ import annotations
@@ -9,7 +10,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from vcfbert.errors import InputError
-from vcfbert.genotypes.regions import Region, canonical_chrom
+from vcfbert.genotypes.regions import PLINK_X, Region, bare_chrom, canonical_chrom, same_chrom, same_name
+
+NO_PARS: Final = "none"  # in place of the name of a build
 
 
 @dataclass(frozen=True)
@@ -34,8 +37,17 @@ BUILDS: Final = {
 
 
 def is_x(chrom: str) -> bool:
-    """Whether ``chrom`` is a name of chromosome X."""
+    """Whether ``chrom`` is a name of chromosome X, or a number that PLINK gives to human X."""
     return canonical_chrom(chrom) == "X"
+
+
+def is_autosome_number(chrom: str, length: int | None, named: str | None) -> bool:
+    """Whether ``chrom`` is an autosome, though PLINK gives its number to human X: its ``length`` is not that of X.
+
+    ``named``: the build that the user named.
+    """
+    lengths = {build.x_length for build in BUILDS.values()}
+    return bare_chrom(chrom) in PLINK_X and named is None and length is not None and length not in lengths
 
 
 def build_of(x_length: int | None, named: str | None, where: str) -> Build:
@@ -52,7 +64,7 @@ def build_of(x_length: int | None, named: str | None, where: str) -> Build:
             "build_unknown",
             f"{what}, which sets the borders of the PARs of chromosome X",
             where=where,
-            hint=f"give it: --build {' or '.join(BUILDS)}",
+            hint=f"give it: --build {' or '.join(BUILDS)}, or --build {NO_PARS} if this is not X of a human",
         )
     return found
 
@@ -70,6 +82,13 @@ def build_of_part(region: Region) -> Build | None:
     """The build of which ``region`` is one of the three regions of X; None if it is of none."""
     parts = {build: regions_of_x(region.chrom, build) for build in BUILDS.values()} if is_x(region.chrom) else {}
     return next((build for build, regions in parts.items() if region in regions), None)
+
+
+def has_chrom(region: Region, name: str) -> bool:
+    """Whether ``name`` names the region's chromosome. PLINK's numbers are names of X only in a region of human X."""
+    if same_name(region.chrom, name):
+        return True
+    return same_chrom(region.chrom, name) and build_of_part(region) is not None
 
 
 def between_pars(region: Region) -> bool:

@@ -20,7 +20,7 @@ from vcfbert.genotypes.parsing.trace import Trace
 from vcfbert.genotypes.record_batch import Genotypes, RecordBatch
 from vcfbert.genotypes.record_info import KeptFields, join_info
 from vcfbert.genotypes.regions import Region, same_chrom
-from vcfbert.genotypes.sex_chromosomes import Build, is_x, regions_of_x
+from vcfbert.genotypes.sex_chromosomes import Build, has_chrom, is_x, regions_of_x
 from vcfbert.genotypes.vcf_records import Record, Source, VcfRecords, as_text
 from vcfbert.genotypes.vcf_zarr import ZarrRecords, is_vcf_zarr
 
@@ -221,7 +221,7 @@ def _batches(
                 if part.chrom != record.CHROM:
                     if record.CHROM in seen:
                         raise _scattered_chromosome(source, record)
-                    other = next((name for name in seen if same_chrom(name, record.CHROM)), None)
+                    other = next((name for name, parts in seen.items() if has_chrom(parts[0], record.CHROM)), None)
                     if other is not None:
                         raise two_names(source.path, other, record.CHROM)
                     seen[record.CHROM] = parts_of(record.CHROM)

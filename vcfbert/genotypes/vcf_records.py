@@ -19,7 +19,7 @@ from vcfbert.errors import InputError
 from vcfbert.genotypes.file_index import index_of
 from vcfbert.genotypes.parsing.trace import Trace
 from vcfbert.genotypes.record_info import Info
-from vcfbert.genotypes.regions import Region, same_chrom
+from vcfbert.genotypes.regions import Region, names_of, same_chrom, same_name
 from vcfbert.genotypes.vcf_file import VcfFile, inspect, truncated
 
 _LOG = logging.getLogger(__name__)
@@ -150,12 +150,13 @@ class VcfRecords:
         return names
 
     def length_of(self, chrom: str) -> int | None:
+        lengths: dict[str, int] = {}
         for line in self.header():
             name = re.match(r"##contig=<(?:.*,)?ID=([^,>]+)", line)
             length = re.search(r"[<,]length=(\d+)", line)
-            if name and length and same_chrom(name[1], chrom):
-                return int(length[1])
-        return None
+            if name and length:
+                lengths.setdefault(name[1], int(length[1]))
+        return next((lengths[name] for name in names_of(chrom, lengths)), None)
 
     def header(self) -> Sequence[str]:
         return str(self._open().raw_header).splitlines()
@@ -190,9 +191,7 @@ def invalid(path: Path, what: str, where: str | None = None) -> InputError:
 
 def _indexed(reader: Any, file: VcfFile, names: Sequence[str], region: Region) -> Iterator[Any]:
     stop = "" if region.stop is None else region.stop
-    for name in names:
-        if not same_chrom(name, region.chrom):
-            continue
+    for name in names_of(region.chrom, names):
         _check_undamaged(file, name, region)
         records = reader(f"{name}:{region.start}-{stop}")
         with warnings.catch_warnings():
@@ -268,6 +267,7 @@ def _check_numbers(path: Path, records: Any) -> None:
 def _scanned(reader: Any, file: VcfFile, region: Region | None) -> Iterator[Any]:
     chrom, inside = None, False
     records, declared = iter(reader), set(reader.seqnames)
+    has_name = region is not None and any(same_name(name, region.chrom) for name in declared)
     parsed, behind = _parsed(file.path), 0  # behind: records that cyvcf2 has read since
     while (record := _next(records, file)) is not None:
         behind += 1
@@ -280,7 +280,7 @@ def _scanned(reader: Any, file: VcfFile, region: Region | None) -> Iterator[Any]
                 next(islice(parsed, behind - 1, None), None)
                 declared.add(name)
                 behind = 0
-            inside = region is None or same_chrom(chrom, region.chrom)
+            inside = region is None or (same_name if has_name else same_chrom)(chrom, region.chrom)
         if inside and (region is None or region.holds(record.POS)):
             yield record
 

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vcfbert.errors import InputError, MissingExtraError
-from vcfbert.genotypes.regions import Region, same_chrom
+from vcfbert.genotypes.regions import Region, names_of
 from vcfbert.genotypes.vcf_file import check_samples
 
 if TYPE_CHECKING:  # without cyvcf2 at run time
@@ -169,7 +169,7 @@ class ZarrRecords:
         return self._read(array, start, stop) if _is_info(array) and array in self._group else None
 
     def _named(self, chrom: str) -> npt.NDArray[np.int64]:
-        return np.flatnonzero([same_chrom(name, chrom) for name in self._contigs])
+        return np.flatnonzero(np.isin(self._contigs, names_of(chrom, self._contigs)))
 
     def _chunks(self, region: Region | None) -> Iterator[tuple[int, int]]:
         """Half-open intervals of records, one per chunk of ``call_genotype`` that may have records in ``region``."""

@@ -19,7 +19,8 @@ from vcfbert.genotypes.parsing.process import Cancelled, Parser
 from vcfbert.genotypes.qc import QcReport, RefusedTargetError
 from vcfbert.genotypes.record_batch import Genotypes
 from vcfbert.genotypes.region_reader import read_regions
-from vcfbert.genotypes.regions import Region, canonical_chrom, same_chrom
+from vcfbert.genotypes.regions import Region
+from vcfbert.genotypes.sex_chromosomes import has_chrom
 from vcfbert.genotypes.sites import MatchedTarget, match_target, report_without_sites
 from vcfbert.genotypes.summary import Summary
 from vcfbert.genotypes.vcf_header import DEFAULT_FIELDS, FIELDS, chosen_fields
@@ -50,10 +51,13 @@ def read_target(
     wanted = [panel for panel in panels if region is None or _sites_within(panel, region)]
     if not wanted:
         raise _no_site(region, panels)
-    known = {canonical_chrom(panel.region.chrom) for panel in panels}
     regions, positions = [panel.region for panel in wanted], [panel.sites.pos for panel in wanted]
     target = read_regions(path, regions, positions, parser=parser, cancelled=cancelled)
-    absent = {name: count for name, count in target.counts.items() if canonical_chrom(name) not in known}
+    absent = {
+        name: count
+        for name, count in target.counts.items()
+        if not any(has_chrom(panel.region, name) for panel in panels)
+    }
     matched, reports = [], []
     missing: list[RefusedTargetError] = []
     for panel in wanted:
@@ -277,7 +281,7 @@ def _sites_within(panel: Panel, region: str) -> tuple[int, int] | None:
     wanted = Region.parse(region)
     low = int(np.searchsorted(panel.sites.pos, wanted.start, side="left"))
     high = panel.n_sites if wanted.stop is None else int(np.searchsorted(panel.sites.pos, wanted.stop, side="right"))
-    return (low, high) if same_chrom(wanted.chrom, panel.sites.chrom) and low < high else None
+    return (low, high) if has_chrom(panel.region, wanted.chrom) and low < high else None
 
 
 def _no_site(region: str | None, panels: Sequence[Panel]) -> InputError:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from vcfbert.errors import InputError
-from vcfbert.genotypes.regions import Region, canonical_chrom, same_chrom
+from vcfbert.genotypes.regions import Region, canonical_chrom, names_of, same_chrom
 
 
 @pytest.mark.parametrize(
@@ -39,3 +39,17 @@ def test_same_chrom_of_synonyms_is_true() -> None:
     assert same_chrom("chrM", "MT")
     assert not same_chrom("2", "20")
     assert canonical_chrom("chrUn_KI270742v1") == "Un_KI270742v1"
+
+
+def test_numbers_of_autosomes_of_other_species_are_different_chromosomes() -> None:
+    assert not same_chrom("23", "25")
+    assert not same_chrom("24", "Y")
+    assert not same_chrom("chr26", "MT")
+
+
+def test_names_of_prefers_the_name_to_the_number_of_plink() -> None:
+    assert names_of("X", ["chr22", "chr23", "chrX"]) == ["chrX"]
+    assert names_of("25", ["23", "25", "X"]) == ["25"]
+    assert names_of("X", ["22", "23", "25"]) == ["23", "25"]
+    assert names_of("23", ["22", "X"]) == ["X"]
+    assert names_of("1", ["2"]) == []
