@@ -32,7 +32,7 @@ class Settings(BaseSettings):
     models: str = ""  # additional models: alias=reference, comma-separated
     device: str = Field(default="cpu", pattern=r"^(cpu|cuda(:\d+)?)$")  # cpu, cuda or cuda:N
     batch_size: int = Field(default=64, ge=1)  # diploid samples per forward pass
-    threads: int = Field(default=2, ge=1)  # threads that compress the output
+    threads: int = Field(default=2, ge=1)  # threads that compute, and as many that compress
     kept_windows_mb: int = Field(
         default=500, ge=0
     )  # host memory per model for prepared windows, in units of 10^6 bytes

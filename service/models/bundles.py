@@ -83,6 +83,7 @@ class BundleModel:
             batch_size=settings.batch_size,
             kept_bytes=kept_bytes,
             device_guard=device_guard,
+            threads=settings.threads,
             observe_retrieval=observe,
         )
         self._threads = settings.threads

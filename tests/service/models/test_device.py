@@ -82,3 +82,8 @@ def test_file_that_cannot_be_written_leaves_the_device(tiny_files: TinyFiles, tm
     with device:
         pass
     assert model.impute(tiny_files.target, tmp_path / "out.vcf.gz", ImputeOptions()).report.n_samples == 6
+
+
+def test_model_computes_with_the_threads_of_the_settings(tiny_files: TinyFiles, tmp_path: Path) -> None:
+    model = BundleModel(tiny_files.bundle, settings(tmp_path, threads=3))
+    assert model.imputer._threads == 3
