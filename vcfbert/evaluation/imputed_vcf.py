@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby, islice
+from operator import itemgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, NamedTuple
 
 import cyvcf2
 import numpy as np
@@ -14,6 +16,9 @@ import numpy.typing as npt
 
 from vcfbert.constants import ABSENT, MISSING
 from vcfbert.errors import InputError
+from vcfbert.genotypes.parsing.messages import TEXT, Array, Record, check, in_range
+from vcfbert.genotypes.parsing.process import in_parser
+from vcfbert.genotypes.parsing.trace import Trace
 from vcfbert.genotypes.record_info import end_of_record, is_symbolic
 from vcfbert.genotypes.regions import same_chrom
 from vcfbert.genotypes.vcf_file import inspect
@@ -22,6 +27,7 @@ from vcfbert.genotypes.vcf_records import check_bcf
 SiteKey = tuple[int, str, str, int]  # POS, REF, ALT, and END of a symbolic ALT or 0
 
 _ESTIMATES = ("DR2", "R2")  # INFO fields
+_BLOCK_POSITIONS: Final = 1 << 16  # sent at once
 
 
 @dataclass(frozen=True)
@@ -70,12 +76,45 @@ def imputed_blocks(
 ) -> Iterator[ScoredBlock]:
     """The records of ``chrom`` at the sites of ``row_of``, in blocks of about ``size``.
 
-    ``row_of``: index of each site among those scored, by ``site_key``. Columns follow the order of
-    ``samples``; haploid samples become homozygous. Raises InputError if the file lacks a sample or cannot be read.
+    ``row_of``: index of each site among those scored, by ``site_key``. Columns follow the order of ``samples``; haploid
+    samples become homozygous. The file is parsed in another process. Raises InputError if the file lacks a sample or
+    cannot be read.
     """
-    order = sample_order(path, checked_samples(path), samples)
+    arguments = (tuple(samples), chrom, dict(row_of), haploid, size)
+    for block in in_parser(scored_blocks, path, *arguments, kinds=(_SCORED_BLOCK,)):
+        check(in_range(block.at, 0, max(row_of.values())) and block.dosage.shape[1] == len(samples))
+        yield block
+
+
+def _fits(block: ScoredBlock) -> bool:
+    return in_range(block.called, MISSING, 2) and in_range(block.quality, MISSING, np.iinfo(np.int16).max)
+
+
+_SCORED_BLOCK: Final = Record(
+    ScoredBlock,
+    _fits,
+    at=Array("int64", "site"),
+    dosage=Array("float32", "site", "sample"),
+    probability=Array("float32", "site", "sample", 3),
+    called=Array("int8", "site", "sample"),
+    quality=Array("int16", "site", "sample"),
+    estimated_r2=Array("float64", "site"),
+)
+
+
+def scored_blocks(
+    path: Path,
+    trace: Trace,
+    samples: Sequence[str],
+    chrom: str,
+    row_of: Mapping[SiteKey, int],
+    haploid: Haploid,
+    size: int,
+) -> Iterator[ScoredBlock]:
+    """The blocks of ``imputed_blocks``, which has the arguments. Runs in a parser process."""
+    order = sample_order(path, _checked_samples(path), samples)
     block: list[_Values] = []
-    for record in records(path):
+    for record in _records(path, trace):
         if not same_chrom(record.CHROM, chrom):
             continue
         for index, alt in enumerate(record.ALT):
@@ -96,7 +135,59 @@ def site_key(record: Any, alt: str) -> SiteKey:
     return record.POS, record.REF.upper(), alt, end_of_record(record)
 
 
-def checked_samples(path: Path) -> tuple[str, ...]:
+class HaploidFlags(NamedTuple):
+    """``flags`` [l, n]: which samples are haploid at the scored sites."""
+
+    flags: npt.NDArray[np.bool_]
+
+
+_HAPLOID_FLAGS: Final = Record(HaploidFlags, flags=Array("bool", "site", "sample"))
+
+
+def haploid_in_first_record(
+    path: Path, samples: Sequence[str], chrom: str, expected: npt.NDArray[np.bool_]
+) -> npt.NDArray[np.bool_]:
+    """Which ``samples`` are haploid [l, n] by the first record of ``chrom``, and as ``expected`` [l, n] without a call.
+
+    Raises InputError as ``imputed_blocks`` does.
+    """
+    (found,) = in_parser(haploid_flags, path, tuple(samples), chrom, expected, kinds=(_HAPLOID_FLAGS,))
+    check(found.flags.shape == expected.shape)
+    return np.asarray(found.flags)
+
+
+def haploid_flags(
+    path: Path, trace: Trace, samples: Sequence[str], chrom: str, expected: npt.NDArray[np.bool_]
+) -> Iterator[HaploidFlags]:
+    """The result of ``haploid_in_first_record``. Runs in a parser process."""
+    order = sample_order(path, _checked_samples(path), samples)
+    first = next((record for record in _records(path, trace) if same_chrom(record.CHROM, chrom)), None)
+    yield HaploidFlags(expected if first is None else haploid_calls(first, expected, order))
+
+
+class Positions(NamedTuple):
+    """1-based positions [m] of consecutive records of one chromosome."""
+
+    chrom: str
+    pos: npt.NDArray[np.int64]
+
+
+_POSITIONS: Final = Record(Positions, chrom=TEXT, pos=Array("int64", "record"))
+
+
+def record_positions(path: Path) -> Iterator[Positions]:
+    """Chromosomes and positions of a VCF's or BCF's records. Raises InputError if it cannot be read."""
+    yield from in_parser(positions, path, kinds=(_POSITIONS,))
+
+
+def positions(path: Path, trace: Trace) -> Iterator[Positions]:
+    """The blocks of ``record_positions``. Runs in a parser process."""
+    for chrom, group in groupby(((r.CHROM, int(r.POS)) for r in _records(path, trace)), key=itemgetter(0)):
+        while block := [pos for _, pos in islice(group, _BLOCK_POSITIONS)]:
+            yield Positions(chrom, np.array(block, dtype=np.int64))
+
+
+def _checked_samples(path: Path) -> tuple[str, ...]:
     """The samples of an imputed file whose records can be decoded. Raises InputError if it or a record is damaged."""
     file = inspect(path)
     if file.is_bcf:
@@ -104,10 +195,12 @@ def checked_samples(path: Path) -> tuple[str, ...]:
     return file.samples
 
 
-def records(path: Path) -> Iterator[Any]:
+def _records(path: Path, trace: Trace) -> Iterator[Any]:
     """The records of a VCF or BCF. Raises InputError if it cannot be read to its end."""
     try:
-        yield from cyvcf2.VCF(str(path))
+        for record in cyvcf2.VCF(str(path)):
+            yield record
+            trace.note(record.CHROM, record.POS)
     except Exception as error:  # cyvcf2 also raises bare Exceptions
         raise InputError("vcf_unreadable", f"cannot be read as VCF or BCF ({error})", where=str(path)) from error
 

@@ -30,11 +30,9 @@ from vcfbert.errors import InputError
 from vcfbert.evaluation.imputed_vcf import (
     Haploid,
     SiteKey,
-    checked_samples,
-    haploid_calls,
+    haploid_in_first_record,
     imputed_blocks,
-    records,
-    sample_order,
+    record_positions,
 )
 from vcfbert.genotypes.chromosome_length import length_of
 from vcfbert.genotypes.panel import Panel, Sites
@@ -327,13 +325,10 @@ def _haploid_samples(imputed: Path, truth: _Truth, rows: npt.NDArray[np.int64]) 
     The calls of the first record show it, and on X those of each record, where ploidy changes at the PARs. Some tools
     write males as diploid. A sample without a call is haploid if it is so in the truth.
     """
-    order = sample_order(imputed, checked_samples(imputed), truth.samples)
-    if is_x(truth.sites.chrom):
-        return Haploid(truth.haploid[rows], by_record=True)
-    first = next((record for record in records(imputed) if same_chrom(record.CHROM, truth.sites.chrom)), None)
-    if first is None:
-        return Haploid(truth.haploid[rows], by_record=False)
-    return Haploid(haploid_calls(first, truth.haploid[rows], order), by_record=False)
+    chrom, expected = truth.sites.chrom, truth.haploid[rows]
+    if is_x(chrom):
+        return Haploid(expected, by_record=True)
+    return Haploid(haploid_in_first_record(imputed, truth.samples, chrom, expected), by_record=False)
 
 
 def _scored_sites(
@@ -361,7 +356,8 @@ def typed_positions(typed: Path | None, chrom: str | None = None) -> set[int]:
 def _typed_sites(typed: Path) -> Iterator[tuple[str, int]]:
     """Chromosome and 1-based position of each site."""
     if typed.name.endswith(_VCF_SUFFIXES):
-        yield from ((record.CHROM, int(record.POS)) for record in records(typed))
+        for block in record_positions(typed):
+            yield from ((block.chrom, pos) for pos in block.pos.tolist())
         return
     for number, fields in _table(typed):
         if len(fields) < 2 or not fields[1].isdigit():

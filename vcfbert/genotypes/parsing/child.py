@@ -12,7 +12,7 @@ import signal
 import socket
 import struct
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +30,7 @@ Work = Callable[..., Iterator[Any]]
 LENGTH: Final = struct.Struct("<Q")  # of a pickled request
 _MAX_TRACEBACK: Final = 4000
 _ERRORS, _MEMORY, _CONNECTION = 2, 3, 4  # descriptors in a parser process
+_N_DESCRIPTORS: Final = 3
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,7 @@ def run(connection: int, errors: int, memory: int) -> NoReturn:
     code = 1
     try:
         _leave_parent(connection, errors, memory)
+        _place({_ERRORS: errors, _MEMORY: memory, _CONNECTION: connection})
         receiver, trace = socket.socket(fileno=_CONNECTION), Trace(_MEMORY)
         os.close(_MEMORY)
         logging.root.handlers.clear()
@@ -102,8 +104,19 @@ def run(connection: int, errors: int, memory: int) -> NoReturn:
         os._exit(code)
 
 
-def _leave_parent(connection: int, errors: int, memory: int) -> None:
-    """Keeps nothing of the parent but the three descriptors, and none of its ways to handle signals."""
+def run_when_asked(channel: int) -> NoReturn:
+    """``run``, of descriptors that will arrive on the socket ``channel``, in a process that was forked before."""
+    try:
+        _leave_parent(channel)
+        _, descriptors, _, _ = socket.recv_fds(socket.socket(fileno=channel), 1, _N_DESCRIPTORS)
+        if descriptors:
+            run(*descriptors)
+    finally:
+        os._exit(1)
+
+
+def _leave_parent(*kept: int) -> None:
+    """Keeps nothing of the parent but descriptors, and none of its ways to handle signals."""
     parent = os.getppid()
     die_with_parent()
     if os.getppid() != parent:  # it died before the kernel knew
@@ -113,15 +126,24 @@ def _leave_parent(connection: int, errors: int, memory: int) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     faulthandler.disable()
     gc.freeze()  # what the parent opened is never closed here: its numbers are other files by then
-    places = {0: os.open(os.devnull, os.O_RDWR), _ERRORS: errors, _MEMORY: memory, _CONNECTION: connection}
-    moved = {place: fcntl.fcntl(fd, fcntl.F_DUPFD, max(places) + 1) for place, fd in places.items()}
-    for place, fd in moved.items():
-        os.dup2(fd, place)
-    os.dup2(0, 1)
     for fd in map(int, os.listdir("/proc/self/fd")):
-        if fd > max(places):
+        if fd > _ERRORS and fd not in kept:
             with suppress(OSError):  # that of the list itself
                 os.close(fd)
+
+
+def _place(places: Mapping[int, int]) -> None:
+    """Moves each descriptor to its place, and makes standard input and output empty."""
+    moved = {place: fcntl.fcntl(fd, fcntl.F_DUPFD, max(places) + 1) for place, fd in places.items()}
+    for fd in places.values():
+        os.close(fd)
+    for place, fd in moved.items():
+        os.dup2(fd, place)
+        os.close(fd)
+    nothing = os.open(os.devnull, os.O_RDWR)
+    for place in (0, 1):
+        os.dup2(nothing, place)
+    os.close(nothing)
 
 
 def _read_request(receiver: socket.socket) -> Request | None:

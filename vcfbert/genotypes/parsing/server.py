@@ -18,10 +18,11 @@ from contextlib import suppress
 from importlib import import_module
 from typing import Final, NoReturn
 
-from vcfbert.genotypes.parsing.child import run
+from vcfbert.genotypes.parsing.child import run_when_asked
 
 STATUS: Final = struct.Struct("<i")  # as ``os.waitpid`` gives it
 N_DESCRIPTORS: Final = 4
+_IDLE_SECONDS: Final = 0.02  # without a request, after which a spare process is forked for the next one
 
 
 def main(descriptor: int, modules: Sequence[str]) -> NoReturn:
@@ -43,13 +44,17 @@ class _Server:
         self._control = control
         self._selector = selectors.DefaultSelector()
         self._selector.register(control, selectors.EVENT_READ)
+        self._spare: tuple[int, socket.socket] | None = None
         self._leashes: dict[int, tuple[socket.socket, int]] = {}  # of each parser: its leash and its pidfd
 
     def serve(self) -> None:
         while True:
-            for key, _ in self._selector.select():
+            ready = self._selector.select(_IDLE_SECONDS if self._spare is None else None)
+            if not ready:
+                self._spare = self._forked()
+            for key, _ in ready:
                 if key.fileobj is self._control:
-                    if not self._fork():
+                    if not self._begin():
                         return
                 elif key.data not in self._leashes:  # reaped since
                     continue
@@ -59,15 +64,26 @@ class _Server:
                 else:
                     self._reap(key.data)
 
-    def _fork(self) -> bool:
+    def _forked(self) -> tuple[int, socket.socket]:
+        """A process that waits for the descriptors of a parser, and the socket on which it waits."""
+        mine, theirs = socket.socketpair()
+        pid = os.fork()
+        if not pid:
+            run_when_asked(theirs.fileno())
+        theirs.close()
+        return pid, mine
+
+    def _begin(self) -> bool:
+        """Hands a parser's descriptors to a process. Returns whether there were any."""
         data, descriptors, _, _ = socket.recv_fds(self._control, 1, N_DESCRIPTORS)
         if not data:
             return False
-        connection, errors, memory, leash = descriptors
-        pid = os.fork()
-        if not pid:
-            run(connection, errors, memory)
-        for mine in (connection, errors, memory):
+        *of_parser, leash = descriptors
+        pid, channel = self._spare or self._forked()
+        self._spare = None
+        with channel, suppress(OSError):  # it died: the closed connection tells it
+            socket.send_fds(channel, [b"+"], of_parser)
+        for mine in of_parser:
             os.close(mine)
         held = socket.socket(fileno=leash)
         pidfd = os.pidfd_open(pid)
@@ -87,10 +103,11 @@ class _Server:
             leash.send(STATUS.pack(status))
 
     def kill_all(self) -> None:
-        for pid in self._leashes:
+        pids = [*self._leashes, *(() if self._spare is None else self._spare[:1])]
+        for pid in pids:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        for pid in self._leashes:
+        for pid in pids:
             with suppress(ChildProcessError):
                 os.waitpid(pid, 0)
 
