@@ -32,7 +32,7 @@ class SizeLimits:
     samples: int
     sites: int
     piece: int = 64_000_000
-    chunk: int = 1 << 20
+    chunk: int = 1 << 16
 
 
 class FileSize(NamedTuple):
@@ -56,7 +56,7 @@ def file_size(
     return cast(FileSize, size)
 
 
-def count(path: Path, trace: Trace, limits: SizeLimits) -> Iterator[FileSize]:
+def count(path: Path, trace: Trace | None, limits: SizeLimits) -> Iterator[FileSize]:
     """What ``file_size`` returns. Runs in a parser process."""
     counts = _Count(path, limits)
     with path.open("rb") as raw:

@@ -186,7 +186,7 @@ class _Gathered:
 
 
 def region_parts(
-    path: Path, trace: Trace, regions: Sequence[Region], positions: Sequence[Positions] | None
+    path: Path, trace: Trace | None, regions: Sequence[Region], positions: Sequence[Positions] | None
 ) -> Iterator[Any]:
     """The messages behind ``read_regions``, which has the arguments. Runs in a parser process."""
     source = open_source(path, trace)

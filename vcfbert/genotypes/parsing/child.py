@@ -104,10 +104,12 @@ def run(connection: int, errors: int, memory: int) -> NoReturn:
         os._exit(code)
 
 
-def run_when_asked(channel: int) -> NoReturn:
+def run_when_asked(channel: int, warm_up: Callable[[], None] | None) -> NoReturn:
     """``run``, of descriptors that will arrive on the socket ``channel``, in a process that was forked before."""
     try:
         _leave_parent(channel)
+        if warm_up is not None:
+            warm_up()
         _, descriptors, _, _ = socket.recv_fds(socket.socket(fileno=channel), 1, _N_DESCRIPTORS)
         if descriptors:
             run(*descriptors)

@@ -47,8 +47,7 @@ _END_SECONDS: Final = 5.0  # in which a killed process must be gone
 _MAX_LINES: Final = 100  # of the log, from one parser
 _ERROR_BYTES: Final = 4096  # of a dead process's standard error, for the log
 
-# What most files need. It is imported once, before a server forks.
-_IMPORTED: Final = ("cyvcf2", "pysam", "vcfbert.genotypes.region_reader", "vcfbert.genotypes.file_size")
+_START: Final = "vcfbert.genotypes.parser_start"  # a server imports it by name, because it imports this module
 
 Cancelled = Callable[[], None]
 
@@ -373,7 +372,7 @@ class ParserServer:
             self._control, theirs = socket.socketpair(type=socket.SOCK_SEQPACKET)
             with theirs:
                 process = subprocess.Popen(
-                    [sys.executable, *command(theirs.fileno(), sys.path, _IMPORTED)],
+                    [sys.executable, *command(theirs.fileno(), sys.path, _START)],
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,
                     pass_fds=[theirs.fileno()],

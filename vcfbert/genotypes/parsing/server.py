@@ -13,7 +13,7 @@ import selectors
 import signal
 import socket
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from importlib import import_module
 from typing import Final, NoReturn
@@ -25,13 +25,15 @@ N_DESCRIPTORS: Final = 4
 _IDLE_SECONDS: Final = 0.02  # without a request, after which a spare process is forked for the next one
 
 
-def main(descriptor: int, modules: Sequence[str]) -> NoReturn:
-    """Serves until the other end of the socket ``descriptor`` closes. ``modules`` are what parsers import."""
-    for module in modules:
-        import_module(module)
+def main(descriptor: int, start: str) -> NoReturn:
+    """Serves until the other end of the socket ``descriptor`` closes.
+
+    ``start``: a module that imports what parsers need. Its function ``warm_up`` prepares a spare process.
+    """
+    module = import_module(start)
     gc.collect()
     gc.freeze()
-    server = _Server(socket.socket(fileno=descriptor))
+    server = _Server(socket.socket(fileno=descriptor), module.warm_up)
     try:
         server.serve()
     finally:
@@ -40,8 +42,9 @@ def main(descriptor: int, modules: Sequence[str]) -> NoReturn:
 
 
 class _Server:
-    def __init__(self, control: socket.socket) -> None:
+    def __init__(self, control: socket.socket, warm_up: Callable[[], None]) -> None:
         self._control = control
+        self._warm_up = warm_up
         self._selector = selectors.DefaultSelector()
         self._selector.register(control, selectors.EVENT_READ)
         self._spare: tuple[int, socket.socket] | None = None
@@ -51,7 +54,7 @@ class _Server:
         while True:
             ready = self._selector.select(_IDLE_SECONDS if self._spare is None else None)
             if not ready:
-                self._spare = self._forked()
+                self._spare = self._forked(self._warm_up)
             for key, _ in ready:
                 if key.fileobj is self._control:
                     if not self._begin():
@@ -64,12 +67,12 @@ class _Server:
                 else:
                     self._reap(key.data)
 
-    def _forked(self) -> tuple[int, socket.socket]:
+    def _forked(self, warm_up: Callable[[], None] | None = None) -> tuple[int, socket.socket]:
         """A process that waits for the descriptors of a parser, and the socket on which it waits."""
         mine, theirs = socket.socketpair()
         pid = os.fork()
         if not pid:
-            run_when_asked(theirs.fileno())
+            run_when_asked(theirs.fileno(), warm_up)
         theirs.close()
         return pid, mine
 
@@ -112,7 +115,7 @@ class _Server:
                 os.waitpid(pid, 0)
 
 
-def command(descriptor: int, path: Sequence[str], modules: Sequence[str]) -> tuple[str, str]:
+def command(descriptor: int, path: Sequence[str], start: str) -> tuple[str, str]:
     """The arguments of an interpreter that runs ``main`` and finds modules in the folders ``path``."""
-    start = f"from {__name__} import main; main({descriptor}, {list(modules)!r})"
-    return "-c", f"import sys; sys.path[:] = {list(path)!r}; {start}"
+    call = f"from {__name__} import main; main({descriptor}, {start!r})"
+    return "-c", f"import sys; sys.path[:] = {list(path)!r}; {call}"
