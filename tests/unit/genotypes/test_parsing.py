@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import signal
+import socket
 import struct
 import subprocess
 import sys
@@ -21,6 +22,7 @@ import pytest
 
 from vcfbert.errors import InputError, MissingExtraError
 from vcfbert.genotypes.panel import Sites
+from vcfbert.genotypes.parsing import landlock
 from vcfbert.genotypes.parsing.confinement import ParserLimits
 from vcfbert.genotypes.parsing.messages import (
     ERROR,
@@ -205,9 +207,17 @@ class Piece(NamedTuple):
 PIECES = (Record(Piece, text=TEXT),)
 
 
+def is_open(descriptor: int) -> bool:
+    try:
+        os.fstat(descriptor)
+    except OSError:
+        return False
+    return True
+
+
 def of_state(path: Path, trace: Trace) -> Iterator[Piece]:
     """Tells of the process that runs it."""
-    yield Piece(json.dumps({"pid": os.getpid(), "fds": len(os.listdir("/proc/self/fd"))}))
+    yield Piece(json.dumps({"pid": os.getpid(), "fds": sum(map(is_open, range(256)))}))
 
 
 def that_dies(path: Path, trace: Trace, how: str) -> Iterator[Piece]:
@@ -231,6 +241,30 @@ def that_dies(path: Path, trace: Trace, how: str) -> Iterator[Piece]:
     if how == "write":
         path.write_text("x" * 10)
     os.kill(os.getpid(), getattr(signal, how))
+
+
+def that_looks_around(path: Path, trace: Trace, other: Path) -> Iterator[Piece]:
+    """Tells what it may do."""
+    attempts: dict[str, Callable[[], object]] = {
+        "read": path.read_bytes,
+        "read index": Path(f"{path}.tbi").read_bytes,
+        "read another": other.read_bytes,
+        "list": lambda: list(path.parent.iterdir()),
+        "write": lambda: path.open("r+b"),
+        "create": lambda: (path.parent / "new").touch(),
+        "remove": path.unlink,
+        "kill": lambda: os.kill(os.getppid(), 0),
+        "connect": lambda: socket.create_connection(("127.0.0.1", 9), timeout=1),
+        "import": lambda: __import__("wave"),
+    }
+    for name, attempt in attempts.items():
+        try:
+            attempt()
+            yield Piece(name)
+        except PermissionError:
+            pass
+        except OSError as error:
+            yield Piece(f"{name}: {error}")
 
 
 def that_refuses(path: Path, trace: Trace) -> Iterator[Piece]:
@@ -279,6 +313,25 @@ def test_dead_parser_makes_the_file_unreadable_behind_its_last_record(
     assert not path.exists() or path.stat().st_size == 0
 
 
+@pytest.fixture
+def landlocked() -> None:
+    try:
+        if landlock.version() < 6:
+            pytest.skip("an older Landlock allows more")
+    except OSError:
+        pytest.skip("the kernel has no Landlock")
+
+
+@pytest.mark.usefixtures("landlocked")
+def test_parser_reads_its_file_and_its_index_alone(tmp_path: Path, parsers: Parsers) -> None:
+    path, other = tmp_path / "t.vcf.gz", tmp_path / "other"
+    for one in (path, other, Path(f"{path}.tbi")):
+        one.write_bytes(b"content")
+    with parsers.open(path) as parser:
+        allowed = [piece.text for piece in parser.run(that_looks_around, other, kinds=PIECES)]
+    assert allowed == ["read", "read index", "import"]
+
+
 def state_of(parser: Parser) -> dict[str, int]:
     (piece,) = parser.run(of_state, kinds=PIECES)
     return dict(json.loads(piece.text))
@@ -304,7 +357,7 @@ def test_parser_serves_its_requests_in_one_process_that_keeps_nothing_open(tmp_p
         first, second = state_of(parser), state_of(parser)
     assert first == second
     assert first["pid"] != os.getpid()
-    assert first["fds"] == 6  # standard streams, trace, connection, and that of the list
+    assert first["fds"] == 5  # standard streams, trace, connection
     wait_for(lambda: not is_running(first["pid"]))
 
 

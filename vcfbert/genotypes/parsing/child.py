@@ -92,7 +92,7 @@ def run(connection: int, errors: int, memory: int) -> NoReturn:
         confined = False
         while (request := _read_request(receiver)) is not None:
             if not confined:
-                confine(request.limits)
+                confine(request.limits, request.path)
                 confined = True
             _serve(receiver, request, trace)
         code = 0

@@ -5,12 +5,16 @@ from __future__ import annotations
 import ctypes
 import resource
 import signal
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from vcfbert.genotypes.parsing import landlock
+
 _PR_SET_PDEATHSIG: Final = 1
 _PR_SET_NO_NEW_PRIVS: Final = 38
+_INDEXES: Final = (".csi", ".tbi")
 _MAX_FILES: Final = 64  # open at once: the file, its index, and those of the two parsers
 
 
@@ -27,15 +31,17 @@ class ParserLimits:
     seconds: float | None = None
 
 
-def confine(limits: ParserLimits) -> None:
-    """Limits this process for good."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+def confine(limits: ParserLimits, path: Path) -> None:
+    """Limits this process for good. Where the kernel has Landlock, it reads ``path``, its index and code alone."""
+    ctypes.CDLL(None).prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+    memory = None if limits.memory_bytes is None else _data_bytes() + limits.memory_bytes
+    with suppress(OSError):  # ``ParserServer`` logs it
+        landlock.restrict([path, *(Path(f"{path}{ending}") for ending in _INDEXES)])
     _limit(resource.RLIMIT_CORE, 0)
     _limit(resource.RLIMIT_FSIZE, 0)
     _limit(resource.RLIMIT_NOFILE, _MAX_FILES)
-    if limits.memory_bytes is not None:
-        _limit(resource.RLIMIT_DATA, _data_bytes() + limits.memory_bytes)
+    if memory is not None:
+        _limit(resource.RLIMIT_DATA, memory)
     if limits.cpu_seconds is not None:
         _limit(resource.RLIMIT_CPU, limits.cpu_seconds, limits.cpu_seconds + 1)  # SIGXCPU, then SIGKILL
 

@@ -22,6 +22,7 @@ from typing import Any, Final, Protocol
 import numpy as np
 
 from vcfbert.errors import InputError, ResourceError
+from vcfbert.genotypes.parsing import landlock
 from vcfbert.genotypes.parsing.child import (
     BROKEN,
     DONE,
@@ -335,6 +336,10 @@ class ParserServer:
 
     def warm_up(self) -> None:
         """Starts the server. It answers once it has imported what parsers need, in a second or less."""
+        try:
+            landlock.version()
+        except OSError as error:
+            log.warning("parsers are not kept from other files: the kernel has no Landlock (%s)", error.strerror)
         with self._lock:
             self._connected()
 
