@@ -210,7 +210,8 @@ def main() -> None:
         tell("fitting")
         rows = measure(data, fitted(data, Path(name)), settings, Path(name))
         sites = open_panels(data.panels[min(options.haplotypes)])[0].n_sites
-    report = {"machine": describe_machine(), "sites": sites, "targets": options.targets, "rows": rows}
+    about = {"length_mb": options.length_mb, "sites": sites, "targets": options.targets}
+    report = {"machine": describe_machine(), **about, "rows": rows}
     print(million_table(report), end="\n\n")
     write_report(options.json, report)
 

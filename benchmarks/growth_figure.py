@@ -31,7 +31,8 @@ def growth_figure(growth: Report, million: Report) -> Figure:
     for phase in ("phased", "unphased"):
         lines = {_label(tool): _growth_line(growth, tool, phase) for tool in TOOLS}
         rows = [row for row in million["rows"] if row["input"] == phase]
-        lines["V19, 0.25 Mb"] = sorted((float(row["haplotypes"]), row["cpu_seconds"]) for row in rows)
+        label = f"V19, {million['length_mb']:g} Mb"
+        lines[label] = sorted((float(row["haplotypes"]), row["cpu_seconds"]) for row in rows)
         shown = {label: line for label, line in lines.items() if line}
         title = f"{TARGETS} {phase} targets"
         panels.append(LinePanel(title, "Haplotypes of the panel", "CPU, s", shown, log_x=True, log_y=True))

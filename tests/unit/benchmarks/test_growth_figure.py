@@ -19,7 +19,8 @@ def test_lines_have_points_of_panels_with_100_targets() -> None:
     growth = {
         "cases": [_case(2_000, 10, 9.0, 9.0, 9.0), _case(2_000, 100, 2.0, 8.0, 1.0), _case(600, 100, 1.0, 4.0, None)]
     }
-    million = {"rows": [{"haplotypes": 50_000, "input": "phased", "cpu_seconds": 1.5}]}
+    rows = [{"haplotypes": 50_000, "input": "phased", "cpu_seconds": 1.5}]
+    million = {"length_mb": 0.25, "rows": rows}
     phased, unphased = growth_figure(growth, million).axes
     drawn = [list(zip(*line.get_data(), strict=True)) for line in phased.get_lines()]
     assert drawn == [
