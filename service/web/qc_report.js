@@ -76,6 +76,16 @@ function partsBar(parts) {
   return el('div', {}, bar, el('ul', { class: 'legend' }, legend));
 }
 
+/** Why records are excluded, after their number. */
+const EXCLUDED_RECORDS = {
+  position: 'at positions that no panel has',
+  ref_invalid: 'with a REF that is no sequence',
+  symbolic_alt: 'with symbolic alleles',
+  duplicate_records: 'that repeat another record',
+  no_genotypes: 'without genotypes',
+  mixed_ploidy: 'with calls of another ploidy',
+};
+
 /** Remarks that a user should read before starting, if any. */
 function remarks(qc) {
   const found = [];
@@ -85,6 +95,9 @@ function remarks(qc) {
   else if (mirrored > 0) found.push(`${counted(mirrored, 'site')} ${mirrored === 1 ? 'has' : 'have'} the frequency of the other allele: REF and ALT may be swapped, or the strand may be wrong.`);
   if (qc.phased_share < 1 && !qc.refused) found.push('Some calls are unphased. The model imputes them without prior phasing.');
   if (qc.n_doubled > 0) found.push(`${counted(qc.n_doubled, 'sample')} ${qc.n_doubled === 1 ? 'is' : 'are'} coded as diploid and never heterozygous on X outside the PARs. Males coded this way are imputed as females.`);
+  const unusable = Object.entries(qc.excluded_records ?? {});
+  if (unusable.length > 0) found.push(`Records that cannot be used are excluded: ${unusable.map(([reason, n]) => `${n} ${EXCLUDED_RECORDS[reason] ?? reason}`).join(', ')}.`);
+  if (qc.n_half_calls > 0) found.push(`${counted(qc.n_half_calls, 'unphased call')} ${qc.n_half_calls === 1 ? 'has' : 'have'} one missing allele. Phased samples do not use ${qc.n_half_calls === 1 ? 'it' : 'them'}.`);
   const absent = Object.keys(qc.absent ?? {});
   if (absent.length > 0) found.push(`Excluded chromosomes, which the model does not cover: ${absent.join(', ')}.`);
   if (qc.n_much_missing > 0) found.push(`${counted(qc.n_much_missing, 'sample')} ${qc.n_much_missing === 1 ? 'has' : 'have'} more than 5 % missing calls and will be imputed less accurately.`);

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.helpers.bad_targets import (
+    RECORD_CASES,
     SPOILT,
     TARGET_CASES,
     WITH_REPORT,
@@ -39,6 +40,20 @@ def test_bad_target_is_refused_without_output(
     assert listing(out) == set()
     where_named = {"no overlap with the panel", "wrong build", "unphased"}
     assert case in where_named or str(target) in ended.err
+
+
+@pytest.mark.parametrize("case", RECORD_CASES)
+def test_bad_record_is_excluded_and_refused_with_strict(
+    tiny_files: TinyFiles, tmp_path: Path, out: Path, case: str
+) -> None:
+    edit, header, code, parts = RECORD_CASES[case]
+    target = edited(tiny_files.target, tmp_path / "target.vcf.gz", edit, header=header)
+    assert_refused(impute(tiny_files, target, out / "imputed.vcf.gz", "--strict"), code, *parts)
+    assert listing(out) == set()
+    ended = impute(tiny_files, target, out / "imputed.vcf.gz", "--qc-report", out / "qc.json")
+    assert ended.code == 0
+    assert f"1 records cannot be used and are excluded: {code} 1" in ended.err
+    assert json.loads((out / "qc.json").read_text())["excluded_records"] == {code: 1}
 
 
 @pytest.mark.parametrize(

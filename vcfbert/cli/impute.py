@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from vcfbert.cli.console import JsonFlag, print_json, progress_bars, say, tell
-from vcfbert.cli.options import Device, Model, bundle_folder, check_device
+from vcfbert.cli.options import Device, Model, Strict, bundle_folder, check_device
 from vcfbert.cli.qc import remarks
 from vcfbert.cli.tasks import ChunkCm, ChunkSamples, Ray, WorkDir, impute_in_tasks
 from vcfbert.errors import InputError
@@ -23,6 +23,7 @@ def impute(
     region: Annotated[
         str | None, typer.Option(help="CHROM:FROM-TO to write. Typed sites around it are used too.")
     ] = None,
+    strict: Strict = False,
     threads: Annotated[int, typer.Option(help="CPU threads.", min=1)] = 2,
     device: Device = "auto",
     batch_size: Annotated[int, typer.Option(help="Samples per forward pass.", min=1)] = 64,
@@ -67,7 +68,7 @@ def impute(
     from vcfbert.imputation.imputer import Imputer
 
     check_device(device)
-    options = ImputeOptions.parse(region=region, fields=fields, min_dr2=min_dr2)
+    options = ImputeOptions.parse(region=region, fields=fields, min_dr2=min_dr2, strict=strict)
     if ray is not None or work_dir is not None:
         from vcfbert.distributed.job import ChunkSpec, Settings
 

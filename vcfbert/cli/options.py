@@ -12,6 +12,10 @@ from vcfbert.errors import InputError
 Model = Annotated[str, typer.Option(help="Bundle folder, or models:/NAME@ALIAS of the MLflow registry.")]
 Device = Annotated[str, typer.Option(help="For V17 and V18: cpu, cuda, or auto, a GPU if there is one.")]
 
+Strict = Annotated[
+    bool, typer.Option("--strict", help="Refuse a target with records that cannot be used, instead of excluding them.")
+]
+
 
 def bundle_folder(model: str) -> Path:
     """The folder of the bundle that ``--model`` names. A registered model is downloaded once and cached."""

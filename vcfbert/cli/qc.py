@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vcfbert.cli.console import print_facts, say
-from vcfbert.cli.options import Model, bundle_folder
+from vcfbert.cli.options import Model, Strict, bundle_folder
 
 if TYPE_CHECKING:
     from vcfbert.genotypes.qc import QcReport
@@ -21,6 +21,7 @@ _NOT_PRINTED = ("density", "frequencies", "chromosomes")
 def qc(
     model: Model,
     target: Annotated[Path, typer.Option(help="Typed genotypes: VCF, BCF or VCF Zarr.")],
+    strict: Strict = False,
     json_: Annotated[
         Path | None, typer.Option("--json", help="JSON report to write, with a TSV of the target's sites beside it.")
     ] = None,
@@ -37,7 +38,7 @@ def qc(
     from vcfbert.imputation.files import check_target
     from vcfbert.imputation.imputer import Imputer
 
-    report, refusal = check_target(Imputer(load_bundle(bundle_folder(model))), target)
+    report, refusal = check_target(Imputer(load_bundle(bundle_folder(model))), target, strict=strict)
     if json_ is not None:
         report.write(json_)
     print_summary(report.summary())
@@ -60,6 +61,11 @@ def remarks(report: QcReport) -> Iterator[str]:
     if report.absent:
         excluded = ", ".join(f"{name} ({count} records)" for name, count in report.absent.items())
         yield f"excluded, because the model has no such chromosome: {excluded}"
+    if report.excluded_records:
+        reasons = ", ".join(f"{reason} {count}" for reason, count in report.excluded_records.items())
+        yield f"{sum(report.excluded_records.values())} records cannot be used and are excluded: {reasons}"
+    if report.n_half_calls:
+        yield f"{report.n_half_calls} unphased calls have one missing allele (0/.). Phased samples do not use them."
     if report.mirrored:
         yield (
             f"WARNING: the target's allele frequencies mirror the panel's on chromosome {', '.join(report.mirrored)}. "

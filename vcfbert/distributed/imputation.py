@@ -79,7 +79,7 @@ def plan_job(
         raise InputError("same_file", "target and output are the same file", where=str(out), hint="name another output")
     imputer = imputer_of(settings)
     bundle = imputer.bundle
-    matched, report = read_target(target, bundle.panels, options.region)
+    matched, report = read_target(target, bundle.panels, options.region, strict=options.strict)
     if qc_report is not None:
         report.write(qc_report)
     unphased = [one for one in matched if one.unphased.any()]

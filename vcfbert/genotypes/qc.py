@@ -85,9 +85,11 @@ class QcReport:
     notes: tuple[SiteNote, ...]  # the repaired and excluded sites
     parts: tuple[QcReport, ...] = ()  # one report per panel, where there are several
     absent: Mapping[str, int] = field(default_factory=dict)  # the target's records on chromosomes that no panel covers
+    excluded_records: Mapping[str, int] = field(default_factory=dict)  # that cannot be used, by reason
+    n_half_calls: int = 0  # unphased calls of one known and one missing allele at used sites (0/.)
 
     @classmethod
-    def of_all(cls, parts: Sequence[QcReport], absent: Mapping[str, int]) -> QcReport:
+    def of_all(cls, parts: Sequence[QcReport], absent: Mapping[str, int], excluded: Mapping[str, int]) -> QcReport:
         """The report of a target for all panels, from the reports for each panel."""
 
         def total(name: str) -> int:
@@ -112,6 +114,8 @@ class QcReport:
             notes=tuple(note for part in parts for note in part.notes),
             parts=tuple(parts),
             absent=dict(absent),
+            excluded_records=dict(excluded),
+            n_half_calls=total("n_half_calls"),
         )
 
     @property
@@ -186,6 +190,7 @@ class QcReport:
                 for part in self.parts
             ],
             "absent": dict(self.absent),
+            "excluded_records": dict(self.excluded_records),
             "mirrored": list(self.mirrored),
         }
 
@@ -202,6 +207,7 @@ class QcReport:
             "n_flipped": self.n_flipped,
             "n_shared_positions": self.n_shared_positions,
             "build_agreement": round(self.build_agreement, 6),
+            "n_half_calls": self.n_half_calls,
             "missing_rate": round(self.missing_rate, 6),
             "worst_missing_rate": round(self.worst_missing_rate, 6),
             "n_much_missing": self.n_much_missing,

@@ -6,7 +6,9 @@ this ALT, and 0 where it carries REF or another ALT, as ``bcftools norm -m-`` wr
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +18,22 @@ from vcfbert.errors import InputError
 from vcfbert.genotypes.panel import Sites
 from vcfbert.genotypes.record_info import NO_ALT, KeptFields, end_of
 from vcfbert.genotypes.vcf_records import Record, Source, invalid
+
+# Why a record of a target is excluded: the codes of the errors that it would raise in a panel. ``position``: POS is 0,
+# or larger than an int32. ``ref_invalid``: REF is no sequence.
+EXCLUDED_RECORDS: Final = (
+    "position",
+    "ref_invalid",
+    "symbolic_alt",
+    "duplicate_records",
+    "no_genotypes",
+    "mixed_ploidy",
+)
+MAX_POSITION: Final = 2**31 - 1
+# ALT of a gVCF for alleles that were not seen.
+_ANY_OTHER_ALLELE: Final = ("<NON_REF>", "<*>")
+# If a larger share of a block's records has calls of another ploidy than a sample's other calls, the file is refused.
+_MAX_MIXED_RECORDS: Final = 0.1
 
 # Ploidy of a sample according to the calls read so far. A missing call does not show the ploidy.
 _UNKNOWN, _HAPLOID, _DIPLOID = 0, 1, 2
@@ -51,16 +69,19 @@ def haploid_samples(alleles: npt.NDArray[np.int8]) -> npt.NDArray[np.bool_]:
 class RecordBatch:
     """Collects the records of one block. Checks order and duplicates across blocks.
 
-    ``kept`` reads INFO of the records; without it symbolic alleles are refused.
+    ``kept`` reads INFO of the records; without it symbolic alleles are refused. ``excluded`` counts, by reason, records
+    that cannot be used; without it such a record raises its error.
     """
 
-    def __init__(self, source: Source, kept: KeptFields | None) -> None:
+    def __init__(self, source: Source, kept: KeptFields | None, excluded: Counter[str] | None = None) -> None:
         self.source = source
         self.kept = kept
+        self.excluded = excluded
         self.chrom = ""
         self.last_pos = 0
         self.last_alleles: list[tuple[str, str, int]] = []  # (ref, alt, end) of every site at last_pos
         self.ploidy = np.full(len(source.samples), _UNKNOWN, dtype=np.int8)
+        self.only_dots = np.ones(len(source.samples), dtype=bool)  # every call so far is a single dot
         self._clear()
 
     def _clear(self) -> None:
@@ -79,24 +100,56 @@ class RecordBatch:
         """[n_samples]: True for samples that have had a haploid call in a block taken so far."""
         return np.asarray(self.ploidy == _HAPLOID)
 
+    @property
+    def haploid_at_end(self) -> npt.NDArray[np.bool_]:
+        """[n_samples]: as ``haploid``; of a target also samples with single dots alone, where others are haploid."""
+        if self.excluded is None:
+            return self.haploid
+        return np.asarray(self.haploid | (self.only_dots & (self.ploidy == _UNKNOWN) & self.haploid.any()))
+
     def add(self, record: Record) -> None:
-        """Adds the next record; see ``stream_genotypes`` for the errors."""
+        """Adds the next record, or counts it as excluded; see ``stream_genotypes`` for the errors."""
+        if self.excluded is None:
+            self._add(record)
+            return
+        try:
+            self._add(record)
+        except InputError as error:
+            reason = "ref_invalid" if error.code == "vcf_invalid" else error.code
+            if reason not in EXCLUDED_RECORDS:
+                raise
+            self.excluded[reason] += 1
+
+    def _add(self, record: Record) -> None:
         pos, ref = record.POS, record.REF.upper()
         alts = [alt.upper() if alt.isalpha() else alt for alt in record.ALT] or [NO_ALT]
         self.chrom = self.chrom or record.CHROM
+        listed, alts = alts, self._usable(alts)
         self._check_alleles(pos, ref, alts)
         info = [""] * len(alts) if self.kept is None else self.kept.texts(record, alts)
         self._check_order(pos, ref, alts, info)
+        genotypes = self._genotypes(record)
+        if alts != listed:
+            _number_again(genotypes, listed, alts)
         self.info += info
         self.pos.append(pos)
         self.ref.append(ref)
         self.alts.append(alts)
         self.id.append(record.ID or ".")
-        self.genotypes.append(self._genotypes(record))
+        self.genotypes.append(genotypes)
+
+    def _usable(self, alts: list[str]) -> list[str]:
+        """The ALT alleles of a target that are sequences, if there are any. A gVCF's reference block has no ALT."""
+        if self.excluded is None or all(alt.isalpha() or alt == NO_ALT for alt in alts):
+            return alts
+        if alts[0] in _ANY_OTHER_ALLELE:
+            return [NO_ALT]
+        return [alt for alt in alts if alt.isalpha()] or alts
 
     def take(self) -> Genotypes:
         """Returns the collected block and empties the batch."""
-        genotypes = np.stack(self.genotypes)  # [records, n_samples, 3]
+        genotypes = self._without_mixed_ploidy(np.stack(self.genotypes))  # [records, n_samples, 3]
+        self.only_dots &= ((genotypes[:, :, 0] < 0) & (genotypes[:, :, 1] == ABSENT)).all(axis=0)
         alleles, phased = self._alleles_and_phase(genotypes)
         n_alts = np.array([len(alts) for alts in self.alts])
         self._check_allele_numbers(alleles, n_alts)
@@ -145,14 +198,15 @@ class RecordBatch:
         if pos > self.last_pos:
             self.last_pos, self.last_alleles = pos, alleles
             return
-        self.last_alleles = [*self.last_alleles, *alleles]
-        if len(set(self.last_alleles)) < len(self.last_alleles):
+        together = [*self.last_alleles, *alleles]
+        if len(set(together)) < len(together):
             raise InputError(
                 "duplicate_records",
                 f"the alleles {ref}>{','.join(alts)} occur twice at this position",
                 where=self._at(pos),
                 hint="keep one of them: bcftools norm --rm-dup exact",
             )
+        self.last_alleles = together
 
     def _genotypes(self, record: Record) -> npt.NDArray[np.int16]:
         try:
@@ -170,6 +224,26 @@ class RecordBatch:
         if ploidy > 2:
             raise self._ploidy_error(f"the record has calls of {ploidy} alleles", record.POS)
         return genotypes
+
+    def _without_mixed_ploidy(self, genotypes: npt.NDArray[np.int16]) -> npt.NDArray[np.int16]:
+        """Excludes the records in which a sample's call is not of the ploidy of its other calls, if they are few."""
+        if self.excluded is None:
+            return genotypes
+        first, second = genotypes[:, :, 0], genotypes[:, :, 1]
+        one, two = (first >= 0) & (second == ABSENT), (first >= 0) & (second >= 0)
+        most_are_one = one.sum(axis=0) > two.sum(axis=0)
+        haploid = np.where(self.ploidy == _UNKNOWN, most_are_one, self.ploidy == _HAPLOID)
+        mixed = np.where(haploid, two, one).any(axis=1)
+        if not 0 < mixed.sum() <= max(1, int(_MAX_MIXED_RECORDS * len(mixed))) or mixed.all():
+            return genotypes
+        self.excluded["mixed_ploidy"] += int(mixed.sum())
+        kept = np.flatnonzero(~mixed).tolist()
+        of_site = np.repeat(~mixed, [len(alts) for alts in self.alts])
+        self.info = [text for text, is_kept in zip(self.info, of_site.tolist(), strict=True) if is_kept]
+        self.pos = [self.pos[i] for i in kept]
+        self.ref, self.id = ([values[i] for i in kept] for values in (self.ref, self.id))
+        self.alts = [self.alts[i] for i in kept]
+        return genotypes[kept]
 
     def _alleles_and_phase(
         self, genotypes: npt.NDArray[np.int16]
@@ -222,3 +296,11 @@ class RecordBatch:
 
     def _at(self, pos: int) -> str:
         return f"{self.source.path}, record {self.chrom}:{pos}"
+
+
+def _number_again(genotypes: npt.NDArray[np.int16], listed: list[str], kept: list[str]) -> None:
+    """Numbers alleles by the ``kept`` ALT alleles instead of the ``listed`` ones. Calls of the others are missing."""
+    alleles = genotypes[:, :2]
+    number = np.array([0, *(kept.index(alt) + 1 if alt in kept else MISSING for alt in listed)], dtype=np.int16)
+    known = (alleles > 0) & (alleles <= len(listed))
+    alleles[known] = number[alleles[known]]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +17,7 @@ from vcfbert.genotypes.panel import Sites
 from vcfbert.genotypes.parsing.messages import ERROR, NUMBER, SITES, Array, Counts, Record, Texts, check, in_range
 from vcfbert.genotypes.parsing.process import Cancelled, Parser, in_parser
 from vcfbert.genotypes.parsing.trace import Trace
-from vcfbert.genotypes.record_batch import Genotypes, RecordBatch
+from vcfbert.genotypes.record_batch import MAX_POSITION, Genotypes, RecordBatch
 from vcfbert.genotypes.regions import Region, same_name
 from vcfbert.genotypes.sex_chromosomes import has_chrom
 from vcfbert.genotypes.vcf_reader import (
@@ -42,6 +42,7 @@ class RegionsRead(NamedTuple):
     samples: tuple[str, ...]
     genotypes: Iterator[Genotypes | InputError]  # of each region
     counts: dict[str, int]  # records of each chromosome
+    excluded: dict[str, int]  # records that cannot be used, by reason (``EXCLUDED_RECORDS``)
 
 
 def read_regions(
@@ -49,6 +50,7 @@ def read_regions(
     regions: Sequence[Region],
     positions: Sequence[Positions] | None = None,
     *,
+    strict: bool = True,
     parser: Parser | None = None,
     cancelled: Cancelled | None = None,
 ) -> RegionsRead:
@@ -57,8 +59,9 @@ def read_regions(
     ``positions`` has an ascending array [m] for each region. Genotypes at other positions are checked but not kept:
     their sites are returned with missing calls. Without ``positions`` all genotypes are kept. The iterator assembles
     one region at a time and then releases its memory. For a region that cannot be read the iterator gives the
-    InputError that ``read_genotypes`` would raise. The file is parsed in another process; ``parser`` and ``cancelled``
-    as in ``in_parser``.
+    InputError that ``read_genotypes`` would raise. If not ``strict``, records that cannot be used are excluded and
+    counted instead, and calls of symbolic alleles are missing. The file is parsed in another process; ``parser`` and
+    ``cancelled`` as in ``in_parser``.
 
     No index is used, because every record is counted. Of a VCF Zarr the records are counted without their genotypes,
     and each region then reads its own chunks. Raises those of ``open_source`` and InputError: vcf_invalid if a record
@@ -66,18 +69,19 @@ def read_regions(
     """
     samples: tuple[str, ...] = ()
     counts: dict[str, int] = {}
+    excluded: dict[str, int] = {}
     gathered = [_Gathered(region) for region in regions]
     for message in in_parser(
-        region_parts, path, regions, positions, kinds=_MESSAGES, parser=parser, cancelled=cancelled
+        region_parts, path, regions, positions, strict, kinds=_MESSAGES, parser=parser, cancelled=cancelled
     ):
         if isinstance(message, FileSamples):
             samples = message.samples
         elif isinstance(message, RecordCounts):
-            counts = message.counts
+            counts, excluded = message.counts, message.excluded
         else:
             check(0 <= message.region < len(gathered))
             gathered[message.region].take(message, len(samples))
-    return RegionsRead(samples, _results(path, samples, gathered, counts), counts)
+    return RegionsRead(samples, _results(path, samples, gathered, counts), counts, excluded)
 
 
 def _results(
@@ -113,9 +117,10 @@ class RegionEnd(NamedTuple):
 
 
 class RecordCounts(NamedTuple):
-    """The last message: the number of records of each chromosome."""
+    """The last message: the number of records of each chromosome, and of excluded records by reason."""
 
     counts: dict[str, int]
+    excluded: dict[str, int]
 
 
 def _fits(part: RegionPart) -> bool:
@@ -134,7 +139,7 @@ _MESSAGES: Final = (
         phased=Array("bool", "kept", "sample"),
     ),
     Record(RegionEnd, region=NUMBER, haploid=Array("bool", "sample"), error=ERROR),
-    Record(RecordCounts, counts=Counts()),
+    Record(RecordCounts, counts=Counts(), excluded=Counts()),
 )
 
 
@@ -186,14 +191,20 @@ class _Gathered:
 
 
 def region_parts(
-    path: Path, trace: Trace | None, regions: Sequence[Region], positions: Sequence[Positions] | None
+    path: Path,
+    trace: Trace | None,
+    regions: Sequence[Region],
+    positions: Sequence[Positions] | None,
+    strict: bool,
 ) -> Iterator[Any]:
     """The messages behind ``read_regions``, which has the arguments. Runs in a parser process."""
     source = open_source(path, trace)
     yield FileSamples(source.samples)
     sent: deque[RegionPart | RegionEnd] = deque()
+    excluded: Counter[str] = Counter()
+    counted = None if strict else excluded
     collectors = [
-        _Collector(source, region, number, None if positions is None else positions[number], sent)
+        _Collector(source, region, number, None if positions is None else positions[number], sent, counted)
         for number, region in enumerate(regions)
     ]
     if isinstance(source, ZarrRecords):
@@ -202,11 +213,11 @@ def region_parts(
             yield from collector.add_all(source.records(collector.region))
     else:
         counts = {}
-        yield from _distribute(source, collectors, sent, counts)
+        yield from _distribute(source, collectors, sent, counts, excluded)
     for collector in collectors:
         collector.end()
         yield from _emptied(sent)
-    yield RecordCounts(counts)
+    yield RecordCounts(counts, dict(excluded))
 
 
 def _emptied(sent: deque[Any]) -> Iterator[Any]:
@@ -215,9 +226,12 @@ def _emptied(sent: deque[Any]) -> Iterator[Any]:
 
 
 def _distribute(
-    source: Source, collectors: Sequence[_Collector], sent: deque[Any], counts: dict[str, int]
+    source: Source, collectors: Sequence[_Collector], sent: deque[Any], counts: dict[str, int], excluded: Counter[str]
 ) -> Iterator[Any]:
-    """Passes each record to the collectors of its region, gives what they ``sent``, and fills ``counts``."""
+    """Passes each record to the collectors of its region, gives what they ``sent``, and fills the counts.
+
+    A record at a position of no region, such as the telomeres' 0, is ``excluded``.
+    """
     chrom, here = None, list(collectors)
     with as_text(source.path):
         for record in source.records(None):
@@ -229,6 +243,9 @@ def _distribute(
                 chrom, here = name, _with_chrom(collectors, name)
             if here:
                 pos = record.POS
+                if not 0 < pos <= MAX_POSITION:
+                    excluded["position"] += 1
+                    continue
                 for collector in here:
                     if collector.region.holds(pos):
                         collector.add(record)
@@ -245,7 +262,13 @@ class _Collector:
     """Collects the genotypes of one region until it refuses a record. Appends its messages to ``sent``."""
 
     def __init__(
-        self, source: Source, region: Region, number: int, positions: Positions | None, sent: deque[Any]
+        self,
+        source: Source,
+        region: Region,
+        number: int,
+        positions: Positions | None,
+        sent: deque[Any],
+        excluded: Counter[str] | None,
     ) -> None:
         self.region = region
         self._source = source
@@ -253,7 +276,7 @@ class _Collector:
         self._positions = positions
         self._sent = sent
         self._size = batch_size(source, BLOCK_GENOTYPES)
-        self._batch = RecordBatch(source, None)
+        self._batch = RecordBatch(source, None, excluded=excluded)
         self._ended = False
 
     def add_all(self, records: Iterable[VcfRecord]) -> Iterator[Any]:
@@ -308,4 +331,4 @@ class _Collector:
     def _end(self, error: InputError | None) -> None:
         if not self._ended:
             self._ended = True
-            self._sent.append(RegionEnd(self._number, self._batch.haploid, error))
+            self._sent.append(RegionEnd(self._number, self._batch.haploid_at_end, error))

@@ -310,6 +310,7 @@ def _report(
         density=qc.typed_density(panel.region.chrom, pos[matched.panel_site], pos),
         frequencies=compare_frequencies(matched.alleles, matched.panel_site, panel),
         notes=tuple(notes),
+        n_half_calls=int((((matched.alleles >= 0).sum(axis=2) == 1) & ~matched.phased & ~matched.haploid).sum()),
     )
 
 

@@ -39,20 +39,22 @@ def read_target(
     panels: Sequence[Panel],
     region: str | None = None,
     *,
+    strict: bool = False,
     parser: Parser | None = None,
     cancelled: Cancelled | None = None,
 ) -> tuple[list[MatchedTarget], QcReport]:
     """Reads the target's genotypes at the panels' sites, and the QC report of all of them.
 
     Panels without records in the target are skipped, and with ``region`` panels without sites there. The rest keep
-    their order. ``parser`` and ``cancelled``: as in ``genotypes.parsing.process.in_parser``. Raises InputError;
+    their order. Records that cannot be used are excluded and counted in the report; ``strict`` refuses the file.
+    ``parser`` and ``cancelled``: as in ``genotypes.parsing.process.in_parser``. Raises InputError;
     RefusedTargetError if the file was read but cannot be used.
     """
     wanted = [panel for panel in panels if region is None or _sites_within(panel, region)]
     if not wanted:
         raise _no_site(region, panels)
     regions, positions = [panel.region for panel in wanted], [panel.sites.pos for panel in wanted]
-    target = read_regions(path, regions, positions, parser=parser, cancelled=cancelled)
+    target = read_regions(path, regions, positions, strict=strict, parser=parser, cancelled=cancelled)
     absent = {
         name: count
         for name, count in target.counts.items()
@@ -66,14 +68,14 @@ def read_target(
             found, report = _match(next(target.genotypes), panel, target.samples)
         except RefusedTargetError as error:
             if error.code not in _WITHOUT_SITES:
-                raise error.with_report(QcReport.of_all([error.report], absent)) from None
+                raise error.with_report(QcReport.of_all([error.report], absent, target.excluded)) from None
             missing.append(error)
             continue
         matched.append(found)
         reports.append(report)
     if not matched:
-        raise missing[0].with_report(QcReport.of_all([error.report for error in missing], absent))
-    return matched, QcReport.of_all(reports, absent)
+        raise missing[0].with_report(QcReport.of_all([error.report for error in missing], absent, target.excluded))
+    return matched, QcReport.of_all(reports, absent, target.excluded)
 
 
 def _match(genotypes: Genotypes | InputError, panel: Panel, samples: tuple[str, ...]) -> tuple[MatchedTarget, QcReport]:
@@ -93,7 +95,7 @@ class ImputeOptions:
     ``region``: the panel's sites to write, CHROM:FROM-TO, 1-based and inclusive; typed sites around it are used too.
     ``format``: the output's extension if the caller does not name the file. ``fields``: the FORMAT fields, in the order
     of ``vcf_header.FIELDS``; GT is always written. ``min_dr2``: an untyped record is excluded if the DR2 of each of its
-    ALT alleles is lower.
+    ALT alleles is lower. ``strict``: a record of the target that cannot be used refuses the file.
 
     Raises InputError 'region_invalid', 'option_format', 'option_fields' or 'option_min_dr2'.
     """
@@ -102,6 +104,7 @@ class ImputeOptions:
     format: str = "vcf.gz"
     fields: tuple[str, ...] = DEFAULT_FIELDS
     min_dr2: float = 0.0
+    strict: bool = False
 
     def __post_init__(self) -> None:
         if self.region is not None:
@@ -125,6 +128,7 @@ class ImputeOptions:
         format: str | None = None,
         fields: str | None = None,
         min_dr2: float | None = None,
+        strict: bool = False,
     ) -> ImputeOptions:
         """Options from a user's text; an empty text or None gives the default. ``fields`` are comma-separated."""
         names = tuple(name.strip().upper() for name in (fields or "").split(",") if name.strip())
@@ -133,6 +137,7 @@ class ImputeOptions:
             format=format or cls.format,
             fields=names or cls.fields,
             min_dr2=cls.min_dr2 if min_dr2 is None else min_dr2,
+            strict=strict,
         )
 
 
@@ -197,7 +202,9 @@ def impute_file(
             reported(report)
 
     try:
-        matched, report = read_target(target, bundle.panels, options.region, parser=parser, cancelled=cancelled)
+        matched, report = read_target(
+            target, bundle.panels, options.region, strict=options.strict, parser=parser, cancelled=cancelled
+        )
     except RefusedTargetError as error:
         tell(error.report)
         raise
@@ -251,7 +258,12 @@ def per_panel_site(
 
 
 def check_target(
-    imputer: Imputer, target: Path, *, parser: Parser | None = None, cancelled: Cancelled | None = None
+    imputer: Imputer,
+    target: Path,
+    *,
+    strict: bool = False,
+    parser: Parser | None = None,
+    cancelled: Cancelled | None = None,
 ) -> tuple[QcReport, InputError | None]:
     """A dry run: returns the target's QC report, and the error that imputing it would raise, or None.
 
@@ -260,7 +272,7 @@ def check_target(
     """
     bundle = imputer.bundle
     try:
-        matched, report = read_target(target, bundle.panels, parser=parser, cancelled=cancelled)
+        matched, report = read_target(target, bundle.panels, strict=strict, parser=parser, cancelled=cancelled)
     except RefusedTargetError as error:
         return error.report, error
     if bundle.model.takes_unphased:

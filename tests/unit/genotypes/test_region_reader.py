@@ -42,7 +42,7 @@ def test_read_regions_of_each_format_equals_reading_each_region(
     tmp_path: Path, name: str, index: bool, seed: int
 ) -> None:
     path = write_vcf(tmp_path / name, target_text(seed), index=index)
-    _, read, counts = read_regions(path, REGIONS)
+    _, read, counts, _ = read_regions(path, REGIONS)
     found = list(read)
     assert counts == {"20": 40, "21": 40, "22": 40}
     for region, one in zip(REGIONS, found, strict=True):
@@ -72,13 +72,13 @@ def test_read_regions_of_many_regions_passes_over_the_data_once(
         return reader(*args, **options)
 
     monkeypatch.setattr(cyvcf2, "VCF", counted)
-    assert len(list(region_parts(path, Trace(new_memory()), REGIONS, None))) > len(REGIONS)
+    assert len(list(region_parts(path, Trace(new_memory()), REGIONS, None, True))) > len(REGIONS)
     assert opened == [str(path)]
 
 
 def test_read_regions_with_one_bad_region_reads_the_others(tmp_path: Path) -> None:
     text = target_text(0) + "22\t5000\t.\tA\t<DEL>\t.\t.\t.\tGT\t0|0\t0|0\t0|0\n"
-    _, read, _ = read_regions(write_vcf(tmp_path / "t.vcf", text), [Region("20"), Region("22")])
+    _, read, *_ = read_regions(write_vcf(tmp_path / "t.vcf", text), [Region("20"), Region("22")])
     found = list(read)
     assert isinstance(found[0], Genotypes)
     assert isinstance(found[1], InputError)
@@ -89,7 +89,7 @@ def test_read_regions_with_positions_keeps_genotypes_there_alone(tmp_path: Path)
     lines = [f"{chrom}\t{pos}\t.\tA\tC,G\t.\t.\t.\tGT\t0/1\t.\t{call}" for chrom, pos, call in POSITION_LINES]
     header = vcf_text([], samples=["A", "B", "C"]).replace("<ID=20>", "<ID=20>\n##contig=<ID=21>")
     path = write_vcf(tmp_path / "t.vcf", header + "\n".join(lines) + "\n")
-    _, read, _ = read_regions(
+    _, read, *_ = read_regions(
         path, [Region("20"), Region("21")], [np.array([20, 30], np.int32), np.array([40], np.int32)]
     )
     first, second = read

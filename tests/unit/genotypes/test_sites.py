@@ -246,6 +246,8 @@ def test_match_target_report_lists_every_changed_site(tmp_path: Path) -> None:
         "typed_per_mb": 2.0,
         "chromosomes": [],
         "absent": {},
+        "excluded_records": {},
+        "n_half_calls": 0,
         "mirrored": [],
     }
     report.write(tmp_path / "qc.json")
