@@ -29,6 +29,6 @@ def warm_up() -> None:
         os.write(descriptor, compress((_HEADER + _COLUMNS + _RECORD).encode()))
         path = Path(f"/proc/self/fd/{descriptor}")
         list(count(path, None, SizeLimits(mb=1, samples=1, sites=1)))
-        list(region_parts(path, None, [Region("1")], None))
+        list(region_parts(path, None, [Region("1")], None, False))
     finally:
         os.close(descriptor)

@@ -233,7 +233,7 @@ class RecordBatch:
         one, two = (first >= 0) & (second == ABSENT), (first >= 0) & (second >= 0)
         most_are_one = one.sum(axis=0) > two.sum(axis=0)
         haploid = np.where(self.ploidy == _UNKNOWN, most_are_one, self.ploidy == _HAPLOID)
-        mixed = np.where(haploid, two, one).any(axis=1)
+        mixed: npt.NDArray[np.bool_] = np.asarray(np.where(haploid, two, one).any(axis=1))
         if not 0 < mixed.sum() <= max(1, int(_MAX_MIXED_RECORDS * len(mixed))) or mixed.all():
             return genotypes
         self.excluded["mixed_ploidy"] += int(mixed.sum())
