@@ -108,6 +108,33 @@ def test_degenerate_panel_is_fitted_or_refused(tmp_path: Path, out: Path, name: 
     assert "imputed.vcf.gz" in listing(out)
 
 
+# Rows of position and cM, for sites from 1 to 60 kb; the code of the refusal, '' where a bundle is written.
+MAPS = {
+    "flat half": ([(1, 0.0), (30_000, 0.3), (90_000, 0.3)], ""),
+    "step of 50 cM": ([(1, 0.0), (30_000, 0.0), (30_001, 50.0), (90_000, 50.0)], ""),
+    "part of the panel": ([(20_000, 0.0), (30_000, 0.1)], ""),
+    "one million cM": ([(1, 0.0), (90_000, 1e6)], ""),
+    "all zero": ([(1, 0.0), (90_000, 0.0)], "map_flat"),
+    "cM that restart": ([(1, 0.0), (30_000, 1.0), (40_000, 0.0), (90_000, 1.0)], "map_backwards"),
+    "two chromosomes joined": ([(1, 0.0), (90_000, 1.0), (1, 0.0), (90_000, 1.0)], "map_backwards"),
+}
+
+
+@pytest.mark.parametrize("name", MAPS)
+def test_degenerate_map_is_used_or_refused(tmp_path: Path, out: Path, name: str) -> None:
+    rows, code = MAPS[name]
+    panel = write_vcf(tmp_path / "panel.vcf.gz", text_of(mosaics(40, 60)))
+    genetic_map = tmp_path / "map.txt"
+    genetic_map.write_text("pos chr cM\n" + "".join(f"{pos} 20 {cm}\n" for pos, cm in rows))
+    fitted = fit("v19", panel, out / "bundle", "--map", genetic_map)
+    if code:
+        assert_refused(fitted, code, str(genetic_map))
+        assert listing(out) == set()
+    else:
+        assert fitted.code == 0, fitted.err
+        assert (out / "bundle").is_dir()
+
+
 def test_record_at_telomere_is_left_out_with_warning(
     tmp_path: Path, out: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
