@@ -16,7 +16,7 @@ import numpy.typing as npt
 from vcfbert.constants import ABSENT, MISSING
 from vcfbert.errors import InputError
 from vcfbert.genotypes.panel import Sites
-from vcfbert.genotypes.record_info import NO_ALT, KeptFields, end_of
+from vcfbert.genotypes.record_info import ANY_OTHER_ALLELE, NO_ALT, PANEL_REF, KeptFields, end_of
 from vcfbert.genotypes.vcf_records import Record, Source, invalid
 
 # Why a record of a target is excluded: the codes of the errors that it would raise in a panel. ``position``: POS is 0,
@@ -30,8 +30,6 @@ EXCLUDED_RECORDS: Final = (
     "mixed_ploidy",
 )
 MAX_POSITION: Final = 2**31 - 1
-# ALT of a gVCF for alleles that were not seen.
-_ANY_OTHER_ALLELE: Final = ("<NON_REF>", "<*>")
 # If a larger share of a block's records has calls of another ploidy than a sample's other calls, the file is refused.
 _MAX_MIXED_RECORDS: Final = 0.1
 
@@ -142,9 +140,27 @@ class RecordBatch:
         """The ALT alleles of a target that are sequences, if there are any. A gVCF's reference block has no ALT."""
         if self.excluded is None or all(alt.isalpha() or alt == NO_ALT for alt in alts):
             return alts
-        if alts[0] in _ANY_OTHER_ALLELE:
+        if all(alt in ANY_OTHER_ALLELE for alt in alts):
             return [NO_ALT]
         return [alt for alt in alts if alt.isalpha()] or alts
+
+    def calls(self, record: Record) -> npt.NDArray[np.int16] | None:
+        """The calls [n_samples, 3] of a reference block, missing where not REF; None if they cannot be used."""
+        try:
+            genotypes = self._genotypes(record)
+        except InputError:
+            return None
+        genotypes[:, :2] = np.where(genotypes[:, :2] > 0, MISSING, genotypes[:, :2])
+        return genotypes
+
+    def add_reference(self, pos: int, genotypes: npt.NDArray[np.int16]) -> None:
+        """Adds a position within a reference block, with the block's ``calls``."""
+        self.info.append("")
+        self.pos.append(pos)
+        self.ref.append(PANEL_REF)
+        self.alts.append([NO_ALT])
+        self.id.append(".")
+        self.genotypes.append(genotypes)
 
     def take(self) -> Genotypes:
         """Returns the collected block and empties the batch."""

@@ -19,6 +19,11 @@ from vcfbert.errors import InputError
 # ALT of a record without an ALT allele.
 NO_ALT: Final = "."
 
+# REF of a site that a reference block of a gVCF covers after its first base: the same as the panel's.
+PANEL_REF: Final = "."
+# ALT of a gVCF for alleles that were not seen.
+ANY_OTHER_ALLELE: Final = ("<NON_REF>", "<*>")
+
 # INFO fields that are kept of every record with a symbolic allele, and their declarations if the header lacks them.
 _STRUCTURAL: Final = {
     "END": '##INFO=<ID=END,Number=1,Type=Integer,Description="End position of the variant">',
@@ -55,6 +60,9 @@ class HasInfo(Protocol):
 
     @property
     def POS(self) -> int: ...
+
+    @property
+    def ALT(self) -> Sequence[str]: ...
 
     @property
     def INFO(self) -> Info: ...
@@ -119,6 +127,11 @@ def end_of_record(record: HasInfo) -> int:
     value = record.INFO.get("END")
     values = [] if value is None else _values(value)
     return int(values[0]) if _is_end(values, record.POS) else 0
+
+
+def is_reference_block(record: HasInfo) -> bool:
+    """Whether a record is a gVCF's reference block: END, and no ALT but one for alleles that were not seen."""
+    return all(alt in ANY_OTHER_ALLELE for alt in record.ALT) and end_of_record(record) > 0
 
 
 class KeptFields:

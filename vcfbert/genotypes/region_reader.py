@@ -18,6 +18,7 @@ from vcfbert.genotypes.parsing.messages import ERROR, NUMBER, SITES, Array, Coun
 from vcfbert.genotypes.parsing.process import Cancelled, Parser, in_parser
 from vcfbert.genotypes.parsing.trace import Trace
 from vcfbert.genotypes.record_batch import MAX_POSITION, Genotypes, RecordBatch
+from vcfbert.genotypes.record_info import end_of_record, is_reference_block
 from vcfbert.genotypes.regions import Region, same_name
 from vcfbert.genotypes.sex_chromosomes import has_chrom
 from vcfbert.genotypes.vcf_reader import (
@@ -34,6 +35,7 @@ from vcfbert.genotypes.vcf_zarr import ZarrRecords
 
 Positions = npt.NDArray[np.int32]
 Flags = npt.NDArray[np.bool_]
+Genotype = npt.NDArray[np.int16]
 
 
 class RegionsRead(NamedTuple):
@@ -277,6 +279,7 @@ class _Collector:
         self._sent = sent
         self._size = batch_size(source, BLOCK_GENOTYPES)
         self._batch = RecordBatch(source, None, excluded=excluded)
+        self._covered: deque[tuple[int, Genotype]] = deque()  # positions within a reference block, and its calls
         self._ended = False
 
     def add_all(self, records: Iterable[VcfRecord]) -> Iterator[Any]:
@@ -296,13 +299,38 @@ class _Collector:
             if first and first != record.CHROM:
                 self._take()
                 raise several_chromosomes(self._source.path, first, record.CHROM)
-            self._batch.add(record)
+            self._add(record)
         except UnicodeDecodeError:  # caught without a context manager, whose entry took a fifth of the time
             self._end(not_text(self._source.path))
         except InputError as error:
             self._end(error)
         if len(self._batch) == self._size:
             self.flush()
+
+    def _add(self, record: VcfRecord) -> None:
+        """Adds a record, or of a reference block the ``positions`` that it covers."""
+        pos = record.POS
+        self._add_covered(pos)
+        if self._positions is None or self._batch.excluded is None or not is_reference_block(record):
+            if self._covered and self._covered[0][0] == pos:  # the record's own calls are used
+                self._covered.popleft()
+            self._batch.add(record)
+            return
+        stop = min(end_of_record(record), self.region.stop or MAX_POSITION)
+        first, last = (np.searchsorted(self._positions, at, side) for at, side in ((pos, "left"), (stop, "right")))
+        inside = np.unique(self._positions[first:last]).tolist()
+        if inside and inside[0] == pos:
+            self._batch.add(record)
+            inside.pop(0)
+        calls = self._batch.calls(record) if inside else None
+        if calls is not None:
+            later = self._covered[-1][0] if self._covered else 0
+            self._covered += [(place, calls) for place in inside if place > later]
+
+    def _add_covered(self, before: int) -> None:
+        """Adds the covered positions before a position."""
+        while self._covered and self._covered[0][0] < before:
+            self._batch.add_reference(*self._covered.popleft())
 
     def flush(self) -> None:
         """Decodes the collected records, which take three times the memory of their genotypes."""
@@ -314,6 +342,8 @@ class _Collector:
 
     def end(self) -> None:
         """Sends what is left, and that nothing follows."""
+        if not self._ended:
+            self._add_covered(MAX_POSITION + 1)
         self.flush()
         self._end(None)
 

@@ -17,7 +17,7 @@ from vcfbert.genotypes.frequencies import compare_frequencies
 from vcfbert.genotypes.panel import Panel, Sites
 from vcfbert.genotypes.qc import QcReport, RefusedTargetError, SiteNote
 from vcfbert.genotypes.record_batch import Genotypes, haploid_samples
-from vcfbert.genotypes.record_info import NO_ALT
+from vcfbert.genotypes.record_info import NO_ALT, PANEL_REF
 from vcfbert.genotypes.regions import same_chrom
 from vcfbert.genotypes.sex_chromosomes import between_pars
 
@@ -120,6 +120,7 @@ def match_target(target: Genotypes, panel: Panel) -> tuple[MatchedTarget, QcRepo
     is used at a SNP if its REF, or the complement of REF, is one of the panel's alleles. Raises RefusedTargetError,
     which has the report: no_overlap, wrong_build, no_usable_site.
     """
+    target = _within_snps(target, panel)
     status = np.full(len(target.sites), qc.NOT_IN_PANEL, dtype=object)
     there = panel.sites.pos if same_chrom(target.sites.chrom, panel.sites.chrom) else panel.sites.pos[:0]
     pairs = _position_pairs(target.sites.pos, there)
@@ -157,6 +158,17 @@ def match_target(target: Genotypes, panel: Panel) -> tuple[MatchedTarget, QcRepo
     return matched, report
 
 
+def _within_snps(target: Genotypes, panel: Panel) -> Genotypes:
+    """The target without those positions within reference blocks at which the panel has no SNP."""
+    within = _equal(target.sites.ref, PANEL_REF)
+    if not within.any():
+        return target
+    snp = (_length(panel.sites.ref) == 1) & (_length(panel.sites.alt) == 1) & ~panel.sites.symbolic
+    kept = np.flatnonzero(~within | np.isin(target.sites.pos, panel.sites.pos[snp]))
+    sites, alleles, phased = target.sites.take(kept), target.alleles[kept], target.phased[kept]
+    return replace(target, sites=sites, alleles=alleles, phased=phased)
+
+
 def report_without_sites(samples: tuple[str, ...], panel: Panel) -> QcReport:
     """The QC report of a target that has no record on the panel's chromosome."""
     no_text, nothing = np.empty(0, dtype=object), np.empty(0, dtype=np.int64)
@@ -188,7 +200,7 @@ def _related(target: Sites, panel: Sites, target_index: Index, panel_index: Inde
     relation[other] = _relation(ref[other], alt[other], panel_ref[other], panel_alt[other], snp[other], whole[other])
     palindromic = snp & np.isin(panel_ref + panel_alt, _PALINDROMES)
     relation[palindromic & ~whole & (relation != _EXACT)] = _NO_RELATION
-    return _Pairs(target_index, panel_index, relation, palindromic & whole)
+    return _Pairs(target_index, panel_index, relation, palindromic & whole & ~_equal(ref, PANEL_REF))
 
 
 def _relation(ref: Text, alt: Text, panel_ref: Text, panel_alt: Text, snp: Flags, whole: Flags) -> Index:
@@ -204,7 +216,7 @@ def _relation(ref: Text, alt: Text, panel_ref: Text, panel_alt: Text, snp: Flags
     relation[snp & whole & reads(other_ref, other_alt, panel_alt, panel_ref)] = _FLIP_SWAP
     relation[snp & reads(other_ref, other_alt, panel_ref, panel_alt)] = _FLIP
     relation[whole & ~_one_reference(ref, panel_ref) & reads(ref, alt, panel_alt, panel_ref)] = _SWAP
-    relation[reads(ref, alt, panel_ref, panel_alt)] = _EXACT
+    relation[reads(ref, alt, panel_ref, panel_alt) | (_equal(ref, PANEL_REF) & snp)] = _EXACT
     return relation
 
 
