@@ -317,7 +317,8 @@ class _Collector:
             self._batch.add(record)
             return
         stop = min(end_of_record(record), self.region.stop or MAX_POSITION)
-        first, last = (np.searchsorted(self._positions, at, side) for at, side in ((pos, "left"), (stop, "right")))
+        first = np.searchsorted(self._positions, pos, side="left")
+        last = np.searchsorted(self._positions, stop, side="right")
         inside = np.unique(self._positions[first:last]).tolist()
         if inside and inside[0] == pos:
             self._batch.add(record)
