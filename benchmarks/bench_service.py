@@ -206,7 +206,7 @@ def throughput(service: Service, settings: Settings, folder: Path) -> dict[str, 
     from vcfbert.imputation.imputer import Imputer
 
     torch.set_num_threads(settings.threads)
-    imputer = Imputer(load_bundle(settings.bundle), batch_size=settings.batch_size)
+    imputer = Imputer(load_bundle(settings.bundle, only_imputes=True), batch_size=settings.batch_size)
     content = settings.targets.read_bytes()
     out = folder / "in_process.vcf.gz"
     by_service, in_process = [], []

@@ -26,9 +26,10 @@ NOTE: Final = {
 SHORT_QC: Final[dict[str, Any]] = {
     "n_samples": 1, "n_haploid": 0, "n_doubled": 0, "n_target_sites": 520, "n_panel_sites": 24990, "n_used": 495,
     "counts": {"matched": 490, "swapped": 5, "not_in_panel": 25}, "n_swapped": 5, "n_flipped": 0,
-    "n_shared_positions": 495, "build_agreement": 1.0, "missing_rate": 0.001, "worst_missing_rate": 0.001,
-    "n_much_missing": 0, "phased_share": 1.0, "overlap_share": 0.951923, "typed_per_mb": 165.0,
-    "frequencies": {"n_sites": 495, "correlation": 0.9831, "n_different": 1, "n_mirrored": 1},
+    "n_shared_positions": 495, "build_agreement": 1.0, "n_half_calls": 0, "missing_rate": 0.001,
+    "worst_missing_rate": 0.001, "n_much_missing": 0, "phased_share": 1.0, "overlap_share": 0.951923,
+    "typed_per_mb": 165.0, "frequencies": {"n_sites": 495, "correlation": 0.9831, "n_different": 1, "n_mirrored": 1},
+    "excluded_records": {"ref_invalid": 2}, "mirrored": [],
 }  # fmt: skip
 _DIFFERENT: Final = {"chrom": "20", "pos": 1200345, "ref": "A", "alt": "T", "panel": 0.1217, "target": 0.8804}
 QC: Final[dict[str, Any]] = {

@@ -16,6 +16,7 @@ MODEL = "alias or version of a served model; the default model if omitted"
 _REGION = "region to write, as CHROM:FROM-TO; 1-based, both ends included; the whole panel if omitted"
 _FORMAT = "`vcf.gz` (default) or `bcf`"
 _FIELDS = "FORMAT fields to write, comma-separated, of GT, DS, HDS, GP and GQ; GT,DS,HDS,GP if omitted"
+STRICT = "refuse a file with a record that cannot be used, instead of excluding the record"
 _MIN_DR2 = "minimum DR2 from 0 to 1: imputed sites below it are excluded; 0 if omitted"
 
 
@@ -33,11 +34,13 @@ def _request(
     format: Annotated[str | None, Query(description=_FORMAT)] = None,
     fields: Annotated[str | None, Query(description=_FIELDS)] = None,
     min_dr2: Annotated[str | None, Query(description=_MIN_DR2)] = None,
+    strict: Annotated[bool | None, Query(description=STRICT)] = None,
     form_model: Annotated[str | None, Form(alias="model", description=MODEL)] = None,
     form_region: Annotated[str | None, Form(alias="region", description=_REGION)] = None,
     form_format: Annotated[str | None, Form(alias="format", description=_FORMAT)] = None,
     form_fields: Annotated[str | None, Form(alias="fields", description=_FIELDS)] = None,
     form_min_dr2: Annotated[str | None, Form(alias="min_dr2", description=_MIN_DR2)] = None,
+    form_strict: Annotated[bool | None, Form(alias="strict", description=STRICT)] = None,
 ) -> RequestedImputation:
     """Returns the options; form fields take precedence over the query. Raises InputError 'option_*'.
 
@@ -52,7 +55,11 @@ def _request(
         hint = "give a number from 0 to 1"
         raise InputError("option_min_dr2", f"{text!r} is not a number", hint=hint) from None
     options = ImputeOptions.parse(
-        region=form_region or region, format=form_format or format, fields=form_fields or fields, min_dr2=min_value
+        region=form_region or region,
+        format=form_format or format,
+        fields=form_fields or fields,
+        min_dr2=min_value,
+        strict=bool(strict if form_strict is None else form_strict),
     )
     return RequestedImputation(form_model or model or None, options)
 

@@ -23,7 +23,7 @@ QUEUED: dict[str, Any] = {
     "name": "samples.vcf.gz",
     "size": 183_442,
     "model": {"alias": "default", "version": "3", "variant": "v19", "digest": "9f2c"},
-    "options": {"region": None, "format": "vcf.gz", "fields": ["GT", "DS"], "min_dr2": 0.0},
+    "options": {"region": None, "format": "vcf.gz", "fields": ["GT", "DS"], "min_dr2": 0.0, "strict": False},
     "progress": {"done": 0, "total": 0, "share": 0.0},
     "position": 1,
     "attempt": 0,

@@ -75,7 +75,7 @@ class BundleModel:
         from vcfbert.bundle.load import load_bundle
         from vcfbert.imputation.imputer import Imputer
 
-        bundle = load_bundle(folder, device=settings.device)
+        bundle = load_bundle(folder, device=settings.device, only_imputes=True)
         observe = None if observe_retrieval is None else partial(observe_retrieval, bundle.variant)
         kept_bytes = settings.kept_windows_mb * 1_000_000
         self.imputer: Imputer = Imputer(

@@ -14,7 +14,7 @@ from vcfbert.genotypes.parsing.process import Parser
 
 from ..http.auth import Caller
 from ..http.examples import NOTE, QC, UPLOAD, UPLOAD_ID, VCF, answers, form, problem_example, problems
-from ..http.options import MODEL
+from ..http.options import MODEL, STRICT
 from ..uploads.files import FILE_FIELD, Upload, check_upload, hide_paths, one_file, received
 from ..uploads.kept import UPLOAD_FIELD, KeptUpload
 from .deps import AppParsers, AppSettings, Kept, Manager, StillWanted
@@ -61,6 +61,7 @@ def qc(
     file: Annotated[UploadFile | None, File(description=FILE_FIELD)] = None,
     upload: Annotated[str | None, Form(description=UPLOAD_FIELD)] = None,
     keep: Annotated[bool, Form(description=_KEEP)] = False,
+    strict: Annotated[bool, Form(description=STRICT)] = False,
     model: Annotated[str | None, Query(description=MODEL)] = None,
     form_model: Annotated[str | None, Form(alias="model", description=MODEL)] = None,
 ) -> dict[str, Any]:
@@ -72,14 +73,14 @@ def qc(
     before = kept.named(caller.name, file, upload)
     if before is not None:
         with parsers.open(before.upload.target) as parser:
-            answer = _answer(served.imputer, before.upload, parser, still_wanted)
+            answer = _answer(served.imputer, before.upload, parser, still_wanted, strict)
         kept.get(caller.name, before.id)  # raises if another request deleted the file while it was read
         return {**answer, "upload": _kept_members(before)}
     assert file is not None
     with received(file, settings) as chosen:
         with parsers.open(chosen.target) as parser:
             check_upload(chosen.target, settings, parser, still_wanted)
-            answer = _answer(served.imputer, chosen, parser, still_wanted)
+            answer = _answer(served.imputer, chosen, parser, still_wanted, strict)
         if keep and "refused" not in answer:
             answer["upload"] = _kept_members(kept.keep(caller.name, chosen))
         return answer
@@ -97,11 +98,13 @@ def remove(upload_id: Annotated[str, Path(description="id of the upload")], call
     kept.remove(caller.name, upload_id)
 
 
-def _answer(imputer: Any, upload: Upload, parser: Parser, still_wanted: Callable[[], None]) -> dict[str, Any]:
+def _answer(
+    imputer: Any, upload: Upload, parser: Parser, still_wanted: Callable[[], None], strict: bool
+) -> dict[str, Any]:
     from vcfbert.imputation.files import check_target
 
     try:
-        report, refusal = check_target(imputer, upload.target, parser=parser, cancelled=still_wanted)
+        report, refusal = check_target(imputer, upload.target, strict=strict, parser=parser, cancelled=still_wanted)
     except InputError as error:
         return {"refused": _refused(error, upload)}
     answer = {**report.summary(), "sites": [asdict(note) for note in report.notes[:_MAX_NOTES]]}

@@ -38,7 +38,7 @@ def qc(
     from vcfbert.imputation.files import check_target
     from vcfbert.imputation.imputer import Imputer
 
-    report, refusal = check_target(Imputer(load_bundle(bundle_folder(model))), target, strict=strict)
+    report, refusal = check_target(Imputer(load_bundle(bundle_folder(model), only_imputes=True)), target, strict=strict)
     if json_ is not None:
         report.write(json_)
     print_summary(report.summary())

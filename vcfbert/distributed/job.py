@@ -92,7 +92,7 @@ class Job:
 def imputer_of(settings: Settings) -> Imputer:
     """The imputer of these settings."""
     return Imputer(
-        load_bundle(settings.bundle),
+        load_bundle(settings.bundle, only_imputes=True),
         batch_size=settings.batch_size,
         mode=settings.mode,
         ignore_phase=settings.ignore_phase,

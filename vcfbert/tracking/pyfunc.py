@@ -17,7 +17,7 @@ class BundleModel(PythonModel):
         from vcfbert.bundle.load import load_bundle
         from vcfbert.imputation.imputer import Imputer
 
-        self._imputer = Imputer(load_bundle(Path(context.artifacts["bundle"])))
+        self._imputer = Imputer(load_bundle(Path(context.artifacts["bundle"]), only_imputes=True))
 
     # No type hints: MLflow would use them as the input schema, instead of the logged signature.
     def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]

@@ -106,7 +106,13 @@ def test_job_runs_from_upload_to_files(service: Service) -> None:
     assert path == f"/v1/jobs/{accepted['id']}" == accepted["links"]["self"]
     assert (accepted["state"], accepted["position"], accepted["name"]) == ("queued", 1, "mine.vcf.gz")
     assert accepted["size"] == len("steps 1 0")
-    assert accepted["options"] == {"region": "20:1-900", "format": "bcf", "fields": ["GT", "DS"], "min_dr2": 0.3}
+    assert accepted["options"] == {
+        "region": "20:1-900",
+        "format": "bcf",
+        "fields": ["GT", "DS"],
+        "min_dr2": 0.3,
+        "strict": False,
+    }
     assert accepted["model"] == {"alias": "default", "version": "1", "variant": "v19", "digest": "1" * 64}
     assert accepted["links"]["result"] is None
     service.work()
