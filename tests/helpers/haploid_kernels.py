@@ -89,12 +89,12 @@ def means_without_samples(rng: np.random.Generator) -> tuple[Any, ...]:
 
 
 HAPLOID_CASES: Final = [
-    (haploid._copy_targets, copied),
-    (haploid._copy_targets, copied_of_one_head),
-    (haploid._copy_targets, copied_of_two_heads_and_70_typed_sites),
-    (haploid._copy_targets, copied_of_four_heads),
-    (haploid._copy_targets, copied_of_two_states_in_a_span_of_one),
-    (haploid._copy_targets, copied_for_no_target),
+    (haploid.copy_targets, copied),
+    (haploid.copy_targets, copied_of_one_head),
+    (haploid.copy_targets, copied_of_two_heads_and_70_typed_sites),
+    (haploid.copy_targets, copied_of_four_heads),
+    (haploid.copy_targets, copied_of_two_states_in_a_span_of_one),
+    (haploid.copy_targets, copied_for_no_target),
     (sample_means._fill_means, means),
     (sample_means._fill_means, means_of_independent_haplotypes),
     (sample_means._fill_means, means_at_one_site_of_one_sample),

@@ -23,13 +23,13 @@ def alike(rng: np.random.Generator) -> tuple[Any, ...]:
 
 def words(rng: np.random.Generator) -> tuple[Any, ...]:
     some, *given, number, counts = alike(rng)
-    intervals._number_alike.plain(some, *given, number, counts)
+    intervals.number_alike.plain(some, *given, number, counts)
     width = np.array([0, 1, 1, 2, 1, 0])
     first_word = np.concatenate([[0], np.cumsum(width * counts)])
     return some, *given, number, width, first_word, np.zeros(first_word[-1], np.uint64)
 
 
 INTERVAL_CASES: list[tuple[Kernel[..., Any], Callable[[np.random.Generator], tuple[Any, ...]]]] = [
-    (intervals._number_alike, alike),
-    (intervals._fill_words, words),
+    (intervals.number_alike, alike),
+    (intervals.fill_words, words),
 ]

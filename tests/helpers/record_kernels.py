@@ -70,7 +70,7 @@ def records_of_no_probabilities(rng: np.random.Generator) -> tuple[Any, ...]:
 def records_to_format(rng: np.random.Generator, has: tuple[bool, ...], **of: Any) -> tuple[Any, ...]:
     """Columns, contents, flags of haploid samples and of fields, from numbers that ``round_records`` made."""
     _, first, haploid, _, _, values, _ = made = imputed_records(rng, gq=has[3], **of)
-    record_values._round_records.plain(*made)
+    record_values.round_records.plain(*made)
     n_sites = len(values.total)
     numbers = np.column_stack([10.0 ** rng.uniform(-17, 0, n_sites), rng.random((n_sites, 2)), values.er2])
     numbers[0] = [0.0, 1.0, 0.5, 1e-5]
@@ -125,11 +125,11 @@ def bcf_of_multiallelic_records(rng: np.random.Generator) -> tuple[Any, ...]:
 
 
 RECORD_CASES: list[tuple[Kernel[..., Any], Callable[[np.random.Generator], tuple[Any, ...]]]] = [
-    (record_values._round_records, biallelic_records),
-    (record_values._round_records, records_with_genotype_probabilities),
-    (record_values._round_records, multiallelic_records),
-    (record_values._round_records, records_of_one_sample_without_quality),
-    (record_values._round_records, records_of_no_probabilities),
+    (record_values.round_records, biallelic_records),
+    (record_values.round_records, records_with_genotype_probabilities),
+    (record_values.round_records, multiallelic_records),
+    (record_values.round_records, records_of_one_sample_without_quality),
+    (record_values.round_records, records_of_no_probabilities),
     (record_text.spell_records, lines_with_all_fields),
     (record_text.spell_records, lines_without_quality),
     (record_text.spell_records, lines_of_multiallelic_records),

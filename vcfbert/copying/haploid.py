@@ -90,7 +90,7 @@ def copy(
     span = max(math.isqrt(t), min(t, forward_bytes // (4 * h * states.shape[1])), 1)
 
     def work(targets: Indices) -> None:
-        _copy_targets(targets, hmm, decoder, span, MAX_DROPPED, dosage, loo)
+        copy_targets(targets, hmm, decoder, span, MAX_DROPPED, dosage, loo)
 
     divide_among_threads(work, n, threads)
     return Copied(dosage, loo)
@@ -129,7 +129,7 @@ class Decoder(NamedTuple):
 
 
 @compiled
-def _copy_targets(
+def copy_targets(
     targets: Indices, hmm: Hmm, decoder: Decoder, span: int, max_dropped: float, dosage: Floats, loo: Floats
 ) -> None:
     """Fills the rows of ``targets`` in ``dosage`` [n, l] and ``loo`` [n, t].

@@ -57,14 +57,14 @@ class Intervals:
 
         def number_groups(groups: Indices) -> None:  # two threads must not write to one line
             some = (groups[:, None] * GROUP + np.arange(GROUP)).reshape(-1)
-            _number_alike(some[some < count], *stored, *parts, chosen, number, counts)
+            number_alike(some[some < count], *stored, *parts, chosen, number, counts)
 
         divide_among_threads(number_groups, len(number), threads)
         width = -(-np.diff(bounds) // WORD_SITES)  # words of a row
         first_word = np.concatenate([[0], np.cumsum(width * counts)])
         words = np.zeros(int(first_word[-1]), dtype=np.uint64)
         divide_among_threads(
-            lambda some: _fill_words(some, *stored, *parts, chosen, number, width, first_word, words),
+            lambda some: fill_words(some, *stored, *parts, chosen, number, width, first_word, words),
             count,
             threads,
         )
@@ -104,7 +104,7 @@ def _parts(blocks: SiteBlocks, site: Indices, bounds: Indices) -> tuple[Indices,
 
 
 @compiled
-def _number_alike(
+def number_alike(
     intervals: Indices, first_row: Indices, rows: Rows, row_number: RowNumbers, block: Indices, shift: Indices,
     length: Indices, first_part: Indices, haplotypes: Indices, number: Numbers, counts: Indices,
 ) -> None:  # fmt: skip
@@ -125,7 +125,7 @@ def _number_alike(
 
 
 @compiled
-def _fill_words(
+def fill_words(
     intervals: Indices, first_row: Indices, rows: Rows, row_number: RowNumbers, block: Indices, shift: Indices,
     length: Indices, first_part: Indices, haplotypes: Indices, number: Numbers, width: Indices, first_word: Indices,
     words: Rows,

@@ -62,7 +62,7 @@ def _empty_sweep(t: int, h: int, every: int) -> Sweep:
 
 
 @compiled
-def _sort_haplotypes(panel: Bits, backwards: bool, every: int, sweep: Sweep) -> None:
+def sort_haplotypes(panel: Bits, backwards: bool, every: int, sweep: Sweep) -> None:
     """Fills ``sweep`` from ``panel`` [h, ceil(t / 64)]: each step moves haplotypes with ALT behind those with REF.
 
     ``every``: one of so many orders is kept.
@@ -103,7 +103,7 @@ def _visit(alleles: Booleans, ref: Booleans, alt: Booleans, width: int, skipped:
 
 
 @compiled
-def _fill_sorted_states(
+def fill_sorted_states(
     forward: Sweep,
     backward: Sweep,
     every: int,
@@ -174,7 +174,7 @@ class PanelOrder:
 
         def work(directions: Indices) -> None:
             for backwards in directions:
-                _sort_haplotypes(panel, bool(backwards), every, sweeps[backwards])
+                sort_haplotypes(panel, bool(backwards), every, sweeps[backwards])
 
         divide_among_threads(work, 2, threads)
         return cls(panel, positions, sweeps, every)
@@ -230,7 +230,7 @@ class PanelOrder:
                 fill_states(panel, refs, alts, cm, excluded, n_longest, targets, out)
             else:
                 forward, backward = self.sweeps
-                _fill_sorted_states(
+                fill_sorted_states(
                     forward, backward, self.every, panel, refs, alts, cm, excluded, neighbours, n_longest, targets, out
                 )
 

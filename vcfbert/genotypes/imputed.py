@@ -60,13 +60,13 @@ def estimated_r2(
     if haploid is not None and haploid.any():
         flat = flat[:, np.stack([np.ones_like(haploid), ~haploid], axis=1).reshape(-1)]
     p, variance = np.empty(len(flat)), np.empty(len(flat))
-    _moments(np.ascontiguousarray(flat, dtype=np.float32), p, variance)
+    moments(np.ascontiguousarray(flat, dtype=np.float32), p, variance)
     expected = p * (1.0 - p)
     return np.asarray(np.where(expected > 1e-9, variance / np.maximum(expected, 1e-9), 0.0).clip(0.0, 1.0))
 
 
 @compiled
-def _moments(values: Floats, mean: Doubles, variance: Doubles) -> None:
+def moments(values: Floats, mean: Doubles, variance: Doubles) -> None:
     """Fills the mean [l] and variance [l] of each row of ``values`` [l, m]."""
     mean[:] = values.mean(axis=1, dtype=np.float64) if values.shape[1] else 0.0
     variance[:] = values.var(axis=1, dtype=np.float64) if values.shape[1] else 0.0

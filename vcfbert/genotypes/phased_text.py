@@ -127,7 +127,7 @@ def _plain_records(file: VcfFile) -> Iterator[tuple[list[_Record], Alleles]]:
             room = (len(text) - start) // (_CALL_BYTES * n_samples) + 1
             fields = np.empty((room, 10), np.int64)
             packed = np.empty((room, -(-n_samples // 4)), np.uint8)
-            count = _pack_phased_text(np.frombuffer(text, np.uint8), start, n_samples, fields, packed)
+            count = pack_phased_text(np.frombuffer(text, np.uint8), start, n_samples, fields, packed)
             if count:
                 yield [_record(text, starts) for starts in fields[:count].tolist()], packed[:count]
                 start = int(fields[count - 1, 9]) + _CALL_BYTES * n_samples
@@ -154,7 +154,7 @@ def _pieces(file: VcfFile) -> Iterator[bytes]:
 
 
 @compiled
-def _pack_phased_text(text: Alleles, start: int, n_samples: int, fields: Indices, packed: Alleles) -> int:
+def pack_phased_text(text: Alleles, start: int, n_samples: int, fields: Indices, packed: Alleles) -> int:
     """Fills ``packed`` [m, ceil(n_samples / 4)] with the alleles of the plain records of ``text`` from ``start`` on.
 
     It ends after m records, or before the first that is not plain or not complete, and returns their number. ``fields``

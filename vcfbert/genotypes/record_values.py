@@ -89,7 +89,7 @@ def record_values(
     dosage = np.ascontiguousarray(block.haplotype_dosage, dtype=np.float32)
     imputed = _Imputed(dosage, np.ascontiguousarray(block.calls), *arrays)
     certainty = np.zeros(ONE + 1, np.int64)
-    if _round_records(imputed, first, haploid, swapped, min_dr2, values, certainty) == _NOT_PROBABILITIES:
+    if round_records(imputed, first, haploid, swapped, min_dr2, values, certainty) == _NOT_PROBABILITIES:
         raise _not_probabilities(block)
     return values, certainty
 
@@ -107,7 +107,7 @@ def _not_probabilities(block: ImputedBlock) -> VcfbertError:
 
 
 @compiled
-def _round_records(
+def round_records(
     imputed: _Imputed,
     first: Indices,
     haploid: Flags,

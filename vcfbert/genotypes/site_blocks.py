@@ -68,7 +68,7 @@ class SiteBlocks:
             raise IndexError(f"haplotypes must lie in 0..{self.n_haplotypes - 1}")
         block = np.searchsorted(self.first_site, site, side="right") - 1
         out = np.empty((len(chosen), len(site)), dtype=np.uint8)
-        _unpack(
+        unpack(
             self.first_row, self.rows, self.number, block, site - self.first_site[block],
             np.ascontiguousarray(chosen, dtype=np.int64), out,
         )  # fmt: skip
@@ -80,20 +80,20 @@ class SiteBlocks:
         """
         block = np.searchsorted(self.first_site, sites, side="right") - 1
         out = np.zeros((len(haplotypes), -(-len(sites) // 64)), dtype=np.uint64)
-        _gather_bits(self.first_row, self.rows, self.number, block, sites - self.first_site[block], haplotypes, out)
+        gather_bits(self.first_row, self.rows, self.number, block, sites - self.first_site[block], haplotypes, out)
         return out
 
     def packed(self, sites: slice) -> Alleles:
         """Consecutive ``sites`` as ``of`` takes them."""
         start, stop, _ = sites.indices(self.n_sites)
         out = np.empty((max(stop - start, 0), -(-self.n_haplotypes // 8)), dtype=np.uint8)
-        _pack(self.first_site, self.first_row, self.rows, self.number, start, out)
+        pack(self.first_site, self.first_row, self.rows, self.number, start, out)
         return out
 
     def allele_counts(self, haplotypes: Indices) -> Indices:
         """Number [l] of ``haplotypes`` that carry ALT at each site."""
         counts = np.empty(self.n_sites, dtype=np.int64)
-        _count_alleles(self.first_site, self.first_row, self.rows, self.number, haplotypes, counts)
+        count_alleles(self.first_site, self.first_row, self.rows, self.number, haplotypes, counts)
         return counts
 
     def in_memory(self) -> SiteBlocks:
@@ -134,14 +134,14 @@ def cut_blocks(packed: Alleles, n_haplotypes: int, *, last: bool = True) -> Iter
     while len(packed) - start >= (1 if last else BLOCK_SITES):
         number = np.empty(n_haplotypes, np.uint16)
         n_sites = min(BLOCK_SITES, len(packed) - start)
-        while (n_rows := _number_rows(packed[start : start + n_sites], number, room)) > len(room):
+        while (n_rows := number_rows(packed[start : start + n_sites], number, room)) > len(room):
             n_sites = max(n_sites // 2, 1)
         yield n_sites, room[:n_rows].copy(), number
         start += n_sites
 
 
 @compiled
-def _number_rows(packed: Alleles, number: RowNumbers, rows: Rows) -> int:
+def number_rows(packed: Alleles, number: RowNumbers, rows: Rows) -> int:
     """Fills the ``number`` [h] of each haplotype's row and the distinct ``rows``, in the order of their first use.
 
     ``packed`` [s, ceil(h / 8)] as in ``SiteBlocks.of``, of at most 64 sites. Returns the number of rows. If there are
@@ -159,7 +159,7 @@ def _number_rows(packed: Alleles, number: RowNumbers, rows: Rows) -> int:
 
 
 @compiled
-def _unpack(
+def unpack(
     first_row: Indices, rows: Rows, number: RowNumbers, block: Indices, place: Indices, haplotypes: Indices,
     out: Alleles,
 ) -> None:  # fmt: skip
@@ -170,7 +170,7 @@ def _unpack(
 
 
 @compiled
-def _pack(first_site: Indices, first_row: Indices, rows: Rows, number: RowNumbers, start: int, out: Alleles) -> None:
+def pack(first_site: Indices, first_row: Indices, rows: Rows, number: RowNumbers, start: int, out: Alleles) -> None:
     """Fills ``out`` [l, ceil(h / 8)] with the alleles at l sites from ``start`` on, as ``SiteBlocks.of`` takes them."""
     for place, site in enumerate(range(start, start + len(out))):
         block = np.searchsorted(first_site, site, side="right") - 1
@@ -179,13 +179,13 @@ def _pack(first_site: Indices, first_row: Indices, rows: Rows, number: RowNumber
 
 
 @compiled
-def _gather_bits(
+def gather_bits(
     first_row: Indices, rows: Rows, number: RowNumbers, block: Indices, place: Indices, haplotypes: Indices,
     out: Bits,
 ) -> None:  # fmt: skip
     """Sets the bits of ``out`` [n, ceil(l / 64)], all 0 before, where n ``haplotypes`` have ALT.
 
-    The l sites are given as in ``_unpack``.
+    The l sites are given as in ``unpack``.
     """
     for site in range(len(block)):
         words = rows[first_row[block[site]] + number[block[site], haplotypes].astype(np.int64)]
@@ -193,7 +193,7 @@ def _gather_bits(
 
 
 @compiled
-def _count_alleles(
+def count_alleles(
     first_site: Indices, first_row: Indices, rows: Rows, number: RowNumbers, haplotypes: Indices, counts: Indices
 ) -> None:
     """Fills ``counts`` [l]: how many of ``haplotypes`` have ALT at each site."""

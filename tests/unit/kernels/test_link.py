@@ -12,7 +12,7 @@ import pytest
 
 import vcfbert.kernels as kernels
 from vcfbert.errors import ArtifactError
-from vcfbert.genotypes.imputed import _moments
+from vcfbert.genotypes.imputed import moments
 from vcfbert.kernels import LIBRARIES, Doubles, Floats, compiled
 
 ROOT = Path(__file__).parents[3]
@@ -31,12 +31,12 @@ def no_library(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
 )
 def test_array_of_another_type_or_not_contiguous_is_refused(values: np.ndarray) -> None:
     with pytest.raises(TypeError, match="moments: values"):
-        _moments(values, np.empty(2), np.empty(2))
+        moments(values, np.empty(2), np.empty(2))
 
 
 def test_arguments_may_be_given_by_name() -> None:
     mean, variance = np.empty(1), np.empty(1)
-    _moments(np.array([[1.0, 3.0]], np.float32), variance=variance, mean=mean)
+    moments(np.array([[1.0, 3.0]], np.float32), variance=variance, mean=mean)
     assert (mean[0], variance[0]) == (2.0, 1.0)
 
 
@@ -45,7 +45,7 @@ def test_without_a_library_numpy_computes_after_one_warning_with_the_command(
 ) -> None:
     mean, variance = np.empty(1), np.empty(1)
     for _ in range(2):
-        _moments(np.array([[1.0, 3.0]], np.float32), mean, variance)
+        moments(np.array([[1.0, 3.0]], np.float32), mean, variance)
     assert (mean[0], variance[0]) == (2.0, 1.0)
     (warned,) = caplog.records
     assert warned.levelname == "WARNING"
