@@ -77,7 +77,7 @@ def load_bundle(path: AnyPath, *, device: str = "cpu") -> Bundle:
     """
     from vcfbert.bundle.load import load_bundle as load
 
-    return load(Path(path), device=device)
+    return load(Path(path), device=device, only_imputes=True)
 
 
 def impute_file(

@@ -136,7 +136,6 @@ PANEL_CASES: dict[str, tuple[Callable[[Lines], Lines | None], Callable[[str], st
     "unsorted": (swap_rows, str, "unsorted_records", ("record 20:",)),
     "duplicate records": (repeat_row, str, "duplicate_records", ("record 20:",)),
     "mixed ploidy": (set_field(5, 12, "0"), str, "mixed_ploidy", ("record 20:",)),
-    "symbolic ALT": (set_field(5, 4, "<CN0>"), str, "symbolic_alt", ("record 20:",)),
     "no sample": (no_samples, sites_only_header, "no_samples", ()),
     "duplicate samples": (lambda _: None, duplicate_first_sample, "duplicate_samples", ()),
     "a chromosome in two places": (
