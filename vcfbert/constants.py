@@ -22,6 +22,11 @@ ALT_TOKEN: Final = 2
 MASK_TOKEN: Final = 3
 N_TOKENS: Final = 4
 
+# Features of a site that exist for any panel (model/embedding.py).
+AF_FREQUENCIES: Final = 4
+N_SITE_FEATURES: Final = 2 * AF_FREQUENCIES + 3
+POSITION_SCALES: Final = 8  # Fourier scales of the genetic position within a window
+
 # Sites of smaller minor-allele frequency (MAF) are rare in F1 scores and in the loss.
 RARE_MAF: Final = 0.05
 # MAF bins of every reported dosage r2: half-open intervals of the MAF in the panel.

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from vcfbert.cli.console import ConsoleProgress, JsonFlag, print_json, say
-from vcfbert.cli.options import check_variant
+from vcfbert.cli.options import Build, check_variant
 
 
 def fit(
@@ -35,12 +35,7 @@ def fit(
     region: Annotated[
         str | None, typer.Option(help="Part of the panel to use: CHROM or CHROM:FROM-TO. Default: all.")
     ] = None,
-    build: Annotated[
-        str | None,
-        typer.Option(
-            help="Genome build of chromosome X: b37 or b38, or none for another species. Default: found by X's length."
-        ),
-    ] = None,
+    build: Build = None,
     info: Annotated[
         list[str] | None,
         typer.Option(help="INFO field of the panel that imputed files repeat. Repeat it for several fields."),

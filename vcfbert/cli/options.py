@@ -16,6 +16,14 @@ Strict = Annotated[
     bool, typer.Option("--strict", help="Refuse a target with records that cannot be used, instead of excluding them.")
 ]
 
+Build = Annotated[
+    str | None,
+    typer.Option(
+        help="Genome build, for the PARs of X: b37 or b38, or none for another species. "
+        "Default: found by X's length in the header."
+    ),
+]
+
 
 def bundle_folder(model: str) -> Path:
     """The folder of the bundle that ``--model`` names. A registered model is downloaded once and cached."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vcfbert.cli.console import JsonFlag, print_facts, print_json, progress_bars, say
+from vcfbert.cli.options import Build
 from vcfbert.cli.tasks import TASK_LINES, Ray, WorkDir, pool_at
 from vcfbert.errors import InputError
 
@@ -32,13 +33,7 @@ def panel_build(
         typer.Option(help="Genetic map; repeat it or write {chrom}, as for --panel. Default: 1 cM/Mb."),
     ] = None,
     region: Annotated[str | None, typer.Option(help="CHROM or CHROM:FROM-TO to convert. Default: all.")] = None,
-    build: Annotated[
-        str | None,
-        typer.Option(
-            help="Genome build, for the PARs of X: b37 or b38, or none for another species. "
-            "Default: found by X's length in the header."
-        ),
-    ] = None,
+    build: Build = None,
     info: Annotated[
         list[str] | None,
         typer.Option(help="INFO field that imputed files repeat, of all records. Repeat it for several fields."),
@@ -138,13 +133,7 @@ def _region(facts: dict[str, Any]) -> str:
 @panel_app.command("inspect")
 def panel_inspect(
     path: Annotated[Path, typer.Argument(help="Panel store, VCF, VCF.gz, BCF or VCF Zarr.")],
-    build: Annotated[
-        str | None,
-        typer.Option(
-            help="Genome build, for the PARs of X: b37 or b38, or none for another species. "
-            "Default: found by X's length in the header."
-        ),
-    ] = None,
+    build: Build = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Print what a panel holds: each chromosome, and of X each of its three parts.

@@ -28,6 +28,7 @@ BLOCK_BYTES: Final = 0xFF00  # text of a block; incompressible text of this size
 # The empty block that ends every complete BGZF file.
 EOF_BLOCK: Final = bytes.fromhex("1f8b08040000000000ff0600424302001b0003000000000000000000")
 GZIP_MAGIC: Final = b"\x1f\x8b"
+BGZF_MAGIC: Final = b"\x1f\x8b\x08\x04"  # of gzip with an extra field
 # Magic, deflate, FEXTRA, no time, and an extra field of 6 bytes: "BC", its length 2, and the block's size.
 _BLOCK_HEAD: Final = bytes.fromhex("1f8b08040000000000ff060042430200")
 _BLOCK_OVERHEAD: Final = len(_BLOCK_HEAD) + 2 + 8

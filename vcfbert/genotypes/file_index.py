@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from vcfbert.genotypes.bgzf import GZIP_MAGIC
+from vcfbert.genotypes.bgzf import BGZF_MAGIC, GZIP_MAGIC
 from vcfbert.genotypes.vcf_file import VcfFile
 
 # In the order in which htslib looks for them. It reads a BCF by a CSI index alone.
@@ -211,7 +211,7 @@ def _block(handle: BinaryIO, address: int) -> tuple[int, int]:
     if not head:
         return 0, 0
     magic, size = struct.unpack("<4s12xH", head)
-    if magic != b"\x1f\x8b\x08\x04" or size + 1 < _SHORTEST_BLOCK:
+    if magic != BGZF_MAGIC or size + 1 < _SHORTEST_BLOCK:
         raise ValueError(address)
     handle.seek(address + size + 1 - 4)
     (n_text,) = struct.unpack("<I", handle.read(4))

@@ -12,12 +12,12 @@ from typing import Any, BinaryIO, Final, NamedTuple, cast
 from isal import igzip, igzip_lib
 
 from vcfbert.errors import InputError
+from vcfbert.genotypes.bgzf import GZIP_MAGIC
 from vcfbert.genotypes.parsing.messages import NUMBER, Record
 from vcfbert.genotypes.parsing.process import Cancelled, Parser, in_parser
 from vcfbert.genotypes.parsing.trace import Trace
+from vcfbert.genotypes.vcf_file import BCF_MAGIC
 
-_GZIP: Final = b"\x1f\x8b"
-_BCF: Final = b"BCF\x02"
 _ZIP: Final = b"PK"
 _DAMAGED: Final = cast(type[Exception], igzip_lib.IsalError)
 
@@ -65,10 +65,10 @@ def count(path: Path, trace: Trace | None, limits: SizeLimits) -> Iterator[FileS
             hint = "send a VCF, VCF.gz or BCF; `vcfbert impute` reads VCF Zarr"
             raise InputError("not_vcf", "the service does not accept zip files", where=str(path), hint=hint)
         raw.seek(0)
-        stream = cast(Any, igzip).open(raw) if magic == _GZIP else raw
+        stream = cast(Any, igzip).open(raw) if magic == GZIP_MAGIC else raw
         with suppress(EOFError, OSError, struct.error, _DAMAGED):
             magic = counts.read(stream, 5)
-            if magic[:4] == _BCF:
+            if magic[:4] == BCF_MAGIC:
                 counts.bcf(stream)
             else:
                 counts.vcf(stream, magic)

@@ -16,11 +16,10 @@ from pathlib import Path
 from typing import BinaryIO, Literal, cast
 
 from vcfbert.errors import InputError
-from vcfbert.genotypes.bgzf import EOF_BLOCK, GZIP_MAGIC
+from vcfbert.genotypes.bgzf import BGZF_MAGIC, EOF_BLOCK, GZIP_MAGIC
 
-_BGZF_MAGIC = b"\x1f\x8b\x08\x04"
 _VCF_MAGIC = b"##fileformat=VCF"
-_BCF_MAGIC = b"BCF\x02"
+BCF_MAGIC = b"BCF\x02"
 _CHUNK = 1 << 20
 
 _CONVERT_PLINK = "give a VCF, VCF.gz or BCF; `plink2 --export vcf bgz` converts PLINK files"
@@ -66,7 +65,7 @@ def inspect(path: Path) -> VcfFile:
 
 def _container(handle: BinaryIO) -> Container:
     head = handle.read(14)
-    if head[:4] == _BGZF_MAGIC and head[12:14] == b"BC":
+    if head[:4] == BGZF_MAGIC and head[12:14] == b"BC":
         return "bgzf"
     return "gzip" if head[:2] == GZIP_MAGIC else "plain"
 
@@ -102,7 +101,7 @@ def _format_and_samples(path: Path, container: Container) -> tuple[bool, tuple[s
     try:
         with cast(BinaryIO, path.open("rb") if container == "plain" else gzip.open(path)) as stream:
             magic = stream.read(len(_VCF_MAGIC))
-            is_bcf = magic.startswith(_BCF_MAGIC)
+            is_bcf = magic.startswith(BCF_MAGIC)
             if is_bcf and container == "gzip":
                 raise _not_vcf(path, "a BCF must be compressed with BGZF, and this one is with gzip", _COMPRESS_BCF)
             columns = _header_columns(stream, magic, path)
@@ -127,7 +126,7 @@ def check_samples(samples: Sequence[str], path: Path, *, hint: str) -> None:
 def _header_columns(stream: BinaryIO, magic: bytes, path: Path) -> list[str]:
     """The columns of the header's #CHROM line. ``magic``: the bytes already read from ``stream``."""
     lines: Iterable[bytes]
-    if magic.startswith(_BCF_MAGIC):
+    if magic.startswith(BCF_MAGIC):
         if len(magic) < 9:
             hint = "copy or download it again"
             raise InputError("vcf_invalid", "the BCF ends within its header", where=str(path), hint=hint)

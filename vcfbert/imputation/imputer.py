@@ -189,7 +189,6 @@ class Imputer:
     ) -> Generator[WindowPrediction]:
         """The prediction of each window, in order. As many as the predictor takes at once are computed side by side,
         while the caller writes the one before."""
-
         at_once = min(self._predictor.windows_at_once, len(windows))
         if at_once == 1:
             for window in windows:

@@ -12,16 +12,11 @@ from typing import Final
 
 import numpy as np
 
-from vcfbert.constants import ALT_TOKEN, N_TOKENS, REF_TOKEN
+from vcfbert.constants import AF_FREQUENCIES, ALT_TOKEN, N_SITE_FEATURES, N_TOKENS, POSITION_SCALES, REF_TOKEN
 from vcfbert.kernels import Alleles, Doubles, Floats, Indices
 from vcfbert.model.encoder_kernel import EncoderWeights
 from vcfbert.model.genotype_kernel import GenotypeHeadWeights, predict_pairs
 from vcfbert.model.v18_kernel import V18Queries, V18Weights, V18Window, run_v18
-
-# As in embedding.py, which imports torch.
-_AF_FREQUENCIES: Final = 4
-_N_SITE_FEATURES: Final = 2 * _AF_FREQUENCIES + 3
-_POSITION_SCALES: Final = 8
 
 _BLOCK: Final = {  # fields of ``EncoderWeights`` and the layers of ``encoder.Block`` that they hold
     "attention_norm": "attention_norm",
@@ -133,7 +128,7 @@ def site_features(af: Doubles, cm: Doubles) -> Floats:
     """As ``embedding.site_features``, float32 [n_sites, F], for ALT frequencies and genetic positions [n_sites]."""
     frequency = af.astype(np.float32)
     root = np.sqrt(frequency.clip(0.0, 1.0))
-    angles = np.float32(math.pi) * root[:, None] * np.float32(2.0) ** _steps(_AF_FREQUENCIES)
+    angles = np.float32(math.pi) * root[:, None] * np.float32(2.0) ** _steps(AF_FREQUENCIES)
     maf = np.minimum(frequency, 1.0 - frequency)
     gap = np.diff(cm).astype(np.float32)
     before, after = np.concatenate([gap[:1], gap]), np.concatenate([gap, gap[-1:]])
@@ -154,7 +149,7 @@ def _steps(n: int) -> Floats:
 
 
 def _position_frequencies() -> Floats:
-    return np.float32(2.0 * math.pi / 4.0) * np.float32(2.0) ** _steps(_POSITION_SCALES)
+    return np.float32(2.0 * math.pi / 4.0) * np.float32(2.0) ** _steps(POSITION_SCALES)
 
 
 def _gelu(x: Floats) -> Floats:
@@ -201,10 +196,10 @@ def _shapes(dims: int, layers: int, mlp_ratio: int, retrieval_heads: int) -> dic
         "retrieval.log_temperature": (retrieval_heads,),
     }
     linear = {
-        "embedding.scale.0": (64, _N_SITE_FEATURES),
+        "embedding.scale.0": (64, N_SITE_FEATURES),
         "embedding.scale.2": (dims, 64),
-        "embedding.shift": (dims, _N_SITE_FEATURES),
-        "position.project": (dims, 2 * _POSITION_SCALES),
+        "embedding.shift": (dims, N_SITE_FEATURES),
+        "position.project": (dims, 2 * POSITION_SCALES),
         "pooled": (dims, dims),
         "evidence": (dims, 3 * retrieval_heads),
         "haplotype_head.project": (1, dims),

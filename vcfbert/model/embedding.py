@@ -8,11 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vcfbert.constants import ALT_TOKEN, N_TOKENS, REF_TOKEN
-
-AF_FREQUENCIES = 4
-N_SITE_FEATURES = 2 * AF_FREQUENCIES + 3
-POSITION_SCALES = 8  # Fourier scales of the genetic position within a window
+from vcfbert.constants import AF_FREQUENCIES, ALT_TOKEN, N_SITE_FEATURES, N_TOKENS, POSITION_SCALES, REF_TOKEN
 
 
 def site_features(af: Tensor, cm: Tensor) -> Tensor:

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from tests.helpers.tiny import TINY_MODEL, perturbed, random_panel
-from vcfbert.constants import ALT_TOKEN, REF_TOKEN
+from vcfbert.constants import AF_FREQUENCIES, ALT_TOKEN, N_SITE_FEATURES, REF_TOKEN
 from vcfbert.genotypes.reference_subset import ReferenceSubset
-from vcfbert.model.embedding import AF_FREQUENCIES, N_SITE_FEATURES, AlleleEmbedding, PositionEmbedding, site_features
+from vcfbert.model.embedding import AlleleEmbedding, PositionEmbedding, site_features
 from vcfbert.model.v18 import V18
 from vcfbert.model.variants import create
 from vcfbert.retrieval.context import reference_features
