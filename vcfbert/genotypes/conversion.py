@@ -349,7 +349,7 @@ def _write_region(
         )
     validation = with_copies(chosen, finder.copies_of(chosen), len(first.samples))
     if validation != chosen:
-        what = "samples are copies of each other, and copies of validation samples are held out too"
+        what = "samples as alike as copies of a validation sample are held out with it"
         _LOG.warning("%s, %s: %s: %d instead of %d", file, region, what, len(validation), len(chosen))
     digest = writer.close()
     return region_manifest(region, first.samples, first.haploid, validation, writer.n_sites, digest, scale.source)
