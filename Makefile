@@ -75,8 +75,9 @@ test-unit: setup ## tests of single modules, in under 2 minutes
 test-integration: setup ## all tests but the slow ones and those of test-unit
 	python -m pytest -rs $(INTEGRATION)
 
-test-slow: setup ## heavier checks
+test-slow: setup ## heavier checks, and property tests with examples drawn anew
 	python -m pytest -rs -m slow
+	python -m pytest -rs tests/property $(TWO) --hypothesis-profile=drawn
 
 coverage: setup ## coverage of the tests of modules, those with studies and MLflow included; fails below the floor
 	python -m pytest -rs $(MODULES) -m "not slow" --cov --cov-report=term:skip-covered

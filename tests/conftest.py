@@ -7,6 +7,7 @@ from pathlib import Path
 # costs more CPU time than it saves.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import hypothesis
 import numpy as np
 import pytest
 
@@ -18,6 +19,11 @@ from vcfbert.genotypes.panel import Panel
 TESTS = Path(__file__).parent
 DEMO = TESTS.parent / "data" / "demo"
 UNIT_FOLDERS = ("unit", "property", "contract")
+
+# The same examples in every run, so that a change alone decides whether its tests pass. `make test-slow` draws others.
+hypothesis.settings.register_profile("fixed", derandomize=True)
+hypothesis.settings.register_profile("drawn", derandomize=False, print_blob=True)
+hypothesis.settings.load_profile("fixed")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

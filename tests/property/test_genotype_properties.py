@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.helpers.vcf_text import Record, genotypes_of, panel_of, vcf_text, write_vcf
+from vcfbert.errors import InputError
 from vcfbert.genotypes.genetic_map import GeneticMap
 from vcfbert.genotypes.sites import match_target
 from vcfbert.genotypes.store import open_panels, panel_digest, write_panels
@@ -116,6 +117,10 @@ def test_genetic_map_never_falls_and_keeps_its_points(points: list[int], steps: 
         cm = np.cumsum(steps[: len(points)])
         rows = zip(sorted(points), cm.tolist(), strict=True)
         path.write_text("".join(f"{pos} 20 {value!r}\n" for pos, value in rows))
+        if len(cm) > 1 and cm[0] == cm[-1]:  # also where the steps are too small to change the first value
+            with pytest.raises(InputError, match="the map has no length"):
+                GeneticMap.read(path, "20")
+            return
         genetic_map = GeneticMap.read(path, "20")
     assert (np.diff(genetic_map.cm(np.sort(asked))) >= 0).all()
     assert genetic_map.cm(np.sort(points)) == pytest.approx(cm)
