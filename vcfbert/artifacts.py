@@ -24,6 +24,8 @@ from vcfbert import __version__
 from vcfbert.errors import ArtifactError, DiskFullError, InputError, VcfbertError
 
 MANIFEST = "manifest.json"
+SIGNATURE = f"{MANIFEST}.sig"  # a detached signature of the manifest, added after the artifact was written
+_UNLISTED = (MANIFEST, SIGNATURE)  # files without a sha256 in the manifest
 
 # Packages that affect results.
 _PACKAGES = ("torch", "numpy", "faiss-cpu", "lightning-fabric", "cyvcf2", "pysam", "safetensors")
@@ -198,17 +200,8 @@ def read_manifest(path: Path, *, kind: str, version: int, verify: bool = True) -
             where=where,
             hint="check the path, or write it again: its writer may have been interrupted",
         )
-    try:
-        manifest = json.loads((path / MANIFEST).read_text())
-        found = (manifest["kind"], manifest["format_version"])
-        files = dict(manifest["files"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise ArtifactError(
-            f"{kind}_damaged",
-            f"{MANIFEST} cannot be read ({error})",
-            where=where,
-            hint="copy it or write it again",
-        ) from error
+    manifest, files = _parse_manifest(path, kind)
+    found = (manifest["kind"], manifest["format_version"])
     if found != (kind, version):
         raise ArtifactError(
             f"{kind}_format",
@@ -217,15 +210,48 @@ def read_manifest(path: Path, *, kind: str, version: int, verify: bool = True) -
             hint=f"write it again with this version of vcfbert: {_WRITERS.get(kind, '`dvc repro`')}",
         )
     if verify:
-        for name, digest in files.items():
-            if not (path / name).is_file() or sha256_file(path / name) != digest:
-                raise ArtifactError(
-                    f"{kind}_hash",
-                    f"{name} is missing or differs from its recorded sha256",
-                    where=where,
-                    hint="copy it or write it again: it was changed or damaged after it was written",
-                )
-    return manifest  # type: ignore[no-any-return]
+        _check_hashes(path, kind, files)
+    return manifest
+
+
+def check_files(path: Path, kind: str) -> None:
+    """Checks the sha256 of every file that the manifest at ``path`` lists, whatever its format version.
+
+    Raises ArtifactError KIND_damaged or KIND_hash.
+    """
+    _, files = _parse_manifest(path, kind)
+    _check_hashes(path, kind, files)
+
+
+def _parse_manifest(path: Path, kind: str) -> tuple[dict[str, Any], dict[str, str]]:
+    """The manifest, and the sha256 by file name in it. Raises ArtifactError KIND_damaged."""
+    try:
+        manifest = json.loads((path / MANIFEST).read_text())
+        files = {str(name): str(digest) for name, digest in manifest["files"].items()}
+        if not {"kind", "format_version"} <= manifest.keys():
+            raise KeyError("kind and format_version are required")
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ArtifactError(
+            f"{kind}_damaged",
+            f"{MANIFEST} cannot be read ({error})",
+            where=str(path),
+            hint="copy it or write it again",
+        ) from error
+    return manifest, files
+
+
+def _check_hashes(path: Path, kind: str, files: Mapping[str, str]) -> None:
+    """Raises ArtifactError KIND_hash unless the folder holds the listed files and no others, hidden ones aside."""
+    hint = "copy it or write it again: it was changed or damaged after it was written"
+    for name, digest in files.items():
+        if not (path / name).is_file() or sha256_file(path / name) != digest:
+            what = f"{name} is missing or differs from its recorded sha256"
+            raise ArtifactError(f"{kind}_hash", what, where=str(path), hint=hint)
+    for file in path.rglob("[!.]*"):
+        name = file.relative_to(path).as_posix()
+        if file.is_file() and name not in files and name not in _UNLISTED:
+            what = f"{MANIFEST} has no sha256 of {name}"
+            raise ArtifactError(f"{kind}_hash", what, where=str(path), hint=hint)
 
 
 def bundle_digest(bundle: Path) -> str:

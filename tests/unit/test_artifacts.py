@@ -95,6 +95,19 @@ def test_read_manifest_reports_each_kind_of_damage(tmp_path: Path) -> None:
     assert refused(path) == "thing_unfinished"
 
 
+def test_a_file_without_recorded_hash_is_refused(tmp_path: Path) -> None:
+    write(tmp_path / "thing")
+    manifest = json.loads((tmp_path / "thing" / MANIFEST).read_text())
+    (tmp_path / "thing" / MANIFEST).write_text(json.dumps({**manifest, "files": {}}))
+    assert refused(tmp_path / "thing") == "thing_hash"
+    write(tmp_path / "thing")
+    (tmp_path / "thing/sub/.nfs000001").write_text("")  # a network file system's own
+    (tmp_path / "thing" / f"{MANIFEST}.sig").write_text("")
+    read_manifest(tmp_path / "thing", kind="thing", version=3)
+    (tmp_path / "thing/sub/c.txt").write_text("")
+    assert refused(tmp_path / "thing") == "thing_hash"
+
+
 def test_atomic_file_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
     path = tmp_path / "deep/report.json"
 

@@ -31,6 +31,7 @@ EXPERIMENT = "vcfbert"
 SYSTEM_METRICS_SECONDS = 5.0
 BUNDLE_ARTIFACT = "bundle"  # key of the bundle's folder among the MLflow model's artifacts
 BUNDLE_DIGEST_TAG = "bundle_digest"
+SIGNATURE_TAG = "bundle_signature"  # hexadecimal, of a registered version whose bundle is signed
 _PARENT_TAG = "mlflow.parentRunId"
 
 _MAX_VALUE = 500  # characters of a parameter; older MLflow servers accept no more

@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import glob
 import json
-import os
 import re
-import shutil
-import tempfile
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
-from vcfbert.artifacts import DISK_FULL, MANIFEST, bundle_digest, output_error, write_json
-from vcfbert.errors import ArtifactError, VcfbertError
-from vcfbert.tracking.mlflow_tracker import BUNDLE_ARTIFACT
+from vcfbert.artifacts import MANIFEST, bundle_digest, write_json
+from vcfbert.errors import VcfbertError
+from vcfbert.tracking.model_download import add_signature, check_registered, download
 from vcfbert.tracking.registry import ModelReference, RegisteredVersion, find_version
-from vcfbert.tracking.store import open_registry, project_root, unavailable
+from vcfbert.tracking.store import open_registry, project_root
 
 _FOLDER = re.compile(r"(?P<number>\d+)-(?P<digest>[0-9a-f]{1,16})")  # folder of a cached bundle, after the model's name
 
@@ -77,18 +73,14 @@ def cached_versions(name: str, *, cache: Path | None = None) -> list[RegisteredV
 def fetch(version: RegisteredVersion, *, root: Path | None = None, cache: Path | None = None) -> Path:
     """The version's bundle folder in ``cache``, downloaded if missing.
 
-    Raises ArtifactError 'bundle_hash' if it differs from the registered bundle, VcfbertError 'registry_unavailable'.
+    Raises ArtifactError 'bundle_hash' if it differs from the registered bundle, 'model_path' if the registry's entry
+    names files outside the artifact store, VcfbertError 'registry_unavailable'.
     """
     folder = (cache or default_cache()) / f"{version.name}-{version.number}-{version.bundle_digest[:16]}"
     if not folder.is_dir():
-        _download(open_registry(root or project_root()), version.reference, folder)
-    if bundle_digest(folder) != version.bundle_digest:
-        raise ArtifactError(
-            "bundle_hash",
-            f"not the bundle that was registered as {version.reference}",
-            where=str(folder),
-            hint="remove the folder; the next call downloads it again",
-        )
+        download(open_registry(root or project_root()), version, folder)
+    check_registered(folder, version)
+    add_signature(folder, version.signature)  # a version may be signed after it was cached
     return folder
 
 
@@ -107,28 +99,3 @@ def _recall(memo: Path, name: str) -> RegisteredVersion | None:
         return RegisteredVersion(name, int(last["number"]), str(last["digest"]))
     except (OSError, ValueError, KeyError, TypeError):
         return None
-
-
-def _download(mlflow: Any, model_uri: str, folder: Path) -> None:
-    """Downloads the MLflow model and moves its bundle folder into place as a whole."""
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    except OSError as error:
-        raise output_error(error, folder) from error
-    try:
-        try:
-            model = Path(mlflow.artifacts.download_artifacts(model_uri, dst_path=str(temporary)))
-        except mlflow.MlflowException as error:
-            raise unavailable(f"{model_uri} cannot be downloaded", mlflow.get_tracking_uri()) from error
-        except OSError as error:  # network or disk
-            if error.errno in DISK_FULL:
-                raise
-            raise unavailable(f"{model_uri} cannot be downloaded", mlflow.get_tracking_uri()) from error
-        flavor = mlflow.models.Model.load(str(model)).flavors["python_function"]
-        os.replace(model / flavor["artifacts"][BUNDLE_ARTIFACT]["path"], folder)
-    except OSError as error:
-        if not folder.is_dir():  # otherwise another process was faster
-            raise output_error(error, folder) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)

@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vcfbert.artifacts import bundle_digest
+from vcfbert.artifacts import SIGNATURE, bundle_digest
 from vcfbert.errors import InputError
 from vcfbert.tracking.alias_history import give_alias
-from vcfbert.tracking.mlflow_tracker import BUNDLE_DIGEST_TAG, MlflowTracker
+from vcfbert.tracking.mlflow_tracker import BUNDLE_DIGEST_TAG, SIGNATURE_TAG, MlflowTracker
 from vcfbert.tracking.promotion_gate import below_minimum
 from vcfbert.tracking.store import NOT_FOUND, connect, open_registry, project_root, unavailable
 
@@ -62,6 +62,7 @@ class RegisteredVersion:
     forced: str = field(default="", compare=False)  # the reason given to pass a gate that refused it
     differences: str = field(default="", compare=False)  # from the version that had the alias before, in words
     run_id: str = field(default="", compare=False)  # of the run that logged its bundle
+    signature: str = field(default="", compare=False)  # of its bundle's manifest, in hexadecimal
     since: Mapping[str, str] = field(default_factory=dict, compare=False)  # UTC time by alias that it has or had
 
     @classmethod
@@ -80,6 +81,7 @@ class RegisteredVersion:
             forced=tags.get(FORCED_TAG, ""),
             differences=tags.get(DIFFERENCES_TAG, ""),
             run_id=version.run_id or "",
+            signature=tags.get(SIGNATURE_TAG, ""),
             since={key.removesuffix(_SINCE_SUFFIX): at for key, at in tags.items() if key.endswith(_SINCE_SUFFIX)},
         )
 
@@ -178,6 +180,8 @@ def register(
         source = model_uri if _holds(mlflow, model_uri, digest) else _log_alone(bundle, variant, root)
         version = mlflow.register_model(source, name, tags={BUNDLE_DIGEST_TAG: digest, "variant": variant})
     tags = {_METRIC_TAG: metric, _VALUE_TAG: repr(value), _DATA_TAG: data_digest}
+    if (bundle / SIGNATURE).is_file():  # the logged model may be older than the signature
+        tags[SIGNATURE_TAG] = (bundle / SIGNATURE).read_bytes().hex()
     for key, text in tags.items():
         client.set_model_version_tag(name, version.version, key, text)
     number = int(version.version)

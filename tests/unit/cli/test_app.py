@@ -40,7 +40,8 @@ COMMANDS = dict(_commands(typer.main.get_command(cli.app)))
 
 def test_app_has_all_commands() -> None:
     assert {" ".join(words) for words in COMMANDS} == {
-        "fit", "impute", "qc", "evaluate", "compare", "panel build", "panel inspect", "bundle inspect", "bundle verify",
+        "fit", "impute", "qc", "evaluate", "compare", "panel build", "panel inspect", "bundle inspect", "bundle sign",
+        "bundle verify",
         "config show", "config apply", "config check", "data fetch-1kg", "simulate", "serve",
         "tune worker", "tune apply", "tune show", "registry list", "registry promote", "registry rollback",
         "remote impute", "remote fetch", "remote qc", "remote jobs", "remote models",

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import shutil
 import socket
 import threading
@@ -10,7 +11,7 @@ from pathlib import Path
 import mlflow
 import pytest
 
-from vcfbert.artifacts import bundle_digest
+from vcfbert.artifacts import bundle_digest, sha256_file
 from vcfbert.errors import ArtifactError, InputError, VcfbertError
 from vcfbert.tracking.mlflow_tracker import MlflowTracker
 from vcfbert.tracking.model_cache import cached_versions, fetch, look_up, look_up_cached, resolve
@@ -25,9 +26,15 @@ pytestmark = pytest.mark.integration
 def bundle(root: Path, variant: str, content: str = "weights") -> Path:
     folder = root / "models" / variant
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "manifest.json").write_text(f'{{"variant": "{variant}", "content": "{content}"}}')
     (folder / "weights.safetensors").write_text(content)
+    write_manifest(folder, variant=variant)
     return folder
+
+
+def write_manifest(folder: Path, **values: str) -> None:
+    files = {"weights.safetensors": sha256_file(folder / "weights.safetensors")}
+    text = json.dumps({"kind": "bundle", "format_version": 1, "files": files, **values})
+    (folder / "manifest.json").write_text(text)
 
 
 def candidates(root: Path, content: str = "weights", data: str = "", **r2: float) -> dict[str, Candidate]:
@@ -64,7 +71,7 @@ def test_register_logs_a_bundle_from_another_store(root: Path) -> None:
     with tracker.start("v17", {}, {"variant": "v17"}):
         other = tracker.log_bundle(bundle(root, "v17"), "v17")
     for version, uri in enumerate(("models:/m-" + "0" * 32, other), start=1):
-        (folder / "manifest.json").write_text(str(version))
+        write_manifest(folder, version=str(version))
         done = publish({"v18": Candidate(folder, {"r2": 0.9}, uri)}, root=root, **GATE)
         assert done.version.number == version
         assert bundle_digest(resolve(f"models:/vcfbert/{version}", root=root, cache=root)) == bundle_digest(folder)
