@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple, NoReturn
 
 from vcfbert.errors import VcfbertError
-from vcfbert.genotypes.parsing.confinement import ParserLimits, confine, die_with_parent
+from vcfbert.genotypes.parsing.confinement import ParserLimits, confine, die_with_parent, prepared_rules
+from vcfbert.genotypes.parsing.landlock import Rules
 from vcfbert.genotypes.parsing.messages import ERROR, NUMBER, TEXT, Record, packed_message
 from vcfbert.genotypes.parsing.trace import Trace
 
@@ -82,9 +83,16 @@ def run(connection: int, errors: int, memory: int) -> NoReturn:
     ``connection``, ``errors`` and ``memory``: descriptors of the socket to the receiver, of the pipe that becomes
     standard error, and of the trace.
     """
-    code = 1
     try:
         _leave_parent(connection, errors, memory)
+        _run(connection, errors, memory)
+    finally:
+        os._exit(1)
+
+
+def _run(connection: int, errors: int, memory: int, *, rules: Rules | None = None) -> NoReturn:
+    code = 1
+    try:
         _place({_ERRORS: errors, _MEMORY: memory, _CONNECTION: connection})
         receiver, trace = socket.socket(fileno=_CONNECTION), Trace(_MEMORY)
         os.close(_MEMORY)
@@ -92,7 +100,7 @@ def run(connection: int, errors: int, memory: int) -> NoReturn:
         confined = False
         while (request := _read_request(receiver)) is not None:
             if not confined:
-                confine(request.limits, request.path)
+                confine(request.limits, request.path, rules)
                 confined = True
             _serve(receiver, request, trace)
         code = 0
@@ -110,9 +118,10 @@ def run_when_asked(channel: int, warm_up: Callable[[], None] | None) -> NoReturn
         _leave_parent(channel)
         if warm_up is not None:
             warm_up()
+        rules = prepared_rules()
         _, descriptors, _, _ = socket.recv_fds(socket.socket(fileno=channel), 1, _N_DESCRIPTORS)
         if descriptors:
-            run(*descriptors)
+            _run(*descriptors, rules=rules)
     finally:
         os._exit(1)
 

@@ -7,11 +7,13 @@ system calls have the same numbers on all processors. There is no package for it
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import os
+import stat
 import sys
 import sysconfig
-from collections.abc import Iterable
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -24,6 +26,7 @@ _EXECUTE, _READ_FILE, _READ_DIR = 1 << 0, 1 << 2, 1 << 3
 _FILE_RIGHTS: Final = {1: 13, 2: 14, 3: 15, 4: 15, 5: 16}
 _TCP: Final = 0b11  # bind, connect; from version 4 on
 _SCOPED: Final = 0b11  # abstract Unix sockets, signals; from version 6 on
+_MIN_DESCRIPTOR: Final = 16  # of rules: a parser process gives the lowest ones to others
 _CODE: Final = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib", "/etc/ld.so.cache")
 
 
@@ -36,44 +39,68 @@ class _PathBeneath(ctypes.Structure):
     _fields_ = (("allowed", ctypes.c_uint64), ("folder", ctypes.c_int32))
 
 
+@cache
+def libc() -> ctypes.CDLL:
+    """The C library. To open it takes longer than most calls of it."""
+    return ctypes.CDLL(None, use_errno=True)
+
+
+@cache
+def code_folders() -> tuple[Path, ...]:
+    """Where Python finds what it imports. A process that forks parsers asks once, on behalf of them."""
+    return tuple(map(Path, {*_CODE, *sysconfig.get_paths().values(), *sys.path} - {"", os.getcwd()}))
+
+
 def version() -> int:
     """Version of the kernel's interface. Raises OSError if there is none."""
     return _call(_CREATE_RULESET, None, 0, _VERSION_FLAG)
 
 
-def restrict(readable: Iterable[Path]) -> None:
-    """Restricts this thread, and the threads and processes that it will start, for good.
+class Rules:
+    """What this process may open once it is restricted: what Python imports, and what ``allow`` names.
 
-    They may read the files and folders ``readable`` and what Python imports, and open nothing else. They need
-    PR_SET_NO_NEW_PRIVS. Raises OSError if the kernel cannot do it.
+    Raises OSError if the kernel has no Landlock.
     """
-    known = version()
-    rules = _Ruleset((1 << _FILE_RIGHTS[min(known, 5)]) - 1, _TCP if known >= 4 else 0, _SCOPED if known >= 6 else 0)
-    size = 8 if known < 4 else 16 if known < 6 else 24
-    ruleset = _call(_CREATE_RULESET, ctypes.byref(rules), size, 0)
-    try:
-        for path in readable:
-            _allow(ruleset, path, _READ_FILE | _READ_DIR)
-        for folder in {*_CODE, *sysconfig.get_paths().values(), *sys.path} - {"", os.getcwd()}:
-            _allow(ruleset, Path(folder), _READ_FILE | _READ_DIR | _EXECUTE)
-        _call(_RESTRICT_SELF, ruleset, 0)
-    finally:
-        os.close(ruleset)
 
+    def __init__(self) -> None:
+        known = version()
+        rules = _Ruleset(
+            (1 << _FILE_RIGHTS[min(known, 5)]) - 1, _TCP if known >= 4 else 0, _SCOPED if known >= 6 else 0
+        )
+        size = 8 if known < 4 else 16 if known < 6 else 24
+        made = _call(_CREATE_RULESET, ctypes.byref(rules), size, 0)
+        self._ruleset = fcntl.fcntl(made, fcntl.F_DUPFD_CLOEXEC, _MIN_DESCRIPTOR)
+        os.close(made)
+        for folder in code_folders():
+            self._allow(folder, _READ_FILE | _READ_DIR | _EXECUTE)
 
-def _allow(ruleset: int, path: Path, rights: int) -> None:
-    with suppress(FileNotFoundError, PermissionError):
-        handle = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    def allow(self, path: Path) -> None:
+        """Allows to read a file or folder, if it exists."""
+        self._allow(path, _READ_FILE | _READ_DIR)
+
+    def restrict(self) -> None:
+        """Restricts this thread, and the threads and processes that it will start, for good.
+
+        It needs PR_SET_NO_NEW_PRIVS. Raises OSError if the kernel cannot do it.
+        """
         try:
-            allowed = rights if path.is_dir() else rights & ~_READ_DIR
-            rule = _PathBeneath(allowed, handle)
-            _call(_ADD_RULE, ruleset, _RULE_PATH_BENEATH, ctypes.byref(rule), 0)
+            _call(_RESTRICT_SELF, self._ruleset, 0)
         finally:
-            os.close(handle)
+            os.close(self._ruleset)
+
+    def _allow(self, path: Path, rights: int) -> None:
+        with suppress(FileNotFoundError, PermissionError):
+            handle = os.open(path, os.O_PATH | os.O_CLOEXEC)
+            try:
+                is_folder = stat.S_ISDIR(os.fstat(handle).st_mode)
+                rule = _PathBeneath(rights if is_folder else rights & ~_READ_DIR, handle)
+                _call(_ADD_RULE, self._ruleset, _RULE_PATH_BENEATH, ctypes.byref(rule), 0)
+            finally:
+                os.close(handle)
 
 
 def _call(number: int, *arguments: object) -> int:
-    result = int(ctypes.CDLL(None, use_errno=True).syscall(ctypes.c_long(number), *arguments))
+    result = int(libc().syscall(ctypes.c_long(number), *arguments))
     if result < 0:
         error = ctypes.get_errno()
         raise OSError(error, os.strerror(error))

@@ -19,6 +19,7 @@ from importlib import import_module
 from typing import Final, NoReturn
 
 from vcfbert.genotypes.parsing.child import run_when_asked
+from vcfbert.genotypes.parsing.landlock import code_folders, libc
 
 STATUS: Final = struct.Struct("<i")  # as ``os.waitpid`` gives it
 N_DESCRIPTORS: Final = 4
@@ -31,6 +32,7 @@ def main(descriptor: int, start: str) -> NoReturn:
     ``start``: a module that imports what parsers need. Its function ``warm_up`` prepares a spare process.
     """
     module = import_module(start)
+    code_folders(), libc()  # what each parser would look up
     gc.collect()
     gc.freeze()
     server = _Server(socket.socket(fileno=descriptor), module.warm_up)
