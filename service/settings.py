@@ -13,7 +13,7 @@ from typing import Self
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from vcfbert.errors import InputError
+from vcfbert.errors import InputError, VcfbertError
 
 DEFAULT_ALIAS = "default"  # alias of ``Settings.model``
 LOCAL = "local"  # name of every caller if no keys are configured
@@ -37,6 +37,7 @@ class Settings(BaseSettings):
         default=500, ge=0
     )  # host memory per model for prepared windows, in units of 10^6 bytes
     cache: Path | None = None  # downloaded bundles; None = the folder that `vcfbert` itself uses
+    bundle_keys: str = ""  # PEM files of Ed25519 public keys, comma-separated: serve only bundles signed with one
     poll_seconds: float = Field(default=60.0, ge=0)  # interval of the check for newer model versions; 0 = never
 
     # Storage
@@ -99,6 +100,19 @@ class Settings(BaseSettings):
                 raise ValueError("write redis://HOST:PORT/DB, rediss://HOST:PORT/DB or unix:///PATH") from None
         return text
 
+    @field_validator("bundle_keys")
+    @classmethod
+    def _readable_keys(cls, text: str) -> str:
+        if text:
+            from vcfbert.bundle.signature import read_public_key
+
+            for path in _parts(text):
+                try:
+                    read_public_key(Path(path))
+                except VcfbertError as error:
+                    raise ValueError(str(error)) from None
+        return text
+
     @model_validator(mode="after")
     def _check(self) -> Self:
         self.references  # noqa: B018 - validates `models`
@@ -127,6 +141,11 @@ class Settings(BaseSettings):
                 raise ValueError(f"models: the alias {alias!r} appears twice")
             references[alias] = reference.strip()
         return references
+
+    @cached_property
+    def bundle_key_files(self) -> tuple[Path, ...]:
+        """PEM files of the public keys with which served bundles must be signed; empty: bundles need no signature."""
+        return tuple(map(Path, _parts(self.bundle_keys)))
 
     @cached_property
     def keys(self) -> Mapping[str, str]:

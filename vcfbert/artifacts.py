@@ -12,12 +12,13 @@ import hashlib
 import json
 import os
 import platform
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import cache
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from vcfbert import __version__
@@ -223,6 +224,16 @@ def check_files(path: Path, kind: str) -> None:
     _check_hashes(path, kind, files)
 
 
+def listed_files(path: Path, kind: str) -> list[str]:
+    """The names of the files that the manifest at ``path`` lists, relative to it. Raises ArtifactError KIND_damaged."""
+    return list(_parse_manifest(path, kind)[1])
+
+
+def is_digest(text: str) -> bool:
+    """Whether the text is a sha256 in hexadecimal. A registry can hold any text in its place."""
+    return re.fullmatch("[0-9a-f]{64}", text) is not None
+
+
 def _parse_manifest(path: Path, kind: str) -> tuple[dict[str, Any], dict[str, str]]:
     """The manifest, and the sha256 by file name in it. Raises ArtifactError KIND_damaged."""
     try:
@@ -230,7 +241,10 @@ def _parse_manifest(path: Path, kind: str) -> tuple[dict[str, Any], dict[str, st
         files = {str(name): str(digest) for name, digest in manifest["files"].items()}
         if not {"kind", "format_version"} <= manifest.keys():
             raise KeyError("kind and format_version are required")
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        for name in files:
+            if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
+                raise ValueError(f"{name!r} is not a file of this folder")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ArtifactError(
             f"{kind}_damaged",
             f"{MANIFEST} cannot be read ({error})",

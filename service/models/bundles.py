@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
-from vcfbert.artifacts import bundle_digest
+from vcfbert.artifacts import bundle_digest, check_files
+from vcfbert.constants import BUNDLE_KIND
 from vcfbert.errors import ArtifactError
 
 from ..settings import Settings
+from .copies import PrivateCopies, PrivateCopy
 from .model import ImputeHooks, Model
 from .version import FolderVersion, ModelVersion, is_registered
 
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from vcfbert.imputation.files import Imputed, ImputeOptions
     from vcfbert.imputation.imputer import Imputer
 
+Fingerprint = tuple[tuple[str, int, int, int, int], ...]  # path, inode, size, and times of change of each file
 ObserveRetrieval = Callable[[str, float], None]  # receives the variant and the seconds of each search
 
 
@@ -28,11 +31,16 @@ class BundleSource:
     def __init__(self, settings: Settings, observe_retrieval: ObserveRetrieval | None = None) -> None:
         self._settings = settings
         self._observe_retrieval = observe_retrieval
+        self._copies = PrivateCopies(settings.data)
+        self._sound: dict[Path, Fingerprint] = {}  # of folders that were verified in this state
 
     def find(self, reference: str) -> ModelVersion:
+        """The version that ``reference`` names now. A folder whose files changed is verified again."""
         if not is_registered(reference):
             folder = Path(reference)
-            return FolderVersion(folder, bundle_digest(folder))
+            version = FolderVersion(folder, bundle_digest(folder))
+            self._verify(folder)
+            return version
         from vcfbert.tracking.model_cache import look_up
 
         return look_up(reference, cache=self._settings.cache)
@@ -45,7 +53,28 @@ class BundleSource:
         return look_up_cached(reference, cache=self._settings.cache)
 
     def load(self, version: ModelVersion, device_guard: AbstractContextManager[object] | None = None) -> Model:
-        return BundleModel(self._folder(version), self._settings, self._observe_retrieval, device_guard)
+        copy = self._copies.open(version.bundle_digest, partial(self._folder, version))
+        if self._settings.bundle_key_files:
+            self._check_signature(copy, version)
+        return BundleModel(copy.folder, self._settings, self._observe_retrieval, device_guard, copy=copy)
+
+    def _check_signature(self, copy: PrivateCopy, version: ModelVersion) -> None:
+        """Raises ArtifactError if no key of the settings made the bundle's signature."""
+        from vcfbert.bundle.signature import check_signature, read_public_key
+
+        keys = [read_public_key(path) for path in self._settings.bundle_key_files]
+        try:
+            check_signature(copy.folder, keys)
+        except ArtifactError:  # it may have been signed after it was copied
+            copy.renew_signature(self._folder(version))
+            check_signature(copy.folder, keys)
+
+    def _verify(self, folder: Path) -> None:
+        """Raises ArtifactError if the folder is damaged. Hashes it only if a file changed since it was sound."""
+        found = fingerprint(folder)
+        if self._sound.get(folder) != found:
+            check_files(folder, BUNDLE_KIND)
+            self._sound[folder] = found
 
     def _folder(self, version: ModelVersion) -> Path:
         if not isinstance(version, FolderVersion):
@@ -62,8 +91,21 @@ class BundleSource:
         return version.folder
 
 
+def fingerprint(folder: Path) -> Fingerprint:
+    """What changes if a file below ``folder`` is written, replaced or removed."""
+    found = []
+    for path in sorted(folder.rglob("*")):
+        with suppress(FileNotFoundError):
+            status = path.stat()
+            found.append((str(path), status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns))
+    return tuple(found)
+
+
 class BundleModel:
-    """``Model`` of a bundle. ``device_guard``: that of its imputer."""
+    """``Model`` of a bundle. ``device_guard``: that of its imputer.
+
+    ``copy``: what keeps ``folder`` in place; its files are then verified already.
+    """
 
     def __init__(
         self,
@@ -71,11 +113,14 @@ class BundleModel:
         settings: Settings,
         observe_retrieval: ObserveRetrieval | None = None,
         device_guard: AbstractContextManager[object] | None = None,
+        *,
+        copy: PrivateCopy | None = None,
     ) -> None:
         from vcfbert.bundle.load import load_bundle
         from vcfbert.imputation.imputer import Imputer
 
-        bundle = load_bundle(folder, device=settings.device, only_imputes=True)
+        self._copy = copy
+        bundle = load_bundle(folder, device=settings.device, verify=copy is None, only_imputes=True)
         observe = None if observe_retrieval is None else partial(observe_retrieval, bundle.variant)
         kept_bytes = settings.kept_windows_mb * 1_000_000
         self.imputer: Imputer = Imputer(

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from vcfbert.errors import InputError, ResourceError, VcfbertError
+from vcfbert.errors import ArtifactError, InputError, ResourceError, VcfbertError
 
 from ..settings import Settings
 from .device import Device
@@ -219,4 +219,6 @@ class ModelsManager:
             reason: str | None = f"the model could not be loaded ({error.code}): {error}"
         else:
             reason = f"a newer version was refused ({error.code}): {error.what}" if found else state.reason
+            if not found and isinstance(error, ArtifactError):
+                reason = f"its files were changed, and the version from before is served ({error.code}): {error.what}"
         self._states[alias] = dataclasses.replace(state, reason=reason, refused=refused)

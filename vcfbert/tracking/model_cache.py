@@ -8,8 +8,8 @@ import re
 from contextlib import suppress
 from pathlib import Path
 
-from vcfbert.artifacts import MANIFEST, bundle_digest, write_json
-from vcfbert.errors import VcfbertError
+from vcfbert.artifacts import MANIFEST, bundle_digest, is_digest, write_json
+from vcfbert.errors import ArtifactError, VcfbertError
 from vcfbert.tracking.model_download import add_signature, check_registered, download
 from vcfbert.tracking.registry import ModelReference, RegisteredVersion, find_version
 from vcfbert.tracking.store import open_registry, project_root
@@ -76,6 +76,9 @@ def fetch(version: RegisteredVersion, *, root: Path | None = None, cache: Path |
     Raises ArtifactError 'bundle_hash' if it differs from the registered bundle, 'model_path' if the registry's entry
     names files outside the artifact store, VcfbertError 'registry_unavailable'.
     """
+    if not is_digest(version.bundle_digest):
+        what = f"{version.reference} has no digest of a bundle"
+        raise ArtifactError("bundle_hash", what, hint="register the bundle again")
     folder = (cache or default_cache()) / f"{version.name}-{version.number}-{version.bundle_digest[:16]}"
     if not folder.is_dir():
         download(open_registry(root or project_root()), version, folder)
