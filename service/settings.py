@@ -56,6 +56,11 @@ class Settings(BaseSettings):
     max_unpacked_mb: int = Field(default=4000, ge=1)  # of a decompressed upload
     max_samples: int = Field(default=5000, ge=1)  # in one upload
     max_sites: int = Field(default=2_000_000, ge=1)  # in one upload
+    max_header_mb: int = Field(default=20, ge=1)  # of the header of an upload
+    max_record_mb: int = Field(default=20, ge=1)  # of one record of an upload
+    max_contigs: int = Field(default=100_000, ge=1)  # chromosomes that the header of an upload declares
+    max_undeclared: int = Field(default=1000, ge=0)  # chromosomes, filters and keys of an upload that it does not
+    max_keys: int = Field(default=1000, ge=1)  # filters and keys of INFO and FORMAT of one record
     max_small_samples: int = Field(default=500, ge=1)  # in one synchronous request; larger files need a job
     max_seconds: float = Field(default=3600.0, gt=0)  # of a job or a synchronous request
     stall_seconds: float = Field(default=60.0, gt=0)  # time in which a client sends or reads no data of a body

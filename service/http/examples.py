@@ -82,6 +82,26 @@ PROBLEMS: Final[dict[str, tuple[int, str, str | None, str | None]]] = {
         413, "the file has more than 2000000 records, the maximum", "array.vcf.gz",
         "send fewer samples (`bcftools view -S SAMPLES`) or fewer sites (`bcftools view -r REGION`)",
     ),
+    "too_many_contigs": (
+        413, "the header has 120000 chromosomes; the maximum is 100000", "array.vcf.gz",
+        "keep the `##contig` lines of the chromosomes to impute",
+    ),
+    "too_many_undeclared": (
+        413, "more than 1000 chromosomes, filters and keys of records are not in the header", "array.vcf.gz",
+        "declare chromosomes by `bcftools reheader --fai`",
+    ),
+    "too_many_keys": (
+        413, "a record has 4000 filters and keys of INFO and FORMAT; the maximum is 1000", "array.vcf.gz",
+        "keep the genotypes alone: `bcftools annotate -x FILTER,INFO,^FORMAT/GT`",
+    ),
+    "header_too_large": (
+        413, "the header is longer than 20000000 bytes", "array.vcf.gz",
+        "drop lines of the header that nothing needs: `bcftools reheader -h HEADER`",
+    ),
+    "record_too_large": (
+        413, "a record is longer than 20000000 bytes", "array.vcf.gz",
+        "keep the genotypes alone: `bcftools annotate -x FILTER,INFO,^FORMAT/GT`",
+    ),
     "use_jobs": (
         413, "the file has 800 samples; the maximum of a synchronous request is 500", "array.vcf.gz",
         "send the same request to POST /v1/jobs",
@@ -144,6 +164,12 @@ PROBLEMS: Final[dict[str, tuple[int, str, str | None, str | None]]] = {
 }  # fmt: skip
 # Errors raised after the file was matched to the panel. Their body has the QC summary.
 _WITH_QC: Final = ("wrong_build", "unphased")
+
+# Limits on what a file holds.
+FILE_LIMITS: Final = (
+    "too_large_unpacked", "header_too_large", "record_too_large", "too_many_samples", "too_many_sites",
+    "too_many_contigs", "too_many_undeclared", "too_many_keys",
+)  # fmt: skip
 
 _EVERYWHERE: Final = ("unauthorized", "rate_limited", "too_many_requests")
 _TEXT: Final = {"type": "string"}

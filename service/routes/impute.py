@@ -13,7 +13,7 @@ from fastapi.responses import StreamingResponse
 from vcfbert.errors import InputError, VcfbertError
 from vcfbert.genotypes.qc import QcReport, short
 
-from ..http.examples import OPTIONS, SHORT_QC, VCF, form, problems
+from ..http.examples import FILE_LIMITS, OPTIONS, SHORT_QC, VCF, form, problems
 from ..http.options import Requested
 from ..uploads.files import FILE_FIELD, check_upload, one_file, received, stem
 from .deps import AppParsers, AppSettings, Manager, StillWanted
@@ -43,9 +43,9 @@ _MEDIA_TYPES = {"vcf.gz": "application/gzip", "bcf": "application/octet-stream"}
             },
         },
         **problems(
-            "model_unknown", "upload_stalled", "too_large", "too_large_unpacked", "too_many_samples", "too_many_sites",
-            "use_jobs", "request_invalid", "not_vcf", "truncated", "file_unreadable", "unsorted_records", "wrong_build",
-            "unphased", "option_min_dr2", "not_ready", "too_slow", "disk_full",
+            "model_unknown", "upload_stalled", "too_large", *FILE_LIMITS, "use_jobs", "request_invalid", "not_vcf",
+            "truncated", "file_unreadable", "unsorted_records", "wrong_build", "unphased", "option_min_dr2",
+            "not_ready", "too_slow", "disk_full",
         ),
     },
     openapi_extra=form(

@@ -13,7 +13,7 @@ from vcfbert.errors import InputError
 from vcfbert.genotypes.parsing.process import Parser
 
 from ..http.auth import Caller
-from ..http.examples import NOTE, QC, UPLOAD, UPLOAD_ID, VCF, answers, form, problem_example, problems
+from ..http.examples import FILE_LIMITS, NOTE, QC, UPLOAD, UPLOAD_ID, VCF, answers, form, problem_example, problems
 from ..http.options import MODEL, STRICT
 from ..uploads.files import FILE_FIELD, Upload, check_upload, hide_paths, one_file, received
 from ..uploads.kept import UPLOAD_FIELD, KeptUpload
@@ -41,8 +41,8 @@ _EXAMPLES = answers(
     responses={
         200: _EXAMPLES,
         **problems(
-            "model_unknown", "upload_unknown", "upload_stalled", "too_large", "too_large_unpacked",
-            "too_many_samples", "too_many_sites", "request_invalid", "not_ready", "too_slow", "disk_full",
+            "model_unknown", "upload_unknown", "upload_stalled", "too_large", *FILE_LIMITS, "request_invalid",
+            "not_ready", "too_slow", "disk_full",
         ),
     },
     openapi_extra=form(

@@ -129,5 +129,14 @@ def parser_limits(settings: Settings) -> ParserLimits:
 
 def check_upload(upload: Path, settings: Settings, parser: Parser, cancelled: Cancelled | None = None) -> FileSize:
     """Counts samples and sites, within the limits of the settings. Raises InputError as ``file_size`` does."""
-    limits = SizeLimits(settings.max_unpacked_mb, settings.max_samples, settings.max_sites)
+    limits = SizeLimits(
+        settings.max_unpacked_mb,
+        settings.max_samples,
+        settings.max_sites,
+        header=settings.max_header_mb * 1_000_000,
+        record=settings.max_record_mb * 1_000_000,
+        contigs=settings.max_contigs,
+        undeclared=settings.max_undeclared,
+        keys=settings.max_keys,
+    )
     return file_size(upload, limits, parser=parser, cancelled=cancelled)

@@ -22,7 +22,7 @@ from tests.helpers.network_kernels import NETWORK_CASES
 from tests.helpers.pair_kernels import PAIR_CASES
 from tests.helpers.record_kernels import RECORD_CASES
 from tests.helpers.state_kernels import STATE_CASES
-from vcfbert.genotypes import imputed, phased_text, site_blocks
+from vcfbert.genotypes import imputed, phased_text, record_names, site_blocks
 from vcfbert.kernels import Kernel
 
 Arguments = Callable[[np.random.Generator], tuple[Any, ...]]
@@ -101,6 +101,12 @@ def plain_line(rng: np.random.Generator, n: int) -> str:
     return f"chr1\t{rng.integers(1, 10**9)}\trs1\tA\tCTg\t3.5\tPASS\tAC=3\tGT\t{calls}\n"
 
 
+def undeclared(rng: np.random.Generator) -> tuple[Any, ...]:
+    text = np.frombuffer(bytes(rng.choice(list(b"abPASS.=;:\t\t\t\n"), size=2000)), np.uint8)
+    table = np.zeros(4096, np.uint64)
+    return text, int(rng.integers(50)), len(text), table, int(rng.integers(60)), np.zeros(1, np.int64)
+
+
 CASES: list[tuple[Kernel[..., Any], Arguments]] = [
     (imputed.moments, moments),
     (imputed.moments, moments_of_empty_rows),
@@ -112,6 +118,7 @@ CASES: list[tuple[Kernel[..., Any], Arguments]] = [
     (site_blocks.count_alleles, count_alleles),
     (phased_text.pack_phased_text, pack_phased_text),
     (phased_text.pack_phased_text, pack_text_that_is_not_plain),
+    (record_names.undeclared, undeclared),
     *HAPLOID_CASES,
     *PAIR_CASES,
     *RECORD_CASES,

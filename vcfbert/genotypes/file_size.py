@@ -16,22 +16,35 @@ from vcfbert.genotypes.bgzf import GZIP_MAGIC
 from vcfbert.genotypes.parsing.messages import NUMBER, Record
 from vcfbert.genotypes.parsing.process import Cancelled, Parser, in_parser
 from vcfbert.genotypes.parsing.trace import Trace
+from vcfbert.genotypes.record_names import RecordNames
 from vcfbert.genotypes.vcf_file import BCF_MAGIC
 
 _ZIP: Final = b"PK"
+_COLUMNS: Final = b"\n#CHROM"
+_FEWER: Final = "send fewer samples (`bcftools view -S SAMPLES`) or fewer sites (`bcftools view -r REGION`)"
+_FEWER_KEYS: Final = "keep the genotypes alone: `bcftools annotate -x FILTER,INFO,^FORMAT/GT`"
+_SHORTER_HEADER: Final = "drop lines of the header that nothing needs: `bcftools reheader -h HEADER`"
+_FEWER_CONTIGS: Final = f"keep the `##contig` lines of the chromosomes to impute; {_SHORTER_HEADER}"
+_DECLARE: Final = f"declare chromosomes by `bcftools reheader --fai`; of other names {_FEWER_KEYS}"
 _DAMAGED: Final = cast(type[Exception], igzip_lib.IsalError)
 
 
 @dataclass(frozen=True)
 class SizeLimits:
-    """``mb``: of a decompressed file, in units of 10^6 bytes. ``piece``: bytes of a header or of one record, which
-    parsers hold in memory as a whole. ``chunk``: bytes decompressed at once.
+    """``mb``: of a decompressed file, in units of 10^6 bytes. ``header``, ``record``: bytes of the header and of one
+    record, which parsers hold in memory as a whole. ``contigs``: chromosomes that the header declares. ``undeclared``:
+    chromosomes, filters and keys of INFO and FORMAT that it does not declare (``record_names.py``). ``keys``: filters
+    and keys of one record. ``chunk``: bytes decompressed at once.
     """
 
     mb: int
     samples: int
     sites: int
-    piece: int = 64_000_000
+    header: int = 20_000_000
+    record: int = 20_000_000
+    contigs: int = 100_000
+    undeclared: int = 1000
+    keys: int = 1000
     chunk: int = 1 << 16
 
 
@@ -47,7 +60,8 @@ def file_size(
 ) -> FileSize:
     """Decompresses a VCF, VCF.gz or BCF as a stream and counts its samples and sites, in a parser process.
 
-    Raises InputError 'too_large_unpacked', 'too_many_samples' or 'too_many_sites', and 'not_vcf' for a zip file: the
+    Raises InputError 'too_large_unpacked', 'header_too_large', 'record_too_large', 'too_many_samples',
+    'too_many_sites', 'too_many_contigs', 'too_many_undeclared' or 'too_many_keys', and 'not_vcf' for a zip file: the
     decompressed size of a VCF Zarr cannot be checked. Other formats and truncated files pass: the parser raises their
     error, and it reads no more bytes than were counted here. ``parser`` and ``cancelled``: as in ``in_parser``.
     """
@@ -96,45 +110,69 @@ class _Count:
         return data
 
     def vcf(self, stream: BinaryIO, text: bytes) -> None:
-        """Counts a VCF whose first bytes are ``text``, without splitting it into lines."""
-        header = text
-        while (start := _columns_line(header)) < 0 or b"\n" not in header[start:]:
+        """Counts a VCF whose first bytes are ``text``."""
+        header, start = bytearray(text), _columns_line(text)
+        while start < 0 or header.find(b"\n", start) < 0:
+            searched = max(len(header) - len(_COLUMNS), 0)
             data = self.read(stream, self._limits.chunk)
             if not data:
                 return
             header += data
-            self._check_piece(len(header), "the header")
+            self._check_header(len(header))
+            start = _columns_line(header, searched) if start < 0 else start
         end = header.index(b"\n", start)
-        self._samples(header[start:end])
-        rest, held = header[end + 1 :], 0  # held: bytes of the unfinished line
-        while rest or (rest := self.read(stream, self._limits.chunk)):
-            self._sites(rest.count(b"\n"))
-            first, last = rest.find(b"\n"), rest.rfind(b"\n")
-            self._check_piece(held + (len(rest) if first < 0 else first), "a record")
-            held = held + len(rest) if last < 0 else len(rest) - last - 1
-            rest = b""
+        names = self._header(bytes(header[:start]), bytes(header[start:end]))
+        held, data = bytearray(), bytes(header[end + 1 :])  # held: the unfinished line
+        while data or (data := self.read(stream, self._limits.chunk)):
+            held += data
+            self._sites(data.count(b"\n"))
+            first, last = held.find(b"\n", len(held) - len(data)), held.rfind(b"\n", len(held) - len(data))
+            self._check_record(len(held) if first < 0 else first)
+            if last >= 0:
+                self._check_names(names, held, last + 1)
+                del held[: last + 1]
+            data = b""
+        self._check_names(names, held, len(held))
 
     def bcf(self, stream: BinaryIO) -> None:
         """Counts a BCF, from behind its magic number."""
         (length,) = struct.unpack("<I", self.read(stream, 4))
-        self._check_piece(length, "the header")
+        self._check_header(length)
         header = self.read(stream, length)
         start = _columns_line(header)
         if start < 0:
             return
-        self._samples(header[start:].rstrip(b"\0").rstrip(b"\r\n"))
+        self._header(header[:start], header[start:].rstrip(b"\0").rstrip(b"\r\n"))
         while len(lengths := self.read(stream, 8)) == 8:
             size = sum(struct.unpack("<II", lengths))
-            self._check_piece(size, "a record")
+            self._check_record(size)
             if len(self.read(stream, size)) < size:
                 return
             self._sites(1)
 
-    def _samples(self, columns: bytes) -> None:
+    def _header(self, header: bytes, columns: bytes) -> RecordNames:
+        """Checks the header's lines and its ``columns`` line."""
+        limits = self._limits
         self.n_samples = max(columns.count(b"\t") - 8, 0)
-        if self.n_samples > self._limits.samples:
-            what = f"the file has {self.n_samples} samples; the maximum is {self._limits.samples}"
+        if self.n_samples > limits.samples:
+            what = f"the file has {self.n_samples} samples; the maximum is {limits.samples}"
             raise self._error("too_many_samples", what)
+        names = RecordNames(header, limits.undeclared)
+        if names.n_contigs > limits.contigs:
+            what = f"the header has {names.n_contigs} chromosomes; the maximum is {limits.contigs}"
+            raise self._error("too_many_contigs", what, _FEWER_CONTIGS)
+        return names
+
+    def _check_names(self, names: RecordNames, records: bytearray, stop: int) -> None:
+        """Checks the names of whole records, the bytes before ``stop``."""
+        limits = self._limits
+        names.read(records, stop)
+        if names.n_undeclared > limits.undeclared:
+            what = f"more than {limits.undeclared} chromosomes, filters and keys of records are not in the header"
+            raise self._error("too_many_undeclared", what, _DECLARE)
+        if names.n_keys > limits.keys:
+            what = f"a record has {names.n_keys} filters and keys of INFO and FORMAT; the maximum is {limits.keys}"
+            raise self._error("too_many_keys", what, _FEWER_KEYS)
 
     def _sites(self, more: int) -> None:
         self.n_sites += more
@@ -142,17 +180,21 @@ class _Count:
             what = f"the file has more than {self._limits.sites} records, the maximum"
             raise self._error("too_many_sites", what)
 
-    def _check_piece(self, size: int, name: str) -> None:
-        if size > self._limits.piece:
-            raise self._error("too_large_unpacked", f"{name} is longer than {self._limits.piece // 1_000_000} MB")
+    def _check_header(self, size: int) -> None:
+        if size > self._limits.header:
+            what = f"the header is longer than {self._limits.header} bytes"
+            raise self._error("header_too_large", what, _SHORTER_HEADER)
 
-    def _error(self, code: str, what: str) -> InputError:
-        hint = "send fewer samples (`bcftools view -S SAMPLES`) or fewer sites (`bcftools view -r REGION`)"
+    def _check_record(self, size: int) -> None:
+        if size > self._limits.record:
+            raise self._error("record_too_large", f"a record is longer than {self._limits.record} bytes", _FEWER_KEYS)
+
+    def _error(self, code: str, what: str, hint: str = _FEWER) -> InputError:
         return InputError(code, what, where=str(self._path), hint=hint)
 
 
-def _columns_line(header: bytes) -> int:
-    """Returns the offset of the #CHROM line, or -1 if there is none."""
-    if header.startswith(b"#CHROM"):
+def _columns_line(header: bytes | bytearray, start: int = 0) -> int:
+    """Returns the offset of the #CHROM line, or -1 if there is none. ``start``: where it may begin at the earliest."""
+    if start == 0 and header.startswith(_COLUMNS[1:]):
         return 0
-    return header.find(b"\n#CHROM") + 1 or -1
+    return header.find(_COLUMNS, start) + 1 or -1

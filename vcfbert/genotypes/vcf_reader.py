@@ -19,7 +19,7 @@ from vcfbert.genotypes.parsing.process import in_parser
 from vcfbert.genotypes.parsing.trace import Trace
 from vcfbert.genotypes.record_batch import Genotypes, RecordBatch
 from vcfbert.genotypes.record_info import KeptFields, join_info
-from vcfbert.genotypes.regions import Region, same_chrom
+from vcfbert.genotypes.regions import Region, canonical_chrom, same_chrom
 from vcfbert.genotypes.sex_chromosomes import Build, has_chrom, is_x, regions_of_x
 from vcfbert.genotypes.vcf_records import Record, Source, VcfRecords, as_text
 from vcfbert.genotypes.vcf_zarr import ZarrRecords, is_vcf_zarr
@@ -208,6 +208,7 @@ def _batches(
 ) -> Iterator[tuple[Region, RecordBatch]]:
     """Batches that are full or that end a part. The caller empties them with ``take``."""
     seen: dict[str, Sequence[Region]] = {}
+    named: dict[str, list[str]] = {}  # the names seen, by what all names of one chromosome have in common
     part, batch = Region(""), RecordBatch(source, kept)
     n_before = 0  # records at position 0, which the VCF format allows for telomeres
     with as_text(source.path):
@@ -221,9 +222,11 @@ def _batches(
                 if part.chrom != record.CHROM:
                     if record.CHROM in seen:
                         raise _scattered_chromosome(source, record)
-                    other = next((name for name, parts in seen.items() if has_chrom(parts[0], record.CHROM)), None)
+                    alike = named.setdefault(canonical_chrom(record.CHROM), [])
+                    other = next((name for name in alike if has_chrom(seen[name][0], record.CHROM)), None)
                     if other is not None:
                         raise two_names(source.path, other, record.CHROM)
+                    alike.append(record.CHROM)
                     seen[record.CHROM] = parts_of(record.CHROM)
                 following = next(one for one in seen[record.CHROM] if one.holds(record.POS))
                 if following.start < part.start and following.chrom == part.chrom:

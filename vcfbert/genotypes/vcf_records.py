@@ -22,6 +22,9 @@ from vcfbert.genotypes.record_info import Info
 from vcfbert.genotypes.regions import Region, names_of, same_chrom, same_name
 from vcfbert.genotypes.vcf_file import VcfFile, inspect, truncated
 
+# Chromosomes of records that the header lacks. htslib's time is the square of their number: a second for so many.
+MAX_UNDECLARED = 10_000
+
 _LOG = logging.getLogger(__name__)
 
 
@@ -268,7 +271,7 @@ def _scanned(reader: Any, file: VcfFile, region: Region | None) -> Iterator[Any]
     chrom, inside = None, False
     records, declared = iter(reader), set(reader.seqnames)
     has_name = region is not None and any(same_name(name, region.chrom) for name in declared)
-    parsed, behind = _parsed(file.path), 0  # behind: records that cyvcf2 has read since
+    parsed, behind, most = _parsed(file.path), 0, len(declared) + MAX_UNDECLARED  # behind: records read by cyvcf2 since
     while (record := _next(records, file)) is not None:
         behind += 1
         name = record.CHROM
@@ -280,9 +283,20 @@ def _scanned(reader: Any, file: VcfFile, region: Region | None) -> Iterator[Any]
                 next(islice(parsed, behind - 1, None), None)
                 declared.add(name)
                 behind = 0
+                if len(declared) > most:
+                    raise _too_many_undeclared(file.path)
             inside = region is None or (same_name if has_name else same_chrom)(chrom, region.chrom)
         if inside and (region is None or region.holds(record.POS)):
             yield record
+
+
+def _too_many_undeclared(path: Path) -> InputError:
+    return InputError(
+        "too_many_undeclared",
+        f"more than {MAX_UNDECLARED} chromosomes of records are not in the header",
+        where=str(path),
+        hint="declare them: `bcftools reheader --fai`",
+    )
 
 
 def _next(records: Iterator[Any], file: VcfFile) -> Any | None:

@@ -75,8 +75,41 @@ def test_oversized_header_or_record_is_refused(tmp_path: Path, where: str, name:
         text = text.replace("##contig", f"##long={'x' * 60_000}\n##contig", 1)
     path = write_vcf(tmp_path / name, text)
     with pytest.raises(InputError) as caught:
-        size_of(path, chunk=1000, piece=50_000)
-    assert caught.value.code == "too_large_unpacked"
+        size_of(path, chunk=1000, header=50_000, record=50_000)
+    assert caught.value.code == f"{where}_too_large"
+
+
+def lines_of(path: Path, *lines: str) -> Path:
+    """A VCF of one sample with these records, each as CHROM, FILTER, INFO and FORMAT."""
+    records = ["\t".join([chrom, "7", ".", "A", "C", ".", *others, "0|1"]) for chrom, *others in map(str.split, lines)]
+    text = vcf_text([], samples=["A"])
+    return write_vcf(
+        path, text.replace("##FORMAT", "##INFO=<ID=AC>\n##FILTER=<Number=1,ID=q10>\n##FORMAT") + "\n".join(records)
+    )
+
+
+@pytest.mark.parametrize("name", ["t.vcf", "t.vcf.gz"])
+@pytest.mark.parametrize("chunk", [1, 9, 1 << 16])
+def test_names_that_the_header_lacks_are_counted(tmp_path: Path, name: str, chunk: int) -> None:
+    declared = ["20 PASS . GT", "20 q10;. AC=7;AC .", "20 . AC GT"]
+    others = ["21 . AC=2;NS;NS=3 GT:DS", "21 low;q10 . DS", "22 . . GT"]
+    size_of(lines_of(tmp_path / name, *declared), undeclared=0, chunk=chunk)
+    path = lines_of(tmp_path / name, *declared, *others)  # 21, NS, DS, low, 22
+    size_of(path, undeclared=5, chunk=chunk)
+    assert refused(path, undeclared=4, chunk=chunk) == "too_many_undeclared"
+
+
+def test_record_with_too_many_keys_is_refused(tmp_path: Path) -> None:
+    path = lines_of(tmp_path / "t.vcf", "20 PASS AC GT", "20 q10;PASS AC;AC;AC GT:GT")
+    size_of(path, keys=7)
+    assert refused(path, keys=6) == "too_many_keys"
+
+
+@pytest.mark.parametrize("name", ["t.vcf", "t.bcf"])
+def test_header_with_too_many_chromosomes_is_refused(tmp_path: Path, name: str) -> None:
+    path = write_vcf(tmp_path / name, vcf_text(RECORDS).replace("##contig", "##contig=<ID=21>\n##contig"))
+    size_of(path, contigs=2)
+    assert refused(path, contigs=1) == "too_many_contigs"
 
 
 def test_oversized_uncompressed_file_is_refused(tmp_path: Path) -> None:
