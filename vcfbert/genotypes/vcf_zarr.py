@@ -18,6 +18,7 @@ import numpy.typing as npt
 from vcfbert.errors import InputError, MissingExtraError
 from vcfbert.genotypes.regions import Region, names_of
 from vcfbert.genotypes.vcf_file import check_samples
+from vcfbert.genotypes.zarr_checks import check_array, check_zip, not_vcf_zarr
 
 if TYPE_CHECKING:  # without cyvcf2 at run time
     from vcfbert.genotypes.vcf_records import Record
@@ -107,19 +108,26 @@ class ZarrRecords:
     """``Source`` over a VCF Zarr. If it has a ``region_index``, chunks outside of a region are not read."""
 
     def __init__(self, path: Path) -> None:
-        """Raises InputError: not_vcf, empty, no_samples, duplicate_samples; MissingExtraError('zarr_missing')."""
+        """Raises InputError: not_vcf, zarr_codec, empty, no_samples, duplicate_samples; MissingExtraError
+        'zarr_missing'."""
         self.path = path
         self._group = _open(path)
-        lacking = [name for name in _NEEDED if name not in self._group]
+        self._arrays: dict[str, Any | None] = {}
+        self._shape: tuple[int | None, int | None] = (None, None)  # records and samples, once they are known
+        lacking = [name for name in _NEEDED if not self._has(name)]
         if lacking:
-            raise _not_vcf(path, f"the arrays {', '.join(lacking)} are missing")
-        self.samples = tuple(str(name) for name in self._read("sample_id"))
-        self._contigs = [str(name) for name in self._read("contig_id")]
+            raise not_vcf_zarr(path, f"the arrays {', '.join(lacking)} are missing")
+        self._shape = self._array("call_genotype").shape[:2]
+        self._arrays.clear()  # all are checked again, for the same shape
+        self.samples = tuple(self._plain(name) for name in self._read("sample_id"))
+        self._contigs = [self._plain(name) for name in self._read("contig_id")]
+        if len(self.samples) != self._shape[1]:
+            raise not_vcf_zarr(path, f"it has {len(self.samples)} names of samples and calls of {self._shape[1]}")
         check_samples(self.samples, path, hint="rename the samples")
 
     def records(self, region: Region | None) -> Iterator[Record]:
         for start, stop in self._chunks(region):
-            contig, pos = self._read("variant_contig", start, stop), self._read("variant_position", start, stop)
+            contig, pos = self._contig_of(start, stop), self._read("variant_position", start, stop)
             inside = np.ones(len(pos), dtype=bool)
             if region is not None:
                 inside = np.isin(contig, self._named(region.chrom)) & (pos >= region.start)
@@ -127,18 +135,18 @@ class ZarrRecords:
             if not inside.any():
                 continue
             alleles, calls = self._read("variant_allele", start, stop), self._read("call_genotype", start, stop)
-            ids = self._read("variant_id", start, stop) if "variant_id" in self._group else None
+            ids = self._read("variant_id", start, stop) if self._has("variant_id") else None
             # Without the array all calls are unphased.
             phased = np.zeros(calls.shape[:2], dtype=bool)
-            if "call_genotype_phased" in self._group:
+            if self._has("call_genotype_phased"):
                 phased = self._read("call_genotype_phased", start, stop)
             info = _InfoArrays(partial(self._info, start, stop))
             for i in np.flatnonzero(inside).tolist():
-                ref, *alts = (str(allele) for allele in alleles[i])
+                ref, *alts = (self._plain(allele) for allele in alleles[i])
                 yield _Record(
                     CHROM=self._contigs[contig[i]],
                     POS=int(pos[i]),
-                    ID=None if ids is None or ids[i] in ("", ".") else str(ids[i]),
+                    ID=None if ids is None or ids[i] in ("", ".") else self._plain(ids[i]),
                     REF=ref,
                     ALT=[alt for alt in alts if alt not in ("", ".")],
                     INFO=_Info(info, i),
@@ -148,45 +156,92 @@ class ZarrRecords:
     def chromosomes(self) -> dict[str, int]:
         counts: dict[str, int] = {}
         for start, stop in self._chunks(None):
-            for contig in self._read("variant_contig", start, stop).tolist():
+            for contig in self._contig_of(start, stop).tolist():
                 name = self._contigs[contig]
                 counts[name] = counts.get(name, 0) + 1
         return counts
 
     def length_of(self, chrom: str) -> int | None:
         named = self._named(chrom)
-        if not len(named) or "contig_length" not in self._group:
+        if not len(named) or not self._has("contig_length"):
             return None
-        length = int(self._read("contig_length")[named[0]])
+        lengths = self._read("contig_length")
+        length = int(lengths[named[0]]) if named[0] < len(lengths) else 0
         return length if length > 0 else None
 
     def header(self) -> Sequence[str]:
-        lines = [f"##{key}={value}" for key, value in self._group.attrs.get("vcf_meta_information", ())]
-        return [*lines, *(_declaration(name, array) for name, array in self._group.arrays() if _is_info(name))]
+        kept = self._group.attrs.get("vcf_meta_information", ())
+        pairs = kept if isinstance(kept, list | tuple) else ()
+        lines = [f"##{pair[0]}={pair[1]}" for pair in pairs if isinstance(pair, list | tuple) and len(pair) == 2]
+        try:
+            names = [name for name in self._group.array_keys() if _is_info(name)]
+        except Exception as error:  # as in ``_array``
+            raise not_vcf_zarr(self.path, f"the metadata of an array cannot be read ({error})") from error
+        return [*lines, *(_declaration(name, self._array(name)) for name in names)]
 
     def _info(self, start: int, stop: int, name: str) -> npt.NDArray[Any] | None:
         array = f"variant_{name}"
-        return self._read(array, start, stop) if _is_info(array) and array in self._group else None
+        return self._read(array, start, stop) if _is_info(array) and self._has(array) else None
 
     def _named(self, chrom: str) -> npt.NDArray[np.int64]:
         return np.flatnonzero(np.isin(self._contigs, names_of(chrom, self._contigs)))
 
     def _chunks(self, region: Region | None) -> Iterator[tuple[int, int]]:
         """Half-open intervals of records, one per chunk of ``call_genotype`` that may have records in ``region``."""
-        calls = self._group["call_genotype"]
+        calls = self._array("call_genotype")
         size = calls.chunks[0]
         wanted = range(-(-calls.shape[0] // size))
-        if region is not None and "region_index" in self._group:
-            chunk, contig, first, last = self._read("region_index")[:, :4].astype(np.int64).T
+        if region is not None and self._has("region_index"):
+            index = self._read("region_index")
+            if index.shape[1] < 4 or not np.isin(index[:, 0], wanted).all():
+                raise not_vcf_zarr(self.path, "its region_index names chunks that it does not have")
+            chunk, contig, first, last = index[:, :4].astype(np.int64).T
             overlaps = np.isin(contig, self._named(region.chrom)) & (last >= region.start)
             overlaps &= first <= (np.iinfo(np.int64).max if region.stop is None else region.stop)
             wanted = np.unique(chunk[overlaps]).tolist()
         for number in wanted:
             yield number * size, min((number + 1) * size, calls.shape[0])
 
+    def _plain(self, text: Any) -> str:
+        """A name or allele of one line, as a VCF can hold it."""
+        name = str(text)
+        if not name.isprintable():
+            raise not_vcf_zarr(self.path, f"the text {name[:40]!r} has control characters")
+        return name
+
+    def _contig_of(self, start: int, stop: int) -> npt.NDArray[Any]:
+        contig = self._read("variant_contig", start, stop)
+        if contig.size and not (contig.min() >= 0 and contig.max() < len(self._contigs)):
+            raise not_vcf_zarr(self.path, "variant_contig names a contig that it does not have")
+        return contig
+
+    def _find(self, name: str) -> Any | None:
+        """The array, checked when it is first asked for; None if there is none."""
+        if name not in self._arrays:
+            try:
+                array = self._group[name]
+                check_array(self.path, name, array, *self._shape)
+            except KeyError:
+                array = None
+            except InputError:
+                raise
+            except Exception as error:  # any exception of the store or of zarr's own checks
+                raise not_vcf_zarr(self.path, f"the metadata of {name} cannot be read ({error})") from error
+            self._arrays[name] = array
+        return self._arrays[name]
+
+    def _has(self, name: str) -> bool:
+        return self._find(name) is not None
+
+    def _array(self, name: str) -> Any:
+        array = self._find(name)
+        assert array is not None, name
+        return array
+
     def _read(self, name: str, start: int = 0, stop: int | None = None) -> npt.NDArray[Any]:
+        array = self._array(name)
         try:
-            return np.asarray(self._group[name][start:stop])
+            return np.asarray(array[start:stop])
         except Exception as error:  # any exception of the store, the codec or the file system
             raise InputError(
                 "truncated",
@@ -216,16 +271,9 @@ def _open(path: Path) -> Any:
     except ImportError as error:
         hint = "pip install 'vcfbert[zarr]', or give a VCF or BCF"
         raise MissingExtraError("zarr_missing", "reading VCF Zarr needs the package zarr", hint=hint) from error
+    if not path.is_dir():
+        check_zip(path)
     try:
         return zarr.open_group(str(path) if path.is_dir() else zarr.storage.ZipStore(path, mode="r"), mode="r")
     except Exception as error:  # zarr raises many types
-        raise _not_vcf(path, f"it cannot be opened as a Zarr group ({error})") from error
-
-
-def _not_vcf(path: Path, detail: str) -> InputError:
-    return InputError(
-        "not_vcf",
-        f"not a VCF Zarr: {detail}",
-        where=str(path),
-        hint="write one with `vcf2zarr convert IN.vcf.gz OUT.vcz`",
-    )
+        raise not_vcf_zarr(path, f"it cannot be opened as a Zarr group ({error})") from error
