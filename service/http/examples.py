@@ -131,6 +131,10 @@ PROBLEMS: Final[dict[str, tuple[int, str, str | None, str | None]]] = {
         "target, first at 20:1000156",
         "phase it first, e.g. `beagle gt=TARGET ref=PANEL impute=false out=PHASED` or SHAPEIT5 / Eagle2",
     ),
+    "cursor_invalid": (
+        422, "this is not the cursor of a page", None,
+        "send the member `next` of the page before, or omit it for the first page",
+    ),
     "option_min_dr2": (422, "'much' is not a number", None, "give a number from 0 to 1"),
     "haplotype_length": (
         422, "the haplotype has 16 alleles for 17 sites", "haplotypes[3]",

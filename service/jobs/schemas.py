@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
+
+from vcfbert.errors import InputError
 
 from ..http.examples import JOB_ID, QC
 from .job import DONE, FAILED, RUNNING, Job
@@ -44,6 +48,19 @@ EXAMPLE: dict[str, Any] = {
     "timings": {"queued_s": 1.0, "running_s": 3.2},
     "links": {**_LINKS, "qc": f"{_SELF}/qc"},
 }
+
+_CURSOR = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,9})?)-([0-9a-f]{32})")
+LIST: dict[str, Any] = {
+    "jobs": [
+        {
+            "id": JOB_ID, "state": "done", "created": "2026-03-01T12:00:00Z", "started": "2026-03-01T12:00:01Z",
+            "finished": "2026-03-01T12:00:05Z", "expires": "2026-03-03T12:00:05Z", "name": "samples.vcf.gz",
+            "size": 183_442, "model": QUEUED["model"], "progress": {"done": 24990, "total": 24990, "share": 1.0},
+            "attempt": 1, "error": None,
+        }
+    ],
+    "next": f"1772366400.0-{JOB_ID}",
+}  # fmt: skip
 
 
 class JobModel(BaseModel):
@@ -115,40 +132,90 @@ class JobOut(BaseModel):
     links: JobLinks
 
 
-class JobList(BaseModel):
-    """The jobs of one key, newest first."""
+class ListedJob(BaseModel):
+    """A job in a list. `GET /v1/jobs/{job_id}` has its QC summary, options, timings and links."""
 
-    jobs: list[JobOut]
+    id: str
+    state: str
+    created: datetime
+    started: datetime | None
+    finished: datetime | None
+    expires: datetime | None = Field(description="time at which its files are deleted")
+    name: str = Field(description="file name of the upload")
+    size: int = Field(description="bytes of the upload")
+    model: JobModel
+    progress: JobProgress
+    attempt: int = Field(description="number of times that workers have started it")
+    error: JobError | None
+
+
+class JobList(BaseModel):
+    """A page of the jobs of one key, newest first."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [LIST]})
+
+    jobs: list[ListedJob]
+    next: str | None = Field(description="`cursor` of the next page; null on the last one")
+
+
+def job_list(found: Sequence[Job], limit: int) -> JobList:
+    """A page of ``limit`` jobs. ``found``: one job more, if there is another page."""
+    page = found[:limit]
+    return JobList(
+        jobs=[ListedJob.model_validate(_common(job)) for job in page],
+        next=cursor_of(page[-1]) if len(found) > limit else None,
+    )
+
+
+def cursor_of(job: Job) -> str:
+    """The cursor of the page that follows ``job``."""
+    return f"{job.created!r}-{job.id}"
+
+
+def read_cursor(text: str) -> tuple[float, str]:
+    """Creation time and id of the job that a page follows. Raises InputError 'cursor_invalid'."""
+    match = _CURSOR.fullmatch(text)
+    if match is None:
+        hint = "send the member `next` of the page before, or omit it for the first page"
+        raise InputError("cursor_invalid", "this is not the cursor of a page", hint=hint)
+    return float(match[1]), match[2]
 
 
 def job_out(job: Job, *, position: int | None, now: float) -> JobOut:
     """The job for its caller. ``position``: place in the queue, from 1. ``now``: seconds since the epoch."""
-    total = max(job.total, job.done)
     begun = job.started is not None
-    share = 1.0 if job.state == DONE else job.done / total if total else 0.0
     return JobOut(
-        id=job.id,
-        state=job.state,
-        created=_time(job.created),
-        started=None if job.started is None else _time(job.started),
-        finished=None if job.finished is None else _time(job.finished),
-        expires=None if job.expires is None else _time(job.expires),
-        name=job.name,
-        size=job.size,
-        model=JobModel.model_validate(job.model.as_json()),
+        **_common(job),
         options=dict(job.options),
-        progress=JobProgress(done=job.done, total=total, share=round(share, 4)),
         position=position,
-        attempt=job.attempt,
         qc=None if job.qc is None else dict(job.qc),
         timings=JobTimings(
             queued_s=_seconds(job.created, job.started or job.finished or now),
             running_s=_seconds(job.started or 0.0, job.finished or now) if begun else None,
         ),
         summary=None if job.summary is None else dict(job.summary),
-        error=None if job.error is None else JobError(**job.error),
         links=_links(job),
     )
+
+
+def _common(job: Job) -> dict[str, Any]:
+    """What a job and its row in a list have in common."""
+    total = max(job.total, job.done)
+    share = 1.0 if job.state == DONE else job.done / total if total else 0.0
+    return {
+        "id": job.id,
+        "state": job.state,
+        "created": _time(job.created),
+        "started": None if job.started is None else _time(job.started),
+        "finished": None if job.finished is None else _time(job.finished),
+        "expires": None if job.expires is None else _time(job.expires),
+        "name": job.name,
+        "size": job.size,
+        "model": JobModel.model_validate(job.model.as_json()),
+        "progress": JobProgress(done=job.done, total=total, share=round(share, 4)),
+        "attempt": job.attempt,
+        "error": None if job.error is None else JobError(**job.error),
+    }
 
 
 def _links(job: Job) -> JobLinks:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Row, Select, and_, delete, func, insert, or_, select, update
+from sqlalchemy import Connection, Engine, Row, Select, and_, delete, func, insert, or_, select, tuple_, update
 from sqlalchemy.sql.elements import ColumnElement
 
 from vcfbert.errors import InputError, ResourceError
@@ -20,6 +20,7 @@ MAX_ATTEMPTS = 3
 FORGET_SECONDS = 14 * 86_400.0  # a job's row is kept for this long after its files are deleted
 _RECENT = 20  # finished jobs from which the duration of a job is estimated
 _TYPICAL_SECONDS = 30.0  # assumed duration of a job before any has finished
+_LISTED = [column for column in jobs.c if column.name not in ("qc", "summary")]  # those can take 100 KB each
 _BACK: dict[str, Any] = {"state": states.QUEUED, "worker": None, "heartbeat": None, "started": None, "done": 0}
 
 
@@ -121,9 +122,17 @@ class JobTable:
             raise job_unknown()
         return found[0]
 
-    def of_caller(self, caller: str) -> list[Job]:
-        """The caller's jobs, newest first."""
-        return self._select(jobs.c.caller == caller)[::-1]
+    def page(self, caller: str, limit: int, after: tuple[float, str] | None = None) -> list[Job]:
+        """Up to ``limit`` jobs of the caller without their QC reports and summaries, newest first.
+
+        ``after``: creation time and id of the last job of the page before, which need not exist any more.
+        """
+        query = select(*_LISTED).where(jobs.c.caller == caller)
+        if after is not None:
+            query = query.where(tuple_(jobs.c.created, jobs.c.id) < tuple_(*after))
+        query = query.order_by(jobs.c.created.desc(), jobs.c.id.desc()).limit(limit)
+        with transaction(self._engine) as connection:
+            return [_job(row, qc=None, summary=None) for row in connection.execute(query)]
 
     def position(self, job: Job) -> int | None:
         """The job's place in the queue, from 1; None if it is not queued."""
@@ -215,7 +224,7 @@ class JobTable:
 
     def waiting(self) -> list[str]:
         """Ids of the queued jobs, in order of arrival."""
-        return [job.id for job in self._select(jobs.c.state == states.QUEUED)]
+        return self._ids(jobs.c.state == states.QUEUED)
 
     def recover(self) -> list[Job]:
         """Re-queues jobs whose worker died, or fails them after MAX_ATTEMPTS. Returns these jobs."""
@@ -242,24 +251,26 @@ class JobTable:
     def expire(self) -> list[str]:
         """Marks jobs as expired after ``result_seconds`` and returns their ids; their files are to be deleted.
 
-        Rows of jobs that expired or were cancelled long ago are deleted.
+        An expired job has no QC report and no summary. Rows of jobs that expired or were cancelled long ago are
+        deleted.
         """
         now = self._clock()
         over = (jobs.c.state.in_((states.DONE, states.FAILED)), jobs.c.expires <= now)
-        ids = [job.id for job in self._select(*over)]
+        ids = self._ids(*over)
         ended = jobs.c.state.in_((states.EXPIRED, states.CANCELLED))
         long_ago = jobs.c.finished <= now - self._result_seconds - FORGET_SECONDS
         self._change(delete(jobs).where(ended, long_ago))
-        return [i for i in ids if self._change(update(jobs).where(jobs.c.id == i, *over).values(state=states.EXPIRED))]
+        expired = update(jobs).values(state=states.EXPIRED, qc=None, summary=None)
+        return [job_id for job_id in ids if self._change(expired.where(jobs.c.id == job_id, *over))]
 
     def ended(self, job_ids: list[str]) -> set[str]:
         """Those of ``job_ids`` that are done or failed."""
-        return set(job_ids) & {job.id for job in self._select(jobs.c.state.in_((states.DONE, states.FAILED)))}
+        return set(job_ids) & set(self._ids(jobs.c.state.in_((states.DONE, states.FAILED))))
 
     def without_files(self, job_ids: list[str]) -> set[str]:
         """Those of ``job_ids`` whose files are to be deleted: cancelled, expired or unknown jobs."""
-        kept = self._select(jobs.c.state.in_((states.QUEUED, states.RUNNING, states.DONE, states.FAILED)))
-        return set(job_ids) - {job.id for job in kept}
+        kept = self._ids(jobs.c.state.in_((states.QUEUED, states.RUNNING, states.DONE, states.FAILED)))
+        return set(job_ids) - set(kept)
 
     def _ended(self, state: str) -> dict[str, Any]:
         now = self._clock()
@@ -269,6 +280,12 @@ class JobTable:
         with transaction(self._engine) as connection:
             rows = connection.execute(select(jobs).where(*where).order_by(jobs.c.created, jobs.c.id)).all()
         return [_job(row) for row in rows]
+
+    def _ids(self, *where: ColumnElement[bool]) -> list[str]:
+        with transaction(self._engine) as connection:
+            return list(
+                connection.execute(select(jobs.c.id).where(*where).order_by(jobs.c.created, jobs.c.id)).scalars()
+            )
 
     def _change(self, statement: Any) -> bool:
         with transaction(self._engine, writes=True) as connection:
@@ -300,6 +317,6 @@ def _held(claim: Claim) -> tuple[ColumnElement[bool], ...]:
     )
 
 
-def _job(row: Row[Any]) -> Job:
-    values = dict(row._mapping)
+def _job(row: Row[Any], **more: Any) -> Job:
+    values = {**row._mapping, **more}
     return Job(**{**values, "model": PinnedModel.from_json(values["model"])})

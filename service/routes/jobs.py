@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, File, Form, Request, Response, UploadFile
+from fastapi import APIRouter, Depends, File, Form, Query, Request, Response, UploadFile
 from fastapi import Path as PathParameter
 from fastapi.responses import FileResponse
 from starlette.types import Receive, Scope, Send
@@ -21,13 +21,15 @@ from ..http.options import Requested
 from ..http.problems import problem_of
 from ..jobs.intake import Jobs
 from ..jobs.job import DONE, EXPIRED, FAILED, RUNNING, Job, PinnedModel
+from ..jobs.schemas import LIST, JobList, JobOut, job_list, job_out, read_cursor
 from ..jobs.schemas import QUEUED as QUEUED_EXAMPLE
-from ..jobs.schemas import JobList, JobOut, job_out
 from ..uploads.files import FILE_FIELD, one_file, stem
 from ..uploads.kept import UPLOAD_FIELD, file_of
 from .deps import Kept, Manager
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
+
+MAX_PAGE = 500
 
 _OF_A_JOB = problems("job_unknown", "request_invalid", "jobs_unreachable")
 _OF_A_FILE = problems("job_unknown", "request_invalid", "not_done", "expired", "jobs_unreachable")
@@ -99,10 +101,25 @@ def submit(
     return _out(jobs, job)
 
 
-@router.get("", summary="List your jobs", response_description="the jobs", responses=problems("jobs_unreachable"))
-def list_jobs(caller: Caller, jobs: AppJobs) -> JobList:
-    """Returns the jobs of the caller's key, newest first."""
-    return JobList(jobs=[_out(jobs, job) for job in jobs.table.of_caller(caller.name)])
+@router.get(
+    "",
+    summary="List your jobs",
+    response_description="a page of jobs",
+    responses={
+        200: answers(page=("a page of jobs", LIST)),
+        **problems("request_invalid", "cursor_invalid", "jobs_unreachable"),
+    },
+)
+def list_jobs(
+    caller: Caller,
+    jobs: AppJobs,
+    limit: Annotated[int, Query(ge=1, le=MAX_PAGE, description="maximum jobs of the page")] = 100,
+    cursor: Annotated[str | None, Query(description="`next` of the page before; omit it for the first page")] = None,
+) -> JobList:
+    """Returns the jobs of the caller's key, newest first, in pages. A job that is submitted meanwhile appears on no
+    later page, and a deleted one shifts no other."""
+    after = None if cursor is None else read_cursor(cursor)
+    return job_list(jobs.table.page(caller.name, limit + 1, after), limit)
 
 
 @router.get("/{job_id}", summary="Get a job", response_description="the job", responses=_OF_A_JOB)

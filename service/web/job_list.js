@@ -6,9 +6,11 @@ import { badge, isActive, removalButton } from './jobs.js';
 
 const ACTIVE_WAIT = 5; // seconds between two requests while a job is queued or running
 const IDLE_WAIT = 60;
+const PAGE = 50; // jobs that one request loads
 
 let timer = null;
 let open = null; // id of the shown job
+let pages = 1; // number of shown pages
 
 /** Marks the shown job in the list. */
 export function markOpen(id) {
@@ -27,8 +29,14 @@ export async function loadJobs(gone) {
   clearTimeout(timer);
   let wait = IDLE_WAIT;
   try {
-    const { jobs } = await getJson('v1/jobs');
+    const { jobs, next } = await shownJobs();
     render(jobs, gone);
+    const more = byId('job-list-more');
+    more.hidden = next === null;
+    more.onclick = () => {
+      pages += 1;
+      loadJobs(gone);
+    };
     if (jobs.some(isActive)) wait = ACTIVE_WAIT;
   } catch (problem) {
     if (problem.status === 401) return; // the form for the key loads the list again
@@ -36,6 +44,19 @@ export async function loadJobs(gone) {
   }
   const again = () => loadJobs(gone);
   timer = setTimeout(() => (document.hidden ? document.addEventListener('visibilitychange', again, { once: true }) : again()), wait * 1000);
+}
+
+/** The jobs of the shown pages, and the cursor of the page behind them. */
+async function shownJobs() {
+  const jobs = [];
+  let next = null;
+  for (let page = 0; page < pages; page += 1) {
+    const answer = await getJson(`v1/jobs?limit=${PAGE}${next === null ? '' : `&cursor=${encodeURIComponent(next)}`}`);
+    jobs.push(...answer.jobs);
+    next = answer.next ?? null;
+    if (next === null) break;
+  }
+  return { jobs, next };
 }
 
 /** Renders the list if it changed. The focus stays on the same control. */

@@ -119,6 +119,7 @@ class Fake:
     refused: dict[str, Any] | None = None  # what QC says of every file
     checked_for: list[str | None] = field(default_factory=list)  # the models that files were checked for
     files: int = 0  # that were sent
+    page: int = 100  # maximum jobs of a page
     kept: dict[str, tuple[str, int]] = field(default_factory=dict)  # checked uploads: name and size
     trouble: dict[str, JSONResponse] = field(default_factory=dict)  # path prefix -> answer instead of its own
     jobs: dict[str, FakeJob] = field(default_factory=dict)
@@ -216,8 +217,10 @@ def create_fake(fake: Fake) -> FastAPI:
         return fake.answer_of(job)
 
     @app.get("/v1/jobs")
-    async def jobs() -> Any:
-        return {"jobs": [fake.answer_of(job) for job in reversed(fake.jobs.values())]}
+    async def jobs(limit: int = 100, cursor: int = 0) -> Any:
+        found = [fake.answer_of(job) for job in reversed(fake.jobs.values())]
+        page, limit = found[cursor:], min(limit, fake.page)
+        return {"jobs": page[:limit], "next": str(cursor + limit) if len(page) > limit else None}
 
     @app.get("/v1/jobs/{job_id}")
     async def job(job_id: str) -> Any:

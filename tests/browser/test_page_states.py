@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser.fake_api import MODEL, Fake, create_fake, problem
+from tests.browser.fake_api import MODEL, Fake, FakeJob, create_fake, problem
 from tests.browser.servers import served
 
 FILE: Any = {"name": "cohort.vcf.gz", "mimeType": "application/gzip", "buffer": b"x" * 300_000}
@@ -411,6 +411,22 @@ def test_job_list_shows_jobs_of_another_tab(opened: Opened) -> None:
     expect(other.locator("#job h1")).to_have_text("cohort.vcf.gz")
     assert other.locator("#job-list a").get_attribute("aria-current") == "page"
     other.close()
+
+
+def test_job_list_shows_older_jobs_on_request(opened: Opened) -> None:
+    fake, page = opened.fake, opened.page
+    fake.page = 2
+    for number in range(5):
+        job = FakeJob(f"{number}.vcf", 9, {})
+        fake.jobs[job.id] = job
+    page.reload()
+    names, more = page.locator("#job-list .filename"), page.locator("#job-list-more")
+    expect(names).to_have_text(["4.vcf", "3.vcf"])
+    more.click()
+    expect(names).to_have_text(["4.vcf", "3.vcf", "2.vcf", "1.vcf"])
+    more.click()
+    expect(names).to_have_count(5)
+    expect(more).to_be_hidden()
 
 
 def test_requests_for_a_job_become_less_frequent(opened: Opened) -> None:

@@ -142,6 +142,23 @@ def test_other_refusals_are_raised_at_once(code: str, status: int, slept: list[f
     assert (slept, len(asked)) == ([], 1)
 
 
+def listed(*names: str, cursor: str | None = None) -> Any:
+    common = {"state": "done", "created": "2026-03-01T12:00:00Z", "progress": {"done": 1, "total": 1, "share": 1}}
+    return says(200, {"jobs": [{"id": name, "name": name, **common} for name in names], "next": cursor})
+
+
+def test_pages_of_jobs_are_followed_up_to_a_limit(slept: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
+    with scripted(listed("a", "b", cursor="1&2"), listed(cursor="3"), listed("c")) as (client, asked):
+        assert [job["id"] for job in client.jobs()] == ["a", "b", "c"]
+        assert [path for _, path, _, _ in asked] == ["/v1/jobs", "/v1/jobs?cursor=1%262", "/v1/jobs?cursor=3"]
+    monkeypatch.setattr("vcfbert.client.client._MAX_PAGES", 2)
+    with (
+        scripted(listed("a", cursor="1"), listed("a", cursor="1")) as (client, asked),
+        raises(ResourceError, "answer_invalid"),
+    ):
+        client.jobs()
+
+
 def test_cut_connection_is_retried_except_for_uploads(slept: list[float], target: Path) -> None:
     with scripted(cut, cut, says(200, {"jobs": []})) as (client, asked):
         assert client.jobs() == []

@@ -165,13 +165,13 @@ def jobs(
         if cancel is not None:
             client.cancel(cancel)
             return
-        listed = client.jobs()
-    if as_json:
-        print_json(listed)
-        return
-    for job in listed:
-        error = f"  {job['error']['code']}" if job["error"] else ""
-        say(f"{job['id']}  {job['created']}  {job['state']:<9} {job['progress']['share']:>4.0%}  {job['name']}{error}")
+        if as_json:
+            print_json(client.jobs())
+            return
+        for job in client.each_job():
+            error = f"  {job['error']['code']}" if job.get("error") else ""
+            share = job["progress"]["share"]
+            say(f"{job['id']}  {job['created']}  {job['state']:<9} {share:>4.0%}  {job['name']}{error}")
 
 
 @remote_app.command()

@@ -6,10 +6,11 @@ import json
 import os
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
+from urllib.parse import urlencode
 
 from vcfbert.artifacts import atomic_file, output_error
 from vcfbert.client import shapes
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     import httpx
 
 FORMATS: Final = ("vcf.gz", "bcf")
+_ASK_OPERATOR: Final = "run it again, or ask the operator"
+_MAX_PAGES: Final = 10_000  # of a list of jobs
 
 JobProgress = Callable[[dict[str, Any]], None]  # the job in its present state
 
@@ -103,9 +106,20 @@ class Client:
             return json_object(answer, shapes.SUBMITTED)
 
     def jobs(self) -> list[dict[str, Any]]:
-        """The jobs of this key, newest first."""
-        jobs: list[dict[str, Any]] = self._connection.json("GET", "/v1/jobs", shapes.JOBS)["jobs"]
-        return jobs
+        """The jobs of this key, newest first, without QC reports, options and links, which ``job`` has."""
+        return list(self.each_job())
+
+    def each_job(self) -> Iterator[dict[str, Any]]:
+        """The jobs of this key, as in ``jobs``, a page after the other."""
+        cursor = None
+        for _ in range(_MAX_PAGES):
+            path = "/v1/jobs" if cursor is None else f"/v1/jobs?{urlencode({'cursor': cursor})}"
+            page = self._connection.json("GET", path, shapes.JOBS)
+            yield from page["jobs"]
+            cursor = page.get("next")
+            if cursor is None:
+                return
+        raise ResourceError("answer_invalid", "the list of jobs does not end", where=self.url, hint=_ASK_OPERATOR)
 
     def job(self, job_id: str) -> dict[str, Any]:
         """One job. Raises InputError 'job_unknown'."""
@@ -161,7 +175,7 @@ class Client:
                 end = time.monotonic() + self._connection.patience
             elif time.monotonic() > end:
                 text = "the service sends this file without completing it"
-                raise ResourceError("answer_invalid", text, where=self.url, hint="run it again, or ask the operator")
+                raise ResourceError("answer_invalid", text, where=self.url, hint=_ASK_OPERATOR)
             else:
                 time.sleep(pause)
         raise AssertionError  # pauses are endless

@@ -25,19 +25,22 @@ MODELS: Final = {
     "unavailable": [{"alias": str, "reason": Nullable(str)}],
 }
 SUBMITTED: Final = {"id": str}
-JOB: Final = {
+_LISTED: Final = {
     "id": str,
     "state": str,
     "created": str,
     "name": str,
     "progress": {"done": int, "total": int, "share": int | float},
+    "error": Nullable(_REFUSAL),
+}
+JOB: Final = {
+    **_LISTED,
     "options": {"format": str},
     "model": dict,
     "qc": Nullable(dict),
     "summary": Nullable(dict),
-    "error": Nullable(_REFUSAL),
 }
-JOBS: Final = {"jobs": [JOB]}
+JOBS: Final = {"jobs": [_LISTED], "next": Nullable(str)}
 DONE_JOB: Final = {**JOB, "qc": {"n_samples": int, "n_used": int, "n_target_sites": int}, "summary": dict}
 QC: Final = {"refused": Nullable(_REFUSAL)}
 PROBLEM: Final = {**_REFUSAL, "qc": Nullable(dict)}

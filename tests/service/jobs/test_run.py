@@ -239,7 +239,7 @@ def test_running_job_that_is_cancelled_and_deleted_leaves_no_files(bench: Bench)
     bench.table.remove("ann", job.id)
     thread.join(5)
     assert bench.names(job) == set()
-    assert bench.table.of_caller("ann") == []
+    assert bench.table.page("ann", 10) == []
 
 
 def test_running_job_shows_progress_and_qc(bench: Bench) -> None:

@@ -196,8 +196,8 @@ def test_job_of_another_caller_is_unknown(table: JobTable) -> None:
         with pytest.raises(InputError) as unknown:
             ask("bob", job.id)
         assert unknown.value.code == "job_unknown"
-    assert table.of_caller("bob") == []
-    assert [each.id for each in table.of_caller("ann")] == [job.id]
+    assert table.page("bob", 10) == []
+    assert [each.id for each in table.page("ann", 10)] == [job.id]
     assert state(table, job) == QUEUED
 
 
@@ -206,12 +206,39 @@ def test_jobs_are_listed_newest_first_with_their_position(table: JobTable, clock
     for caller in ("ann", "bob", "ann"):
         jobs.append(accept(table, caller))
         clock.now += 1
-    assert [job.id for job in table.of_caller("ann")] == [jobs[2].id, jobs[0].id]
+    assert [job.id for job in table.page("ann", 10)] == [jobs[2].id, jobs[0].id]
     assert [table.position(job) for job in jobs] == [1, 2, 3]
     claimed(table, jobs[0])
     assert table.position(table.get("ann", jobs[0].id)) is None
     assert table.position(jobs[2]) == 2
     assert table.waiting() == [jobs[1].id, jobs[2].id]
+
+
+def test_pages_are_stable_while_jobs_come_and_go(table: JobTable, clock: Clock) -> None:
+    """Also among jobs of the same moment, which their ids order."""
+    ordered = []
+    for _ in range(4):
+        job = accept(table)
+        ordered.append((clock.now, job.id))
+        claimed(table, job)
+        clock.now += len(ordered) % 2
+    ids = [job_id for _, job_id in sorted(ordered, reverse=True)]
+    first = table.page("ann", 2)
+    assert [job.id for job in first] == ids[:2]
+    accept(table)
+    table.remove("ann", ids[1])
+    assert [job.id for job in table.page("ann", 9, (first[-1].created, first[-1].id))] == ids[2:]
+    assert table.page("bob", 9, (first[0].created, first[0].id)) == []
+
+
+def test_expired_job_keeps_no_report(table: JobTable, clock: Clock) -> None:
+    job = accept(table)
+    table.finish(claimed(table, job), qc={"n_used": 3}, summary={"n_sites": 5})
+    assert table.page("ann", 1)[0].qc is None
+    assert table.get("ann", job.id).qc == {"n_used": 3}
+    clock.now += 101
+    assert table.expire() == [job.id]
+    assert (table.get("ann", job.id).qc, table.get("ann", job.id).summary) == (None, None)
 
 
 def test_queued_job_that_is_cancelled_cannot_be_claimed(table: JobTable) -> None:
@@ -248,7 +275,7 @@ def test_removing_an_ended_job_deletes_its_row(table: JobTable, clock: Clock, en
         table.expire()
     assert state(table, job) == end
     table.remove("ann", job.id)
-    assert table.of_caller("ann") == []
+    assert table.page("ann", 10) == []
     assert table.without_files([job.id]) == {job.id}
 
 
@@ -320,7 +347,7 @@ def test_job_can_be_withdrawn_until_a_worker_claims_it(table: JobTable) -> None:
     claimed(table, other)
     assert table.withdraw(job.id)
     assert not table.withdraw(other.id)
-    assert [each.id for each in table.of_caller("ann")] == [other.id]
+    assert [each.id for each in table.page("ann", 10)] == [other.id]
 
 
 def test_concurrent_processes_create_the_tables_once(tmp_path: Path, server: str) -> None:

@@ -130,7 +130,11 @@ def test_job_runs_from_upload_to_files(service: Service) -> None:
     assert service.get(links["qc_sites"]).text.startswith("chrom\t")
     report = service.get(links["report"]).json()
     assert (report["qc"], report["summary"], report["id"]) == (QC, SUMMARY, done["id"])
-    assert service.get("/v1/jobs").json() == {"jobs": [done]}
+    listed = service.get("/v1/jobs").json()
+    assert listed["next"] is None
+    (row,) = listed["jobs"]
+    assert row == {name: done[name] for name in row}
+    assert set(done) - set(row) == {"options", "position", "qc", "timings", "summary", "links"}
 
 
 def test_job_options_in_the_query_are_used(service: Service) -> None:
@@ -197,7 +201,7 @@ def test_jobs_of_another_key_are_unknown(service: Service) -> None:
     for part in ("", "/result", "/result/index", "/qc", "/qc/sites", "/report"):
         assert code(service.get(path + part, headers=BOB)) == (404, "job_unknown")
     assert code(service.client.delete(path, headers=BOB)) == (404, "job_unknown")
-    assert service.get("/v1/jobs", headers=BOB).json() == {"jobs": []}
+    assert service.get("/v1/jobs", headers=BOB).json() == {"jobs": [], "next": None}
     assert service.get(f"{path}/result").status_code == 200
     assert code(service.get("/v1/jobs", headers={})) == (401, "unauthorized")
 
@@ -268,7 +272,7 @@ def test_job_without_queue_is_refused_and_leaves_nothing(service: Service, monke
     answer = service.send()
     assert code(answer) == (503, "queue_unreachable")
     assert "retry-after" in answer.headers
-    assert service.get("/v1/jobs").json() == {"jobs": []}
+    assert service.get("/v1/jobs").json() == {"jobs": [], "next": None}
     assert list(service.files.folder.iterdir()) == []
 
 
