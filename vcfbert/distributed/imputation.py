@@ -79,7 +79,7 @@ def plan_job(
         raise InputError("same_file", "target and output are the same file", where=str(out), hint="name another output")
     imputer = imputer_of(settings)
     bundle = imputer.bundle
-    matched, report = read_target(target, bundle.panels, options.region, strict=options.strict)
+    matched, report = read_target(target, bundle.panels, options.region, strict=options.strict, chain=options.chain)
     if qc_report is not None:
         report.write(qc_report)
     unphased = [one for one in matched if one.unphased.any()]
@@ -99,6 +99,7 @@ def plan_job(
         "bundle": sha256_file(settings.bundle / MANIFEST),
         "settings": [settings.mode, settings.ignore_phase, settings.batch_size],
         "options": dataclasses.asdict(options),
+        "chain": None if options.chain is None else sha256_file(Path(options.chain)),
         "bcf": is_bcf(out),
         "chunks": chunks,
         "groups": groups,

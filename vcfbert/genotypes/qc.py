@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from vcfbert.artifacts import write_json, write_text
 from vcfbert.errors import InputError
+from vcfbert.genotypes.build_fit import BuildFit
 from vcfbert.genotypes.frequencies import FrequencyCheck
 
 # Status of a target's site. The first five statuses are used, the others excluded. Reports store the values.
@@ -24,6 +25,9 @@ AMBIGUOUS_EXCLUDED = "ambiguous_left_out"
 ALLELE_MISMATCH = "allele_mismatch"
 NOT_IN_PANEL = "not_in_panel"
 DUPLICATE = "duplicate"
+
+# Status of a note on a site that could not be lifted over from another build. Such sites are in no other count.
+UNLIFTED: Final = "unlifted"
 
 USED = (MATCHED, SWAPPED, FLIPPED, FLIPPED_SWAPPED, AMBIGUOUS_RESOLVED)
 EXCLUDED = (AMBIGUOUS_EXCLUDED, ALLELE_MISMATCH, NOT_IN_PANEL, DUPLICATE)
@@ -87,10 +91,22 @@ class QcReport:
     absent: Mapping[str, int] = field(default_factory=dict)  # the target's records on chromosomes that no panel covers
     excluded_records: Mapping[str, int] = field(default_factory=dict)  # that cannot be used, by reason
     n_half_calls: int = 0  # unphased calls of one known and one missing allele at used sites (0/.)
+    fit: BuildFit = field(default_factory=BuildFit)
+    lift: Mapping[str, int] = field(default_factory=dict)  # sites lifted from another build, and unlifted by reason
 
     @classmethod
-    def of_all(cls, parts: Sequence[QcReport], absent: Mapping[str, int], excluded: Mapping[str, int]) -> QcReport:
-        """The report of a target for all panels, from the reports for each panel."""
+    def of_all(
+        cls,
+        parts: Sequence[QcReport],
+        absent: Mapping[str, int],
+        excluded: Mapping[str, int],
+        lift: Mapping[str, int] | None = None,
+        unlifted: Sequence[SiteNote] = (),
+    ) -> QcReport:
+        """The report of a target for all panels, from the reports for each panel.
+
+        ``lift``: see the field. ``unlifted``: notes on the sites that were not lifted.
+        """
 
         def total(name: str) -> int:
             return sum(getattr(part, name) for part in parts)
@@ -111,11 +127,13 @@ class QcReport:
             bases=total("bases"),
             density=tuple(bin_ for part in parts for bin_ in part.density),
             frequencies=FrequencyCheck.of_all([part.frequencies for part in parts]),
-            notes=tuple(note for part in parts for note in part.notes),
+            notes=(*(note for part in parts for note in part.notes), *unlifted),
             parts=tuple(parts),
             absent=dict(absent),
             excluded_records=dict(excluded),
             n_half_calls=total("n_half_calls"),
+            fit=BuildFit.of_all(part.fit for part in parts),
+            lift=dict(lift or {}),
         )
 
     @property
@@ -192,6 +210,7 @@ class QcReport:
             "absent": dict(self.absent),
             "excluded_records": dict(self.excluded_records),
             "mirrored": list(self.mirrored),
+            "lift": dict(self.lift),
         }
 
     def _figures(self) -> dict[str, Any]:
@@ -240,9 +259,13 @@ class RefusedTargetError(InputError):
         super().__init__(code, what, where=where, hint=hint)
         self.report = report
 
-    def with_report(self, report: QcReport) -> RefusedTargetError:
-        """The same error with another report."""
-        return RefusedTargetError(self.code, self.what, report=report, where=self.where, hint=self.hint)
+    def changed(
+        self, *, report: QcReport | None = None, what: str | None = None, hint: str | None = None
+    ) -> RefusedTargetError:
+        """The same error with another report, text or hint."""
+        return RefusedTargetError(
+            self.code, what or self.what, report=report or self.report, where=self.where, hint=hint or self.hint
+        )
 
 
 def typed_density(

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from vcfbert.constants import MISSING
 from vcfbert.genotypes import qc
+from vcfbert.genotypes.build_fit import BuildFit
 from vcfbert.genotypes.frequencies import compare_frequencies
 from vcfbert.genotypes.panel import Panel, Sites
 from vcfbert.genotypes.qc import QcReport, RefusedTargetError, SiteNote
@@ -45,10 +46,6 @@ _MIN_DISTANCE = 0.1
 _MIN_LOG_RATIO = 6.9
 # If at most this fraction of the other sites is flipped, the input is assumed to be on the panel's strand.
 _CLEAN_STRAND_SHARE = 0.01
-# A larger fraction of mismatches, among at least so many sites at shared positions, means another genome build.
-_WRONG_BUILD_SHARE = 1 / 3
-_WRONG_BUILD_SITES = 10
-
 # Expected heterozygous calls of a female between the PARs of X. With fewer, their absence does not show a male.
 _MIN_EXPECTED_HETEROZYGOUS = 10.0
 
@@ -322,7 +319,21 @@ def _report(
         density=qc.typed_density(panel.region.chrom, pos[matched.panel_site], pos),
         frequencies=compare_frequencies(matched.alleles, matched.panel_site, panel),
         notes=tuple(notes),
+        fit=_fit(sites, in_span, status, pos),
         n_half_calls=int((((matched.alleles >= 0).sum(axis=2) == 1) & ~matched.phased & ~matched.haploid).sum()),
+    )
+
+
+def _fit(sites: Sites, in_span: Flags, status: Text, panel_pos: npt.NDArray[np.int32]) -> BuildFit:
+    counted = in_span & ~_equal(sites.alt, NO_ALT)
+    shared = counted & (status != qc.NOT_IN_PANEL)
+    density = len(np.unique(panel_pos)) / (int(panel_pos[-1]) - int(panel_pos[0]) + 1)
+    n_sites = int(counted.sum())
+    return BuildFit(
+        n_sites=n_sites,
+        n_shared=int(shared.sum()),
+        n_agreeing=int((shared & (status != qc.ALLELE_MISMATCH)).sum()),
+        by_chance=n_sites * density,
     )
 
 
@@ -355,15 +366,14 @@ def _check(report: QcReport, target: Genotypes, panel: Panel) -> None:
             where=where,
             hint="give a target of the panel's chromosome, region and genome build",
         )
-    many = n_shared >= _WRONG_BUILD_SITES and n_mismatched > _WRONG_BUILD_SHARE * n_shared
-    if many or n_mismatched == n_shared:
+    if report.fit.has_other_alleles or n_mismatched == n_shared:
         raise RefusedTargetError(
             "wrong_build",
             f"alleles differ from the panel's at {n_mismatched} of {n_shared} shared positions: the target is probably "
             "of another genome build than the panel",
             report=report,
             where=where,
-            hint="bring it to the panel's build first, with CrossMap or bcftools +liftover",
+            hint="lift it over to the panel's build",
         )
     if report.n_used == 0:
         raise RefusedTargetError(
@@ -372,6 +382,23 @@ def _check(report: QcReport, target: Genotypes, panel: Panel) -> None:
             report=report,
             where=where,
             hint="give a target with more sites or more samples",
+        )
+
+
+def check_positions(report: QcReport) -> None:
+    """Raises RefusedTargetError('wrong_build') where the target's positions are those of another build.
+
+    ``report``: of all panels, because a target may have very few sites in one of them.
+    """
+    fit = report.fit
+    if fit.is_chance:
+        raise RefusedTargetError(
+            "wrong_build",
+            f"only {fit.n_agreeing} of {fit.n_sites} sites are at positions of panel sites and have their alleles, as "
+            "few as chance gives: the target is probably of another genome build than the panel",
+            report=report,
+            where="target",
+            hint="lift it over to the panel's build",
         )
 
 

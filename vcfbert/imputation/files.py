@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,24 +15,27 @@ import numpy.typing as npt
 from vcfbert import __version__
 from vcfbert.bundle.contents import Bundle
 from vcfbert.errors import InputError
+from vcfbert.genotypes.lift import TargetLift
 from vcfbert.genotypes.panel import Panel
 from vcfbert.genotypes.parsing.process import Cancelled, Parser
 from vcfbert.genotypes.qc import QcReport, RefusedTargetError
 from vcfbert.genotypes.record_batch import Genotypes
-from vcfbert.genotypes.region_reader import read_regions
+from vcfbert.genotypes.region_reader import RegionsRead, read_regions
 from vcfbert.genotypes.regions import Region
 from vcfbert.genotypes.sex_chromosomes import has_chrom
-from vcfbert.genotypes.sites import MatchedTarget, match_target, report_without_sites
+from vcfbert.genotypes.sites import MatchedTarget, check_positions, match_target, report_without_sites
 from vcfbert.genotypes.summary import Summary
 from vcfbert.genotypes.vcf_header import DEFAULT_FIELDS, FIELDS, chosen_fields
 from vcfbert.genotypes.vcf_writer import ImputedPanel, write_imputed
 from vcfbert.imputation.imputer import Imputer
+from vcfbert.imputation.other_build import hint_with_chain, hint_without_chain
 from vcfbert.imputation.phasing import unphased_error
 from vcfbert.imputation.progress import Progress
 
 FORMATS: Final = ("vcf.gz", "bcf")
 # Codes of the errors of a target without sites of one panel. They are raised only if it has no site of any panel.
-_WITHOUT_SITES: Final = ("chromosome_missing", "region_empty", "no_overlap")
+_WITHOUT_SITES: Final = ("chromosome_missing", "region_empty", "no_overlap", "chain_chromosome", "nothing_lifted")
+_OF_BUILDS: Final = ("no_overlap", "wrong_build", "nothing_lifted")  # codes of errors that another build explains
 
 
 def read_target(
@@ -40,6 +44,7 @@ def read_target(
     region: str | None = None,
     *,
     strict: bool = False,
+    chain: Path | str | None = None,
     parser: Parser | None = None,
     cancelled: Cancelled | None = None,
 ) -> tuple[list[MatchedTarget], QcReport]:
@@ -47,35 +52,71 @@ def read_target(
 
     Panels without records in the target are skipped, and with ``region`` panels without sites there. The rest keep
     their order. Records that cannot be used are excluded and counted in the report; ``strict`` refuses the file.
+    ``chain``: a chain file from the target's genome build to the panels'; what it cannot lift is excluded and counted.
     ``parser`` and ``cancelled``: as in ``genotypes.parsing.process.in_parser``. Raises InputError;
     RefusedTargetError if the file was read but cannot be used.
     """
     wanted = [panel for panel in panels if region is None or _sites_within(panel, region)]
     if not wanted:
         raise _no_site(region, panels)
-    regions, positions = [panel.region for panel in wanted], [panel.sites.pos for panel in wanted]
-    target = read_regions(path, regions, positions, strict=strict, parser=parser, cancelled=cancelled)
+    lift = None if chain is None else TargetLift.read(Path(chain), wanted)
+    read = partial(read_regions, path, strict=strict, parser=parser, cancelled=cancelled)
+    try:
+        if lift is not None:
+            target = read(lift.regions, lift.positions)
+        else:
+            target = read([panel.region for panel in wanted], [panel.sites.pos for panel in wanted])
+        return _matched(target, panels, wanted, lift)
+    except RefusedTargetError as error:
+        if error.code not in _OF_BUILDS:
+            raise
+        if lift is None:
+            hint = hint_without_chain(error.hint, path, wanted, parser=parser, cancelled=cancelled)
+        else:
+            hint = hint_with_chain(partial(read_target, path, panels, region, parser=parser, cancelled=cancelled))
+        raise error.changed(hint=hint) from None
+
+
+def _matched(
+    target: RegionsRead, panels: Sequence[Panel], wanted: Sequence[Panel], lift: TargetLift | None
+) -> tuple[list[MatchedTarget], QcReport]:
+    """Matches what was read for the ``wanted`` ones of the ``panels``."""
     absent = {
         name: count
         for name, count in target.counts.items()
         if not any(has_chrom(panel.region, name) for panel in panels)
     }
+    if lift is not None:
+        lift.count_chromosomes(target.counts)
+
+    def of_all(reports: Sequence[QcReport]) -> QcReport:
+        if lift is None:
+            return QcReport.of_all(reports, absent, target.excluded)
+        return QcReport.of_all(reports, absent, target.excluded, lift.counts, lift.notes)
+
     matched, reports = [], []
     missing: list[RefusedTargetError] = []
-    for panel in wanted:
+    for number, panel in enumerate(wanted):
         try:
             # The genotypes are not bound to a name here, so they are freed once matched.
-            found, report = _match(next(target.genotypes), panel, target.samples)
+            found, report = _match(_next(target, lift, number), panel, target.samples)
         except RefusedTargetError as error:
             if error.code not in _WITHOUT_SITES:
-                raise error.with_report(QcReport.of_all([error.report], absent, target.excluded)) from None
+                raise error.changed(report=of_all([error.report])) from None
             missing.append(error)
             continue
         matched.append(found)
         reports.append(report)
     if not matched:
-        raise missing[0].with_report(QcReport.of_all([error.report for error in missing], absent, target.excluded))
-    return matched, QcReport.of_all(reports, absent, target.excluded)
+        raise missing[0].changed(report=of_all([error.report for error in missing]))
+    total = of_all(reports)
+    check_positions(total)
+    return matched, total
+
+
+def _next(target: RegionsRead, lift: TargetLift | None, number: int) -> Genotypes | InputError:
+    genotypes = next(target.genotypes)
+    return genotypes if lift is None else lift.lift(genotypes, number)
 
 
 def _match(genotypes: Genotypes | InputError, panel: Panel, samples: tuple[str, ...]) -> tuple[MatchedTarget, QcReport]:
@@ -95,7 +136,8 @@ class ImputeOptions:
     ``region``: the panel's sites to write, CHROM:FROM-TO, 1-based and inclusive; typed sites around it are used too.
     ``format``: the output's extension if the caller does not name the file. ``fields``: the FORMAT fields, in the order
     of ``vcf_header.FIELDS``; GT is always written. ``min_dr2``: an untyped record is excluded if the DR2 of each of its
-    ALT alleles is lower. ``strict``: a record of the target that cannot be used refuses the file.
+    ALT alleles is lower. ``strict``: a record of the target that cannot be used refuses the file. ``chain``: path of a
+    chain file from the target's genome build to the panel's.
 
     Raises InputError 'region_invalid', 'option_format', 'option_fields' or 'option_min_dr2'.
     """
@@ -105,6 +147,7 @@ class ImputeOptions:
     fields: tuple[str, ...] = DEFAULT_FIELDS
     min_dr2: float = 0.0
     strict: bool = False
+    chain: str | None = None
 
     def __post_init__(self) -> None:
         if self.region is not None:
@@ -129,6 +172,7 @@ class ImputeOptions:
         fields: str | None = None,
         min_dr2: float | None = None,
         strict: bool = False,
+        chain: str | None = None,
     ) -> ImputeOptions:
         """Options from a user's text; an empty text or None gives the default. ``fields`` are comma-separated."""
         names = tuple(name.strip().upper() for name in (fields or "").split(",") if name.strip())
@@ -138,6 +182,7 @@ class ImputeOptions:
             fields=names or cls.fields,
             min_dr2=cls.min_dr2 if min_dr2 is None else min_dr2,
             strict=strict,
+            chain=chain or None,
         )
 
 
@@ -203,7 +248,13 @@ def impute_file(
 
     try:
         matched, report = read_target(
-            target, bundle.panels, options.region, strict=options.strict, parser=parser, cancelled=cancelled
+            target,
+            bundle.panels,
+            options.region,
+            strict=options.strict,
+            chain=options.chain,
+            parser=parser,
+            cancelled=cancelled,
         )
     except RefusedTargetError as error:
         tell(error.report)
@@ -262,17 +313,20 @@ def check_target(
     target: Path,
     *,
     strict: bool = False,
+    chain: Path | str | None = None,
     parser: Parser | None = None,
     cancelled: Cancelled | None = None,
 ) -> tuple[QcReport, InputError | None]:
     """A dry run: returns the target's QC report, and the error that imputing it would raise, or None.
 
-    ``parser`` and ``cancelled``: as in ``read_target``. Raises InputError if the file cannot be read, so that there is
-    no report.
+    ``chain``, ``parser`` and ``cancelled``: as in ``read_target``. Raises InputError if the file cannot be read, so
+    that there is no report.
     """
     bundle = imputer.bundle
     try:
-        matched, report = read_target(target, bundle.panels, strict=strict, parser=parser, cancelled=cancelled)
+        matched, report = read_target(
+            target, bundle.panels, strict=strict, chain=chain, parser=parser, cancelled=cancelled
+        )
     except RefusedTargetError as error:
         return error.report, error
     if bundle.model.takes_unphased:

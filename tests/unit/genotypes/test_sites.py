@@ -248,6 +248,7 @@ def test_match_target_report_lists_every_changed_site(tmp_path: Path) -> None:
         "absent": {},
         "excluded_records": {},
         "n_half_calls": 0,
+        "lift": {},
         "mirrored": [],
     }
     report.write(tmp_path / "qc.json")
