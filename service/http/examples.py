@@ -29,7 +29,7 @@ SHORT_QC: Final[dict[str, Any]] = {
     "n_shared_positions": 495, "build_agreement": 1.0, "n_half_calls": 0, "missing_rate": 0.001,
     "worst_missing_rate": 0.001, "n_much_missing": 0, "phased_share": 1.0, "overlap_share": 0.951923,
     "typed_per_mb": 165.0, "frequencies": {"n_sites": 495, "correlation": 0.9831, "n_different": 1, "n_mirrored": 1},
-    "excluded_records": {"ref_invalid": 2}, "mirrored": [],
+    "excluded_records": {"ref_invalid": 2}, "mirrored": [], "lift": {},
 }  # fmt: skip
 _DIFFERENT: Final = {"chrom": "20", "pos": 1200345, "ref": "A", "alt": "T", "panel": 0.1217, "target": 0.8804}
 QC: Final[dict[str, Any]] = {
@@ -124,7 +124,8 @@ PROBLEMS: Final[dict[str, tuple[int, str, str | None, str | None]]] = {
         422,
         "alleles differ from the panel's at 17 of 17 shared positions: the target is probably of another genome build "
         "than the panel",
-        "target, chromosome 20", "bring it to the panel's build first, with CrossMap or bcftools +liftover",
+        "target, chromosome 20",
+        "its header shows GRCh37; if the panel is of another build: vcfbert impute --chain hg19ToHg38.over.chain.gz",
     ),
     "unphased": (
         422, "1 of 1 samples have unphased heterozygous calls; this model needs phased ones",

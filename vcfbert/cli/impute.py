@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from vcfbert.cli.console import JsonFlag, print_json, progress_bars, say, tell
-from vcfbert.cli.options import Device, Model, Strict, bundle_folder, check_device
+from vcfbert.cli.options import Chain, Device, Model, Strict, bundle_folder, check_device
 from vcfbert.cli.qc import remarks
 from vcfbert.cli.tasks import ChunkCm, ChunkSamples, Ray, WorkDir, impute_in_tasks
 from vcfbert.errors import InputError
@@ -24,6 +24,7 @@ def impute(
         str | None, typer.Option(help="CHROM:FROM-TO to write. Typed sites around it are used too.")
     ] = None,
     strict: Strict = False,
+    chain: Chain = None,
     threads: Annotated[int, typer.Option(help="CPU threads.", min=1)] = 2,
     device: Device = "auto",
     batch_size: Annotated[int, typer.Option(help="Samples per forward pass.", min=1)] = 64,
@@ -62,13 +63,17 @@ def impute(
     vcfbert impute --model models:/vcfbert@champion --target array.bcf --region 20:1000000-2000000 --out part.bcf
 
     vcfbert impute --model /shared/v19 --target array.bcf --out imputed.vcf.gz --ray auto --work-dir /shared/tasks
+
+    vcfbert impute --model models/v19 --target hg19.vcf.gz --chain hg19ToHg38.over.chain.gz --out imputed.vcf.gz
     """
     from vcfbert.bundle.load import load_bundle
     from vcfbert.imputation.files import ImputeOptions, impute_file
     from vcfbert.imputation.imputer import Imputer
 
     check_device(device)
-    options = ImputeOptions.parse(region=region, fields=fields, min_dr2=min_dr2, strict=strict)
+    options = ImputeOptions.parse(
+        region=region, fields=fields, min_dr2=min_dr2, strict=strict, chain=None if chain is None else str(chain)
+    )
     if ray is not None or work_dir is not None:
         from vcfbert.distributed.job import ChunkSpec, Settings
 

@@ -16,6 +16,11 @@ Strict = Annotated[
     bool, typer.Option("--strict", help="Refuse a target with records that cannot be used, instead of excluding them.")
 ]
 
+Chain = Annotated[
+    Path | None,
+    typer.Option(help="UCSC chain file from the target's genome build to the panel's, for a target of another build."),
+]
+
 Build = Annotated[
     str | None,
     typer.Option(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vcfbert.cli.console import print_facts, say
-from vcfbert.cli.options import Model, Strict, bundle_folder
+from vcfbert.cli.options import Chain, Model, Strict, bundle_folder
 
 if TYPE_CHECKING:
     from vcfbert.genotypes.qc import QcReport
@@ -22,6 +22,7 @@ def qc(
     model: Model,
     target: Annotated[Path, typer.Option(help="Typed genotypes: VCF, BCF or VCF Zarr.")],
     strict: Strict = False,
+    chain: Chain = None,
     json_: Annotated[
         Path | None, typer.Option("--json", help="JSON report to write, with a TSV of the target's sites beside it.")
     ] = None,
@@ -38,7 +39,8 @@ def qc(
     from vcfbert.imputation.files import check_target
     from vcfbert.imputation.imputer import Imputer
 
-    report, refusal = check_target(Imputer(load_bundle(bundle_folder(model), only_imputes=True)), target, strict=strict)
+    imputer = Imputer(load_bundle(bundle_folder(model), only_imputes=True))
+    report, refusal = check_target(imputer, target, strict=strict, chain=chain)
     if json_ is not None:
         report.write(json_)
     print_summary(report.summary())
@@ -61,6 +63,10 @@ def remarks(report: QcReport) -> Iterator[str]:
     if report.absent:
         excluded = ", ".join(f"{name} ({count} records)" for name, count in report.absent.items())
         yield f"excluded, because the model has no such chromosome: {excluded}"
+    if report.lift:
+        reasons = ", ".join(f"{reason} {count}" for reason, count in report.unlifted.items())
+        excluded = f"; {sum(report.unlifted.values())} cannot be lifted and are excluded: {reasons}" if reasons else ""
+        yield f"{report.n_lifted} sites are lifted over to the panel's build{excluded}"
     if report.excluded_records:
         reasons = ", ".join(f"{reason} {count}" for reason, count in report.excluded_records.items())
         yield f"{sum(report.excluded_records.values())} records cannot be used and are excluded: {reasons}"

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from vcfbert.errors import InputError
 from vcfbert.genotypes.chain import MAX_BASES, NO_BLOCK, SEVERAL_BLOCKS, SPLIT, Blocks, Lifted, read_chain
 from vcfbert.genotypes.panel import Panel, Sites
-from vcfbert.genotypes.qc import UNLIFTED, SiteNote
+from vcfbert.genotypes.qc import LIFTED, UNLIFTED, SiteNote
 from vcfbert.genotypes.record_batch import Genotypes
 from vcfbert.genotypes.record_info import PANEL_REF
 from vcfbert.genotypes.regions import Region
@@ -24,7 +24,6 @@ Index = npt.NDArray[np.int64]
 Positions = npt.NDArray[np.int32]
 Text = npt.NDArray[np.object_]
 
-LIFTED: Final = "lifted"
 # Why a site is not lifted. Reports store the names.
 UNLIFTED_REASONS: Final = {
     "no_chromosome": "the chain file has no chain of the chromosome",
@@ -45,7 +44,6 @@ _NOWHERE: Final = Region("", MAX_BASES, MAX_BASES)
 class TargetLift:
     """Lifts a target from another build, by a chain file, to each of several panels."""
 
-    path: Path
     panels: Sequence[Panel]
     blocks: Sequence[Blocks | None]  # from the chromosome of each panel; None if the file has none
     counts: Counter[str] = field(default_factory=Counter)  # sites by reason of UNLIFTED_REASONS, or LIFTED
@@ -55,7 +53,7 @@ class TargetLift:
     def read(cls, path: Path, panels: Sequence[Panel]) -> TargetLift:
         """Reads a chain file. Raises InputError as ``read_chain`` does."""
         chain = read_chain(path)
-        return cls(path, panels, [chain.blocks_of(panel.region.chrom) for panel in panels])
+        return cls(panels, [chain.blocks_of(panel.region.chrom) for panel in panels])
 
     @property
     def regions(self) -> list[Region]:
@@ -89,7 +87,7 @@ class TargetLift:
         panel, blocks = self.panels[number], self.blocks[number]
         if blocks is None and self.counts["no_chromosome"]:
             what = f"the chain file has no chain of chromosome {panel.region.chrom}"
-            return InputError("chain_chromosome", what, where=str(self.path), hint="give one of the target's build")
+            return InputError("chain_chromosome", what, where="target", hint="give a chain file of the target's build")
         if isinstance(genotypes, InputError) or blocks is None:
             return genotypes
         place, reason = _lifted(genotypes.sites, blocks, panel.region)
@@ -100,7 +98,7 @@ class TargetLift:
             return InputError(
                 "nothing_lifted",
                 f"no site of the target's chromosome {genotypes.sites.chrom} can be lifted ({told})",
-                where=str(self.path),
+                where=f"target, chromosome {genotypes.sites.chrom}",
                 hint="give the chain file that leads from the target's build to the panel's",
             )
         kept = kept[np.argsort(place.pos[kept], kind="stable")]

@@ -26,6 +26,7 @@ ALLELE_MISMATCH = "allele_mismatch"
 NOT_IN_PANEL = "not_in_panel"
 DUPLICATE = "duplicate"
 
+LIFTED: Final = "lifted"  # in ``QcReport.lift`` beside the reasons of unlifted sites
 # Status of a note on a site that could not be lifted over from another build. Such sites are in no other count.
 UNLIFTED: Final = "unlifted"
 
@@ -180,6 +181,16 @@ class QcReport:
     def n_shared_positions(self) -> int:
         """The target's sites at positions where the panel has a site."""
         return self.n_target_sites - self.counts[NOT_IN_PANEL]
+
+    @property
+    def n_lifted(self) -> int:
+        """Sites that were lifted over from another build."""
+        return self.lift.get(LIFTED, 0)
+
+    @property
+    def unlifted(self) -> dict[str, int]:
+        """Sites that could not be lifted over, by reason."""
+        return {reason: count for reason, count in self.lift.items() if reason != LIFTED}
 
     @property
     def build_agreement(self) -> float:

@@ -22,7 +22,7 @@ def hint_without_chain(
     if build is None or build == own:
         return f"{hint}; with a chain file from its build to the panel's: vcfbert impute --chain FILE"
     name = chain_name(build, own)
-    return f"its header shows {build}: give the chain file from it to the panel's build: vcfbert impute --chain {name}"
+    return f"its header shows {build}; if the panel is of another build: vcfbert impute --chain {name}"
 
 
 def hint_with_chain(read_without: Callable[[], object]) -> str:

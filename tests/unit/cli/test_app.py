@@ -18,9 +18,11 @@ import pytest
 import typer.main
 import yaml
 
+from tests.helpers.chains import Block, chain_text, moved_vcf, write_chain
 from tests.helpers.chromosomes import write
 from tests.helpers.command_line import TINY, TinyFiles, vcfbert
 from tests.helpers.demo_cut import GENETIC_MAP
+from tests.helpers.vcf_text import write_vcf
 from vcfbert import __version__
 from vcfbert.cli import app as cli
 from vcfbert.config import load, profile, with_overrides
@@ -232,6 +234,24 @@ def test_qc_writes_the_report_and_refuses_what_impute_refuses(tiny_files: TinyFi
     assert refused.code == 2
     assert "error [unphased]" in refused.err
     assert json.loads((tmp_path / "qc.json").read_text())["phased_share"] < 1
+
+
+def test_impute_and_qc_lift_a_target_of_another_build(tiny_files: TinyFiles, tmp_path: Path) -> None:
+    with pysam.VariantFile(str(tiny_files.target)) as target:
+        text = str(target.header) + "".join(map(str, target))
+    other = write_vcf(tmp_path / "other.vcf", moved_vcf(text, [Block(0, 2_000_000, 5_000)]))
+    chain = write_chain(tmp_path / "a.chain.gz", chain_text([Block(5_000, 2_000_000, 0)]))
+    arguments = ("--model", tiny_files.bundle, "--target", other)
+    refused = vcfbert("impute", *arguments, "--out", tmp_path / "none.vcf")
+    assert refused.code == 2
+    assert "--chain" in refused.err
+    checked = vcfbert("qc", *arguments, "--chain", chain)
+    assert checked.code == 0, checked.err
+    assert "17 sites are lifted over" in checked.out
+    done = vcfbert("impute", *arguments, "--chain", chain, "--out", tmp_path / "lifted.vcf")
+    assert done.code == 0, done.err
+    vcfbert("impute", "--model", tiny_files.bundle, "--target", tiny_files.target, "--out", tmp_path / "ours.vcf")
+    assert (tmp_path / "lifted.vcf").read_text() == (tmp_path / "ours.vcf").read_text()
 
 
 def test_evaluate_scores_and_compare_compares_them(tiny_files: TinyFiles, tmp_path: Path) -> None:
