@@ -12,8 +12,9 @@ export DVC_NO_ANALYTICS := 1
 # Waiting OpenMP threads sleep. Spinning threads make small batches 5 times slower where other programs share the cores.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-# Two processes share the tests, file by file.
-TWO := -n 2 --dist loadfile
+# Two processes share the tests, file by file, in the order of folders: the short files of `unit` come last and fill up
+# both. By default xdist starts the files of fewest tests last, and some of those take longest.
+TWO := -n 2 --dist loadfile --no-loadscope-reorder
 # tests/conftest.py marks everything outside of these folders `integration`.
 MODULES := tests/unit tests/property tests/contract $(TWO)
 UNIT := $(MODULES) -m "not slow and not integration"
