@@ -41,7 +41,7 @@ def create_app(settings: Settings, source: ModelSource | None = None) -> FastAPI
     manager = ModelsManager(settings, source, observe=metrics.imputation)
     jobs, parsers = Jobs(settings, metrics), open_parsers(settings)
     metrics.watch_models(manager)
-    metrics.watch_jobs(jobs.counts)
+    metrics.watch_jobs(jobs.counts, lambda: jobs.sick)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:

@@ -44,6 +44,7 @@ class Settings(BaseSettings):
     data: Path = Path("data/service")  # uploads, results, and the SQLite files of jobs and queue
     database_url: str = Field(default="", repr=False)  # job table shared by hosts: postgresql+psycopg://...
     redis_url: str = Field(default="", repr=False)  # queue and rates shared by hosts: redis://host:6379/0
+    backend_seconds: float = Field(default=5.0, gt=0)  # in which PostgreSQL and Redis must answer
     embedded_worker: bool = True  # start a worker process with the service; else run `python -m service.worker`
     worker_metrics_port: int = Field(default=0, ge=0, le=65535)  # of `python -m service.worker`, on `host`; 0 = none
     result_hours: float = Field(default=48.0, gt=0)  # retention of a finished job's files

@@ -87,7 +87,7 @@ def run_worker(settings: Settings, source: ModelSource, observer: Observer) -> N
         observe=observer.job,
         end_process=lambda: os._exit(1),
     )
-    queue = JobQueue(settings.redis_url, settings.data, runner.run)
+    queue = JobQueue(settings.redis_url, settings.data, runner.run, seconds=settings.backend_seconds)
     every(queue.huey, "recover", lambda: recover(table, queue))
     every(queue.huey, "expire", lambda: expire(table, files))
     every(queue.huey, "expire uploads", kept.expire)

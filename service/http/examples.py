@@ -162,6 +162,7 @@ PROBLEMS: Final[dict[str, tuple[int, str, str | None, str | None]]] = {
         503, "the job queue cannot be reached (ConnectionError)", None,
         "try again; the operator should look at VCFBERT_REDIS_URL or VCFBERT_DATA",
     ),
+    "busy": (503, "all threads for jobs are busy", None, "try again; /readyz says what does not answer"),
     "disk_full": (
         507, "the output does not fit on the disk (No space left on device)", None,
         "free some space, or write elsewhere",

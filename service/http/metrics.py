@@ -78,9 +78,10 @@ class Metrics:
         """Reports the served models of ``manager`` at every scrape."""
         self.registry.register(_Models(manager))
 
-    def watch_jobs(self, states: JobStates) -> None:
-        """Calls ``states`` at every scrape: its counts cover all processes that share the job table."""
-        self.registry.register(_Jobs(states))
+    def watch_jobs(self, states: JobStates, sick: Callable[[], Iterable[str]] = tuple) -> None:
+        """Calls ``states`` at every scrape: its counts cover all processes that share the job table. ``sick``: returns
+        what does not answer."""
+        self.registry.register(_Jobs(states, sick))
 
     def text(self) -> bytes:
         """Returns all metrics in Prometheus's text format."""
@@ -111,10 +112,15 @@ class _Models(Collector):
 
 
 class _Jobs(Collector):
-    def __init__(self, states: JobStates) -> None:
+    def __init__(self, states: JobStates, sick: Callable[[], Iterable[str]]) -> None:
         self._states = states
+        self._sick = sick
 
     def collect(self) -> Iterable[Metric]:
+        sick = GaugeMetricFamily("vcfbert_sick", "1 for each backend that does not answer", labels=["backend"])
+        for name in self._sick():
+            sick.add_metric([name], 1)
+        yield sick
         try:
             states = self._states()
         except Exception:  # an unavailable job table must not hide the other metrics

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Mapping
 from functools import partial
 from typing import Any, BinaryIO
@@ -16,6 +17,7 @@ from .observer import Observer, receive
 from .queue import JobQueue
 from .store import JobTable, open_table
 from .supervisor import WorkerSupervisor
+from .watch import BackendWatch
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +32,9 @@ class Jobs:
         self._settings = settings
         self._table: JobTable | None = None
         self._queue: JobQueue | None = None
+        self._watch: BackendWatch | None = None
+        self._counting = threading.Lock()
+        self._counts: dict[str, int] = {}
         self.files = JobFiles(settings.data)
         self.supervisor = (
             WorkerSupervisor(settings, partial(receive, observer=observer)) if settings.embedded_worker else None
@@ -41,7 +46,9 @@ class Jobs:
         An unreachable queue does not prevent the start; jobs are refused until it answers.
         """
         self._table = open_table(self._settings)
-        self._queue = JobQueue(self._settings.redis_url, self._settings.data)
+        self._queue = JobQueue(self._settings.redis_url, self._settings.data, seconds=self._settings.backend_seconds)
+        self._watch = BackendWatch({"jobs": self._table.check, "queue": self._queue.check})
+        self._watch.start()
         if self.supervisor is not None:
             self.supervisor.start()
 
@@ -49,6 +56,8 @@ class Jobs:
         """Waits until the embedded worker has drained."""
         if self.supervisor is not None:
             self.supervisor.stop()
+        if self._watch is not None:
+            self._watch.stop()
         if self._table is not None:
             self._table.close()
 
@@ -59,11 +68,24 @@ class Jobs:
         return self._table
 
     def counts(self) -> dict[str, int]:
-        """The number of jobs in each state; empty if the table does not answer."""
+        """The number of jobs in each state; empty if the table does not answer.
+
+        One thread at a time asks the table. The others get what it answered last, so that none waits for it.
+        """
+        if not self._counting.acquire(blocking=False):
+            return self._counts
         try:
-            return {} if self._table is None else self._table.counts()
+            self._counts = {} if self._table is None or "jobs" in self.sick else self._table.counts()
         except VcfbertError:
-            return {}
+            self._counts = {}
+        finally:
+            self._counting.release()
+        return self._counts
+
+    @property
+    def sick(self) -> Mapping[str, str]:
+        """``jobs`` (the table) and ``queue``, if they do not answer, with the code of the error."""
+        return {} if self._watch is None else self._watch.sick
 
     def submit(
         self, upload: BinaryIO, *, caller: str, name: str, options: Mapping[str, Any], model: PinnedModel

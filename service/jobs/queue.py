@@ -14,6 +14,9 @@ from typing import Any
 from huey import Huey, RedisHuey, SqliteHuey  # type: ignore[import-untyped]
 from huey.registry import Message  # type: ignore[import-untyped]
 from huey.serializer import Serializer  # type: ignore[import-untyped]
+from redis import ConnectionError, ConnectionPool
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from vcfbert.artifacts import disk_full
 from vcfbert.errors import ResourceError
@@ -21,6 +24,7 @@ from vcfbert.errors import ResourceError
 from .table import SQLITE_FULL
 
 NAME = "vcfbert"
+_POLL_SECONDS = 1  # that a request for a message waits for one
 
 
 class JsonSerializer(Serializer):  # type: ignore[misc]
@@ -34,10 +38,13 @@ class JsonSerializer(Serializer):  # type: ignore[misc]
 
 
 class JobQueue:
-    """``run``: called by a worker with a job's id; None in a process that only sends."""
+    """``run``: called by a worker with a job's id; None in a process that only sends. ``seconds``: in which Redis must
+    answer."""
 
-    def __init__(self, redis_url: str, data: Path, run: Callable[[str], None] | None = None) -> None:
-        self.huey = _huey(redis_url, data)
+    def __init__(
+        self, redis_url: str, data: Path, run: Callable[[str], None] | None = None, *, seconds: float = 5.0
+    ) -> None:
+        self.huey = _huey(redis_url, data, seconds)
 
         def run_job(job_id: str) -> None:
             assert run is not None, "this process runs no consumer"
@@ -49,6 +56,11 @@ class JobQueue:
         """Sends a job's message. Raises ResourceError 'queue_unreachable', and DiskFullError."""
         with _reached():
             self._task(job_id)
+
+    def check(self) -> None:
+        """Raises ResourceError 'queue_unreachable' if the queue does not answer."""
+        with _reached():
+            self.huey.pending_count()
 
     def waiting(self) -> set[str]:
         """Ids of the jobs that have a message. Raises ResourceError 'queue_unreachable'."""
@@ -73,9 +85,15 @@ class _reached:
             ) from error
 
 
-def _huey(redis_url: str, data: Path) -> Huey:
+def _huey(redis_url: str, data: Path, seconds: float) -> Huey:
     if redis_url:
-        return RedisHuey(NAME, url=redis_url, results=False, serializer=JsonSerializer())
+        waits = _POLL_SECONDS + seconds  # a worker's connection waits for messages for a while
+        again = Retry(NoBackoff(), 1, supported_errors=(ConnectionError,))  # after a restart, not after a time-out
+        limits = {"socket_connect_timeout": seconds, "socket_timeout": waits, "retry": again}
+        pool = ConnectionPool.from_url(redis_url, **limits)
+        return RedisHuey(
+            NAME, connection_pool=pool, read_timeout=_POLL_SECONDS, results=False, serializer=JsonSerializer()
+        )
     data.mkdir(parents=True, exist_ok=True)
     filename = str(data / "queue.sqlite")
     return SqliteHuey(NAME, filename=filename, results=False, serializer=JsonSerializer(), timeout=30)

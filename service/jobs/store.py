@@ -161,6 +161,11 @@ class JobTable:
             rows = connection.execute(select(jobs.c.state, func.count()).group_by(jobs.c.state)).all()
         return dict.fromkeys(states.STATES, 0) | {state: n for state, n in rows}
 
+    def check(self) -> None:
+        """Reads a row, so that an unreachable table raises its error."""
+        with transaction(self._engine) as connection:
+            connection.execute(select(format_row.c.version)).scalar_one()
+
     def retry_after(self) -> int:
         """Seconds until a place in the queue is likely to be free: the mean duration of recent jobs, divided by the
         number of running jobs."""
@@ -295,7 +300,7 @@ class JobTable:
 def open_table(settings: Settings) -> JobTable:
     """The job table that the settings name. Raises VcfbertError if it cannot be reached or has another format."""
     return JobTable(
-        connect(settings.database_url, settings.data),
+        connect(settings.database_url, settings.data, settings.backend_seconds),
         queue_limit=settings.queue_limit,
         # Without API keys all callers are one.
         queued_per_caller=settings.queued_per_key if settings.api_keys else settings.queue_limit,

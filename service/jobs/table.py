@@ -32,6 +32,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from vcfbert.artifacts import disk_full
 from vcfbert.errors import ArtifactError, ResourceError
 
+from .patience import with_time_limit
+
 FORMAT_VERSION = 1
 _CREATING = 811_002_017  # key of the advisory lock in PostgreSQL
 _BUSY_SECONDS = 30
@@ -70,15 +72,17 @@ jobs = Table(
 )
 
 
-def connect(database_url: str, data: Path) -> Engine:
+def connect(database_url: str, data: Path, seconds: float = 5.0) -> Engine:
     """An engine for ``database_url``, or for ``data``/jobs.sqlite if it is ''. Missing tables are created.
+
+    ``seconds``: in which the database must answer a connection attempt and every statement.
 
     Raises ResourceError 'jobs_unreachable', and ArtifactError 'jobs_format' if the tables have another format.
     """
     url = database_url or f"sqlite:///{(data / 'jobs.sqlite').resolve()}"
     turn = nullcontext() if database_url else _alone(data)
     try:
-        with turn, transaction(engine := _engine(url), writes=True) as connection:
+        with turn, transaction(engine := _engine(url, seconds), writes=True) as connection:
             _create(connection)
     except ImportError as error:
         raise _unreachable(error) from error
@@ -123,9 +127,9 @@ def _unreachable(error: Exception) -> ResourceError:
     )
 
 
-def _engine(url: str) -> Engine:
+def _engine(url: str, seconds: float) -> Engine:
     if not url.startswith("sqlite"):
-        return create_engine(url, pool_pre_ping=True)
+        return with_time_limit(create_engine(url, pool_pre_ping=True, pool_timeout=seconds), seconds)
     engine = create_engine(url, connect_args={"timeout": _BUSY_SECONDS, "check_same_thread": False})
 
     @event.listens_for(engine, "connect")

@@ -27,13 +27,18 @@ async def healthz() -> dict[str, str]:
 )
 async def readyz(request: Request, manager: Manager) -> Response | dict[str, Any]:
     """Answers 200 once the default model is loaded, and 503 with the reason until then. `stale` is true if the registry
-    did not answer when asked for a newer version."""
+    did not answer when asked for a newer version. `sick` names what did not answer a few seconds ago: `jobs`, the job
+    table, and `queue`. Without them files are still imputed at once, so the answer stays 200."""
     if request.app.state.drain.draining:
         return problem(503, "draining", "the service is shutting down", headers={"Retry-After": "10"})
     reason = manager.not_ready
     if reason is not None:
         return problem(503, "not_ready", reason, headers={"Retry-After": "5"})
     stale = [model for model in manager.infos() if model["stale"]]
-    if not stale:
-        return {"status": "ready", "stale": False}
-    return {"status": "ready", "stale": True, "reason": stale[0].get("reason")}
+    sick = request.app.state.jobs.sick
+    return {
+        "status": "ready",
+        "stale": bool(stale),
+        **({"reason": stale[0].get("reason")} if stale else {}),
+        **({"sick": dict(sick)} if sick else {}),
+    }

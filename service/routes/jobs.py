@@ -26,14 +26,17 @@ from ..jobs.schemas import QUEUED as QUEUED_EXAMPLE
 from ..uploads.files import FILE_FIELD, one_file, stem
 from ..uploads.kept import UPLOAD_FIELD, file_of
 from .deps import Kept, Manager
+from .threads import JobRoute
 
-router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
+router = APIRouter(prefix="/v1/jobs", tags=["jobs"], route_class=JobRoute)
 
 MAX_PAGE = 500
 
-_OF_A_JOB = problems("job_unknown", "request_invalid", "jobs_unreachable")
-_OF_A_FILE = problems("job_unknown", "request_invalid", "not_done", "expired", "jobs_unreachable")
-_OF_A_RESULT = problems("job_unknown", "request_invalid", "not_done", "expired", "range_invalid", "jobs_unreachable")
+_OF_A_JOB = problems("job_unknown", "request_invalid", "jobs_unreachable", "busy")
+_OF_A_FILE = problems("job_unknown", "request_invalid", "not_done", "expired", "jobs_unreachable", "busy")
+_OF_A_RESULT = problems(
+    "job_unknown", "request_invalid", "not_done", "expired", "range_invalid", "jobs_unreachable", "busy"
+)
 
 
 def _jobs(request: Request) -> Jobs:
@@ -63,7 +66,7 @@ class ExpiredError(VcfbertError):
         202: answers(queued=("a queued job", QUEUED_EXAMPLE)),
         **problems(
             "model_unknown", "upload_unknown", "upload_stalled", "too_large", "request_invalid", "option_min_dr2",
-            "queue_full", "not_ready", "jobs_unreachable", "queue_unreachable", "disk_full",
+            "queue_full", "not_ready", "jobs_unreachable", "busy", "queue_unreachable", "disk_full",
         ),
     },
     openapi_extra=form(
@@ -107,7 +110,7 @@ def submit(
     response_description="a page of jobs",
     responses={
         200: answers(page=("a page of jobs", LIST)),
-        **problems("request_invalid", "cursor_invalid", "jobs_unreachable"),
+        **problems("request_invalid", "cursor_invalid", "jobs_unreachable", "busy"),
     },
 )
 def list_jobs(

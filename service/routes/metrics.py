@@ -6,8 +6,9 @@ from fastapi import APIRouter, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from .deps import AppMetrics
+from .threads import MetricsRoute
 
-router = APIRouter(tags=["health"])
+router = APIRouter(tags=["health"], route_class=MetricsRoute)
 
 
 @router.get(

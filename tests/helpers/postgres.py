@@ -9,7 +9,7 @@ import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 _PLACES = ("/usr/lib/postgresql/*/bin/pg_ctl", "/usr/local/bin/pg_ctl", "/opt/homebrew/bin/pg_ctl")
@@ -47,6 +47,16 @@ class Postgres:
         with (self._folder / "log").open("a") as log:
             command = [*as_user, str(place / program), "-D", str(self._folder / "data"), *arguments]
             subprocess.run(command, check=True, stdout=log, stderr=log, cwd="/", timeout=60)
+
+    def processes(self) -> list[int]:
+        """Ids of the server's processes."""
+        first = int((self._folder / "data" / "postmaster.pid").read_text().split()[0])
+        found = [first]
+        for stat in Path("/proc").glob("[0-9]*/stat"):
+            with suppress(OSError):
+                if int(stat.read_text().rpartition(")")[2].split()[1]) == first:
+                    found.append(int(stat.parent.name))
+        return found
 
     def control(self, what: str) -> None:
         """start, stop or restart; waits until it is done."""
