@@ -30,6 +30,7 @@ class Settings(BaseSettings):
     # Models
     model: str = "models:/vcfbert@champion"  # a registered model or a bundle's folder; its alias is `default`
     models: str = ""  # additional models: alias=reference, comma-separated
+    chains: str = ""  # chain files that requests may name: name=path, comma-separated
     device: str = Field(default="cpu", pattern=r"^(cpu|cuda(:\d+)?)$")  # cpu, cuda or cuda:N
     batch_size: int = Field(default=64, ge=1)  # diploid samples per forward pass
     threads: int = Field(default=2, ge=1)  # threads that compute, and as many that compress
@@ -122,6 +123,7 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _check(self) -> Self:
         self.references  # noqa: B018 - validates `models`
+        self.chain_files  # noqa: B018 - validates `chains`
         unknown = sorted(set(_parts(self.admin_keys)) - set(self.keys))
         if unknown:
             raise ValueError(f"admin_keys names {', '.join(unknown)}, but api_keys has no such key")
@@ -135,18 +137,16 @@ class Settings(BaseSettings):
     @cached_property
     def references(self) -> Mapping[str, str]:
         """Alias -> reference of every model to serve, the default model first."""
-        references = {DEFAULT_ALIAS: self.model}
-        for part in _parts(self.models):
-            alias, separator, reference = part.partition("=")
-            alias = alias.strip()
-            if not separator or not _ALIAS.fullmatch(alias) or not reference.strip():
-                raise ValueError(
-                    f"models: {part!r} is not alias=reference; an alias has letters, digits, `_`, `.` and `-`"
-                )
-            if alias in references:
-                raise ValueError(f"models: the alias {alias!r} appears twice")
-            references[alias] = reference.strip()
-        return references
+        return _named("models", self.models, "alias=reference", {DEFAULT_ALIAS: self.model})
+
+    @cached_property
+    def chain_files(self) -> Mapping[str, Path]:
+        """Name -> path of every chain file that requests may name."""
+        files = {name: Path(path) for name, path in _named("chains", self.chains, "name=path", {}).items()}
+        missing = [name for name, path in files.items() if not path.is_file()]
+        if missing:
+            raise ValueError(f"chains: there is no file of {', '.join(missing)}")
+        return files
 
     @cached_property
     def bundle_key_files(self) -> tuple[Path, ...]:
@@ -167,6 +167,22 @@ class Settings(BaseSettings):
     def origins(self) -> tuple[str, ...]:
         """Other origins whose pages may call the service."""
         return _parts(self.cors_origins)
+
+
+def _named(setting: str, text: str, form: str, known: Mapping[str, str]) -> dict[str, str]:
+    """Reads ``form``, name=value,..., of a setting, and adds it to ``known``. Raises ValueError."""
+    values = dict(known)
+    name_of_name = form.partition("=")[0]
+    for part in _parts(text):
+        name, separator, value = part.partition("=")
+        name = name.strip()
+        if not separator or not _ALIAS.fullmatch(name) or not value.strip():
+            what = f"{setting}: {part!r} is not {form}; the {name_of_name} has letters, digits, `_`, `.` and `-`"
+            raise ValueError(what)
+        if name in values:
+            raise ValueError(f"{setting}: the {name_of_name} {name!r} appears twice")
+        values[name] = value.strip()
+    return values
 
 
 def parse_keys(text: str) -> dict[str, str]:

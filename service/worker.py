@@ -83,6 +83,7 @@ def run_worker(settings: Settings, source: ModelSource, observer: Observer) -> N
         max_seconds=settings.max_seconds,
         stale_seconds=settings.stale_seconds,
         parsers=parsers,
+        chains=settings.chain_files,
         check_upload=lambda target, parser, check: check_upload(target, settings, parser, check),
         observe=observer.job,
         end_process=lambda: os._exit(1),

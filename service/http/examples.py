@@ -123,9 +123,8 @@ PROBLEMS: Final[dict[str, tuple[int, str, str | None, str | None]]] = {
     "wrong_build": (
         422,
         "alleles differ from the panel's at 17 of 17 shared positions: the target is probably of another genome build "
-        "than the panel",
-        "target, chromosome 20",
-        "its header shows GRCh37; if the panel is of another build: vcfbert impute --chain hg19ToHg38.over.chain.gz",
+        "than the panel; its header shows GRCh37",
+        "target, chromosome 20", "if it is of another genome build, give a chain file: chain = hg19ToHg38, hs1ToHg38",
     ),
     "unphased": (
         422, "1 of 1 samples have unphased heterozygous calls; this model needs phased ones",
@@ -136,6 +135,7 @@ PROBLEMS: Final[dict[str, tuple[int, str, str | None, str | None]]] = {
         422, "this is not the cursor of a page", None,
         "send the member `next` of the page before, or omit it for the first page",
     ),
+    "chain_unknown": (422, "no chain file 'hg18' is offered", None, "names: hg19ToHg38, hs1ToHg38; see /v1/models"),
     "option_min_dr2": (422, "'much' is not a number", None, "give a number from 0 to 1"),
     "haplotype_length": (
         422, "the haplotype has 16 alleles for 17 sites", "haplotypes[3]",

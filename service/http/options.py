@@ -17,12 +17,13 @@ _REGION = "region to write, as CHROM:FROM-TO; 1-based, both ends included; the w
 _FORMAT = "`vcf.gz` (default) or `bcf`"
 _FIELDS = "FORMAT fields to write, comma-separated, of GT, DS, HDS, GP and GQ; GT,DS,HDS,GP if omitted"
 STRICT = "refuse a file with a record that cannot be used, instead of excluding the record"
+CHAIN = "name of a chain file from `GET /v1/models`, for a file of another genome build than the panel's"
 _MIN_DR2 = "minimum DR2 from 0 to 1: imputed sites below it are excluded; 0 if omitted"
 
 
 @dataclass(frozen=True)
 class RequestedImputation:
-    """``model`` is None if the request names none."""
+    """``model`` is None if the request names none. ``options.chain`` is the name of a chain file, not its path."""
 
     model: str | None
     options: ImputeOptions
@@ -35,12 +36,14 @@ def _request(
     fields: Annotated[str | None, Query(description=_FIELDS)] = None,
     min_dr2: Annotated[str | None, Query(description=_MIN_DR2)] = None,
     strict: Annotated[bool | None, Query(description=STRICT)] = None,
+    chain: Annotated[str | None, Query(description=CHAIN)] = None,
     form_model: Annotated[str | None, Form(alias="model", description=MODEL)] = None,
     form_region: Annotated[str | None, Form(alias="region", description=_REGION)] = None,
     form_format: Annotated[str | None, Form(alias="format", description=_FORMAT)] = None,
     form_fields: Annotated[str | None, Form(alias="fields", description=_FIELDS)] = None,
     form_min_dr2: Annotated[str | None, Form(alias="min_dr2", description=_MIN_DR2)] = None,
     form_strict: Annotated[bool | None, Form(alias="strict", description=STRICT)] = None,
+    form_chain: Annotated[str | None, Form(alias="chain", description=CHAIN)] = None,
 ) -> RequestedImputation:
     """Returns the options; form fields take precedence over the query. Raises InputError 'option_*'.
 
@@ -60,6 +63,7 @@ def _request(
         fields=form_fields or fields,
         min_dr2=min_value,
         strict=bool(strict if form_strict is None else form_strict),
+        chain=form_chain or chain,
     )
     return RequestedImputation(form_model or model or None, options)
 

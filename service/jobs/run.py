@@ -18,6 +18,7 @@ from vcfbert.genotypes.parsing.process import Parser, Parsers
 
 from ..http.problems import status_of
 from ..models.model import Model, ModelSource
+from ..uploads.chains import Chain
 from ..uploads.files import read_qc, without_paths
 from .attempt import GRACE_SECONDS, Attempt, ClaimLostError, StoppingError
 from .files import JobFiles
@@ -53,9 +54,9 @@ class LoadedModels:
 class JobRunner:
     """Runs jobs for one worker, one after another.
 
-    ``parsers`` read the uploads. ``check_upload`` raises on uploads that the service refuses, and what the given
-    check raises. ``observe`` receives the model's alias, the number of
-    samples and the seconds of every finished job.
+    ``parsers`` read the uploads. ``chains``: the offered chain files by name. ``check_upload`` raises on uploads that
+    the service refuses, and what the given check raises. ``observe`` receives the model's alias, the number of samples
+    and the seconds of every finished job.
     """
 
     def __init__(
@@ -68,6 +69,7 @@ class JobRunner:
         max_seconds: float,
         stale_seconds: float,
         parsers: Parsers,
+        chains: Mapping[str, Path],
         check_upload: Callable[[Path, Parser, Callable[[], None]], object],
         observe: Callable[[str, int, float], None],
         end_process: Callable[[], None],
@@ -80,6 +82,7 @@ class JobRunner:
         self._max_seconds = max_seconds
         self._stale_seconds = stale_seconds
         self._parsers = parsers
+        self._chains = chains
         self._check_upload = check_upload
         self._observe = observe
         self._end_process = end_process
@@ -161,9 +164,11 @@ class JobRunner:
         """Imputes and publishes the results. Returns QC, summary and the seconds that the imputation took."""
         from vcfbert.imputation.files import ImputeOptions
 
-        options = ImputeOptions(**{**job.options, "fields": tuple(job.options["fields"])})
+        chain = Chain.named(job.options.get("chain"), self._chains)
+        named = {**job.options, "fields": tuple(job.options["fields"]), "chain": chain.file}
+        options = ImputeOptions(**named)
         target = self._files.target(job.id)
-        with ExitStack() as opened:
+        with chain.explained(), ExitStack() as opened:
             parser = opened.enter_context(self._parsers.open(target))
             self._check_upload(target, parser, attempt.check)
             model = self._models.get(job.model)

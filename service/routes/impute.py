@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Annotated, BinaryIO
 
 from fastapi import APIRouter, Depends, File, UploadFile
@@ -15,6 +16,7 @@ from vcfbert.genotypes.qc import QcReport, short
 
 from ..http.examples import FILE_LIMITS, OPTIONS, SHORT_QC, VCF, form, problems
 from ..http.options import Requested
+from ..uploads.chains import Chain
 from ..uploads.files import FILE_FIELD, check_upload, one_file, received, stem
 from .deps import AppParsers, AppSettings, Manager, StillWanted
 
@@ -45,7 +47,7 @@ _MEDIA_TYPES = {"vcf.gz": "application/gzip", "bcf": "application/octet-stream"}
         **problems(
             "model_unknown", "upload_stalled", "too_large", *FILE_LIMITS, "use_jobs", "request_invalid", "not_vcf",
             "truncated", "file_unreadable", "unsorted_records", "wrong_build", "unphased", "option_min_dr2",
-            "not_ready", "too_slow", "disk_full",
+            "chain_unknown", "not_ready", "too_slow", "disk_full",
         ),
     },
     openapi_extra=form(
@@ -65,6 +67,7 @@ def impute(
     can be form fields or query parameters."""
     # Not async: it runs in a worker thread, so the event loop stays free for other requests.
     served = manager.get(requested.model)
+    chain = Chain.named(requested.options.chain, settings.chain_files)
     with received(file, settings) as upload, parsers.open(upload.target) as parser:
         counted = check_upload(upload.target, settings, parser, still_wanted)
         if counted.n_samples > settings.max_small_samples:
@@ -76,15 +79,16 @@ def impute(
         output = upload.folder / f"imputed.{requested.options.format}"
         reports: list[QcReport] = []  # empty if the file was refused before it was matched to the panel
         try:
-            imputed = served.impute(
-                upload.target,
-                output,
-                requested.options,
-                kept=False,
-                reported=reports.append,
-                cancelled=still_wanted,
-                parser=parser,
-            )
+            with chain.explained():
+                imputed = served.impute(
+                    upload.target,
+                    output,
+                    replace(requested.options, chain=chain.file),
+                    kept=False,
+                    reported=reports.append,
+                    cancelled=still_wanted,
+                    parser=parser,
+                )
         except VcfbertError as error:
             error.more = {"qc": reports[0].summary()} if reports else None  # type: ignore[attr-defined]
             raise

@@ -23,9 +23,10 @@ from ..jobs.intake import Jobs
 from ..jobs.job import DONE, EXPIRED, FAILED, RUNNING, Job, PinnedModel
 from ..jobs.schemas import LIST, JobList, JobOut, job_list, job_out, read_cursor
 from ..jobs.schemas import QUEUED as QUEUED_EXAMPLE
+from ..uploads.chains import Chain
 from ..uploads.files import FILE_FIELD, one_file, stem
 from ..uploads.kept import UPLOAD_FIELD, file_of
-from .deps import Kept, Manager
+from .deps import AppSettings, Kept, Manager
 from .threads import JobRoute
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"], route_class=JobRoute)
@@ -66,7 +67,7 @@ class ExpiredError(VcfbertError):
         202: answers(queued=("a queued job", QUEUED_EXAMPLE)),
         **problems(
             "model_unknown", "upload_unknown", "upload_stalled", "too_large", "request_invalid", "option_min_dr2",
-            "queue_full", "not_ready", "jobs_unreachable", "busy", "queue_unreachable", "disk_full",
+            "chain_unknown", "queue_full", "not_ready", "jobs_unreachable", "busy", "queue_unreachable", "disk_full",
         ),
     },
     openapi_extra=form(
@@ -78,6 +79,7 @@ class ExpiredError(VcfbertError):
 def submit(
     caller: Caller,
     manager: Manager,
+    settings: AppSettings,
     jobs: AppJobs,
     kept: Kept,
     requested: Requested,
@@ -89,6 +91,7 @@ def submit(
     means that the job is stored: it survives a restart of the service. A job uses the model version that was live at
     submission."""
     served = manager.get(requested.model)
+    Chain.named(requested.options.chain, settings.chain_files)  # raises for an unknown one
     before = kept.named(caller.name, file, upload)
     with file_of(file, before) as (content, name):
         job = jobs.submit(

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query
 
 from ..http.auth import Admin
 from ..http.examples import answers, problems
-from .deps import Manager
+from .deps import AppSettings, Manager
 
 router = APIRouter(prefix="/v1", tags=["models"])
 
@@ -21,6 +21,7 @@ _MODELS = {
         }
     ],
     "unavailable": [{"alias": "par2", "reference": "models:/par2@champion", "reason": "the model is being loaded"}],
+    "chains": ["hg19ToHg38"],
 }  # fmt: skip
 _RELOADED = {"alias": "default", "changed": True, "version": "3", "before": "2"}
 
@@ -31,10 +32,14 @@ _RELOADED = {"alias": "default", "changed": True, "version": "3", "before": "2"}
     response_description="the models",
     responses={200: answers(served=("a model of the registry, and one that is loading", _MODELS)), **problems()},
 )
-async def models(manager: Manager) -> dict[str, Any]:
+async def models(manager: Manager, settings: AppSettings) -> dict[str, Any]:
     """`models` are the served models, the default model first. `unavailable` are the configured models that are not
-    served, each with the reason."""
-    return {"models": manager.infos(), "unavailable": manager.unavailable()}
+    served, each with the reason. `chains` are the names of the chain files that requests may give."""
+    return {
+        "models": manager.infos(),
+        "unavailable": manager.unavailable(),
+        "chains": list(settings.chain_files),
+    }
 
 
 @router.post(

@@ -14,7 +14,8 @@ from vcfbert.genotypes.parsing.process import Parser
 
 from ..http.auth import Caller
 from ..http.examples import FILE_LIMITS, NOTE, QC, UPLOAD, UPLOAD_ID, VCF, answers, form, problem_example, problems
-from ..http.options import MODEL, STRICT
+from ..http.options import CHAIN, MODEL, STRICT
+from ..uploads.chains import Chain
 from ..uploads.files import FILE_FIELD, Upload, check_upload, hide_paths, one_file, received
 from ..uploads.kept import UPLOAD_FIELD, KeptUpload
 from .deps import AppParsers, AppSettings, Kept, Manager, StillWanted
@@ -42,7 +43,7 @@ _EXAMPLES = answers(
         200: _EXAMPLES,
         **problems(
             "model_unknown", "upload_unknown", "upload_stalled", "too_large", *FILE_LIMITS, "request_invalid",
-            "not_ready", "too_slow", "disk_full",
+            "chain_unknown", "not_ready", "too_slow", "disk_full",
         ),
     },
     openapi_extra=form(
@@ -62,6 +63,7 @@ def qc(
     upload: Annotated[str | None, Form(description=UPLOAD_FIELD)] = None,
     keep: Annotated[bool, Form(description=_KEEP)] = False,
     strict: Annotated[bool, Form(description=STRICT)] = False,
+    chain: Annotated[str | None, Form(description=CHAIN)] = None,
     model: Annotated[str | None, Query(description=MODEL)] = None,
     form_model: Annotated[str | None, Form(alias="model", description=MODEL)] = None,
 ) -> dict[str, Any]:
@@ -70,17 +72,18 @@ def qc(
     repaired or excluded sites. `refused` is present if the file cannot be imputed; it is the only member if the file
     cannot be read."""
     served = manager.get(form_model or model or None)
+    lifted_by = Chain.named(chain, settings.chain_files)
     before = kept.named(caller.name, file, upload)
     if before is not None:
         with parsers.open(before.upload.target) as parser:
-            answer = _answer(served.imputer, before.upload, parser, still_wanted, strict)
+            answer = _answer(served.imputer, before.upload, parser, still_wanted, strict, lifted_by)
         kept.get(caller.name, before.id)  # raises if another request deleted the file while it was read
         return {**answer, "upload": _kept_members(before)}
     assert file is not None
     with received(file, settings) as chosen:
         with parsers.open(chosen.target) as parser:
             check_upload(chosen.target, settings, parser, still_wanted)
-            answer = _answer(served.imputer, chosen, parser, still_wanted, strict)
+            answer = _answer(served.imputer, chosen, parser, still_wanted, strict, lifted_by)
         if keep and "refused" not in answer:
             answer["upload"] = _kept_members(kept.keep(caller.name, chosen))
         return answer
@@ -99,15 +102,20 @@ def remove(upload_id: Annotated[str, Path(description="id of the upload")], call
 
 
 def _answer(
-    imputer: Any, upload: Upload, parser: Parser, still_wanted: Callable[[], None], strict: bool
+    imputer: Any, upload: Upload, parser: Parser, still_wanted: Callable[[], None], strict: bool, chain: Chain
 ) -> dict[str, Any]:
     from vcfbert.imputation.files import check_target
 
     try:
-        report, refusal = check_target(imputer, upload.target, strict=strict, parser=parser, cancelled=still_wanted)
+        report, refusal = check_target(
+            imputer, upload.target, strict=strict, chain=chain.file, parser=parser, cancelled=still_wanted
+        )
     except InputError as error:
+        chain.explain(error)
         return {"refused": _refused(error, upload)}
     answer = {**report.summary(), "sites": [asdict(note) for note in report.notes[:_MAX_NOTES]]}
+    if refusal is not None:
+        chain.explain(refusal)
     return answer if refusal is None else {**answer, "refused": _refused(refusal, upload)}
 
 

@@ -8,7 +8,7 @@ import { announce, byId, focusOn } from './dom.js';
 import { loadJobs, markOpen } from './job_list.js';
 import { followJob } from './job_view.js';
 import { loadModels } from './models.js';
-import { goOn, offerModels, startNewJobs } from './new_job.js';
+import { goOn, offerChains, offerModels, startNewJobs } from './new_job.js';
 
 const TITLE = document.title;
 
@@ -45,8 +45,9 @@ function jobGone(id) {
 
 /** Loads models, jobs and the current view; called at the start and after the user gave a key. */
 function load() {
-  loadModels((models) => {
+  loadModels((models, chains) => {
     offerModels(models);
+    offerChains(chains);
     goOn();
   });
   reloadJobs();

@@ -9,6 +9,7 @@ const MAX_WAIT = 15;
 
 let known = [];
 let missing = []; // configured models that are not served: {alias, reason}
+let offered = [];
 let timer = null;
 
 /** The name of a model in requests. */
@@ -17,14 +18,15 @@ export const nameOf = (model) => model.alias;
 /** Returns the model of that name, else the first model; null before a model is loaded. */
 export const modelNamed = (name) => known.find((model) => nameOf(model) === name) ?? known[0] ?? null;
 
-/** Shows the models and calls `ready(models)` once there is at least one. */
+/** Shows the models and calls `ready(models, chains)` once there is at least one. `chains`: names of chain files. */
 export async function loadModels(ready, wait = FIRST_WAIT) {
   clearTimeout(timer);
   const again = () => loadModels(ready, Math.min(wait * 1.5, MAX_WAIT));
   try {
-    const { models, unavailable } = await getJson('v1/models');
+    const { models, unavailable, chains = [] } = await getJson('v1/models');
     known = models;
     missing = unavailable;
+    offered = chains;
     if (known.length === 0) await getJson('readyz'); // answers 503 with the reason
   } catch (problem) {
     if (problem.status === 401) return; // the form for the key loads the models again
@@ -38,7 +40,7 @@ export async function loadModels(ready, wait = FIRST_WAIT) {
   }
   const notes = missing.map((model) => el('p', { class: 'hint' }, `Model ${model.alias} is not available: ${model.reason}`));
   byId('models').replaceChildren(...known.map(card), ...notes);
-  ready(known);
+  ready(known, offered);
 }
 
 function card(model) {

@@ -33,6 +33,7 @@ export function startNewJobs(started) {
     describeRegion();
     if (chosen !== null) check();
   });
+  byId('chain').addEventListener('change', () => chosen !== null && check());
   byId('options').addEventListener('submit', (event) => {
     event.preventDefault();
     if (optionsAreValid()) start(started);
@@ -48,6 +49,15 @@ export function offerModels(models) {
   byId('model-choice').hidden = models.length < 2;
   describeRegion();
   byId('file').disabled = false;
+}
+
+/** Fills the choice of chain files, which is hidden if the service offers none. */
+export function offerChains(chains) {
+  const chosen = byId('chain').value;
+  const names = chains.map((name) => el('option', { value: name }, name));
+  byId('chain').replaceChildren(el('option', { value: '' }, 'The panel’s'), ...names);
+  if (chains.includes(chosen)) byId('chain').value = chosen;
+  byId('chain-choice').hidden = chains.length === 0;
 }
 
 /**
@@ -109,7 +119,7 @@ function showRefusal(problem) {
 async function check() {
   byId('qc').replaceChildren();
   byId('options').hidden = true;
-  const qc = await send('v1/qc', { model: modelField(), keep: 'true' }, byId('chosen'), 'Checking', check, byId('qc'));
+  const qc = await send('v1/qc', { model: modelField(), chain: byId('chain').value, keep: 'true' }, byId('chosen'), 'Checking', check, byId('qc'));
   if (qc === null) return;
   if (qc.upload) {
     chosen = { file: chosen.file, name: qc.upload.name, size: qc.upload.size, upload: qc.upload.id };
@@ -129,6 +139,7 @@ async function start(started) {
   const options = new FormData(byId('options'));
   const fields = {
     model: modelField(),
+    chain: byId('chain').value,
     region: options.get('region').trim(),
     format: options.get('format'),
     fields: ['GT', ...options.getAll('fields')].join(','),

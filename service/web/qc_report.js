@@ -18,7 +18,7 @@ const EXCLUDED = {
   not_in_panel: 'Not in the panel',
   duplicate: 'Second record of the same site',
 };
-const MEANING = { ...USED, ...REPAIRED, ...EXCLUDED };
+const MEANING = { ...USED, ...REPAIRED, ...EXCLUDED, unlifted: 'Not lifted over' };
 
 const total = (counts, statuses) => Object.keys(statuses).reduce((sum, status) => sum + (counts[status] ?? 0), 0);
 
@@ -86,6 +86,18 @@ const EXCLUDED_RECORDS = {
   mixed_ploidy: 'with calls of another ploidy',
 };
 
+/** Why sites are not lifted over, after their number. */
+const UNLIFTED = {
+  no_chromosome: 'on chromosomes that the chain file lacks',
+  no_block: 'at positions that the chain file does not cover',
+  several_blocks: 'at positions with several places in the panel’s build',
+  split: 'with a REF that is divided in the panel’s build',
+  other_chromosome: 'on another chromosome in the panel’s build',
+  reverse_indel: 'with indels on the reverse strand',
+  same_position: 'that share a position in the panel’s build',
+  reference_block: 'within reference blocks',
+};
+
 /** Remarks that a user should read before starting, if any. */
 function remarks(qc) {
   const found = [];
@@ -95,6 +107,10 @@ function remarks(qc) {
   else if (mirrored > 0) found.push(`${counted(mirrored, 'site')} ${mirrored === 1 ? 'has' : 'have'} the frequency of the other allele: REF and ALT may be swapped, or the strand may be wrong.`);
   if (qc.phased_share < 1 && !qc.refused) found.push('Some calls are unphased. The model imputes them without prior phasing.');
   if (qc.n_doubled > 0) found.push(`${counted(qc.n_doubled, 'sample')} ${qc.n_doubled === 1 ? 'is' : 'are'} coded as diploid and never heterozygous on X outside the PARs. Males coded this way are imputed as females.`);
+  const { lifted = 0, ...unlifted } = qc.lift ?? {};
+  const reasons = Object.entries(unlifted).map(([reason, n]) => `${count(n)} ${UNLIFTED[reason] ?? reason}`);
+  if (lifted > 0) found.push(`${counted(lifted, 'site')} ${lifted === 1 ? 'was' : 'were'} lifted over to the panel’s genome build.`);
+  if (reasons.length > 0) found.push(`Sites that cannot be lifted over are excluded: ${reasons.join(', ')}.`);
   const unusable = Object.entries(qc.excluded_records ?? {});
   if (unusable.length > 0) found.push(`Records that cannot be used are excluded: ${unusable.map(([reason, n]) => `${n} ${EXCLUDED_RECORDS[reason] ?? reason}`).join(', ')}.`);
   if (qc.n_half_calls > 0) found.push(`${counted(qc.n_half_calls, 'unphased call')} ${qc.n_half_calls === 1 ? 'has' : 'have'} one missing allele. Phased samples do not use ${qc.n_half_calls === 1 ? 'it' : 'them'}.`);
@@ -123,7 +139,8 @@ function notesTable(qc) {
     MEANING[note.status] ?? note.status,
     note.reason,
   ]);
-  const listed = total(qc.counts, { ...REPAIRED, ...EXCLUDED });
+  const { lifted, ...unlifted } = qc.lift ?? {};
+  const listed = total(qc.counts, { ...REPAIRED, ...EXCLUDED }) + total(unlifted, unlifted);
   const more = listed > shown.length && el('p', { class: 'hint' }, `The first ${count(shown.length)} of ${count(listed)} sites. A finished job has the complete table.`);
   const columns = ['Site', 'In the file', 'In the panel', 'Result', 'Reason'];
   return el('details', {}, el('summary', {}, `Repaired and excluded sites (${count(listed)})`), table('Repaired and excluded sites', columns, rows), more);

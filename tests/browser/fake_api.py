@@ -112,11 +112,13 @@ class Fake:
     """What the answers depend on."""
 
     models: list[dict[str, Any]] = field(default_factory=lambda: [dict(MODEL)])
+    chains: list[str] = field(default_factory=list)
     key: str | None = None
     queued_s: float = 0.1
     running_s: float = 0.6
     job_error: dict[str, Any] | None = None  # every job ends so
     refused: dict[str, Any] | None = None  # what QC says of every file
+    lifted_by: list[str | None] = field(default_factory=list)  # the chain files of checks and jobs
     checked_for: list[str | None] = field(default_factory=list)  # the models that files were checked for
     files: int = 0  # that were sent
     page: int = 100  # maximum jobs of a page
@@ -161,7 +163,7 @@ def create_fake(fake: Fake) -> FastAPI:
 
     @app.get("/v1/models")
     async def models() -> Any:
-        return {"models": fake.models, "unavailable": []}
+        return {"models": fake.models, "unavailable": [], "chains": fake.chains}
 
     def unknown() -> JSONResponse:
         return problem(404, "upload_unknown", "there is no such upload", hint="send the file again")
@@ -172,10 +174,12 @@ def create_fake(fake: Fake) -> FastAPI:
         upload: Annotated[str | None, Form()] = None,
         keep: Annotated[bool, Form()] = False,
         model: Annotated[str | None, Form()] = None,
+        chain: Annotated[str | None, Form()] = None,
     ) -> Any:
         if upload is not None and upload not in fake.kept:
             return unknown()
         fake.checked_for.append(model)
+        fake.lifted_by.append(chain)
         if file is not None:
             fake.files += 1
             upload = uuid.uuid4().hex
@@ -184,7 +188,8 @@ def create_fake(fake: Fake) -> FastAPI:
                 fake.kept[upload] = found
         if fake.refused is not None:
             return {"refused": fake.refused}
-        answer = {**QC, "sites": [{**NOTE, "pos": 1000100 + i} for i in range(49)]}
+        lift = {"lifted": 520, "no_block": 12, "reverse_indel": 1} if chain else {}
+        answer = {**QC, "lift": lift, "sites": [{**NOTE, "pos": 1000100 + i} for i in range(49)]}
         if upload in fake.kept:
             name, size = fake.kept[upload]
             answer["upload"] = {"id": upload, "name": name, "size": size, "expires": "2026-03-01T13:00:00Z"}
@@ -203,7 +208,9 @@ def create_fake(fake: Fake) -> FastAPI:
         fields: Annotated[str, Form()] = "GT,DS,HDS,GP",
         min_dr2: Annotated[float, Form()] = 0.0,
         model: Annotated[str | None, Form()] = None,
+        chain: Annotated[str | None, Form()] = None,
     ) -> Any:
+        fake.lifted_by.append(chain)
         options = {"region": region, "format": format, "fields": fields.split(","), "min_dr2": min_dr2, "model": model}
         if file is not None:
             fake.files += 1

@@ -243,7 +243,7 @@ def test_file_of_wrong_build_is_refused_with_report(home: Page, tiny_files: Tiny
     home.locator("#file").set_input_files(other)
     box = home.locator("#qc").get_by_role("alert")
     expect(box).to_contain_text("wrong_build")
-    expect(box).to_contain_text("liftover", ignore_case=True)
+    expect(box).to_contain_text("ask the operator to offer a chain file")
     expect(home.locator("#qc")).to_contain_text("Different alleles than the panel")
     expect(home.locator("#options")).to_be_hidden()
     expect(home.locator("#file")).to_be_enabled()

@@ -185,6 +185,20 @@ def test_options_are_checked_and_sent(opened: Opened) -> None:
     }
 
 
+def test_chosen_chain_file_is_used_for_check_and_job(opened: Opened) -> None:
+    page = opened.page
+    expect(page.locator("#chain-choice")).to_be_hidden()
+    opened.fake.chains = ["hg19ToHg38", "hs1ToHg38"]
+    opened.reload()
+    opened.check()
+    page.get_by_label("Genome build").select_option("hg19ToHg38")
+    expect(page.locator("#qc .remarks")).to_contain_text("520 sites were lifted over")
+    expect(page.locator("#qc .remarks")).to_contain_text("12 at positions that the chain file does not cover")
+    page.get_by_role("button", name="Start imputation").click()
+    expect(page.locator("#job")).to_contain_text("cohort.vcf.gz")
+    assert opened.fake.lifted_by == [None, "hg19ToHg38", "hg19ToHg38"]
+
+
 def test_chosen_model_of_several_is_used_for_check_and_job(opened: Opened) -> None:
     page = opened.page
     opened.fake.models = [

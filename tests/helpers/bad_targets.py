@@ -51,7 +51,7 @@ TARGET_CASES: dict[str, tuple[Callable[[Lines], Lines | None], Callable[[str], s
     "no overlap with the panel": (shift_positions, str, "no_overlap", ("20:31", "20:10")),
     "another chromosome": (lambda rs: [["21", *r[1:]] for r in rs], lambda s: s.replace("ID=20", "ID=21"),
                            "chromosome_missing", ("no chromosome 20", "21")),
-    "wrong build": (other_alleles, str, "wrong_build", ("17 of 17", "GRCh37", "--chain")),
+    "wrong build": (other_alleles, str, "wrong_build", ("17 of 17", "GRCh37", "chain")),
     "duplicate samples": (lambda _: None, duplicate_first_sample, "duplicate_samples", ("NA06989", "reheader")),
     "unsorted records": (swap_rows, str, "unsorted_records", ("record 20:", "bcftools sort")),
     "unphased": (set_calls(lambda call: call.replace("|", "/")), str, "unphased", ("phase", "beagle", "SHAPEIT")),

@@ -32,6 +32,10 @@ Target = Annotated[Path, typer.Option(help="Typed genotypes: VCF, VCF.gz or BCF.
 ModelName = Annotated[
     str | None, typer.Option(help="Alias or version from `vcfbert remote models`. Default: the service's.")
 ]
+Chain = Annotated[
+    str | None,
+    typer.Option(help="Chain file of the service, for a target of another genome build. `models --json` lists them."),
+]
 QcReport = Annotated[Path | None, typer.Option(help="JSON report on the target to write.")]
 LOCAL = "http://127.0.0.1:8000"
 
@@ -51,6 +55,7 @@ def impute(
     min_dr2: Annotated[
         float | None, typer.Option(help="Exclude imputed sites whose estimated r2 (DR2) is below this value.")
     ] = None,
+    chain: Chain = None,
     qc_report: QcReport = None,
     keep: Annotated[bool, typer.Option("--keep", help="Keep the job's files on the service.")] = False,
     as_json: JsonFlag = False,
@@ -77,6 +82,7 @@ def impute(
                 format=extension,
                 fields=named,
                 min_dr2=min_dr2,
+                chain=chain,
                 progress=add_bar("sending").show,
             )
             tell(f"job {job['id']}")
@@ -125,6 +131,7 @@ def qc(
     key: Key = None,
     key_file: KeyFile = None,
     model: ModelName = None,
+    chain: Chain = None,
     json_: Annotated[
         Path | None, typer.Option("--json", help="JSON report to write, with the sites that did not match.")
     ] = None,
@@ -138,7 +145,7 @@ def qc(
     vcfbert remote qc --target array.vcf.gz --json qc.json
     """
     with _client(url, key, key_file) as client, progress_bars("%") as add_bar:
-        report = client.qc(target, model=model, progress=add_bar("sending").show)
+        report = client.qc(target, model=model, chain=chain, progress=add_bar("sending").show)
     if json_ is not None:
         _write_report(json_, report)
     print_summary({name: value for name, value in report.items() if name not in ("sites", "refused")})

@@ -59,10 +59,17 @@ class Client:
         """The served ``models``, the default one first, and the ``unavailable`` ones with their reasons."""
         return self._connection.json("GET", "/v1/models", shapes.MODELS)
 
-    def qc(self, target: Path, *, model: str | None = None, progress: ByteProgress | None = None) -> dict[str, Any]:
+    def qc(
+        self,
+        target: Path,
+        *,
+        model: str | None = None,
+        chain: str | None = None,
+        progress: ByteProgress | None = None,
+    ) -> dict[str, Any]:
         """The QC report of the target against a model's panel. ``refused`` in it says why the service would not impute
-        the target."""
-        with self._connection.upload(target, "/v1/qc", {"model": model}, progress) as answer:
+        the target. ``chain``: name of a chain file that the service offers, for a target of another build."""
+        with self._connection.upload(target, "/v1/qc", {"model": model, "chain": chain}, progress) as answer:
             report = json_object(answer, shapes.QC)
             if "n_samples" not in report and "refused" not in report:
                 raise answer_invalid(answer, "the answer is not a QC report")
@@ -77,11 +84,12 @@ class Client:
         region: str | None = None,
         fields: Sequence[str] | None = None,
         min_dr2: float | None = None,
+        chain: str | None = None,
         progress: ByteProgress | None = None,
     ) -> dict[str, Any]:
         """Imputes a small target in one request, writes ``out`` (.vcf.gz or .bcf, without an index) and returns the QC
         summary. Raises InputError 'use_jobs' for a larger target."""
-        options = {**_options(region, fields, min_dr2), "model": model, "format": format_of(out)}
+        options = {**_options(region, fields, min_dr2), "model": model, "chain": chain, "format": format_of(out)}
         with self._connection.upload(target, "/v1/impute", options, progress) as answer:
             qc = _qc_header(answer)
             with atomic_file(out) as temporary, temporary.open("wb") as handle, cut_as_error(str(answer.url)):
@@ -98,10 +106,11 @@ class Client:
         format: str = "vcf.gz",
         fields: Sequence[str] | None = None,
         min_dr2: float | None = None,
+        chain: str | None = None,
         progress: ByteProgress | None = None,
     ) -> dict[str, Any]:
         """Uploads a target as a new job and returns the job. ``progress`` receives the uploaded bytes."""
-        options = {**_options(region, fields, min_dr2), "model": model, "format": format}
+        options = {**_options(region, fields, min_dr2), "model": model, "chain": chain, "format": format}
         with self._connection.upload(target, "/v1/jobs", options, progress) as answer:
             return json_object(answer, shapes.SUBMITTED)
 

@@ -13,6 +13,7 @@ import cyvcf2  # noqa: F401
 import pysam  # noqa: F401
 
 from vcfbert.genotypes.bgzf import compress
+from vcfbert.genotypes.builds import header_build
 from vcfbert.genotypes.file_size import SizeLimits, count
 from vcfbert.genotypes.region_reader import region_parts
 from vcfbert.genotypes.regions import Region
@@ -30,5 +31,6 @@ def warm_up() -> None:
         path = Path(f"/proc/self/fd/{descriptor}")
         list(count(path, None, SizeLimits(mb=1, samples=1, sites=1)))
         list(region_parts(path, None, [Region("1")], None, False))
+        list(header_build(path, None, ["1"]))
     finally:
         os.close(descriptor)

@@ -28,7 +28,7 @@ from vcfbert.genotypes.summary import Summary
 from vcfbert.genotypes.vcf_header import DEFAULT_FIELDS, FIELDS, chosen_fields
 from vcfbert.genotypes.vcf_writer import ImputedPanel, write_imputed
 from vcfbert.imputation.imputer import Imputer
-from vcfbert.imputation.other_build import hint_with_chain, hint_without_chain
+from vcfbert.imputation.other_build import with_chain, without_chain
 from vcfbert.imputation.phasing import unphased_error
 from vcfbert.imputation.progress import Progress
 
@@ -71,10 +71,9 @@ def read_target(
         if error.code not in _OF_BUILDS:
             raise
         if lift is None:
-            hint = hint_without_chain(error.hint, path, wanted, parser=parser, cancelled=cancelled)
-        else:
-            hint = hint_with_chain(partial(read_target, path, panels, region, parser=parser, cancelled=cancelled))
-        raise error.changed(hint=hint) from None
+            raise without_chain(error, path, wanted, parser=parser, cancelled=cancelled) from None
+        read_without = partial(read_target, path, panels, region, parser=parser, cancelled=cancelled)
+        raise with_chain(error, read_without) from None
 
 
 def _matched(

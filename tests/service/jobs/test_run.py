@@ -67,6 +67,7 @@ class Bench:
             max_seconds=self.max_seconds,
             stale_seconds=self.stale_seconds,
             parsers=NoParsers(),
+            chains={},
             check_upload=self.check_upload,
             observe=lambda *told: self.observed.append(told),
             end_process=self.ended.set,

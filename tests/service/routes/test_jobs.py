@@ -48,6 +48,7 @@ class Service:
             max_seconds=60.0,
             stale_seconds=30.0,
             parsers=NoParsers(),
+            chains={},
             check_upload=lambda *_: None,
             observe=lambda *told: None,
             end_process=lambda: None,
@@ -112,6 +113,7 @@ def test_job_runs_from_upload_to_files(service: Service) -> None:
         "fields": ["GT", "DS"],
         "min_dr2": 0.3,
         "strict": False,
+        "chain": None,
     }
     assert accepted["model"] == {"alias": "default", "version": "1", "variant": "v19", "digest": "1" * 64}
     assert accepted["links"]["result"] is None
