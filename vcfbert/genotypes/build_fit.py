@@ -12,7 +12,7 @@ from typing import Final
 _MAX_OTHER_ALLELES: Final = 1 / 3
 _MIN_SHARED: Final = 10
 # With fewer sites, or with a larger fraction of them in the panel, chance is not considered.
-_MIN_SITES: Final = 20
+_MIN_SITES: Final = 10
 _ENOUGH: Final = 0.5
 
 

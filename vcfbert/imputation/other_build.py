@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from vcfbert.errors import InputError
@@ -24,7 +25,9 @@ def without_chain(
     regions = [panel.region for panel in panels]
     own = build_of_regions(regions)
     chroms = [region.chrom for region in regions]
-    build = build_of_file(path, list(dict.fromkeys(chroms)), parser=parser, cancelled=cancelled)
+    build = None
+    with suppress(InputError):  # the refusal is told even if the file cannot be read again
+        build = build_of_file(path, list(dict.fromkeys(chroms)), parser=parser, cancelled=cancelled)
     if build is None or build == own:
         hint = f"{error.hint}; with a chain file from its build to the panel's: vcfbert impute --chain FILE"
         return error.changed(hint=hint)
