@@ -15,6 +15,7 @@ from vcfbert.errors import InputError, VcfbertError
 
 from .app import create_app
 from .http import logs
+from .http.connections import BACKLOG, Connections, limited_protocol, raise_file_limit
 from .settings import check_exposure, override_environment, read_settings
 
 _KEEP_ALIVE = 30  # seconds that an idle connection stays open; longer than most proxies' limit, so the proxy closes it
@@ -33,8 +34,11 @@ def main(*, host: str | None = None, port: int | None = None, model: str | None 
     except VcfbertError as error:
         print(f"error [{error.code}] {error}", file=sys.stderr)
         return error.exit_code
+    raise_file_limit()
     uvicorn.run(
         app,
+        http=limited_protocol(Connections(settings.max_connections, settings.header_seconds)),
+        backlog=BACKLOG,
         host=settings.host,
         port=settings.port,
         log_config=None,

@@ -78,6 +78,8 @@ class Settings(BaseSettings):
     open: bool = False  # admit everyone who can reach the service, without keys
     rate_per_minute: int = Field(default=600, ge=1)  # maximum requests per key within a minute
     concurrent_per_key: int = Field(default=8, ge=1)  # maximum concurrent requests per key
+    max_connections: int = Field(default=500, ge=1)  # open at once, also without a request
+    header_seconds: float = Field(default=10.0, gt=0)  # in which the header of a request must arrive
     cors_origins: str = ""  # other origins whose pages may call the service, comma-separated
 
     # Process

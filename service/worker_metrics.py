@@ -7,6 +7,7 @@ import threading
 import uvicorn
 from fastapi import FastAPI
 
+from .http.connections import Connections, limited_protocol
 from .http.draining import Drain
 from .http.limits import CallerLimits
 from .http.metrics import Metrics
@@ -27,6 +28,7 @@ def served_metrics(settings: Settings) -> Metrics:
             metrics_app(settings, metrics),
             host=settings.host,
             port=settings.worker_metrics_port,
+            http=limited_protocol(Connections(settings.max_connections, settings.header_seconds)),
             log_config=None,
             access_log=False,
         )
