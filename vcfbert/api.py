@@ -88,6 +88,7 @@ def impute_file(
     region: str | None = None,
     fields: str = "GT,DS,HDS,GP",
     min_dr2: float = 0.0,
+    chain: AnyPath | None = None,
     mode: str = "accurate",
     ignore_phase: bool = False,
     threads: int = 2,
@@ -98,9 +99,10 @@ def impute_file(
     ``model``: a bundle's folder, a loaded Bundle, or an Imputer. An Imputer has its own ``mode`` and ``ignore_phase``;
     the arguments of these names are then ignored. ``out``: ``.vcf.gz`` or ``.bcf``, both indexed, or ``.vcf``.
     ``region``: CHROM:FROM-TO to write, 1-based and inclusive. ``fields``: FORMAT fields, comma-separated. ``min_dr2``:
-    imputed sites with a lower estimated r2 (DR2) are excluded. ``mode``: ``fast`` or ``accurate``, for unphased
-    targets. ``ignore_phase``: treat phased targets as unphased. ``threads``: number of threads that compress the
-    output. ``qc_report``: path of a JSON report of the input.
+    imputed sites with a lower estimated r2 (DR2) are excluded. ``chain``: a UCSC chain file from the target's genome
+    build to the panel's. ``mode``: ``fast`` or ``accurate``, for unphased targets. ``ignore_phase``: treat phased
+    targets as unphased. ``threads``: number of threads that compress the output. ``qc_report``: path of a JSON report
+    of the input.
 
     Returns the QC report and a summary. Raises InputError. ``out`` is put in place only when it is complete.
 
@@ -114,7 +116,8 @@ def impute_file(
     from vcfbert.imputation.files import impute_file as impute
     from vcfbert.imputation.imputer import Imputer
 
-    options = ImputeOptions.parse(region=region, fields=fields, min_dr2=min_dr2)
+    lifted_by = None if chain is None else str(chain)
+    options = ImputeOptions.parse(region=region, fields=fields, min_dr2=min_dr2, chain=lifted_by)
     if not isinstance(model, Imputer):
         bundle = model if isinstance(model, Bundle) else load_bundle(model)
         model = Imputer(bundle, mode=mode, ignore_phase=ignore_phase)

@@ -124,7 +124,8 @@ PROBLEMS: Final[dict[str, tuple[int, str, str | None, str | None]]] = {
         422,
         "alleles differ from the panel's at 17 of 17 shared positions: the target is probably of another genome build "
         "than the panel; its header shows GRCh37",
-        "target, chromosome 20", "if it is of another genome build, give a chain file: chain = hg19ToHg38, hs1ToHg38",
+        "target, chromosome 20",
+        "if it is of another genome build, choose a chain file (field `chain`): hg19ToHg38, hs1ToHg38",
     ),
     "unphased": (
         422, "1 of 1 samples have unphased heterozygous calls; this model needs phased ones",

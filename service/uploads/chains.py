@@ -54,7 +54,7 @@ class Chain:
         elif self.path is None and error.code in _OF_BUILDS:
             names = ", ".join(self.offered)
             error.hint = (
-                f"if it is of another genome build, give a chain file: chain = {names}"
+                f"if it is of another genome build, choose a chain file (field `chain`): {names}"
                 if names
                 else "lift it over to the panel's genome build, or ask the operator to offer a chain file"
             )

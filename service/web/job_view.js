@@ -221,6 +221,7 @@ function details(job) {
       ['File size', fileSize(job.size)],
       ['Model', model.variant ? `${name} (${model.variant.toUpperCase()})` : name],
       ['Region', options.region ?? 'whole panel'],
+      ['Lifted over by', options.chain ?? null],
       ['Format', `${options.format}; ${options.fields.join(', ')}`],
       ['Minimum DR2', options.min_dr2 > 0 ? options.min_dr2 : 'none'],
       ['Time in queue', timings?.queued_s === null || timings?.queued_s === undefined ? null : duration(timings.queued_s)],

@@ -71,7 +71,7 @@ def test_refusal_says_which_chain_files_are_offered(app: FastAPI, other: bytes) 
     imputed, checked = call(app, upload(other, "t.vcf"), upload(other, "t.vcf", path="/v1/qc"))
     assert imputed.status_code == 422
     assert imputed.json()["code"] in ("no_overlap", "wrong_build")
-    assert imputed.json()["hint"].endswith("give a chain file: chain = other")
+    assert imputed.json()["hint"].endswith("choose a chain file (field `chain`): other")
     assert checked.json()["refused"]["hint"] == imputed.json()["hint"]
 
 
@@ -106,7 +106,7 @@ def test_job_lifts_by_the_chain_file_of_its_name(app: FastAPI, other: bytes, tin
     )
     assert done.json()["state"] == "done"
     assert done.json()["qc"]["lift"] == {"lifted": 17, "no_block": 1}
-    assert failed.json()["error"]["hint"].endswith("chain = other")
+    assert failed.json()["error"]["hint"].endswith("(field `chain`): other")
     assert records(result.content) == records(ours.content)
 
 

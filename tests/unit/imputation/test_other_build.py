@@ -11,6 +11,7 @@ import numpy as np
 import pysam
 import pytest
 
+import vcfbert
 from tests.helpers.chains import COMPLEMENT, Block, chain_text, moved_vcf, write_chain
 from tests.helpers.chromosomes import X_POSITIONS, between
 from tests.helpers.chromosomes import write as write_chromosomes
@@ -107,6 +108,15 @@ def to_zarr(vcf: Path, out: Path) -> Path:
     pysam.tabix_index(str(vcf), preset="vcf", force=True)
     convert([str(vcf)], str(out))
     return out
+
+
+def test_front_door_takes_the_chain_file(bundle: Bundle, chain: Path, tmp_path: Path) -> None:
+    text = moved_vcf(vcf_text(typed(bundle.panels[0], every=30)), TO_OTHER)
+    other = write_vcf(tmp_path / "other.vcf", text)
+    imputed = vcfbert.impute_file(bundle, other, tmp_path / "out.vcf", chain=chain)
+    assert imputed.report.n_used == imputed.report.n_lifted > 20
+    with pytest.raises(InputError, match="no site of the target"):
+        vcfbert.impute_file(bundle, other, tmp_path / "none.vcf")
 
 
 def test_exchanged_ref_of_the_other_build_is_exchanged_back(bundle: Bundle, chain: Path, tmp_path: Path) -> None:
