@@ -5,13 +5,17 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import suppress
+from typing import Final
 
+from python_multipart.multipart import parse_options_header
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .problems import problem
 
 log = logging.getLogger(__name__)
+
+_CHARSETS: Final = ("utf-8", "utf8", "us-ascii")
 
 
 class _RefusedError(Exception):
@@ -22,8 +26,16 @@ class _StalledReaderError(Exception):
     """Stops a response that the client does not read."""
 
 
+def _charset(scope: Scope) -> str:
+    """The charset of a form, by which the form parser would decode its fields; utf-8 if it names none."""
+    _, parameters = parse_options_header(dict(scope["headers"]).get(b"content-type"))
+    return parameters.get(b"charset", b"utf-8").decode("latin-1")
+
+
 class BodyLimit:
-    """Answers 413 if a body exceeds ``max_bytes``, announced or not, and 408 if no data arrives for ``stall_seconds``.
+    """Refuses forms that are not in UTF-8. Other charsets may decode to text that can be neither stored nor sent.
+
+    Answers 413 if a body exceeds ``max_bytes``, announced or not, and 408 if no data arrives for ``stall_seconds``.
 
     FastAPI spools the whole upload before the route runs, so a stalled client would hold one of its key's concurrent
     requests.
@@ -44,6 +56,10 @@ class BodyLimit:
         announced = dict(scope["headers"]).get(b"content-length", b"0")
         if announced.isdigit() and int(announced) > self._max_bytes:
             await self._too_large()(scope, receive, send)
+            return
+        charset = _charset(scope)
+        if charset.lower() not in _CHARSETS:
+            await self._not_utf_8(charset)(scope, receive, send)
             return
         received, whole = 0, False
         refusal: Response | None = None
@@ -90,6 +106,15 @@ class BodyLimit:
             "too_large",
             f"the request body is larger than {self._max_bytes} bytes",
             hint="send fewer samples or sites, or ask the operator to raise VCFBERT_MAX_UPLOAD_MB",
+            headers={"connection": "close"},
+        )
+
+    def _not_utf_8(self, charset: str) -> Response:
+        return problem(
+            422,
+            "request_invalid",
+            f"the charset of the form is {charset[:40]!r}",
+            hint="send forms in UTF-8",
             headers={"connection": "close"},
         )
 

@@ -6,7 +6,7 @@ import re
 import secrets
 import time
 from contextlib import AsyncExitStack
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
@@ -113,6 +113,14 @@ def route_template(scope: Scope) -> str:
     return str(path) if path else "unmatched"
 
 
+def _split(address: str) -> SplitResult:
+    """The parts of an address; those of an empty one if it is none, such as `http://[`."""
+    try:
+        return urlsplit(address)
+    except ValueError:
+        return urlsplit("")
+
+
 class AuthMiddleware:
     """Authenticates each request and applies the caller's limits before the body is read."""
 
@@ -163,10 +171,10 @@ class AuthMiddleware:
         # A UNIX socket has a path or nothing for an address.
         if address and not address.startswith("/") and not is_loopback(address):
             return "this service has no access keys and accepts requests from its own machine only"
-        if not is_loopback(urlsplit(f"//{headers.get('host', 'localhost')}").hostname or ""):
+        if not is_loopback(_split(f"//{headers.get('host', 'localhost')}").hostname or ""):
             return "this service has no access keys and accepts only `localhost` and loopback addresses as host names"
         origin = headers.get("origin")
-        if origin is None or origin in self._settings.origins or urlsplit(origin).netloc == headers.get("host"):
+        if origin is None or origin in self._settings.origins or _split(origin).netloc == headers.get("host"):
             return None
         return "this service has no access keys and refuses requests from pages of other sites"
 

@@ -18,6 +18,7 @@ _FORMAT = "`vcf.gz` (default) or `bcf`"
 _FIELDS = "FORMAT fields to write, comma-separated, of GT, DS, HDS, GP and GQ; GT,DS,HDS,GP if omitted"
 STRICT = "refuse a file with a record that cannot be used, instead of excluding the record"
 CHAIN = "name of a chain file from `GET /v1/models`, for a file of another genome build than the panel's"
+_MAX_TEXT = 1000  # characters of an option
 _MIN_DR2 = "minimum DR2 from 0 to 1: imputed sites below it are excluded; 0 if omitted"
 
 
@@ -51,21 +52,39 @@ def _request(
     """
     from vcfbert.imputation.files import ImputeOptions
 
-    text = form_min_dr2 or min_dr2
+    given = {
+        "region": form_region or region,
+        "format": form_format or format,
+        "fields": form_fields or fields,
+        "chain": form_chain or chain,
+        "min_dr2": form_min_dr2 or min_dr2,
+        "model": form_model or model,
+    }
+    for name, value in given.items():
+        _check_line(name, value)
+    text = given["min_dr2"]
     try:
         min_value = float(text) if text else None
     except ValueError:
         hint = "give a number from 0 to 1"
         raise InputError("option_min_dr2", f"{text!r} is not a number", hint=hint) from None
     options = ImputeOptions.parse(
-        region=form_region or region,
-        format=form_format or format,
-        fields=form_fields or fields,
+        region=given["region"],
+        format=given["format"],
+        fields=given["fields"],
         min_dr2=min_value,
         strict=bool(strict if form_strict is None else form_strict),
-        chain=form_chain or chain,
+        chain=given["chain"],
     )
-    return RequestedImputation(form_model or model or None, options)
+    return RequestedImputation(given["model"] or None, options)
+
+
+def _check_line(name: str, text: str | None) -> None:
+    """Raises InputError 'request_invalid' for a text that is long or has characters that no option has."""
+    shown = text is None or (text.strip().isprintable() and (text.isascii() or name == "chain"))
+    if text and (len(text) > _MAX_TEXT or not shown):
+        what = f"{name}: this is not a line of at most {_MAX_TEXT} ASCII characters"
+        raise InputError("request_invalid", what, hint="see /docs")
 
 
 # Typed as Any: FastAPI would resolve a precise annotation and import torch.

@@ -92,8 +92,17 @@ def problem(
         "request_id": request_id.get() or None,
         **(more or {}),
     }
-    present = {name: value for name, value in body.items() if value is not None}
+    present = {name: encodable(value) for name, value in body.items() if value is not None}
     return JSONResponse(present, status, headers=headers, media_type="application/problem+json")
+
+
+def encodable(value: Any) -> Any:
+    """The same JSON value without halves of surrogate pairs, which a response cannot hold."""
+    if isinstance(value, str):
+        return value.encode(errors="backslashreplace").decode()
+    if isinstance(value, Mapping):
+        return {encodable(name): encodable(each) for name, each in value.items()}
+    return [encodable(each) for each in value] if isinstance(value, list) else value
 
 
 def status_of(error: VcfbertError) -> int:

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from vcfbert.errors import InputError
 
 from ..http.examples import JOB_ID, QC
+from ..http.problems import encodable
 from .job import DONE, FAILED, RUNNING, Job
 
 _SELF = f"/v1/jobs/{JOB_ID}"
@@ -193,14 +194,14 @@ def job_out(job: Job, *, position: int | None, now: float) -> JobOut:
     begun = job.started is not None
     return JobOut(
         **_common(job),
-        options=dict(job.options),
+        options=encodable(job.options),
         position=position,
-        qc=None if job.qc is None else dict(job.qc),
+        qc=encodable(job.qc),
         timings=JobTimings(
             queued_s=_seconds(job.created, job.started or job.finished or now),
             running_s=_seconds(job.started or 0.0, job.finished or now) if begun else None,
         ),
-        summary=None if job.summary is None else dict(job.summary),
+        summary=encodable(job.summary),
         links=_links(job),
     )
 
@@ -216,12 +217,12 @@ def _common(job: Job) -> dict[str, Any]:
         "started": None if job.started is None else _time(job.started),
         "finished": None if job.finished is None else _time(job.finished),
         "expires": None if job.expires is None else _time(job.expires),
-        "name": job.name,
+        "name": encodable(job.name),
         "size": job.size,
         "model": JobModel.model_validate(job.model.as_json()),
         "progress": JobProgress(done=job.done, total=total, share=round(share, 4)),
         "attempt": job.attempt,
-        "error": None if job.error is None else JobError(**job.error),
+        "error": None if job.error is None else JobError(**encodable(job.error)),
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -18,6 +19,7 @@ from .table import connect, format_row, jobs, transaction
 
 MAX_ATTEMPTS = 3
 FORGET_SECONDS = 14 * 86_400.0  # a job's row is kept for this long after its files are deleted
+_ID = re.compile(r"[0-9a-f]{32}")
 _RECENT = 20  # finished jobs from which the duration of a job is estimated
 _TYPICAL_SECONDS = 30.0  # assumed duration of a job before any has finished
 _LISTED = [column for column in jobs.c if column.name not in ("qc", "summary")]  # those can take 100 KB each
@@ -39,6 +41,12 @@ class QueueFullError(ResourceError):
 def job_unknown() -> InputError:
     """The same error for a job that does not exist and for a job of another caller."""
     return InputError("job_unknown", "there is no such job", hint="GET /v1/jobs lists yours")
+
+
+def _check_id(job_id: str) -> None:
+    """Raises InputError 'job_unknown' for text that is no id, which PostgreSQL may not take."""
+    if not _ID.fullmatch(job_id):
+        raise job_unknown()
 
 
 class JobTable:
@@ -117,6 +125,7 @@ class JobTable:
 
     def get(self, caller: str, job_id: str) -> Job:
         """The caller's job. Raises InputError 'job_unknown'."""
+        _check_id(job_id)
         found = self._select(jobs.c.id == job_id, jobs.c.caller == caller)
         if not found:
             raise job_unknown()
@@ -149,6 +158,7 @@ class JobTable:
         The worker of a running job notices at its next heartbeat. The caller of this method deletes the files.
         Raises InputError 'job_unknown'.
         """
+        _check_id(job_id)
         own = (jobs.c.id == job_id, jobs.c.caller == caller)
         active = jobs.c.state.in_((states.QUEUED, states.RUNNING))
         cancelled = update(jobs).where(*own, active).values(state=states.CANCELLED, finished=self._clock(), worker=None)

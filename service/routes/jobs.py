@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -18,7 +19,7 @@ from vcfbert.errors import VcfbertError
 from ..http.auth import Caller
 from ..http.examples import OPTIONS, QC, UPLOAD_ID, VCF, answers, form, problems
 from ..http.options import Requested
-from ..http.problems import problem_of
+from ..http.problems import encodable, problem_of
 from ..jobs.intake import Jobs
 from ..jobs.job import DONE, EXPIRED, FAILED, RUNNING, Job, PinnedModel
 from ..jobs.schemas import LIST, JobList, JobOut, job_list, job_out, read_cursor
@@ -47,6 +48,17 @@ def _jobs(request: Request) -> Jobs:
 
 AppJobs = Annotated[Jobs, Depends(_jobs)]
 JobId = Annotated[str, PathParameter(description="id of the job")]
+
+
+def _file_route(path: str, **more: Any) -> Callable[[Callable[..., FileResponse]], Callable[..., FileResponse]]:
+    """A route of GET, which the documentation shows, and of HEAD."""
+
+    def add(endpoint: Callable[..., FileResponse]) -> Callable[..., FileResponse]:
+        router.get(path, **more)(endpoint)
+        router.head(path, include_in_schema=False)(endpoint)
+        return endpoint
+
+    return add
 
 
 class NotDoneError(VcfbertError):
@@ -146,7 +158,7 @@ def remove(job_id: JobId, caller: Caller, jobs: AppJobs) -> None:
     jobs.remove(caller.name, job_id)
 
 
-@router.get(
+@_file_route(
     "/{job_id}/result",
     summary="Download the result",
     response_description="the imputed file",
@@ -161,7 +173,7 @@ def result(job_id: JobId, caller: Caller, jobs: AppJobs) -> FileResponse:
     return _file(jobs.files.result(job_id, extension), media_type, f"{stem(done.name)}.imputed.{extension}")
 
 
-@router.get(
+@_file_route(
     "/{job_id}/result/index",
     summary="Download the index of the result",
     response_description="the index file",
@@ -188,10 +200,10 @@ def qc(job_id: JobId, caller: Caller, jobs: AppJobs) -> dict[str, Any]:
     checked = _present(jobs.table.get(caller.name, job_id))
     if checked.qc is None or checked.state not in (RUNNING, DONE, FAILED):
         raise _not_done(checked)
-    return dict(checked.qc)
+    return dict(encodable(checked.qc))
 
 
-@router.get(
+@_file_route(
     "/{job_id}/qc/sites",
     summary="Download the QC table of sites",
     response_description="the table",
@@ -207,7 +219,7 @@ def qc_sites(job_id: JobId, caller: Caller, jobs: AppJobs) -> FileResponse:
     return _file(path, "text/tab-separated-values", f"{stem(checked.name)}.qc.tsv")
 
 
-@router.get(
+@_file_route(
     "/{job_id}/report",
     summary="Download the report",
     response_description="the report",
