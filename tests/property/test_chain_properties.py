@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.helpers.chains import Block, chain_text, write_chain
+from vcfbert.errors import InputError
 from vcfbert.genotypes.chain import Blocks, read_chain
 from vcfbert.genotypes.regions import Region
 
@@ -69,3 +70,28 @@ def test_sources_are_all_positions_that_lift_to_the_given_ones(blocks: list[Bloc
     lifted = found.lift(pos, np.ones(len(pos), dtype=np.int64))
     expected = pos[(lifted.block >= 0) & np.isin(lifted.pos, wanted)]
     assert found.sources(Region("20"), wanted).tolist() == expected.tolist()
+
+
+@settings(max_examples=300, deadline=None)
+@given(chains(), st.lists(st.tuples(st.integers(0, 2000), st.binary(max_size=3)), min_size=1, max_size=4))
+def test_changed_chain_is_read_or_refused_as_invalid(blocks: list[Block], changes: list[tuple[int, bytes]]) -> None:
+    text = chain_text(blocks, bases=500, to_bases=400).encode()
+    for place, put in changes:
+        at = place % len(text)
+        text = text[:at] + put + text[at + 1 :]
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "a.chain"
+        path.write_bytes(text)
+        code, found = read_or_code(path)
+    assert code in ("", "chain_invalid")
+    pos = np.arange(1, 260)
+    for one in found:
+        lifted = one.lift(pos, np.ones(len(pos), dtype=np.int64))
+        assert (lifted.pos[lifted.block >= 0] >= 1).all()
+
+
+def read_or_code(path: Path) -> tuple[str, list[Blocks]]:
+    try:
+        return "", list(read_chain(path).chromosomes.values())
+    except InputError as error:
+        return error.code, []
