@@ -31,6 +31,7 @@ def main(*, host: str | None = None, port: int | None = None, model: str | None 
         app = create_app(settings)
         _check_folder(settings.data)
         _check_address(settings.host, settings.port)
+        app.state.jobs.open()
     except VcfbertError as error:
         print(f"error [{error.code}] {error}", file=sys.stderr)
         return error.exit_code

@@ -18,6 +18,7 @@ from vcfbert.errors import InputError, VcfbertError
 DEFAULT_ALIAS = "default"  # alias of ``Settings.model``
 LOCAL = "local"  # name of every caller if no keys are configured
 
+_MAX_NUMBER = 1_000_000_000  # of any setting; Python waits for no more than some times as many seconds
 _ALIAS = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}")
 _KEY = re.compile(r"(?P<name>[A-Za-z0-9_.-]{1,64}):(?P<digest>[0-9a-f]{64})")
 
@@ -25,7 +26,9 @@ _KEY = re.compile(r"(?P<name>[A-Za-z0-9_.-]{1,64}):(?P<digest>[0-9a-f]{64})")
 class Settings(BaseSettings):
     """Validated on construction. Secrets are excluded from its ``repr``."""
 
-    model_config = SettingsConfigDict(env_prefix="VCFBERT_", env_ignore_empty=True, extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix="VCFBERT_", env_ignore_empty=True, extra="ignore", frozen=True, allow_inf_nan=False
+    )
 
     # Models
     model: str = "models:/vcfbert@champion"  # a registered model or a bundle's folder; its alias is `default`
@@ -96,6 +99,26 @@ class Settings(BaseSettings):
             if not re.fullmatch(r"https?://[^/*\s]+", origin):
                 raise ValueError(f"{origin!r} is not an origin: write https://host or https://host:port")
         return text
+
+    @field_validator("database_url")
+    @classmethod
+    def _database_address(cls, text: str) -> str:
+        if text:
+            from sqlalchemy import make_url
+            from sqlalchemy.exc import SQLAlchemyError
+
+            try:
+                make_url(text).get_dialect()  # connects to nothing yet
+            except (SQLAlchemyError, ValueError):  # their texts may quote the password
+                raise ValueError("write postgresql+psycopg://USER:PASSWORD@HOST/DATABASE") from None
+        return text
+
+    @field_validator("*")
+    @classmethod
+    def _in_range(cls, value: object) -> object:
+        if isinstance(value, float | int) and value > _MAX_NUMBER:
+            raise ValueError(f"it is larger than {_MAX_NUMBER:g}")
+        return value
 
     @field_validator("redis_url")
     @classmethod

@@ -15,6 +15,8 @@ from .problems import problem
 
 log = logging.getLogger(__name__)
 
+_URLENCODED: Final = b"application/x-www-form-urlencoded"
+_MAX_URLENCODED: Final = 100_000  # bytes of a form that has no file
 _CHARSETS: Final = ("utf-8", "utf8", "us-ascii")
 
 
@@ -26,10 +28,10 @@ class _StalledReaderError(Exception):
     """Stops a response that the client does not read."""
 
 
-def _charset(scope: Scope) -> str:
-    """The charset of a form, by which the form parser would decode its fields; utf-8 if it names none."""
-    _, parameters = parse_options_header(dict(scope["headers"]).get(b"content-type"))
-    return parameters.get(b"charset", b"utf-8").decode("latin-1")
+def _content_type(scope: Scope) -> tuple[bytes, str]:
+    """The media type of the body, and the charset by which the form parser would decode its fields."""
+    kind, parameters = parse_options_header(dict(scope["headers"]).get(b"content-type"))
+    return kind, parameters.get(b"charset", b"utf-8").decode("latin-1")
 
 
 class BodyLimit:
@@ -53,13 +55,15 @@ class BodyLimit:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        announced = dict(scope["headers"]).get(b"content-length", b"0")
-        if announced.isdigit() and int(announced) > self._max_bytes:
-            await self._too_large()(scope, receive, send)
-            return
-        charset = _charset(scope)
+        kind, charset = _content_type(scope)
         if charset.lower() not in _CHARSETS:
             await self._not_utf_8(charset)(scope, receive, send)
+            return
+        # A form without files is parsed in the event loop, byte by byte.
+        max_bytes = min(self._max_bytes, _MAX_URLENCODED) if kind == _URLENCODED else self._max_bytes
+        announced = dict(scope["headers"]).get(b"content-length", b"0")
+        if announced.isdigit() and int(announced) > max_bytes:
+            await self._too_large(max_bytes)(scope, receive, send)
             return
         received, whole = 0, False
         refusal: Response | None = None
@@ -75,8 +79,8 @@ class BodyLimit:
                 raise _RefusedError from None
             received += len(message.get("body", b""))
             whole = not message.get("more_body", False)
-            if received > self._max_bytes:
-                refusal = self._too_large()
+            if received > max_bytes:
+                refusal = self._too_large(max_bytes)
                 raise _RefusedError
             return message
 
@@ -100,11 +104,11 @@ class BodyLimit:
 
     # Both refusals close the connection, because the rest of the body is not read.
 
-    def _too_large(self) -> Response:
+    def _too_large(self, max_bytes: int) -> Response:
         return problem(
             413,
             "too_large",
-            f"the request body is larger than {self._max_bytes} bytes",
+            f"the request body is larger than {max_bytes} bytes",
             hint="send fewer samples or sites, or ask the operator to raise VCFBERT_MAX_UPLOAD_MB",
             headers={"connection": "close"},
         )

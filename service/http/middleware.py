@@ -38,6 +38,7 @@ SECURITY_HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
+_PROXIED = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip", "via")
 _PROBES = ("/healthz", "/readyz")
 
 
@@ -140,7 +141,7 @@ class AuthMiddleware:
             hint = "ask the operator to set VCFBERT_API_KEYS, or VCFBERT_OPEN=true to admit everyone"
             await problem(403, "closed", closed, hint=hint)(scope, receive, send)
             return
-        if not self._needs_key(scope):
+        if not self._needs_key(scope, headers):
             await self._app(scope, receive, send)
             return
         if self._drain.draining:
@@ -178,9 +179,12 @@ class AuthMiddleware:
             return None
         return "this service has no access keys and refuses requests from pages of other sites"
 
-    def _needs_key(self, scope: Scope) -> bool:
+    def _needs_key(self, scope: Scope, headers: Headers) -> bool:
         path = scope["path"]
         if path == "/metrics":
             ends = (scope.get("client"), scope.get("server"))
-            return not all(end is not None and is_loopback(end[0]) for end in ends)
+            local = all(end is not None and is_loopback(end[0]) for end in ends)
+            # A proxy on this machine passes others' requests on. It leaves their host name, or adds a header.
+            own_host = is_loopback(_split(f"//{headers.get('host', 'localhost')}").hostname or "")
+            return not (local and own_host and not any(name in headers for name in _PROXIED))
         return bool(path.startswith("/v1/"))

@@ -40,12 +40,19 @@ class Jobs:
             WorkerSupervisor(settings, partial(receive, observer=observer)) if settings.embedded_worker else None
         )
 
+    def open(self) -> None:
+        """Opens the job table. Raises VcfbertError if it cannot be used. A server calls it before it starts, because it
+        could only tell a failed start by a traceback."""
+        if self._table is None:
+            self._table = open_table(self._settings)
+
     def start(self) -> None:
         """Opens table and queue and starts the embedded worker. Raises VcfbertError if the job table cannot be used.
 
         An unreachable queue does not prevent the start; jobs are refused until it answers.
         """
-        self._table = open_table(self._settings)
+        self.open()
+        assert self._table is not None
         self._queue = JobQueue(self._settings.redis_url, self._settings.data, seconds=self._settings.backend_seconds)
         self._watch = BackendWatch({"jobs": self._table.check, "queue": self._queue.check})
         self._watch.start()

@@ -21,6 +21,7 @@ from .version import ModelVersion, version_name
 log = logging.getLogger(__name__)
 
 LOADING = "the model is being loaded"
+STALE = "the registry does not answer; a newer version may exist"
 # Maximum files in progress: one holds the device while others are read or written. More only used more host memory.
 _MAX_AT_ONCE = 3
 
@@ -183,7 +184,7 @@ class ModelsManager:
                 if error.code not in ("registry_unavailable", "no_tracking_store") or cached is None or again:
                     self._failed(alias, error)
                     raise
-                found, stale = cached, f"the registry does not answer; a newer version may exist: {error.what}"
+                found, stale = cached, f"{STALE}: {error.what}"
             if state.served is not None and state.served.version == found:
                 served = state.served
             elif found == state.refused and not again and state.served is not None:

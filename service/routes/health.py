@@ -7,7 +7,8 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 
 from ..http.problems import problem
-from .deps import Manager
+from ..models.manager import LOADING, STALE
+from .deps import AppSettings, Manager
 
 router = APIRouter(tags=["health"])
 
@@ -25,20 +26,23 @@ async def healthz() -> dict[str, str]:
     response_model=None,
     responses={503: {"description": "the default model is not loaded, or the service is shutting down"}},
 )
-async def readyz(request: Request, manager: Manager) -> Response | dict[str, Any]:
+async def readyz(request: Request, manager: Manager, settings: AppSettings) -> Response | dict[str, Any]:
     """Answers 200 once the default model is loaded, and 503 with the reason until then. `stale` is true if the registry
     did not answer when asked for a newer version. `sick` names what did not answer a few seconds ago: `jobs`, the job
     table, and `queue`. Without them files are still imputed at once, so the answer stays 200."""
     if request.app.state.drain.draining:
         return problem(503, "draining", "the service is shutting down", headers={"Retry-After": "10"})
     reason = manager.not_ready
+    public = settings.keys or settings.open  # asked without a key, it tells no path or address of this service
     if reason is not None:
+        if public and reason != LOADING:
+            reason = "the default model could not be loaded; GET /v1/models gives the reason"
         return problem(503, "not_ready", reason, headers={"Retry-After": "5"})
     stale = [model for model in manager.infos() if model["stale"]]
     sick = request.app.state.jobs.sick
     return {
         "status": "ready",
         "stale": bool(stale),
-        **({"reason": stale[0].get("reason")} if stale else {}),
+        **({"reason": STALE if public else stale[0].get("reason")} if stale else {}),
         **({"sick": dict(sick)} if sick else {}),
     }

@@ -140,6 +140,7 @@ class StubOptions:
     format: str = "vcf.gz"
     fields: tuple[str, ...] = ("GT",)
     min_dr2: float = 0.0
+    chain: str | None = None
 
     @classmethod
     def parse(cls, **given: object) -> StubOptions:

@@ -152,6 +152,32 @@ def test_service_on_an_address_that_it_cannot_listen_on_does_not_start(
         assert "error [address_unavailable]" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("DATABASE_URL", "nothing"),
+        ("DATABASE_URL", "foo://x:secret@y/z"),
+        ("DATABASE_URL", "postgresql+psycopg://u:secret@127.0.0.1:1/x"),
+        ("DRAIN_SECONDS", "inf"),
+        ("POLL_SECONDS", "1e12"),
+        ("MAX_UPLOAD_MB", "9" * 30),
+    ],
+)
+def test_service_with_a_bad_setting_does_not_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str, value: str
+) -> None:
+    monkeypatch.setattr("uvicorn.run", lambda *args, **options: pytest.fail("it started"))
+    monkeypatch.setattr("service.http.logs.configure", lambda as_json: None)
+    monkeypatch.setenv("VCFBERT_DATA", str(tmp_path))
+    monkeypatch.setenv("VCFBERT_PORT", "0")
+    monkeypatch.setenv(f"VCFBERT_{name}", value)
+    assert start() == (3 if "psycopg" in value else 2)
+    told = capsys.readouterr().err
+    assert told.startswith("error [")
+    assert "secret" not in told
+    assert "Traceback" not in told
+
+
 def test_service_on_a_free_address_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[int] = []
     monkeypatch.setattr("uvicorn.run", lambda *_, port, **__: started.append(port))

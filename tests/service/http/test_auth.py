@@ -9,6 +9,7 @@ import pytest
 
 from service.app import create_app
 from tests.helpers.service import API_KEYS, KEYS, StubSource, bearer, call, settings
+from vcfbert.errors import VcfbertError
 
 
 def get(path: str, **headers: str) -> tuple[str, str, dict[str, Any]]:
@@ -112,3 +113,23 @@ def test_metrics_from_another_machine_need_a_key(tmp_path: Path, client: str, se
 
     without, with_key = asyncio.run(run())
     assert (without.status_code, with_key.status_code) == (status, 200)
+
+
+@pytest.mark.parametrize("headers", [{"Host": "impute.example.org"}, {"X-Forwarded-Proto": "https"}, {"Via": "1.1 p"}])
+def test_metrics_behind_a_proxy_on_this_machine_need_a_key(tmp_path: Path, headers: dict[str, str]) -> None:
+    app = settings(tmp_path, api_keys=API_KEYS), StubSource()
+    refused, own, known = call(
+        app,
+        ("GET", "/metrics", {"headers": headers}),
+        ("GET", "/metrics", {}),
+        ("GET", "/metrics", {"headers": {**headers, **bearer("ann")}}),
+    )
+    assert (refused.status_code, own.status_code, known.status_code) == (401, 200, 200)
+
+
+def test_readiness_tells_strangers_no_paths(tmp_path: Path) -> None:
+    error = VcfbertError("registry_unavailable", "at http://user@registry", where="/srv/model")
+    for values, told in (({"api_keys": API_KEYS}, False), ({"open": True}, False), ({}, True)):
+        (answer,) = call((settings(tmp_path, **values), StubSource(errors={"find": error})), ("GET", "/readyz", {}))
+        assert answer.status_code == 503
+        assert ("/srv/model" in answer.text) is told

@@ -115,3 +115,11 @@ def test_result_answers_head(tmp_path: Path) -> None:
             head = service.client.head(f"{path}/{what}", headers={"X-API-Key": "ann's key"})
             assert (head.status_code, head.content) == (200, b"")
             assert head.headers["content-length"] == whole.headers["content-length"]
+
+
+def test_long_form_without_a_file_is_refused_before_it_is_parsed(tmp_path: Path) -> None:
+    form = {"content": b"&" * 200_000, "headers": {"Content-Type": "application/x-www-form-urlencoded; charset=UTF-8"}}
+    short = {**form, "content": b"region=20&upload=" + b"a" * 32}
+    refused, unknown = call((settings(tmp_path), StubSource()), ("POST", "/v1/jobs", form), ("POST", "/v1/jobs", short))
+    assert (refused.status_code, refused.json()["code"]) == (413, "too_large")
+    assert (unknown.status_code, unknown.json()["code"]) == (404, "upload_unknown")
