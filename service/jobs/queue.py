@@ -1,6 +1,7 @@
 """The queue that sends job ids to workers: Huey over SQLite in the data folder, or over Redis for several hosts.
 
-A message is a job's id. A lost message is sent again from the job table. A duplicate finds the job claimed.
+A message is a job's id. It wakes a worker, which asks the job table whose turn it is. A lost message is sent again from
+the table. A duplicate finds no job.
 """
 
 from __future__ import annotations

@@ -100,11 +100,11 @@ class JobRunner:
             self._release(self._claim)
 
     def run(self, job_id: str) -> None:
-        """Runs a queued job. Does nothing if the job is not queued: the message was a duplicate, or the job was
-        cancelled."""
+        """Runs the queued job whose turn it is, which need not be that of the message. Does nothing if none is queued:
+        the message was a duplicate, or its job was cancelled."""
         if self._stopping.is_set():
             return  # housekeeping sends its message again
-        taken = self._table.claim(job_id, self._worker)
+        taken = self._table.claim_next(self._worker)
         if taken is None:
             return
         self._claim = taken[0]

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Row, Select, and_, delete, func, insert, or_, select, tuple_, update
+from sqlalchemy import Connection, Engine, Row, Select, and_, case, delete, func, insert, or_, select, tuple_, update
 from sqlalchemy.sql.elements import ColumnElement
 
 from vcfbert.errors import InputError, ResourceError
@@ -144,13 +144,16 @@ class JobTable:
             return [_job(row, qc=None, summary=None) for row in connection.execute(query)]
 
     def position(self, job: Job) -> int | None:
-        """The job's place in the queue, from 1; None if it is not queued."""
+        """The job's place in the queue, from 1; None if it is not queued. Callers take turns (``claim_next``)."""
         if job.state != states.QUEUED:
             return None
         before = or_(jobs.c.created < job.created, and_(jobs.c.created == job.created, jobs.c.id <= job.id))
+        waiting = select(jobs.c.caller, func.count(), func.min(jobs.c.created)).where(jobs.c.state == states.QUEUED)
         with transaction(self._engine) as connection:
-            position: int = connection.execute(_count(states.QUEUED).where(before)).scalar_one()
-        return position
+            own: int = connection.execute(_count(states.QUEUED).where(before, jobs.c.caller == job.caller)).scalar_one()
+            queues = {row[0]: (row[1], row[2]) for row in connection.execute(waiting.group_by(jobs.c.caller))}
+        _, first = queues.pop(job.caller, (own, job.created))
+        return own + sum(min(int(n), own if oldest < first else own - 1) for n, oldest in queues.values())
 
     def remove(self, caller: str, job_id: str) -> None:
         """Cancels a queued or running job, or deletes the row of one that has ended.
@@ -212,6 +215,32 @@ class JobTable:
             return None
         job = _job(row)
         return Claim(job_id, worker, job.attempt), job
+
+    def claim_next(self, worker: str) -> tuple[Claim, Job] | None:
+        """Claims the queued job whose turn it is; None if no job is queued.
+
+        Callers take turns: it is the oldest job of the caller with the fewest running jobs, and among those of the one
+        whose last job started earliest.
+        """
+        while (job_id := self._next()) is not None:
+            taken = self.claim(job_id, worker)
+            if taken is not None:  # else another worker was faster
+                return taken
+        return None
+
+    def _next(self) -> str | None:
+        queued = select(jobs.c.caller, jobs.c.id).where(jobs.c.state == states.QUEUED)
+        running = func.sum(case((jobs.c.state == states.RUNNING, 1), else_=0))
+        turns = select(jobs.c.caller, running, func.max(jobs.c.started)).group_by(jobs.c.caller)
+        with transaction(self._engine) as connection:
+            oldest: dict[str, str] = {}
+            for caller, job_id in connection.execute(queued.order_by(jobs.c.created, jobs.c.id)):
+                oldest.setdefault(caller, job_id)
+            if len(oldest) < 2:
+                return next(iter(oldest.values()), None)
+            rows = connection.execute(turns.where(jobs.c.caller.in_(oldest))).all()
+        turn_of = {caller: (running, started or 0.0) for caller, running, started in rows}
+        return oldest[min(oldest, key=lambda caller: turn_of.get(caller, (0, 0.0)))]
 
     def heartbeat(self, claim: Claim, *, done: int, total: int, qc: Mapping[str, Any] | None = None) -> bool:
         """Stores the worker's heartbeat and progress. False if the claim is lost."""

@@ -322,10 +322,12 @@ def test_lost_messages_are_sent_again(bench: Bench) -> None:
 def test_expired_jobs_and_leftovers_lose_their_files(tmp_path: Path) -> None:
     now = [time.time()]
     bench = Bench(tmp_path, clock=lambda: now[0])
-    old, new, cancelled = (bench.accept("steps 1 0") for _ in range(3))
+    old = bench.accept("steps 1 0")
     bench.run(old)
     now[0] += 60
+    new = bench.accept("steps 1 0")
     bench.run(new)
+    cancelled = bench.accept("steps 1 0")
     bench.table.remove("ann", cancelled.id)
     bench.files.store_upload("orphan", io.BytesIO(b"cut off"))
     now[0] += 50

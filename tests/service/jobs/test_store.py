@@ -66,9 +66,9 @@ def table(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -> Itera
     engine.dispose()
 
 
-def open_table(engine: Any, clock: Any, *, per_caller: int = 3) -> JobTable:
+def open_table(engine: Any, clock: Any, *, per_caller: int = 3, limit: int = 3) -> JobTable:
     return JobTable(
-        engine, queue_limit=3, queued_per_caller=per_caller, result_seconds=100.0, stale_seconds=30.0, clock=clock
+        engine, queue_limit=limit, queued_per_caller=per_caller, result_seconds=100.0, stale_seconds=30.0, clock=clock
     )
 
 
@@ -212,6 +212,33 @@ def test_jobs_are_listed_newest_first_with_their_position(table: JobTable, clock
     assert table.position(table.get("ann", jobs[0].id)) is None
     assert table.position(jobs[2]) == 2
     assert table.waiting() == [jobs[1].id, jobs[2].id]
+
+
+def test_callers_take_turns(table: JobTable, clock: Clock) -> None:
+    """Here a table without limits: ann has queued four jobs before bob and eve queue one each."""
+    many = open_table(table._engine, clock, per_caller=9, limit=9)
+    named = {}
+    for number, caller in enumerate(("ann", "ann", "ann", "ann", "bob", "eve")):
+        job = accept(many, caller)
+        named[job.id] = f"{caller}{number}"
+        clock.now += 1
+    assert [many.position(many.get(name[:3], job_id)) for job_id, name in named.items()] == [1, 4, 5, 6, 2, 3]
+    order = []
+    while (taken := many.claim_next(ELSEWHERE)) is not None:
+        claim, job = taken
+        order.append(named[job.id])
+        clock.now += 1
+        many.finish(claim, qc={}, summary={})
+    assert order == ["ann0", "bob4", "eve5", "ann1", "ann2", "ann3"]
+
+
+def test_caller_with_a_running_job_waits_for_others(table: JobTable, clock: Clock) -> None:
+    jobs = []
+    for caller in ("ann", "ann", "bob"):
+        jobs.append(accept(table, caller))
+        clock.now += 1
+    taken = [table.claim_next(ELSEWHERE) for _ in range(4)]
+    assert [one and one[1].id for one in taken] == [jobs[0].id, jobs[2].id, jobs[1].id, None]
 
 
 def test_pages_are_stable_while_jobs_come_and_go(table: JobTable, clock: Clock) -> None:
