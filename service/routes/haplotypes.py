@@ -17,7 +17,7 @@ from vcfbert.genotypes.qc import RefusedTargetError, short
 from ..http.examples import problems
 from ..models.served import Served
 from ..uploads.haplotypes import EXAMPLE, Haplotypes, ImputedHaplotypes, genotypes_of
-from .deps import Manager
+from .deps import Manager, StillWanted
 
 if TYPE_CHECKING:
     from vcfbert.genotypes.panel import Panel
@@ -66,6 +66,7 @@ router = APIRouter(prefix="/v1", tags=["impute"], route_class=_SmallBodies)
         "haplotype_length",
         "wrong_build",
         "not_ready",
+        "too_slow",
     ),
 )
 def impute_haplotypes(
@@ -74,6 +75,7 @@ def impute_haplotypes(
         Body(openapi_examples={"two haplotypes": {"summary": "two haplotypes at two sites", "value": EXAMPLE}}),
     ],
     manager: Manager,
+    still_wanted: StillWanted,
 ) -> Response:
     """Returns the probability of the ALT allele at every panel site for phased haplotypes that are typed at some of
     them. REF and ALT of the response are those of the panel; swapped or strand-flipped sites of the request are
@@ -102,7 +104,7 @@ def impute_haplotypes(
             "variant": str(served.info["variant"]),
         },
         "chrom": panel.sites.chrom,
-        **_imputed(served, panel, matched, interval, options.min_dr2),
+        **_imputed(served, panel, matched, interval, options.min_dr2, still_wanted),
         "qc": short(report.summary()),
     }
     return Response(json.dumps(body), media_type="application/json")  # validation by FastAPI would take seconds
@@ -126,7 +128,12 @@ def _panel(panels: Sequence[Panel], sent: Haplotypes) -> Panel:
 
 
 def _imputed(
-    served: Served, panel: Panel, matched: MatchedTarget, interval: tuple[int, int], min_dr2: float
+    served: Served,
+    panel: Panel,
+    matched: MatchedTarget,
+    interval: tuple[int, int],
+    min_dr2: float,
+    still_wanted: Callable[[], None],
 ) -> dict[str, Any]:
     """Returns ``sites``, typed or of at least ``min_dr2``, and ``dosages`` [n_haplotypes, sites] of 3 decimals."""
     import numpy as np
@@ -136,7 +143,7 @@ def _imputed(
     sites: list[dict[str, Any]] = []
     dosages = []
     since = served.device.held_seconds
-    with closing(served.imputer.impute(matched, sites=interval)) as blocks:
+    with closing(served.imputer.impute(matched, sites=interval, cancelled=still_wanted)) as blocks:
         for block in blocks:
             dosage = np.where(block.calls >= 0, block.calls, block.haplotype_dosage)  # [l, n, 2], the second unused
             dr2 = estimated_r2(dosage, matched.haploid)

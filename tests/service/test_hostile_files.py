@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import httpx
 import pytest
@@ -14,6 +17,7 @@ from tests.helpers.command_line import TinyFiles
 from tests.helpers.hostile_files import CODES, EDITS, eight_bytes, hostile_file
 from tests.helpers.service import call, real_app, upload, with_client
 from tests.service.jobs.test_bad_jobs import failed_job
+from vcfbert.errors import InputError
 
 
 @pytest.fixture
@@ -145,3 +149,49 @@ def test_long_header_does_not_hold_the_event_loop(tiny_files: TinyFiles, tmp_pat
 
     assert with_client(app, use).status_code == 200
     assert max(gaps) < 1
+
+
+@pytest.mark.parametrize("path", ["/v1/impute", "/v1/qc"])
+def test_reading_ends_when_the_client_leaves(tiny_files: TinyFiles, tmp_path: Path, path: str) -> None:
+    """The parser process is killed. Reading this file would take a second and more."""
+    app = real_app(tmp_path, tiny_files.bundle)
+    parsers = app.state.parsers
+    ended = []
+    open_parser = parsers.open
+
+    def watched(target: Path) -> Any:
+        parser = open_parser(target)
+        run = parser.run
+
+        def counted(*args: Any, **options: Any) -> Iterator[Any]:
+            try:
+                yield from run(*args, **options)
+            except InputError as error:
+                ended.append(error.code)
+                raise
+
+        parser.run = counted
+        return parser
+
+    app.state.parsers = SimpleNamespace(open=watched)
+    method, _, arguments = upload(large(tiny_files.target, tmp_path), path=path)
+    request = httpx.Request(method, f"http://127.0.0.1{path}", **arguments)
+    messages = [{"type": "http.request", "body": request.read()}]
+
+    async def receive() -> Any:
+        return messages.pop(0) if messages else {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        pass
+
+    async def use(client: httpx.AsyncClient) -> None:
+        scope = {
+            "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": method, "path": path,
+            "raw_path": path.encode(), "query_string": b"", "scheme": "http", "root_path": "",
+            "headers": [(name.lower(), value) for name, value in request.headers.raw],
+            "client": ("127.0.0.1", 1), "server": ("127.0.0.1", 80),
+        }  # fmt: skip
+        await app(scope, receive, send)
+
+    with_client(app, use)
+    assert ended == ["disconnected"]

@@ -160,3 +160,10 @@ def test_documented_haplotype_examples_are_valid(app: FastAPI) -> None:
     ImputedHaplotypes.model_validate(EXAMPLE_ANSWER)
     content = app.openapi()["paths"][PATH]["post"]["requestBody"]["content"]["application/json"]
     assert content["examples"]["two haplotypes"]["value"] == EXAMPLE
+
+
+def test_time_limit_of_requests_holds_for_haplotypes(
+    sent: dict[str, Any], tiny_files: TinyFiles, tmp_path: Path
+) -> None:
+    answer = post(real_app(tmp_path, tiny_files.bundle, max_seconds=1e-6), sent)
+    assert (answer.status_code, answer.json()["code"]) == (503, "too_slow")
