@@ -92,11 +92,13 @@ def _served() -> FastAPI:
     try:
         settings = read_settings()
         check_exposure(settings, uvicorn_host(sys.argv))
+        logs.configure(settings.log_json)
+        app = create_app(settings)
+        app.state.jobs.open()
     except VcfbertError as error:
         print(f"error [{error.code}] {error}", file=sys.stderr)
         sys.exit(error.exit_code)
-    logs.configure(settings.log_json)
-    return create_app(settings)
+    return app
 
 
 def uvicorn_host(arguments: list[str]) -> str:

@@ -261,3 +261,14 @@ def test_a_service_without_keys_does_not_start_on_another_interface(tmp_path: Pa
     assert "open_service" in done.stderr
     assert "VCFBERT_API_KEYS" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("command", [("-m", "uvicorn", "service.app:app", "--port", "0"), ("-m", "service.worker")])
+def test_a_service_without_its_job_table_does_not_start(tmp_path: Path, command: tuple[str, ...]) -> None:
+    database = "postgresql+psycopg://u:secret@127.0.0.1:1/x"
+    environment = {**os.environ, "VCFBERT_DATA": str(tmp_path), "VCFBERT_DATABASE_URL": database}
+    done = subprocess.run([sys.executable, *command], env=environment, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 3
+    assert "error [jobs_unreachable]" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "secret" not in done.stderr
