@@ -22,7 +22,7 @@ from tests.helpers.network_kernels import NETWORK_CASES
 from tests.helpers.pair_kernels import PAIR_CASES
 from tests.helpers.record_kernels import RECORD_CASES
 from tests.helpers.state_kernels import STATE_CASES
-from vcfbert.genotypes import imputed, phased_text, record_names, site_blocks
+from vcfbert.genotypes import imputed, plain_text, record_names, site_blocks
 from vcfbert.kernels import Kernel
 
 Arguments = Callable[[np.random.Generator], tuple[Any, ...]]
@@ -96,8 +96,21 @@ def pack_text_that_is_not_plain(rng: np.random.Generator) -> tuple[Any, ...]:
     return np.frombuffer(text, np.uint8), 0, n, np.ones((4, 10), np.int64), np.ones((4, -(-n // 4)), np.uint8)
 
 
-def plain_line(rng: np.random.Generator, n: int) -> str:
-    calls = "\t".join("|".join(map(str, call)) for call in rng.integers(2, size=(n, 2)))
+def number_call_text(rng: np.random.Generator) -> tuple[Any, ...]:
+    n = int(rng.integers(1, 12))
+    text = np.frombuffer("".join(plain_line(rng, n, "01.", "|/") for _ in range(6)).encode(), np.uint8)
+    return text, 0, n, np.ones((5, 10), np.int64), np.ones((5, n, 3), np.int16)
+
+
+def number_text_that_is_not_plain(rng: np.random.Generator) -> tuple[Any, ...]:
+    n = int(rng.integers(1, 12))
+    text = bytearray("".join(plain_line(rng, n, "01.", "|/") for _ in range(3)).encode())
+    text[rng.integers(len(text))] = rng.choice(list(b"\t\n\r 012|/.#,:<\xff"))
+    return np.frombuffer(text, np.uint8), 0, n, np.ones((4, 10), np.int64), np.ones((4, n, 3), np.int16)
+
+
+def plain_line(rng: np.random.Generator, n: int, alleles: str = "01", between: str = "|") -> str:
+    calls = "\t".join(rng.choice(list(between)).join(rng.choice(list(alleles), 2)) for _ in range(n))
     return f"chr1\t{rng.integers(1, 10**9)}\trs1\tA\tCTg\t3.5\tPASS\tAC=3\tGT\t{calls}\n"
 
 
@@ -116,8 +129,10 @@ CASES: list[tuple[Kernel[..., Any], Arguments]] = [
     (site_blocks.pack, pack),
     (site_blocks.gather_bits, gather_bits),
     (site_blocks.count_alleles, count_alleles),
-    (phased_text.pack_phased_text, pack_phased_text),
-    (phased_text.pack_phased_text, pack_text_that_is_not_plain),
+    (plain_text.pack_phased_text, pack_phased_text),
+    (plain_text.pack_phased_text, pack_text_that_is_not_plain),
+    (plain_text.number_call_text, number_call_text),
+    (plain_text.number_call_text, number_text_that_is_not_plain),
     (record_names.undeclared, undeclared),
     *HAPLOID_CASES,
     *PAIR_CASES,

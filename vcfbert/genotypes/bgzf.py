@@ -235,13 +235,23 @@ def read_blocks(handle: BinaryIO) -> Iterator[bytes]:
 def read_text(handle: BinaryIO, *, threads: int = 2) -> Iterator[bytes]:
     """Yields the text of a whole file, that of several blocks at once. ``threads`` decompress blocks in advance.
 
+    A single one is the caller's, which decompresses what it needs next.
+
     Raises InputError as ``read_blocks``, and damaged_bgzf for an incomplete last block too.
     """
     blocks = (block for block, _ in _compressed_blocks(handle))
+
+    def text_of(some: list[bytes]) -> bytes:
+        return b"".join([_text_of(block, handle) for block in some])
+
+    if threads == 1:
+        while some := list(islice(blocks, _BLOCKS_READ)):
+            yield text_of(some)
+        return
     pending: deque[Future[bytes]] = deque()
     with ThreadPoolExecutor(threads, thread_name_prefix="bgzf") as pool:
         while some := list(islice(blocks, _BLOCKS_READ)):
-            pending.append(pool.submit(lambda some: b"".join([_text_of(block, handle) for block in some]), some))
+            pending.append(pool.submit(text_of, some))
             if len(pending) > threads:
                 yield pending.popleft().result()
         while pending:

@@ -25,7 +25,7 @@ from vcfbert.genotypes.panel_writer import PanelWriter, region_folder
 from vcfbert.genotypes.parsing.messages import REGION, SITES, Array, Numbers, Record, Texts, in_range
 from vcfbert.genotypes.parsing.process import in_parser
 from vcfbert.genotypes.parsing.trace import Trace
-from vcfbert.genotypes.phased_text import plain_sites
+from vcfbert.genotypes.plain_text import plain_sites
 from vcfbert.genotypes.record_batch import Genotypes
 from vcfbert.genotypes.record_info import NO_ALT
 from vcfbert.genotypes.regions import Region, bare_chrom, canonical_chrom
@@ -110,7 +110,7 @@ def parsed_blocks(
     """The blocks of ``packed_blocks``, which has the arguments. Runs in a parser process.
 
     INFO of records with symbolic alleles is kept (``record_info.py``), and the fields ``info`` of all records. Records
-    are read from the text of a VCF as far as they are plain (``phased_text.py``). htslib then parses the file
+    are read from the text of a VCF as far as they are plain (``plain_text.py``). htslib then parses the file
     from its start, so that all of its checks see all records.
     """
     source = open_source(path, trace)

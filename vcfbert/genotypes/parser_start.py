@@ -17,10 +17,14 @@ from vcfbert.genotypes.builds import header_build
 from vcfbert.genotypes.file_size import SizeLimits, count
 from vcfbert.genotypes.region_reader import region_parts
 from vcfbert.genotypes.regions import Region
+from vcfbert.kernels import are_compiled
 
 _HEADER: Final = '##fileformat=VCFv4.2\n##contig=<ID=1>\n##FORMAT=<ID=GT,Number=1,Type=String,Description="Genotype">\n'
 _COLUMNS: Final = "#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\tFORMAT\tS\n"
 _RECORD: Final = "1\t1\t.\tA\tC\t.\t.\t.\tGT\t0|1\n"
+
+
+are_compiled()  # loads the kernels: a parser may not be allowed to
 
 
 def warm_up() -> None:

@@ -6,6 +6,7 @@ this ALT, and 0 where it carries REF or another ALT, as ``bcftools norm -m-`` wr
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import Counter
 from dataclasses import dataclass
 from typing import Final
@@ -88,7 +89,7 @@ class RecordBatch:
         self.alts: list[list[str]] = []
         self.id: list[str] = []
         self.info: list[str] = []  # of each site, with ``kept``
-        self.genotypes: list[npt.NDArray[np.int16]] = []  # [n_samples, 3]: two alleles and phase
+        self.genotypes: list[npt.NDArray[np.int16]] = []  # [records, n_samples, 3]: two alleles and phase
 
     def __len__(self) -> int:
         return len(self.pos)
@@ -134,6 +135,24 @@ class RecordBatch:
         self.ref.append(ref)
         self.alts.append(alts)
         self.id.append(record.ID or ".")
+        self.genotypes.append(genotypes[None])
+
+    def add_plain(self, sites: Sites, genotypes: npt.NDArray[np.int16]) -> None:
+        """Adds records as ``plain_text`` reads them, which follow those added so far. ``genotypes`` [l, n_samples, 3].
+
+        They have no errors, and neither has what they are checked for here.
+        """
+        pos, ref, alt = sites.pos.tolist(), sites.ref.tolist(), sites.alt.tolist()
+        self.chrom = self.chrom or sites.chrom
+        if pos[-1] > self.last_pos:
+            self.last_pos, self.last_alleles = pos[-1], []
+        first = bisect_left(pos, self.last_pos)
+        self.last_alleles += [(*alleles, 0) for alleles in zip(ref[first:], alt[first:], strict=True)]
+        self.info += [""] * len(pos)
+        self.pos += pos
+        self.ref += ref
+        self.alts += [[one] for one in alt]
+        self.id += sites.id.tolist()
         self.genotypes.append(genotypes)
 
     def _usable(self, alts: list[str]) -> list[str]:
@@ -160,11 +179,11 @@ class RecordBatch:
         self.ref.append(PANEL_REF)
         self.alts.append([NO_ALT])
         self.id.append(".")
-        self.genotypes.append(genotypes)
+        self.genotypes.append(genotypes[None])
 
     def take(self) -> Genotypes:
         """Returns the collected block and empties the batch."""
-        genotypes = self._without_mixed_ploidy(np.stack(self.genotypes))  # [records, n_samples, 3]
+        genotypes = self._without_mixed_ploidy(np.concatenate(self.genotypes))  # [records, n_samples, 3]
         self.only_dots &= ((genotypes[:, :, 0] < 0) & (genotypes[:, :, 1] == ABSENT)).all(axis=0)
         alleles, phased = self._alleles_and_phase(genotypes)
         n_alts = np.array([len(alts) for alts in self.alts])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -30,7 +30,7 @@ from vcfbert.genotypes.vcf_reader import (
     several_chromosomes,
 )
 from vcfbert.genotypes.vcf_records import Record as VcfRecord
-from vcfbert.genotypes.vcf_records import Source, as_text, not_text
+from vcfbert.genotypes.vcf_records import Source, VcfRecords, as_text, not_text
 from vcfbert.genotypes.vcf_zarr import ZarrRecords
 
 Positions = npt.NDArray[np.int32]
@@ -234,15 +234,19 @@ def _distribute(
 
     A record at a position of no region, such as the telomeres' 0, is ``excluded``.
     """
-    chrom, here = None, list(collectors)
+    route = _Route(collectors)
+    records = source.records(None)
+    if isinstance(source, VcfRecords):
+        n_plain, complete = yield from _distribute_plain(source, route, sent, counts)
+        if complete:
+            return
+        if n_plain:
+            records = source.records_behind(n_plain)
     with as_text(source.path):
-        for record in source.records(None):
+        for record in records:
             name = record.CHROM
             counts[name] = counts.get(name, 0) + 1
-            if name != chrom:
-                for collector in here:
-                    collector.flush()
-                chrom, here = name, _with_chrom(collectors, name)
+            here = route.of(name)
             if here:
                 pos = record.POS
                 if not 0 < pos <= MAX_POSITION:
@@ -253,6 +257,40 @@ def _distribute(
                         collector.add(record)
             if sent:
                 yield from _emptied(sent)
+
+
+def _distribute_plain(
+    source: VcfRecords, route: _Route, sent: deque[Any], counts: dict[str, int]
+) -> Generator[Any, None, tuple[int, bool]]:
+    """``_distribute`` of the plain records. Returns their number, and whether these are all records of the file."""
+    n_plain, blocks = 0, source.plain()
+    while True:
+        try:
+            sites, numbers = next(blocks)
+        except StopIteration as end:
+            return n_plain, bool(end.value)
+        n_plain += len(sites)
+        counts[sites.chrom] = counts.get(sites.chrom, 0) + len(sites)
+        for collector in route.of(sites.chrom):
+            collector.add_plain(sites, numbers)
+            yield from _emptied(sent)
+
+
+class _Route:
+    """Finds the collectors of each chromosome, and lets them decode their records where it ends."""
+
+    def __init__(self, collectors: Sequence[_Collector]) -> None:
+        self._collectors = collectors
+        self._chrom: str | None = None
+        self._here = list(collectors)
+
+    def of(self, chrom: str) -> Sequence[_Collector]:
+        """The collectors of the next record's chromosome."""
+        if chrom != self._chrom:
+            for collector in self._here:
+                collector.flush()
+            self._chrom, self._here = chrom, _with_chrom(self._collectors, chrom)
+        return self._here
 
 
 def _with_chrom(collectors: Sequence[_Collector], name: str) -> list[_Collector]:
@@ -306,6 +344,21 @@ class _Collector:
             self._end(error)
         if len(self._batch) == self._size:
             self.flush()
+
+    def add_plain(self, sites: Sites, numbers: Genotype) -> None:
+        """As ``add``, of the records of ``sites`` that lie in the region."""
+        stop = self.region.stop or MAX_POSITION
+        place, end = np.searchsorted(sites.pos, [self.region.start, stop + 1]).tolist()
+        first = self._batch.chrom
+        if place < end and first and first != sites.chrom:
+            self.flush()
+            self._end(several_chromosomes(self._source.path, first, sites.chrom))
+        while place < end and not self._ended:
+            some = slice(place, min(place + self._size - len(self._batch), end))
+            self._batch.add_plain(sites.take(some), numbers[some])
+            if len(self._batch) == self._size:
+                self.flush()
+            place = some.stop
 
     def _add(self, record: VcfRecord) -> None:
         """Adds a record, or of a reference block the ``positions`` that it covers."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import chain, islice
 from pathlib import Path
@@ -18,6 +18,7 @@ import numpy.typing as npt
 from vcfbert.errors import InputError
 from vcfbert.genotypes.file_index import index_of
 from vcfbert.genotypes.parsing.trace import Trace
+from vcfbert.genotypes.plain_text import NUMBERED, PlainSites, plain_sites
 from vcfbert.genotypes.record_info import Info
 from vcfbert.genotypes.regions import Region, names_of, same_chrom, same_name
 from vcfbert.genotypes.vcf_file import VcfFile, inspect, truncated
@@ -111,12 +112,31 @@ class VcfRecords:
         return self._file.samples
 
     def records(self, region: Region | None) -> Iterator[Record]:
+        return self._noted(self._records(region))
+
+    def _noted(self, records: Iterator[Record]) -> Iterator[Record]:
         if self._trace is None:
-            yield from self._records(region)
+            yield from records
             return
-        for record in self._records(region):
+        for record in records:
             yield record
             self._trace.note(record.CHROM, record.POS)
+
+    def plain(self) -> Generator[PlainSites, None, bool]:
+        """The records from the first on, as far as they are plain, with calls as ``NUMBERED``; see ``plain_sites``."""
+        blocks = plain_sites(self._file, NUMBERED, threads=1)
+        while True:
+            try:
+                block = next(blocks)
+            except StopIteration as end:
+                return bool(end.value)
+            yield block
+            if self._trace is not None:
+                self._trace.note(block.sites.chrom, int(block.sites.pos[-1]), len(block.sites))
+
+    def records_behind(self, n_plain: int) -> Iterator[Record]:
+        """All records but the first, of which ``plain`` has given this number."""
+        return self._noted(islice(self._records(None), n_plain, None))
 
     def _records(self, region: Region | None) -> Iterator[Record]:
         reader = self._open()

@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from vcfbert import kernels
 from vcfbert.errors import InputError, MissingExtraError
 from vcfbert.genotypes.panel import Sites
 from vcfbert.genotypes.parsing import landlock
@@ -320,6 +321,20 @@ def landlocked() -> None:
             pytest.skip("an older Landlock allows more")
     except OSError:
         pytest.skip("the kernel has no Landlock")
+
+
+def that_calls_a_kernel(path: Path, trace: Trace) -> Iterator[Piece]:
+    yield Piece("compiled" if kernels.are_compiled() else "numpy")
+
+
+def test_parser_has_the_kernels_that_it_may_not_open(tmp_path: Path, parsers: Parsers) -> None:
+    kernels._library.cache_clear()
+    if not kernels.are_compiled():
+        pytest.skip("no kernels were built")
+    kernels._library.cache_clear()
+    with parsers.open(tmp_path) as parser:
+        (piece,) = parser.run(that_calls_a_kernel, kinds=PIECES)
+    assert piece.text == "compiled"
 
 
 @pytest.mark.usefixtures("landlocked")

@@ -10,6 +10,7 @@ import pytest
 
 from tests.helpers.vcf_text import Record, panel_of, vcf_text, write_vcf
 from vcfbert.errors import InputError
+from vcfbert.genotypes import plain_text, vcf_reader, vcf_records
 from vcfbert.genotypes.parsing.trace import Trace, new_memory
 from vcfbert.genotypes.record_batch import Genotypes
 from vcfbert.genotypes.region_reader import read_regions, region_parts
@@ -65,15 +66,77 @@ def test_read_regions_of_many_regions_passes_over_the_data_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, index: bool
 ) -> None:
     path = write_vcf(tmp_path / name, target_text(0), index=index)
-    reader, opened = cyvcf2.VCF, []
+    opened = []
 
-    def counted(*args: Any, **options: Any) -> Any:
-        opened.append(args[0])
-        return reader(*args, **options)
+    def counted(reader: Any) -> Any:
+        def called(*args: Any, **options: Any) -> Any:
+            opened.append(str(getattr(args[0], "path", args[0])))
+            return reader(*args, **options)
 
-    monkeypatch.setattr(cyvcf2, "VCF", counted)
+        return called
+
+    monkeypatch.setattr(cyvcf2, "VCF", counted(cyvcf2.VCF))
+    monkeypatch.setattr(plain_text, "_pieces", counted(plain_text._pieces))
     assert len(list(region_parts(path, Trace(new_memory()), REGIONS, None, True))) > len(REGIONS)
     assert opened == [str(path)]
+
+
+def mixed_text(seed: int, faulty: bool) -> str:
+    """A target whose first records are plain, and perhaps some or all of the others."""
+    rng = np.random.default_rng(seed)
+    header, *lines = target_text(seed).partition("FORMAT\tA\tB\tC\n")[::2]
+    records = [line for line in lines[0].splitlines() if not line.startswith("22")]
+    others = ["20\t{}\trs1\tA\tC,G\t.\t.\t.\tGT\t0/2\t.\t1|2", "20\t{}\t.\tA\tC\t.\t.\t.\tGT:DP\t0/1:3\t./.\t1|0"]
+    if faulty:
+        others += [
+            "20\t{}\t.\tA\t<DEL>\t.\t.\t.\tGT\t0/0\t0/1\t1|0",
+            "20\t1\t.\tA\tC\t.\t.\t.\tGT\t0/0\t0/1\t1|0",
+            "\t".join(records[rng.integers(40)].replace("\tA\t", "\ta\t").split("\t")[:9] + ["0|0"] * 3),
+        ]
+    for place in sorted(rng.integers(1, 80, size=rng.integers(3)), reverse=True):
+        chrom, pos, *_ = records[place - 1].split("\t")
+        other = others[rng.integers(len(others))]
+        records.insert(int(place), other.replace("20", chrom, 1).format(int(pos)))
+    return header + "FORMAT\tA\tB\tC\n" + "\n".join(records) + "\n"
+
+
+def told(path: Path, *, strict: bool) -> list[Any]:
+    """Everything that ``read_regions`` gives, or the error that it raises."""
+    positions = [np.arange(1, 1000, 2, dtype=np.int32)] * len(REGIONS)
+    try:
+        samples, read, counts, excluded = read_regions(path, REGIONS, positions, strict=strict)
+    except InputError as error:
+        return [error.code, str(error)]
+    found: list[Any] = [samples, counts, excluded]
+    for one in read:
+        if isinstance(one, InputError):
+            found.append([one.code, str(one), one.where])
+        else:
+            columns = (one.sites.pos, one.sites.ref, one.sites.alt, one.sites.id, one.sites.continues)
+            found.append([one.sites.chrom, *(values.tolist() for values in (*columns, one.alleles, one.phased))])
+    return found
+
+
+@pytest.mark.parametrize("name", ["t.vcf", "t.vcf.gz"])
+@pytest.mark.parametrize("strict", [False, True])
+@pytest.mark.parametrize("seed", range(20))
+def test_target_read_from_its_text_is_that_of_htslib(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, strict: bool, seed: int
+) -> None:
+    monkeypatch.setattr(vcf_reader, "BLOCK_RECORDS", 7)
+    monkeypatch.setattr(plain_text, "_TEXT_BYTES", 400)
+    path = write_vcf(tmp_path / name, mixed_text(seed, faulty=seed % 2 == 1))
+    ours = told(path, strict=strict)
+    monkeypatch.setattr(vcf_records, "NUMBERED", plain_text.NUMBERED._replace(kernel=lambda *_: 0))
+    assert ours == told(path, strict=strict)
+
+
+def test_target_of_plain_records_needs_no_htslib(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_vcf(tmp_path / "t.vcf.gz", target_text(0))
+    monkeypatch.setattr(cyvcf2, "VCF", lambda *_, **__: pytest.fail("htslib opens the file"))
+    trace = Trace(new_memory())
+    assert len(list(region_parts(path, trace, REGIONS, None, False))) > len(REGIONS)
+    assert str(trace).startswith("behind record 120 (22:")
 
 
 def test_read_regions_with_one_bad_region_reads_the_others(tmp_path: Path) -> None:

@@ -39,6 +39,7 @@ from vcfbert.genotypes.parsing.confinement import ParserLimits
 from vcfbert.genotypes.parsing.messages import MessageError, Record, read_message
 from vcfbert.genotypes.parsing.server import STATUS, command
 from vcfbert.genotypes.parsing.trace import Trace, new_memory
+from vcfbert.kernels import are_compiled
 
 log = logging.getLogger(__name__)
 
@@ -277,6 +278,7 @@ class ForkedParsers:
 
     def open(self, path: Path) -> Parser:
         self._ending = [pid for pid in self._ending if _ended(pid, os.WNOHANG) == 0]
+        are_compiled()  # loads the kernels: the parser may not be allowed to
         ends = _Ends()
         try:
             with warnings.catch_warnings():

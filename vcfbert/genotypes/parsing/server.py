@@ -1,4 +1,4 @@
-"""Forks parser processes for a process with threads, which must not fork itself. It parses nothing.
+"""Forks parser processes for a process with threads, which must not fork itself. It parses no file of others.
 
 It starts with what parsers import, so that a parser takes milliseconds to start. Each message on its socket brings the
 descriptors of one parser: connection, standard error, trace and leash. Through the leash it tells how the parser ended,
@@ -29,10 +29,12 @@ _IDLE_SECONDS: Final = 0.02  # without a request, after which a spare process is
 def main(descriptor: int, start: str) -> NoReturn:
     """Serves until the other end of the socket ``descriptor`` closes.
 
-    ``start``: a module that imports what parsers need. Its function ``warm_up`` prepares a spare process.
+    ``start``: a module that imports what parsers need. Its function ``warm_up`` prepares this process, and each spare
+    one, whose memory is shared until it is first written to.
     """
     module = import_module(start)
     code_folders(), libc()  # what each parser would look up
+    module.warm_up()
     gc.collect()
     gc.freeze()
     server = _Server(socket.socket(fileno=descriptor), module.warm_up)

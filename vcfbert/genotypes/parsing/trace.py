@@ -21,12 +21,12 @@ class Trace:
         self._count = 0
         self._chrom, self._name = "", b""
 
-    def note(self, chrom: str, pos: int) -> None:
-        """Counts a record."""
+    def note(self, chrom: str, pos: int, count: int = 1) -> None:
+        """Counts ``count`` records, of which the last is at ``pos``."""
         if chrom != self._chrom:
             self._chrom, self._name = chrom, chrom.encode(errors="replace")[:_MAX_NAME]
             self._memory[_LAST.size : _LAST.size + len(self._name)] = self._name
-        self._count += 1
+        self._count += count
         _LAST.pack_into(self._memory, 0, self._count, pos, len(self._name))
 
     def __str__(self) -> str:

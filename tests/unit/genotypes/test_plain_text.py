@@ -1,4 +1,4 @@
-"""Plain records (vcfbert/genotypes/phased_text.py) give the panel that htslib's parser gives."""
+"""Plain records (vcfbert/genotypes/plain_text.py) give the panel that htslib's parser gives."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from vcfbert.errors import InputError
-from vcfbert.genotypes import conversion, phased_text, vcf_reader
+from vcfbert.genotypes import conversion, plain_text, vcf_reader
 from vcfbert.genotypes.bgzf import EOF_BLOCK, compress, compress_block
 from vcfbert.genotypes.panel import Panel
-from vcfbert.genotypes.phased_text import plain_sites
+from vcfbert.genotypes.plain_text import PACKED, plain_sites
 from vcfbert.genotypes.vcf_file import inspect
 
 SAMPLES = ("s0", "s1", "s2", "s3", "s4")
@@ -49,10 +49,10 @@ def built(path: Path, out: Path) -> tuple[Panel, ...]:
 def test_plain_records_give_the_sites_and_alleles_of_the_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: str, bytes_at_once: int
 ) -> None:
-    monkeypatch.setattr(phased_text, "_TEXT_BYTES", bytes_at_once)
+    monkeypatch.setattr(plain_text, "_TEXT_BYTES", bytes_at_once)
     path = written(tmp_path, [line(5), line(7, "1|1 1|1 0|0 0|1 0|0"), line(7, alt="g")], end=end)
     blocks = list(plain_sites(inspect(path)))
-    packed = np.concatenate([block.packed for block in blocks])
+    packed = np.concatenate([block.calls for block in blocks])
     alleles = np.unpackbits(packed, axis=1, count=10).tolist()
     one = [0, 0, 0, 1, 1, 0, 1, 1, 0, 0]
     assert alleles == [one, [1, 1, 1, 1, 0, 0, 0, 1, 0, 0], one]
@@ -90,13 +90,13 @@ def test_plain_records_give_the_sites_and_alleles_of_the_file(
 def test_panel_with_other_records_is_that_of_htslib(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, other: str
 ) -> None:
-    monkeypatch.setattr(phased_text, "_MAX_COLUMNS", 100)
+    monkeypatch.setattr(plain_text, "_MAX_COLUMNS", 100)
     after = [line(400)] if other.endswith("\n") and "X" not in other else []
     path = written(tmp_path, [*random_lines(30), other, *after])
     options = {"holdout": 0.2, "seed": 1, "build": "b38"}
     ours = conversion.build_panels([path], tmp_path / "ours", **options)
     with monkeypatch.context() as patch:
-        patch.setattr(phased_text, "pack_phased_text", lambda *_: 0)
+        patch.setattr(plain_text, "PACKED", PACKED._replace(kernel=lambda *_: 0))
         theirs = conversion.build_panels([path], tmp_path / "theirs", **options)
     assert [panel.digest for panel in ours] == [panel.digest for panel in theirs]
     assert ours[0].n_sites >= 30

@@ -1,7 +1,7 @@
-/* The calls of phased panels from VCF text: genotypes/phased_text.py.
+/* The calls of plain records from VCF text: genotypes/plain_text.py.
  *
- * A call is four bytes: two alleles, 0 or 1, with | between them and a tab behind them, or a newline behind the last. So
- * two calls are one word. Its difference from two calls of REF is the alleles, and no other bit may be left of it.
+ * A call is four bytes: two alleles with a separator between them and a tab behind them, or a newline behind the last.
+ * In a phased panel the alleles are 0 or 1, and the separator is |. So two calls are one word. Its difference from two calls of REF is the alleles, and no other bit may be left of it.
  */
 #include "array.h"
 
@@ -65,12 +65,26 @@ static int pack_calls(const uint8_t *calls, int64_t n, uint8_t *packed) {
     return wrong == 0;
 }
 
-/* Whether the record that begins at `start` is plain and complete; fills its rows of `fields` and `packed`. */
-static int pack_record(const Array *text, int64_t start, int64_t n_samples, int64_t *fields, uint8_t *packed) {
+/* The number of an allele, -1 where it is missing, or -2 where it is none of 0, 1 and '.'. */
+static inline int16_t number_of(uint8_t byte) { return byte == '.' ? -1 : byte == '0' || byte == '1' ? byte - '0' : -2; }
+
+/* Fills [n, 3] with two alleles and 1 where the call is phased; returns whether all calls are plain. */
+static int number_calls(const uint8_t *calls, int64_t n, int16_t *numbers) {
+    int plain = 1;
+    for (int64_t i = 0; i < n; i++, calls += CALL, numbers += 3) {
+        numbers[0] = number_of(calls[0]), numbers[1] = number_of(calls[2]), numbers[2] = calls[1] == '|';
+        plain &= numbers[0] > -2 && numbers[1] > -2 && (calls[1] == '|' || calls[1] == '/');
+        plain &= calls[3] == (i + 1 < n ? '\t' : '\n');
+    }
+    return plain;
+}
+
+/* The calls of the record that begins at `start`, if it is complete; fills its row of `fields`. Otherwise NULL. */
+static const uint8_t *calls_of(const Array *text, int64_t start, int64_t n_samples, int64_t *fields) {
     const uint8_t *bytes = text->data;
-    if (!find_columns(bytes, start, text->shape[0], fields)) return 0;
+    if (!find_columns(bytes, start, text->shape[0], fields)) return NULL;
     int64_t calls = fields[N_COLUMNS], stop = calls + n_samples * CALL;
-    return stop <= text->shape[0] && bytes[stop - 1] == '\n' && pack_calls(bytes + calls, n_samples, packed);
+    return stop <= text->shape[0] && bytes[stop - 1] == '\n' ? bytes + calls : NULL;
 }
 
 int64_t vcfbert_pack_phased_text(const Array *text, int64_t start, int64_t n_samples, const Array *fields,
@@ -79,9 +93,27 @@ int64_t vcfbert_pack_phased_text(const Array *text, int64_t start, int64_t n_sam
     for (int64_t record = 0; record < room; record++) {
         int64_t *own = (int64_t *)fields->data + record * (N_COLUMNS + 1);
         uint8_t *row = (uint8_t *)packed->data + record * stride;
-        if (!pack_record(text, start, n_samples, own, row)) {
+        const uint8_t *calls = calls_of(text, start, n_samples, own);
+        if (calls == NULL || !pack_calls(calls, n_samples, row)) {
             memset(own, 0, (N_COLUMNS + 1) * sizeof *own);
             memset(row, 0, (size_t)stride);
+            return record;
+        }
+        start = own[N_COLUMNS] + n_samples * CALL;
+    }
+    return room;
+}
+
+int64_t vcfbert_number_call_text(const Array *text, int64_t start, int64_t n_samples, const Array *fields,
+                                 const Array *numbers) {
+    const int64_t room = fields->shape[0], stride = 3 * n_samples;
+    for (int64_t record = 0; record < room; record++) {
+        int64_t *own = (int64_t *)fields->data + record * (N_COLUMNS + 1);
+        int16_t *row = (int16_t *)numbers->data + record * stride;
+        const uint8_t *calls = calls_of(text, start, n_samples, own);
+        if (calls == NULL || !number_calls(calls, n_samples, row)) {
+            memset(own, 0, (N_COLUMNS + 1) * sizeof *own);
+            memset(row, 0, (size_t)stride * sizeof *row);
             return record;
         }
         start = own[N_COLUMNS] + n_samples * CALL;
