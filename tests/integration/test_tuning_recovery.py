@@ -26,8 +26,8 @@ from vcfbert.tuning.listing import trial_rows
 from vcfbert.tuning.storage import earlier_attempts, open_storage
 from vcfbert.tuning.trial import WORKER
 
-EPOCHS = 8
-TRIALS = 4
+EPOCHS = 6
+TRIALS = 3
 SECONDS = 240  # within which a study must end, on a busy machine too
 
 
