@@ -15,6 +15,9 @@ ABSENT: Final = -2  # the second allele of a haploid sample, at every site
 HALF_REF: Final = 3
 HALF_ALT: Final = 4
 
+# The last position that a VCF and a BCF can have.
+MAX_POSITION: Final = 2**31 - 1
+
 # Alleles as input tokens of the models.
 PAD_TOKEN: Final = 0
 REF_TOKEN: Final = 1

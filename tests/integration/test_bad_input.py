@@ -7,6 +7,7 @@ checked too: a code alone helps nobody.
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -90,6 +91,26 @@ def test_target_that_is_no_whole_vcf_is_refused(
 def test_missing_target_or_folder_is_refused(tiny_files: TinyFiles, out: Path) -> None:
     assert_refused(impute(tiny_files, out / "none.vcf", out / "o.vcf"), "file_not_found", str(out / "none.vcf"))
     assert_refused(impute(tiny_files, out, out / "o.vcf"), "file_not_found", "is a folder")
+    assert listing(out) == set()
+
+
+def test_pipe_is_refused_by_every_command(tiny_files: TinyFiles, out: Path) -> None:
+    reader, writer = os.pipe()
+    pipe = Path(f"/dev/fd/{reader}")
+    against = ("--imputed", tiny_files.target, "--reference", tiny_files.panel)
+    try:
+        for ended in (
+            impute(tiny_files, pipe, out / "o.vcf.gz"),
+            vcfbert("qc", "--model", tiny_files.bundle, "--target", pipe),
+            fit(pipe, out),
+            vcfbert("panel", "build", "--panel", pipe, "--out", out / "store"),
+            vcfbert("panel", "inspect", pipe),
+            vcfbert("evaluate", "--truth", pipe, *against),
+        ):
+            assert_refused(ended, "not_a_file", str(pipe), "bcftools view")
+    finally:
+        os.close(reader)
+        os.close(writer)
     assert listing(out) == set()
 
 

@@ -30,12 +30,12 @@ EXCLUDED_RECORDS: Final = (
     "no_genotypes",
     "mixed_ploidy",
 )
-MAX_POSITION: Final = 2**31 - 1
 # If a larger share of a block's records has calls of another ploidy than a sample's other calls, the file is refused.
 _MAX_MIXED_RECORDS: Final = 0.1
 
 # Ploidy of a sample according to the calls read so far. A missing call does not show the ploidy.
 _UNKNOWN, _HAPLOID, _DIPLOID = 0, 1, 2
+_PADDED: Final = 3  # columns of a diploid record's calls
 
 
 @dataclass(frozen=True)
@@ -253,6 +253,8 @@ class RecordBatch:
                 where=self._at(record.POS),
                 hint="every record must have FORMAT GT",
             ) from error
+        while genotypes.shape[1] > _PADDED and (genotypes[:, -2] == ABSENT).all():
+            genotypes = np.delete(genotypes, -2, axis=1)  # a BCF has room for the leading phase mark of VCF 4.4
         ploidy = genotypes.shape[1] - 1
         if ploidy == 1:
             return np.insert(genotypes, 1, ABSENT, axis=1)

@@ -14,6 +14,7 @@ from typing import Any, Final, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from vcfbert.constants import MAX_POSITION
 from vcfbert.errors import InputError
 
 # ALT of a record without an ALT allele.
@@ -43,7 +44,6 @@ _LINE: Final = re.compile(r"##(?P<kind>INFO|ALT)=<(?:.*?,)?ID=(?P<id>[^,>]+)")
 _END: Final = re.compile(r"(?:^|;)END=(\d+)(?:;|$)")
 _RESERVED: Final = re.compile(r"[\s;=]")
 _MISSING_INTEGER: Final = -(1 << 31)
-_MAX_POSITION: Final = (1 << 31) - 1
 
 Text = npt.NDArray[np.object_]
 
@@ -215,4 +215,4 @@ def _values(value: Any) -> list[str]:
 
 
 def _is_end(values: Sequence[str], pos: int) -> bool:
-    return len(values) == 1 and values[0].isdecimal() and pos <= int(values[0]) <= _MAX_POSITION
+    return len(values) == 1 and values[0].isdecimal() and pos <= int(values[0]) <= MAX_POSITION

@@ -11,13 +11,13 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from vcfbert.constants import ABSENT, MISSING
+from vcfbert.constants import ABSENT, MAX_POSITION, MISSING
 from vcfbert.errors import InputError, VcfbertError
 from vcfbert.genotypes.panel import Sites
 from vcfbert.genotypes.parsing.messages import ERROR, NUMBER, SITES, Array, Counts, Record, Texts, check, in_range
 from vcfbert.genotypes.parsing.process import Cancelled, Parser, in_parser
 from vcfbert.genotypes.parsing.trace import Trace
-from vcfbert.genotypes.record_batch import MAX_POSITION, Genotypes, RecordBatch
+from vcfbert.genotypes.record_batch import Genotypes, RecordBatch
 from vcfbert.genotypes.record_info import end_of_record, is_reference_block
 from vcfbert.genotypes.regions import Region, same_name
 from vcfbert.genotypes.sex_chromosomes import has_chrom

@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from vcfbert.constants import ABSENT
+from vcfbert.constants import ABSENT, MAX_POSITION
 from vcfbert.errors import InputError
 from vcfbert.genotypes.panel import Sites
 from vcfbert.genotypes.parsing import messages as parsed
@@ -21,7 +21,7 @@ from vcfbert.genotypes.record_batch import Genotypes, RecordBatch
 from vcfbert.genotypes.record_info import KeptFields, join_info
 from vcfbert.genotypes.regions import Region, canonical_chrom, same_chrom
 from vcfbert.genotypes.sex_chromosomes import Build, has_chrom, is_x, regions_of_x
-from vcfbert.genotypes.vcf_records import Record, Source, VcfRecords, as_text
+from vcfbert.genotypes.vcf_records import Record, Source, VcfRecords, as_text, invalid
 from vcfbert.genotypes.vcf_zarr import ZarrRecords, is_vcf_zarr
 
 # Maximum number of genotypes (records x samples) of a block. Decoding takes 6 bytes per genotype.
@@ -216,6 +216,8 @@ def _batches(
             if record.POS < 1:
                 n_before += 1
                 continue
+            if record.POS > MAX_POSITION:
+                raise beyond_last_position(source.path, record)
             if part.chrom != record.CHROM or not part.holds(record.POS):
                 if len(batch):
                     yield part, batch
@@ -239,6 +241,12 @@ def _batches(
             yield part, batch
     if n_before:
         _LOG.warning("%s: %d records at position 0 (telomeres) are excluded", source.path, n_before)
+
+
+def beyond_last_position(path: Path, record: Record) -> InputError:
+    """The error of a record at a position that no VCF can have."""
+    what = f"POS is {record.POS}, and positions end at {MAX_POSITION}"
+    return invalid(path, what, f"{path}, record {record.CHROM}:{record.POS}")
 
 
 def batch_size(source: Source, block_genotypes: int) -> int:

@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
+import signal
 import warnings
-from collections.abc import Generator, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol, cast
 
 import cyvcf2
 import numpy as np
 import numpy.typing as npt
 
+from vcfbert.constants import MAX_POSITION
 from vcfbert.errors import InputError
 from vcfbert.genotypes.file_index import index_of
+from vcfbert.genotypes.parsing.confinement import die_with_parent
 from vcfbert.genotypes.parsing.trace import Trace
 from vcfbert.genotypes.plain_text import NUMBERED, PlainSites, plain_sites
+from vcfbert.genotypes.record_faults import has_leading_mark, line_checker, parse_error, without_leading_marks
 from vcfbert.genotypes.record_info import Info
 from vcfbert.genotypes.regions import Region, names_of, same_chrom, same_name
-from vcfbert.genotypes.vcf_file import VcfFile, inspect, truncated
+from vcfbert.genotypes.vcf_file import VcfFile, inspect
 
 # Chromosomes of records that the header lacks. htslib's time is the square of their number: a second for so many.
 MAX_UNDECLARED = 10_000
@@ -96,6 +101,7 @@ class VcfRecords:
         self._trace = trace
         self._file = inspect(path)
         self._warned = False  # of an index that is not used
+        self._marked = False  # calls begin with phase marks, which cyvcf2's htslib cannot parse
         # htslib would write its own messages to stderr, from another thread and without the file's name.
         cyvcf2.cyvcf2.set_htslib_log_level(0)
 
@@ -141,18 +147,47 @@ class VcfRecords:
     def _records(self, region: Region | None) -> Iterator[Record]:
         reader = self._open()
         try:
-            names = None if region is None else self._indexed_names(reader.seqnames)
+            declared = reader.seqnames
+            names = None if region is None else self._indexed_names(declared)
             if region is not None and names is not None:
-                yield from _indexed(reader, self._file, names, region)
+                records = _indexed(reader, self._file, names, region)
             else:
                 if self._file.is_bcf:
                     check_bcf(self.path)
-                yield from _scanned(reader, self._file, region)
+                records = _scanned(self._all(reader), set(declared), self._file, region)
+            for record in records:
+                # POS of cyvcf2 is the last 32 bits of the position.
+                yield (
+                    record if record.start < MAX_POSITION else cast(Record, _FarRecord(record.CHROM, record.start + 1))
+                )
         finally:
             reader.close()
 
+    def _all(self, reader: Any) -> Iterator[Any]:
+        """All records in the file's order. ``reader``: of ``_open``."""
+        n_read = 0
+        if not self._marked:
+            try:
+                for record in reader:
+                    n_read += 1
+                    yield record
+                return
+            except Exception as error:  # cyvcf2 raises bare exceptions
+                if not has_leading_mark(self._file, n_read):
+                    raise parse_error(self._file, n_read) from error
+                self._marked = True
+        with _piped(without_leading_marks(self._file)) as records:
+            try:
+                for record in islice(records, n_read, None):
+                    n_read += 1
+                    yield record
+            except Exception as error:
+                raise parse_error(self._file, n_read) from error
+
     def _indexed_names(self, declared: Sequence[str]) -> list[str] | None:
         """The chromosomes that the file's index covers; None without an index that can be used."""
+        if self._file.may_mark_phase_first:
+            return None  # in an indexed query cyvcf2 takes a record that it cannot parse for the end
         index = index_of(self._file)
         if index is not None and index.fault is not None and not self._warned:
             self._warned = True
@@ -166,9 +201,8 @@ class VcfRecords:
 
     def chromosomes(self) -> dict[str, int]:
         names: dict[str, int] = {}
-        records = iter(self._open())
         with as_text(self.path):
-            while (record := _next(records, self._file)) is not None:
+            for record in self._all(self._open()):
                 names[record.CHROM] = names.get(record.CHROM, 0) + 1
         return names
 
@@ -189,6 +223,38 @@ class VcfRecords:
             return cyvcf2.VCF(str(self.path), lazy=True, threads=2)
         except Exception as error:  # cyvcf2 raises bare exceptions
             raise invalid(self.path, f"its header cannot be parsed ({error})") from error
+
+
+class _FarRecord(NamedTuple):
+    """A record at a position beyond those of the format, which no reader uses."""
+
+    CHROM: str
+    POS: int
+
+
+@contextmanager
+def _piped(lines: Iterable[bytes]) -> Iterator[Any]:
+    """Reads the ``lines`` of a VCF through a pipe.
+
+    A process writes them, and no thread: cyvcf2 holds Python's lock while it waits for more.
+    """
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if not pid:
+        try:
+            die_with_parent()
+            os.close(reader)
+            with os.fdopen(writer, "wb") as pipe:
+                pipe.writelines(lines)
+        finally:
+            os._exit(0)
+    os.close(writer)
+    try:
+        with closing(cyvcf2.VCF(reader, lazy=True)) as records:  # which closes its end
+            yield records
+    finally:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
 
 
 @contextmanager
@@ -215,14 +281,19 @@ def invalid(path: Path, what: str, where: str | None = None) -> InputError:
 def _indexed(reader: Any, file: VcfFile, names: Sequence[str], region: Region) -> Iterator[Any]:
     stop = "" if region.stop is None else region.stop
     for name in names_of(region.chrom, names):
-        _check_undamaged(file, name, region)
+        n_expected = _count_undamaged(file, name, region)
         records = reader(f"{name}:{region.start}-{stop}")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # cyvcf2 warns of an empty region, for which nothing_read is the error
             first = next(records, None)
         if first is not None:
-            # The index also finds a deletion that starts before the region and overlaps it.
-            yield from (record for record in chain([first], records) if region.holds(record.POS))
+            n_read = 0
+            for record in chain([first], records):
+                n_read += 1
+                if _holds(region, record.POS):  # the index also finds a deletion that starts before the region
+                    yield record
+            if n_read < n_expected:  # cyvcf2 takes a record that it cannot parse for the end of an indexed query
+                raise parse_error(file, n_read=0)
 
 
 def check_bcf(path: Path) -> None:
@@ -234,18 +305,16 @@ def check_bcf(path: Path) -> None:
         _check_numbers(path, source)
 
 
-def _check_undamaged(file: VcfFile, name: str, region: Region) -> None:
-    """Reads the region with pysam first, because cyvcf2 takes damaged data in an indexed query for its end."""
+def _count_undamaged(file: VcfFile, name: str, region: Region) -> int:
+    """The number of records in the region, which is read with pysam first: cyvcf2 takes damaged data for its end."""
     with _pysam(file.path) as source:
         try:
             records = source.fetch(name, region.start - 1, region.stop)
         except ValueError:  # the index has no records of this chromosome, so none will be read
-            return
+            return 0
         if file.is_bcf:
-            _check_numbers(file.path, records)
-        else:
-            for _ in records:
-                pass
+            return _check_numbers(file.path, records)
+        return sum(1 for _ in records)
 
 
 @contextmanager
@@ -257,9 +326,15 @@ def _pysam(path: Path) -> Iterator[Any]:
         with pysam.VariantFile(str(path)) as source:
             yield source
     except (OSError, ValueError) as error:
-        raise invalid(path, "a record cannot be parsed, or the data are damaged") from error
+        raise parse_error(inspect(path), n_read=0) from error
     finally:
         pysam.set_verbosity(verbosity)
+
+
+def _parse_checker(path: Path) -> Callable[[int], None]:
+    """As ``line_checker``, by pysam, which parses all records up to the one that is checked."""
+    parsed = _parsed(path)
+    return lambda step: next(islice(parsed, step - 1, None), None)
 
 
 def _parsed(path: Path) -> Iterator[None]:
@@ -273,8 +348,11 @@ def _parsed(path: Path) -> Iterator[None]:
             yield
 
 
-def _check_numbers(path: Path, records: Any) -> None:
+def _check_numbers(path: Path, records: Any) -> int:
+    """The number of ``records``. Raises InputError('vcf_invalid') where number fields hold text."""
+    count = 0
     for record in records:
+        count += 1
         for name, field in record.format.items():
             if name == "GT":
                 text = record.samples[0].allele_indices == ()  # pysam gives () for any type but integers
@@ -284,30 +362,38 @@ def _check_numbers(path: Path, records: Any) -> None:
             else:
                 continue
             if text:
-                raise invalid(path, f"{name} holds no numbers", f"{path}, {record.chrom}:{record.pos}")
+                raise invalid(path, f"{name} holds no numbers", f"{path}, record {record.chrom}:{record.pos}")
+    return count
 
 
-def _scanned(reader: Any, file: VcfFile, region: Region | None) -> Iterator[Any]:
+def _scanned(records: Iterator[Any], declared: set[str], file: VcfFile, region: Region | None) -> Iterator[Any]:
+    """The ``records`` that start in ``region``, or at position 0 if it begins with the chromosome."""
     chrom, inside = None, False
-    records, declared = iter(reader), set(reader.seqnames)
     has_name = region is not None and any(same_name(name, region.chrom) for name in declared)
-    parsed, behind, most = _parsed(file.path), 0, len(declared) + MAX_UNDECLARED  # behind: records read by cyvcf2 since
-    while (record := _next(records, file)) is not None:
+    check = line_checker(file) if file.container == "gzip" else _parse_checker(file.path)  # pysam cannot open gzip
+    behind, most = 0, len(declared) + MAX_UNDECLARED  # behind: records read by cyvcf2 since
+    for record in records:
         behind += 1
         name = record.CHROM
         if name != chrom:
             chrom = name
+            if not name:
+                raise invalid(file.path, "a record has no CHROM", f"{file.path}, record :{record.POS}")
             if name not in declared:
                 # cyvcf2 gives the first record of such a chromosome even if htslib could not parse it. To read its
                 # fields would end the process. htslib then declares the chromosome.
-                next(islice(parsed, behind - 1, None), None)
+                check(behind)
                 declared.add(name)
                 behind = 0
                 if len(declared) > most:
                     raise _too_many_undeclared(file.path)
             inside = region is None or (same_name if has_name else same_chrom)(chrom, region.chrom)
-        if inside and (region is None or region.holds(record.POS)):
+        if inside and (region is None or _holds(region, record.POS)):
             yield record
+
+
+def _holds(region: Region, pos: int) -> bool:
+    return region.holds(pos) or (pos < 1 and region.start == 1)
 
 
 def _too_many_undeclared(path: Path) -> InputError:
@@ -317,18 +403,3 @@ def _too_many_undeclared(path: Path) -> InputError:
         where=str(path),
         hint="declare them: `bcftools reheader --fai`",
     )
-
-
-def _next(records: Iterator[Any], file: VcfFile) -> Any | None:
-    try:
-        return next(records, None)
-    except Exception as error:  # cyvcf2 raises bare exceptions
-        if file.container == "plain" and not _ends_with_newline(file.path):
-            raise truncated(file.path, "its last line is incomplete") from error
-        raise invalid(file.path, "a record cannot be parsed, or the data are damaged") from error
-
-
-def _ends_with_newline(path: Path) -> bool:
-    with path.open("rb") as handle:
-        handle.seek(-1, 2)
-        return handle.read() == b"\n"

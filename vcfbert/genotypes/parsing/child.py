@@ -180,6 +180,7 @@ def _serve(receiver: socket.socket, request: Request, trace: Trace) -> None:
             receiver.sendall(part)
 
     logging.root.handlers[:] = [_LogSender(send)]
+    trace.restart()
     try:
         for value in request.work(request.path, trace, *request.args):
             send(value)

@@ -39,6 +39,8 @@ from vcfbert.genotypes.parsing.confinement import ParserLimits
 from vcfbert.genotypes.parsing.messages import MessageError, Record, read_message
 from vcfbert.genotypes.parsing.server import STATUS, command
 from vcfbert.genotypes.parsing.trace import Trace, new_memory
+from vcfbert.genotypes.record_faults import refuse_malformed
+from vcfbert.genotypes.vcf_file import refuse_pipe
 from vcfbert.kernels import are_compiled
 
 log = logging.getLogger(__name__)
@@ -80,10 +82,14 @@ def in_parser(
     parser: Parser | None = None,
     cancelled: Cancelled | None = None,
 ) -> Iterator[Any]:
-    """``Parser.run`` in the ``parser`` of the file ``path``, or in one of its own from ``parsers_here``."""
+    """``Parser.run`` in the ``parser`` of the file ``path``, or in one of its own from ``parsers_here``.
+
+    Raises InputError('not_a_file') for a pipe: a parser process does not have this process's descriptors.
+    """
     if parser is not None:
         yield from parser.run(work, *args, kinds=kinds, cancelled=cancelled)
         return
+    refuse_pipe(path)
     with parsers_here().open(path) as own:
         yield from own.run(work, *args, kinds=kinds, cancelled=cancelled)
 
@@ -111,9 +117,18 @@ class Parser:
     """A process that parses one file. A context manager that ends it. Not for several threads at once."""
 
     def __init__(
-        self, path: Path, limits: ParserLimits, connection: socket.socket, errors: int, memory: int, leash: Leash
+        self,
+        path: Path,
+        limits: ParserLimits,
+        connection: socket.socket,
+        errors: int,
+        memory: int,
+        leash: Leash,
+        others: Parsers,
     ) -> None:
+        """``others`` starts the process that reads the file's text if this one dies of a record."""
         self.path = path
+        self._others = others
         self._limits = limits
         self._connection = connection
         self._errors = errors
@@ -180,7 +195,7 @@ class Parser:
             while isinstance(value := read_message(read, request.answers), Logged):
                 self._pass_on(value)
         except (EOFError, ConnectionError):
-            raise self._died(self._leash.kill()) from None
+            raise self._died(self._leash.kill(), request.work) from None
         except MessageError as error:
             self._leash.kill()
             raise self._unreadable(error.what) from None
@@ -216,17 +231,33 @@ class Parser:
             log.error("the parser of %s failed\n%s", self.path, outcome.text)
         return self._unreadable("its parser failed")
 
-    def _died(self, status: int | None) -> InputError:
+    def _died(self, status: int | None, work: Work) -> InputError:
         with suppress(BlockingIOError):
             log.info("the parser of %s died (%s): %r", self.path, status, os.read(self._errors, _ERROR_BYTES))
         code = None if status is None else os.waitstatus_to_exitcode(status)
         if code is None:
             return self._unreadable("its parser died")
         if code >= 0:
-            return self._unreadable(f"its parser ended with code {code}")
+            return self._malformed(work) or self._unreadable(f"its parser ended with code {code}")
         if -code == signal.SIGXCPU:
             return self._unreadable(f"it takes more than {self._limits.cpu_seconds} seconds of CPU time")
-        return self._unreadable(f"its parser died of {signal.Signals(-code).name}")
+        name = signal.Signals(-code).name
+        found = None if -code == signal.SIGKILL else self._malformed(work)
+        return found or self._unreadable(f"its parser died of {name}")
+
+    def _malformed(self, work: Work) -> InputError | None:
+        """The error of the line of which the process died, if its text shows one."""
+        if work is refuse_malformed:  # which is what reads the text
+            return None
+        try:
+            with self._others.open(self.path) as other:
+                for _ in other.run(refuse_malformed, self._trace.count, kinds=()):
+                    pass
+        except InputError as error:
+            return error if error.code == "vcf_invalid" else None
+        except ResourceError:
+            return None
+        return None
 
     def _too_much_memory(self) -> str:
         limit = self._limits.memory_bytes
@@ -253,11 +284,11 @@ class _Ends:
         os.set_blocking(self.their_errors, False)  # what finds no room is dropped
         self.memory = new_memory()
 
-    def parser(self, path: Path, limits: ParserLimits, leash: Leash) -> Parser:
+    def parser(self, path: Path, limits: ParserLimits, leash: Leash, parsers: Parsers) -> Parser:
         """Closes the other side's ends."""
         self.theirs.close()
         os.close(self.their_errors)
-        parser = Parser(path, limits, self.connection, self.errors, self.memory, leash)
+        parser = Parser(path, limits, self.connection, self.errors, self.memory, leash, parsers)
         os.close(self.memory)
         return parser
 
@@ -289,7 +320,7 @@ class ForkedParsers:
             raise _unavailable(error) from error
         if not pid:
             run(ends.theirs.fileno(), ends.their_errors, ends.memory)
-        return ends.parser(path, self._limits, _Forked(pid, self._ending))
+        return ends.parser(path, self._limits, _Forked(pid, self._ending), self)
 
 
 class _Forked:
@@ -362,7 +393,7 @@ class ParserServer:
             leash.close()
             ends.close()
             raise _unavailable(error) from error
-        return ends.parser(path, self._limits, _Served(leash, self))
+        return ends.parser(path, self._limits, _Served(leash, self), self)
 
     def _send(self, descriptors: list[int]) -> None:
         with self._lock:

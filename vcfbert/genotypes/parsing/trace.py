@@ -29,6 +29,16 @@ class Trace:
         self._count += count
         _LAST.pack_into(self._memory, 0, self._count, pos, len(self._name))
 
+    def restart(self) -> None:
+        """Counts from the file's first record again."""
+        self._count = 0
+        _LAST.pack_into(self._memory, 0, 0, 0, 0)
+
+    @property
+    def count(self) -> int:
+        """The number of records so far."""
+        return max(int(_LAST.unpack_from(self._memory)[0]), 0)
+
     def __str__(self) -> str:
         """Where the next record is."""
         count, pos, length = _LAST.unpack_from(self._memory)
