@@ -17,6 +17,7 @@ from .app import create_app
 from .http import logs
 from .http.connections import BACKLOG, Connections, limited_protocol, raise_file_limit
 from .settings import check_exposure, override_environment, read_settings
+from .storage import keep_private
 
 _KEEP_ALIVE = 30  # seconds that an idle connection stays open; longer than most proxies' limit, so the proxy closes it
 
@@ -28,6 +29,7 @@ def main(*, host: str | None = None, port: int | None = None, model: str | None 
         settings = read_settings()
         check_exposure(settings, settings.host)
         logs.configure(settings.log_json)
+        keep_private(settings.data)
         app = create_app(settings)
         _check_folder(settings.data)
         _check_address(settings.host, settings.port)

@@ -29,6 +29,7 @@ from .models.manager import ModelsManager
 from .models.model import ModelSource
 from .routes import ROUTERS
 from .settings import Settings, check_exposure, read_settings
+from .storage import keep_private
 from .uploads.files import open_parsers
 from .uploads.kept import KeptUploads
 
@@ -93,6 +94,7 @@ def _served() -> FastAPI:
         settings = read_settings()
         check_exposure(settings, uvicorn_host(sys.argv))
         logs.configure(settings.log_json)
+        keep_private(settings.data)
         app = create_app(settings)
         app.state.jobs.open()
     except VcfbertError as error:

@@ -38,6 +38,7 @@ from .jobs.supervisor import EMBEDDED
 from .models.bundles import BundleSource
 from .models.model import ModelSource
 from .settings import Settings, read_settings
+from .storage import keep_private
 from .uploads.files import check_upload, open_parsers
 from .uploads.kept import KeptUploads
 from .worker_metrics import served_metrics
@@ -151,6 +152,7 @@ def main(open_source: OpenSource = BundleSource) -> None:
     try:
         settings = embedded_settings() if embedded else read_settings()
         logs.configure(settings.log_json)
+        keep_private(settings.data)
         share_freed()
         with alone(settings.data) if embedded else nullcontext():
             observer = SentMetrics(int(sys.argv[-1])) if embedded else served_metrics(settings)

@@ -34,6 +34,8 @@ _PACKAGES = ("torch", "numpy", "faiss-cpu", "lightning-fabric", "cyvcf2", "pysam
 # The commands that write an artifact of each kind.
 _WRITERS = {"bundle": "`vcfbert fit` or `dvc repro`", "panel": "`vcfbert panel build` or `dvc repro`"}
 
+PRIVATE = 0o600  # mode of files that hold genotypes of a service's callers
+
 # errno where the device is full or a quota is used up.
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -77,10 +79,11 @@ def output_error(error: OSError, path: Path) -> VcfbertError:
 
 
 @contextmanager
-def atomic_file(path: Path, *, kept: bool = True) -> Iterator[Path]:
+def atomic_file(path: Path, *, kept: bool = True, private: bool = False) -> Iterator[Path]:
     """Yields a temporary path beside ``path``. It is renamed to ``path`` on success and removed on failure.
 
-    A file that is ``kept`` is on the disk when it gets its name. Other files are read at once and then removed.
+    A file that is ``kept`` is on the disk when it gets its name. Other files are read at once and then removed. Only
+    its user may read a ``private`` file.
     """
     # A random name, not the process id: two machines of a cluster may write the same file on a shared disk.
     temporary = path.with_name(f".{path.name}.{os.urandom(6).hex()}.tmp")
@@ -88,7 +91,7 @@ def atomic_file(path: Path, *, kept: bool = True) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-        temporary.touch()
+        temporary.touch(PRIVATE if private else 0o666)
         yield temporary
         if kept:
             _fsync(temporary)

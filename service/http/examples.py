@@ -164,6 +164,10 @@ PROBLEMS: Final[dict[str, tuple[int, str, str | None, str | None]]] = {
         "try again; the operator should look at VCFBERT_REDIS_URL or VCFBERT_DATA",
     ),
     "busy": (503, "all threads for jobs are busy", None, "try again; /readyz says what does not answer"),
+    "storage_unusable": (
+        503, "the service cannot use its data folder (Read-only file system)", None,
+        "try again later; the operator should look at VCFBERT_DATA",
+    ),
     "disk_full": (
         507, "the output does not fit on the disk (No space left on device)", None,
         "free some space, or write elsewhere",

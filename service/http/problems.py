@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import math
 from collections.abc import Mapping
@@ -14,10 +15,11 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from vcfbert.artifacts import DISK_FULL, disk_full
+from vcfbert.artifacts import DISK_FULL
 from vcfbert.errors import ArtifactError, DiskFullError, InputError, VcfbertError
 
 from ..models.manager import ReloadRefusedError
+from ..storage import own_fault, unusable
 from .auth import ForbiddenError, UnauthorizedError
 
 log = logging.getLogger(__name__)
@@ -60,6 +62,8 @@ STATUS = {
     "rate_limited": 429,
     "too_many_requests": 429,
 }
+# errno of a disk that fails or may not be written.
+_STORAGE = (errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE)
 _STATUS_OF_CLASS: tuple[tuple[type[VcfbertError], int], ...] = (
     (UnauthorizedError, 401),
     (ForbiddenError, 403),
@@ -114,6 +118,7 @@ def status_of(error: VcfbertError) -> int:
 
 def problem_of(error: VcfbertError, *, more: Mapping[str, Any] | None = None) -> JSONResponse:
     """Returns the response to a known error. The error may carry ``retry_after``, in seconds, and ``more``."""
+    error = own_fault(error)
     status = status_of(error)
     headers = {}
     if status == 401:
@@ -136,8 +141,8 @@ def problem_of(error: VcfbertError, *, more: Mapping[str, Any] | None = None) ->
 
 def unexpected(error: Exception) -> JSONResponse:
     """Returns the response to an unexpected error. Details go to the log, not to the client."""
-    if isinstance(error, OSError) and error.errno in DISK_FULL:
-        return problem_of(disk_full(error, None))
+    if isinstance(error, OSError) and error.errno in (*DISK_FULL, *_STORAGE):
+        return problem_of(unusable(error))
     log.exception("unexpected", exc_info=error)
     hint = "tell the operator the request id: the service's log has the details"
     return problem(500, "internal", "the service failed on this request", hint=hint)
@@ -153,8 +158,8 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     async def http(request: Request, error: HTTPException) -> JSONResponse:
         cause = error.__cause__
-        if isinstance(cause, OSError) and cause.errno in DISK_FULL:  # the form parser spools large uploads
-            return problem_of(disk_full(cause, None))
+        if isinstance(cause, OSError):  # the form parser spools large uploads
+            return problem_of(unusable(cause))
         code = CODES.get(error.status_code, "http_error")
         hint = "see /docs" if error.status_code in (400, 404, 405) else None
         return problem(error.status_code, code, str(error.detail), hint=hint, headers=error.headers)

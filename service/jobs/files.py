@@ -6,15 +6,19 @@ import os
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
 from vcfbert.artifacts import atomic_file
 
+from ..storage import delete, unusable
+
 _COPY_BYTES = 1 << 20
 # An upload has no row until it is complete. A folder without a row, unchanged for this long, was abandoned.
 _ORPHAN_SECONDS = 3600.0
+_MARK_SECONDS = 60.0  # in which a request removes the row itself
+_DELETED = ".deleted"  # ending of the empty folder that is left of a job
 
 
 class JobFiles:
@@ -100,12 +104,44 @@ class JobFiles:
             shutil.rmtree(left, ignore_errors=True)
 
     def remove(self, job_id: str) -> None:
-        """Deletes the job's folder, if there is one."""
-        shutil.rmtree(self.of(job_id), ignore_errors=True)
+        """Deletes the job's folder, if there is one. Raises ResourceError 'storage_unusable' if it stays."""
+        delete(self.of(job_id))
+
+    def remove_marked(self, job_id: str) -> None:
+        """Deletes the job's files and leaves a mark, which ``forget`` removes after the job's row.
+
+        A full disk does not prevent this. Raises ResourceError 'storage_unusable' if the files stay.
+        """
+        mark = self._mark(job_id)
+        try:
+            with suppress(FileNotFoundError):
+                os.rename(self.of(job_id), mark)  # at once: no reader sees a part of the files
+            for path in mark.iterdir() if mark.is_dir() else ():
+                delete(path)
+        except OSError as error:
+            raise unusable(error) from error
+
+    def forget(self, job_id: str) -> None:
+        """Removes the mark of a job whose files and row are deleted."""
+        with suppress(OSError):
+            self._mark(job_id).rmdir()
+
+    def marked(self) -> list[str]:
+        """Ids of the jobs whose files were deleted ``_MARK_SECONDS`` ago and whose rows may still say otherwise."""
+        before, found = time.time() - _MARK_SECONDS, []
+        for mark in self.folder.glob(f"*{_DELETED}"):
+            with suppress(FileNotFoundError):
+                if mark.stat().st_mtime < before:
+                    found.append(mark.name.removesuffix(_DELETED))
+        return found
+
+    def _mark(self, job_id: str) -> Path:
+        return self.folder / f"{job_id}{_DELETED}"
 
     def untouched(self) -> list[str]:
         """Ids of jobs whose folder has not changed for ``_ORPHAN_SECONDS``."""
         if not self.folder.is_dir():
             return []
         before = time.time() - _ORPHAN_SECONDS
-        return [path.name for path in self.folder.iterdir() if path.is_dir() and path.stat().st_mtime < before]
+        folders = [path for path in self.folder.iterdir() if path.is_dir() and path.suffix != _DELETED]
+        return [path.name for path in folders if path.stat().st_mtime < before]

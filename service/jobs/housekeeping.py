@@ -31,9 +31,14 @@ def recover(table: JobTable, queue: JobQueue) -> None:
 
 def expire(table: JobTable, files: JobFiles) -> None:
     """Deletes the files of expired jobs, and leftovers of interrupted requests, cancelled jobs and dead workers."""
+    for job_id in table.overdue():  # files first: that needs no space, and makes some for the rows
+        files.remove(job_id)
     for job_id in table.expire():
         log.info("job %s: expired", job_id)
-        files.remove(job_id)
+    for job_id in files.marked():
+        files.remove_marked(job_id)
+        table.discard(job_id)
+        files.forget(job_id)
     for job_id in table.without_files(files.untouched()):
         files.remove(job_id)
     # A worker that died after its job's end, or with it, has not deleted the upload.

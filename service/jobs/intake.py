@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import partial
 from typing import Any, BinaryIO
 
-from vcfbert.errors import ResourceError, VcfbertError
+from vcfbert.errors import DiskFullError, ResourceError, VcfbertError
 
 from ..settings import Settings
+from ..storage import fault
 from .files import JobFiles
 from .job import Job, PinnedModel, new_id
 from .observer import Observer, receive
@@ -94,6 +96,13 @@ class Jobs:
         """``jobs`` (the table) and ``queue``, if they do not answer, with the code of the error."""
         return {} if self._watch is None else self._watch.sick
 
+    def fault(self) -> str | None:
+        """Why jobs cannot be done; None if they can. Writes to the disk for a moment."""
+        broken = fault(self._settings.data)
+        if broken is not None:
+            return broken.what
+        return "no worker can be started; see the log" if self.supervisor and self.supervisor.fails else None
+
     def submit(
         self, upload: BinaryIO, *, caller: str, name: str, options: Mapping[str, Any], model: PinnedModel
     ) -> Job:
@@ -105,7 +114,8 @@ class Jobs:
             size = self.files.store_upload(job_id, upload)
             job = self.table.accept(job_id, caller=caller, name=name, size=size, options=options, model=model)
         except BaseException:
-            self.files.remove(job_id)
+            with suppress(ResourceError):  # housekeeping tries again
+                self.files.remove(job_id)
             raise
         try:
             assert self._queue is not None, "not started"
@@ -118,6 +128,17 @@ class Jobs:
         return job
 
     def remove(self, caller: str, job_id: str) -> None:
-        """Cancels a job, or deletes one that has ended, and deletes its files. Raises InputError 'job_unknown'."""
-        self.table.remove(caller, job_id)
-        self.files.remove(job_id)
+        """Cancels a job, or deletes one that has ended, and deletes its files. Raises InputError 'job_unknown',
+        ResourceError 'storage_unusable' if its files stay.
+
+        The files go first: that needs no space, and makes some for the row.
+        """
+        self.table.get(caller, job_id)
+        self.files.remove_marked(job_id)
+        try:
+            self.table.remove(caller, job_id)
+        except DiskFullError:
+            log.warning("job %s: its files are deleted; its row follows when the disk has room", job_id)
+            return
+        self.files.remove(job_id)  # its worker may have written meanwhile
+        self.files.forget(job_id)

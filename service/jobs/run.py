@@ -18,6 +18,7 @@ from vcfbert.genotypes.parsing.process import Parser, Parsers
 
 from ..http.problems import status_of
 from ..models.model import Model, ModelSource
+from ..storage import own_fault
 from ..uploads.chains import Chain
 from ..uploads.files import read_qc, without_paths
 from .attempt import GRACE_SECONDS, Attempt, ClaimLostError, StoppingError
@@ -203,6 +204,7 @@ class JobRunner:
         self._table.release(claim)
 
     def _fail(self, claim: Claim, job: Job, error: VcfbertError) -> bool:
+        error = own_fault(error)
         log.info("job %s: failed (%s)", job.id, error.code)
         own = (self._files.target(job.id), job.name, self._files.folder)
         row = {

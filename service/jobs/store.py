@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 from sqlalchemy import Connection, Engine, Row, Select, and_, case, delete, func, insert, or_, select, tuple_, update
@@ -162,7 +163,9 @@ class JobTable:
         Raises InputError 'job_unknown'.
         """
         _check_id(job_id)
-        own = (jobs.c.id == job_id, jobs.c.caller == caller)
+        self._remove(jobs.c.id == job_id, jobs.c.caller == caller)
+
+    def _remove(self, *own: ColumnElement[bool]) -> None:
         active = jobs.c.state.in_((states.QUEUED, states.RUNNING))
         cancelled = update(jobs).where(*own, active).values(state=states.CANCELLED, finished=self._clock(), worker=None)
         if not self._change(cancelled) and not self._change(delete(jobs).where(*own)):
@@ -292,14 +295,25 @@ class JobTable:
         same = (jobs.c.id == job.id, jobs.c.state == states.RUNNING, jobs.c.worker == job.worker)
         return self._change(update(jobs).where(*same, jobs.c.heartbeat == job.heartbeat).values(values))
 
+    def overdue(self) -> list[str]:
+        """Ids of the jobs that ended ``result_seconds`` ago and whose files are to be deleted."""
+        return self._ids(*self._is_overdue())
+
+    def _is_overdue(self) -> tuple[ColumnElement[bool], ...]:
+        return (jobs.c.state.in_((states.DONE, states.FAILED)), jobs.c.expires <= self._clock())
+
+    def discard(self, job_id: str) -> None:
+        """Cancels a job whose files its caller deleted, or deletes its row if it has ended."""
+        with suppress(InputError):  # another process was faster
+            self._remove(jobs.c.id == job_id, jobs.c.state != states.CANCELLED)
+
     def expire(self) -> list[str]:
-        """Marks jobs as expired after ``result_seconds`` and returns their ids; their files are to be deleted.
+        """Marks overdue jobs as expired, once their files are deleted, and returns their ids.
 
         An expired job has no QC report and no summary. Rows of jobs that expired or were cancelled long ago are
         deleted.
         """
-        now = self._clock()
-        over = (jobs.c.state.in_((states.DONE, states.FAILED)), jobs.c.expires <= now)
+        now, over = self._clock(), self._is_overdue()
         ids = self._ids(*over)
         ended = jobs.c.state.in_((states.EXPIRED, states.CANCELLED))
         long_ago = jobs.c.finished <= now - self._result_seconds - FORGET_SECONDS

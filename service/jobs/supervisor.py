@@ -19,6 +19,7 @@ EMBEDDED = "--embedded"
 # The package is `service` in a checkout and `vcfbert_service` in a wheel.
 WORKER = f"{__name__.partition('.')[0]}.worker"
 FIRST_DELAY, MAX_DELAY = 0.5, 60.0  # seconds before a worker that died is restarted
+_MAX_FAILURES = 3  # in a row, after which the service is not ready
 _STEADY_SECONDS = 60.0  # after a worker ran this long, the delay is reset
 MARGIN_SECONDS = 10.0  # allowed for ending, after draining
 
@@ -50,6 +51,7 @@ class WorkerSupervisor:
         self._margin_seconds = margin_seconds
         self._stopped = threading.Event()
         self._starting = threading.Lock()
+        self._failures = 0
         self._process: subprocess.Popen[str] | None = None
         self._thread = threading.Thread(target=self._keep_alive, name="worker-supervisor", daemon=True)
 
@@ -61,6 +63,11 @@ class WorkerSupervisor:
         """Process id of the worker; None while there is none."""
         process = self._process
         return None if process is None or process.poll() is not None else process.pid
+
+    @property
+    def fails(self) -> bool:
+        """Whether there is no worker now because the last ones ended soon after their start."""
+        return self.pid is None and self._failures >= _MAX_FAILURES
 
     def stop(self) -> None:
         """Stops the worker and waits for it. It finishes its job within the drain time, or re-queues it."""
@@ -82,7 +89,8 @@ class WorkerSupervisor:
             if self._stopped.is_set():
                 return
             if time.monotonic() - started > _STEADY_SECONDS:
-                delay = self._first_delay
+                delay, self._failures = self._first_delay, 0
+            self._failures += 1
             log.warning("the worker ended with code %s; it restarts in %.1f s", code, delay)
             self._stopped.wait(delay)
             delay = min(2 * delay, MAX_DELAY)

@@ -47,7 +47,7 @@ _MEDIA_TYPES = {"vcf.gz": "application/gzip", "bcf": "application/octet-stream"}
         **problems(
             "model_unknown", "upload_stalled", "too_large", *FILE_LIMITS, "use_jobs", "request_invalid", "not_vcf",
             "truncated", "file_unreadable", "unsorted_records", "wrong_build", "unphased", "option_min_dr2",
-            "chain_unknown", "not_ready", "too_slow", "disk_full",
+            "chain_unknown", "not_ready", "too_slow", "disk_full", "storage_unusable",
         ),
     },
     openapi_extra=form(

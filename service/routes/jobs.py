@@ -80,6 +80,7 @@ class ExpiredError(VcfbertError):
         **problems(
             "model_unknown", "upload_unknown", "upload_stalled", "too_large", "request_invalid", "option_min_dr2",
             "chain_unknown", "queue_full", "not_ready", "jobs_unreachable", "busy", "queue_unreachable", "disk_full",
+            "storage_unusable",
         ),
     },
     openapi_extra=form(

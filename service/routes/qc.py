@@ -43,7 +43,7 @@ _EXAMPLES = answers(
         200: _EXAMPLES,
         **problems(
             "model_unknown", "upload_unknown", "upload_stalled", "too_large", *FILE_LIMITS, "request_invalid",
-            "chain_unknown", "not_ready", "too_slow", "disk_full",
+            "chain_unknown", "not_ready", "too_slow", "disk_full", "storage_unusable",
         ),
     },
     openapi_extra=form(

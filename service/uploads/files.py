@@ -21,6 +21,7 @@ from vcfbert.genotypes.parsing.confinement import ParserLimits
 from vcfbert.genotypes.parsing.process import Cancelled, Parser, ParserServer
 
 from ..settings import Settings
+from ..storage import unusable
 
 FILE_FIELD: Final = "a VCF, VCF.gz or BCF"
 _CHUNK: Final = 1 << 20
@@ -45,19 +46,29 @@ def received(file: UploadFile, settings: Settings) -> Iterator[Upload]:
     Errors raised within the block are changed to show the caller's file name and no path of this machine.
     """
     parent = settings.data / "uploads"
-    parent.mkdir(parents=True, exist_ok=True)
-    _remove_stale(parent)
-    folder = Path(tempfile.mkdtemp(dir=parent))
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        _remove_stale(parent)
+        folder = Path(tempfile.mkdtemp(dir=parent))
+    except OSError as error:
+        raise unusable(error) from error
     upload = Upload(folder, folder / "target", shown_name(file.filename))
     try:
-        with upload.target.open("wb") as handle:
-            shutil.copyfileobj(file.file, handle, _CHUNK)
+        _store(file, upload.target)
         yield upload
     except VcfbertError as error:
         hide_paths(error, upload)
         raise
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _store(file: UploadFile, target: Path) -> None:
+    try:
+        with target.open("wb") as handle:
+            shutil.copyfileobj(file.file, handle, _CHUNK)
+    except OSError as error:
+        raise unusable(error) from error
 
 
 async def one_file(request: Request) -> None:

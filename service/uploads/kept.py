@@ -20,6 +20,7 @@ from vcfbert.artifacts import write_json
 from vcfbert.errors import InputError
 
 from ..settings import Settings
+from ..storage import delete
 from .files import Upload, shown_name
 
 _ID = re.compile(r"[0-9a-f]{32}")
@@ -98,8 +99,9 @@ class KeptUploads:
         self.discard(self.get(caller, upload_id))
 
     def discard(self, kept: KeptUpload) -> None:
-        """Deletes the upload, which may be gone already: another request may have used it, or it expired."""
-        shutil.rmtree(kept.folder, ignore_errors=True)
+        """Deletes the upload, which may be gone already: another request may have used it, or it expired. Raises
+        ResourceError 'storage_unusable' if it stays."""
+        delete(kept.folder)
 
     def expire(self) -> None:
         """Deletes expired uploads. Any process may call it, at any time."""

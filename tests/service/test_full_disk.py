@@ -1,9 +1,10 @@
-"""A disk that is really full, a tiny tmpfs: uploads, results and the job table are refused with 507, and the service
-goes on when there is room again."""
+"""A disk that is really full or read-only, a tiny tmpfs: requests are refused with the reason, deleting works as long
+as it can, and the service goes on afterwards."""
 
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import time
 from collections.abc import Iterator
@@ -48,6 +49,22 @@ def filled(disk: Path, *, but: int = 0) -> Iterator[None]:
         yield
     finally:
         ballast.unlink()
+
+
+@contextmanager
+def read_only(disk: Path) -> Iterator[None]:
+    """The disk as after an error of its device."""
+    # Files that are open for writing prevent a remount; a bind mount can always be made read-only.
+    subprocess.run(["mount", "--bind", str(disk), str(disk)], check=True)
+    subprocess.run(["mount", "-o", "remount,bind,ro", str(disk)], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "-l", str(disk)], check=True)
+
+
+def files_of(data: Path, path: str) -> list[Path]:
+    return [file for file in (data / "jobs").rglob("*") if file.is_file() and path.rpartition("/")[2] in str(file)]
 
 
 def code(answer: httpx.Response) -> tuple[int, str]:
@@ -116,3 +133,65 @@ def test_a_job_table_that_cannot_grow_refuses_and_loses_nothing(disk: Path) -> N
         assert listed == set(accepted)
         service.start_worker()
         assert {job["state"] for job in service.all_end(accepted)} == {"done"}
+
+
+def test_deleting_works_on_a_full_disk_and_makes_room(disk: Path) -> None:
+    table = f"sqlite:///{disk / 'table' / 'jobs.sqlite'}"
+    (disk / "table").mkdir()
+    with service_at(disk / "data", DATABASE_URL=table) as service:
+        path = service.send("steps 1 0")
+        (job,) = service.all_end([path])
+        assert files_of(service.data, path)
+        with filled(disk):
+            assert service.client.delete(path).status_code == 204
+            assert files_of(service.data, path) == []
+            assert service.client.get(job["links"]["result"]).status_code in (404, 410)
+        for mark in (service.data / "jobs").glob("*.deleted"):
+            os.utime(mark, (0, 0))
+        wait_for(lambda: service.client.get(path).status_code == 404, "the removal of the row")
+        wait_for(lambda: list((service.data / "jobs").iterdir()) == [], "the removal of the mark")
+
+
+def test_expired_results_are_removed_from_a_full_disk(disk: Path) -> None:
+    with service_at(disk / "data", RESULT_HOURS=str(4 / 3600)) as service:
+        path = service.send("steps 1 0")
+        service.all_end([path])
+        with filled(disk):
+            wait_for(lambda: not files_of(service.data, path), "the removal of the files")
+        wait_for(lambda: service.job(path)["state"] == "expired", "the change of the row")
+
+
+def test_read_only_folder_is_named_and_nothing_pretends_to_work(disk: Path) -> None:
+    table = f"sqlite:///{disk.parent / 'jobs.sqlite'}"
+    with service_at(disk / "data", DATABASE_URL=table, EMBEDDED_WORKER="false") as service:
+        path = service.send("steps 1 0")
+        with read_only(disk):
+            for route in ("/v1/impute", "/v1/qc", "/v1/jobs"):
+                answer = send(service, route, b"steps 1 0")
+                assert code(answer) == (503, "storage_unusable"), (route, answer.text)
+                assert str(disk) not in answer.text
+            assert code(service.client.delete(path)) == (503, "storage_unusable")
+            assert files_of(service.data, path)
+            ready = service.client.get("/readyz")
+            assert (ready.status_code, ready.json()["code"]) == (503, "not_ready")
+            assert "data folder" in ready.json()["detail"]
+            assert service.client.get("/healthz").status_code == 200
+        assert service.client.get("/readyz").status_code == 200
+        assert service.client.delete(path).status_code == 204
+        assert files_of(service.data, path) == []
+
+
+def test_service_without_a_worker_that_starts_is_not_ready(disk: Path) -> None:
+    with service_at(disk / "data") as service:
+        pids = set()
+
+        def kill_worker() -> bool:
+            pid = service.worker_pid()
+            if pid:
+                pids.add(pid)
+                os.kill(pid, signal.SIGKILL)
+            return service.client.get("/readyz").status_code == 503
+
+        wait_for(kill_worker, "a service that is not ready")
+        assert "no worker" in service.client.get("/readyz").json()["detail"]
+        wait_for(service.is_ready, "a new worker")

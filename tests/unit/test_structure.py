@@ -37,7 +37,7 @@ LAYERS = (
 RANK = {room: rank for rank, rooms in enumerate(LAYERS) for room in rooms}
 # The same of the service's folders and top-level files.
 SERVICE_LAYERS = (
-    ("service", "settings", "allocator"),
+    ("service", "settings", "allocator", "storage"),
     ("models", "uploads"),
     ("http",),
     ("jobs",),

@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 from urllib.parse import urlencode
 
-from vcfbert.artifacts import atomic_file, output_error
+from vcfbert.artifacts import PRIVATE, atomic_file, output_error
 from vcfbert.client import shapes
 from vcfbert.client.connection import ByteProgress, Connection, answer_invalid, cut_as_error, json_object, pauses
 from vcfbert.client.failures import job_error
@@ -92,7 +92,11 @@ class Client:
         options = {**_options(region, fields, min_dr2), "model": model, "chain": chain, "format": format_of(out)}
         with self._connection.upload(target, "/v1/impute", options, progress) as answer:
             qc = _qc_header(answer)
-            with atomic_file(out) as temporary, temporary.open("wb") as handle, cut_as_error(str(answer.url)):
+            with (
+                atomic_file(out, private=True) as temporary,
+                temporary.open("wb") as handle,
+                cut_as_error(str(answer.url)),
+            ):
                 for chunk in answer.iter_raw():
                     handle.write(chunk)
             return qc
@@ -208,6 +212,7 @@ class Client:
             if begin not in (0, have):
                 raise answer_invalid(answer, f"byte {have} was requested, and byte {begin} was received")
             have = begin
+            part.touch(PRIVATE)
             with part.open("r+b" if have else "wb") as handle, cut_as_error(str(answer.url)):
                 handle.seek(have)
                 for chunk in answer.iter_raw():
