@@ -6,12 +6,13 @@ from pathlib import Path
 
 from pipelines.common import PANEL, run_stage
 from vcfbert.config import Config
+from vcfbert.copying.panel_filler import PanelFiller
 from vcfbert.genotypes.conversion import panels_of
 from vcfbert.genotypes.store import is_panel, write_panels
 
 
 def main(config: Config) -> None:
-    panels = panels_of(config.prepare, PANEL)
+    panels = panels_of(config.prepare, PANEL, PanelFiller(config.prepare.max_missing))
     if is_panel(Path(config.prepare.panels[0])):  # an existing store is copied, because DVC owns the stage's output
         write_panels(panels, PANEL)
     for panel in panels:

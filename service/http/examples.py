@@ -24,7 +24,8 @@ NOTE: Final = {
     "status": "swapped", "reason": "REF and ALT are exchanged",
 }  # fmt: skip
 SHORT_QC: Final[dict[str, Any]] = {
-    "n_samples": 1, "n_haploid": 0, "n_doubled": 0, "n_target_sites": 520, "n_panel_sites": 24990, "n_used": 495,
+    "n_samples": 1, "n_haploid": 0, "n_doubled": 0, "n_target_sites": 520, "n_panel_sites": 24990, "panel_filled": 0.0,
+    "n_used": 495,
     "counts": {"matched": 490, "swapped": 5, "not_in_panel": 25}, "n_swapped": 5, "n_flipped": 0,
     "n_shared_positions": 495, "build_agreement": 1.0, "n_half_calls": 0, "missing_rate": 0.001,
     "worst_missing_rate": 0.001, "n_much_missing": 0, "phased_share": 1.0, "overlap_share": 0.951923,

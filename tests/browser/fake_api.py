@@ -39,6 +39,7 @@ QC: dict[str, Any] = {
     "n_haploid": 0,
     "n_target_sites": 520,
     "n_panel_sites": 24990,
+    "panel_filled": 0.0,
     "n_used": 495,
     "counts": {
         "matched": 471, "swapped": 12, "flipped": 8, "flipped_swapped": 1, "ambiguous_resolved": 3,

@@ -151,9 +151,14 @@ def test_region_outside_panel_is_refused(tiny_files: TinyFiles, out: Path) -> No
 
 
 PANEL_CASES: dict[str, tuple[Callable[[Lines], Lines | None], Callable[[str], str], str, tuple[str, ...]]] = {
-    "missing genotypes": (set_field(5, 12, ".|."), str, "panel_missing", ("record 20:", "bcftools view -g ^miss")),
-    "half a genotype missing": (set_field(5, 12, "0|."), str, "panel_missing", ("record 20:",)),
-    "unphased genotypes": (set_field(5, 12, "0/1"), str, "panel_unphased", ("record 20:", "phase")),
+    "a fifth of the calls missing": (
+        lambda rs: [[*r[:9], *(".|." if i % 5 == 0 else call for i, call in enumerate(r[9:]))] for r in rs],
+        str, "panel_missing", ("of the alleles are unknown", "at most 10% are filled", "--max-missing"),
+    ),
+    "unphased genotypes": (
+        lambda rs: [[*r[:9], *("0/1" if call in ("0|1", "1|0") else call for call in r[9:])] for r in rs],
+        str, "panel_unphased", ("unphased heterozygous calls", "phase it first"),
+    ),
     "unsorted": (swap_rows, str, "unsorted_records", ("record 20:",)),
     "duplicate records": (repeat_row, str, "duplicate_records", ("record 20:",)),
     "mixed ploidy": (set_field(5, 12, "0"), str, "mixed_ploidy", ("record 20:",)),

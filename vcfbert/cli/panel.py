@@ -38,6 +38,14 @@ def panel_build(
         list[str] | None,
         typer.Option(help="INFO field that imputed files repeat, of all records. Repeat it for several fields."),
     ] = None,
+    max_missing: Annotated[
+        float,
+        typer.Option(
+            help="Greatest share of missing and unphased heterozygous calls that is filled; 0: none is.",
+            min=0.0,
+            max=1.0,
+        ),
+    ] = 0.1,
     holdout: Annotated[float, typer.Option(help="Fraction of samples held out for validation.")] = 0.1,
     seed: Annotated[int, typer.Option(help="Seed that chooses the samples held out.")] = 17,
     ray: Ray = None,
@@ -73,7 +81,7 @@ def panel_build(
     options = {"maps": maps, "region": region, "info": info or [], "holdout": holdout, "seed": seed}
     files = chromosome_files(panel)
     if ray is None and work_dir is None:
-        manifest = _convert(files, out, build=build, **options)
+        manifest = _convert(files, out, max_missing, build=build, **options)
     else:
         manifest = _convert_in_tasks(files, out, ray, work_dir, chunk_mb, build, options)
     if as_json:
@@ -88,11 +96,13 @@ def panel_build(
     say(f"panel: {out}")
 
 
-def _convert(files: list[Path], out: Path, **options: Any) -> dict[str, Any]:
+def _convert(files: list[Path], out: Path, max_missing: float, **options: Any) -> dict[str, Any]:
+    from vcfbert.copying.panel_filler import PanelFiller
     from vcfbert.genotypes.conversion import convert_panels
 
     with progress_bars("sites") as add_bar:
-        return convert_panels(files, out, progress=add_bar("reading").show, **options)
+        filler = PanelFiller(max_missing, progress=add_bar("filling").show) if max_missing > 0.0 else None
+        return convert_panels(files, out, filler=filler, progress=add_bar("reading").show, **options)
 
 
 def _convert_in_tasks(
@@ -180,6 +190,7 @@ def _facts(panel: Panel) -> dict[str, Any]:
         "validation samples": len(panel.validation),
         "sites": panel.n_sites,
         "symbolic alleles": int(panel.sites.symbolic.sum()),
+        "filled alleles, share": round(panel.filled, 6),
         **{f"sites, MAF {name}": int(np.sum(bins == i)) for i, name in enumerate(MAF_BIN_NAMES)},
         "monomorphic sites": int(np.sum(bins < 0)),
         "digest": panel.digest,

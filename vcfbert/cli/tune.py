@@ -170,6 +170,7 @@ def _worker(
     """A worker, its panel read and encoded. The panel store lies in a temporary folder until the worker is done."""
     _require_optuna()
     from vcfbert.config import load
+    from vcfbert.copying.panel_filler import PanelFiller
     from vcfbert.genotypes.conversion import panels_of
     from vcfbert.genotypes.encoding import encode
     from vcfbert.tracking.store import study_storage
@@ -179,7 +180,7 @@ def _worker(
     config = load(params)
     prepare = config.prepare if panel_path is None else replace(config.prepare, panel=str(panel_path))
     with tempfile.TemporaryDirectory(prefix="vcfbert-") as folder, ConsoleProgress() as progress:
-        panels = panels_of(prepare, Path(folder) / "panel")
+        panels = panels_of(prepare, Path(folder) / "panel", PanelFiller(prepare.max_missing))
         encodings = [encode(panel, config.encode) for panel in panels]
         settings = Settings(storage or study_storage(), checkpoints, track)
         yield Worker(panels, encodings, config, variant, settings, progress=progress)

@@ -71,6 +71,7 @@ AtLeastEight = Annotated[WholeNumber, Field(ge=8)]
 NonNegativeNumber = Annotated[Number, Field(ge=0)]
 PositiveNumber = Annotated[Number, Field(gt=0)]
 BetweenZeroAndOne = Annotated[Number, Field(gt=0, lt=1)]
+Share = Annotated[Number, Field(ge=0, le=1)]
 ErrorRate = Annotated[Number, Field(ge=0, lt=0.5)]
 Choices = Annotated[tuple[AtLeastOne, ...], Field(min_length=1)]
 Range = Annotated[tuple[PositiveNumber, PositiveNumber], BeforeValidator(_two_values), AfterValidator(_ascending)]
@@ -98,6 +99,7 @@ class PrepareConfig:
     region: str | None = None  # CHROM or CHROM:FROM-TO, 1-based and inclusive; None = all
     build: str | None = None  # genome build of X: b37, b38, or none (one region); None = by its length
     info: tuple[str, ...] = ()  # INFO fields of the panel's records that imputed files repeat
+    max_missing: Share = 0.1  # greatest share of unknown alleles of the panel that is filled; 0 = none is
     holdout: BetweenZeroAndOne = 0.1  # fraction of samples held out for validation
     seed: NonNegative = 17  # of the split into training and validation samples
 

@@ -20,7 +20,8 @@ from vcfbert.artifacts import git_commit, sha256_file, sha256_json
 from vcfbert.distributed.scheduler import Pool, Task, run_tasks
 from vcfbert.distributed.tensors import Array, Tensors, write_tensors
 from vcfbert.errors import InputError
-from vcfbert.genotypes.conversion import PackedBlock, convert_panels, packed_blocks
+from vcfbert.genotypes.conversion import convert_panels
+from vcfbert.genotypes.packed_blocks import PackedBlock, packed_blocks
 from vcfbert.genotypes.panel import Sites
 from vcfbert.genotypes.panel_writer import INFO, TEXTS, pack_info, pack_text, unpack_info, unpack_text
 from vcfbert.genotypes.regions import Region, names_of
@@ -210,5 +211,4 @@ def _blocks(job: PanelJob) -> Iterator[PackedBlock]:
             info = unpack_info({name: stored[f"{name}-{place}"] for name in INFO if f"{name}-{place}" in stored})
             sites = Sites(facts["chrom"], stored[f"pos-{place}"], ref, alt, ids, stored[f"continues-{place}"], info)
             region = Region(facts["chrom"], facts["start"], facts["stop"])
-            packed, counts = stored[f"packed-{place}"], stored[f"allele_count-{place}"]
-            yield PackedBlock(region, samples, tuple(facts["haploid"]), sites, packed, counts)
+            yield PackedBlock.complete(region, samples, tuple(facts["haploid"]), sites, stored[f"packed-{place}"])

@@ -5,43 +5,39 @@ from __future__ import annotations
 import dataclasses
 import logging
 import re
-from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass
+import shutil
+from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import chain, groupby
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 
 from vcfbert.artifacts import atomic_folder
 from vcfbert.config import PrepareConfig
-from vcfbert.constants import ABSENT, MISSING, PANEL_FORMAT
+from vcfbert.constants import PANEL_FORMAT
 from vcfbert.errors import InputError
 from vcfbert.genotypes.genetic_map import GeneticMap
-from vcfbert.genotypes.panel import Panel, Sites
+from vcfbert.genotypes.packed_blocks import PackedBlock, allele_counts, checked, haplotypes, packed_blocks
+from vcfbert.genotypes.panel import Panel
 from vcfbert.genotypes.panel_writer import PanelWriter, region_folder
-from vcfbert.genotypes.parsing.messages import REGION, SITES, Array, Numbers, Record, Texts, in_range
-from vcfbert.genotypes.parsing.process import in_parser
-from vcfbert.genotypes.parsing.trace import Trace
-from vcfbert.genotypes.plain_text import plain_sites
 from vcfbert.genotypes.record_batch import Genotypes
-from vcfbert.genotypes.record_info import NO_ALT
 from vcfbert.genotypes.regions import Region, bare_chrom, canonical_chrom
 from vcfbert.genotypes.sample_copies import CopyFinder, with_copies
-from vcfbert.genotypes.sex_chromosomes import NO_PARS, build_of, has_chrom, is_autosome_number, is_x, regions_of_x
+from vcfbert.genotypes.sex_chromosomes import has_chrom
 from vcfbert.genotypes.site_blocks import SiteBlocks
 from vcfbert.genotypes.store import (
     KIND,
     is_panel,
     open_panels,
+    open_region,
     panel_digest,
     region_manifest,
     store_manifest,
 )
-from vcfbert.genotypes.vcf_reader import Progress, open_source, stream_parts, two_names
-from vcfbert.genotypes.vcf_records import Source, VcfRecords
+from vcfbert.genotypes.unknown_alleles import Filler, UnknownAlleles
+from vcfbert.genotypes.vcf_reader import Progress, two_names
 
 _LOG = logging.getLogger(__name__)
 CHROM = "{chrom}"  # placeholder in a file name for the chromosome, such as 20 or X
@@ -49,105 +45,6 @@ _CHROMOSOME = re.compile(r"\d{1,3}[A-Za-z]?|[A-Za-z]{1,2}|LG\d{1,3}|[IVX]{1,6}")
 _AFTER_NUMBERS = 1000
 # A larger share of sites beyond the ends of a genetic map is warned about.
 _MAX_OUTSIDE_MAP: Final = 0.05
-
-
-@dataclass(frozen=True)
-class PackedBlock:
-    """Consecutive sites of one panel; ``packed`` as in ``SiteBlocks.of``, others as in ``Panel``."""
-
-    region: Region
-    samples: tuple[str, ...]
-    haploid: tuple[int, ...]
-    sites: Sites
-    packed: npt.NDArray[np.uint8]
-    allele_count: npt.NDArray[np.int64]
-
-
-def packed_blocks(
-    file: Path,
-    *,
-    region: Region | None = None,
-    build: str | None = None,
-    info: Sequence[str] = (),
-    progress: Progress | None = None,
-) -> Iterator[PackedBlock]:
-    """Reads a file once, in blocks of bounded memory. A parser process does it (``genotypes.parsing``).
-
-    ``progress`` is called with the number of sites so far. Raises InputError as ``convert_panels`` does.
-    """
-    n_sites = 0
-    for block in in_parser(parsed_blocks, file, region, build, tuple(info), kinds=(_PACKED_BLOCK,)):
-        n_sites += len(block.sites)
-        if progress is not None:
-            progress(n_sites)
-        yield block
-
-
-def _fits(block: PackedBlock) -> bool:
-    n_haplotypes = 2 * len(block.samples) - len(block.haploid)
-    return (
-        block.packed.shape[1] == -(-n_haplotypes // 8)
-        and all(0 <= sample < len(block.samples) for sample in block.haploid)
-        and in_range(block.allele_count, 0, n_haplotypes)
-    )
-
-
-_PACKED_BLOCK: Final = Record(
-    PackedBlock,
-    _fits,
-    region=REGION,
-    samples=Texts("sample", as_tuple=True),
-    haploid=Numbers(),
-    sites=SITES,
-    packed=Array("uint8", "site", "byte"),
-    allele_count=Array("int64", "site"),
-)
-
-
-def parsed_blocks(
-    path: Path, trace: Trace, region: Region | None, build: str | None, info: Sequence[str]
-) -> Iterator[PackedBlock]:
-    """The blocks of ``packed_blocks``, which has the arguments. Runs in a parser process.
-
-    INFO of records with symbolic alleles is kept (``record_info.py``), and the fields ``info`` of all records. Records
-    are read from the text of a VCF as far as they are plain (``plain_text.py``). htslib then parses the file
-    from its start, so that all of its checks see all records.
-    """
-    source = open_source(path, trace)
-    n_plain = 0
-    if region is None and not info and isinstance(source, VcfRecords):
-        n_plain, complete = yield from _plain_blocks(source)
-        if complete:
-            return
-    blocks = stream_parts(source, partial(_ploidy_regions, source, build), region=region, symbolic=True, info=info)
-    for part, block in _checked(blocks, path):
-        if n_plain >= len(block.sites):
-            n_plain -= len(block.sites)
-            continue
-        packed = np.packbits(_haplotypes(block)[n_plain:], axis=1)
-        haploid = tuple(np.flatnonzero(block.haploid).tolist())  # no call is missing, so one site is enough
-        sites = block.sites.take(np.arange(n_plain, len(block.sites)))
-        yield PackedBlock(part, block.samples, haploid, sites, packed, _allele_counts(packed))
-        n_plain = 0
-
-
-def _plain_blocks(source: VcfRecords) -> Generator[PackedBlock, None, tuple[int, bool]]:
-    """The plain records up to the first other one, or up to X. Returns their number and whether no others follow."""
-    n_sites = 0
-    blocks = plain_sites(source.file)
-    while True:
-        try:
-            sites, packed = next(blocks)
-        except StopIteration as end:
-            return n_sites, bool(end.value)
-        if is_x(sites.chrom):  # or an autosome 23 or 25, which is read as X is
-            return n_sites, False
-        n_sites += len(sites)
-        yield PackedBlock(Region(sites.chrom), source.samples, (), sites, packed, _allele_counts(packed))
-
-
-def _allele_counts(packed: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
-    return np.asarray(np.bitwise_count(packed).sum(axis=1, dtype=np.int64))
 
 
 def convert_panels(
@@ -160,6 +57,7 @@ def convert_panels(
     info: Sequence[str] = (),
     holdout: float,
     seed: int,
+    filler: Filler | None = None,
     blocks: Iterator[PackedBlock] | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
@@ -171,8 +69,9 @@ def convert_panels(
     END, SVTYPE and SVLEN are always kept of records with symbolic alleles. ``maps`` are genetic maps of one or several
     chromosomes; a name may contain ``{chrom}``. Without maps, 1 cM/Mb is assumed. ``holdout`` is the fraction of
     samples for validation, sampled with ``seed``; each split has at least one sample. Copies of a validation sample are
-    held out with it (``sample_copies.py``). ``blocks``: the blocks of the only file, if they are already read.
-    ``progress`` is called with the number of sites read so far. If the conversion fails, nothing is left at ``out``.
+    held out with it (``sample_copies.py``). ``filler`` fills unknown alleles (``unknown_alleles.py``); without it they
+    are refused. ``blocks``: the blocks of the only file, if they are already read. ``progress`` is called with the
+    number of sites read so far. If the conversion fails, nothing is left at ``out``.
 
     Raises InputError: panel_missing, panel_unphased, panel_too_small, chromosome_twice, build_unknown, and those of
     ``stream_genotypes`` and ``GeneticMap.read``.
@@ -186,12 +85,15 @@ def convert_panels(
     with atomic_folder(out, kind=KIND, version=PANEL_FORMAT, manifest=manifest) as folder:
         for file in files:
             shifted = None if progress is None else partial(_with_earlier_files, progress, n_sites)
-            read = blocks or packed_blocks(file, region=wanted, build=build, info=info, progress=shifted)
+            incomplete = filler is not None
+            read = blocks or packed_blocks(
+                file, region=wanted, build=build, info=info, incomplete=incomplete, progress=shifted
+            )
             n_earlier = len(stored)
             for part, group in groupby(read, key=lambda block: block.region):
                 place = folder / region_folder(len(stored))
                 _refuse_twice(part, stored[:n_earlier], stored[n_earlier:], file)
-                facts = _write_region(place, part, group, maps, holdout, seed, file)
+                facts = _write_region(place, part, group, maps, holdout, seed, file, filler)
                 stored.append(facts)
                 n_sites += facts["n_sites"]
         if not stored:
@@ -209,8 +111,11 @@ def build_panels(files: Sequence[Path], out: Path, **options: Any) -> tuple[Pane
     return open_panels(out, verify=False)
 
 
-def panels_of(prepare: PrepareConfig, out: Path) -> tuple[Panel, ...]:
-    """The panels of the store that ``prepare`` names; if it names files, panels are built from them at ``out``."""
+def panels_of(prepare: PrepareConfig, out: Path, filler: Filler) -> tuple[Panel, ...]:
+    """The panels of the store that ``prepare`` names; if it names files, panels are built from them at ``out``.
+
+    ``filler`` fills unknown alleles, unless ``prepare.max_missing`` is 0.
+    """
     if len(prepare.panels) == 1 and is_panel(Path(prepare.panels[0])):
         return open_panels(Path(prepare.panels[0]))
     return build_panels(
@@ -222,6 +127,7 @@ def panels_of(prepare: PrepareConfig, out: Path) -> tuple[Panel, ...]:
         info=prepare.info,
         holdout=prepare.holdout,
         seed=prepare.seed,
+        filler=filler if prepare.max_missing > 0.0 else None,
     )
 
 
@@ -273,10 +179,10 @@ def panel_from_genotypes(
     Raises InputError as ``convert_panels`` does.
     """
     region = Region(genotypes.sites.chrom)
-    block = next((block for _, block in _checked(iter([(region, genotypes)]), file)), None)
+    block = next((block for _, block in checked(iter([(region, genotypes)]), file)), None)
     if block is None:
         raise InputError("empty", "no record has an ALT allele", where=str(file), hint="give a file with variants")
-    bits = _haplotypes(block)
+    bits = haplotypes(block)
     panel = Panel(
         region=region,
         samples=block.samples,
@@ -305,15 +211,6 @@ def choose_validation(n_samples: int, *, holdout: float, seed: int, where: str |
     return tuple(sorted(chosen.tolist()))
 
 
-def _ploidy_regions(source: Source, build: str | None, chrom: str) -> Sequence[Region]:
-    if not is_x(chrom) or build == NO_PARS:
-        return (Region(chrom),)
-    length = source.length_of(chrom)
-    if is_autosome_number(chrom, length, build):
-        return (Region(chrom),)
-    return regions_of_x(chrom, build_of(length, build, str(source.path)))
-
-
 def _write_region(
     folder: Path,
     region: Region,
@@ -322,18 +219,22 @@ def _write_region(
     holdout: float,
     seed: int,
     file: Path,
+    filler: Filler | None,
 ) -> dict[str, Any]:
     """Writes the blocks of one region and returns its entry in the manifest."""
     folder.mkdir()
     first = next(blocks)
     chosen = choose_validation(len(first.samples), holdout=holdout, seed=seed, where=str(file))
     finder = CopyFinder(len(first.samples), first.haploid)
+    n_haplotypes = 2 * len(first.samples) - len(first.haploid)
+    unknown = UnknownAlleles(folder.with_suffix(".unknown"), n_haplotypes, len(first.samples))
     scale = GeneticMap.of_region([_named(path, region.chrom) for path in maps], region)
     writer = PanelWriter(folder, region, first.samples, first.haploid)
     n_outside = 0  # sites beyond the ends of the map
     for block in chain([first], blocks):
         writer.append(block.sites, block.packed, scale.cm(block.sites.pos), block.allele_count)
         finder.add(block.packed, block.allele_count)
+        unknown.add(block.unknown, block.unphased, block.allele_count)
         n_outside += int((~scale.covers(block.sites.pos)).sum())
     if maps and n_outside > _MAX_OUTSIDE_MAP * writer.n_sites:
         _LOG.warning(
@@ -347,12 +248,39 @@ def _write_region(
             writer.n_sites,
             region,
         )
+    digest = writer.close()
+    if filler is not None and unknown:
+        what = f"{file}, {region}"
+        _LOG.warning(
+            "%s: %s. They are filled by the panel's own haplotypes", what, unknown.check(filler.max_share, what)
+        )
+        facts = region_manifest(region, first.samples, first.haploid, chosen, writer.n_sites, digest, scale.source)
+        finder = CopyFinder(len(first.samples), first.haploid)
+        digest = _fill(folder, facts, unknown, filler, finder)
     validation = with_copies(chosen, finder.copies_of(chosen), len(first.samples))
     if validation != chosen:
         what = "samples as alike as copies of a validation sample are held out with it"
         _LOG.warning("%s, %s: %s: %d instead of %d", file, region, what, len(validation), len(chosen))
+    named = (first.samples, first.haploid, validation, writer.n_sites, digest, scale.source)
+    return region_manifest(region, *named, filled=unknown.share)
+
+
+def _fill(folder: Path, facts: dict[str, Any], unknown: UnknownAlleles, filler: Filler, finder: CopyFinder) -> str:
+    """Writes the panel in ``folder`` again with its unknown alleles filled, and returns its digest."""
+    panel = open_region(folder, facts)
+    filled = folder.with_suffix(".filled")
+    filled.mkdir()
+    writer = PanelWriter(filled, panel.region, panel.samples, panel.haploid)
+    for packed in filler.filled(panel, unknown.packed()):
+        rows = slice(writer.n_sites, writer.n_sites + len(packed))
+        counts = allele_counts(packed)
+        writer.append(panel.sites.take(rows), packed, panel.cm[rows], counts)
+        finder.add(packed, counts)
     digest = writer.close()
-    return region_manifest(region, first.samples, first.haploid, validation, writer.n_sites, digest, scale.source)
+    shutil.rmtree(folder)
+    filled.rename(folder)
+    unknown.remove()
+    return digest
 
 
 def _named(path: Path, chrom: str) -> Path:
@@ -361,46 +289,8 @@ def _named(path: Path, chrom: str) -> Path:
     return next((file for file in files if file.exists()), files[-1])
 
 
-def _haplotypes(block: Genotypes) -> npt.NDArray[np.uint8]:
-    """Alleles [n_sites, n_haplotypes]; a haploid sample has one haplotype."""
-    flat = block.alleles.reshape(len(block.sites), -1).view(np.uint8)
-    return flat[:, block.alleles[0].reshape(-1) != ABSENT] if block.haploid.any() else flat
-
-
 def _with_earlier_files(progress: Progress, before: int, n_sites: int) -> None:
     progress(before + n_sites)
-
-
-def _checked(blocks: Iterator[tuple[Region, Genotypes]], file: Path) -> Iterator[tuple[Region, Genotypes]]:
-    """The blocks without records that have no ALT. Raises InputError at a missing or an unphased heterozygous call."""
-    for region, block in blocks:
-        _refuse(
-            "panel_missing",
-            "the panel has missing genotypes here",
-            "remove such records (bcftools view -g ^miss), or impute and phase the panel first",
-            np.asarray((block.alleles == MISSING).any(axis=(1, 2))),
-            block,
-            file,
-        )
-        _refuse(
-            "panel_unphased",
-            "the panel has unphased heterozygous genotypes here",
-            "phase it first, with SHAPEIT, Beagle or Eagle",
-            np.asarray(~block.phased.all(axis=1)),
-            block,
-            file,
-        )
-        kept = np.flatnonzero(block.sites.alt != NO_ALT)
-        if len(kept) == len(block.sites):
-            yield region, block
-        elif len(kept):
-            yield region, Genotypes(block.samples, block.sites.take(kept), block.alleles[kept], block.phased[kept])
-
-
-def _refuse(code: str, what: str, hint: str, bad: npt.NDArray[np.bool_], block: Genotypes, file: Path) -> None:
-    if bad.any():
-        pos = block.sites.pos[int(np.flatnonzero(bad)[0])]
-        raise InputError(code, what, where=f"{file}, record {block.sites.chrom}:{pos}", hint=hint)
 
 
 def _refuse_twice(region: Region, before: Sequence[dict[str, Any]], here: Sequence[dict[str, Any]], file: Path) -> None:

@@ -114,6 +114,7 @@ class Panel:
     validation: tuple[int, ...]  # indices of the samples that training does not see
     digest: str  # see ``PanelDigest``
     haploid: tuple[int, ...] = ()  # indices of the haploid samples, ascending
+    filled: float = 0.0  # share of the alleles that the file lacks (``unknown_alleles.py``)
 
     @property
     def n_sites(self) -> int:

@@ -78,6 +78,7 @@ class QcReport:
     n_homozygous_coded: int  # diploid samples without a heterozygous call between the PARs of X: most probably males
     n_target_sites: int
     n_panel_sites: int
+    panel_filled: float  # share of the panel's alleles that were unknown and filled
     n_used: int  # typed sites of the panel
     counts: dict[str, int]  # the target's sites of each status of this module
     missing: tuple[float, ...]  # [n_samples], fraction of missing calls at used sites
@@ -119,6 +120,7 @@ class QcReport:
             n_homozygous_coded=max(part.n_homozygous_coded for part in parts),
             n_target_sites=total("n_target_sites"),
             n_panel_sites=total("n_panel_sites"),
+            panel_filled=sum(p.panel_filled * p.n_panel_sites for p in parts) / max(total("n_panel_sites"), 1),
             n_used=total("n_used"),
             counts={name: sum(part.counts[name] for part in parts) for name in (*USED, *EXCLUDED)},
             missing=tuple((weight @ np.array([part.missing for part in parts])).tolist()),
@@ -231,6 +233,7 @@ class QcReport:
             "n_doubled": self.n_homozygous_coded,
             "n_target_sites": self.n_target_sites,
             "n_panel_sites": self.n_panel_sites,
+            "panel_filled": round(self.panel_filled, 6),
             "n_used": self.n_used,
             "counts": dict(self.counts),
             "n_swapped": self.n_swapped,

@@ -56,6 +56,10 @@ class Genotypes:
         """[n_samples]: True for haploid samples, such as males between the PARs of X."""
         return haploid_samples(self.alleles)
 
+    def take(self, index: npt.NDArray[np.int64]) -> Genotypes:
+        """The genotypes at the sites of the given indices."""
+        return Genotypes(self.samples, self.sites.take(index), self.alleles[index], self.phased[index])
+
 
 def haploid_samples(alleles: npt.NDArray[np.int8]) -> npt.NDArray[np.bool_]:
     """[n_samples]: True where the second allele is ABSENT in ``alleles`` [n_sites, n_samples, 2].

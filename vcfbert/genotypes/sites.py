@@ -309,6 +309,7 @@ def _report(
         n_homozygous_coded=_n_homozygous_coded(matched, panel),
         n_target_sites=len(sites),
         n_panel_sites=panel.n_sites,
+        panel_filled=panel.filled,
         n_used=len(matched.panel_site),
         counts={name: int((status == name).sum()) for name in (*qc.USED, *qc.EXCLUDED)},
         missing=tuple(missing.tolist()),

@@ -61,7 +61,7 @@ def write_panels(panels: Sequence[Panel], out: Path) -> None:
                     panel.sites.take(rows), panel.blocks.packed(rows), panel.cm[rows], panel.allele_count[rows]
                 )
             facts = (panel.samples, panel.haploid, panel.validation, panel.n_sites, writer.close())
-            stored.append(region_manifest(panel.region, *facts, "as given"))
+            stored.append(region_manifest(panel.region, *facts, "as given", panel.filled))
         manifest.update(store_manifest(stored, {}))
 
 
@@ -74,7 +74,9 @@ def open_panels(path: Path, *, verify: bool = True) -> tuple[Panel, ...]:
     """
     manifest = read_manifest(path, kind=KIND, version=PANEL_FORMAT, verify=verify)
     try:
-        panels = tuple(_open(path / region_folder(number), facts) for number, facts in enumerate(manifest["stretches"]))
+        panels = tuple(
+            open_region(path / region_folder(number), facts) for number, facts in enumerate(manifest["stretches"])
+        )
         faults = [fault for panel in panels if (fault := panel_fault(panel)) is not None]
     except (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile) as error:
         raise _damaged(path, f"it cannot be read ({error})") from error
@@ -85,7 +87,8 @@ def open_panels(path: Path, *, verify: bool = True) -> tuple[Panel, ...]:
     return panels
 
 
-def _open(folder: Path, facts: Mapping[str, Any]) -> Panel:
+def open_region(folder: Path, facts: Mapping[str, Any]) -> Panel:
+    """The panel in ``folder``, unchecked; ``facts``: its entry in the manifest."""
     with np.load(folder / SITES) as stored:
         table = {name: stored[name] for name in stored.files}
     region = Region(facts["chrom"], facts["start"], facts["stop"])
@@ -104,6 +107,7 @@ def _open(folder: Path, facts: Mapping[str, Any]) -> Panel:
         validation=tuple(facts["validation"]),
         digest=str(facts["digest"]),
         haploid=tuple(facts["haploid"]),
+        filled=float(facts.get("filled", 0.0)),
     )
 
 
@@ -143,9 +147,10 @@ def region_manifest(
     n_sites: int,
     digest: str,
     genetic_map: str,
+    filled: float = 0.0,
 ) -> dict[str, Any]:
-    """A panel's entry in the store's manifest."""
-    return {
+    """A panel's entry in the store's manifest. ``filled``: as in ``Panel``."""
+    entry = {
         "chrom": region.chrom,
         "start": region.start,
         "stop": region.stop,
@@ -157,6 +162,7 @@ def region_manifest(
         "digest": digest,
         "genetic_map": genetic_map,
     }
+    return entry | ({"filled": round(filled, 6)} if filled else {})
 
 
 def store_manifest(stored: Sequence[Mapping[str, Any]], source: Mapping[str, Any]) -> dict[str, Any]:

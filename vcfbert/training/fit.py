@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from vcfbert.artifacts import check_replaceable
 from vcfbert.config import Config
 from vcfbert.constants import BUNDLE_KIND
+from vcfbert.copying.panel_filler import PanelFiller
 from vcfbert.errors import InputError
 from vcfbert.genotypes.conversion import panels_of
 from vcfbert.genotypes.encoding import Encoding, encode
@@ -41,7 +42,7 @@ def fit_panel(
     """
     check_replaceable(out, BUNDLE_KIND)  # before training, which may take hours
     with tempfile.TemporaryDirectory(prefix="vcfbert-") as folder:
-        panels = panels_of(config.prepare, Path(folder) / "panel")
+        panels = panels_of(config.prepare, Path(folder) / "panel", PanelFiller(config.prepare.max_missing))
         shown = progress or SilentProgress()
         for panel in panels:
             shown.message(f"panel: {len(panel.samples)} samples, {panel.n_sites} sites of {panel.region}")

@@ -232,6 +232,7 @@ def test_match_target_report_lists_every_changed_site(tmp_path: Path) -> None:
         "n_doubled": 0,
         "n_target_sites": 4,
         "n_panel_sites": 3,
+        "panel_filled": 0.0,
         "n_used": 2,
         "counts": {**dict.fromkeys((*qc.USED, *qc.EXCLUDED), 0), qc.MATCHED: 1, qc.SWAPPED: 1, qc.NOT_IN_PANEL: 2},
         "n_swapped": 1,
