@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,9 +16,14 @@ from fastapi import FastAPI
 
 from tests.helpers.command_line import TinyFiles
 from tests.helpers.hostile_files import CODES, EDITS, eight_bytes, hostile_file
+from tests.helpers.refusals import edited, set_calls
 from tests.helpers.service import call, real_app, upload, with_client
 from tests.service.jobs.test_bad_jobs import failed_job
 from vcfbert.errors import InputError
+
+
+def records_of(content: bytes) -> list[str]:
+    return [line for line in gzip.decompress(content).decode().splitlines() if not line.startswith("#")]
 
 
 @pytest.fixture
@@ -47,6 +53,18 @@ def test_hostile_upload_is_refused_with_422_and_the_service_goes_on(
     assert_told(refused.json(), tmp_path)
     assert_told(checked.json()["refused"], tmp_path)
     assert good.status_code == 200
+
+
+def test_upload_with_leading_phase_marks_is_imputed_as_without_them(
+    app: FastAPI, tiny_files: TinyFiles, tmp_path: Path
+) -> None:
+    """The parser process is confined, and starts another one that removes the marks."""
+    marked = edited(tiny_files.target, tmp_path / "marked.vcf", set_calls(lambda call: f"|{call}"))
+    plain = edited(tiny_files.target, tmp_path / "plain.vcf", lambda records: None)
+    with_marks, without = call(app, *(upload(path.read_bytes(), "mine.vcf") for path in (marked, plain)))
+    assert with_marks.status_code == without.status_code == 200
+    records = [records_of(answer.content) for answer in (with_marks, without)]
+    assert records[0] == records[1] != []
 
 
 def test_eight_bytes_like_a_bcf_are_refused_with_422(app: FastAPI, tmp_path: Path) -> None:
