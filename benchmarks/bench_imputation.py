@@ -29,9 +29,9 @@ from typing import Any
 
 import numpy as np
 import pysam
+from _imputation_tables import imputation_table
 from _machine import describe_machine, write_report
 from _processes import Finished, run_measured
-from update_results import imputation_table
 
 import vcfbert
 from vcfbert.artifacts import read_manifest

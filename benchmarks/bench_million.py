@@ -22,9 +22,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from _imputation_tables import million_table
 from _machine import describe_machine, write_report
 from bench_imputation import Settings, run_ours, tell, trouble
-from update_results import million_table
 
 from vcfbert.artifacts import atomic_folder
 from vcfbert.bundle.contents import save_copying_model

@@ -36,8 +36,8 @@ from _grid import VALUE, Cell, GridWorker, measured_cells
 from _ibs_segments import IbsSegmentRetriever
 from _machine import describe_machine, write_report
 from _random_retriever import RandomRetriever
+from _tables import fill
 from retrieval_tables import retrieval_figure, retrieval_table
-from update_results import fill
 
 from vcfbert.artifacts import write_text
 from vcfbert.cli.console import ConsoleProgress

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from _line_panels import LinePanel, line_panels
+from _tables import machine_line, markdown_table
 from matplotlib.figure import Figure
-from update_results import machine_line, markdown_table
 
 Report = Mapping[str, Any]
 Row = Mapping[str, Any]

@@ -2,23 +2,11 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-BENCHMARKS = Path(__file__).resolve().parents[3] / "benchmarks"
-
-
-@pytest.fixture
-def tables(monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
-    import retrieval_tables  # type: ignore[import-not-found]
-
-    yield retrieval_tables
-    for name in ("retrieval_tables", "update_results"):
-        sys.modules.pop(name, None)
+from benchmarks import retrieval_tables as tables
 
 
 def trained(every: int, seed: int, r2: float, seconds: list[float], refreshes: dict[int, float]) -> dict[str, Any]:
@@ -51,7 +39,7 @@ RETRIEVED = [
 ]
 
 
-def test_refreshes_are_compared_at_equal_seconds(tables: Any) -> None:
+def test_refreshes_are_compared_at_equal_seconds() -> None:
     lines = tables.refresh_table(REFRESH).splitlines()
     assert lines[2] == "| never | 0 | 0.000 | 30.0 | 0.000% |  | 0.4100 | 0.8200 | -0.0050 (-0.0200 to +0.0100) |"
     assert lines[3] == "| every epoch | 2 | 1.000 | 31.0 | 3.226% | 75% | 0.4125 | 0.8250 |  |"
@@ -62,14 +50,14 @@ def test_refreshes_are_compared_at_equal_seconds(tables: Any) -> None:
     ]
 
 
-def test_retrievers_stand_side_by_side_at_equal_k(tables: Any) -> None:
+def test_retrievers_stand_side_by_side_at_equal_k() -> None:
     lines = tables.retriever_table(RETRIEVED, "all").splitlines()
     assert lines[0] == "| r² all | none | random | Hamming | embeddings | IBS segments | whole panel |"
     assert lines[2] == "| Li-Stephens HMMs, unfitted, K = 16 | 0.3000 | 0.4500 ± 0.0500 | 0.6000 |  |  | 0.9000 |"
     assert lines[3] == "| V18's network, K = 16 |  |  |  |  | 0.7000 |  |"
 
 
-def test_the_figure_has_a_panel_for_what_is_there(tables: Any) -> None:
+def test_the_figure_has_a_panel_for_what_is_there() -> None:
     one, two, three = tables.retrieval_figure({"cells": [*REFRESH, *RETRIEVED]}).axes
     assert {text.get_text() for text in one.texts} == {"never", "every 1"}
     assert {text.get_text() for text in two.texts} == {"random", "Hamming", "none", "whole panel"}

@@ -8,19 +8,15 @@ from typing import Any
 
 import pytest
 
+from benchmarks._imputation_tables import growth_targets, imputation_table, limits_of_growth, million_table
+from benchmarks._tables import fill, machine_line
 from benchmarks.update_results import (
     BENCHMARKS,
     PAGES,
     READMES,
     RESULTS,
     ablation_table,
-    fill,
-    growth_targets,
-    imputation_table,
     io_table,
-    limits_of_growth,
-    machine_line,
-    million_table,
     refresh_table,
     service_table,
     summary_table,
