@@ -7,25 +7,20 @@ arguments, and all arrays are compared afterwards: floats up to rounding, all ot
 from __future__ import annotations
 
 import copy
-import importlib
-import pkgutil
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 
-import vcfbert
 from tests.helpers.haploid_kernels import HAPLOID_CASES
 from tests.helpers.interval_kernels import INTERVAL_CASES
+from tests.helpers.kernel_cases import Arguments, KernelCase, kernels
 from tests.helpers.network_kernels import NETWORK_CASES
 from tests.helpers.pair_kernels import PAIR_CASES
 from tests.helpers.record_kernels import RECORD_CASES
 from tests.helpers.state_kernels import STATE_CASES
 from vcfbert.genotypes import imputed, plain_text, record_names, site_blocks
 from vcfbert.kernels import Kernel
-
-Arguments = Callable[[np.random.Generator], tuple[Any, ...]]
 
 
 def moments(rng: np.random.Generator) -> tuple[Any, ...]:
@@ -120,7 +115,7 @@ def undeclared(rng: np.random.Generator) -> tuple[Any, ...]:
     return text, int(rng.integers(50)), len(text), table, int(rng.integers(60)), np.zeros(1, np.int64)
 
 
-CASES: list[tuple[Kernel[..., Any], Arguments]] = [
+CASES: list[KernelCase] = [
     (imputed.moments, moments),
     (imputed.moments, moments_of_empty_rows),
     (site_blocks.number_rows, number_rows),
@@ -169,9 +164,4 @@ def test_twin_computes_what_numpy_says(kernel: Kernel[..., Any], made: Arguments
 
 
 def test_every_kernel_is_compared() -> None:
-    kernels: set[str] = set()
-    for module in pkgutil.walk_packages(vcfbert.__path__, "vcfbert."):
-        if module.name.split(".")[1] in ("copying", "genotypes", "imputation", "model"):
-            members = vars(importlib.import_module(module.name)).values()
-            kernels |= {member.name for member in members if isinstance(member, Kernel)}
-    assert kernels == {kernel.name for kernel, _ in CASES}
+    assert kernels().keys() == {kernel.name for kernel, _ in CASES}

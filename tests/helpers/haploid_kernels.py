@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 
 from tests.helpers.intervals import intervals_of
+from tests.helpers.kernel_cases import KernelCase, kernels
 from vcfbert.copying import haploid
 from vcfbert.imputation import sample_means
 
@@ -88,15 +89,15 @@ def means_without_samples(rng: np.random.Generator) -> tuple[Any, ...]:
     return means(rng, n=0)
 
 
-HAPLOID_CASES: Final = [
+HAPLOID_CASES: list[KernelCase] = [
     (haploid.copy_targets, copied),
     (haploid.copy_targets, copied_of_one_head),
     (haploid.copy_targets, copied_of_two_heads_and_70_typed_sites),
     (haploid.copy_targets, copied_of_four_heads),
     (haploid.copy_targets, copied_of_two_states_in_a_span_of_one),
     (haploid.copy_targets, copied_for_no_target),
-    (sample_means._fill_means, means),
-    (sample_means._fill_means, means_of_independent_haplotypes),
-    (sample_means._fill_means, means_at_one_site_of_one_sample),
-    (sample_means._fill_means, means_without_samples),
+    (kernels()["fill_means"], means),
+    (kernels()["fill_means"], means_of_independent_haplotypes),
+    (kernels()["fill_means"], means_at_one_site_of_one_sample),
+    (kernels()["fill_means"], means_without_samples),
 ]

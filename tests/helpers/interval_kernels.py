@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from tests.helpers.kernel_cases import KernelCase
 from vcfbert.copying import intervals
 from vcfbert.genotypes.site_blocks import SiteBlocks
-from vcfbert.kernels import Kernel
 
 
 def alike(rng: np.random.Generator) -> tuple[Any, ...]:
     blocks = SiteBlocks.of_alleles((rng.random((30, 150)) < 0.05).astype(np.uint8))
     site = np.delete(np.arange(3, 145), [5, 90, 91])
     bounds = np.array([0, 0, 1, 40, 111, 139, 139])
-    parts, haplotypes = intervals._parts(blocks, site, bounds), rng.permutation(30)[:20]
+    parts, haplotypes = intervals.block_parts(blocks, site, bounds), rng.permutation(30)[:20]
     some, stored = rng.permutation(6), (blocks.first_row, blocks.rows, blocks.number)
     return some, *stored, *parts, haplotypes, np.zeros((1, 20, intervals.GROUP), np.int32), np.zeros(6, np.int64)
 
@@ -29,7 +28,7 @@ def words(rng: np.random.Generator) -> tuple[Any, ...]:
     return some, *given, number, width, first_word, np.zeros(first_word[-1], np.uint64)
 
 
-INTERVAL_CASES: list[tuple[Kernel[..., Any], Callable[[np.random.Generator], tuple[Any, ...]]]] = [
+INTERVAL_CASES: list[KernelCase] = [
     (intervals.number_alike, alike),
     (intervals.fill_words, words),
 ]

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from tests.helpers.kernel_cases import KernelCase, kernels
 from vcfbert.constants import MASK_TOKEN, N_TOKENS
-from vcfbert.kernels import Floats, Kernel
+from vcfbert.kernels import Floats
 from vcfbert.model import encoder_kernel, genotype_kernel, v18_kernel
 
 
@@ -112,14 +112,14 @@ def v18_of(rng: np.random.Generator, k: int) -> tuple[Any, ...]:
     return np.array([0, 1, 3]), window, queries, network, weights(rng, 2, dims, 16), heads, *out
 
 
-NETWORK_CASES: list[tuple[Kernel[..., Any], Callable[[np.random.Generator], tuple[Any, ...]]]] = [
-    (encoder_kernel._encode, sequences),
-    (encoder_kernel._encode, sequences_of_large_scores),
-    (encoder_kernel._encode, sequences_with_nan),
-    (genotype_kernel._predict_pairs, pairs),
-    (genotype_kernel._predict_pairs, pairs_of_certain_haplotypes),
-    (genotype_kernel._predict_pairs, pairs_with_nan_in_one_haplotype),
-    (genotype_kernel._predict_pairs, pairs_with_nan_in_the_coupling),
-    (v18_kernel._run_v18, v18_queries),
-    (v18_kernel._run_v18, v18_queries_without_retrieval),
+NETWORK_CASES: list[KernelCase] = [
+    (kernels()["encode"], sequences),
+    (kernels()["encode"], sequences_of_large_scores),
+    (kernels()["encode"], sequences_with_nan),
+    (kernels()["predict_pairs"], pairs),
+    (kernels()["predict_pairs"], pairs_of_certain_haplotypes),
+    (kernels()["predict_pairs"], pairs_with_nan_in_one_haplotype),
+    (kernels()["predict_pairs"], pairs_with_nan_in_the_coupling),
+    (kernels()["run_v18"], v18_queries),
+    (kernels()["run_v18"], v18_queries_without_retrieval),
 ]

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from tests.helpers.kernel_cases import KernelCase
 from vcfbert.constants import HALF_ALT, MISSING
 from vcfbert.copying import pair_hmm
 
@@ -51,7 +52,7 @@ def unphased_without_targets(rng: np.random.Generator) -> tuple[Any, ...]:
     return unphased(rng, 4, 1, 9, classes=8, bytes_kept=10**6)
 
 
-PAIR_CASES = [
+PAIR_CASES: list[KernelCase] = [
     (pair_hmm.sample_pairs, unphased_in_one_span),
     (pair_hmm.sample_pairs, unphased_in_many_spans),
     (pair_hmm.sample_pairs, unphased_in_many_classes),

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from tests.helpers.kernel_cases import KernelCase
 from vcfbert.genotypes import record_bcf, record_text, record_values
-from vcfbert.kernels import Kernel
 
 
 def imputed_records(
@@ -124,7 +123,7 @@ def bcf_of_multiallelic_records(rng: np.random.Generator) -> tuple[Any, ...]:
     return bcf_of(rng, (True, True, True, True), n=2, max_alts=30)
 
 
-RECORD_CASES: list[tuple[Kernel[..., Any], Callable[[np.random.Generator], tuple[Any, ...]]]] = [
+RECORD_CASES: list[KernelCase] = [
     (record_values.round_records, biallelic_records),
     (record_values.round_records, records_with_genotype_probabilities),
     (record_values.round_records, multiallelic_records),

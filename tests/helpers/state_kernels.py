@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from tests.helpers.kernel_cases import Arguments, KernelCase
 from vcfbert.copying import pbwt, states
-from vcfbert.kernels import Kernel
-
-Arguments = Callable[[np.random.Generator], tuple[Any, ...]]
 
 
 def haplotypes(rng: np.random.Generator, t: int, h: int, n: int) -> tuple[Any, ...]:
@@ -52,7 +49,7 @@ def counting(t: int, h: int, k: int) -> Arguments:
 def sorting(t: int, h: int, every: int, backwards: bool) -> Arguments:
     def made(rng: np.random.Generator) -> tuple[Any, ...]:
         alleles, *_ = haplotypes(rng, t, h, 1)
-        return states.packed_alleles(alleles), backwards, every, pbwt._empty_sweep(t, h, every)
+        return states.packed_alleles(alleles), backwards, every, pbwt.empty_sweep(t, h, every)
 
     made.__name__ = f"sorting_{t}_sites_{h}_haplotypes_every_{every}_{backwards=}"
     return made
@@ -71,7 +68,7 @@ def sorted_search(t: int, h: int, k: int, every: int, width: int) -> Arguments:
     return made
 
 
-STATE_CASES: list[tuple[Kernel[..., Any], Arguments]] = [
+STATE_CASES: list[KernelCase] = [
     (states.fill_states, whole_search(200, 333, 77)),
     (states.fill_states, whole_search(64, 70, 70)),
     (states.fill_states, whole_search(65, 40, 3, n_longest=1)),

@@ -225,11 +225,8 @@ def test_ablation_measures_each_part_and_records_it_in_mlflow(tiny_files: TinyFi
     assert children["averaged"].data.tags["variant"] == "v19"
 
 
-def test_ablation_first_hmm_row_is_li_stephens(
-    tiny_files: TinyFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_ablation_first_hmm_row_is_li_stephens(tiny_files: TinyFiles, tmp_path: Path) -> None:
     """Against the algorithm in numpy over the whole panel, with the same rates."""
-    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
     ablation, states = importlib.import_module("ablation"), importlib.import_module("bench_states")
     bundle, data = load_bundle(tiny_files.fitted("v19")), tiny_files.folder
     (row,) = [row for row in ablation.ROWS if row.name == "li-stephens"]
@@ -262,7 +259,6 @@ def test_benchmark_help_has_examples(
     name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sys, "argv", [f"benchmarks/{name}.py", "--help"])
-    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
     with pytest.raises(SystemExit) as stopped:
         runpy.run_path(str(ROOT / "benchmarks" / f"{name}.py"), run_name="__main__")
     assert stopped.value.code == 0

@@ -48,7 +48,7 @@ class Intervals:
         """
         site = np.arange(blocks.n_sites)[sites]
         bounds = np.concatenate([[0], place + 1, [len(site)]]).clip(0, len(site))
-        parts = _parts(blocks, site, bounds)
+        parts = block_parts(blocks, site, bounds)
         count = len(bounds) - 1
         number = np.zeros((-(-count // GROUP), len(haplotypes), GROUP), dtype=np.int32)
         counts = np.ones(count, dtype=np.int64)
@@ -87,7 +87,7 @@ def row_alleles(bounds: Indices, counts: Indices, first_word: Indices, words: Ro
     return np.unpackbits(own.astype("<u8").view(np.uint8), axis=1, count=n_sites, bitorder="little")
 
 
-def _parts(blocks: SiteBlocks, site: Indices, bounds: Indices) -> tuple[Indices, Indices, Indices, Indices]:
+def block_parts(blocks: SiteBlocks, site: Indices, bounds: Indices) -> tuple[Indices, Indices, Indices, Indices]:
     """Cuts ``site`` (panel site indices [l]) wherever an interval or a block begins, or a site is left out.
 
     Returns each part's block, its first site in the block and its number of sites [p], and each interval's first part

@@ -56,7 +56,7 @@ class Sweep(NamedTuple):
     kept: Numbers  # [ceil(t / n) + 1, h]
 
 
-def _empty_sweep(t: int, h: int, every: int) -> Sweep:
+def empty_sweep(t: int, h: int, every: int) -> Sweep:
     columns, alt_before = np.empty((t, h // 64 + 1), np.uint64), np.empty((t, h // 64 + 1), np.int32)
     return Sweep(columns, alt_before, np.empty(t, np.int32), np.empty((-(-t // every) + 1, h), np.int32))
 
@@ -170,7 +170,7 @@ class PanelOrder:
         if h <= max_searched:
             return cls(panel, positions)
         every = max(-(-8 * t * h // max_bytes), 1)
-        sweeps = (_empty_sweep(t, h, every), _empty_sweep(t, h, every))
+        sweeps = (empty_sweep(t, h, every), empty_sweep(t, h, every))
 
         def work(directions: Indices) -> None:
             for backwards in directions:

@@ -63,7 +63,7 @@ def check_array(path: Path, name: str, array: Any, n_records: int | None, n_samp
     """Raises InputError 'zarr_codec' for a codec that is not accepted, 'not_vcf' for another type or shape than the
     specification gives. ``n_records`` and ``n_samples``: what the shape must agree with, where they are known.
     """
-    for codec in _codecs(array.metadata.to_dict()):
+    for codec in codec_names(array.metadata.to_dict()):
         if codec not in CODECS:
             raise InputError(
                 "zarr_codec",
@@ -90,7 +90,7 @@ def check_array(path: Path, name: str, array: Any, n_records: int | None, n_samp
         raise not_vcf_zarr(path, f"the array {name} has chunks of more than {_MAX_BYTES // 10**9} GB")
 
 
-def _codecs(metadata: Mapping[str, Any]) -> Iterator[str]:
+def codec_names(metadata: Mapping[str, Any]) -> Iterator[str]:
     """The names of an array's codecs, of Zarr format 2 or 3, with those inside of shards."""
     for part in ("compressor", "filters", "codecs", "index_codecs"):
         found = metadata.get(part) or ()
@@ -100,7 +100,7 @@ def _codecs(metadata: Mapping[str, Any]) -> Iterator[str]:
             yield str(codec.get("id") or codec.get("name")).removeprefix("numcodecs.")
             configuration = codec.get("configuration")
             if isinstance(configuration, Mapping):
-                yield from _codecs(configuration)
+                yield from codec_names(configuration)
 
 
 def not_vcf_zarr(path: Path, detail: str) -> InputError:

@@ -140,11 +140,11 @@ def _intervals(candidate: Floats, baseline: Floats, resamples: int, generator: n
     with_pairs = (above[..., 0] > 0).sum(axis=0)
     # An interval is also unknown if the truth is constant in more than half of the resamples.
     known = (with_pairs >= MIN_UNITS) & (2 * np.isfinite(differences).sum(axis=0) >= resamples)
-    found = iter(_simultaneous(differences[:, known]))
+    found = iter(simultaneous_intervals(differences[:, known]))
     return [next(found) if one else Interval(math.nan, math.nan) for one in known.tolist()]
 
 
-def _simultaneous(resampled: Floats) -> list[Interval]:
+def simultaneous_intervals(resampled: Floats) -> list[Interval]:
     """One interval per column of the differences [resamples, bins], all between the same two quantiles.
 
     The quantiles are the least extreme ones that hold a fraction ``_LEVEL`` of the resamples in every column (Besag et

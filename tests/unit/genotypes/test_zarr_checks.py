@@ -102,11 +102,11 @@ def test_codec_outside_the_list_is_refused(vcz: Path, codec: str) -> None:
 
 
 def test_codecs_inside_of_shards_are_checked_too() -> None:
-    from vcfbert.genotypes.zarr_checks import _codecs
+    from vcfbert.genotypes.zarr_checks import codec_names
 
     inner = {"name": "numcodecs.pickle", "configuration": {}}
     sharded = {"name": "sharding_indexed", "configuration": {"codecs": [{"name": "bytes"}, inner], "index_codecs": []}}
-    assert list(_codecs({"codecs": [sharded]})) == ["sharding_indexed", "bytes", "pickle"]
+    assert list(codec_names({"codecs": [sharded]})) == ["sharding_indexed", "bytes", "pickle"]
 
 
 @pytest.mark.parametrize(

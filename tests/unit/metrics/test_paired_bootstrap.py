@@ -9,8 +9,8 @@ from vcfbert.metrics.paired_bootstrap import (
     MIN_UNITS,
     Difference,
     Interval,
-    _simultaneous,
     paired_differences,
+    simultaneous_intervals,
     worse_bins,
 )
 from vcfbert.metrics.r2_sums import R2Sums
@@ -67,13 +67,13 @@ def test_intervals_are_simultaneous_over_bins() -> None:
         low, high = ([getattr(one, name) for one in intervals] for name in ("low", "high"))
         return float(((values >= low) & (values <= high)).all(axis=1).mean())
 
-    assert within(_simultaneous(drawn), drawn) == pytest.approx(0.95, abs=0.002)
-    alone = _simultaneous(drawn[:, :1])
+    assert within(simultaneous_intervals(drawn), drawn) == pytest.approx(0.95, abs=0.002)
+    alone = simultaneous_intervals(drawn[:, :1])
     assert (alone[0].low, alone[0].high) == pytest.approx(np.quantile(drawn[:, 0], [0.025, 0.975]), abs=0.01)
-    assert _simultaneous(drawn)[0].width > 1.2 * alone[0].width
-    together = _simultaneous(drawn[:, :1] * [1.0, 2.0])
+    assert simultaneous_intervals(drawn)[0].width > 1.2 * alone[0].width
+    together = simultaneous_intervals(drawn[:, :1] * [1.0, 2.0])
     assert [one.width for one in together] == pytest.approx([alone[0].width, 2.0 * alone[0].width])
-    constant = _simultaneous(np.column_stack([drawn[:, 0], np.zeros(4000)]))
+    constant = simultaneous_intervals(np.column_stack([drawn[:, 0], np.zeros(4000)]))
     assert [one.width for one in constant] == pytest.approx([alone[0].width, 0.0])
 
 
