@@ -33,7 +33,7 @@ setup: $(VENV)/.ready $(VENV)/.kernels ## virtual environment with pinned packag
 
 $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$(FAISS),mlops,service,client,otel,postgres,tune,ray,simulate,zarr,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$(FAISS),mlops,service,client,otel,postgres,tune,ray,simulate,zarr,formats,dev]'
 	@touch $@
 
 kernels: $(VENV)/.kernels ## compiles the kernels again after a change of their C

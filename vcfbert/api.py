@@ -94,7 +94,7 @@ def impute_file(
     threads: int = 2,
     qc_report: AnyPath | None = None,
 ) -> Imputed:
-    """Imputes ``target`` (VCF, BCF or VCF Zarr) at every site of the model's panel and writes ``out``.
+    """Imputes ``target`` (VCF, BCF, VCF Zarr, .bed or .pgen) at every site of the model's panel and writes ``out``.
 
     ``model``: a bundle's folder, a loaded Bundle, or an Imputer. An Imputer has its own ``mode`` and ``ignore_phase``;
     the arguments of these names are then ignored. ``out``: ``.vcf.gz`` or ``.bcf``, both indexed, or ``.vcf``.

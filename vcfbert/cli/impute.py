@@ -17,7 +17,7 @@ from vcfbert.errors import InputError
 def impute(
     model: Model,
     target: Annotated[
-        Path, typer.Option(help="Typed genotypes: VCF, BCF or VCF Zarr. V17 and V18 require them phased.")
+        Path, typer.Option(help="Typed genotypes: VCF, BCF, VCF Zarr, .bed or .pgen. V17 and V18 require them phased.")
     ],
     out: Annotated[Path, typer.Option(help="Output: .vcf.gz or .bcf (both indexed), or .vcf.")],
     region: Annotated[

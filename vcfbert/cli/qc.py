@@ -20,7 +20,7 @@ _NOT_PRINTED = ("density", "frequencies", "chromosomes")
 
 def qc(
     model: Model,
-    target: Annotated[Path, typer.Option(help="Typed genotypes: VCF, BCF or VCF Zarr.")],
+    target: Annotated[Path, typer.Option(help="Typed genotypes: VCF, BCF, VCF Zarr, .bed or .pgen.")],
     strict: Strict = False,
     chain: Chain = None,
     json_: Annotated[

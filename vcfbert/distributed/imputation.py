@@ -29,6 +29,7 @@ from vcfbert.distributed.tasks import job_tasks
 from vcfbert.distributed.tensors import Tensors
 from vcfbert.distributed.vcf_parts import Stitched
 from vcfbert.errors import InputError
+from vcfbert.genotypes.formats.target_file import target_files
 from vcfbert.genotypes.qc import QcReport
 from vcfbert.genotypes.record_formatter import joined_sites
 from vcfbert.genotypes.sites import MatchedTarget
@@ -95,7 +96,7 @@ def plan_job(
     identity = {
         "format": FORMAT,
         "version": [__version__, git_commit()],
-        "target": sha256_file(target),
+        "target": [sha256_file(file) for file in target_files(target)],
         "bundle": sha256_file(settings.bundle / MANIFEST),
         "settings": [settings.mode, settings.ignore_phase, settings.batch_size],
         "options": dataclasses.asdict(options),

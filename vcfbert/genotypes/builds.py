@@ -7,12 +7,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple, cast
 
+from vcfbert.genotypes.formats.open_target import open_target
 from vcfbert.genotypes.parsing.messages import Plain, Record
 from vcfbert.genotypes.parsing.process import Cancelled, Parser, in_parser
 from vcfbert.genotypes.parsing.trace import Trace
 from vcfbert.genotypes.regions import Region, bare_chrom
 from vcfbert.genotypes.sex_chromosomes import build_of_part
-from vcfbert.genotypes.vcf_reader import open_source
 
 _CHROMOSOMES: Final = (*map(str, range(1, 23)), "X", "Y")
 # Bases of chromosomes 1 to 22, X and Y. GRCh37 and GRCh38: https://www.ncbi.nlm.nih.gov/grc/human/data. T2T-CHM13v2.0:
@@ -74,7 +74,7 @@ def build_of_file(
 ) -> str | None:
     """The human build that the file's header shows, by the lengths of ``chroms`` or by its name; None if it does not.
 
-    ``parser`` and ``cancelled``: as in ``in_parser``. Raises InputError as ``open_source`` does.
+    ``parser`` and ``cancelled``: as in ``in_parser``. Raises InputError as ``open_target`` does.
     """
     found = in_parser(header_build, path, tuple(chroms), kinds=(_HEADER_BUILD,), parser=parser, cancelled=cancelled)
     (build,) = found
@@ -84,7 +84,7 @@ def build_of_file(
 
 def header_build(path: Path, trace: Trace | None, chroms: Sequence[str]) -> Iterator[HeaderBuild]:
     """The result of ``build_of_file``. Runs in a parser process."""
-    source = open_source(path, trace)
+    source = open_target(path, trace)
     lengths = {chrom: source.length_of(chrom) for chrom in chroms}
     yield HeaderBuild(build_of({chrom: bases for chrom, bases in lengths.items() if bases}, source.header()))
 

@@ -250,6 +250,8 @@ class RecordBatch:
     def _genotypes(self, record: Record) -> npt.NDArray[np.int16]:
         try:
             genotypes = record.genotype.array()
+        except InputError:  # the file is damaged: the source says how
+            raise
         except Exception as error:  # cyvcf2 raises bare exceptions
             raise InputError(
                 "no_genotypes",

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from vcfbert.constants import ABSENT, MAX_POSITION, MISSING
 from vcfbert.errors import InputError, VcfbertError
+from vcfbert.genotypes.formats.open_target import open_target
 from vcfbert.genotypes.panel import Sites
 from vcfbert.genotypes.parsing.messages import ERROR, NUMBER, SITES, Array, Counts, Record, Texts, check, in_range
 from vcfbert.genotypes.parsing.process import Cancelled, Parser, in_parser
@@ -26,7 +27,6 @@ from vcfbert.genotypes.vcf_reader import (
     batch_size,
     join_sites,
     nothing_read,
-    open_source,
     several_chromosomes,
 )
 from vcfbert.genotypes.vcf_records import Record as VcfRecord
@@ -66,7 +66,7 @@ def read_regions(
     ``cancelled`` as in ``in_parser``.
 
     No index is used, because every record is counted. Of a VCF Zarr the records are counted without their genotypes,
-    and each region then reads its own chunks. Raises those of ``open_source`` and InputError: vcf_invalid if a record
+    and each region then reads its own chunks. Raises those of ``open_target`` and InputError: vcf_invalid if a record
     inside or outside of the regions cannot be parsed, file_unreadable if the parser dies.
     """
     samples: tuple[str, ...] = ()
@@ -200,7 +200,7 @@ def region_parts(
     strict: bool,
 ) -> Iterator[Any]:
     """The messages behind ``read_regions``, which has the arguments. Runs in a parser process."""
-    source = open_source(path, trace)
+    source = open_target(path, trace, regions)
     yield FileSamples(source.samples)
     sent: deque[RegionPart | RegionEnd] = deque()
     excluded: Counter[str] = Counter()

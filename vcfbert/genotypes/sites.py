@@ -64,7 +64,7 @@ class MatchedTarget:
     # allele.
     alleles: npt.NDArray[np.int8]
     phased: Flags  # [m, n_samples], False where the order of a call's alleles is unknown, as in ``Genotypes``
-    swapped: Flags  # [m], True where the input has REF and ALT exchanged
+    swapped: Flags  # [m], True where the input has REF and ALT exchanged, and the output shall too
     id: Text  # [m], the input's IDs
 
     @property

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -15,6 +15,7 @@ import numpy.typing as npt
 from vcfbert import __version__
 from vcfbert.bundle.contents import Bundle
 from vcfbert.errors import InputError
+from vcfbert.genotypes.formats.target_file import companions, existing_target
 from vcfbert.genotypes.lift import TargetLift
 from vcfbert.genotypes.panel import Panel
 from vcfbert.genotypes.parsing.process import Cancelled, Parser
@@ -50,12 +51,15 @@ def read_target(
 ) -> tuple[list[MatchedTarget], QcReport]:
     """Reads the target's genotypes at the panels' sites, and the QC report of all of them.
 
+    ``path``: a VCF, BCF, VCF Zarr, .bed or .pgen, or the name of one of the last two without its ending.
+
     Panels without records in the target are skipped, and with ``region`` panels without sites there. The rest keep
     their order. Records that cannot be used are excluded and counted in the report; ``strict`` refuses the file.
     ``chain``: a chain file from the target's genome build to the panels'; what it cannot lift is excluded and counted.
     ``parser`` and ``cancelled``: as in ``genotypes.parsing.process.in_parser``. Raises InputError;
     RefusedTargetError if the file was read but cannot be used.
     """
+    path = existing_target(path)
     wanted = [panel for panel in panels if region is None or _sites_within(panel, region)]
     if not wanted:
         raise _no_site(region, panels)
@@ -66,7 +70,7 @@ def read_target(
             target = read(lift.regions, lift.positions)
         else:
             target = read([panel.region for panel in wanted], [panel.sites.pos for panel in wanted])
-        return _matched(target, panels, wanted, lift)
+        matched, report = _matched(target, panels, wanted, lift)
     except RefusedTargetError as error:
         if error.code not in _OF_BUILDS:
             raise
@@ -74,6 +78,9 @@ def read_target(
             raise without_chain(error, path, wanted, parser=parser, cancelled=cancelled) from None
         read_without = partial(read_target, path, panels, region, parser=parser, cancelled=cancelled)
         raise with_chain(error, read_without) from None
+    if companions(path):  # PLINK files may not say which allele is the reference's, so the panel says it
+        matched = [replace(one, swapped=np.zeros_like(one.swapped)) for one in matched]
+    return matched, report
 
 
 def _matched(
@@ -225,7 +232,7 @@ def impute_file(
     cancelled: Callable[[], None] | None = None,
     parser: Parser | None = None,
 ) -> Imputed:
-    """Imputes ``target`` (VCF, VCF.gz or BCF) into ``out`` (.vcf.gz or .bcf, indexed, or .vcf).
+    """Imputes ``target`` (VCF, BCF, VCF Zarr, or PLINK 1 or 2) into ``out`` (.vcf.gz or .bcf, indexed, or .vcf).
 
     ``threads`` compress the output. ``qc_report``: path of the JSON report; a TSV of repaired and excluded sites is
     written beside it. Both are written before imputation starts, so a refused target has them too. ``reported``

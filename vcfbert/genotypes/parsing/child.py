@@ -38,7 +38,7 @@ _N_DESCRIPTORS: Final = 3
 class Request:
     """Asks for ``work(path, trace, *args)``. It goes to a parser process, never comes from one: it may be pickled.
 
-    The limits of a process's first request hold.
+    The limits of a process's first request hold, and its ``others``: the files that ``path`` is read with.
     """
 
     work: Work
@@ -46,6 +46,7 @@ class Request:
     args: tuple[Any, ...]
     kinds: tuple[Record, ...]
     limits: ParserLimits
+    others: tuple[Path, ...] = ()
 
     @property
     def answers(self) -> tuple[Record, ...]:
@@ -100,7 +101,7 @@ def _run(connection: int, errors: int, memory: int, *, rules: Rules | None = Non
         confined = False
         while (request := _read_request(receiver)) is not None:
             if not confined:
-                confine(request.limits, request.path, rules)
+                confine(request.limits, (request.path, *request.others), rules)
                 confined = True
             _serve(receiver, request, trace)
         code = 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import resource
 import signal
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,8 +38,10 @@ def prepared_rules() -> landlock.Rules | None:
     return None
 
 
-def confine(limits: ParserLimits, path: Path, rules: landlock.Rules | None = None) -> None:
-    """Limits this process for good. Where the kernel has Landlock, it reads ``path``, its index and code alone.
+def confine(limits: ParserLimits, paths: Sequence[Path], rules: landlock.Rules | None = None) -> None:
+    """Limits this process for good. Where the kernel has Landlock, it reads ``paths``, an index and code alone.
+
+    The index is that of the first path.
 
     ``rules``: of ``prepared_rules``, which are made here if they are None.
     """
@@ -46,7 +49,7 @@ def confine(limits: ParserLimits, path: Path, rules: landlock.Rules | None = Non
     memory = None if limits.memory_bytes is None else _data_bytes() + limits.memory_bytes
     rules = rules or prepared_rules()
     if rules is not None:
-        for one in (path, *(Path(f"{path}{ending}") for ending in _INDEXES)):
+        for one in (*paths, *(Path(f"{paths[0]}{ending}") for ending in _INDEXES)):
             rules.allow(one)
         with suppress(OSError):
             rules.restrict()

@@ -22,6 +22,7 @@ from typing import Any, Final, Protocol
 import numpy as np
 
 from vcfbert.errors import InputError, ResourceError
+from vcfbert.genotypes.formats.target_file import companions
 from vcfbert.genotypes.parsing import landlock
 from vcfbert.genotypes.parsing.child import (
     BROKEN,
@@ -161,7 +162,7 @@ class Parser:
         """
         if self._over:
             raise self._unreadable("its parser has ended")
-        request = Request(work, self.path, args, kinds, self._limits)
+        request = Request(work, self.path, args, kinds, self._limits, companions(self.path))
         self._over = True
         self._send(pickle.dumps(request))
         while not isinstance(value := self._receive(request, cancelled), Outcome):
