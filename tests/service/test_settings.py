@@ -120,22 +120,28 @@ def test_new_key_with_invalid_name_is_refused(arguments: list[str], capsys: pyte
     assert "key" not in capsys.readouterr().out
 
 
-def test_service_with_an_unwritable_data_folder_does_not_start(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr("uvicorn.run", lambda *_, **__: pytest.fail("the server started"))
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The ports on which the service would listen; no server runs and no log is configured."""
+    ports: list[int] = []
+    monkeypatch.setattr("uvicorn.run", lambda *_, port, **__: ports.append(port))
     monkeypatch.setattr("service.http.logs.configure", lambda *_: None)
+    return ports
+
+
+def test_service_with_an_unwritable_data_folder_does_not_start(
+    started: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("VCFBERT_DATA", str(tmp_path / "file"))
     assert start() == 2
     assert f"error [output_not_writable] {tmp_path / 'file'}: cannot write here" in capsys.readouterr().err
+    assert started == []
 
 
 def test_service_on_an_address_that_it_cannot_listen_on_does_not_start(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    started: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("uvicorn.run", lambda *_, **__: pytest.fail("the server started"))
-    monkeypatch.setattr("service.http.logs.configure", lambda *_: None)
     monkeypatch.setenv("VCFBERT_DATA", str(tmp_path / "data"))
     monkeypatch.setenv("VCFBERT_API_KEYS", f"ann:{'0' * 64}")
     with socket.create_server(("127.0.0.1", 0)) as used:
@@ -150,6 +156,7 @@ def test_service_on_an_address_that_it_cannot_listen_on_does_not_start(
         monkeypatch.setenv("VCFBERT_HOST", host)
         assert start() == 2
         assert "error [address_unavailable]" in capsys.readouterr().err
+    assert started == []
 
 
 @pytest.mark.parametrize(
@@ -164,10 +171,13 @@ def test_service_on_an_address_that_it_cannot_listen_on_does_not_start(
     ],
 )
 def test_service_with_a_bad_setting_does_not_start(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str, value: str
+    started: list[int],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    name: str,
+    value: str,
 ) -> None:
-    monkeypatch.setattr("uvicorn.run", lambda *args, **options: pytest.fail("it started"))
-    monkeypatch.setattr("service.http.logs.configure", lambda as_json: None)
     monkeypatch.setenv("VCFBERT_DATA", str(tmp_path))
     monkeypatch.setenv("VCFBERT_PORT", "0")
     monkeypatch.setenv(f"VCFBERT_{name}", value)
@@ -176,12 +186,10 @@ def test_service_with_a_bad_setting_does_not_start(
     assert told.startswith("error [")
     assert "secret" not in told
     assert "Traceback" not in told
+    assert started == []
 
 
-def test_service_on_a_free_address_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    started: list[int] = []
-    monkeypatch.setattr("uvicorn.run", lambda *_, port, **__: started.append(port))
-    monkeypatch.setattr("service.http.logs.configure", lambda *_: None)
+def test_service_on_a_free_address_starts(started: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VCFBERT_DATA", str(tmp_path / "data"))
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
