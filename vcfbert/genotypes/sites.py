@@ -328,7 +328,8 @@ def _report(
 def _fit(sites: Sites, in_span: Flags, status: Text, panel_pos: npt.NDArray[np.int32]) -> BuildFit:
     counted = in_span & ~_equal(sites.alt, NO_ALT)
     shared = counted & (status != qc.NOT_IN_PANEL)
-    density = len(np.unique(panel_pos)) / (int(panel_pos[-1]) - int(panel_pos[0]) + 1)
+    n_positions = 1 + int(np.count_nonzero(np.diff(panel_pos)))  # np.unique would import numpy.ma
+    density = n_positions / (int(panel_pos[-1]) - int(panel_pos[0]) + 1)
     n_sites = int(counted.sum())
     return BuildFit(
         n_sites=n_sites,
