@@ -455,3 +455,25 @@ with {kind}().open(Path("x")) as parser:
         process.wait()
     wait_for(lambda: not is_running(pid))
     wait_for(lambda: not is_running(server))
+
+
+def test_parser_that_htslib_ends_skips_the_exit_handlers_of_its_parent(tmp_path: Path) -> None:
+    text = "##fileformat=VCFv4.2\n##contig=<ID=20>\n#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\tFORMAT\tA\n"
+    path = tmp_path / "gt_dropped.vcf"
+    path.write_text(text + "20\t5\t.\tA\tC\t.\t.\t.\tDS:GT\t0.5\n")
+    code = f"""
+import ctypes, os
+from pathlib import Path
+from vcfbert.errors import InputError
+from vcfbert.genotypes.vcf_reader import read_genotypes
+libc = ctypes.CDLL(None)
+libc.on_exit(ctypes.cast(libc.pause, ctypes.c_void_p), None)  # waits without end
+try:
+    read_genotypes(Path({str(path)!r}))
+except InputError as error:
+    print(error.code)
+os.sys.stdout.flush()
+os._exit(0)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=False)
+    assert done.stdout.strip() in ("vcf_invalid", "file_unreadable"), done.stderr

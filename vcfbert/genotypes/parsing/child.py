@@ -20,7 +20,7 @@ from typing import Any, Final, NamedTuple, NoReturn
 
 from vcfbert.errors import VcfbertError
 from vcfbert.genotypes.parsing.confinement import ParserLimits, confine, die_with_parent, prepared_rules
-from vcfbert.genotypes.parsing.landlock import Rules
+from vcfbert.genotypes.parsing.landlock import Rules, exit_without_handlers
 from vcfbert.genotypes.parsing.messages import ERROR, NUMBER, TEXT, Record, packed_message
 from vcfbert.genotypes.parsing.trace import Trace
 
@@ -133,6 +133,7 @@ def _leave_parent(*kept: int) -> None:
     die_with_parent()
     if os.getppid() != parent:  # it died before the kernel knew
         os._exit(1)
+    exit_without_handlers()
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all; the receiver ends this process
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
