@@ -25,6 +25,7 @@ OTHER_TEXTS = {
     "reload_refused": "each alias whose newest version cannot be served, with the reason",
     "settings": "each setting whose value is not valid, with the reason",
     "simulation_invalid": "the parameter that is out of bounds, with its bounds",
+    "target_invalid": "why a PLINK file cannot be used, with its line",
     "unsupported_type": "Unsupported Media Type",
     "vcf_invalid": "why the header or a record cannot be used",
 }
