@@ -55,6 +55,8 @@ def test_bad_record_is_excluded_and_refused_with_strict(
     assert ended.code == 0
     assert f"1 records cannot be used and are excluded: {code} 1" in ended.err
     assert json.loads((out / "qc.json").read_text())["excluded_records"] == {code: 1}
+    rows = [line.split("\t") for line in (out / "qc.tsv").read_text().splitlines()]
+    assert [row[-2:] for row in rows if row[-2] == "unusable"] == [["unusable", code]]
 
 
 @pytest.mark.parametrize(

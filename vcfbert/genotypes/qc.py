@@ -13,6 +13,7 @@ import numpy.typing as npt
 from vcfbert.artifacts import write_json, write_text
 from vcfbert.errors import InputError
 from vcfbert.genotypes.build_fit import BuildFit
+from vcfbert.genotypes.excluded_records import ExcludedRecord
 from vcfbert.genotypes.frequencies import FrequencyCheck
 
 # Status of a target's site. The first five statuses are used, the others excluded. Reports store the values.
@@ -29,6 +30,8 @@ DUPLICATE = "duplicate"
 LIFTED: Final = "lifted"  # in ``QcReport.lift`` beside the reasons of unlifted sites
 # Status of a note on a site that could not be lifted over from another build. Such sites are in no other count.
 UNLIFTED: Final = "unlifted"
+# Status of a note on a record that cannot be used. Such records are in ``QcReport.excluded_records`` alone.
+UNUSABLE: Final = "unusable"
 
 USED = (MATCHED, SWAPPED, FLIPPED, FLIPPED_SWAPPED, AMBIGUOUS_RESOLVED)
 EXCLUDED = (AMBIGUOUS_EXCLUDED, ALLELE_MISMATCH, NOT_IN_PANEL, DUPLICATE)
@@ -104,10 +107,12 @@ class QcReport:
         excluded: Mapping[str, int],
         lift: Mapping[str, int] | None = None,
         unlifted: Sequence[SiteNote] = (),
+        listed: Sequence[ExcludedRecord] = (),
     ) -> QcReport:
         """The report of a target for all panels, from the reports for each panel.
 
-        ``lift``: see the field. ``unlifted``: notes on the sites that were not lifted.
+        ``lift``: see the field. ``unlifted``: notes on the sites that were not lifted. ``listed``: the
+        excluded records that the table of notes lists.
         """
 
         def total(name: str) -> int:
@@ -130,7 +135,11 @@ class QcReport:
             bases=total("bases"),
             density=tuple(bin_ for part in parts for bin_ in part.density),
             frequencies=FrequencyCheck.of_all([part.frequencies for part in parts]),
-            notes=(*(note for part in parts for note in part.notes), *unlifted),
+            notes=(
+                *(note for part in parts for note in part.notes),
+                *unlifted,
+                *(SiteNote(*one[:5], ".", ".", UNUSABLE, one.reason) for one in listed),
+            ),
             parts=tuple(parts),
             absent=dict(absent),
             excluded_records=dict(excluded),

@@ -7,7 +7,6 @@ this ALT, and 0 where it carries REF or another ALT, as ``bcftools norm -m-`` wr
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections import Counter
 from dataclasses import dataclass
 from typing import Final
 
@@ -16,20 +15,11 @@ import numpy.typing as npt
 
 from vcfbert.constants import ABSENT, MISSING
 from vcfbert.errors import InputError
+from vcfbert.genotypes.excluded_records import REASONS, ExcludedRecords
 from vcfbert.genotypes.panel import Sites
 from vcfbert.genotypes.record_info import ANY_OTHER_ALLELE, NO_ALT, PANEL_REF, KeptFields, end_of
 from vcfbert.genotypes.vcf_records import Record, Source, invalid
 
-# Why a record of a target is excluded: the codes of the errors that it would raise in a panel. ``position``: POS is 0,
-# or larger than an int32. ``ref_invalid``: REF is no sequence.
-EXCLUDED_RECORDS: Final = (
-    "position",
-    "ref_invalid",
-    "symbolic_alt",
-    "duplicate_records",
-    "no_genotypes",
-    "mixed_ploidy",
-)
 # If a larger share of a block's records has calls of another ploidy than a sample's other calls, the file is refused.
 _MAX_MIXED_RECORDS: Final = 0.1
 
@@ -72,11 +62,11 @@ def haploid_samples(alleles: npt.NDArray[np.int8]) -> npt.NDArray[np.bool_]:
 class RecordBatch:
     """Collects the records of one block. Checks order and duplicates across blocks.
 
-    ``kept`` reads INFO of the records; without it symbolic alleles are refused. ``excluded`` counts, by reason, records
+    ``kept`` reads INFO of the records; without it symbolic alleles are refused. ``excluded`` gets the records
     that cannot be used; without it such a record raises its error.
     """
 
-    def __init__(self, source: Source, kept: KeptFields | None, excluded: Counter[str] | None = None) -> None:
+    def __init__(self, source: Source, kept: KeptFields | None, excluded: ExcludedRecords | None = None) -> None:
         self.source = source
         self.kept = kept
         self.excluded = excluded
@@ -119,9 +109,9 @@ class RecordBatch:
             self._add(record)
         except InputError as error:
             reason = "ref_invalid" if error.code == "vcf_invalid" else error.code
-            if reason not in EXCLUDED_RECORDS:
+            if reason not in REASONS:
                 raise
-            self.excluded[reason] += 1
+            self.excluded.add(reason, record.CHROM, record.POS, record.ID, record.REF, record.ALT)
 
     def _add(self, record: Record) -> None:
         pos, ref = record.POS, record.REF.upper()
@@ -279,7 +269,8 @@ class RecordBatch:
         mixed: npt.NDArray[np.bool_] = np.asarray(np.where(haploid, two, one).any(axis=1))
         if not 0 < mixed.sum() <= max(1, int(_MAX_MIXED_RECORDS * len(mixed))) or mixed.all():
             return genotypes
-        self.excluded["mixed_ploidy"] += int(mixed.sum())
+        for i in np.flatnonzero(mixed).tolist():
+            self.excluded.add("mixed_ploidy", self.chrom, self.pos[i], self.id[i], self.ref[i], self.alts[i])
         kept = np.flatnonzero(~mixed).tolist()
         of_site = np.repeat(~mixed, [len(alts) for alts in self.alts])
         self.info = [text for text, is_kept in zip(self.info, of_site.tolist(), strict=True) if is_kept]

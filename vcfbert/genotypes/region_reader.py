@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from vcfbert.constants import ABSENT, MAX_POSITION, MISSING
 from vcfbert.errors import InputError, VcfbertError
+from vcfbert.genotypes.excluded_records import EXCLUDED_TABLE, ExcludedRecord, ExcludedRecords, ExcludedTable
 from vcfbert.genotypes.formats.open_target import open_target
 from vcfbert.genotypes.panel import Sites
 from vcfbert.genotypes.parsing.messages import ERROR, NUMBER, SITES, Array, Counts, Record, Texts, check, in_range
@@ -44,7 +45,8 @@ class RegionsRead(NamedTuple):
     samples: tuple[str, ...]
     genotypes: Iterator[Genotypes | InputError]  # of each region
     counts: dict[str, int]  # records of each chromosome
-    excluded: dict[str, int]  # records that cannot be used, by reason (``EXCLUDED_RECORDS``)
+    excluded: dict[str, int]  # records that cannot be used, by reason (``excluded_records.REASONS``)
+    listed: list[ExcludedRecord]  # the first of them
 
 
 def read_regions(
@@ -71,7 +73,7 @@ def read_regions(
     """
     samples: tuple[str, ...] = ()
     counts: dict[str, int] = {}
-    excluded: dict[str, int] = {}
+    excluded = ExcludedRecords().table()
     gathered = [_Gathered(region) for region in regions]
     for message in in_parser(
         region_parts, path, regions, positions, strict, kinds=_MESSAGES, parser=parser, cancelled=cancelled
@@ -83,7 +85,7 @@ def read_regions(
         else:
             check(0 <= message.region < len(gathered))
             gathered[message.region].take(message, len(samples))
-    return RegionsRead(samples, _results(path, samples, gathered, counts), counts, excluded)
+    return RegionsRead(samples, _results(path, samples, gathered, counts), counts, excluded.counts, excluded.records())
 
 
 def _results(
@@ -119,10 +121,10 @@ class RegionEnd(NamedTuple):
 
 
 class RecordCounts(NamedTuple):
-    """The last message: the number of records of each chromosome, and of excluded records by reason."""
+    """The last message: the number of records of each chromosome, and the excluded records."""
 
     counts: dict[str, int]
-    excluded: dict[str, int]
+    excluded: ExcludedTable
 
 
 def _fits(part: RegionPart) -> bool:
@@ -141,7 +143,7 @@ _MESSAGES: Final = (
         phased=Array("bool", "kept", "sample"),
     ),
     Record(RegionEnd, region=NUMBER, haploid=Array("bool", "sample"), error=ERROR),
-    Record(RecordCounts, counts=Counts(), excluded=Counts()),
+    Record(RecordCounts, counts=Counts(), excluded=EXCLUDED_TABLE),
 )
 
 
@@ -203,7 +205,7 @@ def region_parts(
     source = open_target(path, trace, regions)
     yield FileSamples(source.samples)
     sent: deque[RegionPart | RegionEnd] = deque()
-    excluded: Counter[str] = Counter()
+    excluded = ExcludedRecords()
     counted = None if strict else excluded
     collectors = [
         _Collector(source, region, number, None if positions is None else positions[number], sent, counted)
@@ -219,7 +221,7 @@ def region_parts(
     for collector in collectors:
         collector.end()
         yield from _emptied(sent)
-    yield RecordCounts(counts, dict(excluded))
+    yield RecordCounts(counts, excluded.table())
 
 
 def _emptied(sent: deque[Any]) -> Iterator[Any]:
@@ -228,7 +230,11 @@ def _emptied(sent: deque[Any]) -> Iterator[Any]:
 
 
 def _distribute(
-    source: Source, collectors: Sequence[_Collector], sent: deque[Any], counts: dict[str, int], excluded: Counter[str]
+    source: Source,
+    collectors: Sequence[_Collector],
+    sent: deque[Any],
+    counts: dict[str, int],
+    excluded: ExcludedRecords,
 ) -> Iterator[Any]:
     """Passes each record to the collectors of its region, gives what they ``sent``, and fills the counts.
 
@@ -250,7 +256,7 @@ def _distribute(
             if here:
                 pos = record.POS
                 if not 0 < pos <= MAX_POSITION:
-                    excluded["position"] += 1
+                    excluded.add("position", name, pos, record.ID, record.REF, record.ALT)
                     continue
                 for collector in here:
                     if collector.region.holds(pos):
@@ -308,7 +314,7 @@ class _Collector:
         number: int,
         positions: Positions | None,
         sent: deque[Any],
-        excluded: Counter[str] | None,
+        excluded: ExcludedRecords | None,
     ) -> None:
         self.region = region
         self._source = source

@@ -156,10 +156,7 @@ class VcfRecords:
                     check_bcf(self.path)
                 records = _scanned(self._all(reader), set(declared), self._file, region)
             for record in records:
-                # POS of cyvcf2 is the last 32 bits of the position.
-                yield (
-                    record if record.start < MAX_POSITION else cast(Record, _FarRecord(record.CHROM, record.start + 1))
-                )
+                yield record if record.start < MAX_POSITION else _far(record)
         finally:
             reader.close()
 
@@ -230,6 +227,14 @@ class _FarRecord(NamedTuple):
 
     CHROM: str
     POS: int
+    ID: str | None
+    REF: str
+    ALT: Sequence[str]
+
+
+def _far(record: Any) -> Record:
+    """``record`` with its position, of which cyvcf2's POS is the last 32 bits."""
+    return cast(Record, _FarRecord(record.CHROM, record.start + 1, record.ID, record.REF, record.ALT))
 
 
 @contextmanager

@@ -97,8 +97,8 @@ def _matched(
 
     def of_all(reports: Sequence[QcReport]) -> QcReport:
         if lift is None:
-            return QcReport.of_all(reports, absent, target.excluded)
-        return QcReport.of_all(reports, absent, target.excluded, lift.counts, lift.notes)
+            return QcReport.of_all(reports, absent, target.excluded, listed=target.listed)
+        return QcReport.of_all(reports, absent, target.excluded, lift.counts, lift.notes, target.listed)
 
     matched, reports = [], []
     missing: list[RefusedTargetError] = []

@@ -9,6 +9,7 @@ import pytest
 
 from tests.helpers.vcf_text import Record, vcf_text, write_vcf
 from vcfbert.errors import InputError
+from vcfbert.genotypes.excluded_records import MAX_LISTED, ExcludedRecords
 from vcfbert.genotypes.record_batch import Genotypes
 from vcfbert.genotypes.region_reader import read_regions
 from vcfbert.genotypes.regions import Region
@@ -50,6 +51,8 @@ def test_record_that_cannot_be_used_is_excluded_and_strict_refuses_it(tmp_path: 
     genotypes, excluded = read(path)
     assert isinstance(genotypes, Genotypes)
     assert excluded == {code: 1}
+    (listed,) = read_regions(path, [Region("20")], strict=False).listed
+    assert (listed.chrom, listed.pos, listed.ref, listed.alt, listed.reason) == ("20", *bad[:3], code)
     assert genotypes.sites.pos.tolist() == [100, 200, 300]
     np.testing.assert_array_equal(genotypes.alleles, np.tile([[0, 1], [1, 1], [0, 0]], (3, 1, 1)))
     if reason != "position":
@@ -99,3 +102,14 @@ def test_sample_of_two_ploidies_at_many_records_is_refused(tmp_path: Path) -> No
     refused, _ = read(write_vcf(tmp_path / "t.vcf", vcf_text(records)))
     assert isinstance(refused, InputError)
     assert refused.code == "mixed_ploidy"
+
+
+def test_list_of_excluded_records_ends_and_their_count_does_not() -> None:
+    excluded = ExcludedRecords()
+    for pos in range(MAX_LISTED + 5):
+        excluded.add("symbolic_alt", "20", pos, None, "A" * 500, ("<DEL>", "*"))
+    table = excluded.table()
+    assert table.counts == {"symbolic_alt": MAX_LISTED + 5}
+    records = table.records()
+    assert len(records) == MAX_LISTED
+    assert records[7] == ("20", 7, ".", "A" * 100, "<DEL>,*", "symbolic_alt")

@@ -92,6 +92,8 @@ def test_position_beyond_the_last_is_refused_and_excluded_from_a_target(tmp_path
     assert isinstance(genotypes, Genotypes)
     assert genotypes.sites.pos.tolist() == [100, 200, 400, 500]
     assert found.excluded == {"position": 1}
+    far = LAST + 1 if fault == "POS is 2^31" else 2**32 + 300
+    assert found.listed == [("20", far, "rs300", "A", "G", "position")]
 
 
 def test_malformed_record_in_an_indexed_region_is_refused_by_line(tmp_path: Path) -> None:

@@ -43,7 +43,7 @@ def test_read_regions_of_each_format_equals_reading_each_region(
     tmp_path: Path, name: str, index: bool, seed: int
 ) -> None:
     path = write_vcf(tmp_path / name, target_text(seed), index=index)
-    _, read, counts, _ = read_regions(path, REGIONS)
+    _, read, counts, *_ = read_regions(path, REGIONS)
     found = list(read)
     assert counts == {"20": 40, "21": 40, "22": 40}
     for region, one in zip(REGIONS, found, strict=True):
@@ -104,10 +104,10 @@ def told(path: Path, *, strict: bool) -> list[Any]:
     """Everything that ``read_regions`` gives, or the error that it raises."""
     positions = [np.arange(1, 1000, 2, dtype=np.int32)] * len(REGIONS)
     try:
-        samples, read, counts, excluded = read_regions(path, REGIONS, positions, strict=strict)
+        samples, read, counts, excluded, listed = read_regions(path, REGIONS, positions, strict=strict)
     except InputError as error:
         return [error.code, str(error)]
-    found: list[Any] = [samples, counts, excluded]
+    found: list[Any] = [samples, counts, excluded, listed]
     for one in read:
         if isinstance(one, InputError):
             found.append([one.code, str(one), one.where])
