@@ -19,8 +19,14 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple, NoReturn
 
 from vcfbert.errors import VcfbertError
-from vcfbert.genotypes.parsing.confinement import ParserLimits, confine, die_with_parent, prepared_rules
-from vcfbert.genotypes.parsing.landlock import Rules, exit_without_handlers
+from vcfbert.genotypes.parsing.confinement import (
+    ParserLimits,
+    confine,
+    die_with_parent,
+    exit_without_handlers,
+    prepared_rules,
+)
+from vcfbert.genotypes.parsing.landlock import Rules
 from vcfbert.genotypes.parsing.messages import ERROR, NUMBER, TEXT, Record, packed_message
 from vcfbert.genotypes.parsing.trace import Trace
 

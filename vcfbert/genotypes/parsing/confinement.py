@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import resource
 import signal
 from collections.abc import Sequence
@@ -65,6 +66,18 @@ def confine(limits: ParserLimits, paths: Sequence[Path], rules: landlock.Rules |
 def die_with_parent() -> None:
     """Lets the kernel kill this process when the thread that forked it ends."""
     landlock.libc().prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+
+
+def exit_without_handlers() -> None:
+    """Makes C's exit(), which htslib calls at some records, end this process at once.
+
+    The handlers that libraries registered before a fork are skipped. Torch's waits for threads that a forked process
+    does not have.
+    """
+    libc = landlock.libc()
+    with suppress(AttributeError):  # a C library without on_exit
+        # The handler that was registered last runs first. It gets the exit code, and _exit() needs no more.
+        libc.on_exit(ctypes.cast(libc._exit, ctypes.c_void_p), None)
 
 
 def _limit(kind: int, soft: int, hard: int | None = None) -> None:

@@ -45,17 +45,6 @@ def libc() -> ctypes.CDLL:
     return ctypes.CDLL(None, use_errno=True)
 
 
-def exit_without_handlers() -> None:
-    """Makes C's exit() end this process at once, as htslib does at some records.
-
-    The handlers that libraries registered before a fork are skipped. Torch's waits for threads that a forked process
-    does not have.
-    """
-    with suppress(AttributeError):  # a C library without on_exit
-        # The handler that was registered last runs first. It gets the exit code, and _exit() needs no more.
-        libc().on_exit(ctypes.cast(libc()._exit, ctypes.c_void_p), None)
-
-
 @cache
 def code_folders() -> tuple[Path, ...]:
     """Where Python finds what it imports. A process that forks parsers asks once, on behalf of them."""
