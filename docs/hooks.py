@@ -6,10 +6,12 @@ import ast
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
-from mkdocs.structure.files import File, Files
+
+if TYPE_CHECKING:
+    from mkdocs.structure.files import Files
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCES = ("vcfbert", "service")
@@ -34,6 +36,8 @@ CODE = re.compile(r"[a-z][a-z0-9_]*(\{\.\.\.\}[a-z0-9_]*)*")
 
 def on_files(files: Files, config: Any) -> Files:
     """Adds the generated pages to those of the docs folder."""
+    from mkdocs.structure.files import File  # here, so that tests read the pages without MkDocs
+
     pages = {
         "reference/cli.md": cli_page(),
         "reference/params.md": params_page(),

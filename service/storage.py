@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import shutil
@@ -30,7 +31,8 @@ def fault(data: Path) -> VcfbertError | None:
         tempfile.TemporaryFile(dir=data).close()
     except FileNotFoundError:  # it is made when it is first needed
         parent = next(folder for folder in data.absolute().parents if folder.exists())
-        return None if os.access(parent, os.W_OK | os.X_OK) else unusable(PermissionError("missing"))
+        if not os.access(parent, os.W_OK | os.X_OK):
+            return unusable(PermissionError(errno.EACCES, os.strerror(errno.EACCES)))
     except OSError as error:
         return unusable(error)
     return None

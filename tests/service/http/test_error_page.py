@@ -13,8 +13,6 @@ from service.app import create_app
 from service.http import examples, problems
 from tests.helpers.service import StubSource, call, settings
 
-pytest.importorskip("mkdocs", reason="the extra `docs` is not installed")
-
 ROOT = Path(__file__).parents[3]
 # How sources write a code: as the first argument of an error or of `_error`, after the status of a problem, or as a
 # member of a job's error. The page finds codes by syntax trees, so this is another way to the same list.
